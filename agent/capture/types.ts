@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// The border between capture (eBPF, namespaces) and everything above it. Two ideas: a pod is enrolled and
+// withdrawn; a captured connection knows its original destination. Whatever else capture does stays behind here.
+
+import type { IpAddress, SocketAddress } from '../../mesh/model/types.ts'
+import type { AmbitError } from '../../mesh/errors.ts'
+import type { Result } from '../../mesh/result.ts'
+
+/** A pod to enrol. */
+export interface CapturePod {
+  /** Kubernetes UID: the key of everything; never an IP, which may be reused. */
+  readonly uid: string
+  readonly namespace: string
+  readonly name: string
+  /** A path that opens the pod's network namespace, e.g. /run/netns/x or /proc/123/ns/net. */
+  readonly netnsPath: string
+  /** The pod's own addresses, one or two (dual stack). */
+  readonly addresses: readonly IpAddress[]
+  /** When the agent is down: false (default) refuses the pod's connections, true lets them out in plaintext. */
+  readonly failOpen: boolean
+}
+
+/** Listening sockets inside the pod's namespace, one set per address family the pod has. The receiver owns the fds. */
+export interface PodListeners {
+  /** 15001, captured outbound connections. */
+  readonly outbound: readonly number[]
+  /** 15006, plaintext inbound on any port; the accepted socket's local address is the original destination. */
+  readonly inbound: readonly number[]
+  /** 15008, HBONE. */
+  readonly hbone: readonly number[]
+}
+
+export interface Enrolment {
+  readonly pod: CapturePod
+  /** SO_NETNS_COOKIE of the pod's namespace: what eBPF knows the pod by; never reused by the kernel. */
+  readonly netnsCookie: bigint
+  /** An open fd of the namespace, owned by capture until withdraw; data-plane sockets are opened through it. */
+  readonly netnsFd: number
+  readonly listeners: PodListeners
+}
+
+export interface Capture {
+  /**
+   * Enrols a pod: listeners, sysctls and routes, listener map, pod map (outbound live), sk_lookup link (inbound
+   * live), in that order; a failure undoes what was done and leaves the pod in plaintext.
+   * Re-enrolling a uid with the same namespace makes new listeners and swaps them in without a gap.
+   */
+  enrol(pod: CapturePod): Promise<Result<Enrolment, AmbitError>>
+  /** Reverse order of enrol. Idempotent; a vanished namespace is no error. */
+  withdraw(podUid: string): Promise<void>
+  /** Removes enrolments (pins, map entries) left by an earlier process for pods not in `keep`. */
+  sweep(keep: ReadonlySet<string>): Promise<void>
+  /** Releases this process's fds. `unpin` also detaches every program and removes the pins: pods fall back to plaintext. */
+  close(options: { readonly unpin: boolean }): Promise<void>
+}
+
+/** What a data-plane worker thread needs of capture; made in each worker from the plain data of `DataPlaneHandles`. */
+export interface DataPlaneSockets {
+  /** The address the app asked for, read from the accepted socket's storage by fd; undefined when none was recorded. */
+  originalDestination(acceptedFd: number): SocketAddress | undefined
+  /**
+   * Opens an unconnected TCP socket in a pod's namespace, exempt from capture (flag in socket storage, set before
+   * any connect), non-blocking. With `sourceIp` the socket is transparent and bound to that address with an
+   * ephemeral port (IP_BIND_ADDRESS_NO_PORT) and marked 0x111 so that the app's replies come back.
+   */
+  openUpstream(request: {
+    readonly netnsFd: number
+    readonly family: 4 | 6
+    readonly sourceIp?: IpAddress
+  }): Result<number, AmbitError>
+}
+
+/** Plain, transferable data from which a worker builds its DataPlaneSockets. */
+export interface DataPlaneHandles {
+  readonly socketStorageMapFd: number
+  /** The namespace the agent's threads live in, to return to. */
+  readonly homeNetnsFd: number
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The catalogue of coded errors. Every failure a person may meet has a code, a sentence that names the
+// object and the reason, and the next step to take. docs/errors.md is generated from this table.
+
+export const ERROR_CATALOGUE = {
+  AMB_NOT_ROOT: 'Run the command as root: capture needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN.',
+  AMB_KERNEL_FEATURE: 'Use a kernel that has the named feature (5.15 or later has all of them).',
+  AMB_CGROUP2_MISSING:
+    'Mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified (hybrid) or boot with it.',
+  AMB_LIBBPF_MISSING: 'Install libbpf 1.0 or later (Debian, Ubuntu: apt-get install libbpf1).',
+  AMB_BPF_OBJECT: 'Rebuild the BPF objects (make -C bpf) and read the quoted verifier lines.',
+  AMB_SYSCALL: 'Read the errno name; the operations guide lists the usual causes.',
+  AMB_PORT_TAKEN: 'Free the port in that pod, or label the pod istio.io/dataplane-mode=none.',
+  AMB_BAD_MANIFEST: 'Correct the named field and apply again.',
+  AMB_USAGE: 'Run the command with --help.',
+} as const satisfies Record<string, string>
+
+export type ErrorCode = keyof typeof ERROR_CATALOGUE
+
+/** An error a person may meet: a code from the catalogue, a message "Cannot X: Y", and the next step. */
+export class AmbitError extends Error {
+  readonly code: ErrorCode
+  /** The next step to take, in one sentence. */
+  readonly hint: string
+
+  constructor(code: ErrorCode, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options)
+    this.name = 'AmbitError'
+    this.code = code
+    this.hint = ERROR_CATALOGUE[code]
+  }
+}
+
+/** Gives the text of anything that was thrown. */
+export function errorMessage(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown)
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// HBONE as the proxies see it: tunnels that are byte streams, opened by a pool and accepted by a server.
+// The wire behaviour is that of reference "HBONE on the wire" (HTTP/2 CONNECT, RFC 9113 8.5, over mutual TLS 1.3).
+
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { WorkloadCertificate } from '../identity/types.ts'
+import type { IpAddress, SocketAddress, SpiffeId } from '../model/types.ts'
+import type { Result } from '../result.ts'
+import type { EndReason } from '../telemetry/end-reason.ts'
+
+/** Headers of the CONNECT beyond :method and :authority. Absent fields are not sent. */
+export interface TunnelHeaders {
+  readonly baggage?: string
+  readonly forwarded?: string
+  readonly traceparent?: string
+}
+
+/**
+ * One tunnelled TCP connection. end() is a half close (END_STREAM); 'end' is the peer's half close.
+ * destroy(err) or reset() sends RST_STREAM, which the far side turns into a TCP RST.
+ */
+export interface HboneTunnel extends Duplex {
+  /** Aborts the tunnel: RST_STREAM with CANCEL (RFC 9113 7). Idempotent. */
+  reset(): void
+  /** Whether the peer ended it by RST_STREAM or the connection died, rather than by END_STREAM. Valid after 'close'. */
+  readonly wasReset: boolean
+}
+
+export interface HboneFailure {
+  readonly reason: EndReason
+  readonly message: string
+  /** HTTP status of a refused CONNECT. */
+  readonly status?: number
+}
+
+/** Pool key. The source IP is part of it because the server reads the client's address off the TCP connection. */
+export interface PoolTarget {
+  readonly sourceIdentity: SpiffeId
+  readonly sourceIp: IpAddress
+  readonly destination: SocketAddress
+  /** The server must present one of these, exactly. */
+  readonly expectedIdentities: readonly SpiffeId[]
+}
+
+export interface HbonePoolOptions {
+  /** Opens the TCP connection to the peer's port 15008 from inside the source pod's network. Resolves when connected. */
+  readonly dial: (target: PoolTarget, signal: AbortSignal) => Promise<Result<Socket, HboneFailure>>
+  readonly certificate: (
+    identity: SpiffeId,
+    signal: AbortSignal,
+  ) => Promise<Result<WorkloadCertificate, HboneFailure>>
+}
+
+export interface OpenedTunnel {
+  readonly tunnel: HboneTunnel
+  /** `baggage` of the response, the destination's own description of itself. */
+  readonly responseBaggage: string | undefined
+  /** The identity the server proved. */
+  readonly peerIdentity: SpiffeId
+}
+
+export interface HbonePool {
+  open(
+    target: PoolTarget,
+    authority: string,
+    headers: TunnelHeaders,
+    signal: AbortSignal,
+  ): Promise<Result<OpenedTunnel, HboneFailure>>
+  /** Live HTTP/2 connections, for tests, metrics and the admin dump. */
+  connectionCount(): number
+  /** GOAWAY on all; resolves when the last tunnel ended or the deadline passed (then what is left is cut). */
+  drain(deadlineMs: number): Promise<{ readonly cut: number }>
+}
+
+/** One CONNECT that arrived, TLS and identity already verified; not yet answered. */
+export interface IncomingTunnel {
+  readonly authority: string
+  readonly headers: TunnelHeaders
+  readonly peerIdentity: SpiffeId
+  /** The TCP peer: the client pod's own address. */
+  readonly peer: SocketAddress
+  /** The address that was dialled, i.e. podIP:15008. */
+  readonly local: SocketAddress
+  /** Aborts when the client gave up before the answer. */
+  readonly signal: AbortSignal
+  /** Answers 200 and returns the byte stream. */
+  accept(headers: { readonly baggage?: string }): HboneTunnel
+  /** Answers with an error status (400, 401, 503) and ends the stream. */
+  reject(status: number): void
+}
+
+export interface HboneServerOptions {
+  readonly certificate: WorkloadCertificate
+  /** Never throws; called once per valid CONNECT. */
+  readonly onTunnel: (incoming: IncomingTunnel) => void
+  /** Connections refused before a tunnel existed: TLS failure, wrong trust domain, not CONNECT, flood. For log and metrics. */
+  readonly onRefused: (event: {
+    readonly peer: SocketAddress | undefined
+    readonly reason: EndReason
+    readonly message: string
+  }) => void
+}
+
+/** Serves HBONE for one pod; the accepted sockets come from a listening fd inside the pod's namespace. */
+export interface HboneServer {
+  /** Listens on an already listening socket fd and owns it from then on. */
+  listen(fd: number): Promise<void>
+  /** New handshakes use the new certificate; live connections go on. */
+  setCertificate(certificate: WorkloadCertificate): void
+  connectionCount(): number
+  /** Stops accepting, sends GOAWAY, waits for tunnels up to the deadline, then cuts. */
+  drain(deadlineMs: number): Promise<{ readonly cut: number }>
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPIFFE IDs as Istio writes them: spiffe://<trust domain>/ns/<namespace>/sa/<service account>, exactly.
+
+import type { SpiffeId } from '../model/types.ts'
+
+export interface SpiffeParts {
+  readonly trustDomain: string
+  readonly namespace: string
+  readonly serviceAccount: string
+}
+
+const SPIFFE_PATTERN =
+  /^spiffe:\/\/([a-z0-9._-]{1,255})\/ns\/([a-z0-9.-]{1,253})\/sa\/([a-z0-9.-]{1,253})$/
+
+/** Writes a SPIFFE ID from its parts. */
+export function spiffeId(parts: SpiffeParts): SpiffeId {
+  return `spiffe://${parts.trustDomain}/ns/${parts.namespace}/sa/${parts.serviceAccount}` as SpiffeId
+}
+
+/** Reads a SPIFFE ID; undefined for anything that is not exactly of the mesh's form. */
+export function parseSpiffeId(text: string): (SpiffeParts & { readonly id: SpiffeId }) | undefined {
+  const match = SPIFFE_PATTERN.exec(text)
+  const [, trustDomain, namespace, serviceAccount] = match ?? []
+  if (trustDomain === undefined || namespace === undefined || serviceAccount === undefined)
+    return undefined
+  return { trustDomain, namespace, serviceAccount, id: text as SpiffeId }
+}

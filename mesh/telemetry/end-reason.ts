@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why a connection ended: one list shared by the proxy, its metrics, its logs and the docs.
+// `flag` is the response_flags value of Istio's metrics (`-` for none); names follow what operators search for.
+
+export const END_REASONS = {
+  ok: { flag: '-', text: '' },
+  clientReset: { flag: '-', text: 'connection reset by the client' },
+  serverReset: { flag: '-', text: 'connection reset by the server' },
+  unknownLocalWorkload: {
+    flag: 'CONNECT',
+    text: 'failed to fetch information about local workload',
+  },
+  noOriginalDestination: {
+    flag: 'CONNECT',
+    text: 'no original destination was recorded: direct call to a mesh port',
+  },
+  selfCall: { flag: 'CONNECT', text: 'attempted recursive call to ourselves' },
+  noHealthyUpstream: { flag: 'CONNECT', text: 'no healthy upstream' },
+  connectFailed: { flag: 'CONNECT', text: 'connection to the upstream failed' },
+  connectTimeout: {
+    flag: 'NETWORK_POLICY',
+    text: 'connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008',
+  },
+  tlsFailure: { flag: 'TLS_FAILURE', text: 'TLS handshake failed' },
+  h2HandshakeFailure: { flag: 'H2_HANDSHAKE_FAILURE', text: 'HTTP/2 handshake failed' },
+  identityError: { flag: 'IDENTITY_ERROR', text: 'no valid certificate for the local identity' },
+  peerIdentityMismatch: { flag: 'IDENTITY_ERROR', text: 'peer identity is not the expected one' },
+  hboneRefused: { flag: 'CONNECT', text: 'the peer refused the tunnel' },
+  hboneBadRequest: { flag: 'CONNECT', text: 'malformed HBONE request' },
+  policyDenied: { flag: 'DENY', text: 'connection closed due to policy rejection' },
+  drained: { flag: '-', text: 'connection closed due to connection drain' },
+  podRemoved: { flag: '-', text: 'connection closed because the pod left the mesh' },
+  internal: { flag: '-', text: 'internal error' },
+} as const satisfies Record<string, { readonly flag: string; readonly text: string }>
+
+export type EndReason = keyof typeof END_REASONS
