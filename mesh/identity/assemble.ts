@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// From what a CA answered to a certificate that may be used: the leaf must be for the identity that was
+// asked for and for the key that was made, and must be valid now. A CA that answers otherwise is not trusted.
+
+import { X509Certificate } from 'node:crypto'
+import { errorMessage } from '../errors.ts'
+import type { SpiffeId } from '../model/types.ts'
+import { type Result, err, ok } from '../result.ts'
+import type { KeyAndCsr } from './csr.ts'
+import { peerSpiffeId } from './peer.ts'
+import { splitCertificates } from './pem.ts'
+import type { CaFailure, SignedChain, WorkloadCertificate } from './types.ts'
+
+/** Checks a CA's answer and joins it with the key. */
+export function assembleCertificate(
+  identity: SpiffeId,
+  key: Pick<KeyAndCsr, 'privateKeyPem' | 'publicKeyDer'>,
+  signed: SignedChain,
+  now: Date,
+): Result<WorkloadCertificate, CaFailure> {
+  const [leafPem] = splitCertificates(signed.chainPem)
+  if (leafPem === undefined) return invalid(identity, 'the CA answered no certificate')
+  if (splitCertificates(signed.rootsPem).length === 0)
+    return invalid(identity, 'the CA answered no root')
+  let leaf: X509Certificate
+  try {
+    leaf = new X509Certificate(leafPem)
+  } catch (thrown) {
+    return invalid(identity, `the CA answered no readable certificate: ${errorMessage(thrown)}`)
+  }
+  const named = peerSpiffeId(leaf)
+  if (!named.ok) return invalid(identity, named.error.message)
+  if (named.value !== identity) return invalid(identity, `the CA answered one for ${named.value}`)
+  const leafKey = leaf.publicKey.export({ type: 'spki', format: 'der' })
+  if (!leafKey.equals(key.publicKeyDer))
+    return invalid(identity, 'the certificate is not for the key of the request')
+  if (leaf.validToDate <= now) return invalid(identity, `it expired at ${leaf.validTo}`)
+  return ok({
+    identity,
+    chainPem: signed.chainPem,
+    privateKeyPem: key.privateKeyPem,
+    rootsPem: signed.rootsPem,
+    serialNumber: leaf.serialNumber.toLowerCase(),
+    notBefore: leaf.validFromDate,
+    notAfter: leaf.validToDate,
+  })
+}
+
+function invalid(identity: SpiffeId, reason: string): Result<never, CaFailure> {
+  return err({ kind: 'invalid', message: `Cannot use the certificate for ${identity}: ${reason}` })
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// A certificate authority in this process: signs whatever identity is asked for. For tests and benches,
+// which need certificates without a controller; it authorises nobody and must never serve a network.
+
+import { type Result, err, ok } from '../result.ts'
+import { issueLeaf } from './issue.ts'
+import type { SigningRoot } from './root.ts'
+import type { CaFailure, CertificateAuthority, SignedChain, SignRequest } from './types.ts'
+import { Pkcs10CertificateRequest } from './x509.ts'
+
+/** Wraps a root as a CertificateAuthority that refuses nothing. */
+export function localAuthority(root: SigningRoot): CertificateAuthority {
+  return {
+    async sign(request: SignRequest): Promise<Result<SignedChain, CaFailure>> {
+      const csr = new Pkcs10CertificateRequest(request.csrPem)
+      if (!(await csr.verify()))
+        return err({ kind: 'invalid', message: 'the CSR is not signed by its key' })
+      const now = Date.now()
+      const chainPem = await issueLeaf(root, {
+        names: [{ type: 'url', value: request.identity }],
+        publicKeyDer: new Uint8Array(csr.publicKey.rawData),
+        notBefore: new Date(now - 1000),
+        notAfter: new Date(now + request.ttlSeconds * 1000),
+      })
+      return ok({ chainPem, rootsPem: root.certificatePem })
+    },
+  }
+}

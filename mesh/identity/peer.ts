@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who the other end of a TLS connection is. Read from the certificate's DER, never from Node's
+// subjectAltName string, whose quoting has been ambiguous before (CVE-2021-44532).
+// The chain itself is verified by TLS; this file only reads the name.
+
+import type { X509Certificate as NodeCertificate } from 'node:crypto'
+import type { TLSSocket } from 'node:tls'
+import type { SpiffeId } from '../model/types.ts'
+import { type Result, err, ok } from '../result.ts'
+import { errorMessage } from '../errors.ts'
+import { parseSpiffeId } from './spiffe.ts'
+import {
+  OID_SUBJECT_ALTERNATIVE_NAME,
+  SubjectAlternativeNameExtension,
+  X509Certificate,
+} from './x509.ts'
+
+/** Why a certificate names no mesh identity. */
+export interface PeerIdentityFailure {
+  readonly kind: 'no-certificate' | 'malformed' | 'no-uri-san' | 'several-uri-sans' | 'not-spiffe'
+  readonly message: string
+}
+
+/** The identity of the peer of a TLS connection whose handshake is done and whose chain was verified. */
+export function socketSpiffeId(socket: TLSSocket): Result<SpiffeId, PeerIdentityFailure> {
+  const certificate = socket.getPeerX509Certificate()
+  return certificate === undefined
+    ? err({ kind: 'no-certificate', message: 'the peer presented no certificate' })
+    : peerSpiffeId(certificate)
+}
+
+/** The one SPIFFE ID that a certificate names: exactly one URI SAN, of the mesh's form. */
+export function peerSpiffeId(
+  certificate: Pick<NodeCertificate, 'raw'>,
+): Result<SpiffeId, PeerIdentityFailure> {
+  return spiffeIdOfDer(certificate.raw)
+}
+
+/** As peerSpiffeId, from the certificate's DER. */
+export function spiffeIdOfDer(der: Uint8Array): Result<SpiffeId, PeerIdentityFailure> {
+  const uris = uriSans(der)
+  if (!uris.ok) return uris
+  const [uri, ...others] = uris.value
+  if (uri === undefined)
+    return err({ kind: 'no-uri-san', message: 'the certificate has no URI SAN' })
+  if (others.length > 0)
+    return err({
+      kind: 'several-uri-sans',
+      message: `the certificate has ${uris.value.length} URI SANs; exactly one is allowed`,
+    })
+  const parsed = parseSpiffeId(uri)
+  return parsed === undefined
+    ? err({
+        kind: 'not-spiffe',
+        message: `the URI SAN ${JSON.stringify(uri)} is not a SPIFFE ID of the form spiffe://<trust domain>/ns/<namespace>/sa/<service account>`,
+      })
+    : ok(parsed.id)
+}
+
+function uriSans(der: Uint8Array): Result<readonly string[], PeerIdentityFailure> {
+  try {
+    const certificate = new X509Certificate(Uint8Array.from(der))
+    const extensions = certificate.extensions.filter(
+      (extension) => extension.type === OID_SUBJECT_ALTERNATIVE_NAME,
+    )
+    // RFC 5280 4.2: an extension appears at most once; two would let readers disagree on the name.
+    if (extensions.length > 1)
+      return err({ kind: 'malformed', message: 'the certificate has several SAN extensions' })
+    const [extension] = extensions
+    if (extension === undefined) return ok([])
+    const names = new SubjectAlternativeNameExtension(extension.rawData).names.items
+    return ok(names.filter((name) => name.type === 'url').map((name) => name.value))
+  } catch (thrown) {
+    return err({
+      kind: 'malformed',
+      message: `cannot read the certificate: ${errorMessage(thrown)}`,
+    })
+  }
+}

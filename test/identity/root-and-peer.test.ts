@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// Roots and leaves as OpenSSL sees them, and who a certificate says it is.
+
+import t from 'tap'
+import { execFileSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import { assembleCertificate } from '../../mesh/identity/assemble.ts'
+import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
+import { type LeafName, issueLeaf } from '../../mesh/identity/issue.ts'
+import { localAuthority } from '../../mesh/identity/local-authority.ts'
+import { peerSpiffeId, spiffeIdOfDer } from '../../mesh/identity/peer.ts'
+import { createRoot, loadRoot, type SigningRoot } from '../../mesh/identity/root.ts'
+
+const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
+const FRONTEND = 'spiffe://cluster.local/ns/shop/sa/frontend' as SpiffeId
+
+async function signingRoot(): Promise<SigningRoot> {
+  const loaded = await loadRoot(await createRoot({ organization: 'cluster.local' }))
+  if (!loaded.ok) throw new Error(loaded.error.reason)
+  return loaded.value
+}
+
+async function leafFor(root: SigningRoot, names: readonly LeafName[]): Promise<X509Certificate> {
+  const key = await createKeyAndCsr(CATALOG)
+  const pem = await issueLeaf(root, {
+    names,
+    publicKeyDer: key.publicKeyDer,
+    notBefore: new Date(Date.now() - 1000),
+    notAfter: new Date(Date.now() + 3_600_000),
+  })
+  return new X509Certificate(pem)
+}
+
+t.test(
+  'openssl verifies an issued chain and reads the identity from the critical SAN',
+  async (t) => {
+    const root = await signingRoot()
+    const key = await createKeyAndCsr(CATALOG)
+    const signed = await localAuthority(root).sign(
+      { identity: CATALOG, csrPem: key.csrPem, ttlSeconds: 3600 },
+      AbortSignal.timeout(5000),
+    )
+    if (!signed.ok) throw new Error(signed.error.message)
+    const dir = t.testdir({})
+    writeFileSync(join(dir, 'root.pem'), signed.value.rootsPem)
+    writeFileSync(join(dir, 'leaf.pem'), signed.value.chainPem)
+    writeFileSync(join(dir, 'csr.pem'), key.csrPem)
+    for (const purpose of ['sslserver', 'sslclient'])
+      t.match(
+        openssl(
+          'verify',
+          '-x509_strict',
+          '-purpose',
+          purpose,
+          '-CAfile',
+          join(dir, 'root.pem'),
+          join(dir, 'leaf.pem'),
+        ),
+        /leaf\.pem: OK/,
+        `valid as ${purpose}`,
+      )
+    const text = openssl('x509', '-in', join(dir, 'leaf.pem'), '-noout', '-text')
+    t.match(
+      text,
+      /Subject Alternative Name: critical\s+URI:spiffe:\/\/cluster\.local\/ns\/shop\/sa\/catalog\n/,
+    )
+    t.match(text, /Basic Constraints: critical\s+CA:FALSE/)
+    t.match(text, /Key Usage: critical\s+Digital Signature\n/)
+    t.match(text, /ASN1 OID: prime256v1/)
+    const request = openssl('req', '-in', join(dir, 'csr.pem'), '-noout', '-text', '-verify')
+    t.match(request, /Subject: *\n/, 'the request has an empty subject')
+    t.match(request, /URI:spiffe:\/\/cluster\.local\/ns\/shop\/sa\/catalog/)
+  },
+)
+
+t.test('peerSpiffeId() takes exactly one URI SAN of the mesh form', async (t) => {
+  const root = await signingRoot()
+  const good = peerSpiffeId(await leafFor(root, [{ type: 'url', value: CATALOG }]))
+  t.same(good, { ok: true, value: CATALOG })
+  const withDns = peerSpiffeId(
+    await leafFor(root, [
+      { type: 'dns', value: 'catalog.shop' },
+      { type: 'url', value: CATALOG },
+    ]),
+  )
+  t.same(withDns, { ok: true, value: CATALOG }, 'DNS names beside it do not matter')
+  const refused: readonly (readonly [string, string, readonly LeafName[]])[] = [
+    ['no URI SAN', 'no-uri-san', [{ type: 'dns', value: 'catalog.shop' }]],
+    [
+      'two URI SANs',
+      'several-uri-sans',
+      [
+        { type: 'url', value: CATALOG },
+        { type: 'url', value: FRONTEND },
+      ],
+    ],
+    [
+      'the same URI SAN twice',
+      'several-uri-sans',
+      [
+        { type: 'url', value: CATALOG },
+        { type: 'url', value: CATALOG },
+      ],
+    ],
+    [
+      'another scheme',
+      'not-spiffe',
+      [{ type: 'url', value: 'https://cluster.local/ns/shop/sa/catalog' }],
+    ],
+    [
+      'a name that quotes another',
+      'not-spiffe',
+      [{ type: 'url', value: `${CATALOG}, URI:${FRONTEND}` }],
+    ],
+    ['a NUL in the name', 'not-spiffe', [{ type: 'url', value: `${CATALOG}\0.evil` }]],
+    [
+      'a DNS name that looks like a URI',
+      'no-uri-san',
+      [{ type: 'dns', value: `x, URI:${CATALOG}` }],
+    ],
+    ['a trailing path', 'not-spiffe', [{ type: 'url', value: `${CATALOG}/extra` }]],
+  ]
+  for (const [what, kind, names] of refused)
+    t.match(peerSpiffeId(await leafFor(root, names)), { ok: false, error: { kind } }, what)
+})
+
+t.test('spiffeIdOfDer() answers garbage with a reason, never with an exception', (t) => {
+  for (const der of [
+    Buffer.alloc(0),
+    Buffer.from('garbage'),
+    Buffer.from([0x30, 0x82, 0xff, 0xff]),
+  ])
+    t.match(spiffeIdOfDer(der), { ok: false, error: { kind: 'malformed' } })
+  t.end()
+})
+
+t.test(
+  'assembleCertificate() refuses an answer for another identity, another key, or out of date',
+  async (t) => {
+    const root = await signingRoot()
+    const key = await createKeyAndCsr(CATALOG)
+    const other = await createKeyAndCsr(CATALOG)
+    const signed = await localAuthority(root).sign(
+      { identity: CATALOG, csrPem: key.csrPem, ttlSeconds: 60 },
+      AbortSignal.timeout(5000),
+    )
+    if (!signed.ok) throw new Error(signed.error.message)
+    const now = new Date()
+    t.match(assembleCertificate(CATALOG, key, signed.value, now), { ok: true })
+    t.match(assembleCertificate(FRONTEND, key, signed.value, now), {
+      ok: false,
+      error: { message: /one for spiffe.*catalog/ },
+    })
+    t.match(assembleCertificate(CATALOG, other, signed.value, now), {
+      ok: false,
+      error: { message: /not for the key/ },
+    })
+    t.match(assembleCertificate(CATALOG, key, signed.value, new Date(Date.now() + 61_000)), {
+      ok: false,
+      error: { message: /expired/ },
+    })
+    t.match(assembleCertificate(CATALOG, key, { ...signed.value, rootsPem: '' }, now), {
+      ok: false,
+      error: { message: /no root/ },
+    })
+    t.match(assembleCertificate(CATALOG, key, { ...signed.value, chainPem: '' }, now), {
+      ok: false,
+      error: { message: /no certificate/ },
+    })
+  },
+)
+
+t.test('loadRoot() names the part that is wrong', async (t) => {
+  const good = await createRoot({ organization: 'cluster.local' })
+  const another = await createRoot({ organization: 'cluster.local' })
+  const expired = await createRoot({
+    organization: 'x',
+    now: new Date(Date.now() - 10_000),
+    lifetimeMs: 1000,
+  })
+  const leaf = await leafFor(await signingRoot(), [{ type: 'url', value: CATALOG }])
+  t.match(await loadRoot(good), { ok: true })
+  const broken = [
+    [{ ...good, certificatePem: 'x' }, 'certificate', /exactly one PEM certificate, found 0/],
+    [
+      { ...good, certificatePem: good.certificatePem + another.certificatePem },
+      'certificate',
+      /found 2/,
+    ],
+    [{ ...good, certificatePem: leaf.toString() }, 'certificate', /not a CA/],
+    [expired, 'certificate', /expired/],
+    [{ ...good, privateKeyPem: 'x' }, 'key', /not a private key/],
+    [{ ...good, privateKeyPem: another.privateKeyPem }, 'key', /does not belong/],
+  ] as const
+  for (const [pem, part, reason] of broken)
+    t.match(await loadRoot(pem), { ok: false, error: { part, reason } })
+})
+
+function openssl(...args: readonly string[]): string {
+  return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+}
