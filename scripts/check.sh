@@ -17,6 +17,7 @@ licences() {
 }
 run format biome format .
 run licences licences
+run error-docs node scripts/generate-error-docs.ts --check
 run types tsc -p .
 run lint eslint .
 run imports depcruise --config .dependency-cruiser.cjs agent bench cli controller lab mesh native test
