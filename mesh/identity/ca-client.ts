@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Asks a certificate authority that speaks Istio's CreateCertificate over gRPC: our controller, or istiod.
+// The token and the root files are read again for each call, because the kubelet replaces both in place.
+
+import { readFile } from 'node:fs/promises'
+import { create } from '@bufbuild/protobuf'
+import {
+  ChannelCredentials,
+  Client,
+  type ClientOptions,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js'
+import { errorMessage } from '../errors.ts'
+import { IstioCertificateRequestSchema } from '../proto/gen/certificate_pb.js'
+import { type Result, err, ok } from '../result.ts'
+import { CLUSTER_ID_HEADER, CREATE_CERTIFICATE, IMPERSONATED_IDENTITY } from './ca-protocol.ts'
+import { joinPem } from './pem.ts'
+import type { CaFailure, CertificateAuthority, SignedChain, SignRequest } from './types.ts'
+
+export interface CaClientOptions {
+  /** host:port of the CA. */
+  readonly address: string
+  /** PEM file with the roots that the CA's own certificate must chain to. */
+  readonly rootFile: string
+  /** File with the bearer token (a projected service account token, audience istio-ca). */
+  readonly tokenFile: string
+  readonly clusterId: string
+  /** The name the CA's certificate must have, when it is not the host of the address. */
+  readonly serverName?: string
+  /** True for a node, which asks on behalf of its pods; false for a workload, which gets its own identity. */
+  readonly impersonate?: boolean
+}
+
+/** No wait longer than this between attempts to reconnect, so that retries meet a live channel. */
+const MAX_RECONNECT_BACKOFF_MS = 5000
+
+/** A CertificateAuthority over gRPC. close() when done. */
+export class CaClient implements CertificateAuthority {
+  readonly #options: CaClientOptions
+  #channel: { readonly rootsPem: string; readonly client: Client } | undefined
+
+  constructor(options: CaClientOptions) {
+    this.#options = options
+  }
+
+  async sign(request: SignRequest, signal: AbortSignal): Promise<Result<SignedChain, CaFailure>> {
+    const files = await this.#readFiles()
+    if (!files.ok) return files
+    if (signal.aborted) return err({ kind: 'unavailable', message: 'the request was given up' })
+    const metadata = new Metadata()
+    metadata.set('authorization', `Bearer ${files.value.token}`)
+    metadata.set(CLUSTER_ID_HEADER, this.#options.clusterId)
+    const message = create(IstioCertificateRequestSchema, {
+      csr: request.csrPem,
+      validityDuration: BigInt(request.ttlSeconds),
+      ...(this.#options.impersonate !== false && {
+        metadata: { [IMPERSONATED_IDENTITY]: request.identity },
+      }),
+    })
+    const client = this.#clientFor(files.value.rootsPem)
+    return new Promise((resolve) => {
+      const call = client.makeUnaryRequest(
+        CREATE_CERTIFICATE.path,
+        CREATE_CERTIFICATE.requestSerialize,
+        CREATE_CERTIFICATE.responseDeserialize,
+        message,
+        metadata,
+        (error, response) => {
+          signal.removeEventListener('abort', onAbort)
+          if (error !== null) resolve(err(failureOf(error, this.#options.address)))
+          else resolve(chainOf(response?.certChain ?? []))
+        },
+      )
+      const onAbort = (): void => call.cancel()
+      signal.addEventListener('abort', onAbort, { once: true })
+    })
+  }
+
+  close(): void {
+    this.#channel?.client.close()
+    this.#channel = undefined
+  }
+
+  async #readFiles(): Promise<Result<{ token: string; rootsPem: string }, CaFailure>> {
+    const { tokenFile, rootFile } = this.#options
+    try {
+      const [token, rootsPem] = await Promise.all([
+        readFile(tokenFile, 'utf8'),
+        readFile(rootFile, 'utf8'),
+      ])
+      if (token.trim() === '')
+        return err({ kind: 'unavailable', message: `the token file ${tokenFile} is empty` })
+      return ok({ token: token.trim(), rootsPem })
+    } catch (thrown) {
+      return err({ kind: 'unavailable', message: `Cannot ask the CA: ${errorMessage(thrown)}` })
+    }
+  }
+
+  #clientFor(rootsPem: string): Client {
+    if (this.#channel?.rootsPem === rootsPem) return this.#channel.client
+    this.#channel?.client.close()
+    const { address, serverName } = this.#options
+    const options: ClientOptions = {
+      'grpc.max_reconnect_backoff_ms': MAX_RECONNECT_BACKOFF_MS,
+      // Channels of one process are pooled by target; roots differ here, so each client has its own.
+      'grpc.use_local_subchannel_pool': 1,
+      ...(serverName !== undefined && {
+        'grpc.ssl_target_name_override': serverName,
+        'grpc.default_authority': serverName,
+      }),
+    }
+    const credentials = ChannelCredentials.createSsl(Buffer.from(rootsPem))
+    const client = new Client(address, credentials, options)
+    this.#channel = { rootsPem, client }
+    return client
+  }
+}
+
+/** The answer's last element is the trust bundle; what comes before it is the chain, leaf first. */
+function chainOf(certChain: readonly string[]): Result<SignedChain, CaFailure> {
+  const rootsPem = certChain.at(-1)
+  if (rootsPem === undefined || certChain.length < 2)
+    return err({
+      kind: 'invalid',
+      message: `the CA answered ${certChain.length} certificates; a leaf and a root are needed`,
+    })
+  return ok({ chainPem: joinPem(certChain.slice(0, -1)), rootsPem: joinPem([rootsPem]) })
+}
+
+function failureOf(error: ServiceError, address: string): CaFailure {
+  const reason = error.details === '' ? error.message : error.details
+  const message = `the CA at ${address} answered ${status[error.code] ?? error.code}: ${reason}`
+  switch (error.code) {
+    case status.PERMISSION_DENIED:
+    case status.UNAUTHENTICATED:
+      return { kind: 'denied', message }
+    case status.INVALID_ARGUMENT:
+    case status.UNIMPLEMENTED:
+      return { kind: 'invalid', message }
+    default:
+      return { kind: 'unavailable', message }
+  }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// When to ask for the next certificate: pure arithmetic on times. IA 2.15.
+
+/** Share of the half-life by which a refresh may come early, so that a node's certificates do not all renew at once. */
+const REFRESH_JITTER = 0.1
+/** Never refresh more often than this, whatever the CA hands out: a CA with a one-second TTL must not be stormed. */
+const MIN_REFRESH_DELAY_MS = 1000
+/** First retry comes after 0.5 to 1 s, each further one after twice as long, at most 150 s. */
+const RETRY_BASE_MS = 1000
+const RETRY_CAP_MS = 150_000
+/** While a connection waits for the certificate, retries come at least this often. */
+const WAITED_FOR_RETRY_CAP_MS = 5000
+
+/** Delay from now until the refresh: half of what is left of the lifetime, up to a tenth earlier. */
+export function refreshDelayMs(notAfterMs: number, nowMs: number, random: number): number {
+  const half = Math.max(0, notAfterMs - nowMs) / 2
+  return Math.max(MIN_REFRESH_DELAY_MS, Math.round(half * (1 - REFRESH_JITTER * random)))
+}
+
+/** Delay before the next attempt after `failures` (1 or more) failed ones in a row. */
+export function retryDelayMs(failures: number, random: number, someoneWaits: boolean): number {
+  const cap = someoneWaits ? WAITED_FOR_RETRY_CAP_MS : RETRY_CAP_MS
+  const full = Math.min(cap, RETRY_BASE_MS * 2 ** Math.min(failures - 1, 30))
+  return Math.round(full * (0.5 + 0.5 * random))
+}

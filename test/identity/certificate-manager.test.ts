@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// The certificate manager as its users meet it: nothing waits that need not, nothing expires unnoticed.
+
+import t from 'tap'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
+import { localAuthority } from '../../mesh/identity/local-authority.ts'
+import { createRoot, loadRoot } from '../../mesh/identity/root.ts'
+import { refreshDelayMs, retryDelayMs } from '../../mesh/identity/schedule.ts'
+import type {
+  CaFailure,
+  CertificateAuthority,
+  SignedChain,
+  SignRequest,
+  WorkloadCertificate,
+} from '../../mesh/identity/types.ts'
+import { type Result, err } from '../../mesh/result.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { FakeClock } from './fake-clock.ts'
+
+const log = createLogger('test', 'silent')
+const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
+const numbered = (n: number): SpiffeId => `spiffe://cluster.local/ns/shop/sa/s${n}` as SpiffeId
+const deadline = (): AbortSignal => AbortSignal.timeout(5000)
+const DAY_MS = 86_400_000
+
+type Answer = Result<SignedChain, CaFailure>
+interface Asked {
+  readonly request: SignRequest
+  readonly signal: AbortSignal
+  grant(): void
+  refuse(kind: CaFailure['kind']): void
+}
+
+/** A CA whose every answer the test gives by hand. */
+class HandAuthority implements CertificateAuthority {
+  readonly #real: CertificateAuthority
+  readonly #arrived: Asked[] = []
+  readonly #wanted: ((asked: Asked) => void)[] = []
+  asked = 0
+
+  constructor(real: CertificateAuthority) {
+    this.#real = real
+  }
+
+  sign(request: SignRequest, signal: AbortSignal): Promise<Answer> {
+    this.asked += 1
+    return new Promise((resolve) => {
+      signal.addEventListener('abort', () =>
+        resolve(err({ kind: 'unavailable', message: 'aborted' })),
+      )
+      const asked: Asked = {
+        request,
+        signal,
+        grant: () => void this.#real.sign(request, signal).then(resolve),
+        refuse: (kind) => resolve(err({ kind, message: `hand says ${kind}` })),
+      }
+      const wanted = this.#wanted.shift()
+      if (wanted === undefined) this.#arrived.push(asked)
+      else wanted(asked)
+    })
+  }
+
+  next(): Promise<Asked> {
+    const arrived = this.#arrived.shift()
+    if (arrived !== undefined) return Promise.resolve(arrived)
+    return new Promise((resolve) => this.#wanted.push(resolve))
+  }
+
+  /** True when nobody asks although everything that could run has run. */
+  async isIdle(): Promise<boolean> {
+    // Key generation runs on the thread pool: a round through it flushes what was under way.
+    for (let round = 0; round < 5; round += 1) {
+      await crypto.subtle.generateKey({ name: 'ECDSA', namedCurve: 'P-256' }, true, ['sign'])
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    return this.#arrived.length === 0
+  }
+}
+
+async function setUp(
+  test: { teardown(fn: () => void): void },
+  random = 1,
+): Promise<{ clock: FakeClock; authority: HandAuthority; manager: CertificateManager }> {
+  const root = await loadRoot(await createRoot({ organization: 'cluster.local' }))
+  if (!root.ok) throw new Error(root.error.reason)
+  const clock = new FakeClock()
+  const authority = new HandAuthority(localAuthority(root.value))
+  const manager = new CertificateManager({ authority, log, clock, random: () => random })
+  test.teardown(() => manager.close())
+  return { clock, authority, manager }
+}
+
+function nextCertificate(manager: CertificateManager): Promise<WorkloadCertificate> {
+  return new Promise((resolve) => {
+    const unsubscribe = manager.onCertificate((certificate) => {
+      unsubscribe()
+      resolve(certificate)
+    })
+  })
+}
+
+t.test('retain() fetches ahead of need, so that the first get() answers at once', async (t) => {
+  const { authority, manager } = await setUp(t)
+  const issued = nextCertificate(manager)
+  manager.retain(CATALOG)
+  ;(await authority.next()).grant()
+  const certificate = await issued
+  t.equal(certificate.identity, CATALOG)
+  const got = await manager.get(CATALOG, AbortSignal.abort())
+  t.match(got, { ok: true, value: { serialNumber: certificate.serialNumber } })
+  t.equal(authority.asked, 1)
+})
+
+t.test(
+  'a certificate is renewed at half-life with a new key, and the old one serves until then',
+  async (t) => {
+    const { authority, manager, clock } = await setUp(t, 0)
+    manager.retain(CATALOG)
+    const first = nextCertificate(manager)
+    ;(await authority.next()).grant()
+    const old = await first
+    clock.advance(DAY_MS / 2 - 60_000)
+    t.equal(await authority.isIdle(), true, 'not before half-life')
+    clock.advance(61_000)
+    const renewal = await authority.next()
+    t.equal(manager.current(CATALOG)?.serialNumber, old.serialNumber, 'old one still served')
+    const second = nextCertificate(manager)
+    renewal.grant()
+    const renewed = await second
+    t.not(renewed.serialNumber, old.serialNumber)
+    t.not(renewed.privateKeyPem, old.privateKeyPem, 'the key is new')
+  },
+)
+
+t.test(
+  'an old certificate is kept while it is valid, and refused once it has expired',
+  async (t) => {
+    const { authority, manager, clock } = await setUp(t, 0)
+    manager.retain(CATALOG)
+    const first = nextCertificate(manager)
+    ;(await authority.next()).grant()
+    await first
+    clock.advance(DAY_MS / 2 + 1000)
+    ;(await authority.next()).refuse('unavailable')
+    t.equal(await authority.isIdle(), true)
+    t.match(await manager.get(CATALOG, deadline()), { ok: true })
+    clock.advance(DAY_MS / 2)
+    ;(await authority.next()).refuse('unavailable')
+    t.equal(await authority.isIdle(), true)
+    t.equal(manager.current(CATALOG), undefined)
+    t.match(await manager.get(CATALOG, AbortSignal.abort()), {
+      ok: false,
+      error: { kind: 'unavailable', message: /hand says/ },
+    })
+  },
+)
+
+t.test('failures are retried after 0.5 to 1 s, then twice as long, up to 150 s', async (t) => {
+  for (const random of [0, 0.5, 1]) {
+    t.equal(retryDelayMs(1, random, false), 500 + 500 * random)
+    t.equal(retryDelayMs(2, random, false), 1000 + 1000 * random)
+    t.equal(retryDelayMs(60, random, false), 75_000 + 75_000 * random)
+  }
+  t.equal(refreshDelayMs(1000 + DAY_MS, 1000, 0), DAY_MS / 2)
+  t.equal(refreshDelayMs(1000 + DAY_MS, 1000, 1), DAY_MS * 0.45)
+  t.equal(refreshDelayMs(1000, 2000, 0), 1000, 'an expired answer does not cause a storm')
+  const { authority, manager, clock } = await setUp(t, 1)
+  manager.retain(CATALOG)
+  ;(await authority.next()).refuse('unavailable')
+  t.equal(await authority.isIdle(), true)
+  for (const delay of [1000, 2000, 4000]) {
+    clock.advance(delay - 1)
+    t.equal(await authority.isIdle(), true, `nothing before ${delay} ms`)
+    clock.advance(1)
+    ;(await authority.next()).refuse('unavailable')
+    t.equal(await authority.isIdle(), true)
+  }
+  const issued = nextCertificate(manager)
+  clock.advance(8000)
+  ;(await authority.next()).grant()
+  t.equal((await issued).identity, CATALOG)
+})
+
+t.test('at most 8 fetches run at a time, and what a connection waits for goes first', async (t) => {
+  const { authority, manager } = await setUp(t)
+  for (let n = 0; n < 20; n += 1) manager.retain(numbered(n))
+  const running = await Promise.all(Array.from({ length: 8 }, () => authority.next()))
+  t.equal(await authority.isIdle(), true, 'the ninth waits')
+  const waited = manager.get(numbered(19), deadline())
+  running[0]?.grant()
+  const urgent = await authority.next()
+  t.equal(urgent.request.identity, numbered(19), 'the waited-for one overtakes')
+  urgent.grant()
+  t.match(await waited, { ok: true, value: { identity: numbered(19) } })
+  t.equal((await authority.next()).request.identity, numbered(8), 'then in order')
+})
+
+t.test(
+  'someone who waits shortens a long back-off, and a crowd of them does not put it off',
+  async (t) => {
+    const { authority, manager, clock } = await setUp(t, 1)
+    manager.retain(CATALOG)
+    for (const delay of [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000]) {
+      ;(await authority.next()).refuse('unavailable')
+      t.equal(await authority.isIdle(), true)
+      clock.advance(delay)
+    }
+    ;(await authority.next()).refuse('unavailable')
+    t.equal(await authority.isIdle(), true)
+    const crowd: Promise<Result<WorkloadCertificate, CaFailure>>[] = []
+    for (let n = 0; n < 10; n += 1) {
+      crowd.push(manager.get(CATALOG, deadline()))
+      clock.advance(500)
+    }
+    ;(await authority.next()).grant()
+    for (const outcome of await Promise.all(crowd)) t.match(outcome, { ok: true })
+  },
+)
+
+t.test(
+  'a first refusal may be haste: get() waits on; a lasting one is answered at once',
+  async (t) => {
+    const { authority, manager, clock } = await setUp(t, 0)
+    const waiting = manager.get(CATALOG, deadline())
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      ;(await authority.next()).refuse('denied')
+      t.equal(await authority.isIdle(), true)
+      clock.advance(5000)
+    }
+    t.match(await waiting, { ok: false, error: { kind: 'denied' } })
+  },
+)
+
+t.test(
+  'the last release() aborts the fetch, forgets the certificate and leaves no timer',
+  async (t) => {
+    const { authority, manager, clock } = await setUp(t)
+    manager.retain(CATALOG)
+    manager.retain(CATALOG)
+    const asked = await authority.next()
+    manager.release(CATALOG)
+    t.equal(asked.signal.aborted, false, 'one user is left')
+    const waiting = manager.get(CATALOG, deadline())
+    manager.release(CATALOG)
+    t.equal(asked.signal.aborted, false, 'the one who waits is a user too')
+    asked.grant()
+    t.match(await waiting, { ok: true })
+    t.same(manager.status(), [], 'then it is forgotten')
+    t.equal(clock.pendingTimers, 0)
+    manager.retain(CATALOG)
+    const again = await authority.next()
+    manager.release(CATALOG)
+    t.equal(again.signal.aborted, true)
+    t.equal(await authority.isIdle(), true)
+    t.equal(clock.pendingTimers, 0)
+  },
+)
+
+t.test('an answer that never comes is given up after 10 s and asked for again', async (t) => {
+  const { authority, manager, clock } = await setUp(t)
+  manager.retain(CATALOG)
+  const stuck = await authority.next()
+  clock.advance(10_000)
+  t.equal(stuck.signal.aborted, true)
+  t.equal(await authority.isIdle(), true)
+  clock.advance(1000)
+  t.equal((await authority.next()).request.identity, CATALOG)
+})
+
+t.test('get() gives up when its signal does and says what is known', async (t) => {
+  const { authority, manager } = await setUp(t)
+  manager.retain(CATALOG)
+  const giveUp = new AbortController()
+  const waiting = manager.get(CATALOG, giveUp.signal)
+  await authority.next()
+  giveUp.abort()
+  t.match(await waiting, { ok: false, error: { message: /has not answered in time/ } })
+  t.equal(manager.status()[0]?.state, 'initializing')
+})
+
+t.test('close() answers everyone who waits and forgets all', async (t) => {
+  const { manager, authority, clock } = await setUp(t)
+  const waiting = manager.get(CATALOG, deadline())
+  await authority.next()
+  manager.close()
+  t.match(await waiting, { ok: false, error: { kind: 'unavailable' } })
+  t.match(await manager.get(CATALOG, deadline()), { ok: false })
+  t.equal(await authority.isIdle(), true)
+  t.equal(clock.pendingTimers, 0)
+})
