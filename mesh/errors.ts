@@ -12,6 +12,8 @@ export const ERROR_CATALOGUE = {
   AMB_SYSCALL: 'Read the errno name; the operations guide lists the usual causes.',
   AMB_PORT_TAKEN: 'Free the port in that pod, or label the pod istio.io/dataplane-mode=none.',
   AMB_BAD_MANIFEST: 'Correct the named field and apply again.',
+  AMB_KUBECONFIG:
+    'Correct the named field, or name another kubeconfig by --kubeconfig or KUBECONFIG.',
   AMB_USAGE: 'Run the command with --help.',
 } as const satisfies Record<string, string>
 

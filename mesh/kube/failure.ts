@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why a call to the Kubernetes API did not succeed, as a value one can switch on.
+
+import { errorMessage } from '../errors.ts'
+
+export type KubeFailureKind =
+  | 'notFound'
+  | 'alreadyExists'
+  | 'conflict'
+  | 'gone'
+  | 'unauthorized'
+  | 'forbidden'
+  | 'invalid'
+  | 'throttled'
+  /** The server answered 5xx, could not be reached, cut the answer short or broke the protocol. */
+  | 'unavailable'
+  /** Our own deadline for the call ran out. */
+  | 'timeout'
+  /** The caller's signal aborted. */
+  | 'aborted'
+
+export interface KubeFailure {
+  readonly kind: KubeFailureKind
+  /** "Cannot <call>: <reason>" */
+  readonly message: string
+  /** The HTTP status; 0 when there was no answer. */
+  readonly status: number
+  /** `reason` of the Status object, e.g. NotFound; empty when there was none. */
+  readonly reason: string
+  /** The server's Retry-After, when it sent one. */
+  readonly retryAfterMs?: number
+}
+
+interface StatusBody {
+  readonly message: string
+  readonly reason: string
+}
+
+/** Classifies an HTTP answer other than 2xx. `body` is what the server sent, normally a Status object. */
+export function failureOfStatus(
+  call: string,
+  status: number,
+  body: string,
+  retryAfter?: string,
+): KubeFailure {
+  const { message, reason } = readStatusBody(body)
+  const seconds = Number(retryAfter)
+  return {
+    kind: kindOf(status, reason),
+    message: `Cannot ${call}: ${message === '' ? `HTTP status ${status}` : message} (HTTP ${status})`,
+    status,
+    reason,
+    ...(retryAfter !== undefined && Number.isFinite(seconds)
+      ? { retryAfterMs: seconds * 1000 }
+      : {}),
+  }
+}
+
+/** Wraps a transport error: nothing or only part of an answer came. */
+export function failureOfTransport(
+  call: string,
+  thrown: unknown,
+  kind: 'unavailable' | 'timeout' | 'aborted' = 'unavailable',
+): KubeFailure {
+  return { kind, message: `Cannot ${call}: ${errorMessage(thrown)}`, status: 0, reason: '' }
+}
+
+function kindOf(status: number, reason: string): KubeFailureKind {
+  if (status === 409) return reason === 'AlreadyExists' ? 'alreadyExists' : 'conflict'
+  if (status === 410 || reason === 'Expired') return 'gone'
+  if (status === 401) return 'unauthorized'
+  if (status === 403) return 'forbidden'
+  if (status === 404) return 'notFound'
+  if (status === 429) return 'throttled'
+  if (status >= 400 && status < 500) return 'invalid'
+  return 'unavailable'
+}
+
+function readStatusBody(body: string): StatusBody {
+  try {
+    const parsed: unknown = JSON.parse(body)
+    if (typeof parsed === 'object' && parsed !== null) {
+      const message =
+        'message' in parsed && typeof parsed.message === 'string' ? parsed.message : ''
+      const reason = 'reason' in parsed && typeof parsed.reason === 'string' ? parsed.reason : ''
+      return { message, reason }
+    }
+  } catch (thrown) {
+    // Proxies in front of an API server answer in plain text or HTML: that text is the best reason there is.
+    if (!(thrown instanceof SyntaxError)) throw thrown
+  }
+  return { message: body.slice(0, 200).trim(), reason: '' }
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Kubernetes API as agent, controller and lab use it. In short:
+//
+//   const access = await loadKubeConfig({ kubeconfig })            Result<ClusterAccess, AmbitError>
+//   const api = createKubeApi(access.value)
+//   await api.get(PODS, { namespace, name })                       Result<Pod, KubeFailure>; also list, create,
+//                                                                  update, patch, delete, raw
+//   const pods = watchResource(api, PODS, { fieldSelector: 'spec.nodeName=node-a', logger, added, updated, deleted })
+//   await pods.synced; pods.get('shop/web'); await pods.close()
+//
+// defineResource() describes any other resource, CRDs included.
+
+export { loadKubeConfig } from './access.ts'
+export type { ClusterAccess, LoadKubeConfigOptions, RequestCredentials } from './access.ts'
+export { createKubeApi } from './api.ts'
+export type {
+  CallOptions,
+  DeleteOptions,
+  KubeApi,
+  KubeList,
+  ObjectName,
+  PatchOptions,
+  PatchType,
+  Selectors,
+  WriteOptions,
+} from './api.ts'
+export { Backoff, delay } from './backoff.ts'
+export type { BackoffOptions } from './backoff.ts'
+export type { KubeFailure, KubeFailureKind } from './failure.ts'
+export * from './resources.ts'
+export { watchResource } from './watch-resource.ts'
+export type { ResourceWatch, WatchHandlers, WatchOptions } from './watch-resource.ts'
