@@ -28,16 +28,12 @@ export function secureContextOptions(certificate: WorkloadCertificate): SecureCo
 }
 
 /** Options of a server that demands a client certificate of the workload's own roots. */
-export function serverTlsOptions(
-  certificate: WorkloadCertificate,
-  handshakeTimeoutMs: number,
-): TlsOptions {
+export function serverTlsOptions(certificate: WorkloadCertificate): TlsOptions {
   return {
     ...secureContextOptions(certificate),
     requestCert: true,
     rejectUnauthorized: true,
     ALPNProtocols: [ALPN_HTTP2],
-    handshakeTimeout: handshakeTimeoutMs,
   }
 }
 

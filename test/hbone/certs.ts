@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Certificates for the HBONE tests: a root, workload certificates of any identity and validity, and bad ones.
 
+import type { webcrypto } from 'node:crypto'
 import * as x509 from '../../mesh/identity/x509.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
@@ -11,7 +12,7 @@ const DAY_MS = 24 * 60 * 60 * 1000
 export interface TestRoot {
   readonly pem: string
   readonly name: string
-  readonly keys: CryptoKeyPair
+  readonly keys: webcrypto.CryptoKeyPair
 }
 
 /** A self-signed root of its own key; two roots never trust one another. */

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a pool target to an authenticated TLS connection: dial, handshake, identity; each with its deadline.
+
+import type { Socket } from 'node:net'
+import { type TLSSocket, connect as tlsConnect } from 'node:tls'
+import { errorMessage } from '../errors.ts'
+import type { WorkloadCertificate } from '../identity/types.ts'
+import type { SpiffeId } from '../model/types.ts'
+import { type Result, err, ok } from '../result.ts'
+import { END_REASONS } from '../telemetry/end-reason.ts'
+import { CONNECT_DEADLINE_MS, HANDSHAKE_DEADLINE_MS } from './limits.ts'
+import { checkServer, clientTlsOptions, explainTls } from './tls.ts'
+import type { HboneFailure, HbonePoolOptions, PoolTarget } from './types.ts'
+
+export interface SecuredConnection {
+  readonly socket: TLSSocket
+  readonly peerIdentity: SpiffeId
+}
+
+/** Why a TCP connect failed, in the mesh's words; for the `dial` of a pool. */
+export function dialFailure(error: unknown): HboneFailure {
+  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
+  if (code === 'ETIMEDOUT')
+    return { reason: 'connectTimeout', message: END_REASONS.connectTimeout.text }
+  return { reason: 'connectFailed', message: `cannot connect: ${errorMessage(error)}` }
+}
+
+/** Dials, then shakes hands. Aborting `signal` gives up at any point and leaves nothing open. */
+export async function connectSecured(
+  target: PoolTarget,
+  options: Pick<HbonePoolOptions, 'dial' | 'certificate'>,
+  signal: AbortSignal,
+): Promise<Result<SecuredConnection, HboneFailure>> {
+  const certificate = await options.certificate(target.sourceIdentity, signal)
+  if (!certificate.ok) return certificate
+  const deadline = AbortSignal.timeout(CONNECT_DEADLINE_MS)
+  const dialled = await options.dial(target, AbortSignal.any([signal, deadline]))
+  if (!dialled.ok)
+    return deadline.aborted && !signal.aborted
+      ? err({ reason: 'connectTimeout', message: END_REASONS.connectTimeout.text })
+      : dialled
+  if (signal.aborted) {
+    dialled.value.destroy()
+    return err(abandoned())
+  }
+  return handshake(dialled.value, certificate.value, target.expectedIdentities, signal)
+}
+
+/** The failure of an open whose caller gave up. */
+export function abandoned(): HboneFailure {
+  return { reason: 'clientReset', message: 'the caller gave up before the tunnel was open' }
+}
+
+function handshake(
+  raw: Socket,
+  certificate: WorkloadCertificate,
+  expected: readonly SpiffeId[],
+  signal: AbortSignal,
+): Promise<Result<SecuredConnection, HboneFailure>> {
+  return new Promise((resolve) => {
+    raw.setNoDelay(true)
+    const socket = tlsConnect({ ...clientTlsOptions(certificate), socket: raw })
+    const finish = (result: Result<SecuredConnection, HboneFailure>): void => {
+      clearTimeout(deadline)
+      signal.removeEventListener('abort', onAbort)
+      socket.removeListener('error', onError)
+      socket.removeListener('close', onClose)
+      if (!result.ok) {
+        socket.on('error', () => undefined) // what follows our own cut is no news
+        socket.destroy()
+        raw.destroy()
+      }
+      resolve(result)
+    }
+    const fail = (message: string): void =>
+      finish(err({ reason: 'tlsFailure', message: `TLS handshake failed: ${message}` }))
+    const onAbort = (): void => finish(err(abandoned()))
+    const onError = (error: Error): void => fail(explainTls(error, socket))
+    const onClose = (): void => fail('the server closed the connection during the handshake')
+    const deadline = setTimeout(
+      () => fail(`not finished within ${HANDSHAKE_DEADLINE_MS} ms`),
+      HANDSHAKE_DEADLINE_MS,
+    )
+    signal.addEventListener('abort', onAbort, { once: true })
+    socket.once('error', onError)
+    socket.once('close', onClose)
+    socket.once('secureConnect', () => {
+      const identity = checkServer(socket, expected)
+      finish(identity.ok ? ok({ socket, peerIdentity: identity.value }) : identity)
+    })
+  })
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// The client's pool: tunnels of the same source pod to the same peer share HTTP/2 connections.
+// One dial per key is under way at a time; whoever asks meanwhile waits for it and shares the outcome.
+
+import { type Result, err, ok } from '../result.ts'
+import { type ClientConnection, type OpenFailure, establishClient } from './client.ts'
+import { abandoned, connectSecured } from './connect.ts'
+import { IDLE_RELEASE_MS } from './limits.ts'
+import type {
+  HboneFailure,
+  HbonePool,
+  HbonePoolOptions,
+  OpenedTunnel,
+  PoolTarget,
+  TunnelHeaders,
+} from './types.ts'
+
+interface Dial {
+  readonly outcome: Promise<Result<ClientConnection, HboneFailure>>
+  readonly abort: AbortController
+  waiters: number
+}
+
+interface Entry {
+  readonly key: string
+  readonly target: PoolTarget
+  readonly connections: Set<ClientConnection>
+  dial: Dial | undefined
+}
+
+const DRAINING: HboneFailure = { reason: 'drained', message: 'the pool is draining' }
+
+const NO_ROOM: HboneFailure = {
+  reason: 'hboneRefused',
+  message: 'the peer takes no tunnels on a new connection',
+}
+const NONE: ReadonlySet<ClientConnection> = new Set()
+
+/** Makes a pool; it lives as long as the pod whose connections it carries. */
+export function createHbonePool(
+  options: HbonePoolOptions & { readonly idleReleaseMs?: number },
+): HbonePool {
+  return new Pool(options, options.idleReleaseMs ?? IDLE_RELEASE_MS)
+}
+
+class Pool implements HbonePool {
+  readonly #options: HbonePoolOptions
+  readonly #idleReleaseMs: number
+  readonly #entries = new Map<string, Entry>()
+  readonly #idle = new Map<ClientConnection, NodeJS.Timeout>()
+  readonly #live = new Set<ClientConnection>()
+  #isDraining = false
+  #onEmpty: (() => void) | undefined
+
+  constructor(options: HbonePoolOptions, idleReleaseMs: number) {
+    this.#options = options
+    this.#idleReleaseMs = idleReleaseMs
+  }
+
+  async open(
+    target: PoolTarget,
+    authority: string,
+    headers: TunnelHeaders,
+    signal: AbortSignal,
+  ): Promise<Result<OpenedTunnel, HboneFailure>> {
+    const first = await this.#tryOpen(target, authority, headers, signal, NONE)
+    if (first.ok || !first.error.isUnprocessed) return first
+    // The pooled connection died or refused before it acted on us: once more, on a connection made since.
+    const suspects = new Set(this.#entryOf(target).connections)
+    return this.#tryOpen(target, authority, headers, signal, suspects)
+  }
+
+  connectionCount(): number {
+    return this.#live.size
+  }
+
+  async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
+    this.#isDraining = true
+    for (const entry of this.#entries.values()) entry.dial?.abort.abort()
+    for (const timer of this.#idle.values()) clearTimeout(timer)
+    this.#idle.clear()
+    for (const connection of [...this.#live]) connection.goAway()
+    let cut = 0
+    if (this.#live.size > 0) {
+      const empty = Promise.withResolvers<undefined>()
+      this.#onEmpty = () => empty.resolve(undefined)
+      const deadline = setTimeout(() => {
+        for (const connection of [...this.#live]) {
+          cut += connection.openTunnels
+          connection.destroy()
+        }
+        empty.resolve(undefined)
+      }, deadlineMs)
+      await empty.promise
+      clearTimeout(deadline)
+    }
+    return { cut }
+  }
+
+  async #tryOpen(
+    target: PoolTarget,
+    authority: string,
+    headers: TunnelHeaders,
+    signal: AbortSignal,
+    avoid: ReadonlySet<ClientConnection>,
+  ): Promise<Result<OpenedTunnel, OpenFailure>> {
+    for (;;) {
+      if (this.#isDraining) return err({ ...DRAINING, isUnprocessed: false })
+      if (signal.aborted) return err({ ...abandoned(), isUnprocessed: false })
+      const entry = this.#entryOf(target)
+      const pooled = withRoom(entry, avoid)
+      if (pooled !== undefined) {
+        this.#cancelIdle(pooled)
+        return pooled.open(authority, headers, signal)
+      }
+      const dialled = await this.#shareDial(entry, signal)
+      if (!dialled.ok) return err({ ...dialled.error, isUnprocessed: false })
+      if (dialled.value.capacity === 0) return err({ ...NO_ROOM, isUnprocessed: true })
+    }
+  }
+
+  /** Joins the dial under way or starts one; it is given up when nobody waits for it any more. */
+  async #shareDial(
+    entry: Entry,
+    signal: AbortSignal,
+  ): Promise<Result<ClientConnection, HboneFailure>> {
+    const dial = (entry.dial ??= this.#startDial(entry))
+    dial.waiters += 1
+    const gaveUp = Promise.withResolvers<Result<never, HboneFailure>>()
+    const onAbort = (): void => {
+      dial.waiters -= 1
+      if (dial.waiters === 0) dial.abort.abort()
+      gaveUp.resolve(err(abandoned()))
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    const outcome = await Promise.race([dial.outcome, gaveUp.promise])
+    signal.removeEventListener('abort', onAbort)
+    return outcome
+  }
+
+  #startDial(entry: Entry): Dial {
+    const abort = new AbortController()
+    const outcome = this.#dial(entry, abort.signal).then((result) => {
+      entry.dial = undefined
+      this.#forgetIfEmpty(entry)
+      return result
+    })
+    return { outcome, abort, waiters: 0 }
+  }
+
+  async #dial(entry: Entry, signal: AbortSignal): Promise<Result<ClientConnection, HboneFailure>> {
+    const secured = await connectSecured(entry.target, this.#options, signal)
+    if (!secured.ok) return secured
+    const made: { connection?: ClientConnection } = {}
+    const established = await establishClient(secured.value, {
+      onTunnelClosed: () => {
+        if (made.connection !== undefined) this.#watchIdle(made.connection)
+      },
+      onClosed: () => {
+        if (made.connection !== undefined) this.#remove(entry, made.connection)
+      },
+    })
+    if (!established.ok) return established
+    const connection = established.value
+    made.connection = connection
+    if (this.#isDraining || signal.aborted) {
+      connection.destroy()
+      return err(this.#isDraining ? DRAINING : abandoned())
+    }
+    entry.connections.add(connection)
+    this.#live.add(connection)
+    this.#watchIdle(connection)
+    return ok(connection)
+  }
+
+  #watchIdle(connection: ClientConnection): void {
+    if (connection.openTunnels > 0 || !this.#live.has(connection) || this.#isDraining) return
+    this.#cancelIdle(connection)
+    const timer = setTimeout(() => {
+      this.#idle.delete(connection)
+      connection.goAway()
+    }, this.#idleReleaseMs)
+    timer.unref()
+    this.#idle.set(connection, timer)
+  }
+
+  #cancelIdle(connection: ClientConnection): void {
+    clearTimeout(this.#idle.get(connection))
+    this.#idle.delete(connection)
+  }
+
+  #remove(entry: Entry, connection: ClientConnection): void {
+    this.#cancelIdle(connection)
+    entry.connections.delete(connection)
+    this.#live.delete(connection)
+    this.#forgetIfEmpty(entry)
+    if (this.#live.size === 0) this.#onEmpty?.()
+  }
+
+  #entryOf(target: PoolTarget): Entry {
+    const key = poolKey(target)
+    let entry = this.#entries.get(key)
+    if (entry === undefined) {
+      entry = { key, target, connections: new Set(), dial: undefined }
+      this.#entries.set(key, entry)
+    }
+    return entry
+  }
+
+  #forgetIfEmpty(entry: Entry): void {
+    if (entry.connections.size === 0 && entry.dial === undefined) this.#entries.delete(entry.key)
+  }
+}
+
+/** The oldest connection with room: new ones are made only when the others are full. */
+function withRoom(
+  entry: Entry,
+  avoid: ReadonlySet<ClientConnection>,
+): ClientConnection | undefined {
+  for (const connection of entry.connections)
+    if (connection.openTunnels < connection.capacity && !avoid.has(connection)) return connection
+  return undefined
+}
+
+function poolKey(target: PoolTarget): string {
+  const { address, port } = target.destination
+  return `${target.sourceIdentity} ${target.sourceIp} ${address} ${port} ${[...target.expectedIdentities].sort().join(' ')}`
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// A server, a pool and sockets between them on loopback: what the HBONE tests are told with.
+
+import { once } from 'node:events'
+import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
+import koffi from 'koffi'
+import type { Test } from 'tap'
+import type { AcceptLimits } from '../../mesh/hbone/acceptor.ts'
+import { dialFailure } from '../../mesh/hbone/connect.ts'
+import { createHbonePool } from '../../mesh/hbone/pool.ts'
+import { createHboneServer } from '../../mesh/hbone/server.ts'
+import type {
+  HbonePool,
+  HboneServer,
+  HboneServerOptions,
+  IncomingTunnel,
+  OpenedTunnel,
+  PoolTarget,
+} from '../../mesh/hbone/types.ts'
+import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
+import type { IpAddress, SpiffeId } from '../../mesh/model/types.ts'
+import { err, ok } from '../../mesh/result.ts'
+import { type TestRoot, makeCertificate, makeRoot, testIdentity } from './certs.ts'
+
+const LOOPBACK = '127.0.0.1' as IpAddress
+type Refused = Parameters<HboneServerOptions['onRefused']>[0]
+
+/** A listening TCP socket as a bare fd that nobody else owns, as the agent's namespace worker hands it over. */
+export async function listeningFd(): Promise<{ readonly fd: number; readonly port: number }> {
+  const dup = koffi.load('libc.so.6').func('int dup(int)')
+  const server = createServer().listen(0, LOOPBACK)
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const handle: unknown = Reflect.get(server, '_handle')
+  const fd = dup(Reflect.get(handle as object, 'fd')) as number
+  server.close()
+  return { fd, port }
+}
+
+export interface World {
+  readonly root: TestRoot
+  readonly clientCertificate: WorkloadCertificate
+  readonly serverCertificate: WorkloadCertificate
+  readonly server: HboneServer
+  readonly port: number
+  readonly pool: HbonePool
+  readonly target: PoolTarget
+  /** Everything onRefused reported, in order. */
+  readonly refused: Refused[]
+  /** Resolves with the first refusal that matches. */
+  refusal(matches: (event: Refused) => boolean): Promise<Refused>
+  readonly dials: () => number
+  /** Raw sockets of the pool's connections, for cutting them. */
+  readonly dialled: Socket[]
+  open(authority?: string): Promise<OpenedTunnel>
+}
+
+export interface WorldOptions {
+  readonly onTunnel?: (incoming: IncomingTunnel) => void
+  readonly limits?: Partial<AcceptLimits>
+  readonly expected?: readonly SpiffeId[]
+  readonly clientCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
+  readonly serverCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
+  readonly idleReleaseMs?: number
+}
+
+/** Accepts every tunnel and sends back what comes. */
+export function echo(incoming: IncomingTunnel): void {
+  const tunnel = incoming.accept({})
+  tunnel.on('error', () => undefined)
+  tunnel.pipe(tunnel)
+}
+
+/** A listening server and a pool that dials it; both are drained at the end of the test. */
+export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<World> {
+  const root = await makeRoot()
+  const clientCertificate =
+    (await options.clientCertificate?.(root)) ??
+    (await makeCertificate(root, testIdentity('client')))
+  const serverCertificate =
+    (await options.serverCertificate?.(root)) ??
+    (await makeCertificate(root, testIdentity('server')))
+  const refused: Refused[] = []
+  const watchers = new Set<(event: Refused) => void>()
+  const server = createHboneServer({
+    certificate: serverCertificate,
+    onTunnel: options.onTunnel ?? echo,
+    onRefused: (event) => {
+      refused.push(event)
+      for (const watcher of watchers) watcher(event)
+    },
+    ...(options.limits && { limits: options.limits }),
+  })
+  const { fd, port } = await listeningFd()
+  await server.listen(fd)
+  const dialled: Socket[] = []
+  const pool = createHbonePool({
+    certificate: () => Promise.resolve(ok(clientCertificate)),
+    dial: async (target, signal) => {
+      const socket = connect({ port: target.destination.port, host: target.destination.address })
+      try {
+        await once(socket, 'connect', { signal })
+      } catch (error) {
+        socket.destroy()
+        return err(dialFailure(error))
+      }
+      dialled.push(socket)
+      return ok(socket)
+    },
+    ...(options.idleReleaseMs !== undefined && { idleReleaseMs: options.idleReleaseMs }),
+  })
+  const target: PoolTarget = {
+    sourceIdentity: clientCertificate.identity,
+    sourceIp: LOOPBACK,
+    destination: { address: LOOPBACK, port },
+    expectedIdentities: options.expected ?? [serverCertificate.identity],
+  }
+  t.teardown(async () => {
+    await pool.drain(0)
+    await server.drain(0)
+  })
+  return {
+    root,
+    clientCertificate,
+    serverCertificate,
+    server,
+    port,
+    pool,
+    target,
+    refused,
+    refusal: (matches) => {
+      const seen = refused.find(matches)
+      if (seen) return Promise.resolve(seen)
+      return new Promise((resolve) => {
+        const watcher = (event: Refused): void => {
+          if (!matches(event)) return
+          watchers.delete(watcher)
+          resolve(event)
+        }
+        watchers.add(watcher)
+      })
+    },
+    dials: () => dialled.length,
+    dialled,
+    open: async (authority = '127.0.0.1:80') => {
+      const opened = await pool.open(target, authority, {}, AbortSignal.timeout(10_000))
+      if (!opened.ok) throw new Error(`${opened.error.reason}: ${opened.error.message}`)
+      return opened.value
+    },
+  }
+}

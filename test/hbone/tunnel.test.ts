@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tunnels from the pool to the server: what the two ends of a user's connection see.
+
+import { once } from 'node:events'
+import { buffer } from 'node:stream/consumers'
+import t from 'tap'
+import { makeWorld } from './harness.ts'
+
+t.setTimeout(30_000)
+
+await t.test('a tunnel carries bytes both ways and the half-close of either side', async (t) => {
+  const { open } = await makeWorld(t)
+  const { tunnel, peerIdentity } = await open()
+  t.equal(peerIdentity, 'spiffe://cluster.local/ns/shop/sa/server')
+  tunnel.end('hello')
+  t.equal((await buffer(tunnel)).toString(), 'hello')
+  t.notOk(tunnel.wasReset)
+})
+
+await t.test('the server hears who calls, from where, and for what', async (t) => {
+  const seen: unknown[] = []
+  const { pool, target } = await makeWorld(t, {
+    onTunnel: (incoming) => {
+      const { authority, headers, peerIdentity, peer, local } = incoming
+      seen.push({ authority, headers, peerIdentity, peer: peer.address, local })
+      incoming.accept({ baggage: 'k8s.namespace.name=shop' }).end('server first')
+    },
+  })
+  const headers = {
+    baggage: 'k8s.cluster.name=Kubernetes',
+    forwarded: 'for="10.1.2.3:4"',
+    traceparent: '00-0-0-00',
+  }
+  const opened = await pool.open(target, '10.0.0.1:8080', headers, AbortSignal.timeout(5_000))
+  if (!opened.ok) throw new Error(opened.error.message)
+  t.equal(opened.value.responseBaggage, 'k8s.namespace.name=shop')
+  t.match(seen, [
+    {
+      authority: '10.0.0.1:8080',
+      headers,
+      peerIdentity: 'spiffe://cluster.local/ns/shop/sa/client',
+      peer: '127.0.0.1',
+      local: target.destination,
+    },
+  ])
+  opened.value.tunnel.end()
+  t.equal((await buffer(opened.value.tunnel)).toString(), 'server first')
+})
+
+await t.test('a refused CONNECT names the status', async (t) => {
+  const { pool, target } = await makeWorld(t, { onTunnel: (incoming) => incoming.reject(503) })
+  const opened = await pool.open(target, '10.0.0.1:8080', {}, AbortSignal.timeout(5_000))
+  t.match(opened, { ok: false, error: { reason: 'hboneRefused', status: 503 } })
+})
+
+await t.test('reset of one side is a reset at the other', async (t) => {
+  const far = Promise.withResolvers<{ readonly wasReset: boolean }>()
+  const { open } = await makeWorld(t, {
+    onTunnel: (incoming) => {
+      const tunnel = incoming.accept({})
+      tunnel.resume()
+      tunnel.on('error', () => undefined)
+      tunnel.once('close', () => far.resolve(tunnel))
+      tunnel.write('x')
+    },
+  })
+  const { tunnel } = await open()
+  await once(tunnel, 'data')
+  tunnel.reset()
+  t.ok((await far.promise).wasReset)
+})
