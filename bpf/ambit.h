@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the BPF programs, the native shim and TypeScript share: the structs kept in maps and the list of counted
+ * reasons. agent/capture/layout.ts mirrors it, and compares every offset and size with BTF before loading.
+ * Addresses are 16 bytes in network order, IPv4 in its v4-mapped form (::ffff:a.b.c.d), so that one key serves both.
+ */
+#ifndef AMBIT_H
+#define AMBIT_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
+
+/* Ports of the listeners inside each pod's namespace (the same numbers as Istio's ztunnel). */
+#define AMBIT_PORT_OUTBOUND 15001
+#define AMBIT_PORT_INBOUND 15006
+#define AMBIT_PORT_HBONE 15008
+
+/* Addresses one pod may have: two for dual stack, the rest for further interfaces. */
+#define AMBIT_MAX_ADDRESSES 8
+
+struct ambit_address {
+	__u32 word[4];
+};
+
+/* pods[netns cookie]: the pod is enrolled. */
+struct ambit_pod {
+	__u32 flags;		/* AMBIT_POD_* */
+	__u32 address_count;
+	struct ambit_address primary4;	/* all zero: the pod has no IPv4 */
+	struct ambit_address primary6;	/* all zero: the pod has no IPv6 */
+	struct ambit_address address[AMBIT_MAX_ADDRESSES];
+};
+
+#define AMBIT_POD_FAIL_OPEN 1	/* without an agent: let connections pass, in plaintext */
+
+/* addresses[address]: what sk_lookup, which cannot see the namespace, needs to know of a pod. */
+struct ambit_address_info {
+	__u32 flags;		/* AMBIT_POD_* */
+	__u32 reserved;
+	__u64 netns_cookie;
+};
+
+/* Socket storage: of an application's socket, of the agent's, or of an accepted outbound connection. */
+struct ambit_socket {
+	struct ambit_address address;	/* the destination the application asked for */
+	__u16 port;			/* network order */
+	__u16 flags;			/* AMBIT_SOCKET_* */
+	__u32 reserved;
+};
+
+#define AMBIT_SOCKET_EXEMPT 1	/* the agent's own: never captured; set through the fd only */
+#define AMBIT_SOCKET_CAPTURED 2	/* an application's, redirected by the connect hook */
+#define AMBIT_SOCKET_ACCEPTED 4	/* the agent's end of a captured connection */
+#define AMBIT_SOCKET_PROBE 8	/* opened by the kubelet */
+#define AMBIT_SOCKET_SELF_TEST 16	/* the agent asks: do you see my sockets? */
+#define AMBIT_SOCKET_SEEN 32	/* sockops answers: yes */
+
+/* pending[tuple]: a captured connection between its SYN and the moment the agent's end exists. */
+struct ambit_tuple {
+	__u64 netns_cookie;
+	struct ambit_address source;
+	struct ambit_address destination;
+	__u16 source_port;		/* network order */
+	__u16 destination_port;		/* network order */
+	__u32 reserved;
+};
+
+/* trusted[tuple] = cgroup id or 0: a connection that sk_lookup hands straight to the application. */
+struct ambit_trusted_tuple {
+	struct ambit_address remote;
+	struct ambit_address local;
+	__u16 remote_port;		/* network order */
+	__u16 local_port;		/* network order */
+};
+
+/* listeners[address, kind]: the agent's inbound listeners. */
+struct ambit_listener {
+	struct ambit_address address;
+	__u32 kind;			/* AMBIT_LISTENER_* */
+};
+
+#define AMBIT_LISTENER_PLAINTEXT 0
+#define AMBIT_LISTENER_HBONE 1
+
+/* Why a program returned: the index into the per-CPU `counters`. Mirrored by agent/capture/counters.ts. */
+enum ambit_reason {
+	AMBIT_OUT_CAPTURED4,
+	AMBIT_OUT_CAPTURED6,
+	AMBIT_OUT_PASS_NOT_TCP,
+	AMBIT_OUT_PASS_LOCAL,		/* loopback, own address, unspecified, multicast, link-local */
+	AMBIT_OUT_PASS_EXEMPT,
+	AMBIT_OUT_PASS_FAIL_OPEN,
+	AMBIT_OUT_DENY_NO_AGENT,
+	AMBIT_OUT_DENY_NO_STORAGE,
+	AMBIT_OUT_DENY_NO_FAMILY,	/* the pod has no address of that family */
+	AMBIT_OUT_PROBE,		/* the kubelet connects */
+	AMBIT_PENDING_PUBLISHED,
+	AMBIT_PENDING_FULL,		/* the agent will find no destination and reset */
+	AMBIT_PENDING_HANDED_OVER,
+	AMBIT_PENDING_MISSING,		/* a direct call to 15001 */
+	AMBIT_PENDING_NO_STORAGE,
+	AMBIT_TRUST_ADDED,
+	AMBIT_TRUST_FULL,
+	AMBIT_TRUST_FORGOTTEN,
+	AMBIT_IN_PASS_LOCAL,
+	AMBIT_IN_PASS_TRUSTED,
+	AMBIT_IN_PASS_FAIL_OPEN,
+	AMBIT_IN_ASSIGNED_PLAINTEXT,
+	AMBIT_IN_ASSIGNED_HBONE,
+	AMBIT_IN_DROP_UNKNOWN_ADDRESS,
+	AMBIT_IN_DROP_NO_AGENT,
+	AMBIT_IN_DROP_ASSIGN_FAILED,
+	AMBIT_BIND_REUSE_SET,
+	AMBIT_BIND_REUSE_FAILED,
+	AMBIT_NO_SOCKET,		/* the kernel gave the program no socket */
+	AMBIT_REASON_COUNT,
+};
+
+#endif /* AMBIT_H */

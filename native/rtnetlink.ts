@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// The four rtnetlink messages capture needs: add and delete a rule "packets with this mark use this table", add and
+// delete the route "everything in this table is local". Adding what is there and deleting what is not are no errors.
+
+import { constants } from 'node:os'
+import koffi from 'koffi'
+import { NativeError } from './error.ts'
+import { closeFd } from './libc.ts'
+import type { MarkRoute } from './netns-messages.ts'
+import { openRouteSocket } from './socket-spec.ts'
+
+// linux/rtnetlink.h, linux/netlink.h, linux/fib_rules.h
+const RTM_NEWROUTE = 24
+const RTM_DELROUTE = 25
+const RTM_NEWRULE = 32
+const RTM_DELRULE = 33
+const NLM_F_REQUEST = 0x1
+const NLM_F_ACK = 0x4
+const NLM_F_EXCL = 0x200
+const NLM_F_CREATE = 0x400
+const NLMSG_HEADER = 16
+const NLMSG_ERROR = 2
+const FRA_PRIORITY = 6
+const FRA_FWMARK = 10
+const FRA_TABLE = 15
+const FRA_FWMASK = 16
+const FR_ACT_TO_TBL = 1
+const RTA_OIF = 4
+const RTA_TABLE = 15
+const RTN_LOCAL = 2
+const RT_SCOPE_HOST = 254
+const RTPROT_STATIC = 4
+const AF = { 4: 2, 6: 10 } as const
+/** Loopback is the first device of every namespace. */
+const LOOPBACK_INDEX = 1
+/** The acknowledgement repeats our request after 20 bytes. */
+const REPLY_SIZE = 512
+
+type Action = 'add' | 'delete'
+type Send = (fd: number, data: Buffer, length: number, flags: number) => number
+interface Calls {
+  readonly send: Send
+  readonly recv: Send
+}
+let calls: Calls | undefined
+
+function loadCalls(): Calls {
+  if (calls !== undefined) return calls
+  const libc = koffi.load('libc.so.6')
+  calls = {
+    send: libc.func('long send(int fd, const void *data, size_t length, int flags)') as Send,
+    recv: libc.func('long recv(int fd, void *data, size_t length, int flags)') as Send,
+  }
+  return calls
+}
+
+/** Adds or deletes the rule and the route for each family. Throws NativeError. Not on the main thread. */
+export function changeMarkRoute(
+  netns: { readonly fd: number; readonly homeFd: number },
+  families: readonly (4 | 6)[],
+  action: Action,
+  route: MarkRoute,
+): void {
+  const fd = openRouteSocket(netns)
+  try {
+    for (const family of families) {
+      // The table is filled before packets are sent to it, and emptied after they no longer are.
+      const steps = [
+        () => exchange(fd, routeMessage(family, action, route), `${action} local route`, action),
+        () => exchange(fd, ruleMessage(family, action, route), `${action} mark rule`, action),
+      ]
+      if (action === 'delete') steps.reverse()
+      for (const step of steps) step()
+    }
+  } finally {
+    closeFd(fd)
+  }
+}
+
+function ruleMessage(family: 4 | 6, action: Action, route: MarkRoute): Buffer {
+  const header = Buffer.alloc(12)
+  header[0] = AF[family]
+  header[7] = FR_ACT_TO_TBL
+  return message(action === 'add' ? RTM_NEWRULE : RTM_DELRULE, action, header, [
+    [FRA_PRIORITY, route.priority],
+    [FRA_FWMARK, route.mark],
+    [FRA_FWMASK, route.mask],
+    [FRA_TABLE, route.table],
+  ])
+}
+
+function routeMessage(family: 4 | 6, action: Action, route: MarkRoute): Buffer {
+  const header = Buffer.alloc(12)
+  header[0] = AF[family]
+  header[5] = RTPROT_STATIC
+  header[6] = RT_SCOPE_HOST
+  header[7] = RTN_LOCAL
+  return message(action === 'add' ? RTM_NEWROUTE : RTM_DELROUTE, action, header, [
+    [RTA_TABLE, route.table],
+    [RTA_OIF, LOOPBACK_INDEX],
+  ])
+}
+
+/** Builds a message of a family header and 32-bit attributes. */
+function message(
+  type: number,
+  action: Action,
+  header: Buffer,
+  attributes: readonly (readonly [type: number, value: number])[],
+): Buffer {
+  const size = NLMSG_HEADER + header.length + attributes.length * 8
+  const bytes = Buffer.alloc(size)
+  bytes.writeUInt32LE(size, 0)
+  bytes.writeUInt16LE(type, 4)
+  const create = action === 'add' ? NLM_F_CREATE | NLM_F_EXCL : 0
+  bytes.writeUInt16LE(NLM_F_REQUEST | NLM_F_ACK | create, 6)
+  bytes.set(header, NLMSG_HEADER)
+  let at = NLMSG_HEADER + header.length
+  for (const [attribute, value] of attributes) {
+    bytes.writeUInt16LE(8, at)
+    bytes.writeUInt16LE(attribute, at + 2)
+    bytes.writeUInt32LE(value, at + 4)
+    at += 8
+  }
+  return bytes
+}
+
+/** Sends one message and reads its acknowledgement: rtnetlink has answered when send() returns. */
+function exchange(fd: number, request: Buffer, what: string, action: Action): void {
+  const { send, recv } = loadCalls()
+  if (send(fd, request, request.length, 0) < 0)
+    throw new NativeError('send(rtnetlink)', koffi.errno(), what)
+  const reply = Buffer.alloc(REPLY_SIZE)
+  const length = recv(fd, reply, reply.length, 0)
+  if (length < 0) throw new NativeError('recv(rtnetlink)', koffi.errno(), what)
+  if (length < NLMSG_HEADER + 4 || reply.readUInt16LE(4) !== NLMSG_ERROR)
+    throw new NativeError('recv(rtnetlink)', constants.errno.EPROTO, what)
+  const errno = -reply.readInt32LE(NLMSG_HEADER)
+  if (errno === 0 || isAlreadyDone(errno, action)) return
+  throw new NativeError('rtnetlink', errno, what)
+}
+
+function isAlreadyDone(errno: number, action: Action): boolean {
+  if (action === 'add') return errno === constants.errno.EEXIST
+  return errno === constants.errno.ENOENT || errno === constants.errno.ESRCH
+}
