@@ -14,6 +14,8 @@ export const ERROR_CATALOGUE = {
   AMB_BAD_MANIFEST: 'Correct the named field and apply again.',
   AMB_KUBECONFIG:
     'Correct the named field, or name another kubeconfig by --kubeconfig or KUBECONFIG.',
+  AMB_CA_SECRET:
+    'Restore the named field from a backup; deleting the Secret makes a new root, which every workload must then fetch.',
   AMB_USAGE: 'Run the command with --help.',
 } as const satisfies Record<string, string>
 

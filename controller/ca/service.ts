@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// The certificate service: authenticate, count, authorise, sign, answer. Every refusal is logged with its reason;
+// the caller gets the reason, too, because it is about the caller alone.
+
+import { create } from '@bufbuild/protobuf'
+import { type Server, type ServerUnaryCall, status } from '@grpc/grpc-js'
+import { errorMessage } from '../../mesh/errors.ts'
+import {
+  CERTIFICATE_SERVICE,
+  CLUSTER_ID_HEADER,
+  IMPERSONATED_IDENTITY,
+} from '../../mesh/identity/ca-protocol.ts'
+import type { SigningRoot } from '../../mesh/identity/root.ts'
+import {
+  type IstioCertificateRequest,
+  type IstioCertificateResponse,
+  IstioCertificateResponseSchema,
+} from '../../mesh/proto/gen/certificate_pb.js'
+import { type Result, err, ok } from '../../mesh/result.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { type Caller, type Refusal, callerName } from './caller.ts'
+import { type AuthorisationContext, authoriseIdentity } from './node-authorisation.ts'
+import type { RateLimiter } from './rate-limit.ts'
+import { type IssuedLeaf, LIFETIME_LIMITS, signRequest } from './signing-authority.ts'
+import type { TokenAuthenticator } from './token-authenticator.ts'
+
+export interface CertificateServiceOptions extends AuthorisationContext {
+  readonly root: SigningRoot
+  readonly clusterId: string
+  readonly authenticator: TokenAuthenticator
+  readonly limiter: RateLimiter
+  readonly log: Logger
+  /** Told of every outcome, for metrics. */
+  readonly onOutcome?: (outcome: 'issued' | Refusal['kind']) => void
+}
+
+type Outcome = Result<IssuedLeaf, Refusal>
+
+const GRPC_STATUS: Readonly<Record<Refusal['kind'], status>> = {
+  unauthenticated: status.UNAUTHENTICATED,
+  denied: status.PERMISSION_DENIED,
+  invalid: status.INVALID_ARGUMENT,
+  throttled: status.RESOURCE_EXHAUSTED,
+  unavailable: status.UNAVAILABLE,
+}
+
+/** Adds Istio's certificate service to a gRPC server. */
+export function addCertificateService(server: Server, options: CertificateServiceOptions): void {
+  server.addService(CERTIFICATE_SERVICE, {
+    createCertificate: (
+      call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
+      callback: (
+        error: { code: status; details: string } | null,
+        response?: IstioCertificateResponse,
+      ) => void,
+    ) => {
+      handle(call, options).then(
+        (outcome) => {
+          options.onOutcome?.(outcome.ok ? 'issued' : outcome.error.kind)
+          if (!outcome.ok)
+            callback({ code: GRPC_STATUS[outcome.error.kind], details: outcome.error.reason })
+          else callback(null, responseOf(outcome.value))
+        },
+        (thrown: unknown) => {
+          options.log.error({ reason: errorMessage(thrown) }, 'certificate request crashed')
+          callback({ code: status.INTERNAL, details: 'internal error; see the controller log' })
+        },
+      )
+    },
+  })
+}
+
+async function handle(
+  call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
+  options: CertificateServiceOptions,
+): Promise<Outcome> {
+  const requested = call.request.metadata?.[IMPERSONATED_IDENTITY]
+  const about = { peer: call.getPeer(), requested: shown(requested) }
+  const authenticated = await authenticateCall(call, options)
+  if (!authenticated.ok) {
+    options.log.warn({ ...about, ...authenticated.error }, 'certificate refused')
+    return authenticated
+  }
+  const caller = authenticated.value
+  const outcome = await issue(call.request, requested, caller, options)
+  const fields = { ...about, caller: callerName(caller), pod: caller.pod?.name }
+  if (!outcome.ok) {
+    options.log.warn({ ...fields, ...outcome.error }, 'certificate refused')
+    return outcome
+  }
+  options.log.info({ ...fields, notAfter: outcome.value.notAfter }, 'certificate issued')
+  return outcome
+}
+
+async function authenticateCall(
+  call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
+  options: CertificateServiceOptions,
+): Promise<Result<Caller, Refusal>> {
+  const cluster = call.metadata.get(CLUSTER_ID_HEADER)[0]?.toString()
+  if (cluster !== undefined && cluster !== options.clusterId)
+    return err({
+      kind: 'unauthenticated',
+      reason: `the cluster ${JSON.stringify(cluster.slice(0, 100))} is not known here`,
+    })
+  return options.authenticator.authenticate(call.metadata.get('authorization')[0]?.toString())
+}
+
+async function issue(
+  request: IstioCertificateRequest,
+  requested: unknown,
+  caller: Caller,
+  options: CertificateServiceOptions,
+): Promise<Outcome> {
+  if (!options.limiter.take(caller.pod?.uid ?? callerName(caller)))
+    return err({ kind: 'throttled', reason: 'too many certificate requests from this caller' })
+  if (requested !== undefined && typeof requested !== 'string')
+    return err({ kind: 'invalid', reason: `${IMPERSONATED_IDENTITY} is not a string` })
+  const identity = await authoriseIdentity(options, caller, requested)
+  if (!identity.ok) return identity
+  const signed = await signRequest(
+    options.root,
+    {
+      identity: identity.value,
+      csrPem: request.csr,
+      ttlSeconds: Number(request.validityDuration),
+    },
+    LIFETIME_LIMITS,
+    Date.now(),
+  )
+  return signed.ok ? ok(signed.value) : err({ kind: 'invalid', reason: signed.error })
+}
+
+/** The chain, leaf first, and last the trust bundle. */
+function responseOf(leaf: IssuedLeaf): IstioCertificateResponse {
+  return create(IstioCertificateResponseSchema, { certChain: [leaf.chainPem, leaf.rootsPem] })
+}
+
+/** What a caller wrote, cut to what a log line can bear. */
+function shown(requested: unknown): string | undefined {
+  return typeof requested === 'string' ? requested.slice(0, 300) : undefined
+}
