@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// IP addresses in the one canonical text the mesh compares by: IPv4 dotted, IPv6 by RFC 5952, and an IPv4 address
+// that came in an IPv6 coat (::ffff:a.b.c.d, as dual-stack sockets report it) written as the IPv4 address it is.
+
+import { isIPv4, isIPv6 } from 'node:net'
+import type { IpAddress } from './types.ts'
+
+const IPV4_BYTES = 4
+const IPV6_BYTES = 16
+const GROUPS = 8
+
+/**
+ * Reads an IP address; undefined for anything else, including an address with a zone (`fe80::1%eth0`), which means
+ * something only on the host that wrote it.
+ *
+ * @example parseIpAddress('::FFFF:10.0.0.1') // '10.0.0.1'
+ */
+export function parseIpAddress(text: string): IpAddress | undefined {
+  if (isIPv4(text)) return text as IpAddress
+  if (!isIPv6(text) || text.includes('%')) return undefined
+  return ipAddressFromGroups(groupsOfText(text))
+}
+
+/** Reads an address of 4 or 16 bytes in network order; undefined for any other length. */
+export function ipAddressFromBytes(bytes: Uint8Array): IpAddress | undefined {
+  if (bytes.length === IPV4_BYTES)
+    return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` as IpAddress
+  if (bytes.length !== IPV6_BYTES) return undefined
+  const view = new DataView(bytes.buffer, bytes.byteOffset, IPV6_BYTES)
+  return ipAddressFromGroups(
+    Array.from({ length: GROUPS }, (_, index) => view.getUint16(index * 2)),
+  )
+}
+
+/** Writes an address as 4 or 16 bytes in network order. */
+export function ipAddressToBytes(address: IpAddress): Uint8Array {
+  if (isIpv4Address(address)) return Uint8Array.from(address.split('.'), Number)
+  const view = new DataView(new ArrayBuffer(IPV6_BYTES))
+  groupsOfText(address).forEach((group, index) => view.setUint16(index * 2, group))
+  return new Uint8Array(view.buffer)
+}
+
+/** Tells the family of a canonical address. */
+export function isIpv4Address(address: IpAddress): boolean {
+  return !address.includes(':')
+}
+
+/** Whether the address lies in the network of this many leading bits of the base; false across families. */
+export function isInPrefix(address: IpAddress, base: IpAddress, prefixLength: number): boolean {
+  if (isIpv4Address(address) !== isIpv4Address(base)) return false
+  const left = ipAddressToBytes(address)
+  const right = ipAddressToBytes(base)
+  let bits = prefixLength
+  for (let index = 0; bits > 0; index += 1, bits -= 8) {
+    const mask = bits >= 8 ? 0xff : (0xff << (8 - bits)) & 0xff
+    if (((left[index] ?? 0) & mask) !== ((right[index] ?? 0) & mask)) return false
+  }
+  return true
+}
+
+/** The eight groups of a valid IPv6 text without zone. */
+function groupsOfText(text: string): number[] {
+  const [head = '', tail] = text.split('::')
+  const leading = groupsOfHalf(head)
+  if (tail === undefined) return leading
+  const trailing = groupsOfHalf(tail)
+  const gap = new Array<number>(GROUPS - leading.length - trailing.length).fill(0)
+  return [...leading, ...gap, ...trailing]
+}
+
+function groupsOfHalf(half: string): number[] {
+  if (half === '') return []
+  return half.split(':').flatMap((part) => {
+    if (!part.includes('.')) return [Number.parseInt(part, 16)]
+    const [a = 0, b = 0, c = 0, d = 0] = part.split('.').map(Number)
+    return [(a << 8) | b, (c << 8) | d]
+  })
+}
+
+function ipAddressFromGroups(groups: readonly number[]): IpAddress {
+  const [g0, g1, g2, g3, g4, mapped, high = 0, low = 0] = groups
+  if (g0 === 0 && g1 === 0 && g2 === 0 && g3 === 0 && g4 === 0 && mapped === 0xffff)
+    return `${high >> 8}.${high & 0xff}.${low >> 8}.${low & 0xff}` as IpAddress
+  const { start, length } = longestZeroRun(groups)
+  const hex = groups.map((group) => group.toString(16))
+  // RFC 5952 4.2.2: a single zero group is not shortened.
+  if (length < 2) return hex.join(':') as IpAddress
+  return `${hex.slice(0, start).join(':')}::${hex.slice(start + length).join(':')}` as IpAddress
+}
+
+/** The first longest run of zero groups (RFC 5952 4.2.3). */
+function longestZeroRun(groups: readonly number[]): { start: number; length: number } {
+  let best = { start: 0, length: 0 }
+  let start = 0
+  for (let index = 0; index <= groups.length; index += 1) {
+    if (groups[index] === 0) continue
+    if (index - start > best.length) best = { start, length: index - start }
+    start = index + 1
+  }
+  return best
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the mesh consists of, as one process sees it, with the lookups the data path makes. It is fed by changes (from
+// xDS, or from the main thread to its workers) and never asks anybody. Hot: each connection makes two or three lookups;
+// watched by bench/mesh-state.ts.
+
+import { isInPrefix } from './address.ts'
+import { Compactor } from './compact.ts'
+import { MultiIndex, reindex } from './multi-index.ts'
+import type { IpAddress, MeshChange, Service, ServiceKey, Workload, WorkloadUid } from './types.ts'
+
+export interface MeshStateOptions {
+  /** The network this process lives in: addresses it sees on sockets belong to it. */
+  readonly network?: string
+}
+
+export type MeshStateListener = (changes: readonly MeshChange[]) => void
+
+interface AddressRange {
+  readonly network: string
+  readonly base: IpAddress
+  readonly prefixLength: number
+  readonly service: Service
+}
+
+const NO_KEYS: readonly never[] = []
+
+/** The workloads and services of the mesh and the indexes over them. */
+export class MeshState {
+  readonly #network: string
+  readonly #compactor = new Compactor()
+  readonly #workloads = new Map<WorkloadUid, Workload>()
+  readonly #services = new Map<ServiceKey, Service>()
+  readonly #workloadsByAddress = new MultiIndex<string, Workload>()
+  readonly #workloadsByNode = new MultiIndex<string, Workload>()
+  // Kept for services that have not arrived yet, too: order of arrival does not matter.
+  readonly #endpoints = new MultiIndex<ServiceKey, Workload>()
+  readonly #servicesByAddress = new MultiIndex<string, Service>()
+  readonly #servicesByHostname = new MultiIndex<string, Service>()
+  /** Few (ServiceEntry CIDRs), so a list, the most specific first. */
+  #ranges: readonly AddressRange[] = []
+  readonly #listeners = new Set<MeshStateListener>()
+
+  constructor(options: MeshStateOptions = {}) {
+    this.#network = options.network ?? ''
+  }
+
+  /** Applies changes in order, then tells the subscribers once. */
+  apply(changes: readonly MeshChange[]): void {
+    for (const change of changes) this.#applyOne(change)
+    for (const listener of this.#listeners) listener(changes)
+  }
+
+  /** Calls back after each applied batch; returns the unsubscriber. */
+  subscribe(listener: MeshStateListener): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  workload(uid: WorkloadUid): Workload | undefined {
+    return this.#workloads.get(uid)
+  }
+
+  service(key: ServiceKey): Service | undefined {
+    return this.#services.get(key)
+  }
+
+  workloads(): Iterable<Workload> {
+    return this.#workloads.values()
+  }
+
+  services(): Iterable<Service> {
+    return this.#services.values()
+  }
+
+  get size(): { readonly workloads: number; readonly services: number } {
+    return { workloads: this.#workloads.size, services: this.#services.size }
+  }
+
+  /**
+   * The workload that has this address: of several claimants a pod beats others, HBONE beats none, and then the
+   * newest claim wins (an address is reused before its old holder's removal has travelled).
+   */
+  findWorkload(address: IpAddress): Workload | undefined {
+    let best: Workload | undefined
+    for (const candidate of this.#workloadsByAddress.get(addressKey(this.#network, address)))
+      if (best === undefined || claimRank(candidate) >= claimRank(best)) best = candidate
+    return best
+  }
+
+  /**
+   * The service that has this virtual address: of several the one in the client's namespace, then a Kubernetes
+   * Service before others, then the first by key. Address ranges come after exact addresses, the narrowest first.
+   */
+  findServiceByAddress(address: IpAddress, clientNamespace: string): Service | undefined {
+    const exact = this.#servicesByAddress.get(addressKey(this.#network, address))
+    if (exact.length > 0) return preferredService(exact, clientNamespace)
+    if (this.#ranges.length === 0) return undefined
+    return this.#findServiceByRange(address, clientNamespace)
+  }
+
+  /** The service of this host name, chosen among several as by address. */
+  findServiceByHostname(hostname: string, clientNamespace: string): Service | undefined {
+    return preferredService(this.#servicesByHostname.get(hostname), clientNamespace)
+  }
+
+  /** All workloads that belong to the service, healthy or not; valid until the next apply(). */
+  endpoints(service: ServiceKey): readonly Workload[] {
+    return this.#endpoints.get(service)
+  }
+
+  /** All workloads on this node; valid until the next apply(). */
+  workloadsOnNode(node: string): readonly Workload[] {
+    return this.#workloadsByNode.get(node)
+  }
+
+  #applyOne(change: MeshChange): void {
+    switch (change.kind) {
+      case 'workload':
+        return this.#setWorkload(change.workload.uid, this.#compactor.workload(change.workload))
+      case 'workloadRemoved':
+        return this.#setWorkload(change.uid, undefined)
+      case 'service':
+        return this.#setService(change.service.key, this.#compactor.service(change.service))
+      case 'serviceRemoved':
+        return this.#setService(change.key, undefined)
+    }
+  }
+
+  #setWorkload(uid: WorkloadUid, next: Workload | undefined): void {
+    const previous = this.#workloads.get(uid)
+    if (next === undefined) this.#workloads.delete(uid)
+    else this.#workloads.set(uid, next)
+    move(this.#workloadsByAddress, previous, next, workloadAddressKeys)
+    move(this.#workloadsByNode, previous, next, (workload) => [workload.node])
+    move(this.#endpoints, previous, next, (workload) => [...workload.services.keys()])
+  }
+
+  #setService(key: ServiceKey, next: Service | undefined): void {
+    const previous = this.#services.get(key)
+    if (next === undefined) this.#services.delete(key)
+    else this.#services.set(key, next)
+    move(this.#servicesByAddress, previous, next, serviceAddressKeys)
+    move(this.#servicesByHostname, previous, next, (service) => [service.hostname])
+    if (hasRange(previous) || hasRange(next)) this.#rebuildRanges()
+  }
+
+  #rebuildRanges(): void {
+    const ranges: AddressRange[] = []
+    for (const service of this.#services.values())
+      for (const { network, address, prefixLength } of service.addresses)
+        if (prefixLength !== undefined)
+          ranges.push({ network, base: address, prefixLength, service })
+    this.#ranges = ranges.sort((left, right) => right.prefixLength - left.prefixLength)
+  }
+
+  #findServiceByRange(address: IpAddress, clientNamespace: string): Service | undefined {
+    const containing = this.#ranges.filter(
+      (range) =>
+        range.network === this.#network && isInPrefix(address, range.base, range.prefixLength),
+    )
+    const own = containing.filter((range) => range.service.namespace === clientNamespace)
+    const pool = own.length > 0 ? own : containing
+    const narrowest = pool.filter((range) => range.prefixLength === pool[0]?.prefixLength)
+    return preferredService(
+      narrowest.map((range) => range.service),
+      clientNamespace,
+    )
+  }
+}
+
+function move<K, V>(
+  index: MultiIndex<K, V>,
+  previous: V | undefined,
+  next: V | undefined,
+  keysOf: (value: V) => readonly K[],
+): void {
+  reindex(
+    index,
+    previous === undefined ? undefined : { value: previous, keys: keysOf(previous) },
+    next === undefined ? undefined : { value: next, keys: keysOf(next) },
+  )
+}
+
+/** In the default network the key is the address itself, which costs no memory of its own. */
+function addressKey(network: string, address: IpAddress): string {
+  return network === '' ? address : `${network}/${address}`
+}
+
+function workloadAddressKeys(workload: Workload): readonly string[] {
+  // A node's address is shared by all that use its network: it names none of them.
+  if (workload.networkMode === 'hostNetwork') return NO_KEYS
+  return distinct(workload.addresses.map((address) => addressKey(workload.network, address)))
+}
+
+function serviceAddressKeys(service: Service): readonly string[] {
+  return distinct(
+    service.addresses
+      .filter(({ prefixLength }) => prefixLength === undefined)
+      .map(({ network, address }) => addressKey(network, address)),
+  )
+}
+
+function distinct(keys: readonly string[]): readonly string[] {
+  return keys.length < 2 ? keys : [...new Set(keys)]
+}
+
+function hasRange(service: Service | undefined): boolean {
+  return service?.addresses.some(({ prefixLength }) => prefixLength !== undefined) ?? false
+}
+
+function claimRank(workload: Workload): number {
+  return (isPodUid(workload.uid) ? 2 : 0) + (workload.tunnelProtocol === 'hbone' ? 1 : 0)
+}
+
+/** Whether this is the key of a pod, as against a WorkloadEntry or a bare endpoint. */
+export function isPodUid(uid: WorkloadUid): boolean {
+  const slash = uid.indexOf('/')
+  return slash >= 0 && uid.startsWith('//Pod/', slash)
+}
+
+function preferredService(
+  candidates: readonly Service[],
+  clientNamespace: string,
+): Service | undefined {
+  let best: Service | undefined
+  for (const candidate of candidates)
+    if (best === undefined || isPreferred(candidate, best, clientNamespace)) best = candidate
+  return best
+}
+
+function isPreferred(candidate: Service, best: Service, clientNamespace: string): boolean {
+  const candidateIsNear = candidate.namespace === clientNamespace
+  if (candidateIsNear !== (best.namespace === clientNamespace)) return candidateIsNear
+  if (candidate.canonical !== best.canonical) return candidate.canonical
+  return candidate.key < best.key
+}

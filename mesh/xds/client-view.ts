@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one connected client wants of one resource type and what it still has to be sent. Pure bookkeeping: a client that
+// reads slowly costs a set of names, never a queue of responses, because a name that changes ten times while it waits
+// is sent once, in its last state.
+
+import type { DeltaDiscoveryRequest } from '../proto/gen/discovery_pb.js'
+import type { ResourceStore, StoredResource } from './resource-store.ts'
+import { WILDCARD } from './type-urls.ts'
+
+/** Names one client may ask for one by one; more is no honest client. */
+const MAX_EXPLICIT_NAMES = 200_000
+
+/** What to send next. */
+export interface PendingBatch {
+  readonly resources: readonly StoredResource[]
+  readonly removed: readonly string[]
+}
+
+/** The server's view of one client and one type. */
+export class ClientView {
+  readonly #store: ResourceStore
+  #isOpened = false
+  #isWildcard = false
+  readonly #explicit = new Set<string>()
+  /** Names to send, in their present state or as removed. */
+  readonly #dirty = new Set<string>()
+  #owesResponse = false
+  #awaitedNonce: string | undefined
+
+  constructor(store: ResourceStore) {
+    this.#store = store
+  }
+
+  /** Takes a request in. Gives the refusal when it is one, and an error text when the client misbehaves. */
+  onRequest(request: DeltaDiscoveryRequest): {
+    readonly refusal?: string
+    readonly violation?: string
+  } {
+    if (request.responseNonce !== '' && request.responseNonce === this.#awaitedNonce)
+      this.#awaitedNonce = undefined
+    const isFirst = !this.#isOpened
+    this.#isOpened = true
+    // xDS: a first request that names nothing wants everything.
+    const isImplicitWildcard = isFirst && request.resourceNamesSubscribe.length === 0
+    const known = new Map(isFirst ? Object.entries(request.initialResourceVersions) : [])
+    if (isImplicitWildcard) this.#subscribeAll(known)
+    for (const name of request.resourceNamesSubscribe) {
+      if (name === WILDCARD) this.#subscribeAll(known)
+      else this.#subscribe(name)
+    }
+    for (const name of request.resourceNamesUnsubscribe) {
+      if (name === WILDCARD) this.#isWildcard = false
+      else this.#explicit.delete(name)
+    }
+    if (this.#explicit.size > MAX_EXPLICIT_NAMES)
+      return { violation: `asks for more than ${MAX_EXPLICIT_NAMES} names` }
+    const refusal = request.errorDetail?.message
+    return refusal === undefined ? {} : { refusal }
+  }
+
+  /** Notes that a resource changed or went; `aliases` are those it has or had. */
+  onChange(name: string, aliases: readonly string[]): void {
+    if (!this.#isOpened) return
+    if (this.#isWildcard || this.#explicit.has(name)) this.#dirty.add(name)
+    else if (aliases.some((alias) => this.#explicit.has(alias))) this.#dirty.add(name)
+  }
+
+  /** Takes what is to be sent now: nothing while the last response is unanswered. */
+  takeBatch(nonce: string): PendingBatch | undefined {
+    if (this.#awaitedNonce !== undefined) return undefined
+    if (this.#dirty.size === 0 && !this.#owesResponse) return undefined
+    const resources: StoredResource[] = []
+    const removed: string[] = []
+    for (const name of this.#dirty) {
+      const resource = this.#store.get(name)
+      if (resource === undefined) removed.push(name)
+      else resources.push(resource)
+    }
+    this.#dirty.clear()
+    this.#owesResponse = false
+    this.#awaitedNonce = nonce
+    return { resources, removed }
+  }
+
+  /** Names waiting to be sent; what a slow client costs. */
+  get pendingNames(): number {
+    return this.#dirty.size
+  }
+
+  #subscribeAll(known: ReadonlyMap<string, string>): void {
+    this.#isWildcard = true
+    // Even an empty mesh is an answer: the client waits for it.
+    this.#owesResponse = true
+    for (const name of this.#store.names())
+      if (known.get(name) !== this.#store.get(name)?.version) this.#dirty.add(name)
+    for (const name of known.keys()) if (this.#store.get(name) === undefined) this.#dirty.add(name)
+  }
+
+  #subscribe(nameOrAlias: string): void {
+    this.#explicit.add(nameOrAlias)
+    const names = this.#store.resolve(nameOrAlias)
+    // Unknown: its removal is the answer, so that the client need not wait for a timeout.
+    if (names.length === 0) this.#dirty.add(nameOrAlias)
+    for (const name of names) this.#dirty.add(name)
+  }
+}

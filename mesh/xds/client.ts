@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// The delta discovery client: keeps one stream to the control plane, for ever, and feeds what arrives to the consumers.
+// Losing the control plane loses nothing: what was learned stays, and a new stream asks only for what has changed.
+
+import { readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  Client,
+  type ClientDuplexStream,
+  connectivityState,
+  Metadata,
+  type ServiceError,
+  status,
+} from '@grpc/grpc-js'
+import { errorMessage } from '../errors.ts'
+import type { ResourceProblem } from '../model/convert.ts'
+import {
+  AggregatedDiscoveryService,
+  type DeltaDiscoveryRequest,
+  type DeltaDiscoveryResponse,
+} from '../proto/gen/discovery_pb.js'
+import type { Logger } from '../telemetry/log.ts'
+import { backoffMs } from './backoff.ts'
+import { grpcMethod } from './grpc-service.ts'
+import { type NodeIdentity, nodeMessage } from './node.ts'
+import { secureChannel } from './secure-channel.ts'
+import { type ResourceConsumer, Subscription } from './subscription.ts'
+import { MAX_MESSAGE_BYTES } from './type-urls.ts'
+
+/** TCP, TLS and HTTP/2 set-up together; beyond this the address is as good as dead. */
+const CONNECT_TIMEOUT_MS = 10_000
+/** Finds a peer that vanished without a FIN; above the shortest interval Istio's server tolerates (15 s). */
+const KEEPALIVE_TIME_MS = 30_000
+const KEEPALIVE_TIMEOUT_MS = 10_000
+
+const DELTA = grpcMethod(AggregatedDiscoveryService.method.deltaAggregatedResources)
+
+export type XdsConnectionState =
+  | { readonly kind: 'connecting' }
+  | { readonly kind: 'connected' }
+  /** `retryInMs` is the wait before the next attempt. */
+  | { readonly kind: 'disconnected'; readonly reason: string; readonly retryInMs: number }
+
+export interface XdsClientOptions {
+  /** host:port of the control plane. */
+  readonly address: string
+  /** PEM of the roots that may have signed the server's certificate; read anew for each connection. */
+  readonly rootFile: string
+  /** The name the server's certificate must bear, when it is not the host in `address`. */
+  readonly serverName?: string
+  /** A bearer token; read anew for each connection, as the kubelet renews it. */
+  readonly tokenFile?: string
+  readonly node: NodeIdentity
+  readonly consumers: readonly ResourceConsumer[]
+  readonly logger: Logger
+  /** Called once, when the first response of each type has been applied. */
+  readonly onSynced?: () => void
+  readonly onConnectionState?: (state: XdsConnectionState) => void
+  readonly onProblems?: (typeUrl: string, problems: readonly ResourceProblem[]) => void
+  readonly random?: () => number
+}
+
+type DeltaStream = ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>
+
+/** Follows the control plane from `start()` until `stop()`. */
+export class XdsClient {
+  readonly #options: XdsClientOptions
+  readonly #subscriptions: ReadonlyMap<string, Subscription>
+  readonly #stopping = new AbortController()
+  #running: Promise<void> | undefined
+  #hasSynced = false
+  /** Failed attempts since a response was last handled. */
+  #failures = 0
+
+  constructor(options: XdsClientOptions) {
+    this.#options = options
+    this.#subscriptions = new Map(
+      options.consumers.map((consumer) => [consumer.typeUrl, new Subscription(consumer)]),
+    )
+  }
+
+  start(): void {
+    this.#running ??= this.#run()
+  }
+
+  /** Ends the stream and the retries; resolves when nothing is left of them. */
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await this.#running
+  }
+
+  get isSynced(): boolean {
+    return this.#hasSynced
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping
+    const { logger, address, onConnectionState, random = Math.random } = this.#options
+    while (!signal.aborted) {
+      onConnectionState?.({ kind: 'connecting' })
+      const reason = await this.#followOnce(signal).catch(errorMessage)
+      if (signal.aborted) return
+      const retryInMs = backoffMs(this.#failures, random())
+      this.#failures += 1
+      logger.warn({ address, reason, retryInMs: Math.round(retryInMs) }, 'discovery stream ended')
+      onConnectionState?.({ kind: 'disconnected', reason, retryInMs })
+      await sleep(retryInMs, undefined, { signal }).catch(() => undefined)
+    }
+  }
+
+  /** Connects and serves one stream to its end; gives the reason of the end. */
+  async #followOnce(signal: AbortSignal): Promise<string> {
+    const client = await this.#connect()
+    try {
+      const metadata = await this.#metadata()
+      if (signal.aborted) return 'stopped'
+      const stream = client.makeBidiStreamRequest(
+        DELTA.path,
+        DELTA.requestSerialize,
+        DELTA.responseDeserialize,
+        metadata,
+      )
+      using _deadline = connectDeadline(client, stream)
+      return await this.#serve(stream, signal)
+    } finally {
+      client.close()
+    }
+  }
+
+  async #connect(): Promise<Client> {
+    const { address, rootFile, serverName } = this.#options
+    const roots = await readFile(rootFile).catch((cause: unknown) => {
+      throw new Error(`Cannot read the root certificates: ${errorMessage(cause)}`, { cause })
+    })
+    const channel = secureChannel(address, roots, serverName)
+    return new Client(address, channel.credentials, {
+      ...channel.options,
+      'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+      'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+      'grpc.keepalive_time_ms': KEEPALIVE_TIME_MS,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+      // Each attempt is a connection of its own, with the roots of the moment; retries are ours.
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.enable_retries': 0,
+      'grpc.service_config_disable_resolution': 1,
+    })
+  }
+
+  async #metadata(): Promise<Metadata> {
+    const { tokenFile, node } = this.#options
+    const metadata = new Metadata()
+    metadata.set('clusterid', node.clusterId)
+    if (tokenFile === undefined) return metadata
+    const token = await readFile(tokenFile, 'utf8').catch((cause: unknown) => {
+      throw new Error(`Cannot read the token: ${errorMessage(cause)}`, { cause })
+    })
+    metadata.set('authorization', `Bearer ${token.trim()}`)
+    return metadata
+  }
+
+  #serve(stream: DeltaStream, signal: AbortSignal): Promise<string> {
+    const { promise, resolve } = Promise.withResolvers<string>()
+    const cancel = (): void => stream.cancel()
+    signal.addEventListener('abort', cancel, { once: true })
+    stream.once('metadata', () => this.#options.onConnectionState?.({ kind: 'connected' }))
+    stream.on('data', (response: DeltaDiscoveryResponse) => this.#onResponse(stream, response))
+    stream.on('error', (error: Error) => resolve(streamEndReason(error)))
+    stream.on('end', () => resolve('the control plane closed the stream'))
+    const node = nodeMessage(this.#options.node)
+    for (const subscription of this.#subscriptions.values())
+      stream.write(subscription.openingRequest(node))
+    return promise.finally(() => signal.removeEventListener('abort', cancel))
+  }
+
+  #onResponse(stream: DeltaStream, response: DeltaDiscoveryResponse): void {
+    const { logger, onProblems } = this.#options
+    const { typeUrl } = response
+    const subscription = this.#subscriptions.get(typeUrl)
+    if (subscription === undefined) {
+      logger.warn({ typeUrl }, 'ignoring a response of a type nobody asked for')
+      return
+    }
+    const { reply, problems } = subscription.handle(response)
+    this.#failures = 0
+    if (problems.length > 0) {
+      logger.error({ typeUrl, problems }, 'refused resources from the control plane')
+      onProblems?.(typeUrl, problems)
+    }
+    stream.write(reply)
+    this.#noteSync()
+  }
+
+  #noteSync(): void {
+    if (this.#hasSynced) return
+    for (const subscription of this.#subscriptions.values()) if (!subscription.isSynced) return
+    this.#hasSynced = true
+    this.#options.onSynced?.()
+  }
+}
+
+/** Ends the stream unless the channel is up in time; a refused connection ends it at once by itself. */
+function connectDeadline(client: Client, stream: DeltaStream): Disposable {
+  const timer = setTimeout(() => {
+    const state = client.getChannel().getConnectivityState(false)
+    if (state === connectivityState.READY) return
+    stream.destroy(new Error(`no connection after ${CONNECT_TIMEOUT_MS} ms`))
+  }, CONNECT_TIMEOUT_MS)
+  return { [Symbol.dispose]: () => clearTimeout(timer) }
+}
+
+function streamEndReason(error: Error): string {
+  const { code, details } = error as Partial<ServiceError>
+  if (code === undefined) return error.message
+  return `${status[code] ?? code}: ${details ?? error.message}`
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// The delta discovery server: offers typed resources to any number of clients over streams. It knows nothing of what the
+// resources mean; who owns them sets and removes them, and says when a type is complete.
+
+import { Metadata, type Server, type ServerDuplexStream, status } from '@grpc/grpc-js'
+import { errorMessage } from '../errors.ts'
+import {
+  AggregatedDiscoveryService,
+  type DeltaDiscoveryRequest,
+} from '../proto/gen/discovery_pb.js'
+import type { Result } from '../result.ts'
+import type { Logger } from '../telemetry/log.ts'
+import { ClientView } from './client-view.ts'
+import { Debounce } from './debounce.ts'
+import { grpcMethod } from './grpc-service.ts'
+import { type ResourceInput, ResourceStore } from './resource-store.ts'
+import { encodeResponse } from './response.ts'
+import { MAX_MESSAGE_BYTES } from './type-urls.ts'
+
+/** Checking a token asks the Kubernetes API; beyond this the client should try again. */
+const AUTHENTICATION_TIMEOUT_MS = 10_000
+
+/** Options the grpc.Server that carries discovery needs. */
+export const XDS_SERVER_OPTIONS = {
+  'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+  'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+  // Finds clients that vanished without a FIN.
+  'grpc.keepalive_time_ms': 30_000,
+  'grpc.keepalive_timeout_ms': 10_000,
+} as const
+
+/** Who opened a stream, for the log. */
+export interface XdsCaller {
+  readonly name: string
+}
+
+export interface XdsServerOptions {
+  readonly logger: Logger
+  /** Decides from the call's metadata (bearer token) whether the caller may read the mesh. */
+  readonly authenticate: (
+    metadata: Metadata,
+    signal: AbortSignal,
+  ) => Promise<Result<XdsCaller, { readonly message: string }>>
+  /** A client refused a response in part or whole. */
+  readonly onRefusal?: (refusal: {
+    readonly caller: string
+    readonly node: string
+    readonly typeUrl: string
+    readonly message: string
+  }) => void
+}
+
+interface Offer {
+  readonly store: ResourceStore
+  isComplete: boolean
+  /** Changed since the last push, with the aliases each has or had. */
+  readonly changed: Map<string, readonly string[]>
+}
+
+interface ConnectedClient {
+  readonly call: DeltaCall
+  readonly views: Map<string, ClientView>
+  caller: string
+  node: string
+  nonce: number
+  /** The transport took all we wrote. */
+  isWritable: boolean
+}
+
+// Responses are encoded by us, so that a resource is encoded once and not once per client.
+type DeltaCall = ServerDuplexStream<DeltaDiscoveryRequest, Uint8Array>
+
+/** Offers resources by type; add it to a grpc.Server with addXdsService(). */
+export class XdsServer {
+  readonly #options: XdsServerOptions
+  readonly #offers = new Map<string, Offer>()
+  readonly #clients = new Set<ConnectedClient>()
+  readonly #debounce = new Debounce(() => this.#pushChanges())
+
+  constructor(options: XdsServerOptions) {
+    this.#options = options
+  }
+
+  /** Changes the offer of a type; clients learn of it after a short quiet time. */
+  update(typeUrl: string, upserts: readonly ResourceInput[], removed: readonly string[]): void {
+    const { store, changed } = this.#offer(typeUrl)
+    for (const name of removed) {
+      const previous = store.delete(name)
+      if (previous !== undefined) changed.set(name, previous.aliases)
+    }
+    for (const resource of upserts) {
+      const previousAliases = store.get(resource.name)?.aliases ?? []
+      if (!store.set(resource)) continue
+      const earlier = changed.get(resource.name) ?? []
+      const aliases = new Set([...earlier, ...previousAliases, ...resource.aliases])
+      changed.set(resource.name, [...aliases])
+    }
+    if (changed.size > 0) this.#debounce.trigger()
+  }
+
+  /**
+   * Says that the type's resources are all there. Until then nobody is answered: a half-filled answer to a
+   * reconnecting client would take away what it rightly holds.
+   */
+  markComplete(typeUrl: string): void {
+    this.#offer(typeUrl).isComplete = true
+    this.#debounce.flush()
+    for (const client of this.#clients) this.#sendPending(client)
+  }
+
+  get clientCount(): number {
+    return this.#clients.size
+  }
+
+  /** Ends all streams; clients will look for another replica. */
+  stop(): void {
+    this.#debounce.stop()
+    for (const { call } of this.#clients)
+      call.emit('error', { code: status.UNAVAILABLE, details: 'the control plane is stopping' })
+    this.#clients.clear()
+  }
+
+  /** Serves one stream; addXdsService() calls it. */
+  async serve(call: DeltaCall): Promise<void> {
+    const client: ConnectedClient = {
+      call,
+      views: new Map(),
+      caller: '',
+      node: '',
+      nonce: 0,
+      isWritable: true,
+    }
+    call.on('error', (error: Error) => {
+      this.#options.logger.debug({ caller: client.caller, reason: error.message }, 'stream error')
+    })
+    const caller = await this.#authenticate(call)
+    if (!caller.ok) {
+      this.#options.logger.warn({ peer: call.getPeer(), reason: caller.error }, 'caller refused')
+      fail(call, status.UNAUTHENTICATED, caller.error)
+      return
+    }
+    if (call.cancelled) return
+    client.caller = caller.value.name
+    this.#clients.add(client)
+    const leave = (): void => void this.#clients.delete(client)
+    call.on('cancelled', leave)
+    call.on('close', leave)
+    call.on('end', () => {
+      leave()
+      call.end()
+    })
+    call.on('drain', () => {
+      client.isWritable = true
+      this.#sendPending(client)
+    })
+    call.on('data', (request: DeltaDiscoveryRequest) => this.#onRequest(client, request))
+    // Tells the client at once that it is connected and let in.
+    call.sendMetadata(new Metadata())
+  }
+
+  async #authenticate(call: DeltaCall): Promise<Result<XdsCaller, string>> {
+    const signal = AbortSignal.timeout(AUTHENTICATION_TIMEOUT_MS)
+    try {
+      const verdict = await this.#options.authenticate(call.metadata, signal)
+      return verdict.ok ? verdict : { ok: false, error: verdict.error.message }
+    } catch (thrown) {
+      // A fault in the check is no permission.
+      return { ok: false, error: `Cannot check the caller: ${errorMessage(thrown)}` }
+    }
+  }
+
+  #offer(typeUrl: string): Offer {
+    const known = this.#offers.get(typeUrl)
+    if (known !== undefined) return known
+    const offer = { store: new ResourceStore(typeUrl), isComplete: false, changed: new Map() }
+    this.#offers.set(typeUrl, offer)
+    return offer
+  }
+
+  #onRequest(client: ConnectedClient, request: DeltaDiscoveryRequest): void {
+    const { logger, onRefusal } = this.#options
+    const { typeUrl } = request
+    if (request.node !== undefined) client.node = request.node.id
+    const view = this.#view(client, typeUrl)
+    if (view === undefined) {
+      logger.debug({ caller: client.caller, typeUrl }, 'nothing is offered of this type')
+      return
+    }
+    const { refusal, violation } = view.onRequest(request)
+    if (violation !== undefined) {
+      logger.warn({ caller: client.caller, node: client.node, violation }, 'client cut off')
+      this.#clients.delete(client)
+      fail(client.call, status.RESOURCE_EXHAUSTED, violation)
+      return
+    }
+    if (refusal !== undefined) {
+      const { caller, node } = client
+      logger.error({ caller, node, typeUrl, refusal }, 'client refused resources')
+      onRefusal?.({ caller, node, typeUrl, message: refusal })
+    }
+    this.#sendPending(client)
+  }
+
+  #view(client: ConnectedClient, typeUrl: string): ClientView | undefined {
+    const known = client.views.get(typeUrl)
+    const offer = this.#offers.get(typeUrl)
+    if (known !== undefined || offer === undefined) return known
+    const view = new ClientView(offer.store)
+    client.views.set(typeUrl, view)
+    return view
+  }
+
+  #pushChanges(): void {
+    for (const [typeUrl, { changed }] of this.#offers) {
+      for (const client of this.#clients) {
+        const view = client.views.get(typeUrl)
+        if (view === undefined) continue
+        for (const [name, aliases] of changed) view.onChange(name, aliases)
+      }
+      changed.clear()
+    }
+    for (const client of this.#clients) this.#sendPending(client)
+  }
+
+  #sendPending(client: ConnectedClient): void {
+    for (const [typeUrl, view] of client.views) {
+      if (!client.isWritable) return
+      if (this.#offers.get(typeUrl)?.isComplete !== true) continue
+      const nonce = String(client.nonce + 1)
+      const batch = view.takeBatch(nonce)
+      if (batch === undefined) continue
+      client.nonce += 1
+      client.isWritable = client.call.write(encodeResponse(typeUrl, nonce, batch))
+    }
+  }
+}
+
+/** Serves delta discovery on this server, beside whatever else it serves. */
+export function addXdsService(server: Server, xds: XdsServer): void {
+  const method = grpcMethod(AggregatedDiscoveryService.method.deltaAggregatedResources)
+  const definition = {
+    deltaAggregatedResources: {
+      ...method,
+      responseSerialize: (bytes: Uint8Array) =>
+        Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    },
+  }
+  server.addService(definition, {
+    deltaAggregatedResources: (call: DeltaCall) => void xds.serve(call),
+  })
+}
+
+function fail(call: DeltaCall, code: status, details: string): void {
+  call.emit('error', { code, details })
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the discovery tests share: a server certificate, a server on loopback, and promises for events.
+// TEST_LOG_LEVEL=debug shows what client and server say.
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as x509 from '../../mesh/identity/x509.ts'
+import { toBinary } from '@bufbuild/protobuf'
+import { Server, ServerCredentials } from '@grpc/grpc-js'
+import { pino } from 'pino'
+import { addressFromService, addressFromWorkload } from '../../mesh/model/convert-to-proto.ts'
+import type { Service, Workload } from '../../mesh/model/types.ts'
+import { AddressSchema } from '../../mesh/proto/gen/workload_pb.js'
+import { err, ok } from '../../mesh/result.ts'
+import type { NodeIdentity } from '../../mesh/xds/node.ts'
+import type { ResourceInput } from '../../mesh/xds/resource-store.ts'
+import { addXdsService, XDS_SERVER_OPTIONS, XdsServer } from '../../mesh/xds/server.ts'
+
+export const silent = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
+export const TOKEN = 'the-right-token'
+
+export const NODE: NodeIdentity = {
+  address: '10.244.0.9',
+  podName: 'ambit-agent-x',
+  namespace: 'ambit-system',
+  nodeName: 'node-a',
+  clusterId: 'Kubernetes',
+  clusterDomain: 'cluster.local',
+}
+
+export interface Pki {
+  readonly rootPem: string
+  readonly certificatePem: string
+  readonly keyPem: string
+}
+
+const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const
+const DAY_MS = 86_400_000
+
+/** A self-made root and a server certificate for 127.0.0.1 under it. */
+export async function makePki(): Promise<Pki> {
+  const rootKeys = await crypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
+  const notBefore = new Date(Date.now() - DAY_MS)
+  const notAfter = new Date(Date.now() + DAY_MS)
+  const root = await x509.X509CertificateGenerator.createSelfSigned({
+    name: 'CN=test root',
+    keys: rootKeys,
+    notBefore,
+    notAfter,
+    signingAlgorithm: ALGORITHM,
+    extensions: [new x509.BasicConstraintsExtension(true, 1, true)],
+  })
+  const keys = await crypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
+  const leaf = await x509.X509CertificateGenerator.create({
+    subject: 'CN=controller',
+    issuer: root.subject,
+    publicKey: keys.publicKey,
+    signingKey: rootKeys.privateKey,
+    signingAlgorithm: ALGORITHM,
+    notBefore,
+    notAfter,
+    extensions: [new x509.SubjectAlternativeNameExtension([{ type: 'ip', value: '127.0.0.1' }])],
+  })
+  const key = await crypto.subtle.exportKey('pkcs8', keys.privateKey)
+  return {
+    rootPem: root.toString('pem'),
+    certificatePem: leaf.toString('pem'),
+    keyPem: x509.PemConverter.encode(key, 'PRIVATE KEY'),
+  }
+}
+
+/** A directory with root.pem and token, removed by the returned function. */
+export async function makeFiles(rootPem: string): Promise<{
+  readonly rootFile: string
+  readonly tokenFile: string
+  readonly remove: () => Promise<void>
+}> {
+  const directory = await mkdtemp(join(tmpdir(), 'ambit-xds-'))
+  const rootFile = join(directory, 'root.pem')
+  const tokenFile = join(directory, 'token')
+  await writeFile(rootFile, rootPem)
+  await writeFile(tokenFile, `${TOKEN}\n`)
+  return { rootFile, tokenFile, remove: () => rm(directory, { recursive: true, force: true }) }
+}
+
+export interface RunningServer {
+  readonly xds: XdsServer
+  readonly port: number
+  readonly refusals: string[]
+  readonly stop: () => void
+}
+
+/** A discovery server over TLS on loopback that lets in the bearer of TOKEN. */
+export async function startServer(pki: Pki, port = 0): Promise<RunningServer> {
+  const refusals: string[] = []
+  const xds = new XdsServer({
+    logger: silent,
+    authenticate: async (metadata) =>
+      metadata.get('authorization')[0] === `Bearer ${TOKEN}`
+        ? ok({ name: 'agent' })
+        : err({ message: 'bad token' }),
+    onRefusal: ({ message }) => void refusals.push(message),
+  })
+  const server = new Server(XDS_SERVER_OPTIONS)
+  addXdsService(server, xds)
+  const credentials = ServerCredentials.createSsl(null, [
+    { cert_chain: Buffer.from(pki.certificatePem), private_key: Buffer.from(pki.keyPem) },
+  ])
+  const bound = await new Promise<number>((resolve, reject) =>
+    server.bindAsync(`127.0.0.1:${port}`, credentials, (error, actual) =>
+      error === null ? resolve(actual) : reject(error),
+    ),
+  )
+  const stop = (): void => {
+    xds.stop()
+    server.forceShutdown()
+  }
+  return { xds, port: bound, refusals, stop }
+}
+
+export function workloadResource(workload: Workload): ResourceInput {
+  const payload = toBinary(AddressSchema, addressFromWorkload(workload))
+  return { name: workload.uid, aliases: workload.addresses.map((ip) => `/${ip}`), payload }
+}
+
+export function serviceResource(service: Service): ResourceInput {
+  const payload = toBinary(AddressSchema, addressFromService(service))
+  return { name: service.key, aliases: [], payload }
+}
+
+/** Waits until a condition holds, looked at after each call of `poke`. */
+export class Waiter {
+  #waiting: { readonly holds: () => boolean; readonly resolve: () => void }[] = []
+
+  poke = (): void => {
+    const due = this.#waiting.filter(({ holds }) => holds())
+    this.#waiting = this.#waiting.filter((entry) => !due.includes(entry))
+    for (const { resolve } of due) resolve()
+  }
+
+  until(holds: () => boolean): Promise<void> {
+    if (holds()) return Promise.resolve()
+    return new Promise((resolve) => this.#waiting.push({ holds, resolve }))
+  }
+}
