@@ -16,6 +16,12 @@ export const ERROR_CATALOGUE = {
     'Correct the named field, or name another kubeconfig by --kubeconfig or KUBECONFIG.',
   AMB_CA_SECRET:
     'Restore the named field from a backup; deleting the Secret makes a new root, which every workload must then fetch.',
+  AMB_CNI_SOCKET:
+    'Check that --cni-socket names a path in a directory of its own that root may write.',
+  AMB_CNI_INSTALL:
+    'Check --cni-bin-dir and --cni-conf-dir, and that the plugin is built (make -C native/cni).',
+  AMB_KUBE_API: 'Check that the API server can be reached with this kubeconfig or service account.',
+  AMB_LISTEN: 'Free the address, or choose another with the flag that names it.',
   AMB_USAGE: 'Run the command with --help.',
 } as const satisfies Record<string, string>
 

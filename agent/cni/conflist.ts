@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Edits of a CNI configuration list: our plugin at its end, or gone from it. Pure, on the text of the file.
+
+import { errorMessage } from '../../mesh/errors.ts'
+import type { Result } from '../../mesh/result.ts'
+import { err, ok } from '../../mesh/result.ts'
+
+/** `type` of our entry, which is also the name of the binary. */
+export const CNI_PLUGIN_TYPE = 'ambit-cni'
+
+/** What our entry in the list says, besides its type. */
+export interface CniPluginConfig {
+  readonly socket: string
+  readonly excludeNamespaces: readonly string[]
+  readonly timeoutMs?: number
+}
+
+interface Conflist {
+  readonly [field: string]: unknown
+  readonly plugins: readonly unknown[]
+}
+
+/** The text with our plugin as the last; undefined when it already says exactly that. */
+export function chainPlugin(
+  text: string,
+  config: CniPluginConfig,
+): Result<string | undefined, string> {
+  const list = parse(text)
+  if (!list.ok) return list
+  const others = list.value.plugins.filter((plugin) => !isOurs(plugin))
+  if (others.length === 0) return err('field plugins names no plugin to chain behind')
+  return ok(rewrite(text, list.value, [...others, { type: CNI_PLUGIN_TYPE, ...config }]))
+}
+
+/** The text without our plugin; undefined when it is not in it. */
+export function unchainPlugin(text: string): Result<string | undefined, string> {
+  const list = parse(text)
+  if (!list.ok) return list
+  const others = list.value.plugins.filter((plugin) => !isOurs(plugin))
+  return ok(rewrite(text, list.value, others))
+}
+
+function rewrite(text: string, list: Conflist, plugins: readonly unknown[]): string | undefined {
+  if (JSON.stringify(plugins) === JSON.stringify(list.plugins)) return undefined
+  const indent = /\n([ \t]+)"/.exec(text)?.[1] ?? '  '
+  return `${JSON.stringify({ ...list, plugins }, undefined, indent)}\n`
+}
+
+function parse(text: string): Result<Conflist, string> {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (
+      typeof value === 'object' &&
+      value !== null &&
+      'plugins' in value &&
+      Array.isArray(value.plugins)
+    )
+      return ok(value as Conflist)
+    return err('field plugins is missing or no list')
+  } catch (thrown) {
+    return err(`it is not JSON: ${errorMessage(thrown)}`)
+  }
+}
+
+const isOurs = (plugin: unknown): boolean =>
+  typeof plugin === 'object' &&
+  plugin !== null &&
+  'type' in plugin &&
+  plugin.type === CNI_PLUGIN_TYPE

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts ambit-cni on the node and chains it behind the cluster's CNI, and keeps it there: CNIs rewrite their
+// configuration whenever they feel like it, and a pod made in between would start outside the mesh.
+
+import { watch, type FSWatcher } from 'node:fs'
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import path from 'node:path'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import type { Result } from '../../mesh/result.ts'
+import { err, ok } from '../../mesh/result.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { chainPlugin, CNI_PLUGIN_TYPE, unchainPlugin, type CniPluginConfig } from './conflist.ts'
+
+export interface CniInstallOptions {
+  /** The built plugin. */
+  readonly binaryPath: string
+  /** --cni-bin-dir, e.g. /opt/cni/bin */
+  readonly binDirectory: string
+  /** --cni-conf-dir, e.g. /etc/cni/net.d */
+  readonly confDirectory: string
+  readonly config: CniPluginConfig
+  readonly logger: Logger
+  /** Told whenever it becomes known whether the plugin is chained. */
+  readonly onChained?: (file: string | undefined) => void
+}
+
+export interface CniInstallation {
+  /** The configuration file our plugin is chained in; undefined while there is none to chain into. */
+  readonly chainedIn: string | undefined
+  /** Stops watching; leaves everything in place (restart, upgrade). */
+  close(): Promise<void>
+  /** Stops watching, takes our plugin out of every configuration, removes the binary. */
+  uninstall(): Promise<Result<void, AmbitError>>
+}
+
+/** A look at the directory in any case this often: watches on overlays and bind mounts may miss a rename. */
+const RECHECK_MS = 10_000
+/** What runtimes consider a configuration; the first of them by name is in force. */
+const CONFIGURATION_FILE = /\.(conflist|conf|json)$/
+
+/** Installs, and keeps installed until closed. Fails only when the binary or the directories cannot be had. */
+export async function installCni(
+  options: CniInstallOptions,
+): Promise<Result<CniInstallation, AmbitError>> {
+  try {
+    await mkdir(options.binDirectory, { recursive: true })
+    await mkdir(options.confDirectory, { recursive: true })
+    await installBinary(options)
+    const keeper = new ChainKeeper(options)
+    await keeper.start()
+    return ok(keeper)
+  } catch (thrown) {
+    return err(installError(options, 'install', thrown))
+  }
+}
+
+class ChainKeeper implements CniInstallation {
+  readonly #options: CniInstallOptions
+  readonly #logger: Logger
+  #watcher: FSWatcher | undefined
+  #timer: NodeJS.Timeout | undefined
+  #closed = false
+  /** The check under way; checks never overlap. */
+  #checking: Promise<void> = Promise.resolve()
+  #checkQueued = false
+  readonly #complaints = new Set<string>()
+  chainedIn: string | undefined
+
+  constructor(options: CniInstallOptions) {
+    this.#options = options
+    this.#logger = options.logger.child({ confDirectory: options.confDirectory })
+  }
+
+  async start(): Promise<void> {
+    // Watch first, then look: whatever changes in between is seen by one of the two.
+    this.#watcher = watch(this.#options.confDirectory, () => this.#queueCheck())
+    this.#watcher.on('error', (thrown) =>
+      this.#logger.warn({ err: thrown }, 'watching the CNI configuration failed; polling goes on'),
+    )
+    this.#timer = setInterval(() => this.#queueCheck(), RECHECK_MS)
+    this.#timer.unref()
+    this.#queueCheck()
+    await this.#checking
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#watcher?.close()
+    clearInterval(this.#timer)
+    await this.#checking
+  }
+
+  async uninstall(): Promise<Result<void, AmbitError>> {
+    await this.close()
+    try {
+      for (const name of await configurations(this.#options.confDirectory))
+        await this.#unchain(path.join(this.#options.confDirectory, name))
+      await rm(path.join(this.#options.binDirectory, CNI_PLUGIN_TYPE), { force: true })
+      this.chainedIn = undefined
+      return ok(undefined)
+    } catch (thrown) {
+      return err(installError(this.#options, 'uninstall', thrown))
+    }
+  }
+
+  #queueCheck(): void {
+    if (this.#checkQueued || this.#closed) return
+    this.#checkQueued = true
+    this.#checking = this.#checking
+      .then(() => {
+        this.#checkQueued = false
+        return this.#closed ? undefined : this.#check()
+      })
+      .catch((thrown: unknown) => {
+        this.#complain(`cannot check the CNI configuration: ${errorMessage(thrown)}`)
+      })
+  }
+
+  async #check(): Promise<void> {
+    const names = await configurations(this.#options.confDirectory)
+    const [first] = names
+    const target = names.find((name) => name.endsWith('.conflist'))
+    if (target === undefined)
+      this.#complain('there is no .conflist yet: new pods are not enrolled at their start')
+    else if (first !== undefined && first !== target)
+      this.#complain(`runtimes use ${first}, which is no .conflist and cannot be chained into`)
+    for (const name of names)
+      if (name !== target && name.endsWith('.conflist'))
+        await this.#unchain(path.join(this.#options.confDirectory, name))
+    const chained = target !== undefined && (await this.#chain(target)) ? target : undefined
+    const changed = chained !== this.chainedIn
+    this.chainedIn = chained
+    if (changed) this.#options.onChained?.(chained)
+    await this.#restoreBinary()
+  }
+
+  async #chain(name: string): Promise<boolean> {
+    const file = path.join(this.#options.confDirectory, name)
+    const text = await readIfThere(file)
+    // Gone again, or just being written: the watch calls us when there is more.
+    if (text === undefined || text.trim() === '') return false
+    const edited = chainPlugin(text, this.#options.config)
+    if (!edited.ok) {
+      this.#complain(`cannot chain into ${file}: ${edited.error}`)
+      return false
+    }
+    if (edited.value === undefined) return true
+    await replaceFile(file, edited.value)
+    this.#logger.info({ file }, 'chained ambit-cni into the CNI configuration')
+    return true
+  }
+
+  async #unchain(file: string): Promise<void> {
+    const text = await readIfThere(file)
+    if (text === undefined || !text.includes(CNI_PLUGIN_TYPE)) return
+    const edited = unchainPlugin(text)
+    if (!edited.ok) {
+      this.#complain(`cannot take ambit-cni out of ${file}: ${edited.error}`)
+      return
+    }
+    if (edited.value === undefined) return
+    await replaceFile(file, edited.value)
+    this.#logger.info({ file }, 'took ambit-cni out of the CNI configuration')
+  }
+
+  /** Some CNI installers empty the directory of binaries. */
+  async #restoreBinary(): Promise<void> {
+    const target = path.join(this.#options.binDirectory, CNI_PLUGIN_TYPE)
+    if ((await stat(target).catch(ignoreMissing)) !== undefined) return
+    await installBinary(this.#options)
+    this.#logger.warn({ target }, 'the ambit-cni binary had been removed; put it back')
+  }
+
+  /** Says each thing once, not every ten seconds. */
+  #complain(message: string): void {
+    if (this.#complaints.has(message)) return
+    this.#complaints.add(message)
+    this.#logger.warn(message)
+  }
+}
+
+async function installBinary({ binaryPath, binDirectory }: CniInstallOptions): Promise<void> {
+  const target = path.join(binDirectory, CNI_PLUGIN_TYPE)
+  const temporary = temporaryName(target)
+  try {
+    await copyFile(binaryPath, temporary)
+    const handle = await open(temporary, 'r+')
+    try {
+      await handle.chmod(0o755)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    // A rename: a runtime executing the old one keeps it, and none ever sees half of the new.
+    await rename(temporary, target)
+  } catch (thrown) {
+    await rm(temporary, { force: true })
+    throw thrown
+  }
+}
+
+/** Replaces a file's content in one step, keeping its mode. */
+async function replaceFile(file: string, text: string): Promise<void> {
+  const { mode } = await stat(file)
+  const temporary = temporaryName(file)
+  try {
+    const handle = await open(temporary, 'w', mode & 0o777)
+    try {
+      await handle.writeFile(text)
+      await handle.chmod(mode & 0o777)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, file)
+  } catch (thrown) {
+    await rm(temporary, { force: true })
+    throw thrown
+  }
+}
+
+/** Hidden, and without an ending that a runtime would read. */
+const temporaryName = (file: string): string =>
+  path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.ambit-tmp`)
+
+async function configurations(directory: string): Promise<readonly string[]> {
+  const names = await readdir(directory)
+  // By code units, as runtimes sort them; localeCompare would order otherwise.
+  return names.filter((name) => CONFIGURATION_FILE.test(name) && !name.startsWith('.')).sort()
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  return readFile(file, 'utf8').catch(ignoreMissing)
+}
+
+function ignoreMissing(thrown: unknown): undefined {
+  if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+  throw thrown
+}
+
+function installError(
+  { confDirectory }: CniInstallOptions,
+  verb: string,
+  thrown: unknown,
+): AmbitError {
+  return new AmbitError(
+    'AMB_CNI_INSTALL',
+    `Cannot ${verb} the CNI plugin (${confDirectory}): ${errorMessage(thrown)}`,
+    { cause: thrown },
+  )
+}
