@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Publishes the root as ConfigMap istio-ca-root-cert in each namespace, and puts it right when somebody edits
+// or deletes it. Runs on the leader only.
+
+import {
+  CONFIG_MAPS,
+  type ConfigMap,
+  type KubeApi,
+  type KubeFailure,
+  NAMESPACES,
+  type Namespace,
+  type ResourceWatch,
+  delay,
+  watchResource,
+} from '../../mesh/kube/index.ts'
+import { retryDelayMs } from '../../mesh/identity/schedule.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+
+/** Istio's name and key, so that whatever mounts it keeps working. */
+export const ROOT_CONFIG_MAP = 'istio-ca-root-cert'
+const ROOT_KEY = 'root-cert.pem'
+const LABELS = { 'istio.io/config': 'true' }
+/** Writes at a time: a new cluster of a thousand namespaces is done in seconds without flooding the API server. */
+const MAX_CONCURRENT_WRITES = 4
+
+export interface RootPublisherOptions {
+  readonly rootsPem: string
+  readonly log: Logger
+  /** Ends the publishing. */
+  readonly signal: AbortSignal
+  /** Told of each write. */
+  readonly onWrite?: (namespace: string) => void
+}
+
+/** Publishes until the signal aborts; resolves when the last write is over. */
+export async function publishRoot(api: KubeApi, options: RootPublisherOptions): Promise<void> {
+  const publisher = new RootPublisher(api, options)
+  await publisher.finished()
+}
+
+class RootPublisher {
+  readonly #api: KubeApi
+  readonly #options: RootPublisherOptions
+  /** Namespaces to look at, in order. */
+  readonly #pending = new Set<string>()
+  readonly #busy = new Map<string, Promise<void>>()
+  readonly #namespaces: ResourceWatch<Namespace>
+  readonly #configMaps: ResourceWatch<ConfigMap>
+
+  constructor(api: KubeApi, options: RootPublisherOptions) {
+    this.#api = api
+    this.#options = options
+    const { signal, log: logger } = options
+    const ofNamespace = (object: Namespace): void => this.#enqueue(object.metadata?.name)
+    const ofConfigMap = (object: ConfigMap): void => this.#enqueue(object.metadata?.namespace)
+    this.#namespaces = watchResource(api, NAMESPACES, {
+      logger,
+      signal,
+      added: ofNamespace,
+      updated: (_previous, current) => ofNamespace(current),
+    })
+    this.#configMaps = watchResource(api, CONFIG_MAPS, {
+      logger,
+      signal,
+      fieldSelector: `metadata.name=${ROOT_CONFIG_MAP}`,
+      updated: (_previous, current) => ofConfigMap(current),
+      deleted: ofConfigMap,
+      listed: () => this.#pump(),
+    })
+  }
+
+  async finished(): Promise<void> {
+    const { signal } = this.#options
+    if (!signal.aborted)
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+    await Promise.all([this.#namespaces.close(), this.#configMaps.close()])
+    await Promise.all(this.#busy.values())
+  }
+
+  #enqueue(namespace: string | undefined): void {
+    if (namespace === undefined) return
+    this.#pending.add(namespace)
+    this.#pump()
+  }
+
+  #pump(): void {
+    // Until the ConfigMaps are listed, every namespace would seem to lack one.
+    if (!this.#configMaps.isSynced || this.#options.signal.aborted) return
+    for (const namespace of this.#pending) {
+      if (this.#busy.size >= MAX_CONCURRENT_WRITES) return
+      if (this.#busy.has(namespace)) continue
+      this.#pending.delete(namespace)
+      if (!this.#isWanting(namespace)) continue
+      const work = this.#write(namespace).finally(() => {
+        this.#busy.delete(namespace)
+        this.#pump()
+      })
+      this.#busy.set(namespace, work)
+    }
+  }
+
+  /** Whether the namespace is alive and its ConfigMap missing or wrong, as far as the watches know. */
+  #isWanting(namespace: string): boolean {
+    const object = this.#namespaces.get(namespace)
+    if (object === undefined || object.metadata?.deletionTimestamp !== undefined) return false
+    const found = this.#configMaps.get(`${namespace}/${ROOT_CONFIG_MAP}`)
+    return found?.data?.[ROOT_KEY] !== this.#options.rootsPem
+  }
+
+  async #write(namespace: string): Promise<void> {
+    const { signal, log } = this.#options
+    for (let failures = 1; !signal.aborted && this.#isWanting(namespace); failures += 1) {
+      const failure = await this.#writeOnce(namespace)
+      if (failure === undefined) {
+        this.#options.onWrite?.(namespace)
+        return
+      }
+      if (failure.kind === 'aborted') return
+      log.warn({ namespace, reason: failure.message }, `cannot publish ${ROOT_CONFIG_MAP}`)
+      await delay(retryDelayMs(failures, Math.random(), false), signal)
+    }
+  }
+
+  async #writeOnce(namespace: string): Promise<KubeFailure | undefined> {
+    const { signal, rootsPem } = this.#options
+    const target = { namespace, name: ROOT_CONFIG_MAP }
+    const content = { metadata: { labels: LABELS }, data: { [ROOT_KEY]: rootsPem } }
+    const patched = await this.#api.patch(CONFIG_MAPS, target, content, { signal })
+    if (patched.ok) return undefined
+    if (patched.error.kind !== 'notFound') return patched.error
+    const created = await this.#api.create(
+      CONFIG_MAPS,
+      { ...content, metadata: { ...content.metadata, ...target } },
+      { signal },
+    )
+    return created.ok || created.error.kind === 'notFound' ? undefined : created.error
+  }
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts the controller together: root, certificate service, discovery, leader's duties, health. Starts whatever it
+// can while the API server is away, says on /readyz what is missing, and keeps serving what it knows.
+
+import { Server } from '@grpc/grpc-js'
+import { AmbitError, errorMessage } from '../mesh/errors.ts'
+import { type Clock, systemClock } from '../mesh/identity/clock.ts'
+import type { SigningRoot } from '../mesh/identity/root.ts'
+import { retryDelayMs } from '../mesh/identity/schedule.ts'
+import { type KubeApi, PODS, delay, watchResource } from '../mesh/kube/index.ts'
+import { type Result, err, ok } from '../mesh/result.ts'
+import type { Logger } from '../mesh/telemetry/log.ts'
+import { PodIndex } from './ca/pod-index.ts'
+import { CERTIFICATE_RATE, RateLimiter } from './ca/rate-limit.ts'
+import { publishRoot } from './ca/root-publisher.ts'
+import { loadOrCreateRoot } from './ca/root-secret.ts'
+import { addCertificateService } from './ca/service.ts'
+import { ServingCertificate } from './ca/serving-certificate.ts'
+import { TokenAuthenticator } from './ca/token-authenticator.ts'
+import { servingNames } from './certificate-names.ts'
+import type { ControllerConfig, HostPort } from './config.ts'
+import { Readiness, startHealthServer } from './health.ts'
+import { LeaderElection, type LeaseTimings } from './lease/leader-election.ts'
+import { type ControllerMetrics, createMetrics } from './metrics.ts'
+
+export interface ControllerOptions {
+  readonly config: ControllerConfig
+  readonly api: KubeApi
+  readonly log: Logger
+  readonly clock?: Clock
+  readonly leaseTimings?: LeaseTimings
+  /** Gives up starting. */
+  readonly signal: AbortSignal
+}
+
+/** A controller that serves. */
+export interface RunningController {
+  readonly grpcPort: number
+  readonly healthPort: number
+  readonly rootsPem: string
+  readonly isLeader: boolean
+  stop(): Promise<void>
+}
+
+/** Streams get this long to end by themselves when the controller stops. */
+const GRPC_DRAIN_MS = 3_000
+const LEASE_NAME = 'ambit-controller'
+/** Of the name controllers give in their lease, so that two processes of one pod name never share it. */
+const leaseHolder = (podName: string): string => `${podName}_${crypto.randomUUID()}`
+
+/** What must be let go of at the end, last made first. */
+type Release = () => Promise<void> | void
+
+/** Starts everything; the error is one that waiting will not cure. */
+export async function startController(
+  options: ControllerOptions,
+): Promise<Result<RunningController, AmbitError>> {
+  const releases: Release[] = []
+  const stop = async (): Promise<void> => {
+    for (let release = releases.pop(); release !== undefined; release = releases.pop())
+      await release()
+  }
+  try {
+    const started = await start(options, releases)
+    if (!started.ok) await stop()
+    return started.ok ? ok({ ...started.value, stop }) : started
+  } catch (thrown) {
+    await stop()
+    if (thrown instanceof AmbitError) return err(thrown)
+    throw thrown
+  }
+}
+
+async function start(
+  options: ControllerOptions,
+  releases: Release[],
+): Promise<Result<Omit<RunningController, 'stop'>, AmbitError>> {
+  const { config, api, log } = options
+  const clock = options.clock ?? systemClock
+  const metrics = createMetrics()
+  const readiness = new Readiness(['root', 'pods', 'grpc'])
+  const health = await startHealthServer(config.healthAddress, readiness, metrics)
+  releases.push(() => health.close())
+
+  const root = await waitForRoot(options)
+  if (!root.ok) return root
+  readiness.set('root', true)
+  metrics.setRootExpiry(root.value.notAfter)
+
+  const pods = new PodIndex()
+  const podWatch = watchResource(api, PODS, {
+    logger: log,
+    added: (pod) => pods.upsert(pod),
+    updated: (_previous, pod) => pods.upsert(pod),
+    deleted: (pod) => pods.remove(pod),
+    listed: () => readiness.set('pods', true),
+  })
+  releases.push(() => podWatch.close())
+
+  const serving = new ServingCertificate(root.value, { names: servingNames(config), clock, log })
+  await serving.start()
+  releases.push(() => serving.close())
+  const server = new Server()
+  const authenticator = new TokenAuthenticator(api, { audience: config.tokenAudience })
+  addCertificateService(server, {
+    api,
+    pods,
+    root: root.value,
+    log: log.child({ part: 'ca' }),
+    authenticator,
+    limiter: new RateLimiter(CERTIFICATE_RATE),
+    trustDomain: config.trustDomain,
+    clusterId: config.clusterId,
+    trustedNodeAccounts: new Set(config.trustedNodeAccounts),
+    onOutcome: (outcome) => metrics.certificateOutcome(outcome),
+  })
+  const grpcPort = await bind(server, config.listen, serving)
+  releases.push(() => shutDown(server))
+
+  const election = electLeader(options, clock, root.value, metrics)
+  releases.push(() => election.stop())
+  // Released first: no new caller while the rest ends.
+  releases.push(() => readiness.set('grpc', false))
+  readiness.set('grpc', true)
+  log.info({ grpcPort, trustDomain: config.trustDomain }, 'controller started')
+  const address = health.addresses()[0]
+  return ok({
+    grpcPort,
+    healthPort: typeof address === 'object' ? address.port : 0,
+    rootsPem: root.value.certificatePem,
+    get isLeader() {
+      return election.isLeader
+    },
+  })
+}
+
+/** Reads or makes the root; waits for the API server, but not for a broken Secret to mend itself. */
+async function waitForRoot(options: ControllerOptions): Promise<Result<SigningRoot, AmbitError>> {
+  const { config, api, log, signal } = options
+  for (let failures = 1; ; failures += 1) {
+    const root = await loadOrCreateRoot(api, {
+      namespace: config.namespace,
+      name: config.caSecret,
+      trustDomain: config.trustDomain,
+      log,
+    })
+    if (root.ok) return root
+    if (root.error.kind === 'broken') return err(root.error.error)
+    if (signal.aborted)
+      return err(new AmbitError('AMB_KUBE_API', `Cannot start: ${root.error.failure.message}`))
+    log.warn({ reason: root.error.failure.message, failures }, 'waiting for the API server')
+    await delay(retryDelayMs(failures, Math.random(), true), signal)
+  }
+}
+
+function electLeader(
+  options: ControllerOptions,
+  clock: Clock,
+  root: SigningRoot,
+  metrics: ControllerMetrics,
+): LeaderElection {
+  const { config, api, log } = options
+  const election = new LeaderElection(api, {
+    namespace: config.namespace,
+    name: LEASE_NAME,
+    holder: leaseHolder(config.podName),
+    clock,
+    log,
+    ...(options.leaseTimings && { timings: options.leaseTimings }),
+    onElected: (signal) => {
+      metrics.setLeader(true)
+      signal.addEventListener('abort', () => metrics.setLeader(false), { once: true })
+      publishRoot(api, {
+        rootsPem: root.certificatePem,
+        log: log.child({ part: 'root-publisher' }),
+        signal,
+        onWrite: () => metrics.rootWritten(),
+      }).catch((thrown: unknown) =>
+        log.error({ reason: errorMessage(thrown) }, 'the root publisher crashed'),
+      )
+    },
+  })
+  election.start()
+  return election
+}
+
+function bind(server: Server, listen: HostPort, serving: ServingCertificate): Promise<number> {
+  const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host
+  const address = `${host}:${listen.port}`
+  return new Promise((resolve, reject) => {
+    server.bindAsync(address, serving.serverCredentials(), (error, port) => {
+      if (error === null) resolve(port)
+      else reject(new AmbitError('AMB_LISTEN', `Cannot listen on ${address}: ${error.message}`))
+    })
+  })
+}
+
+/** Lets calls end, then cuts what is left. */
+async function shutDown(server: Server): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(() => {
+      server.forceShutdown()
+      resolve()
+    }, GRPC_DRAIN_MS)
+    server.tryShutdown(() => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The controller's HTTP port: /healthz (the process answers), /readyz (it can serve; else 503 with what is
+// missing), /metrics.
+
+import { type FastifyInstance, fastify } from 'fastify'
+import { AmbitError, errorMessage } from '../mesh/errors.ts'
+import type { HostPort } from './config.ts'
+import type { ControllerMetrics } from './metrics.ts'
+
+/** What readiness waits for; each part is set to true once it holds. */
+export class Readiness {
+  readonly #missing: Set<string>
+
+  constructor(parts: readonly string[]) {
+    this.#missing = new Set(parts)
+  }
+
+  /** Notes that a part is there, or is there no longer. */
+  set(part: string, isThere: boolean): void {
+    if (isThere) this.#missing.delete(part)
+    else this.#missing.add(part)
+  }
+
+  get missing(): readonly string[] {
+    return [...this.#missing]
+  }
+}
+
+/** Starts the HTTP server; close() it at the end. */
+export async function startHealthServer(
+  address: HostPort,
+  readiness: Readiness,
+  metrics: ControllerMetrics,
+): Promise<FastifyInstance> {
+  const server = fastify({ logger: false, forceCloseConnections: true })
+  server.get('/healthz', () => ({ status: 'ok' }))
+  server.get('/readyz', (_request, reply) => {
+    const { missing } = readiness
+    reply.code(missing.length === 0 ? 200 : 503)
+    return { status: missing.length === 0 ? 'ready' : 'not ready', missing }
+  })
+  server.get('/metrics', async (_request, reply) => {
+    reply.type(metrics.registry.contentType)
+    return metrics.registry.metrics()
+  })
+  try {
+    await server.listen({ host: address.host, port: address.port })
+  } catch (thrown) {
+    const where = `${address.host} port ${address.port}`
+    throw new AmbitError('AMB_LISTEN', `Cannot listen on ${where}: ${errorMessage(thrown)}`)
+  }
+  return server
+}
