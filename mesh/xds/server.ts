@@ -81,6 +81,11 @@ export class XdsServer {
     this.#options = options
   }
 
+  /** Says that there will be resources of this type, so that clients who ask early wait for them. */
+  offer(typeUrl: string): void {
+    this.#offer(typeUrl)
+  }
+
   /** Changes the offer of a type; clients learn of it after a short quiet time. */
   update(typeUrl: string, upserts: readonly ResourceInput[], removed: readonly string[]): void {
     const { store, changed } = this.#offer(typeUrl)

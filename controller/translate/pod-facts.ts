@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the mesh needs of a Pod, read and validated once, free of everything else a Pod carries.
+
+import type { Pod } from '../../mesh/kube/resources.ts'
+import type { IpAddress, TunnelProtocol, WorkloadType } from '../../mesh/model/types.ts'
+import { ownerOf } from './owner.ts'
+import { type ObjectProblem, ObjectReader } from './problem.ts'
+
+/** Set by the agent on the pod once its node captures the pod's traffic. */
+const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
+/** Set by people on pods that terminate HBONE themselves. */
+const TUNNEL_LABEL = 'networking.istio.io/tunnel'
+const HASH_LABEL = 'pod-template-hash'
+const NAME_LABELS = ['service.istio.io/canonical-name', 'app.kubernetes.io/name', 'app'] as const
+const REVISION_LABELS = [
+  'service.istio.io/canonical-revision',
+  'app.kubernetes.io/version',
+  'version',
+] as const
+
+export interface PodFacts {
+  readonly namespace: string
+  readonly name: string
+  /** The Kubernetes UID: tells a pod from its successor of the same name. */
+  readonly kubernetesUid: string
+  readonly labels: ReadonlyMap<string, string>
+  readonly addresses: readonly IpAddress[]
+  readonly node: string
+  readonly serviceAccount: string
+  readonly isHostNetwork: boolean
+  /** Ready and not being deleted. */
+  readonly isHealthy: boolean
+  readonly tunnelProtocol: TunnelProtocol
+  readonly nativeTunnel: boolean
+  readonly canonicalName: string
+  readonly canonicalRevision: string
+  readonly workloadType: WorkloadType
+  readonly workloadName: string
+  /** Container ports by name, for Services that target a port by name. */
+  readonly namedPorts: ReadonlyMap<string, number>
+}
+
+export interface Reading<T> {
+  /** Undefined when the object is nothing to the mesh (yet, any more, or ever). */
+  readonly facts: T | undefined
+  readonly problems: readonly ObjectProblem[]
+}
+
+/** Reads a Pod. One that has ended or has no address yet is absent from the mesh. */
+export function readPod(pod: Pod): Reading<PodFacts> {
+  const reader = new ObjectReader('Pod', pod.metadata)
+  return { facts: podFacts(pod, reader), problems: reader.problems }
+}
+
+function podFacts(pod: Pod, reader: ObjectReader): PodFacts | undefined {
+  const { metadata, spec, status } = pod
+  if (status?.phase === 'Succeeded' || status?.phase === 'Failed') return undefined
+  const addresses = podAddresses(pod, reader)
+  if (addresses.length === 0) return undefined
+  const name = reader.text('metadata.name', metadata?.name)
+  const labels = reader.texts('metadata.labels', metadata?.labels)
+  const annotations = reader.texts('metadata.annotations', metadata?.annotations)
+  const nativeTunnel = labels.get(TUNNEL_LABEL) === 'http'
+  const isEnrolled = annotations.get(REDIRECTION_ANNOTATION) === 'enabled'
+  const conditions = reader.list('status.conditions', status?.conditions)
+  const isReady = conditions.some(({ type, status: is }) => type === 'Ready' && is === 'True')
+  const controller = reader
+    .list('metadata.ownerReferences', metadata?.ownerReferences)
+    .find((reference) => reference.controller === true)
+  const owner = ownerOf(name, controller, labels.get(HASH_LABEL) ?? '')
+  return {
+    namespace: reader.text('metadata.namespace', metadata?.namespace),
+    name,
+    kubernetesUid: reader.text('metadata.uid', metadata?.uid),
+    labels,
+    addresses,
+    node: reader.text('spec.nodeName', spec?.nodeName),
+    serviceAccount: reader.text('spec.serviceAccountName', spec?.serviceAccountName) || 'default',
+    isHostNetwork: spec?.hostNetwork === true,
+    isHealthy: isReady && metadata?.deletionTimestamp === undefined,
+    tunnelProtocol: nativeTunnel || isEnrolled ? 'hbone' : 'none',
+    nativeTunnel,
+    canonicalName: firstLabel(labels, NAME_LABELS) ?? owner.workloadName,
+    canonicalRevision: firstLabel(labels, REVISION_LABELS) ?? 'latest',
+    workloadType: owner.workloadType,
+    workloadName: owner.workloadName,
+    namedPorts: namedPorts(pod, reader),
+  }
+}
+
+function podAddresses(pod: Pod, reader: ObjectReader): readonly IpAddress[] {
+  const { podIP } = pod.status ?? {}
+  const all = reader.list('status.podIPs', pod.status?.podIPs)
+  const addresses = all.map((entry, index) => reader.ip(`status.podIPs[${index}].ip`, entry.ip))
+  if (all.length === 0 && podIP !== undefined && podIP !== '')
+    addresses.push(reader.ip('status.podIP', podIP))
+  return [...new Set(addresses.filter((address) => address !== undefined))]
+}
+
+function namedPorts(pod: Pod, reader: ObjectReader): ReadonlyMap<string, number> {
+  const containers = reader.list('spec.containers', pod.spec?.containers)
+  // An init container that restarts always runs beside the others: a native sidecar.
+  const sidecars = reader
+    .list('spec.initContainers', pod.spec?.initContainers)
+    .filter((container) => container.restartPolicy === 'Always')
+  const ports = new Map<string, number>()
+  for (const container of [...containers, ...sidecars])
+    for (const port of reader.list(`spec.containers[${container.name}].ports`, container.ports)) {
+      if (port.name === undefined || (port.protocol ?? 'TCP') !== 'TCP') continue
+      const field = `spec.containers[${container.name}].ports[${port.name}].containerPort`
+      const number = reader.port(field, port.containerPort)
+      if (number !== undefined && !ports.has(port.name)) ports.set(port.name, number)
+    }
+  return ports
+}
+
+function firstLabel(
+  labels: ReadonlyMap<string, string>,
+  names: readonly string[],
+): string | undefined {
+  for (const name of names) {
+    const value = labels.get(name)
+    if (value !== undefined && value !== '') return value
+  }
+  return undefined
+}

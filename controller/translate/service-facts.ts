@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the mesh needs of a Service, read and validated once.
+
+import type { Service as KubeService } from '../../mesh/kube/resources.ts'
+import type { AppProtocol, IpAddress, IpFamilies } from '../../mesh/model/types.ts'
+import { appProtocolOf } from './app-protocol.ts'
+import type { Reading } from './pod-facts.ts'
+import { ObjectReader } from './problem.ts'
+import { readTrafficDistribution, type TrafficDistribution } from './traffic-distribution.ts'
+
+export interface ServicePortFacts {
+  readonly name: string
+  readonly servicePort: number
+  /** A number, or the name of a container port. */
+  readonly target: number | string
+  readonly appProtocol: AppProtocol
+}
+
+export interface ServiceFacts {
+  readonly namespace: string
+  readonly name: string
+  /** Undefined when endpoints are given by EndpointSlices alone. */
+  readonly selector: ReadonlyMap<string, string> | undefined
+  readonly addresses: readonly IpAddress[]
+  readonly ports: readonly ServicePortFacts[]
+  readonly ipFamilies: IpFamilies
+  readonly isNodeLocal: boolean
+  readonly publishesNotReady: boolean
+  readonly trafficDistribution: TrafficDistribution | undefined
+}
+
+/** Reads a Service. ExternalName Services are names only: nothing in the mesh has their address. */
+export function readService(service: KubeService): Reading<ServiceFacts> {
+  const reader = new ObjectReader('Service', service.metadata)
+  if (service.spec?.type === 'ExternalName') return { facts: undefined, problems: [] }
+  const { metadata, spec } = service
+  const selector = reader.texts('spec.selector', spec?.selector)
+  const annotations = reader.texts('metadata.annotations', metadata?.annotations)
+  const facts: ServiceFacts = {
+    namespace: reader.text('metadata.namespace', metadata?.namespace),
+    name: reader.text('metadata.name', metadata?.name),
+    selector: selector.size === 0 ? undefined : selector,
+    addresses: clusterIps(service, reader),
+    ports: readPorts(service, reader),
+    ipFamilies: readIpFamilies(reader.list('spec.ipFamilies', spec?.ipFamilies)),
+    isNodeLocal: spec?.internalTrafficPolicy === 'Local',
+    publishesNotReady: spec?.publishNotReadyAddresses === true,
+    trafficDistribution: readTrafficDistribution(reader, annotations, spec?.trafficDistribution),
+  }
+  return { facts, problems: reader.problems }
+}
+
+function clusterIps(service: KubeService, reader: ObjectReader): readonly IpAddress[] {
+  const { clusterIP } = service.spec ?? {}
+  const all = reader.list('spec.clusterIPs', service.spec?.clusterIPs)
+  const texts = all.length === 0 && clusterIP !== undefined ? [clusterIP] : all
+  const addresses = texts
+    // "None" is a headless service; empty is one that has not got its address yet.
+    .filter((text) => text !== 'None' && text !== '')
+    .map((text, index) => reader.ip(`spec.clusterIPs[${index}]`, text))
+  return [...new Set(addresses.filter((address) => address !== undefined))]
+}
+
+function readPorts(service: KubeService, reader: ObjectReader): readonly ServicePortFacts[] {
+  const isHeadless = service.spec?.clusterIP === 'None'
+  const ports: ServicePortFacts[] = []
+  for (const [index, port] of reader.list('spec.ports', service.spec?.ports).entries()) {
+    if ((port.protocol ?? 'TCP') !== 'TCP') continue
+    const field = `spec.ports[${index}]`
+    const servicePort = reader.port(`${field}.port`, port.port)
+    if (servicePort === undefined) continue
+    const name = reader.text(`${field}.name`, port.name)
+    // 0 and empty are how a client that writes every field says "the same port".
+    const target = port.targetPort ?? 0
+    const isSame = target === 0 || target === '' || (isHeadless && target === servicePort)
+    const resolved = isSame ? servicePort : readTarget(reader, `${field}.targetPort`, target)
+    if (resolved === undefined) continue
+    const appProtocol = appProtocolOf(reader.text(`${field}.appProtocol`, port.appProtocol), name)
+    ports.push({ name, servicePort, target: resolved, appProtocol })
+  }
+  return ports
+}
+
+function readTarget(
+  reader: ObjectReader,
+  field: string,
+  target: unknown,
+): number | string | undefined {
+  return typeof target === 'string' && !/^\d+$/.test(target)
+    ? target
+    : reader.port(field, Number(target))
+}
+
+function readIpFamilies(families: readonly string[]): IpFamilies {
+  const hasIpv4 = families.includes('IPv4')
+  const hasIpv6 = families.includes('IPv6')
+  if (hasIpv4 && hasIpv6) return 'dual'
+  if (hasIpv4) return 'ipv4'
+  return hasIpv6 ? 'ipv6' : 'automatic'
+}
