@@ -52,7 +52,8 @@ export class ServingCertificate {
       {
         addIdentityCertificateListener: (listener) => {
           this.#listeners.add(listener)
-          listener(this.#current)
+          // grpc-js is ready to be told only once this call is over.
+          queueMicrotask(() => listener(this.#current))
         },
         removeIdentityCertificateListener: (listener) => {
           this.#listeners.delete(listener)
@@ -63,6 +64,15 @@ export class ServingCertificate {
       null,
       false,
     )
+  }
+
+  /** Calls back after each renewal. Returns the unsubscriber. */
+  onRenewed(callback: () => void): () => void {
+    const listener: Listener = (update) => {
+      if (update !== null) callback()
+    }
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   close(): void {

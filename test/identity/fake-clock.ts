@@ -8,10 +8,14 @@ interface Timer {
   readonly callback: () => void
 }
 
-/** Starts at the machine's time, so that real certificates are in date, and stands still. */
+/** Starts at the machine's time or so long before it, so that real certificates are in date, and stands still. */
 export class FakeClock implements Clock {
-  #nowMs = Date.now()
+  #nowMs: number
   readonly #timers = new Set<Timer>()
+
+  constructor(behindMs = 0) {
+    this.#nowMs = Date.now() - behindMs
+  }
 
   now(): number {
     return this.#nowMs

@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: Apache-2.0
+// The certificate service over real gRPC and TLS, as an agent meets it.
+
+import t from 'tap'
+import { execFileSync } from 'node:child_process'
+import { generateKeyPairSync } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { connect } from 'node:tls'
+import { Server } from '@grpc/grpc-js'
+import { PodIndex } from '../../controller/ca/pod-index.ts'
+import { CERTIFICATE_RATE, RateLimiter } from '../../controller/ca/rate-limit.ts'
+import { addCertificateService } from '../../controller/ca/service.ts'
+import { ServingCertificate } from '../../controller/ca/serving-certificate.ts'
+import { TokenAuthenticator } from '../../controller/ca/token-authenticator.ts'
+import { assembleCertificate } from '../../mesh/identity/assemble.ts'
+import { CaClient } from '../../mesh/identity/ca-client.ts'
+import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
+import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
+import { createRoot, loadRoot, type SigningRoot } from '../../mesh/identity/root.ts'
+import type { CaFailure, SignedChain } from '../../mesh/identity/types.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import type { Result } from '../../mesh/result.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { FakeClock } from '../identity/fake-clock.ts'
+import { FakeKube, acceptedToken } from './fake-kube.ts'
+
+const log = createLogger('test', 'silent')
+const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
+const AGENT_POD = { name: 'agent-a', uid: 'uid-agent-a' }
+const HALF_DAY_MS = 43_200_000
+const deadline = (): AbortSignal => AbortSignal.timeout(8000)
+
+interface TestScope {
+  teardown(fn: () => void): void
+  testdir(content: Record<string, never>): string
+}
+
+interface Cluster {
+  readonly kube: FakeKube
+  readonly pods: PodIndex
+  readonly root: SigningRoot
+  readonly clock: FakeClock
+  readonly serving: ServingCertificate
+  readonly tokenFile: string
+  readonly rootFile: string
+  readonly dir: string
+  readonly port: number
+  client(options?: {
+    token?: string
+    clusterId?: string
+    impersonate?: boolean
+    rootFile?: string
+  }): CaClient
+}
+
+/** Two nodes with an agent each; catalog runs on node b, frontend on node a. */
+async function cluster(t: TestScope): Promise<Cluster> {
+  const loaded = await loadRoot(await createRoot({ organization: 'cluster.local' }))
+  if (!loaded.ok) throw new Error(loaded.error.reason)
+  const root = loaded.value
+  const kube = new FakeKube()
+  const pods = new PodIndex()
+  const agent = { namespace: 'ambit-system', serviceAccount: 'ambit-agent', hostNetwork: true }
+  pods.upsert(kube.addPod({ ...agent, ...AGENT_POD, node: 'node-b' }))
+  pods.upsert(kube.addPod({ ...agent, name: 'agent-z', uid: 'uid-agent-z', node: 'node-a' }))
+  const shop = { namespace: 'shop' }
+  pods.upsert(
+    kube.addPod({
+      ...shop,
+      name: 'catalog',
+      uid: 'uid-c',
+      serviceAccount: 'catalog',
+      node: 'node-b',
+    }),
+  )
+  pods.upsert(
+    kube.addPod({
+      ...shop,
+      name: 'frontend',
+      uid: 'uid-f',
+      serviceAccount: 'frontend',
+      node: 'node-a',
+    }),
+  )
+  kube.tokens.set('agent', acceptedToken('ambit-system', 'ambit-agent', AGENT_POD))
+
+  const clock = new FakeClock(HALF_DAY_MS)
+  const serving = new ServingCertificate(root, {
+    names: [{ type: 'dns', value: 'localhost' }],
+    clock,
+    log,
+  })
+  await serving.start()
+  const server = new Server()
+  addCertificateService(server, {
+    api: kube.api,
+    pods,
+    root,
+    log,
+    clusterId: 'Kubernetes',
+    trustDomain: 'cluster.local',
+    trustedNodeAccounts: new Set(['ambit-system/ambit-agent']),
+    authenticator: new TokenAuthenticator(kube.api, { audience: 'istio-ca' }),
+    limiter: new RateLimiter({ ...CERTIFICATE_RATE, burst: 30 }),
+  })
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync('127.0.0.1:0', serving.serverCredentials(), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    ),
+  )
+  t.teardown(() => {
+    server.forceShutdown()
+    serving.close()
+  })
+  const dir = t.testdir({})
+  const rootFile = join(dir, 'root.pem')
+  const tokenFile = join(dir, 'token')
+  writeFileSync(rootFile, root.certificatePem)
+  writeFileSync(tokenFile, 'agent')
+  let tokens = 0
+  return {
+    kube,
+    pods,
+    root,
+    clock,
+    serving,
+    tokenFile,
+    rootFile,
+    dir,
+    port,
+    client({ token, clusterId = 'Kubernetes', impersonate = true, rootFile: otherRoot } = {}) {
+      let file = tokenFile
+      if (token !== undefined) {
+        file = join(dir, `token-${(tokens += 1)}`)
+        writeFileSync(file, token)
+      }
+      const client = new CaClient({
+        address: `localhost:${port}`,
+        rootFile: otherRoot ?? rootFile,
+        tokenFile: file,
+        clusterId,
+        impersonate,
+      })
+      t.teardown(() => client.close())
+      return client
+    },
+  }
+}
+
+async function ask(
+  client: CaClient,
+  identity: string,
+  options: { csrPem?: string; ttlSeconds?: number } = {},
+): Promise<Result<SignedChain, CaFailure>> {
+  const csrPem = options.csrPem ?? (await createKeyAndCsr(identity as SpiffeId)).csrPem
+  const request = { identity: identity as SpiffeId, csrPem, ttlSeconds: options.ttlSeconds ?? 3600 }
+  return client.sign(request, deadline())
+}
+
+function refused(kind: CaFailure['kind'], message: RegExp): object {
+  return { ok: false, error: { kind, message } }
+}
+
+t.test(
+  "an agent gets certificates for its node's pods, and openssl agrees with them",
+  async (t) => {
+    const { client, rootFile, dir } = await cluster(t)
+    const key = await createKeyAndCsr(CATALOG)
+    const signed = await ask(client(), CATALOG, { csrPem: key.csrPem, ttlSeconds: 3600 })
+    if (!signed.ok) throw new Error(signed.error.message)
+    const certificate = assembleCertificate(CATALOG, key, signed.value, new Date())
+    if (!certificate.ok) throw new Error(certificate.error.message)
+    const lifetime = certificate.value.notAfter.getTime() - Date.now()
+    t.ok(lifetime > 3590_000 && lifetime <= 3600_000, 'lives as long as asked')
+    t.ok(
+      Date.now() - certificate.value.notBefore.getTime() >= 119_000,
+      'backdated for skewed clocks',
+    )
+    const leafFile = join(dir, 'leaf.pem')
+    writeFileSync(leafFile, signed.value.chainPem)
+    t.match(openssl('verify', '-x509_strict', '-CAfile', rootFile, leafFile), /OK/)
+    const text = openssl('x509', '-in', leafFile, '-noout', '-text')
+    t.match(
+      text,
+      /X509v3 Subject Alternative Name: critical\s+URI:spiffe:\/\/cluster\.local\/ns\/shop\/sa\/catalog\n/,
+    )
+    t.match(text, /TLS Web Server Authentication, TLS Web Client Authentication/)
+  },
+)
+
+t.test('lifetimes are a day by default and ninety days at most', async (t) => {
+  const { client } = await cluster(t)
+  for (const [asked, given] of [
+    [0, 86_400],
+    [1e9, 7_776_000],
+  ] as const) {
+    const key = await createKeyAndCsr(CATALOG)
+    const signed = await ask(client(), CATALOG, { csrPem: key.csrPem, ttlSeconds: asked })
+    if (!signed.ok) throw new Error(signed.error.message)
+    const certificate = assembleCertificate(CATALOG, key, signed.value, new Date())
+    if (!certificate.ok) throw new Error(certificate.error.message)
+    const seconds = (certificate.value.notAfter.getTime() - Date.now()) / 1000
+    t.ok(Math.abs(seconds - given) < 10, `${asked} gives ${given}, was ${seconds}`)
+  }
+  t.match(await ask(client(), CATALOG, { ttlSeconds: -1 }), refused('invalid', /negative/))
+})
+
+t.test(
+  'a pod that only the API server knows yet is served; that is how the CNI asks',
+  async (t) => {
+    const { client, kube } = await cluster(t)
+    const fresh = 'spiffe://cluster.local/ns/shop/sa/fresh'
+    t.match(
+      await ask(client(), fresh),
+      refused('denied', /no pod with the identity .*fresh runs on node node-b/),
+    )
+    kube.addPod({
+      namespace: 'shop',
+      name: 'fresh',
+      uid: 'uid-n',
+      serviceAccount: 'fresh',
+      node: 'node-b',
+    })
+    t.match(await ask(client(), fresh), { ok: true })
+  },
+)
+
+t.test('an agent is refused whatever is not its own', async (t) => {
+  const { client, kube, pods } = await cluster(t)
+  const catalogPod = { namespace: 'shop', serviceAccount: 'x', node: 'node-b' }
+  const ended = kube.addPod({
+    ...catalogPod,
+    name: 'job',
+    uid: 'uid-j',
+    serviceAccount: 'job',
+    phase: 'Succeeded',
+  })
+  const onHost = kube.addPod({
+    ...catalogPod,
+    name: 'host',
+    uid: 'uid-h',
+    serviceAccount: 'host',
+    hostNetwork: true,
+  })
+  pods.upsert(ended)
+  pods.upsert(onHost)
+  const id = (rest: string): string => `spiffe://cluster.local/${rest}`
+  const table: readonly (readonly [string, string, CaFailure['kind'], RegExp])[] = [
+    ['a pod of another node', id('ns/shop/sa/frontend'), 'denied', /no pod .* runs on node node-b/],
+    ['another service account', id('ns/shop/sa/other'), 'denied', /no pod/],
+    ['another namespace', id('ns/other/sa/catalog'), 'denied', /no pod/],
+    ['a pod that has ended', id('ns/shop/sa/job'), 'denied', /no pod/],
+    ['a pod on the host network', id('ns/shop/sa/host'), 'denied', /no pod/],
+    ['another trust domain', 'spiffe://evil.example/ns/shop/sa/catalog', 'denied', /trust domain/],
+    ['no SPIFFE ID', 'https://cluster.local/', 'invalid', /not a SPIFFE ID/],
+    ['a path that continues', id('ns/shop/sa/catalog/x'), 'invalid', /not a SPIFFE ID/],
+    ['a namespace with a slash', id('ns/shop/sa/catalog%2f'), 'invalid', /not a SPIFFE ID/],
+  ]
+  const { csrPem } = await createKeyAndCsr(CATALOG)
+  for (const [what, identity, kind, reason] of table)
+    t.match(await ask(client(), identity, { csrPem }), refused(kind, reason), what)
+})
+
+t.test('a node account must prove its pod', async (t) => {
+  const { client, kube, pods } = await cluster(t)
+  const account = ['ambit-system', 'ambit-agent'] as const
+  const table: readonly (readonly [string, ReturnType<typeof acceptedToken>, RegExp])[] = [
+    ['no pod in the token', acceptedToken(...account), /must be bound to a pod/],
+    [
+      'a pod that never was',
+      acceptedToken(...account, { name: 'ghost', uid: 'uid-ghost' }),
+      /does not exist/,
+    ],
+    [
+      'a successor of the same name',
+      acceptedToken(...account, { name: 'agent-a', uid: 'uid-old' }),
+      /does not exist/,
+    ],
+    [
+      'a pod of another account',
+      acceptedToken(...account, { name: 'catalog', uid: 'uid-c' }),
+      /runs as shop\/catalog/,
+    ],
+  ]
+  for (const [what, verdict, reason] of table) {
+    kube.tokens.set(what.replaceAll(' ', '-'), verdict)
+    const outcome = await ask(client({ token: what.replaceAll(' ', '-') }), CATALOG)
+    t.match(outcome, refused('denied', reason), what)
+  }
+  t.match(await ask(client(), CATALOG), { ok: true })
+  const gone = await kube.api.get(
+    { group: '', version: 'v1', plural: 'pods', kind: 'Pod', namespaced: true },
+    { namespace: 'ambit-system', name: 'agent-a' },
+  )
+  if (!gone.ok) throw new Error(gone.error.message)
+  kube.removePod('ambit-system', 'agent-a')
+  pods.remove(gone.value as never)
+  t.match(
+    await ask(client(), CATALOG),
+    refused('denied', /agent-a does not exist any more/),
+    'a deleted pod',
+  )
+})
+
+t.test('tokens that the API server does not vouch for are refused', async (t) => {
+  const { client, kube } = await cluster(t)
+  kube.tokens.set('expired', { authenticated: false, error: 'token has expired' })
+  kube.tokens.set('other-audience', { ...acceptedToken('shop', 'catalog'), audiences: ['api'] })
+  kube.tokens.set('no-audience', {
+    authenticated: true,
+    user: { username: 'system:serviceaccount:shop:catalog' },
+  })
+  kube.tokens.set('person', {
+    authenticated: true,
+    audiences: ['istio-ca'],
+    user: { username: 'admin' },
+  })
+  const table = [
+    ['expired', /UNAUTHENTICATED.*expired/],
+    ['other-audience', /not for the audience istio-ca/],
+    ['no-audience', /not for the audience istio-ca/],
+    ['person', /belongs to no service account/],
+    ['never-seen', /UNAUTHENTICATED/],
+    ['x'.repeat(5000), /UNAUTHENTICATED/],
+  ] as const
+  for (const [token, reason] of table)
+    t.match(await ask(client({ token }), CATALOG), refused('denied', reason), token.slice(0, 20))
+  t.match(
+    await ask(client({ clusterId: 'elsewhere' }), CATALOG),
+    refused('denied', /cluster "elsewhere" is not known/),
+  )
+  t.match(await ask(client({ token: ' \n' }), CATALOG), refused('unavailable', /is empty/))
+})
+
+t.test('anybody but an agent gets their own identity and no other', async (t) => {
+  const { client, kube } = await cluster(t)
+  kube.tokens.set('frontend', acceptedToken('shop', 'frontend', { name: 'frontend', uid: 'uid-f' }))
+  const own = 'spiffe://cluster.local/ns/shop/sa/frontend'
+  t.match(await ask(client({ token: 'frontend', impersonate: false }), own), { ok: true })
+  t.match(
+    await ask(client({ token: 'frontend' }), own),
+    { ok: true },
+    'asking for oneself is no impersonation',
+  )
+  t.match(
+    await ask(client({ token: 'frontend' }), CATALOG),
+    refused('denied', /may not ask for the identity of others/),
+  )
+  const { csrPem } = await createKeyAndCsr(CATALOG)
+  t.match(
+    await ask(client({ token: 'frontend', impersonate: false }), own, { csrPem }),
+    refused('invalid', /names "spiffe.*catalog" but was authorised for .*frontend/),
+    'a CSR cannot smuggle another name in',
+  )
+})
+
+t.test('requests that are not sound CSRs are refused with what is wrong', async (t) => {
+  const { client, dir } = await cluster(t)
+  const good = (await createKeyAndCsr(CATALOG)).csrPem
+  const der = Buffer.from(good.replace(/-----[^-]+-----|\s/g, ''), 'base64')
+  const tampered = Buffer.from(der)
+  tampered.writeUInt8(tampered.readUInt8(tampered.length - 1) ^ 0xff, tampered.length - 1)
+  const pem = (bytes: Buffer): string =>
+    `-----BEGIN CERTIFICATE REQUEST-----\n${bytes.toString('base64')}\n-----END CERTIFICATE REQUEST-----\n`
+  const table: readonly (readonly [string, string, RegExp])[] = [
+    ['empty', '', /is empty/],
+    ['garbage', 'garbage', /not exactly one PEM/],
+    ['two', good + good, /not exactly one PEM/],
+    ['cut short', pem(der.subarray(0, 40)), /cannot be read/],
+    ['a wrong signature', pem(tampered), /not signed by its own key|cannot be read/],
+    ['oversized', `${good}${' '.repeat(20_000)}`, /at most 16384/],
+    ['P-384', opensslCsr(dir, 'ec', { namedCurve: 'secp384r1' }), /curve secp384r1/],
+    ['RSA 1024', opensslCsr(dir, 'rsa', { modulusLength: 1024 }), /RSA key of 1024 bits/],
+    ['Ed25519', opensslCsr(dir, 'ed25519', {}), /type ed25519/],
+  ]
+  for (const [what, csrPem, reason] of table)
+    t.match(await ask(client(), CATALOG, { csrPem }), refused('invalid', reason), what)
+  t.match(
+    await ask(client(), CATALOG, { csrPem: opensslCsr(dir, 'rsa', { modulusLength: 2048 }) }),
+    { ok: true },
+    'RSA 2048',
+  )
+})
+
+t.test(
+  'while the API server is away only what is known is served; the rest fails closed',
+  async (t) => {
+    const { client, kube } = await cluster(t)
+    const agent = client()
+    t.match(await ask(agent, CATALOG), { ok: true })
+    kube.isAway = true
+    t.match(await ask(agent, CATALOG), { ok: true }, 'token verdict and pod are cached')
+    t.match(
+      await ask(agent, 'spiffe://cluster.local/ns/shop/sa/new'),
+      refused('unavailable', /UNAVAILABLE.*ECONNREFUSED/),
+    )
+    t.match(
+      await ask(client({ token: 'not-yet-seen' }), CATALOG),
+      refused('unavailable', /cannot review the token/),
+    )
+    kube.isAway = false
+    kube.tokens.set('not-yet-seen', acceptedToken('ambit-system', 'ambit-agent', AGENT_POD))
+    t.match(
+      await ask(client({ token: 'not-yet-seen' }), CATALOG),
+      { ok: true },
+      'not being able to ask is not remembered',
+    )
+  },
+)
+
+t.test('a token is reviewed once for a crowd, and a caller in a loop is slowed down', async (t) => {
+  const { client, kube } = await cluster(t)
+  const agent = client()
+  const outcomes = await Promise.all(Array.from({ length: 40 }, () => ask(agent, CATALOG)))
+  const issued = outcomes.filter((outcome) => outcome.ok).length
+  t.ok(issued >= 30 && issued < 40, `about the burst of 30 was served: ${issued}`)
+  t.match(
+    outcomes.find((outcome) => !outcome.ok),
+    refused('unavailable', /RESOURCE_EXHAUSTED/),
+  )
+  t.equal(kube.calls.filter((call) => call === 'create tokenreviews').length, 1)
+})
+
+t.test(
+  'the client reads token and root anew, and trusts no server outside the root file',
+  async (t) => {
+    const { client, tokenFile, rootFile, kube, root } = await cluster(t)
+    const agent = client()
+    t.match(await ask(agent, CATALOG), { ok: true })
+    writeFileSync(tokenFile, 'rotated\n')
+    kube.tokens.set('rotated', acceptedToken('ambit-system', 'ambit-agent', AGENT_POD))
+    kube.tokens.delete('agent')
+    t.match(await ask(agent, CATALOG), { ok: true }, 'the new token')
+    const stranger = await createRoot({ organization: 'stranger' })
+    writeFileSync(rootFile, stranger.certificatePem)
+    t.match(
+      await ask(agent, CATALOG),
+      refused('unavailable', /self.signed certificate|unable to (get|verify)/),
+    )
+    writeFileSync(rootFile, stranger.certificatePem + root.certificatePem)
+    t.match(await ask(agent, CATALOG), { ok: true }, 'a bundle of old and new roots')
+  },
+)
+
+t.test('the serving certificate is renewed at half-life without a restart', async (t) => {
+  const { client, clock, serving, port } = await cluster(t)
+  const agent = client()
+  t.match(await ask(agent, CATALOG), { ok: true })
+  const first = await servedSerial(port)
+  t.equal(await servedSerial(port), first, 'stays the same meanwhile')
+  const renewed = new Promise<void>((resolve) => serving.onRenewed(resolve))
+  clock.advance(HALF_DAY_MS)
+  await renewed
+  t.not(await servedSerial(port), first, 'new connections meet the new certificate')
+  t.match(await ask(agent, CATALOG), { ok: true }, 'the old connection lives on')
+  t.match(await ask(client(), CATALOG), { ok: true })
+})
+
+t.test('manager and service together keep an identity', async (t) => {
+  const { client } = await cluster(t)
+  const manager = new CertificateManager({ authority: client(), log })
+  t.teardown(() => manager.close())
+  manager.retain(CATALOG)
+  const got = await manager.get(CATALOG, deadline())
+  t.match(got, { ok: true, value: { identity: CATALOG } })
+})
+
+/** The serial number of the certificate that a new connection meets. */
+function servedSerial(port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const options = { port, host: '127.0.0.1', ALPNProtocols: ['h2'], rejectUnauthorized: false }
+    const socket = connect(options, () => {
+      resolve(socket.getPeerCertificate().serialNumber)
+      socket.destroy()
+    })
+    socket.on('error', reject)
+  })
+}
+
+function opensslCsr(dir: string, type: 'ec' | 'rsa' | 'ed25519', options: object): string {
+  const generate = generateKeyPairSync as (
+    type: string,
+    options: object,
+  ) => { privateKey: { export(o: object): string } }
+  const { privateKey } = generate(type, options)
+  const keyFile = join(dir, `key-${Math.random()}.pem`)
+  writeFileSync(keyFile, privateKey.export({ type: 'pkcs8', format: 'pem' }))
+  return openssl(
+    'req',
+    '-new',
+    '-key',
+    keyFile,
+    '-subj',
+    '/',
+    '-addext',
+    `subjectAltName=critical,URI:${CATALOG}`,
+  )
+}
+
+function openssl(...args: readonly string[]): string {
+  return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+}

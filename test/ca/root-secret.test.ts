@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// The root's Secret: made once, shared by all replicas, never overwritten.
+
+import t from 'tap'
+import { loadOrCreateRoot } from '../../controller/ca/root-secret.ts'
+import { createRoot } from '../../mesh/identity/root.ts'
+import { SECRETS } from '../../mesh/kube/index.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { FakeKube } from './fake-kube.ts'
+
+const options = {
+  namespace: 'ambit-system',
+  name: 'ambit-ca-secret',
+  trustDomain: 'cluster.local',
+  log: createLogger('test', 'silent'),
+}
+const secretName = { namespace: options.namespace, name: options.name }
+const base64 = (text: string): string => Buffer.from(text).toString('base64')
+
+t.test('the first start creates the root, the next one finds it', async (t) => {
+  const kube = new FakeKube()
+  const first = await loadOrCreateRoot(kube.api, options)
+  const second = await loadOrCreateRoot(kube.api, options)
+  if (!first.ok || !second.ok) throw new Error('no root')
+  t.equal(second.value.certificatePem, first.value.certificatePem)
+  t.equal(kube.calls.filter((call) => call === 'create secrets').length, 1)
+  const years = (first.value.notAfter.getTime() - Date.now()) / (365 * 86_400_000)
+  t.ok(years > 9.99 && years < 10.01, 'ten years')
+})
+
+t.test('replicas that start at once agree on one root', async (t) => {
+  const kube = new FakeKube()
+  const replicas = 3
+  let arrived = 0
+  const { promise: allArrived, resolve: release } = Promise.withResolvers<void>()
+  // Everybody has seen that there is no Secret before anybody creates it.
+  kube.beforeCreate = () => {
+    arrived += 1
+    if (arrived >= replicas) release()
+    return allArrived
+  }
+  const roots = await Promise.all(
+    Array.from({ length: replicas }, () => loadOrCreateRoot(kube.api, options)),
+  )
+  const pems = new Set(roots.map((root) => (root.ok ? root.value.certificatePem : 'failed')))
+  t.equal(pems.size, 1)
+  t.notOk(pems.has('failed'))
+  t.equal(kube.calls.filter((call) => call === 'create secrets').length, replicas)
+})
+
+t.test('a broken Secret is an error that names the field, and is left as it is', async (t) => {
+  const good = await createRoot({ organization: 'cluster.local' })
+  const other = await createRoot({ organization: 'cluster.local' })
+  const table: readonly (readonly [string, Record<string, string>, RegExp])[] = [
+    ['no data', {}, /data\["ca-cert.pem"\]: is missing or empty/],
+    ['no key', { 'ca-cert.pem': good.certificatePem }, /data\["ca-key.pem"\]: is missing or empty/],
+    [
+      'garbage for a certificate',
+      { 'ca-cert.pem': 'x', 'ca-key.pem': good.privateKeyPem },
+      /data\["ca-cert.pem"\]: expected exactly one PEM certificate/,
+    ],
+    [
+      'garbage for a key',
+      { 'ca-cert.pem': good.certificatePem, 'ca-key.pem': 'x' },
+      /data\["ca-key.pem"\]: not a private key/,
+    ],
+    [
+      "another root's key",
+      { 'ca-cert.pem': good.certificatePem, 'ca-key.pem': other.privateKeyPem },
+      /data\["ca-key.pem"\]: does not belong to the certificate/,
+    ],
+  ]
+  for (const [what, fields, reason] of table) {
+    const kube = new FakeKube()
+    const data = Object.fromEntries(
+      Object.entries(fields).map(([field, text]) => [field, base64(text)]),
+    )
+    kube.putSecret({ metadata: secretName, data })
+    const before = await kube.api.get(SECRETS, secretName)
+    const outcome = await loadOrCreateRoot(kube.api, options)
+    t.match(
+      outcome,
+      { ok: false, error: { kind: 'broken', error: { code: 'AMB_CA_SECRET', message: reason } } },
+      what,
+    )
+    t.match(
+      JSON.stringify(outcome).includes(good.privateKeyPem.slice(30, 60)),
+      false,
+      'no key in it',
+    )
+    t.same(await kube.api.get(SECRETS, secretName), before, 'untouched')
+  }
+})
+
+t.test('an API server that is away is told apart from a broken Secret', async (t) => {
+  const kube = new FakeKube()
+  kube.isAway = true
+  t.match(await loadOrCreateRoot(kube.api, options), { ok: false, error: { kind: 'kube' } })
+})
