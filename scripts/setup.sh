@@ -47,6 +47,7 @@ python3:python3:clients in tests that need socket options Node does not offer'
 tools_bench='
 haproxy:haproxy:the rival of the benchmarks
 wrk:wrk:load generator
+iperf3:iperf3:one TCP stream
 h2load:nghttp2-client:load generator'
 
 wanted="$tools_run"
