@@ -18,6 +18,8 @@ export interface ControllerConfig {
   readonly trustDomain: string
   readonly clusterId: string
   readonly clusterDomain: string
+  /** The network of the cluster's pods; empty unless the mesh spans several. */
+  readonly network: string
   readonly caSecret: string
   readonly tokenAudience: string
   /** `namespace/service-account` of the agents. */
@@ -78,6 +80,7 @@ export function controllerCommand(run: (config: ControllerConfig) => Promise<voi
     )
     .addOption(flag('--cluster-id <id>', 'id of this cluster', 'CLUSTER_ID', 'Kubernetes'))
     .addOption(flag('--cluster-domain <name>', 'DNS domain', 'CLUSTER_DOMAIN', 'cluster.local'))
+    .addOption(flag('--network <name>', 'network of the pods, in a mesh of several', 'NETWORK', ''))
     .addOption(
       flag('--ca-secret <name>', 'Secret with the root', 'AMBIT_CA_SECRET', 'ambit-ca-secret'),
     )

@@ -7,9 +7,11 @@ import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { type Clock, systemClock } from '../mesh/identity/clock.ts'
 import type { SigningRoot } from '../mesh/identity/root.ts'
 import { retryDelayMs } from '../mesh/identity/schedule.ts'
-import { type KubeApi, PODS, delay, watchResource } from '../mesh/kube/index.ts'
+import { type KubeApi, delay } from '../mesh/kube/index.ts'
 import { type Result, err, ok } from '../mesh/result.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
+import { XDS_SERVER_OPTIONS } from '../mesh/xds/server.ts'
+import { meshComponentGate } from './ca/mesh-component-gate.ts'
 import { PodIndex } from './ca/pod-index.ts'
 import { CERTIFICATE_RATE, RateLimiter } from './ca/rate-limit.ts'
 import { publishRoot } from './ca/root-publisher.ts'
@@ -22,6 +24,9 @@ import type { ControllerConfig, HostPort } from './config.ts'
 import { Readiness, startHealthServer } from './health.ts'
 import { LeaderElection, type LeaseTimings } from './lease/leader-election.ts'
 import { type ControllerMetrics, createMetrics } from './metrics.ts'
+import { startDiscovery } from './serve/discovery.ts'
+import { watchCluster } from './serve/watch-cluster.ts'
+import type { InputObjects, TranslatorInput } from './translate/input.ts'
 
 export interface ControllerOptions {
   readonly config: ControllerConfig
@@ -78,7 +83,7 @@ async function start(
   const { config, api, log } = options
   const clock = options.clock ?? systemClock
   const metrics = createMetrics()
-  const readiness = new Readiness(['root', 'pods', 'grpc'])
+  const readiness = new Readiness(['root', 'cluster', 'grpc'])
   const health = await startHealthServer(config.healthAddress, readiness, metrics)
   releases.push(() => health.close())
 
@@ -87,21 +92,25 @@ async function start(
   readiness.set('root', true)
   metrics.setRootExpiry(root.value.notAfter)
 
-  const pods = new PodIndex()
-  const podWatch = watchResource(api, PODS, {
-    logger: log,
-    added: (pod) => pods.upsert(pod),
-    updated: (_previous, pod) => pods.upsert(pod),
-    deleted: (pod) => pods.remove(pod),
-    listed: () => readiness.set('pods', true),
-  })
-  releases.push(() => podWatch.close())
-
   const serving = new ServingCertificate(root.value, { names: servingNames(config), clock, log })
   await serving.start()
   releases.push(() => serving.close())
-  const server = new Server()
+  const server = new Server(XDS_SERVER_OPTIONS)
   const authenticator = new TokenAuthenticator(api, { audience: config.tokenAudience })
+  const agents = new Set(config.trustedNodeAccounts)
+  const discovery = startDiscovery({
+    grpcServer: server,
+    config,
+    authenticate: meshComponentGate(authenticator, agents),
+    logger: log.child({ part: 'discovery' }),
+  })
+  const pods = new PodIndex()
+  const cluster = watchCluster({ api, input: withPodIndex(discovery.input, pods), logger: log })
+  releases.push(() => cluster.close())
+  cluster.synced.then(
+    () => readiness.set('cluster', true),
+    () => log.debug('stopped before the cluster was listed'),
+  )
   addCertificateService(server, {
     api,
     pods,
@@ -111,11 +120,12 @@ async function start(
     limiter: new RateLimiter(CERTIFICATE_RATE),
     trustDomain: config.trustDomain,
     clusterId: config.clusterId,
-    trustedNodeAccounts: new Set(config.trustedNodeAccounts),
+    trustedNodeAccounts: agents,
     onOutcome: (outcome) => metrics.certificateOutcome(outcome),
   })
   const grpcPort = await bind(server, config.listen, serving)
   releases.push(() => shutDown(server))
+  releases.push(() => discovery.stop())
 
   const election = electLeader(options, clock, root.value, metrics)
   releases.push(() => election.stop())
@@ -132,6 +142,21 @@ async function start(
       return election.isLeader
     },
   })
+}
+
+/** Lets the pod index see what discovery is told, so that one watch of the pods serves both. */
+function withPodIndex(input: TranslatorInput, pods: PodIndex): TranslatorInput {
+  return {
+    upsert: (kind, object) => {
+      if (kind === 'Pod') pods.upsert(object as InputObjects['Pod'])
+      input.upsert(kind, object)
+    },
+    delete: (kind, namespace, name) => {
+      if (kind === 'Pod') pods.remove(namespace, name)
+      input.delete(kind, namespace, name)
+    },
+    complete: () => input.complete(),
+  }
 }
 
 /** Reads or makes the root; waits for the API server, but not for a broken Secret to mend itself. */
@@ -153,13 +178,32 @@ async function waitForRoot(options: ControllerOptions): Promise<Result<SigningRo
   }
 }
 
+interface Leadership {
+  readonly isLeader: boolean
+  stop(): Promise<void>
+}
+
+/** Takes part in the election and does the leader's duties for as long as this replica leads. */
 function electLeader(
   options: ControllerOptions,
   clock: Clock,
   root: SigningRoot,
   metrics: ControllerMetrics,
-): LeaderElection {
+): Leadership {
   const { config, api, log } = options
+  let publishing: Promise<void> = Promise.resolve()
+  const publish = async (signal: AbortSignal): Promise<void> => {
+    try {
+      await publishRoot(api, {
+        rootsPem: root.certificatePem,
+        log: log.child({ part: 'root-publisher' }),
+        signal,
+        onWrite: () => metrics.rootWritten(),
+      })
+    } catch (thrown) {
+      log.error({ reason: errorMessage(thrown) }, 'the root publisher crashed')
+    }
+  }
   const election = new LeaderElection(api, {
     namespace: config.namespace,
     name: LEASE_NAME,
@@ -170,18 +214,19 @@ function electLeader(
     onElected: (signal) => {
       metrics.setLeader(true)
       signal.addEventListener('abort', () => metrics.setLeader(false), { once: true })
-      publishRoot(api, {
-        rootsPem: root.certificatePem,
-        log: log.child({ part: 'root-publisher' }),
-        signal,
-        onWrite: () => metrics.rootWritten(),
-      }).catch((thrown: unknown) =>
-        log.error({ reason: errorMessage(thrown) }, 'the root publisher crashed'),
-      )
+      publishing = publishing.then(() => publish(signal))
     },
   })
   election.start()
-  return election
+  return {
+    get isLeader() {
+      return election.isLeader
+    },
+    stop: async () => {
+      await election.stop()
+      await publishing
+    },
+  }
 }
 
 function bind(server: Server, listen: HostPort, serving: ServingCertificate): Promise<number> {

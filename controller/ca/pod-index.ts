@@ -34,6 +34,8 @@ export function indexedPod(pod: Pod): IndexedPod | undefined {
 /** Pods by uid, and their service accounts by node. Keyed by uid, so that a reused name confuses nothing. */
 export class PodIndex {
   readonly #byUid = new Map<string, IndexedPod>()
+  /** namespace/name -> uid of the pod that has the name now. */
+  readonly #uidByName = new Map<string, string>()
   /** node -> namespace/service-account -> uids. */
   readonly #accountsByNode = new Map<string, Map<string, Set<string>>>()
 
@@ -45,6 +47,7 @@ export class PodIndex {
     const indexed = indexedPod(pod)
     if (indexed === undefined) return
     this.#byUid.set(uid, indexed)
+    this.#uidByName.set(`${indexed.namespace}/${indexed.name}`, uid)
     if (!indexed.isMeshable) return
     const accounts = this.#accountsByNode.get(indexed.nodeName) ?? new Map<string, Set<string>>()
     this.#accountsByNode.set(indexed.nodeName, accounts)
@@ -54,9 +57,9 @@ export class PodIndex {
     uids.add(uid)
   }
 
-  /** Takes note that a pod is gone. */
-  remove(pod: Pod): void {
-    const uid = pod.metadata?.uid
+  /** Takes note that the pod of this name is gone. */
+  remove(namespace: string, name: string): void {
+    const uid = this.#uidByName.get(`${namespace}/${name}`)
     if (uid !== undefined) this.#drop(uid)
   }
 
@@ -73,6 +76,9 @@ export class PodIndex {
     const known = this.#byUid.get(uid)
     if (known === undefined) return
     this.#byUid.delete(uid)
+    const nameKey = `${known.namespace}/${known.name}`
+    // A successor may have the name already.
+    if (this.#uidByName.get(nameKey) === uid) this.#uidByName.delete(nameKey)
     const accounts = this.#accountsByNode.get(known.nodeName)
     const account = `${known.namespace}/${known.serviceAccount}`
     const uids = accounts?.get(account)

@@ -17,7 +17,7 @@ const options = {
 const secretName = { namespace: options.namespace, name: options.name }
 const base64 = (text: string): string => Buffer.from(text).toString('base64')
 
-t.test('the first start creates the root, the next one finds it', async (t) => {
+void t.test('the first start creates the root, the next one finds it', async (t) => {
   const kube = new FakeKube()
   const first = await loadOrCreateRoot(kube.api, options)
   const second = await loadOrCreateRoot(kube.api, options)
@@ -28,7 +28,7 @@ t.test('the first start creates the root, the next one finds it', async (t) => {
   t.ok(years > 9.99 && years < 10.01, 'ten years')
 })
 
-t.test('replicas that start at once agree on one root', async (t) => {
+void t.test('replicas that start at once agree on one root', async (t) => {
   const kube = new FakeKube()
   const replicas = 3
   let arrived = 0
@@ -48,7 +48,7 @@ t.test('replicas that start at once agree on one root', async (t) => {
   t.equal(kube.calls.filter((call) => call === 'create secrets').length, replicas)
 })
 
-t.test('a broken Secret is an error that names the field, and is left as it is', async (t) => {
+void t.test('a broken Secret is an error that names the field, and is left as it is', async (t) => {
   const good = await createRoot({ organization: 'cluster.local' })
   const other = await createRoot({ organization: 'cluster.local' })
   const table: readonly (readonly [string, Record<string, string>, RegExp])[] = [
@@ -92,7 +92,7 @@ t.test('a broken Secret is an error that names the field, and is left as it is',
   }
 })
 
-t.test('an API server that is away is told apart from a broken Secret', async (t) => {
+void t.test('an API server that is away is told apart from a broken Secret', async (t) => {
   const kube = new FakeKube()
   kube.isAway = true
   t.match(await loadOrCreateRoot(kube.api, options), { ok: false, error: { kind: 'kube' } })

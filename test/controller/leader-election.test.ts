@@ -42,7 +42,7 @@ async function holder(kube: FakeKube): Promise<string | undefined> {
   return lease.ok ? lease.value.spec?.holderIdentity : undefined
 }
 
-t.test('of two replicas one leads, and keeps leading', async (t) => {
+void t.test('of two replicas one leads, and keeps leading', async (t) => {
   const kube = new FakeKube()
   const clock = new FakeClock()
   const a = replica(kube, clock, 'a')
@@ -62,7 +62,7 @@ t.test('of two replicas one leads, and keeps leading', async (t) => {
   await Promise.all([a.election.stop(), b.election.stop()])
 })
 
-t.test('replicas that create the lease at once do not both lead', async (t) => {
+void t.test('replicas that create the lease at once do not both lead', async (t) => {
   const kube = new FakeKube()
   const clock = new FakeClock()
   let arrived = 0
@@ -79,7 +79,7 @@ t.test('replicas that create the lease at once do not both lead', async (t) => {
   await Promise.all([a.election.stop(), b.election.stop()])
 })
 
-t.test('a leader that stops cleanly is followed within seconds', async (t) => {
+void t.test('a leader that stops cleanly is followed within seconds', async (t) => {
   const kube = new FakeKube()
   const clock = new FakeClock()
   const a = replica(kube, clock, 'a')
@@ -94,7 +94,7 @@ t.test('a leader that stops cleanly is followed within seconds', async (t) => {
   await b.election.stop()
 })
 
-t.test('a crashed leader is followed once its lease has run out, not before', async (t) => {
+void t.test('a crashed leader is followed once its lease has run out, not before', async (t) => {
   const kube = new FakeKube()
   const clock = new FakeClock()
   const created = await kube.api.create(LEASES, {
@@ -111,26 +111,29 @@ t.test('a crashed leader is followed once its lease has run out, not before', as
   await b.election.stop()
 })
 
-t.test('a leader cut off from the API server steps down before anyone else can lead', async (t) => {
-  const kube = new FakeKube()
-  const clock = new FakeClock()
-  const a = replica(kube, clock, 'a')
-  await pass(clock, 1000)
-  t.equal(a.election.isLeader, true)
-  kube.isAway = true
-  await pass(clock, 8000)
-  t.equal(a.election.isLeader, true, 'a short outage changes nothing')
-  await pass(clock, 4000)
-  t.equal(a.election.isLeader, false)
-  t.equal(a.terms[0]?.aborted, true, 'its work was told to end')
-  kube.isAway = false
-  await pass(clock, 3000)
-  t.equal(a.election.isLeader, true, 'and leads again afterwards')
-  t.equal(a.terms.length, 2)
-  await a.election.stop()
-})
+void t.test(
+  'a leader cut off from the API server steps down before anyone else can lead',
+  async (t) => {
+    const kube = new FakeKube()
+    const clock = new FakeClock()
+    const a = replica(kube, clock, 'a')
+    await pass(clock, 1000)
+    t.equal(a.election.isLeader, true)
+    kube.isAway = true
+    await pass(clock, 8000)
+    t.equal(a.election.isLeader, true, 'a short outage changes nothing')
+    await pass(clock, 4000)
+    t.equal(a.election.isLeader, false)
+    t.equal(a.terms[0]?.aborted, true, 'its work was told to end')
+    kube.isAway = false
+    await pass(clock, 3000)
+    t.equal(a.election.isLeader, true, 'and leads again afterwards')
+    t.equal(a.terms.length, 2)
+    await a.election.stop()
+  },
+)
 
-t.test('losing the lease to another ends the term', async (t) => {
+void t.test('losing the lease to another ends the term', async (t) => {
   const kube = new FakeKube()
   const clock = new FakeClock()
   const a = replica(kube, clock, 'a')

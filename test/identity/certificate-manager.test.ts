@@ -100,19 +100,22 @@ function nextCertificate(manager: CertificateManager): Promise<WorkloadCertifica
   })
 }
 
-t.test('retain() fetches ahead of need, so that the first get() answers at once', async (t) => {
-  const { authority, manager } = await setUp(t)
-  const issued = nextCertificate(manager)
-  manager.retain(CATALOG)
-  ;(await authority.next()).grant()
-  const certificate = await issued
-  t.equal(certificate.identity, CATALOG)
-  const got = await manager.get(CATALOG, AbortSignal.abort())
-  t.match(got, { ok: true, value: { serialNumber: certificate.serialNumber } })
-  t.equal(authority.asked, 1)
-})
+void t.test(
+  'retain() fetches ahead of need, so that the first get() answers at once',
+  async (t) => {
+    const { authority, manager } = await setUp(t)
+    const issued = nextCertificate(manager)
+    manager.retain(CATALOG)
+    ;(await authority.next()).grant()
+    const certificate = await issued
+    t.equal(certificate.identity, CATALOG)
+    const got = await manager.get(CATALOG, AbortSignal.abort())
+    t.match(got, { ok: true, value: { serialNumber: certificate.serialNumber } })
+    t.equal(authority.asked, 1)
+  },
+)
 
-t.test(
+void t.test(
   'a certificate is renewed at half-life with a new key, and the old one serves until then',
   async (t) => {
     const { authority, manager, clock } = await setUp(t, 0)
@@ -133,7 +136,7 @@ t.test(
   },
 )
 
-t.test(
+void t.test(
   'an old certificate is kept while it is valid, and refused once it has expired',
   async (t) => {
     const { authority, manager, clock } = await setUp(t, 0)
@@ -156,7 +159,7 @@ t.test(
   },
 )
 
-t.test('failures are retried after 0.5 to 1 s, then twice as long, up to 150 s', async (t) => {
+void t.test('failures are retried after 0.5 to 1 s, then twice as long, up to 150 s', async (t) => {
   for (const random of [0, 0.5, 1]) {
     t.equal(retryDelayMs(1, random, false), 500 + 500 * random)
     t.equal(retryDelayMs(2, random, false), 1000 + 1000 * random)
@@ -182,21 +185,24 @@ t.test('failures are retried after 0.5 to 1 s, then twice as long, up to 150 s',
   t.equal((await issued).identity, CATALOG)
 })
 
-t.test('at most 8 fetches run at a time, and what a connection waits for goes first', async (t) => {
-  const { authority, manager } = await setUp(t)
-  for (let n = 0; n < 20; n += 1) manager.retain(numbered(n))
-  const running = await Promise.all(Array.from({ length: 8 }, () => authority.next()))
-  t.equal(await authority.isIdle(), true, 'the ninth waits')
-  const waited = manager.get(numbered(19), deadline())
-  running[0]?.grant()
-  const urgent = await authority.next()
-  t.equal(urgent.request.identity, numbered(19), 'the waited-for one overtakes')
-  urgent.grant()
-  t.match(await waited, { ok: true, value: { identity: numbered(19) } })
-  t.equal((await authority.next()).request.identity, numbered(8), 'then in order')
-})
+void t.test(
+  'at most 8 fetches run at a time, and what a connection waits for goes first',
+  async (t) => {
+    const { authority, manager } = await setUp(t)
+    for (let n = 0; n < 20; n += 1) manager.retain(numbered(n))
+    const running = await Promise.all(Array.from({ length: 8 }, () => authority.next()))
+    t.equal(await authority.isIdle(), true, 'the ninth waits')
+    const waited = manager.get(numbered(19), deadline())
+    running[0]?.grant()
+    const urgent = await authority.next()
+    t.equal(urgent.request.identity, numbered(19), 'the waited-for one overtakes')
+    urgent.grant()
+    t.match(await waited, { ok: true, value: { identity: numbered(19) } })
+    t.equal((await authority.next()).request.identity, numbered(8), 'then in order')
+  },
+)
 
-t.test(
+void t.test(
   'someone who waits shortens a long back-off, and a crowd of them does not put it off',
   async (t) => {
     const { authority, manager, clock } = await setUp(t, 1)
@@ -218,7 +224,7 @@ t.test(
   },
 )
 
-t.test(
+void t.test(
   'a first refusal may be haste: get() waits on; a lasting one is answered at once',
   async (t) => {
     const { authority, manager, clock } = await setUp(t, 0)
@@ -232,7 +238,7 @@ t.test(
   },
 )
 
-t.test(
+void t.test(
   'the last release() aborts the fetch, forgets the certificate and leaves no timer',
   async (t) => {
     const { authority, manager, clock } = await setUp(t)
@@ -257,7 +263,7 @@ t.test(
   },
 )
 
-t.test('an answer that never comes is given up after 10 s and asked for again', async (t) => {
+void t.test('an answer that never comes is given up after 10 s and asked for again', async (t) => {
   const { authority, manager, clock } = await setUp(t)
   manager.retain(CATALOG)
   const stuck = await authority.next()
@@ -268,7 +274,7 @@ t.test('an answer that never comes is given up after 10 s and asked for again', 
   t.equal((await authority.next()).request.identity, CATALOG)
 })
 
-t.test('get() gives up when its signal does and says what is known', async (t) => {
+void t.test('get() gives up when its signal does and says what is known', async (t) => {
   const { authority, manager } = await setUp(t)
   manager.retain(CATALOG)
   const giveUp = new AbortController()
@@ -279,7 +285,7 @@ t.test('get() gives up when its signal does and says what is known', async (t) =
   t.equal(manager.status()[0]?.state, 'initializing')
 })
 
-t.test('close() answers everyone who waits and forgets all', async (t) => {
+void t.test('close() answers everyone who waits and forgets all', async (t) => {
   const { manager, authority, clock } = await setUp(t)
   const waiting = manager.get(CATALOG, deadline())
   await authority.next()

@@ -34,7 +34,7 @@ async function leafFor(root: SigningRoot, names: readonly LeafName[]): Promise<X
   return new X509Certificate(pem)
 }
 
-t.test(
+void t.test(
   'openssl verifies an issued chain and reads the identity from the critical SAN',
   async (t) => {
     const root = await signingRoot()
@@ -76,7 +76,7 @@ t.test(
   },
 )
 
-t.test('peerSpiffeId() takes exactly one URI SAN of the mesh form', async (t) => {
+void t.test('peerSpiffeId() takes exactly one URI SAN of the mesh form', async (t) => {
   const root = await signingRoot()
   const good = peerSpiffeId(await leafFor(root, [{ type: 'url', value: CATALOG }]))
   t.same(good, { ok: true, value: CATALOG })
@@ -127,7 +127,7 @@ t.test('peerSpiffeId() takes exactly one URI SAN of the mesh form', async (t) =>
     t.match(peerSpiffeId(await leafFor(root, names)), { ok: false, error: { kind } }, what)
 })
 
-t.test('spiffeIdOfDer() answers garbage with a reason, never with an exception', (t) => {
+void t.test('spiffeIdOfDer() answers garbage with a reason, never with an exception', (t) => {
   for (const der of [
     Buffer.alloc(0),
     Buffer.from('garbage'),
@@ -137,7 +137,7 @@ t.test('spiffeIdOfDer() answers garbage with a reason, never with an exception',
   t.end()
 })
 
-t.test(
+void t.test(
   'assembleCertificate() refuses an answer for another identity, another key, or out of date',
   async (t) => {
     const root = await signingRoot()
@@ -173,7 +173,7 @@ t.test(
   },
 )
 
-t.test('loadRoot() names the part that is wrong', async (t) => {
+void t.test('loadRoot() names the part that is wrong', async (t) => {
   const good = await createRoot({ organization: 'cluster.local' })
   const another = await createRoot({ organization: 'cluster.local' })
   const expired = await createRoot({
