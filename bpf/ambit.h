@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Apache-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * What the BPF programs, the native shim and TypeScript share: the structs kept in maps and the list of counted
  * reasons. agent/capture/layout.ts mirrors it, and compares every offset and size with BTF before loading.

@@ -22,7 +22,19 @@ export const ERROR_CATALOGUE = {
     'Check --cni-bin-dir and --cni-conf-dir, and that the plugin is built (make -C native/cni).',
   AMB_KUBE_API: 'Check that the API server can be reached with this kubeconfig or service account.',
   AMB_LISTEN: 'Free the address, or choose another with the flag that names it.',
+  AMB_ENROLMENT:
+    'Read the reason; the agent tries again by itself. kubectl describe pod shows what it met.',
+  AMB_LAB: 'Read the quoted log; "ambit lab down" removes what is there, then start it again.',
+  AMB_LAB_EXISTS: 'Take it down first ("ambit lab down --name NAME"), or choose another --name.',
+  AMB_LAB_MISSING: 'Start one with "ambit lab up", or name another with --name.',
+  AMB_LAB_TARGET: 'See what there is with "ambit lab status".',
+  AMB_TOOL_MISSING:
+    'Install it (Debian, Ubuntu: apt-get install iproute2 nftables util-linux mount tcpdump; kubectl from kubernetes.io).',
   AMB_USAGE: 'Run the command with --help.',
+  AMB_BPFFS_MISSING: 'Mount a BPF file system: mount -t bpf bpf /sys/fs/bpf.',
+  AMB_CGROUP_OUTSIDE:
+    'Attach at a cgroup that contains the agent; on a node that is the cgroup v2 root of the host.',
+  AMB_HOST_NETWORK: 'Nothing to do: host network pods keep their plain connections.',
 } as const satisfies Record<string, string>
 
 export type ErrorCode = keyof typeof ERROR_CATALOGUE

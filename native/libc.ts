@@ -3,10 +3,16 @@
 
 import { statfsSync } from 'node:fs'
 import { isIPv4 } from 'node:net'
+import { constants } from 'node:os'
 import koffi from 'koffi'
 import { NativeError } from './error.ts'
 import { CALL_NAME_SIZE, loadShim, shimError } from './shim.ts'
 
+const LIBC = 'libc.so.6'
+const AF_INET = 2
+const AF_INET6 = 10
+const SOCKADDR_IN_SIZE = 16
+const SOCKADDR_IN6_SIZE = 28
 const CGROUP2_MAGIC = 0x63677270
 const BPF_FS_MAGIC = 0xcafe4a11
 
@@ -46,8 +52,32 @@ let closeCall: ((fd: number) => number) | undefined
  * a worker thread, so native fds go through here. Throws NativeError (EBADF is a bug of the caller).
  */
 export function closeFd(fd: number): void {
-  closeCall ??= koffi.load('libc.so.6').func('int close(int fd)') as (fd: number) => number
+  closeCall ??= koffi.load(LIBC).func('int close(int fd)') as (fd: number) => number
   if (closeCall(fd) < 0) throw new NativeError('close', koffi.errno(), `fd ${fd}`)
+}
+
+type ConnectCall = (fd: number, address: Buffer, length: number) => number
+let connectCall: ConnectCall | undefined
+
+/**
+ * Starts connecting a non-blocking socket; wrap it by `new net.Socket({ fd })` afterwards, never before (Node would
+ * read from it at once). Gives whether the connection is there already; throws NativeError when it is refused at once
+ * (EPERM, ENETUNREACH).
+ */
+export function connectSocket(fd: number, address: string, port: number): boolean {
+  const bytes = addressBytes(address)
+  const isV4 = bytes.length === 4
+  const target = Buffer.alloc(isV4 ? SOCKADDR_IN_SIZE : SOCKADDR_IN6_SIZE)
+  target.writeUInt16LE(isV4 ? AF_INET : AF_INET6, 0)
+  target.writeUInt16BE(port, 2)
+  target.set(bytes, isV4 ? 4 : 8)
+  connectCall ??= koffi
+    .load(LIBC)
+    .func('int connect(int fd, const void *address, uint32_t length)') as ConnectCall
+  if (connectCall(fd, target, target.length) === 0) return true
+  const errno = koffi.errno()
+  if (errno === constants.errno.EINPROGRESS) return false
+  throw new NativeError('connect', errno, `${address} port ${port}`)
 }
 
 type ConvertText = (family: number, text: string, into: Buffer) => number
@@ -58,9 +88,9 @@ export function addressBytes(text: string): Buffer {
   const isV4 = isIPv4(text)
   const bytes = Buffer.alloc(isV4 ? 4 : 16)
   inetPton ??= koffi
-    .load('libc.so.6')
+    .load(LIBC)
     .func('int inet_pton(int family, const char *text, void *into)') as ConvertText
-  if (inetPton(isV4 ? 2 : 10, text, bytes) !== 1)
+  if (inetPton(isV4 ? AF_INET : AF_INET6, text, bytes) !== 1)
     throw new NativeError('inet_pton', undefined, `${JSON.stringify(text)} is not an IP address`)
   return bytes
 }

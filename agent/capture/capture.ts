@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of capture on a node: opened once, pods enrolled and withdrawn, leftovers of earlier processes swept.
+// The order of each step is what keeps connections from falling between (docs/capture.md).
+
+import { closeSync, openSync } from 'node:fs'
+import { AmbitError } from '../../mesh/errors.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { detachLink } from '../../native/bpf-link.ts'
+import { closeFd } from '../../native/libc.ts'
+import type { NetnsThread } from '../../native/netns.ts'
+import { isIpv6Address, toMapAddress } from './addresses.ts'
+import { type CaptureCounters, readCounters } from './counters.ts'
+import { toAmbitError } from './failure.ts'
+import { MAX_POD_ADDRESSES, type PodEntry } from './layout.ts'
+import type { Pins } from './pins.ts'
+import { deleteListeners, deletePod, listPodCookies, writeListeners, writePod } from './pod-maps.ts'
+import {
+  closeListeners,
+  type PodNetwork,
+  preparePodNetwork,
+  restorePodNetwork,
+} from './pod-network.ts'
+import type { CapturePrograms } from './programs.ts'
+import type { Capture, CapturePod, DataPlaneHandles, Enrolment } from './types.ts'
+
+/** Capture and what its owner may ask of it besides. */
+export interface NodeCapture extends Capture {
+  /** What each data-plane worker is given to make its DataPlaneSockets. */
+  readonly dataPlaneHandles: DataPlaneHandles
+  /** Sums of the BPF programs' counters. */
+  counters(): CaptureCounters
+  /** What is in the maps now. */
+  stats(): CaptureStats
+}
+
+export interface CaptureStats {
+  readonly enrolledPods: number
+  readonly addresses: number
+  readonly pendingConnections: number
+  readonly trustedConnections: number
+  /** Our hooks run before those of parent cgroups, so a socket load balancer there does not hide service IPs. */
+  readonly runsBeforeParentCgroups: boolean
+}
+
+/** Everything openCapture made; closed by close(). */
+export interface CaptureParts {
+  readonly programs: CapturePrograms
+  readonly pins: Pins
+  readonly thread: NetnsThread
+  readonly homeNetnsFd: number
+  readonly homeNetnsCookie: bigint
+  readonly logger: Logger
+  /** Stops what openCapture started besides. */
+  readonly stop: () => void
+}
+
+interface Enrolled {
+  readonly enrolment: Enrolment
+  readonly linkFd: number
+  readonly pinPath: string
+  readonly families: readonly (4 | 6)[]
+  readonly formerSysctls: PodNetwork['formerSysctls']
+}
+
+/** Makes the Capture out of its parts. */
+export function createCapture(parts: CaptureParts): NodeCapture {
+  const { programs, pins, thread, logger } = parts
+  const { maps } = programs
+  const enrolled = new Map<string, Enrolled>()
+  const turns = new Map<string, Promise<unknown>>()
+
+  /** One step at a time for each pod: a withdraw waits for the enrol before it. */
+  function inTurn<T>(uid: string, step: () => Promise<T>): Promise<T> {
+    const before = turns.get(uid) ?? Promise.resolve()
+    const mine = before.then(step, step)
+    turns.set(uid, mine)
+    const forget = (): void => {
+      if (turns.get(uid) === mine) turns.delete(uid)
+    }
+    mine.then(forget, forget)
+    return mine
+  }
+
+  async function enrol(pod: CapturePod): Promise<Enrolment> {
+    checkPod(pod)
+    const opened = openSync(pod.netnsPath, 'r')
+    let netnsFd = opened
+    try {
+      const netnsCookie = await thread.cookie(opened)
+      if (netnsCookie === parts.homeNetnsCookie)
+        throw new AmbitError(
+          'AMB_HOST_NETWORK',
+          `Cannot enrol pod ${pod.namespace}/${pod.name}: it runs in the node's network namespace`,
+        )
+      const former = enrolled.get(pod.uid)
+      if (former?.enrolment.netnsCookie === netnsCookie) {
+        // The receiver may be using the fd it was given: it stays the same for the namespace's life.
+        closeSync(opened)
+        netnsFd = former.enrolment.netnsFd
+      } else if (former !== undefined) {
+        await withdraw(pod.uid)
+      }
+      return await enrolNetns(pod, netnsFd, netnsCookie, former)
+    } catch (thrown) {
+      if (netnsFd === opened) closeSync(opened)
+      throw thrown
+    }
+  }
+
+  async function enrolNetns(
+    pod: CapturePod,
+    netnsFd: number,
+    netnsCookie: bigint,
+    former: Enrolled | undefined,
+  ): Promise<Enrolment> {
+    const isAgain = former !== undefined && former.enrolment.netnsCookie === netnsCookie
+    const wanted = podEntry(pod)
+    const families = ([4, 6] as const).filter(
+      (family) => (family === 4 ? wanted.ipv4 : wanted.ipv6).length > 0,
+    )
+    const pinPath = pins.pod(pod.uid, netnsCookie)
+    let network: PodNetwork | undefined
+    try {
+      network = await preparePodNetwork(thread, netnsFd, pod, families)
+      const entry: PodEntry = { ...wanted, ipv6: network.byFamily.has(6) ? wanted.ipv6 : [] }
+      writeListeners(maps, netnsCookie, entry, network)
+      const gone = writePod(maps, netnsCookie, entry)
+      const linkFd = isAgain ? former.linkFd : programs.linkPod(netnsFd, pinPath)
+      deleteListeners(maps, netnsCookie, gone)
+      const enrolment: Enrolment = { pod, netnsCookie, netnsFd, listeners: network.listeners }
+      enrolled.set(pod.uid, {
+        enrolment,
+        linkFd,
+        pinPath,
+        families: [...network.byFamily.keys()],
+        formerSysctls: isAgain ? former.formerSysctls : network.formerSysctls,
+      })
+      return enrolment
+    } catch (thrown) {
+      if (network !== undefined) closeListeners(network.byFamily)
+      if (isAgain) await withdraw(pod.uid)
+      else await undo(netnsFd, netnsCookie, pinPath, wanted, network)
+      throw thrown
+    }
+  }
+
+  /** Leaves the pod in plaintext, whatever this or an earlier process had set up for it. */
+  async function undo(
+    netnsFd: number,
+    netnsCookie: bigint,
+    pinPath: string,
+    wanted: PodEntry,
+    network: PodNetwork | undefined,
+  ): Promise<void> {
+    programs.unlinkPinned(pinPath)
+    const addresses = [...deletePod(maps, netnsCookie), ...wanted.ipv4, ...wanted.ipv6]
+    deleteListeners(maps, netnsCookie, addresses)
+    try {
+      await restorePodNetwork(thread, netnsFd, [4, 6], network?.formerSysctls ?? [])
+    } catch (thrown) {
+      logger.warn(
+        { err: thrown },
+        'cannot take rule and sysctls out of a pod that was not enrolled',
+      )
+    }
+  }
+
+  async function withdraw(uid: string): Promise<void> {
+    const pod = enrolled.get(uid)
+    if (pod === undefined) return
+    enrolled.delete(uid)
+    const { netnsCookie, netnsFd } = pod.enrolment
+    detachLink(pod.linkFd, pod.pinPath)
+    deleteListeners(maps, netnsCookie, deletePod(maps, netnsCookie))
+    try {
+      await restorePodNetwork(thread, netnsFd, pod.families, pod.formerSysctls)
+    } catch (thrown) {
+      // Harmless without listeners and links; the pod must not stay half enrolled because of it.
+      logger.warn({ err: thrown, uid }, 'cannot take rule and sysctls out of the pod')
+    } finally {
+      closeSync(netnsFd)
+    }
+  }
+
+  return {
+    dataPlaneHandles: {
+      socketStorageMapFd: maps.sockets.fd,
+      homeNetnsFd: parts.homeNetnsFd,
+    },
+    async enrol(pod): Promise<Result<Enrolment, AmbitError>> {
+      try {
+        return ok(await inTurn(pod.uid, () => enrol(pod)))
+      } catch (thrown) {
+        return err(toAmbitError(`enrol pod ${pod.namespace}/${pod.name}`, thrown))
+      }
+    },
+    withdraw: (uid) => inTurn(uid, () => withdraw(uid)),
+    async sweep(keep): Promise<void> {
+      for (const uid of enrolled.keys()) if (!keep.has(uid)) await inTurn(uid, () => withdraw(uid))
+      const kept = new Set<bigint>()
+      for (const { uid, netnsCookie, path } of pins.listPods()) {
+        const mine = enrolled.get(uid)
+        const isStale = mine !== undefined && mine.enrolment.netnsCookie !== netnsCookie
+        if (keep.has(uid) && !isStale) {
+          kept.add(netnsCookie)
+          continue
+        }
+        logger.info({ uid }, 'removing an enrolment left by an earlier process')
+        programs.unlinkPinned(path)
+      }
+      for (const { enrolment } of enrolled.values()) kept.add(enrolment.netnsCookie)
+      for (const cookie of listPodCookies(maps))
+        if (!kept.has(cookie)) deleteListeners(maps, cookie, deletePod(maps, cookie))
+    },
+    async close({ unpin: shallUnpin }): Promise<void> {
+      parts.stop()
+      await Promise.allSettled(turns.values())
+      if (shallUnpin) {
+        for (const uid of enrolled.keys()) await withdraw(uid)
+        for (const { path } of pins.listPods()) programs.unlinkPinned(path)
+      }
+      for (const { linkFd, enrolment } of enrolled.values()) {
+        closeFd(linkFd)
+        closeSync(enrolment.netnsFd)
+      }
+      enrolled.clear()
+      if (shallUnpin) programs.remove()
+      else programs.close()
+      await thread.close()
+      closeSync(parts.homeNetnsFd)
+    },
+    counters: () => readCounters(maps.counters),
+    stats: () => ({
+      enrolledPods: enrolled.size,
+      addresses: maps.addresses.keys().length,
+      pendingConnections: maps.pending.keys().length,
+      trustedConnections: maps.trusted.keys().length,
+      runsBeforeParentCgroups: programs.isPreordered,
+    }),
+  }
+}
+
+function checkPod(pod: CapturePod): void {
+  const who = `Cannot enrol pod ${pod.namespace}/${pod.name}`
+  // The uid names a pin; bpffs takes neither dots nor slashes, and nothing else belongs in a Kubernetes UID.
+  if (!/^[0-9A-Za-z-]{1,128}$/.test(pod.uid))
+    throw new AmbitError('AMB_SYSCALL', `${who}: uid ${JSON.stringify(pod.uid)} is not a UID`)
+  if (pod.addresses.length === 0 || pod.addresses.length > MAX_POD_ADDRESSES)
+    throw new AmbitError(
+      'AMB_SYSCALL',
+      `${who}: it has ${pod.addresses.length} addresses, and 1 to ${MAX_POD_ADDRESSES} are supported`,
+    )
+}
+
+function podEntry(pod: CapturePod): PodEntry {
+  const [ipv6, ipv4] = [true, false].map((wanted) =>
+    pod.addresses.filter((address) => isIpv6Address(address) === wanted).map(toMapAddress),
+  )
+  return { failOpen: pod.failOpen, ipv4: ipv4 ?? [], ipv6: ipv6 ?? [] }
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// What data-plane worker threads need of capture. Made in each worker from plain data; hot, once per connection.
+
+import { err, ok } from '../../mesh/result.ts'
+import { NativeError } from '../../native/error.ts'
+import { addressBytes } from '../../native/libc.ts'
+import { loadLibbpf } from '../../native/libbpf.ts'
+import { openSocket, type SocketOption } from '../../native/socket-spec.ts'
+import { toAmbitError } from './failure.ts'
+import { decodeDestination, LAYOUT } from './layout.ts'
+import type { DataPlaneHandles, DataPlaneSockets } from './types.ts'
+
+/** Mark of the agent's connections to applications: replies carry it and the 0x111 rule keeps them in the pod. */
+export const UPSTREAM_MARK = 0x111
+
+const PLAIN_OPTIONS: readonly SocketOption[] = ['noDelay', 'keepAlive']
+const TRANSPARENT_OPTIONS: readonly SocketOption[] = [
+  'noDelay',
+  'keepAlive',
+  'transparent',
+  'bindNoPort',
+]
+
+/** Builds the worker's side. `openUpstream` refuses to run on the process's main thread. */
+export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSockets {
+  const library = loadLibbpf()
+  // One buffer each: calls are synchronous.
+  const key = Buffer.alloc(4)
+  const value = Buffer.alloc(LAYOUT.ambit_socket.size)
+  return {
+    originalDestination(acceptedFd) {
+      key.writeInt32LE(acceptedFd)
+      if (library.bpf_map_lookup_elem(handles.socketStorageMapFd, key, value) < 0) return undefined
+      return decodeDestination(value)
+    },
+    openUpstream({ netnsFd, family, sourceIp }) {
+      try {
+        return ok(
+          openSocket({
+            netns: { fd: netnsFd, homeFd: handles.homeNetnsFd },
+            family,
+            kind: 'tcp',
+            exemptInMapFd: handles.socketStorageMapFd,
+            ...(sourceIp === undefined
+              ? { options: PLAIN_OPTIONS }
+              : {
+                  options: TRANSPARENT_OPTIONS,
+                  mark: UPSTREAM_MARK,
+                  bind: { address: addressBytes(sourceIp), port: 0 },
+                }),
+          }),
+        )
+      } catch (thrown) {
+        if (!(thrown instanceof NativeError)) throw thrown
+        return err(toAmbitError('open an upstream socket in the pod', thrown))
+      }
+    },
+  }
+}

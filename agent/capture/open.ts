@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opens capture on this node: checks what it needs, loads and attaches the programs, and proves that they see this
+// process's own sockets before anything is enrolled.
+
+import { closeSync, openSync, statSync } from 'node:fs'
+import { AmbitError } from '../../mesh/errors.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import {
+  closeFd,
+  connectSocket,
+  isBpfFs,
+  isCgroup2,
+  netnsCookieOfSocket,
+} from '../../native/libc.ts'
+import { loadLibbpf } from '../../native/libbpf.ts'
+import { NetnsThread } from '../../native/netns.ts'
+import { CALL_NAME_SIZE, loadShim, shimError } from '../../native/shim.ts'
+import { openSocket } from '../../native/socket-spec.ts'
+import { createCapture, type NodeCapture } from './capture.ts'
+import { toAmbitError } from './failure.ts'
+import { LAYOUT, SOCKET_FLAG, encodeU64 } from './layout.ts'
+import { Pins } from './pins.ts'
+import { CapturePrograms } from './programs.ts'
+
+/** How often the kubelet's cgroups are looked up again: a restarted service gets a new id at the same path. */
+const KUBELET_REFRESH_MS = 2000
+
+export interface CaptureOptions {
+  /** Where to attach; this process must run in it or below. The cgroup v2 root on a real node. */
+  readonly cgroupPath: string
+  /** A directory of this agent's own on a BPF file system. */
+  readonly bpffsDir: string
+  /** The compiled programs, bpf/build/capture.bpf.o. */
+  readonly bpfObjectPath: string
+  /** cgroup directories whose processes' connections from the node's namespace are probes. */
+  readonly kubeletCgroups: readonly string[]
+  readonly logger: Logger
+  /** libbpf's file name, when it is not the system's. */
+  readonly libbpf?: string
+}
+
+/** Opens capture. A second process with the same directory takes over from the first without a gap. */
+export async function openCapture(
+  options: CaptureOptions,
+): Promise<Result<NodeCapture, AmbitError>> {
+  try {
+    checkNode(options)
+    return ok(await open(options))
+  } catch (thrown) {
+    return err(toAmbitError('open capture', thrown))
+  }
+}
+
+function checkNode(options: CaptureOptions): void {
+  if (process.geteuid?.() !== 0)
+    throw new AmbitError('AMB_NOT_ROOT', 'Cannot open capture: this process does not run as root')
+  loadLibbpf(options.libbpf)
+  if (!isCgroup2(options.cgroupPath))
+    throw new AmbitError(
+      'AMB_CGROUP2_MISSING',
+      `Cannot open capture: ${options.cgroupPath} is no directory of a cgroup v2 mount`,
+    )
+  if (!isBpfFs(options.bpffsDir))
+    throw new AmbitError(
+      'AMB_BPFFS_MISSING',
+      `Cannot open capture: ${options.bpffsDir} is no directory of a BPF file system`,
+    )
+}
+
+async function open(options: CaptureOptions): Promise<NodeCapture> {
+  const { logger } = options
+  const thread = new NetnsThread()
+  const homeNetnsFd = openSync('/proc/self/ns/net', 'r')
+  let programs: CapturePrograms | undefined
+  try {
+    const homeNetnsCookie = readHomeCookie()
+    const pins = new Pins(options.bpffsDir)
+    programs = CapturePrograms.open({
+      objectPath: options.bpfObjectPath,
+      cgroupPath: options.cgroupPath,
+      pins,
+      nodeNetnsCookie: homeNetnsCookie,
+      hasSetRetval: true,
+      withoutPrograms: [],
+    })
+    proveSight(programs, options.cgroupPath)
+    const stop = followKubelet(programs, options.kubeletCgroups, logger)
+    logger.info(
+      { cgroup: options.cgroupPath, runsBeforeParentCgroups: programs.isPreordered },
+      'capture is attached',
+    )
+    return createCapture({ programs, pins, thread, homeNetnsFd, homeNetnsCookie, logger, stop })
+  } catch (thrown) {
+    programs?.abandon()
+    closeSync(homeNetnsFd)
+    await thread.close()
+    throw thrown
+  }
+}
+
+function readHomeCookie(): bigint {
+  const fd = openSocket({ family: 4, kind: 'udp' })
+  try {
+    return netnsCookieOfSocket(fd)
+  } finally {
+    closeFd(fd)
+  }
+}
+
+/**
+ * Sockets belong to the cgroup of the process that made them. Were this process outside the cgroup the programs are
+ * attached to, its listeners would never learn a destination: found out here, by a flagged socket of our own.
+ */
+function proveSight(programs: CapturePrograms, cgroupPath: string): void {
+  const fd = openSocket({ family: 4, kind: 'tcp' })
+  try {
+    const call = Buffer.alloc(CALL_NAME_SIZE)
+    const result = loadShim().socketFlag(fd, programs.maps.sockets.fd, SOCKET_FLAG.selfTest, call)
+    if (result < 0) throw shimError(result, call, 'self-test')
+    // Discard port on our own loopback: whatever answers does not matter, the hook runs before the SYN.
+    connectSocket(fd, '127.0.0.1', 9)
+    const key = Buffer.alloc(4)
+    key.writeInt32LE(fd)
+    const flags = programs.maps.sockets.lookup(key)?.readUInt16LE(LAYOUT.ambit_socket.members.flags)
+    if (((flags ?? 0) & SOCKET_FLAG.seen) === 0)
+      throw new AmbitError(
+        'AMB_CGROUP_OUTSIDE',
+        `Cannot open capture: this process does not run inside cgroup ${cgroupPath}, so the programs attached there cannot see its sockets`,
+      )
+  } finally {
+    closeFd(fd)
+  }
+}
+
+/** Keeps the ids of the kubelet's cgroups current. Gives the function that stops it. */
+function followKubelet(
+  programs: CapturePrograms,
+  paths: readonly string[],
+  logger: Logger,
+): () => void {
+  const map = programs.maps.kubelet_cgroups
+  const refresh = (): void => {
+    const ids = new Set<bigint>()
+    for (const path of paths) {
+      const found = statSync(path, { bigint: true, throwIfNoEntry: false })
+      if (found !== undefined) ids.add(found.ino)
+    }
+    for (const key of map.keys()) if (!ids.has(key.readBigUInt64LE())) map.delete(key)
+    for (const id of ids) map.update(encodeU64(id), Buffer.alloc(4))
+  }
+  refresh()
+  const timer = setInterval(() => {
+    try {
+      refresh()
+    } catch (error) {
+      logger.warn({ err: error }, 'cannot refresh the cgroups of the kubelet')
+    }
+  }, KUBELET_REFRESH_MS)
+  timer.unref()
+  return () => clearInterval(timer)
+}

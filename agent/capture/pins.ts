@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where things are pinned, below the agent's bpffs directory:
+//   v1/maps/<map>   v1/links/<program>   v1/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
+// The version changes when maps of an older agent can no longer be used.
+
+import { mkdirSync, readdirSync, rmdirSync } from 'node:fs'
+
+const PIN_VERSION = 'v1'
+
+/** A pod's pin, as its file name says. */
+export interface PodPin {
+  readonly uid: string
+  readonly netnsCookie: bigint
+  readonly path: string
+}
+
+/** Paths of the pins. */
+export class Pins {
+  readonly #root: string
+  readonly maps: string
+  readonly links: string
+  readonly pods: string
+
+  constructor(bpffsDir: string) {
+    this.#root = `${bpffsDir}/${PIN_VERSION}`
+    this.maps = `${this.#root}/maps`
+    this.links = `${this.#root}/links`
+    this.pods = `${this.#root}/pods`
+  }
+
+  /** Makes the directories; readable by root only, for whoever opens a map can change what is captured. */
+  create(): void {
+    for (const directory of [this.#root, this.maps, this.links, this.pods])
+      mkdirSync(directory, { recursive: true, mode: 0o700 })
+  }
+
+  /** Removes the empty directories. */
+  remove(): void {
+    for (const directory of [this.maps, this.links, this.pods, this.#root]) rmdirSync(directory)
+  }
+
+  /** The path of a pod's pin. bpffs refuses dots in names; a uid has none. */
+  pod(uid: string, netnsCookie: bigint): string {
+    return `${this.pods}/${uid}@${netnsCookie.toString(16)}`
+  }
+
+  /** Pins of pods, of this process and of earlier ones. */
+  listPods(): readonly PodPin[] {
+    return readdirSync(this.pods).flatMap((name) => {
+      const separator = name.lastIndexOf('@')
+      if (separator < 1) return []
+      const netnsCookie = BigInt(`0x${name.slice(separator + 1)}`)
+      return [{ uid: name.slice(0, separator), netnsCookie, path: `${this.pods}/${name}` }]
+    })
+  }
+}

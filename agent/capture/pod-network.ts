@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a pod's namespace gets on enrolment: listeners, four sysctls, and the rule and route that keep replies to the
+// agent's transparent connections inside the pod. And how it is taken back.
+
+import { AmbitError } from '../../mesh/errors.ts'
+import { NativeError } from '../../native/error.ts'
+import { closeFd } from '../../native/libc.ts'
+import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/netns.ts'
+import { UPSTREAM_MARK } from './data-plane-sockets.ts'
+import type { CapturePod, PodListeners } from './types.ts'
+
+export const PORTS = { outbound: 15001, inbound: 15006, hbone: 15008 } as const
+
+/** Istio's numbers, so that operators who know them find them: mark 0x111 of mask 0xfff, table 100. */
+const MARK_ROUTE = { mark: UPSTREAM_MARK, mask: 0xfff, table: 100, priority: 32764 } as const
+
+const SYSCTLS: Readonly<Record<4 | 6, readonly SysctlValue[]>> = {
+  4: [
+    // The application's accepted socket takes over the mark of the agent's SYN, so its replies match the rule.
+    { path: 'net/ipv4/tcp_fwmark_accept', value: '1' },
+    // A closed port answers the agent at once: the kernel's RST carries the mark too.
+    { path: 'net/ipv4/fwmark_reflect', value: '1' },
+    // Connections queued at a predecessor's 15001 listener move to its successor's when it closes (5.14).
+    { path: 'net/ipv4/tcp_migrate_req', value: '1' },
+  ],
+  6: [{ path: 'net/ipv6/fwmark_reflect', value: '1' }],
+}
+
+/** A successor binds beside its predecessor; an application's accepted sockets do not stand in the way. */
+const LISTENER_OPTIONS = ['reuseAddress', 'reusePort'] as const
+
+interface Endpoint {
+  readonly role: keyof PodListeners
+  readonly address: string
+}
+
+/**
+ * The outbound listener takes any address: captured sockets arrive at 127.64.0.0/10, and device-bound ones at the
+ * pod's own address. The inbound listeners are reached through sk_lookup only. IPv6's inbound one comes first: it
+ * tells whether the pod has IPv6 at all ([::] can be bound without).
+ */
+const ENDPOINTS: Readonly<Record<4 | 6, readonly Endpoint[]>> = {
+  4: [
+    { role: 'outbound', address: '0.0.0.0' },
+    { role: 'inbound', address: '127.0.0.1' },
+    { role: 'hbone', address: '127.0.0.1' },
+  ],
+  6: [
+    { role: 'inbound', address: '::1' },
+    { role: 'outbound', address: '::' },
+    { role: 'hbone', address: '::1' },
+  ],
+}
+
+/** What was made in the namespace. */
+export interface PodNetwork {
+  readonly listeners: PodListeners
+  /** fd of each listener by family, for the listener map. */
+  readonly byFamily: ReadonlyMap<4 | 6, Readonly<Record<keyof PodListeners, number>>>
+  /** Values the sysctls had before. */
+  readonly formerSysctls: readonly SysctlValue[]
+}
+
+/** Makes listeners, then sysctls, then rule and route. When a step fails the listeners are closed, the rest is left. */
+export async function preparePodNetwork(
+  thread: NetnsThread,
+  netnsFd: number,
+  pod: CapturePod,
+  families: readonly (4 | 6)[],
+): Promise<PodNetwork> {
+  const byFamily = new Map<4 | 6, Record<keyof PodListeners, number>>()
+  try {
+    for (const family of families) {
+      const made = await openListeners(thread, netnsFd, pod, family)
+      if (made !== undefined) byFamily.set(family, made)
+    }
+    const present = [...byFamily.keys()]
+    if (present.length === 0)
+      throw new AmbitError(
+        'AMB_SYSCALL',
+        `Cannot enrol pod ${pod.namespace}/${pod.name}: its namespace has no address family to listen on`,
+      )
+    const formerSysctls = await thread.writeSysctls(
+      netnsFd,
+      present.flatMap((family) => SYSCTLS[family]),
+    )
+    await thread.changeMarkRoute('add', netnsFd, present, MARK_ROUTE)
+    return { listeners: collect(byFamily), byFamily, formerSysctls }
+  } catch (thrown) {
+    closeListeners(byFamily)
+    throw thrown
+  }
+}
+
+/** Takes rule and route out and gives the sysctls their former values. Listeners are their owner's. */
+export async function restorePodNetwork(
+  thread: NetnsThread,
+  netnsFd: number,
+  families: readonly (4 | 6)[],
+  formerSysctls: readonly SysctlValue[],
+): Promise<void> {
+  await thread.changeMarkRoute('delete', netnsFd, families, MARK_ROUTE)
+  await thread.writeSysctls(netnsFd, formerSysctls)
+}
+
+/** Closes listeners that nobody took over. */
+export function closeListeners(byFamily: PodNetwork['byFamily']): void {
+  for (const fds of byFamily.values()) for (const fd of Object.values(fds)) closeFd(fd)
+}
+
+/** The listeners of one family; undefined when the pod has IPv6 switched off. */
+async function openListeners(
+  thread: NetnsThread,
+  netnsFd: number,
+  pod: CapturePod,
+  family: 4 | 6,
+): Promise<Record<keyof PodListeners, number> | undefined> {
+  const made: Partial<Record<keyof PodListeners, number>> = {}
+  for (const { role, address } of ENDPOINTS[family]) {
+    try {
+      made[role] = await listenInNetns(
+        { netns: netnsFd, address, port: PORTS[role], options: LISTENER_OPTIONS },
+        thread,
+      )
+    } catch (thrown) {
+      for (const fd of Object.values(made)) closeFd(fd)
+      if (family === 6 && role === 'inbound' && isFamilyMissing(thrown)) return undefined
+      throw portError(pod, PORTS[role], thrown)
+    }
+  }
+  return made as Record<keyof PodListeners, number>
+}
+
+function isFamilyMissing(thrown: unknown): boolean {
+  return (
+    thrown instanceof NativeError &&
+    (thrown.errnoName === 'EADDRNOTAVAIL' || thrown.errnoName === 'EAFNOSUPPORT')
+  )
+}
+
+function portError(pod: CapturePod, port: number, thrown: unknown): unknown {
+  if (!(thrown instanceof NativeError) || thrown.errnoName !== 'EADDRINUSE') return thrown
+  return new AmbitError(
+    'AMB_PORT_TAKEN',
+    `Cannot enrol pod ${pod.namespace}/${pod.name}: port ${port} is in use inside the pod, and the mesh needs it`,
+    { cause: thrown },
+  )
+}
+
+function collect(
+  byFamily: ReadonlyMap<4 | 6, Readonly<Record<keyof PodListeners, number>>>,
+): PodListeners {
+  const all = [...byFamily.values()]
+  return {
+    outbound: all.map((fds) => fds.outbound),
+    inbound: all.map((fds) => fds.inbound),
+    hbone: all.map((fds) => fds.hbone),
+  }
+}

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// The BPF programs and maps of this node: loaded once, attached to the cgroup, pinned, and replaced in place when an
+// earlier agent left them.
+
+import { closeSync, openSync, readdirSync, statSync } from 'node:fs'
+import { AmbitError } from '../../mesh/errors.ts'
+import type { BpfMap } from '../../native/bpf-map.ts'
+import {
+  attachCgroup,
+  attachNetns,
+  detachLink,
+  linkInfo,
+  openPinned,
+  pin,
+  unpin,
+  updateLink,
+} from '../../native/bpf-link.ts'
+import { BpfObject, type LoadedProgram } from '../../native/bpf-object.ts'
+import { NativeError } from '../../native/error.ts'
+import { closeFd } from '../../native/libc.ts'
+import { layoutDifferences } from './layout.ts'
+import type { Pins } from './pins.ts'
+
+const MAP_NAMES = [
+  'pods',
+  'addresses',
+  'listeners',
+  'sockets',
+  'pending',
+  'trusted',
+  'kubelet_cgroups',
+  'counters',
+] as const
+
+type MapName = (typeof MAP_NAMES)[number]
+
+const LOOKUP_PROGRAM = 'ambit_sk_lookup'
+
+export interface ProgramOptions {
+  readonly objectPath: string
+  readonly cgroupPath: string
+  readonly pins: Pins
+  /** The namespace the kubelet runs in: the agent's own, as both are on the host network. */
+  readonly nodeNetnsCookie: bigint
+  readonly hasSetRetval: boolean
+  /** Programs the kernel cannot attach (bind hooks before 6.1 are useless, not harmful). */
+  readonly withoutPrograms: readonly string[]
+}
+
+/** The node's programs, maps and cgroup links. Methods throw NativeError. */
+export class CapturePrograms {
+  readonly #object: BpfObject
+  readonly #options: ProgramOptions
+  readonly #cgroupLinks = new Map<string, number>()
+  readonly #lookup: LoadedProgram
+  readonly maps: Readonly<Record<MapName, BpfMap>>
+  readonly #created: string[] = []
+  #isPreordered = true
+
+  /** Opens, checks the layout, loads, and attaches or takes over. Undoes its own work when a step fails. */
+  static open(options: ProgramOptions): CapturePrograms {
+    const object = BpfObject.open(options.objectPath)
+    let hadMaps = true
+    try {
+      const differences = layoutDifferences(object.types)
+      if (differences.length > 0)
+        throw new AmbitError(
+          'AMB_BPF_OBJECT',
+          `Cannot use ${options.objectPath}: it was built from other structs: ${differences.join('; ')}`,
+        )
+      object.setConstants({
+        node_netns_cookie: options.nodeNetnsCookie,
+        has_set_retval: options.hasSetRetval ? 1n : 0n,
+      })
+      options.pins.create()
+      hadMaps = readdirSync(options.pins.maps).length > 0
+      object.pinMaps(options.pins.maps, MAP_NAMES)
+      object.load()
+      const programs = new CapturePrograms(object, options)
+      programs.#attachAll()
+      return programs
+    } catch (thrown) {
+      object.close()
+      if (!hadMaps) removePins(options.pins)
+      throw thrown
+    }
+  }
+
+  private constructor(object: BpfObject, options: ProgramOptions) {
+    this.#object = object
+    this.#options = options
+    this.maps = Object.fromEntries(MAP_NAMES.map((name) => [name, object.map(name)])) as Record<
+      MapName,
+      BpfMap
+    >
+    const lookup = object.programs().find((program) => program.name === LOOKUP_PROGRAM)
+    if (lookup === undefined)
+      throw new AmbitError(
+        'AMB_BPF_OBJECT',
+        `Cannot use ${options.objectPath}: it has no program ${LOOKUP_PROGRAM}`,
+      )
+    this.#lookup = lookup
+  }
+
+  /** Whether our programs run before those of parent cgroups. */
+  get isPreordered(): boolean {
+    return this.#isPreordered
+  }
+
+  /** Links sk_lookup to a namespace and pins it, or takes over an earlier agent's link. Gives the link's fd. */
+  linkPod(netnsFd: number, pinPath: string): number {
+    const existing = openPinned(pinPath)
+    if (existing !== undefined) {
+      if (linkInfo(existing).netnsInode !== 0) {
+        updateLink(existing, this.#lookup.fd)
+        return existing
+      }
+      detachLink(existing, pinPath)
+    }
+    const fd = attachNetns(this.#lookup.fd, netnsFd, this.#lookup.attachType)
+    try {
+      pin(fd, pinPath)
+    } catch (thrown) {
+      closeFd(fd)
+      throw thrown
+    }
+    return fd
+  }
+
+  /** Takes sk_lookup off a namespace by its pin alone (a pod of an earlier process). */
+  unlinkPinned(pinPath: string): void {
+    const fd = openPinned(pinPath)
+    if (fd !== undefined) detachLink(fd, pinPath)
+  }
+
+  /** Closes this process's fds; pins keep everything running for a successor. */
+  close(): void {
+    for (const fd of this.#cgroupLinks.values()) closeFd(fd)
+    this.#cgroupLinks.clear()
+    this.#object.close()
+  }
+
+  /** Takes the programs off and removes all pins. Pods' links must be gone already. */
+  remove(): void {
+    for (const [name, fd] of this.#cgroupLinks)
+      detachLink(fd, `${this.#options.pins.links}/${name}`)
+    this.#cgroupLinks.clear()
+    this.#object.close()
+    removePins(this.#options.pins)
+  }
+
+  /** Undoes open(): what was attached anew goes, what an earlier process had attached stays. */
+  abandon(): void {
+    const hadPredecessor = this.#created.length < this.#cgroupLinks.size
+    for (const [name, fd] of this.#cgroupLinks)
+      if (this.#created.includes(name)) detachLink(fd, `${this.#options.pins.links}/${name}`)
+      else closeFd(fd)
+    this.#cgroupLinks.clear()
+    this.#object.close()
+    if (!hadPredecessor) removePins(this.#options.pins)
+  }
+
+  #attachAll(): void {
+    const cgroupId = statSync(this.#options.cgroupPath, { bigint: true }).ino
+    const cgroupFd = openSync(this.#options.cgroupPath, 'r')
+    try {
+      for (const program of this.#object.programs()) {
+        if (program.name === LOOKUP_PROGRAM) continue
+        if (this.#options.withoutPrograms.includes(program.name)) continue
+        this.#attach(program, cgroupFd, cgroupId)
+      }
+    } catch (thrown) {
+      this.abandon()
+      throw thrown
+    } finally {
+      closeSync(cgroupFd)
+    }
+  }
+
+  #attach(program: LoadedProgram, cgroupFd: number, cgroupId: bigint): void {
+    const path = `${this.#options.pins.links}/${program.name}`
+    const existing = openPinned(path)
+    if (existing !== undefined) {
+      if (linkInfo(existing).cgroupId === cgroupId) {
+        updateLink(existing, program.fd)
+        this.#cgroupLinks.set(program.name, existing)
+        return
+      }
+      detachLink(existing, path) // of a cgroup that is gone, or of an agent configured otherwise
+    }
+    const { fd, isPreordered } = attachCgroup(program.fd, cgroupFd, program.attachType)
+    if (!isPreordered) this.#isPreordered = false
+    this.#cgroupLinks.set(program.name, fd)
+    this.#created.push(program.name)
+    pin(fd, path)
+    const info = linkInfo(fd)
+    if (info.cgroupId !== cgroupId)
+      throw new NativeError(
+        'bpf_link_create',
+        undefined,
+        `${program.name} is attached to cgroup ${info.cgroupId}, not ${cgroupId}`,
+      )
+  }
+}
+
+/** Removes what has no process's link on it any more: map pins and the directories. */
+function removePins(pins: Pins): void {
+  for (const name of readdirSync(pins.maps)) unpin(`${pins.maps}/${name}`)
+  pins.remove()
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Kernel types, helpers, and arithmetic on addresses. */
+#ifndef AMBIT_COMMON_H
+#define AMBIT_COMMON_H
+
+#include "vmlinux.h"
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "ambit.h"
+
+/* Constants that BTF does not carry (they are macros in the kernel). */
+#define AF_INET 2
+#define AF_INET6 10
+#define SOL_SOCKET 1
+#define SO_REUSEADDR 2
+#define ENETUNREACH 101
+
+/* Verdicts of the cgroup socket-address hooks. */
+#define DENY 0
+#define ALLOW 1
+
+/* Set before loading. */
+const volatile __u64 node_netns_cookie; /* the namespace the kubelet runs in */
+const volatile __u32 has_set_retval;	/* bpf_set_retval() exists for these hooks (5.18) */
+
+static __always_inline void map_ipv4(struct ambit_address *address, __u32 ipv4)
+{
+	address->word[0] = 0;
+	address->word[1] = 0;
+	address->word[2] = bpf_htonl(0xffff);
+	address->word[3] = ipv4;
+}
+
+static __always_inline bool is_mapped(const struct ambit_address *address)
+{
+	return !address->word[0] && !address->word[1] && address->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool is_same(const struct ambit_address *a, const struct ambit_address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+static __always_inline bool is_zero(const struct ambit_address *address)
+{
+	return !(address->word[0] | address->word[1] | address->word[2] | address->word[3]);
+}
+
+static __always_inline bool is_loopback4(__u32 ipv4)
+{
+	return (ipv4 & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+}
+
+static __always_inline bool is_loopback6(const struct ambit_address *address)
+{
+	return !address->word[0] && !address->word[1] && !address->word[2] &&
+	       address->word[3] == bpf_htonl(1);
+}
+
+/*
+ * Destinations that stay inside the pod or on its link. 169.254/16 is among them: cloud metadata services must
+ * answer with or without a mesh.
+ */
+static __always_inline bool is_local_scope4(__u32 ipv4)
+{
+	return ipv4 == 0 || is_loopback4(ipv4) ||
+	       (ipv4 & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) ||
+	       (ipv4 & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+}
+
+static __always_inline bool is_local_scope6(const struct ambit_address *address)
+{
+	return is_zero(address) || is_loopback6(address) ||
+	       (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000) ||
+	       (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+static __always_inline bool is_own(const struct ambit_pod *pod, const struct ambit_address *address)
+{
+	__u32 i;
+
+	/* A constant bound lets the verifier unroll; entries past address_count are zero and match nothing. */
+#pragma unroll
+	for (i = 0; i < AMBIT_MAX_ADDRESSES; i++) {
+		if (i >= pod->address_count)
+			return false;
+		if (is_same(&pod->address[i], address))
+			return true;
+	}
+	return false;
+}
+
+#endif /* AMBIT_COMMON_H */

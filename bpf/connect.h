@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * cgroup/connect4 and connect6: an enrolled pod's TCP connection is turned to the agent's listener on the pod's own
+ * loopback, and the address the application asked for is kept in the socket's storage.
+ * DNS will stand beside this: connect, sendmsg and recvmsg hooks on UDP port 53, in dns.h.
+ */
+#ifndef AMBIT_CONNECT_H
+#define AMBIT_CONNECT_H
+
+#include "maps.h"
+
+enum verdict { VERDICT_PASS, VERDICT_CAPTURE, VERDICT_DENY };
+
+/* Whether the agent's outbound listener of this family exists in the connecting socket's namespace. */
+static __always_inline bool is_agent_listening(struct bpf_sock_addr *ctx, bool ipv6)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *listener;
+	bool listening;
+
+	if (ipv6) {
+		tuple.ipv6.daddr[3] = bpf_htonl(1);
+		tuple.ipv6.dport = bpf_htons(AMBIT_PORT_OUTBOUND);
+		listener = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv4.daddr = bpf_htonl(0x7f000001);
+		tuple.ipv4.dport = bpf_htons(AMBIT_PORT_OUTBOUND);
+		listener = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!listener)
+		return false;
+	listening = listener->state == BPF_TCP_LISTEN;
+	bpf_sk_release(listener);
+	return listening;
+}
+
+/*
+ * A socket may connect again after a failure or AF_UNSPEC. When that connection is not captured, what the storage
+ * says of the former one must go, or getpeername would lie and a direct call to 15001 would find a destination.
+ */
+static __always_inline void forget(struct ambit_socket *stored)
+{
+	if (stored)
+		stored->flags &= ~AMBIT_SOCKET_CAPTURED;
+}
+
+/* Decides, and when capturing records the destination. `ipv6`: the listener's family, not the socket's. */
+static __always_inline enum verdict decide(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+					   const struct ambit_pod *pod,
+					   const struct ambit_address *destination, __u16 port, bool ipv6)
+{
+	struct ambit_socket *stored = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+
+	if (stored && stored->flags & AMBIT_SOCKET_EXEMPT) {
+		count(AMBIT_OUT_PASS_EXEMPT);
+		return VERDICT_PASS;
+	}
+	if ((ipv6 ? is_local_scope6(destination) : is_local_scope4(destination->word[3])) ||
+	    is_own(pod, destination)) {
+		forget(stored);
+		count(AMBIT_OUT_PASS_LOCAL);
+		return VERDICT_PASS;
+	}
+	if (is_zero(ipv6 ? &pod->primary6 : &pod->primary4)) {
+		/* As without a mesh, and at once: a dual-stack client goes on to its next address. */
+		if (has_set_retval)
+			bpf_set_retval(-ENETUNREACH);
+		count(AMBIT_OUT_DENY_NO_FAMILY);
+		return VERDICT_DENY;
+	}
+	if (!is_agent_listening(ctx, ipv6)) {
+		if (pod->flags & AMBIT_POD_FAIL_OPEN) {
+			forget(stored);
+			count(AMBIT_OUT_PASS_FAIL_OPEN);
+			return VERDICT_PASS;
+		}
+		count(AMBIT_OUT_DENY_NO_AGENT);
+		return VERDICT_DENY;
+	}
+	if (!stored)
+		stored = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!stored) {
+		count(AMBIT_OUT_DENY_NO_STORAGE);
+		return VERDICT_DENY;
+	}
+	stored->address = *destination;
+	stored->port = port;
+	stored->flags = AMBIT_SOCKET_CAPTURED;
+	count(ipv6 ? AMBIT_OUT_CAPTURED6 : AMBIT_OUT_CAPTURED4);
+	return VERDICT_CAPTURE;
+}
+
+/* Marks the kubelet's sockets; sockops then tells sk_lookup to let their connections through. */
+static __always_inline void note_probe(struct bpf_sock_addr *ctx, __u64 netns_cookie)
+{
+	struct ambit_socket *stored;
+	struct bpf_sock *sk = ctx->sk;
+	__u64 cgroup;
+
+	if (netns_cookie != node_netns_cookie || !sk)
+		return;
+	cgroup = bpf_get_current_cgroup_id();
+	if (!bpf_map_lookup_elem(&kubelet_cgroups, &cgroup))
+		return;
+	stored = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!stored)
+		return;
+	stored->flags |= AMBIT_SOCKET_PROBE;
+	count(AMBIT_OUT_PROBE);
+}
+
+/*
+ * Spreads IPv4 destinations over 127.64.0.0/10: each gets its own range of source ports, so a busy pod does not run
+ * out of them. A socket bound to a device cannot use loopback addresses; the pod's own address stands in.
+ */
+static __always_inline __u32 listener_ipv4(const struct ambit_pod *pod, const struct bpf_sock *sk,
+					   __u32 ipv4, __u16 port)
+{
+	__u32 hash;
+
+	if (sk->bound_dev_if)
+		return pod->primary4.word[3];
+	hash = ipv4 * 2654435761u ^ port * 40503u; /* Knuth's multipliers: 2^32 and 2^16 over the golden ratio */
+	hash ^= hash >> 15;
+	return bpf_htonl(0x7f400000 | (hash & 0x3fffff));
+}
+
+static __always_inline bool is_tcp(const struct bpf_sock_addr *ctx)
+{
+	return ctx->protocol == IPPROTO_TCP;
+}
+
+SEC("cgroup/connect4")
+int ambit_connect4(struct bpf_sock_addr *ctx)
+{
+	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
+	struct ambit_pod *pod = bpf_map_lookup_elem(&pods, &netns_cookie);
+	struct bpf_sock *sk = ctx->sk;
+	struct ambit_address destination;
+	__u16 port;
+
+	if (!pod) {
+		if (is_tcp(ctx))
+			note_probe(ctx, netns_cookie);
+		return ALLOW; /* not counted: this is every connection of every pod outside the mesh */
+	}
+	if (!is_tcp(ctx)) {
+		count(AMBIT_OUT_PASS_NOT_TCP);
+		return ALLOW;
+	}
+	if (!sk) {
+		count(AMBIT_NO_SOCKET);
+		return DENY;
+	}
+	map_ipv4(&destination, ctx->user_ip4);
+	port = (__u16)ctx->user_port;
+	switch (decide(ctx, sk, pod, &destination, port, false)) {
+	case VERDICT_PASS:
+		return ALLOW;
+	case VERDICT_DENY:
+		return DENY;
+	case VERDICT_CAPTURE:
+		break;
+	}
+	ctx->user_ip4 = listener_ipv4(pod, sk, destination.word[3], port);
+	ctx->user_port = bpf_htons(AMBIT_PORT_OUTBOUND);
+	return ALLOW;
+}
+
+SEC("cgroup/connect6")
+int ambit_connect6(struct bpf_sock_addr *ctx)
+{
+	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
+	struct ambit_pod *pod = bpf_map_lookup_elem(&pods, &netns_cookie);
+	struct bpf_sock *sk = ctx->sk;
+	struct ambit_address destination;
+	__u16 port;
+	bool mapped;
+
+	if (!pod) {
+		if (is_tcp(ctx))
+			note_probe(ctx, netns_cookie);
+		return ALLOW; /* not counted: this is every connection of every pod outside the mesh */
+	}
+	if (!is_tcp(ctx)) {
+		count(AMBIT_OUT_PASS_NOT_TCP);
+		return ALLOW;
+	}
+	if (!sk) {
+		count(AMBIT_NO_SOCKET);
+		return DENY;
+	}
+	destination.word[0] = ctx->user_ip6[0];
+	destination.word[1] = ctx->user_ip6[1];
+	destination.word[2] = ctx->user_ip6[2];
+	destination.word[3] = ctx->user_ip6[3];
+	port = (__u16)ctx->user_port;
+	mapped = is_mapped(&destination);
+	switch (decide(ctx, sk, pod, &destination, port, !mapped)) {
+	case VERDICT_PASS:
+		return ALLOW;
+	case VERDICT_DENY:
+		return DENY;
+	case VERDICT_CAPTURE:
+		break;
+	}
+	if (mapped) {
+		ctx->user_ip6[3] = listener_ipv4(pod, sk, destination.word[3], port);
+	} else if (sk->bound_dev_if) {
+		ctx->user_ip6[0] = pod->primary6.word[0];
+		ctx->user_ip6[1] = pod->primary6.word[1];
+		ctx->user_ip6[2] = pod->primary6.word[2];
+		ctx->user_ip6[3] = pod->primary6.word[3];
+	} else {
+		ctx->user_ip6[0] = 0;
+		ctx->user_ip6[1] = 0;
+		ctx->user_ip6[2] = 0;
+		ctx->user_ip6[3] = bpf_htonl(1);
+	}
+	ctx->user_port = bpf_htons(AMBIT_PORT_OUTBOUND);
+	return ALLOW;
+}
+
+#endif /* AMBIT_CONNECT_H */

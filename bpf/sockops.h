@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * sockops carries knowledge across a connection's two ends: the destination from the application's socket to the
+ * agent's accepted one (through `pending`), and trust from the kubelet's or the agent's socket to sk_lookup (through
+ * `trusted`). Both entries live for the handshake only.
+ */
+#ifndef AMBIT_SOCKOPS_H
+#define AMBIT_SOCKOPS_H
+
+#include "maps.h"
+
+/*
+ * Loads a context field by inline assembly: clang merges neighbouring loads through a computed context pointer, which
+ * the verifier refuses ("dereference of modified ctx ptr").
+ */
+#define CTX_WORD(ctx, offset)                                                             \
+	({                                                                                \
+		__u64 word_;                                                              \
+		asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(word_) : "r"(ctx), "i"(offset)); \
+		(__u32)word_;                                                             \
+	})
+#define FIELD(name) __builtin_offsetof(struct bpf_sock_ops, name)
+
+struct endpoints {
+	struct ambit_address local;
+	struct ambit_address remote;
+	__u16 local_port;  /* network order */
+	__u16 remote_port; /* network order */
+};
+
+static __always_inline void read_endpoints(struct bpf_sock_ops *ctx, struct endpoints *ends)
+{
+	if (ctx->family == AF_INET) {
+		map_ipv4(&ends->local, CTX_WORD(ctx, FIELD(local_ip4)));
+		map_ipv4(&ends->remote, CTX_WORD(ctx, FIELD(remote_ip4)));
+	} else {
+		ends->local.word[0] = CTX_WORD(ctx, FIELD(local_ip6));
+		ends->local.word[1] = CTX_WORD(ctx, FIELD(local_ip6) + 4);
+		ends->local.word[2] = CTX_WORD(ctx, FIELD(local_ip6) + 8);
+		ends->local.word[3] = CTX_WORD(ctx, FIELD(local_ip6) + 12);
+		ends->remote.word[0] = CTX_WORD(ctx, FIELD(remote_ip6));
+		ends->remote.word[1] = CTX_WORD(ctx, FIELD(remote_ip6) + 4);
+		ends->remote.word[2] = CTX_WORD(ctx, FIELD(remote_ip6) + 8);
+		ends->remote.word[3] = CTX_WORD(ctx, FIELD(remote_ip6) + 12);
+	}
+	ends->local_port = bpf_htons((__u16)ctx->local_port);
+	/* The context holds this one in network order within 32 bits. */
+	ends->remote_port = bpf_htons((__u16)bpf_ntohl(ctx->remote_port));
+}
+
+/* The tuple as the connecting end sees it. */
+static __always_inline void pending_key(struct ambit_tuple *key, __u64 netns_cookie,
+					const struct ambit_address *source, __u16 source_port,
+					const struct ambit_address *destination, __u16 destination_port)
+{
+	key->netns_cookie = netns_cookie;
+	key->source = *source;
+	key->destination = *destination;
+	key->source_port = source_port;
+	key->destination_port = destination_port;
+	key->reserved = 0;
+}
+
+/* The tuple as sk_lookup will see it at the accepting end. */
+static __always_inline void trusted_key(struct ambit_trusted_tuple *key,
+					const struct ambit_address *client, __u16 client_port,
+					const struct ambit_address *server, __u16 server_port)
+{
+	key->remote = *client;
+	key->local = *server;
+	key->remote_port = client_port;
+	key->local_port = server_port;
+}
+
+static __always_inline void publish_pending(struct bpf_sock_ops *ctx, const struct endpoints *ends,
+					    const struct ambit_socket *stored)
+{
+	struct ambit_socket value = *stored;
+	struct ambit_tuple key;
+
+	pending_key(&key, bpf_get_netns_cookie(ctx), &ends->local, ends->local_port, &ends->remote,
+		    ends->remote_port);
+	if (bpf_map_update_elem(&pending, &key, &value, BPF_ANY)) {
+		count(AMBIT_PENDING_FULL);
+		return;
+	}
+	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	count(AMBIT_PENDING_PUBLISHED);
+}
+
+static __always_inline void publish_trust(struct bpf_sock_ops *ctx, const struct endpoints *ends)
+{
+	struct ambit_trusted_tuple key;
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+
+	trusted_key(&key, &ends->local, ends->local_port, &ends->remote, ends->remote_port);
+	if (bpf_map_update_elem(&trusted, &key, &cookie, BPF_ANY)) {
+		count(AMBIT_TRUST_FULL);
+		return;
+	}
+	bpf_sock_ops_cb_flags_set(ctx, BPF_SOCK_OPS_STATE_CB_FLAG);
+	count(AMBIT_TRUST_ADDED);
+}
+
+/* Before the SYN leaves, which is in time for data in the SYN (TFO) too. */
+static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct ambit_socket *stored = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	struct ambit_pod *pod;
+	struct endpoints ends;
+	__u64 netns_cookie;
+
+	if (!stored)
+		return;
+	if (stored->flags & AMBIT_SOCKET_SELF_TEST)
+		stored->flags |= AMBIT_SOCKET_SEEN;
+	if (!(stored->flags & (AMBIT_SOCKET_CAPTURED | AMBIT_SOCKET_EXEMPT | AMBIT_SOCKET_PROBE)))
+		return;
+	read_endpoints(ctx, &ends);
+	if (stored->flags & AMBIT_SOCKET_CAPTURED) {
+		publish_pending(ctx, &ends, stored);
+		return;
+	}
+	if (stored->flags & AMBIT_SOCKET_EXEMPT) {
+		/*
+		 * Only the agent's call to the pod's own application is trusted. Its calls to other pods meet
+		 * those pods' capture, on the same node as on any other.
+		 */
+		netns_cookie = bpf_get_netns_cookie(ctx);
+		pod = bpf_map_lookup_elem(&pods, &netns_cookie);
+		if (!pod || !is_own(pod, &ends.remote))
+			return;
+	}
+	publish_trust(ctx, &ends);
+}
+
+/* The agent's end of a captured connection takes over the destination. */
+static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct ambit_socket *stored;
+	struct ambit_socket value;
+	struct ambit_tuple key;
+	struct endpoints ends;
+	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
+
+	if (!bpf_map_lookup_elem(&pods, &netns_cookie))
+		return; /* not counted: every connection accepted outside the mesh */
+	read_endpoints(ctx, &ends);
+	if (ends.local_port != bpf_htons(AMBIT_PORT_OUTBOUND)) {
+		struct ambit_trusted_tuple trusted_tuple;
+
+		/* The connection exists now and needs no further lookup: a later SYN must not inherit its trust. */
+		trusted_key(&trusted_tuple, &ends.remote, ends.remote_port, &ends.local, ends.local_port);
+		if (!bpf_map_delete_elem(&trusted, &trusted_tuple))
+			count(AMBIT_TRUST_FORGOTTEN);
+		return;
+	}
+	pending_key(&key, netns_cookie, &ends.remote, ends.remote_port, &ends.local, ends.local_port);
+	stored = bpf_map_lookup_elem(&pending, &key);
+	if (!stored) {
+		count(AMBIT_PENDING_MISSING);
+		return;
+	}
+	value = *stored;
+	value.flags = AMBIT_SOCKET_ACCEPTED;
+	if (bpf_sk_storage_get(&sockets, sk, &value, BPF_SK_STORAGE_GET_F_CREATE))
+		count(AMBIT_PENDING_HANDED_OVER);
+	else
+		count(AMBIT_PENDING_NO_STORAGE);
+	bpf_map_delete_elem(&pending, &key);
+}
+
+/* The connecting end closes: what the handshake did not use up must not wait for a tuple that looks alike. */
+static __always_inline void on_close(struct bpf_sock_ops *ctx)
+{
+	struct ambit_trusted_tuple trusted_tuple;
+	struct ambit_tuple key;
+	struct endpoints ends;
+
+	read_endpoints(ctx, &ends);
+	trusted_key(&trusted_tuple, &ends.local, ends.local_port, &ends.remote, ends.remote_port);
+	if (!bpf_map_delete_elem(&trusted, &trusted_tuple))
+		count(AMBIT_TRUST_FORGOTTEN);
+	pending_key(&key, bpf_get_netns_cookie(ctx), &ends.local, ends.local_port, &ends.remote,
+		    ends.remote_port);
+	bpf_map_delete_elem(&pending, &key);
+}
+
+SEC("sockops")
+int ambit_sockops(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk;
+	__u32 op = ctx->op;
+
+	/* Most callbacks are of no interest; they are not counted. */
+	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
+	    op != BPF_SOCK_OPS_STATE_CB)
+		return 1;
+	if (op == BPF_SOCK_OPS_STATE_CB) {
+		if (ctx->args[1] == BPF_TCP_CLOSE)
+			on_close(ctx);
+		return 1;
+	}
+	sk = ctx->sk;
+	if (!sk) {
+		count(AMBIT_NO_SOCKET);
+		return 1;
+	}
+	if (op == BPF_SOCK_OPS_TCP_CONNECT_CB)
+		on_connect(ctx, sk);
+	else
+		on_accept(ctx, sk);
+	return 1;
+}
+
+#endif /* AMBIT_SOCKOPS_H */

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// libbpf's functions as typed calls, and its log. Everything above (objects, maps, links) goes through here.
+
+import koffi from 'koffi'
+import { NativeError } from './error.ts'
+import { loadShim } from './shim.ts'
+
+const DEFAULT_LIBRARY = 'libbpf.so.1'
+/** The verifier ends with the instruction it refused and the reason: this many lines hold both. */
+const QUOTED_LOG_LINES = 12
+const LOG_SIZE = 65536
+
+/** A pointer that only libbpf looks behind. */
+export type Opaque<Name extends string> = { readonly __opaque: Name }
+export type ObjectPointer = Opaque<'bpf_object'>
+export type ProgramPointer = Opaque<'bpf_program'>
+export type MapPointer = Opaque<'bpf_map'>
+export type BtfPointer = Opaque<'btf'>
+
+/** The calls used; int results are negative errnos on failure, pointers are null with errno set. */
+export interface Libbpf {
+  bpf_object__open(path: string): ObjectPointer | null
+  bpf_object__load(object: ObjectPointer): number
+  bpf_object__close(object: ObjectPointer): void
+  bpf_object__btf(object: ObjectPointer): BtfPointer | null
+  bpf_object__find_program_by_name(object: ObjectPointer, name: string): ProgramPointer | null
+  bpf_object__next_program(
+    object: ObjectPointer,
+    previous: ProgramPointer | null,
+  ): ProgramPointer | null
+  bpf_object__next_map(object: ObjectPointer, previous: MapPointer | null): MapPointer | null
+  bpf_program__name(program: ProgramPointer): string
+  bpf_program__fd(program: ProgramPointer): number
+  bpf_program__expected_attach_type(program: ProgramPointer): number
+  bpf_program__set_autoload(program: ProgramPointer, autoload: boolean): number
+  bpf_map__name(map: MapPointer): string
+  bpf_map__fd(map: MapPointer): number
+  bpf_map__key_size(map: MapPointer): number
+  bpf_map__value_size(map: MapPointer): number
+  bpf_map__set_pin_path(map: MapPointer, path: string): number
+  bpf_map__set_max_entries(map: MapPointer, entries: number): number
+  bpf_map__initial_value(map: MapPointer, size: BigUint64Array): bigint | null
+  btf__raw_data(btf: BtfPointer, size: Uint32Array): bigint | null
+  bpf_map_update_elem(fd: number, key: Uint8Array, value: Uint8Array, flags: number): number
+  bpf_map_lookup_elem(fd: number, key: Uint8Array, value: Uint8Array): number
+  bpf_map_delete_elem(fd: number, key: Uint8Array): number
+  bpf_map_get_next_key(fd: number, key: Uint8Array | null, next: Uint8Array): number
+  bpf_map_update_batch(
+    fd: number,
+    keys: Uint8Array,
+    values: Uint8Array,
+    count: Uint32Array,
+    options: Uint8Array | null,
+  ): number
+  bpf_map_delete_batch(
+    fd: number,
+    keys: Uint8Array,
+    count: Uint32Array,
+    options: Uint8Array | null,
+  ): number
+  bpf_map_lookup_batch(
+    fd: number,
+    inBatch: Uint8Array | null,
+    outBatch: Uint8Array,
+    keys: Uint8Array,
+    values: Uint8Array,
+    count: Uint32Array,
+    options: Uint8Array | null,
+  ): number
+  bpf_prog_load(
+    type: number,
+    name: string,
+    license: string,
+    instructions: Uint8Array,
+    count: number,
+    options: Uint8Array,
+  ): number
+  bpf_prog_test_run_opts(fd: number, options: TestRunOptions): number
+  bpf_link_create(program: number, target: number, attachType: number, options: Uint8Array): number
+  bpf_link_update(link: number, program: number, options: Uint8Array | null): number
+  bpf_link_detach(link: number): number
+  bpf_obj_pin(fd: number, path: string): number
+  bpf_obj_get(path: string): number
+  bpf_obj_get_info_by_fd(fd: number, info: Uint8Array, size: Uint32Array): number
+  libbpf_num_possible_cpus(): number
+}
+
+/** struct bpf_test_run_opts. */
+export interface TestRunOptions {
+  sz: number
+  data_in: Uint8Array | null
+  data_out: Uint8Array | null
+  data_size_in: number
+  data_size_out: number
+  ctx_in: Uint8Array | null
+  ctx_out: Uint8Array | null
+  ctx_size_in: number
+  ctx_size_out: number
+  retval: number
+  repeat: number
+  duration: number
+  flags: number
+  cpu: number
+  batch_size: number
+}
+
+const PROTOTYPES: Readonly<Record<keyof Libbpf, string>> = {
+  bpf_object__open: 'void *bpf_object__open(const char *path)',
+  bpf_object__load: 'int bpf_object__load(void *object)',
+  bpf_object__close: 'void bpf_object__close(void *object)',
+  bpf_object__btf: 'void *bpf_object__btf(void *object)',
+  bpf_object__find_program_by_name:
+    'void *bpf_object__find_program_by_name(void *object, const char *name)',
+  bpf_object__next_program: 'void *bpf_object__next_program(void *object, void *previous)',
+  bpf_object__next_map: 'void *bpf_object__next_map(void *object, void *previous)',
+  bpf_program__name: 'const char *bpf_program__name(void *program)',
+  bpf_program__fd: 'int bpf_program__fd(void *program)',
+  bpf_program__expected_attach_type: 'int bpf_program__expected_attach_type(void *program)',
+  bpf_program__set_autoload: 'int bpf_program__set_autoload(void *program, bool autoload)',
+  bpf_map__name: 'const char *bpf_map__name(void *map)',
+  bpf_map__fd: 'int bpf_map__fd(void *map)',
+  bpf_map__key_size: 'uint32_t bpf_map__key_size(void *map)',
+  bpf_map__value_size: 'uint32_t bpf_map__value_size(void *map)',
+  bpf_map__set_pin_path: 'int bpf_map__set_pin_path(void *map, const char *path)',
+  bpf_map__set_max_entries: 'int bpf_map__set_max_entries(void *map, uint32_t entries)',
+  bpf_map__initial_value: 'void *bpf_map__initial_value(void *map, void *size)',
+  btf__raw_data: 'void *btf__raw_data(void *btf, void *size)',
+  bpf_map_update_elem:
+    'int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)',
+  bpf_map_lookup_elem: 'int bpf_map_lookup_elem(int fd, const void *key, void *value)',
+  bpf_map_delete_elem: 'int bpf_map_delete_elem(int fd, const void *key)',
+  bpf_map_get_next_key: 'int bpf_map_get_next_key(int fd, const void *key, void *next)',
+  bpf_map_update_batch:
+    'int bpf_map_update_batch(int fd, const void *keys, const void *values, void *count, void *options)',
+  bpf_map_delete_batch:
+    'int bpf_map_delete_batch(int fd, const void *keys, void *count, void *options)',
+  bpf_map_lookup_batch:
+    'int bpf_map_lookup_batch(int fd, void *in_batch, void *out_batch, void *keys, void *values, void *count, void *options)',
+  bpf_prog_load:
+    'int bpf_prog_load(int type, const char *name, const char *license, const void *instructions, size_t count, void *options)',
+  bpf_prog_test_run_opts:
+    'int bpf_prog_test_run_opts(int fd, _Inout_ ambit_test_run_opts *options)',
+  bpf_link_create: 'int bpf_link_create(int program, int target, int type, void *options)',
+  bpf_link_update: 'int bpf_link_update(int link, int program, void *options)',
+  bpf_link_detach: 'int bpf_link_detach(int link)',
+  bpf_obj_pin: 'int bpf_obj_pin(int fd, const char *path)',
+  bpf_obj_get: 'int bpf_obj_get(const char *path)',
+  bpf_obj_get_info_by_fd: 'int bpf_obj_get_info_by_fd(int fd, void *info, void *size)',
+  libbpf_num_possible_cpus: 'int libbpf_num_possible_cpus()',
+}
+
+let loaded: Libbpf | undefined
+
+/** Loads libbpf, or gives this thread's copy. Throws NativeError (call `dlopen`) when it is not installed. */
+export function loadLibbpf(library: string = DEFAULT_LIBRARY): Libbpf {
+  if (loaded !== undefined && library === DEFAULT_LIBRARY) return loaded
+  let handle: ReturnType<typeof koffi.load>
+  try {
+    handle = koffi.load(library)
+  } catch (thrown) {
+    throw new NativeError('dlopen', undefined, thrown instanceof Error ? thrown.message : library)
+  }
+  defineStructs()
+  const functions: Record<string, unknown> = {}
+  for (const [name, prototype] of Object.entries(PROTOTYPES))
+    functions[name] = handle.func(prototype)
+  const setPrint = handle.func('void *libbpf_set_print(void *callback)')
+  setPrint(loadShim().libbpfPrint)
+  // Every key of Libbpf has its prototype above: the compiler holds PROTOTYPES to that.
+  loaded = functions as unknown as Libbpf
+  return loaded
+}
+
+let structsDefined = false
+
+function defineStructs(): void {
+  if (structsDefined) return
+  structsDefined = true
+  koffi.struct('ambit_test_run_opts', {
+    sz: 'size_t',
+    data_in: 'void *',
+    data_out: 'void *',
+    data_size_in: 'uint32_t',
+    data_size_out: 'uint32_t',
+    ctx_in: 'void *',
+    ctx_out: 'void *',
+    ctx_size_in: 'uint32_t',
+    ctx_size_out: 'uint32_t',
+    retval: 'uint32_t',
+    repeat: 'int',
+    duration: 'uint32_t',
+    flags: 'uint32_t',
+    cpu: 'uint32_t',
+    batch_size: 'uint32_t',
+  })
+}
+
+/** Throws when the result is negative: with the errno, and what libbpf logged if it logged anything. */
+export function check(result: number, call: string, detail: string): number {
+  if (result >= 0) {
+    takeLog()
+    return result
+  }
+  throw failure(call, -result, detail)
+}
+
+/** Throws when libbpf gave null. */
+export function checkPointer<Pointer>(
+  pointer: Pointer | null,
+  call: string,
+  detail: string,
+): Pointer {
+  if (pointer !== null) return pointer
+  throw failure(call, koffi.errno(), detail)
+}
+
+function failure(call: string, errno: number, detail: string): NativeError {
+  const log = takeLog()
+  return new NativeError(call, errno, log === '' ? detail : `${detail}\n${log}`)
+}
+
+/** The last lines libbpf and the verifier logged on this thread. */
+function takeLog(): string {
+  const into = Buffer.alloc(LOG_SIZE)
+  const length = loadShim().libbpfLogTake(into, LOG_SIZE)
+  if (length <= 0) return ''
+  const lines = into.toString('utf8', 0, length).split('\n')
+  return lines
+    .filter((line) => line.trim() !== '')
+    .slice(-QUOTED_LOG_LINES)
+    .join('\n')
+}
