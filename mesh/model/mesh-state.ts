@@ -5,6 +5,7 @@
 
 import { isInPrefix } from './address.ts'
 import { Compactor } from './compact.ts'
+import { type Endpoint, type PickRequest, pickEndpoint } from './load-balance.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import type { IpAddress, MeshChange, Service, ServiceKey, Workload, WorkloadUid } from './types.ts'
 
@@ -106,6 +107,11 @@ export class MeshState {
   /** All workloads that belong to the service, healthy or not; valid until the next apply(). */
   endpoints(service: ServiceKey): readonly Workload[] {
     return this.#endpoints.get(service)
+  }
+
+  /** Chooses an endpoint of the service for one connection; see load-balance.ts. */
+  pickEndpoint(request: PickRequest): Endpoint | undefined {
+    return pickEndpoint(this.endpoints(request.service.key), request)
   }
 
   /** All workloads on this node; valid until the next apply(). */
