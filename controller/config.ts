@@ -41,7 +41,7 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'
 
 /** Builds the command; `run` gets the checked configuration. */
 export function controllerCommand(run: (config: ControllerConfig) => Promise<void>): Command {
-  return new Command('controller')
+  return new Command('ambit controller')
     .description('Watch Kubernetes, serve the mesh to agents over xDS, and sign certificates.')
     .addOption(flag('--kubeconfig <file>', 'kubeconfig; in-cluster when left out', 'KUBECONFIG'))
     .addOption(flag('--context <name>', "another context than the kubeconfig's current one"))

@@ -4,17 +4,11 @@
 
 import { readFile } from 'node:fs/promises'
 import { create } from '@bufbuild/protobuf'
-import {
-  ChannelCredentials,
-  Client,
-  type ClientOptions,
-  Metadata,
-  type ServiceError,
-  status,
-} from '@grpc/grpc-js'
+import { Client, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { errorMessage } from '../errors.ts'
 import { IstioCertificateRequestSchema } from '../proto/gen/certificate_pb.js'
 import { type Result, err, ok } from '../result.ts'
+import { secureChannel } from '../xds/secure-channel.ts'
 import { CLUSTER_ID_HEADER, CREATE_CERTIFICATE, IMPERSONATED_IDENTITY } from './ca-protocol.ts'
 import { joinPem } from './pem.ts'
 import type { CaFailure, CertificateAuthority, SignedChain, SignRequest } from './types.ts'
@@ -102,17 +96,13 @@ export class CaClient implements CertificateAuthority {
     if (this.#channel?.rootsPem === rootsPem) return this.#channel.client
     this.#channel?.client.close()
     const { address, serverName } = this.#options
-    const options: ClientOptions = {
+    const channel = secureChannel(address, Buffer.from(rootsPem), serverName)
+    const client = new Client(address, channel.credentials, {
+      ...channel.options,
       'grpc.max_reconnect_backoff_ms': MAX_RECONNECT_BACKOFF_MS,
       // Channels of one process are pooled by target; roots differ here, so each client has its own.
       'grpc.use_local_subchannel_pool': 1,
-      ...(serverName !== undefined && {
-        'grpc.ssl_target_name_override': serverName,
-        'grpc.default_authority': serverName,
-      }),
-    }
-    const credentials = ChannelCredentials.createSsl(Buffer.from(rootsPem))
-    const client = new Client(address, credentials, options)
+    })
     this.#channel = { rootsPem, client }
     return client
   }

@@ -87,7 +87,10 @@ async function cluster(t: TestScope): Promise<Cluster> {
 
   const clock = new FakeClock(HALF_DAY_MS)
   const serving = new ServingCertificate(root, {
-    names: [{ type: 'dns', value: 'localhost' }],
+    names: [
+      { type: 'dns', value: 'localhost' },
+      { type: 'ip', value: '127.0.0.1' },
+    ],
     clock,
     log,
   })
@@ -454,6 +457,34 @@ void t.test('the serving certificate is renewed at half-life without a restart',
   t.match(await ask(agent, CATALOG), { ok: true }, 'the old connection lives on')
   t.match(await ask(client(), CATALOG), { ok: true })
 })
+
+void t.test(
+  'the CA may be dialled by IP address or under another name, if its certificate says so',
+  async (t) => {
+    const { port, rootFile, tokenFile } = await cluster(t)
+    const dial = (
+      address: string,
+      serverName?: string,
+    ): Promise<Result<SignedChain, CaFailure>> => {
+      const names = serverName === undefined ? {} : { serverName }
+      const client = new CaClient({
+        address,
+        rootFile,
+        tokenFile,
+        clusterId: 'Kubernetes',
+        ...names,
+      })
+      t.teardown(() => client.close())
+      return ask(client, CATALOG)
+    }
+    t.match(await dial(`127.0.0.1:${port}`), { ok: true })
+    t.match(await dial(`127.0.0.1:${port}`, 'localhost'), { ok: true })
+    t.match(
+      await dial(`127.0.0.1:${port}`, 'impostor'),
+      refused('unavailable', /altnames|does not match/),
+    )
+  },
+)
 
 void t.test('manager and service together keep an identity', async (t) => {
   const { client } = await cluster(t)
