@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which pods are part of the mesh. The order of the tests is Istio's; the first that applies decides.
+
+import type { Pod } from '../../mesh/kube/index.ts'
+
+export type IneligibleReason =
+  | 'hostNetwork'
+  | 'sidecar'
+  | 'ownPod'
+  | 'excludedNamespace'
+  | 'finished'
+  | 'optedOut'
+  | 'notLabelled'
+
+export type Eligibility =
+  | { readonly enrol: true }
+  | { readonly enrol: false; readonly reason: IneligibleReason }
+
+export interface EligibilityOptions {
+  readonly excludeNamespaces: readonly string[]
+  /** Where the mesh's own pods live. */
+  readonly systemNamespace: string
+}
+
+export type Labels = Readonly<Record<string, string>>
+
+/** `ambient` enrols, `none` keeps out; on pods and namespaces, the pod's own word counting more. */
+export const DATAPLANE_MODE_LABEL = 'istio.io/dataplane-mode'
+/** What an injector leaves on pods that have a sidecar. */
+const SIDECAR_ANNOTATION = 'sidecar.istio.io/status'
+/** `app` labels of node agents, ours and Istio's: capturing one's own traffic would be a loop. */
+const NODE_AGENT_APPS: ReadonlySet<string> = new Set(['ambit-agent', 'ztunnel', 'istio-cni-node'])
+
+/** kube-system holds what the cluster itself stands on, ambit-system what the mesh stands on. */
+export const DEFAULT_ELIGIBILITY: EligibilityOptions = {
+  excludeNamespaces: ['kube-system', 'ambit-system'],
+  systemNamespace: 'ambit-system',
+}
+
+/** Decides whether a pod is to be enrolled. */
+export function eligibility(
+  pod: Pod,
+  namespaceLabels: Labels,
+  options: EligibilityOptions = DEFAULT_ELIGIBILITY,
+): Eligibility {
+  const namespace = pod.metadata?.namespace ?? ''
+  const labels = pod.metadata?.labels ?? {}
+  if (pod.spec?.hostNetwork === true) return no('hostNetwork')
+  if (pod.metadata?.annotations?.[SIDECAR_ANNOTATION] !== undefined) return no('sidecar')
+  if (namespace === options.systemNamespace && NODE_AGENT_APPS.has(labels.app ?? ''))
+    return no('ownPod')
+  if (options.excludeNamespaces.includes(namespace)) return no('excludedNamespace')
+  // A finished pod keeps its object but has given its address and namespace back.
+  if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') return no('finished')
+  const ownMode = labels[DATAPLANE_MODE_LABEL]
+  if (ownMode === 'ambient') return { enrol: true }
+  if (ownMode === 'none') return no('optedOut')
+  return namespaceLabels[DATAPLANE_MODE_LABEL] === 'ambient' ? { enrol: true } : no('notLabelled')
+}
+
+const no = (reason: IneligibleReason): Eligibility => ({ enrol: false, reason })

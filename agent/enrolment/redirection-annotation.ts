@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tells the control plane which pods speak HBONE, by an annotation on the pod. It follows the truth: written
+// after capture is live, taken away after it ended, tried again until the API server has it.
+
+import { Backoff, delay, PODS, type KubeApi, type Pod } from '../../mesh/kube/index.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+
+/** Read by the controller (and istiod): the pod accepts HBONE on 15008 when it says `enabled`. */
+export const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
+const ENABLED = 'enabled'
+
+export interface AnnotatedPod {
+  readonly uid: string
+  readonly namespace: string
+  readonly name: string
+}
+
+/** Whether the pod's object says that it is captured. */
+export const isAnnotated = (pod: Pod): boolean =>
+  pod.metadata?.annotations?.[REDIRECTION_ANNOTATION] === ENABLED
+
+export class RedirectionAnnotations {
+  readonly #api: KubeApi
+  readonly #logger: Logger
+  readonly #signal: AbortSignal
+  readonly #wanted = new Map<string, boolean>()
+  /** One writer a pod, so that an older wish never overtakes a newer one. */
+  readonly #writers = new Map<string, Promise<void>>()
+
+  constructor(api: KubeApi, logger: Logger, signal: AbortSignal) {
+    this.#api = api
+    this.#logger = logger
+    this.#signal = signal
+  }
+
+  /** Makes the annotation say whether the pod is captured; returns at once. */
+  set(pod: AnnotatedPod, isCaptured: boolean): void {
+    this.#wanted.set(pod.uid, isCaptured)
+    if (this.#writers.has(pod.uid) || this.#signal.aborted) return
+    const writer = this.#write(pod)
+      .catch((thrown: unknown) => {
+        this.#logger.error({ err: thrown, uid: pod.uid }, 'annotating a pod failed')
+      })
+      .finally(() => this.#writers.delete(pod.uid))
+    this.#writers.set(pod.uid, writer)
+  }
+
+  /** The pod is gone: nothing is to be written any more. */
+  forget(uid: string): void {
+    this.#wanted.delete(uid)
+  }
+
+  /** Resolves when everything wanted so far is written or given up. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#writers.values())
+  }
+
+  async #write(pod: AnnotatedPod): Promise<void> {
+    const backoff = new Backoff()
+    let complaint = ''
+    for (;;) {
+      const isCaptured = this.#wanted.get(pod.uid)
+      if (isCaptured === undefined || this.#signal.aborted) return
+      const written = await this.#api.patch(
+        PODS,
+        { namespace: pod.namespace, name: pod.name },
+        {
+          metadata: {
+            // A precondition: a successor of the same name answers with a conflict.
+            uid: pod.uid,
+            annotations: { [REDIRECTION_ANNOTATION]: isCaptured ? ENABLED : null },
+          },
+        },
+        { subresource: 'status', fieldManager: 'ambit-agent', signal: this.#signal },
+      )
+      if (written.ok || written.error.kind === 'notFound') {
+        // Another wish may have come while this one was on its way.
+        if (this.#wanted.get(pod.uid) === isCaptured) {
+          this.#wanted.delete(pod.uid)
+          return
+        }
+        continue
+      }
+      if (written.error.kind === 'conflict' && (await this.#isReplaced(pod)))
+        return this.forget(pod.uid)
+      if (written.error.kind !== 'aborted' && written.error.message !== complaint) {
+        complaint = written.error.message
+        this.#logger.warn({ uid: pod.uid }, `${complaint}; trying again`)
+      }
+      await delay(backoff.next(), this.#signal)
+    }
+  }
+
+  async #isReplaced(pod: AnnotatedPod): Promise<boolean> {
+    const current = await this.#api.get(PODS, pod, { signal: this.#signal })
+    return current.ok ? current.value.metadata?.uid !== pod.uid : current.error.kind === 'notFound'
+  }
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the agent remembers of its pods across restarts: one small file a pod, so that it can go on while the API
+// server is away. Nothing in a file is believed that the kernel does not confirm.
+
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { parseIpAddress } from '../../mesh/model/address.ts'
+import type { IpAddress } from '../../mesh/model/types.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { isSameNetns, netnsAt, ownNetns, type NetnsIdentity } from './netns-identity.ts'
+
+export interface PodState {
+  readonly uid: string
+  readonly namespace: string
+  readonly name: string
+  readonly serviceAccount: string
+  readonly netnsPath: string
+  readonly identity: NetnsIdentity
+  /** SO_NETNS_COOKIE, known once enrolled; never reused while the machine is up. */
+  readonly netnsCookie: bigint | undefined
+  readonly addresses: readonly IpAddress[]
+  /** The sandbox by CNI; undefined for pods found in /proc. */
+  readonly containerId: string | undefined
+  readonly isEnrolled: boolean
+}
+
+const FILE_VERSION = 1
+const FILE_NAME = /^([A-Za-z0-9._-]+)\.json$/
+
+export class PodStateFiles {
+  readonly #directory: string
+  readonly #logger: Logger
+  readonly #bootIdFile: string
+  #bootId: Promise<string> | undefined
+
+  constructor(directory: string, logger: Logger, procRoot = '/proc') {
+    this.#directory = directory
+    this.#logger = logger
+    this.#bootIdFile = path.join(procRoot, 'sys/kernel/random/boot_id')
+  }
+
+  /** Writes a pod's file in one step. A failure is logged: the pod works, a restart will have to look for it. */
+  async save(state: PodState): Promise<void> {
+    const file = this.#file(state.uid)
+    try {
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 })
+      const text = JSON.stringify({
+        version: FILE_VERSION,
+        bootId: await this.#boot(),
+        ...state,
+        netnsCookie: state.netnsCookie?.toString(),
+      })
+      await writeFile(`${file}.tmp`, text, { mode: 0o600 })
+      await rename(`${file}.tmp`, file)
+    } catch (thrown) {
+      this.#logger.warn({ err: thrown, file }, 'cannot write the state of a pod')
+    }
+  }
+
+  async remove(uid: string): Promise<void> {
+    try {
+      await rm(this.#file(uid), { force: true })
+    } catch (thrown) {
+      this.#logger.warn({ err: thrown, uid }, 'cannot remove the state of a pod')
+    }
+  }
+
+  /** All states that still hold: written in this boot, their namespace still the same. Removes the others. */
+  async load(): Promise<readonly PodState[]> {
+    const names = await readdir(this.#directory).catch((thrown: unknown) => {
+      if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return []
+      throw thrown
+    })
+    const own = await ownNetns()
+    const states: PodState[] = []
+    for (const name of names) {
+      const uid = FILE_NAME.exec(name)?.[1]
+      const file = path.join(this.#directory, name)
+      const state =
+        uid === undefined
+          ? 'not the name of a state file'
+          : await this.#read(file, uid, own).catch((thrown: unknown) => String(thrown))
+      if (typeof state !== 'string') {
+        states.push(state)
+        continue
+      }
+      this.#logger.info({ file, reason: state }, 'dropped the state of a pod')
+      await rm(file, { force: true, recursive: true })
+    }
+    return states
+  }
+
+  async #read(
+    file: string,
+    uid: string,
+    own: NetnsIdentity | undefined,
+  ): Promise<PodState | string> {
+    const value: unknown = JSON.parse(await readFile(file, 'utf8'))
+    const state = parseState(value, uid)
+    if (state === undefined) return 'it has not the fields expected'
+    if ((value as { bootId?: unknown }).bootId !== (await this.#boot()))
+      return 'the machine has been restarted since'
+    const identity = await netnsAt(state.netnsPath)
+    if (!isSameNetns(identity, state.identity)) return 'its network namespace is gone'
+    if (isSameNetns(identity, own)) return "its network namespace is the node's own"
+    return state
+  }
+
+  #boot(): Promise<string> {
+    this.#bootId ??= readFile(this.#bootIdFile, 'utf8').then((text) => text.trim())
+    return this.#bootId
+  }
+
+  #file(uid: string): string {
+    // UIDs come from the API server; a path is made of nothing else than what they are made of.
+    return path.join(this.#directory, `${uid.replaceAll(/[^A-Za-z0-9._-]/g, '_')}.json`)
+  }
+}
+
+function parseState(value: unknown, uid: string): PodState | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  const fields = value as Readonly<Record<string, unknown>>
+  const { namespace, name, serviceAccount, netnsPath, identity, containerId, netnsCookie } = fields
+  if (
+    fields.version !== FILE_VERSION ||
+    fields.uid !== uid ||
+    typeof namespace !== 'string' ||
+    typeof name !== 'string' ||
+    typeof serviceAccount !== 'string' ||
+    typeof netnsPath !== 'string' ||
+    !netnsPath.startsWith('/') ||
+    typeof fields.isEnrolled !== 'boolean' ||
+    !isIdentity(identity) ||
+    !Array.isArray(fields.addresses)
+  )
+    return undefined
+  const addresses: IpAddress[] = []
+  for (const text of fields.addresses as readonly unknown[]) {
+    const address = typeof text === 'string' ? parseIpAddress(text) : undefined
+    if (address === undefined) return undefined
+    addresses.push(address)
+  }
+  return {
+    uid,
+    namespace,
+    name,
+    serviceAccount,
+    netnsPath,
+    identity,
+    addresses,
+    isEnrolled: fields.isEnrolled,
+    containerId: typeof containerId === 'string' ? containerId : undefined,
+    netnsCookie:
+      typeof netnsCookie === 'string' && /^\d+$/.test(netnsCookie)
+        ? BigInt(netnsCookie)
+        : undefined,
+  }
+}
+
+function isIdentity(value: unknown): value is NetnsIdentity {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'device' in value &&
+    typeof value.device === 'number' &&
+    'inode' in value &&
+    typeof value.inode === 'number'
+  )
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// What enrolment tells the data plane.
+
+import type { Enrolment } from '../capture/types.ts'
+
+/** A pod whose connections are captured from now on. The receiver owns the listeners' fds. */
+export interface EnrolledPod {
+  readonly enrolment: Enrolment
+  readonly uid: string
+  readonly namespace: string
+  readonly name: string
+  readonly serviceAccount: string
+}
+
+/** Told in order for each pod: enrolled, perhaps draining, withdrawn. */
+export interface EnrolmentListener {
+  /** Capture is live. When this throws or rejects the pod is withdrawn again. */
+  onEnrolled(pod: EnrolledPod): void | Promise<void>
+  /** The pod is being deleted (deletionTimestamp is set) but still runs and is still captured. */
+  onDraining(uid: string): void
+  /** Capture has ended; established connections may go on as long as the data plane lets them. */
+  onWithdrawn(uid: string): void
+}
+
+/** How a pod stands after a look at it. */
+export type EnrolmentOutcome =
+  | { readonly kind: 'enrolled' }
+  /** Not to be enrolled, and not enrolled. */
+  | { readonly kind: 'plain'; readonly reason: string }
+  /** To be enrolled as soon as something is known that is not yet. */
+  | { readonly kind: 'waiting'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly error: Error }
