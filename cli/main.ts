@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// The `ambit` command: puts the groups of commands together and turns errors into one line and an exit code
+// (0 done, 1 failed, 2 wrong usage).
+
+import { Command, CommanderError } from 'commander'
+import { labCommand } from './lab.ts'
+import { exitCodeOf, printError } from './output.ts'
+import { programCommands } from './programs.ts'
+
+const program = new Command('ambit')
+  .description('Ambit: an ambient service mesh for Kubernetes')
+  .helpCommand(false)
+  .exitOverride()
+  .configureOutput({ writeErr: () => undefined })
+  .enablePositionalOptions()
+  .showHelpAfterError(false)
+
+program.addCommand(labCommand())
+for (const command of programCommands()) program.addCommand(command)
+inheritSettings(program)
+
+try {
+  if (process.argv.length <= 2) program.outputHelp()
+  else await program.parseAsync(process.argv)
+} catch (error) {
+  if (error instanceof CommanderError && error.exitCode === 0) process.exitCode = 0
+  else {
+    printError(error)
+    process.exitCode = exitCodeOf(error)
+  }
+}
+
+/** Commands added as whole objects do not inherit how errors are handled. */
+function inheritSettings(parent: Command): void {
+  for (const child of parent.commands) {
+    child.copyInheritedSettings(parent)
+    inheritSettings(child)
+  }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Applies manifests through the Kubernetes API as `kubectl apply --server-side` does, so that `lab up -f` needs no
+// kubectl. Refusals are led back to the file, line and field.
+
+import type { KubeApi } from '../../mesh/kube/api.ts'
+import { defineResource, type KubeObject, type KubeResource } from '../../mesh/kube/resources.ts'
+import { AmbitError } from '../../mesh/errors.ts'
+import { bad, type Manifest } from './manifests.ts'
+
+const FIELD_MANAGER = 'ambit-lab'
+
+type ApiResourceList = {
+  readonly resources: readonly {
+    readonly name: string
+    readonly kind: string
+    readonly namespaced: boolean
+  }[]
+}
+
+/** Applies manifests in their order, but namespaces and CRDs first. Throws AMB_BAD_MANIFEST. */
+export async function applyManifests(
+  api: KubeApi,
+  manifests: readonly Manifest[],
+  report?: (line: string) => void,
+): Promise<void> {
+  const known = new Map<string, readonly KubeResource[]>()
+  const ordered = manifests.toSorted((one, other) => rank(one) - rank(other))
+  for (const manifest of ordered) {
+    const resource = await resourceOf(api, manifest, known)
+    const { name } = manifest
+    const namespace = manifest.namespace ?? 'default'
+    const target = resource.namespaced ? { namespace, name } : { name }
+    const result = await api.patch(resource, target, manifest.object, {
+      type: 'apply',
+      fieldManager: FIELD_MANAGER,
+      force: true,
+    })
+    if (!result.ok) {
+      const field = /([a-z][\w-]*(?:(?:\.[\w-]+)|(?:\[\w+\]))+)\s*:/i.exec(
+        result.error.message.replace(/^.*? is invalid: /, ''),
+      )?.[1]
+      throw bad(manifest.where(field ?? ''), reasonOf(result.error.message))
+    }
+    report?.(`${manifest.kind} ${resource.namespaced ? `${namespace}/` : ''}${name} applied`)
+    // A new kind is served a moment later; what was learnt before does not hold any more.
+    if (manifest.kind === 'CustomResourceDefinition') known.clear()
+  }
+}
+
+/** The transport's frame ("Cannot patch ...: ... (HTTP 422)") says nothing about the manifest. */
+function reasonOf(message: string): string {
+  return message.replace(/^Cannot patch [^:]*: /, '').replace(/ \(HTTP \d+\)$/, '')
+}
+
+function rank(manifest: Manifest): number {
+  if (manifest.kind === 'Namespace') return 0
+  return manifest.kind === 'CustomResourceDefinition' ? 1 : 2
+}
+
+async function resourceOf(
+  api: KubeApi,
+  manifest: Manifest,
+  known: Map<string, readonly KubeResource[]>,
+): Promise<KubeResource<KubeObject>> {
+  const { apiVersion, kind } = manifest
+  let resources = known.get(apiVersion)
+  if (resources === undefined) {
+    resources = await discover(api, manifest)
+    known.set(apiVersion, resources)
+  }
+  const found = resources.find((resource) => resource.kind === kind)
+  if (found !== undefined) return found
+  throw bad(manifest.where('kind'), `field kind: the cluster has no "${kind}" in ${apiVersion}`)
+}
+
+async function discover(api: KubeApi, manifest: Manifest): Promise<readonly KubeResource[]> {
+  const { apiVersion } = manifest
+  const [version = '', group = ''] = apiVersion.split('/').toReversed()
+  const path = group === '' ? `/api/${version}` : `/apis/${group}/${version}`
+  const list = await api.raw<ApiResourceList>({
+    method: 'GET',
+    path,
+    call: `discover ${apiVersion}`,
+  })
+  if (!list.ok) {
+    if (list.error.kind === 'notFound') {
+      throw bad(
+        manifest.where('apiVersion'),
+        `field apiVersion: the cluster has no "${apiVersion}"`,
+      )
+    }
+    throw new AmbitError('AMB_KUBE_API', list.error.message)
+  }
+  return list.value.resources
+    .filter((resource) => !resource.name.includes('/'))
+    .map(({ name, kind, namespaced }) =>
+      defineResource(group, version, name, kind, namespaced ? 'namespaced' : 'cluster'),
+    )
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// Takes a lab down, whatever state it is in: it works from names alone, so a lab that crashed, was half made,
+// or lost its records goes as completely as a healthy one. Then looks again and says what is left.
+
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { rmdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { errorMessage } from '../../mesh/errors.ts'
+import { command, ipBatch } from '../network/command.ts'
+import { type LabLayout, LABS_DIRECTORY, labLayout, NETNS_DIRECTORY } from './layout.ts'
+import { readState, runningProcesses } from './state.ts'
+
+/** How long killed processes may take to be gone. */
+const KILL_WAIT_MS = 10_000
+const POLL_MS = 10
+
+/** What there was to remove, and what could not be. */
+export type DownReport = {
+  readonly name: string
+  readonly removed: {
+    readonly processes: number
+    readonly namespaces: number
+    readonly mounts: number
+    readonly cgroups: number
+  }
+  /** Sentences; empty when nothing is left. */
+  readonly leftovers: readonly string[]
+}
+
+/** Names of all labs of which anything can be found. */
+export function listLabs(): readonly string[] {
+  const names = new Set<string>()
+  for (const entry of entriesOf(LABS_DIRECTORY)) names.add(entry)
+  const { cgroupMount } = labLayout('any')
+  for (const entry of entriesOf(cgroupMount)) {
+    const match = /^ambit-(.+)$/.exec(entry)
+    // Other programs' tests may use names that begin alike: a lab's cgroup holds its daemon's.
+    if (match?.[1] !== undefined && existsSync(join(cgroupMount, entry, 'daemon')))
+      names.add(match[1])
+  }
+  for (const entry of entriesOf(NETNS_DIRECTORY)) {
+    const match = /^ambit-(.+)-fabric$/.exec(entry)
+    if (match?.[1] !== undefined) names.add(match[1])
+  }
+  return [...names].filter((name) => isLabName(name)).toSorted()
+}
+
+function isLabName(name: string): boolean {
+  try {
+    labLayout(name)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Removes everything of a lab; doing it again, or for a lab that never was, is no error. */
+export async function takeDown(name: string): Promise<DownReport> {
+  const lab = labLayout(name)
+  const namespaces = labNamespaces(lab)
+  const inodes = new Map(namespaces.map((netns) => [netnsInode(netns), netns]))
+  const processes = await killProcesses(lab)
+  await ipBatch(namespaces.map((netns) => `netns del ${netns}`)).catch(ignoreMissing)
+  const mounts = await unmountAll(lab)
+  rmSync(lab.runDir, { recursive: true, force: true })
+  const cgroups = await removeCgroups(lab.cgroup)
+  await rmdir(LABS_DIRECTORY).catch(ignoreMissing)
+  return {
+    name,
+    removed: { processes, namespaces: namespaces.length, mounts, cgroups },
+    leftovers: findLeftovers(lab, inodes),
+  }
+}
+
+/** The lab's network namespaces, by the exact pattern: a lab `a` must not touch those of a lab `a-b`. */
+function labNamespaces(lab: LabLayout): readonly string[] {
+  return entriesOf(NETNS_DIRECTORY).filter((entry) => {
+    if (!entry.startsWith(lab.netnsPrefix)) return false
+    return /^(fabric|node-[a-p]|p-[0-9a-f]{8})$/.test(entry.slice(lab.netnsPrefix.length))
+  })
+}
+
+async function killProcesses(lab: LabLayout): Promise<number> {
+  const state = readState(lab)
+  const recorded = state === undefined ? [] : runningProcesses(state)
+  const inCgroup = processesOf(lab.cgroup)
+  const all = new Set([...inCgroup, ...recorded.map((each) => each.pid)])
+  if (existsSync(lab.cgroup)) writeFileSync(join(lab.cgroup, 'cgroup.kill'), '1')
+  for (const each of recorded) killQuietly(each.pid)
+  const deadline = Date.now() + KILL_WAIT_MS
+  while (Date.now() < deadline) {
+    const stillRecorded = state === undefined ? [] : runningProcesses(state)
+    const alive = stillRecorded.filter((each) => !isZombie(each.pid))
+    if (processesOf(lab.cgroup).length === 0 && alive.length === 0) break
+    await pause(POLL_MS)
+  }
+  return all.size
+}
+
+/** Pids in a cgroup and all below it. */
+function processesOf(cgroup: string): readonly number[] {
+  return cgroupTree(cgroup).flatMap((directory) => {
+    try {
+      return readFileSync(join(directory, 'cgroup.procs'), 'utf8')
+        .split('\n')
+        .filter((line) => line !== '')
+        .map(Number)
+    } catch {
+      return [] // removed meanwhile
+    }
+  })
+}
+
+/** A cgroup and all below it, the deepest first. */
+function cgroupTree(cgroup: string): readonly string[] {
+  if (!existsSync(cgroup)) return []
+  const children = readdirSync(cgroup, { withFileTypes: true }).filter((entry) =>
+    entry.isDirectory(),
+  )
+  return [...children.flatMap((entry) => cgroupTree(join(cgroup, entry.name))), cgroup]
+}
+
+async function removeCgroups(cgroup: string): Promise<number> {
+  const directories = cgroupTree(cgroup)
+  const deadline = Date.now() + KILL_WAIT_MS
+  for (const directory of directories) {
+    for (;;) {
+      const code = await rmdir(directory).then(
+        () => undefined,
+        (error: NodeJS.ErrnoException) => error.code,
+      )
+      // A process that was just killed keeps its cgroup busy until it is reaped.
+      if (code !== 'EBUSY' || Date.now() > deadline) break
+      await pause(POLL_MS)
+    }
+  }
+  return directories.length
+}
+
+async function unmountAll(lab: LabLayout): Promise<number> {
+  const points = mountsBelow(lab.runDir)
+  for (const point of points.toReversed()) await command(['umount', '-l', point])
+  return points.length
+}
+
+function mountsBelow(directory: string): readonly string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[4])
+    .filter((point): point is string => point?.startsWith(`${directory}/`) === true)
+}
+
+function findLeftovers(
+  lab: LabLayout,
+  namespaceInodes: ReadonlyMap<string, string>,
+): readonly string[] {
+  const state = readState(lab)
+  return [
+    ...labNamespaces(lab).map(
+      (netns) => `network namespace ${netns} is left: ip netns del ${netns}`,
+    ),
+    ...mountsBelow(lab.runDir).map((point) => `mount ${point} is left: umount ${point}`),
+    ...(existsSync(lab.runDir) ? [`directory ${lab.runDir} is left: rm -r ${lab.runDir}`] : []),
+    ...(existsSync(lab.cgroup)
+      ? [`cgroup ${lab.cgroup} is left: rmdir it when its processes ended`]
+      : []),
+    ...(state === undefined ? [] : runningProcesses(state)).map(
+      (each) => `process ${each.pid} (${each.role}) is left`,
+    ),
+    ...processesInside(namespaceInodes),
+  ]
+}
+
+/** Processes started by others inside the lab's namespaces keep those alive, though they have no name any more. */
+function processesInside(inodes: ReadonlyMap<string, string>): readonly string[] {
+  return entriesOf('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .flatMap((pid) => {
+      try {
+        const netns = inodes.get(/\d+/.exec(readlinkSync(`/proc/${pid}/ns/net`))?.[0] ?? '')
+        if (netns === undefined || isZombie(Number(pid))) return []
+        const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+        return [`process ${pid} (${name}) is still in the removed namespace ${netns}: end it`]
+      } catch {
+        return [] // ended meanwhile
+      }
+    })
+}
+
+function netnsInode(netns: string): string {
+  try {
+    return String(statSync(join(NETNS_DIRECTORY, netns)).ino)
+  } catch {
+    return ''
+  }
+}
+
+function isZombie(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return stat.slice(stat.lastIndexOf(')') + 2).startsWith('Z')
+  } catch {
+    return true // gone altogether
+  }
+}
+
+function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // Ended between the look and the kill.
+  }
+}
+
+function entriesOf(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return [] // not there: nothing in it
+  }
+}
+
+function ignoreMissing(error: unknown): void {
+  const text = errorMessage(error)
+  if (/ENOENT|ENOTEMPTY|No such file/.test(text)) return
+  throw error
+}
+
+async function pause(ms: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  setTimeout(resolve, ms)
+  await promise
+}

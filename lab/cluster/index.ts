@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lab as a library: tests, the demo and the command line all make and use labs through this. A lab outlives
+// the process that made it unless that process takes it down (`await using` does).
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
+import { loadKubeConfig } from '../../mesh/kube/access.ts'
+import { AmbitError } from '../../mesh/errors.ts'
+import type { KubeObject } from '../../mesh/kube/resources.ts'
+import { FABRIC_BRIDGE, NODE_UPLINK } from '../network/fabric.ts'
+import { type CommandOutput, tryCommand } from '../network/command.ts'
+import { enterCgroup, execCommandLine } from '../kubelet/container-exec.ts'
+import { containerLog, type PodRecord, readPodRecords } from '../kubelet/pod-record.ts'
+import { applyManifests } from './apply.ts'
+import { type DownReport, takeDown } from './down.ts'
+import { DEFAULT_LAB_NAME, type LabLayout, labLayout, netnsPath, nodeLayout } from './layout.ts'
+import { type Manifest, parseManifests, readManifests } from './manifests.ts'
+import { meshManifests } from './mesh.ts'
+import { type LabState, readState, runningProcesses, writeState } from './state.ts'
+import { bringUp } from './up.ts'
+import { waitFor, waitForPods } from './wait.ts'
+
+export { type DownReport, listLabs, takeDown } from './down.ts'
+export type { CommandOutput } from '../network/command.ts'
+
+export type LabOptions = {
+  readonly name?: string | undefined
+  readonly nodes?: number | undefined
+  /** Install controller and agents. Default true. */
+  readonly mesh?: boolean | undefined
+  /** Manifest files or directories to apply. */
+  readonly files?: readonly string[] | undefined
+  /** Wait until all pods of mesh and files are ready. Default true. */
+  readonly wait?: boolean | undefined
+  readonly report?: ((line: string) => void) | undefined
+  readonly signal?: AbortSignal | undefined
+}
+
+export type ExecOptions = {
+  readonly container?: string | undefined
+  readonly input?: string | undefined
+  readonly timeoutMs?: number | undefined
+}
+
+/** A running capture of packets. */
+export type Capture = {
+  /** Ends it; resolves when the file is complete. */
+  stop(): Promise<void>
+}
+
+/** How long `wait` waits for pods: long enough for a loaded machine, short enough for a person. */
+const PODS_DEADLINE_MS = 60_000
+const DEFAULT_NODES = 2
+
+/** Makes a lab and gives a handle on it. */
+export async function createLab(options: LabOptions = {}): Promise<Lab> {
+  const report = options.report ?? (() => undefined)
+  // Read before anything is made: a typing error must not cost a lab.
+  const given = (options.files ?? []).flatMap((path) => readManifests(path))
+  const layout = await bringUp({
+    name: options.name ?? DEFAULT_LAB_NAME,
+    nodes: options.nodes ?? DEFAULT_NODES,
+    report,
+    signal: options.signal,
+  })
+  try {
+    const lab = await openLab(layout.name)
+    const hasMesh = options.mesh !== false
+    if (hasMesh) {
+      await applyManifests(lab.api, meshManifests(layout))
+      lab.markMesh()
+      report('mesh: controller and agents are installed')
+    }
+    await applyManifests(lab.api, given, report)
+    if (options.wait !== false && (hasMesh || given.length > 0)) {
+      await waitForPods(lab.api, {
+        deadlineMs: PODS_DEADLINE_MS,
+        report,
+        signal: options.signal,
+      })
+    }
+    return lab
+  } catch (error) {
+    await takeDown(layout.name)
+    throw error
+  }
+}
+
+/** Gives a handle on a lab that is up. Throws AMB_LAB_MISSING when there is none of that name. */
+export async function openLab(name: string = DEFAULT_LAB_NAME): Promise<Lab> {
+  const { layout, state } = requireLab(name)
+  const access = await loadKubeConfig({ kubeconfig: layout.kubeconfig })
+  if (!access.ok) throw access.error
+  return new Lab(layout, state, createKubeApi(access.value))
+}
+
+/** The layout and state of a lab that is up, without connecting to it. */
+export function requireLab(name: string): { readonly layout: LabLayout; readonly state: LabState } {
+  const layout = labLayout(name)
+  const state = readState(layout)
+  if (state === undefined || runningProcesses(state).length === 0) {
+    throw new AmbitError('AMB_LAB_MISSING', `Cannot find lab "${name}": it is not up`)
+  }
+  return { layout, state }
+}
+
+export class Lab {
+  readonly layout: LabLayout
+  readonly api: KubeApi
+  #state: LabState
+
+  constructor(layout: LabLayout, state: LabState, api: KubeApi) {
+    this.layout = layout
+    this.#state = state
+    this.api = api
+  }
+
+  get name(): string {
+    return this.layout.name
+  }
+
+  get state(): LabState {
+    return this.#state
+  }
+
+  get nodes(): readonly string[] {
+    return this.#state.nodes
+  }
+
+  /** Path of a kubeconfig that plain kubectl accepts. */
+  get kubeconfig(): string {
+    return this.layout.kubeconfig
+  }
+
+  /** Runs kubectl and gives what it printed; rejects when it fails. */
+  async kubectl(...args: readonly string[]): Promise<string> {
+    const output = await this.tryKubectl(...args)
+    if (output.code === 0) return output.stdout
+    throw new Error(`Cannot run kubectl ${args.join(' ')}: ${output.stderr.trim()}`)
+  }
+
+  /** Runs kubectl, whatever its exit code. */
+  async tryKubectl(...args: readonly string[]): Promise<CommandOutput> {
+    return await tryCommand(['kubectl', ...args], { env: this.kubectlEnvironment() })
+  }
+
+  kubectlEnvironment(): NodeJS.ProcessEnv {
+    return { ...process.env, KUBECONFIG: this.kubeconfig }
+  }
+
+  /** Applies the text of manifests, as `ambit lab up -f` applies files. */
+  async apply(yaml: string): Promise<void> {
+    await this.applyManifests(parseManifests(yaml, 'manifest'))
+  }
+
+  async applyManifests(manifests: readonly Manifest[]): Promise<void> {
+    await applyManifests(this.api, manifests)
+  }
+
+  /** The running pod `NAMESPACE/NAME`; throws AMB_LAB_TARGET when there is none. */
+  pod(name: string): PodRecord {
+    return findPod(this.layout, name)
+  }
+
+  /** Runs a command in a pod (namespaces, cgroup and environment of its first container unless one is named). */
+  async exec(
+    pod: string,
+    command: readonly string[],
+    options: ExecOptions = {},
+  ): Promise<CommandOutput> {
+    const argv = podCommandLine(this.layout, pod, command, options.container)
+    return await tryCommand(argv, {
+      ...(options.input === undefined ? {} : { input: options.input }),
+      ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
+    })
+  }
+
+  /** Starts a command in a pod and leaves its streams to the caller. */
+  spawn(pod: string, command: readonly string[], options: ExecOptions = {}): ChildProcess {
+    const [program = 'sh', ...args] = podCommandLine(this.layout, pod, command, options.container)
+    return spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+  }
+
+  /** Runs a command on a node: its network namespace, in a cgroup that is not the kubelet's. */
+  async nodeExec(
+    node: string,
+    command: readonly string[],
+    options: ExecOptions = {},
+  ): Promise<CommandOutput> {
+    return await tryCommand(nodeCommandLine(this.layout, this.#state, node, command), {
+      ...(options.input === undefined ? {} : { input: options.input }),
+      ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
+    })
+  }
+
+  /** Log of a container's current run, as far as it is written. */
+  log(pod: string, container?: string): string {
+    const record = this.pod(pod)
+    const found = pickContainer(record, container)
+    return readFileSync(
+      containerLog(this.layout, record.uid, found.name, found.restartCount),
+      'utf8',
+    )
+  }
+
+  /** Waits until `check` gives something other than undefined; the error names `what` and the last failure. */
+  async waitFor<T>(
+    what: string,
+    check: () => Promise<T | undefined> | T | undefined,
+    deadlineMs?: number,
+  ): Promise<T> {
+    return await waitFor(what, check, deadlineMs)
+  }
+
+  /** Waits until all pods of a namespace (or of all) are ready or have succeeded. */
+  async waitForPods(namespace?: string, deadlineMs: number = PODS_DEADLINE_MS): Promise<void> {
+    await waitForPods(this.api, { deadlineMs, ...(namespace === undefined ? {} : { namespace }) })
+  }
+
+  /** Captures packets of a node's uplink, or of the fabric's bridge, into a file. Resolves once it listens. */
+  async capture(where: string, file: string, filter: readonly string[] = []): Promise<Capture> {
+    const argv = captureCommandLine(this.layout, this.#state, where, file, filter)
+    const child = spawn(argv[0] ?? 'sh', argv.slice(1), { stdio: ['ignore', 'ignore', 'pipe'] })
+    const exited = once(child, 'exit')
+    const { promise: listening, resolve, reject } = Promise.withResolvers<void>()
+    let said = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+      if (said.includes('listening on')) resolve()
+    })
+    child.on('exit', () => reject(new Error(`Cannot capture on ${where}: ${said.trim()}`)))
+    await listening
+    return {
+      async stop() {
+        child.kill('SIGINT')
+        await exited
+      },
+    }
+  }
+
+  /** Remembers that the mesh is installed. */
+  markMesh(): void {
+    this.#state = { ...this.#state, hasMesh: true }
+    writeState(this.layout, this.#state)
+  }
+
+  /** Takes the lab down; throws when anything of it is left. */
+  async down(): Promise<DownReport> {
+    const report = await takeDown(this.name)
+    if (report.leftovers.length > 0) {
+      throw new AmbitError(
+        'AMB_LAB',
+        `Cannot take lab "${this.name}" down: ${report.leftovers.join('; ')}`,
+      )
+    }
+    return report
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.down()
+  }
+}
+
+/** Objects as the API gives them. */
+export type { KubeObject }
+
+function findPod(layout: LabLayout, name: string): PodRecord {
+  const [namespace, podName] = name.includes('/') ? name.split('/') : ['default', name]
+  const records = readPodRecords(layout)
+  const found = records.find((each) => each.namespace === namespace && each.name === podName)
+  if (found !== undefined) return found
+  // A Deployment's pods have random ends; its own name is what a person knows.
+  const byPrefix = records.filter(
+    (each) => each.namespace === namespace && each.name.startsWith(`${podName ?? ''}-`),
+  )
+  const [only] = byPrefix
+  if (only !== undefined && byPrefix.length === 1) return only
+  const there = records.map((each) => `${each.namespace}/${each.name}`).toSorted()
+  throw new AmbitError(
+    'AMB_LAB_TARGET',
+    `Cannot find pod "${name}" in lab "${layout.name}"${byPrefix.length > 1 ? ': several match' : ''}; it has ${there.join(', ') || 'no pods'}`,
+  )
+}
+
+function pickContainer(
+  record: PodRecord,
+  container: string | undefined,
+): PodRecord['containers'][number] {
+  const found = record.containers.find((each) =>
+    container === undefined ? !each.isInit : each.name === container,
+  )
+  if (found !== undefined) return found
+  throw new AmbitError(
+    'AMB_LAB_TARGET',
+    `Cannot find container "${container ?? ''}" in pod ${record.namespace}/${record.name}; it has ${record.containers.map((each) => each.name).join(', ')}`,
+  )
+}
+
+/** The command line that runs a command inside a pod's container. */
+export function podCommandLine(
+  layout: LabLayout,
+  pod: string,
+  command: readonly string[],
+  container?: string,
+): readonly string[] {
+  const record = findPod(layout, pod)
+  const found = pickContainer(record, container)
+  const argv = execCommandLine(found, command)
+  if (argv !== undefined) return argv
+  throw new AmbitError(
+    'AMB_LAB_TARGET',
+    `Cannot run a command in ${record.namespace}/${record.name}: its container "${found.name}" is not running`,
+  )
+}
+
+/** The command line that runs a command on a node. */
+export function nodeCommandLine(
+  layout: LabLayout,
+  state: LabState,
+  node: string,
+  command: readonly string[],
+): readonly string[] {
+  if (!state.nodes.includes(node)) {
+    throw new AmbitError(
+      'AMB_LAB_TARGET',
+      `Cannot find node "${node}" in lab "${layout.name}"; it has ${state.nodes.join(', ')}`,
+    )
+  }
+  const { netns, execCgroup } = nodeLayout(layout, node)
+  return [...enterCgroup(execCgroup), 'nsenter', `--net=${netnsPath(netns)}`, ...command]
+}
+
+/** The command line of a capture on a node's uplink or the fabric's bridge. */
+export function captureCommandLine(
+  layout: LabLayout,
+  state: LabState,
+  where: string,
+  file: string,
+  filter: readonly string[] = [],
+): readonly string[] {
+  const isFabric = where === 'fabric'
+  const tcpdump = [
+    'tcpdump',
+    '--interface',
+    isFabric ? FABRIC_BRIDGE : NODE_UPLINK,
+    // Each packet is written as it comes, and no rights are dropped: the file may be anywhere.
+    '--packet-buffered',
+    '--immediate-mode',
+    '--relinquish-privileges=root',
+    '-w',
+    file,
+    ...filter,
+  ]
+  if (!isFabric) return nodeCommandLine(layout, state, where, tcpdump)
+  return [
+    ...enterCgroup(join(layout.cgroup, 'daemon')),
+    'nsenter',
+    `--net=${netnsPath(layout.fabricNetns)}`,
+    ...tcpdump,
+  ]
+}

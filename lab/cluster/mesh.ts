@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Installs the mesh into a lab: the manifests of lab/manifests/mesh.yaml with the lab's paths filled in.
+
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { LabLayout } from './layout.ts'
+import { type Manifest, parseManifests } from './manifests.ts'
+
+export const MESH_NAMESPACE = 'ambit-system'
+
+const MANIFEST_FILE = fileURLToPath(new URL('../manifests/mesh.yaml', import.meta.url))
+const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
+
+/** The mesh's manifests for this lab. */
+export function meshManifests(lab: LabLayout): readonly Manifest[] {
+  const values: Readonly<Record<string, string>> = {
+    REPOSITORY,
+    CGROUP: lab.cgroup,
+    RUN: lab.runDir,
+  }
+  const text = readFileSync(MANIFEST_FILE, 'utf8').replace(
+    /\$\{(\w+)\}/g,
+    (whole, name: string) => values[name] ?? whole,
+  )
+  return parseManifests(text, MANIFEST_FILE)
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Waiting with a deadline and an explanation: what was waited for and what was seen last.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import type { KubeApi } from '../../mesh/kube/api.ts'
+import { type Pod, PODS } from '../../mesh/kube/resources.ts'
+
+const POLL_MS = 50
+const DEFAULT_DEADLINE_MS = 20_000
+
+/** Calls `check` until it gives something; a rejection counts as "not yet" and is quoted at the deadline. */
+export async function waitFor<T>(
+  what: string,
+  check: () => Promise<T | undefined> | T | undefined,
+  deadlineMs: number = DEFAULT_DEADLINE_MS,
+): Promise<T> {
+  const deadline = Date.now() + deadlineMs
+  let last = ''
+  for (;;) {
+    try {
+      const found = await check()
+      if (found !== undefined) return found
+    } catch (error) {
+      last = `; last: ${errorMessage(error)}`
+    }
+    if (Date.now() > deadline) throw new Error(`Waited ${deadlineMs} ms for ${what}${last}`)
+    await sleep(POLL_MS)
+  }
+}
+
+/** Waits until every pod is ready or has succeeded; the error says what each other one lacks. */
+export async function waitForPods(
+  api: KubeApi,
+  options: {
+    readonly namespace?: string
+    readonly deadlineMs: number
+    readonly report?: ((line: string) => void) | undefined
+    readonly signal?: AbortSignal | undefined
+  },
+): Promise<void> {
+  const deadline = Date.now() + options.deadlineMs
+  let reported = ''
+  for (;;) {
+    options.signal?.throwIfAborted()
+    const list = await api.list(PODS, {
+      ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
+    })
+    const pods = list.ok ? list.value.items : []
+    const unready = pods.filter((pod) => !isSettled(pod))
+    // Controllers need a moment to make pods out of what was applied.
+    const hasBegun = list.ok && (await areWorkloadsFull(api, options.namespace))
+    if (hasBegun && unready.length === 0) return
+    const line = `pods: ${pods.length - unready.length} of ${pods.length} ready`
+    if (line !== reported && pods.length > 0) options.report?.(line)
+    reported = line
+    if (Date.now() > deadline) {
+      const why = list.ok ? unready.map(describe).join('; ') : list.error.message
+      throw new AmbitError(
+        'AMB_LAB',
+        `Cannot get all pods ready within ${options.deadlineMs / 1000} s: ${why}`,
+      )
+    }
+    await sleep(POLL_MS)
+  }
+}
+
+type Workload = {
+  readonly spec?: { readonly replicas?: number }
+  readonly status?: {
+    readonly observedGeneration?: number
+    readonly replicas?: number
+    readonly updatedReplicas?: number
+    readonly desiredNumberScheduled?: number
+    readonly currentNumberScheduled?: number
+  }
+}
+
+/** Whether every Deployment, StatefulSet and DaemonSet has as many pods as it wants. */
+async function areWorkloadsFull(api: KubeApi, namespace: string | undefined): Promise<boolean> {
+  const scope = namespace === undefined ? '' : `/namespaces/${namespace}`
+  for (const plural of ['deployments', 'daemonsets', 'statefulsets']) {
+    const path = `/apis/apps/v1${scope}/${plural}`
+    const list = await api.raw<{ readonly items: readonly Workload[] }>({
+      method: 'GET',
+      path,
+      call: `list ${plural}`,
+    })
+    if (!list.ok) return false
+    for (const { spec, status } of list.value.items) {
+      const wanted =
+        plural === 'daemonsets' ? (status?.desiredNumberScheduled ?? 1) : (spec?.replicas ?? 1)
+      const there =
+        plural === 'daemonsets' ? (status?.currentNumberScheduled ?? 0) : (status?.replicas ?? 0)
+      if (there < wanted) return false
+    }
+  }
+  return true
+}
+
+function isSettled(pod: Pod): boolean {
+  if (pod.status?.phase === 'Succeeded') return true
+  return (pod.status?.conditions ?? []).some(
+    (condition) => condition.type === 'Ready' && condition.status === 'True',
+  )
+}
+
+function describe(pod: Pod): string {
+  const { namespace = '', name = '' } = pod.metadata ?? {}
+  const states = [
+    ...(pod.status?.initContainerStatuses ?? []),
+    ...(pod.status?.containerStatuses ?? []),
+  ]
+    .filter((status) => !status.ready)
+    .map((status) => {
+      const detail = status.state?.waiting ?? status.state?.terminated
+      const why = [detail?.reason, detail?.message].filter((text) => text !== undefined).join(': ')
+      return `${status.name} ${why === '' ? 'not ready' : why}`
+    })
+  const what = states.length === 0 ? (pod.status?.phase ?? 'no status') : states.join(', ')
+  return `${namespace}/${name} (${what})`
+}

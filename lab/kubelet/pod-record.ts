@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a kubelet writes down about a pod it runs, so that others of the lab (exec, logs, status) can reach the
+// pod's processes without asking it. One file per pod, replaced as a whole.
+
+import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { LabLayout } from '../cluster/layout.ts'
+
+export type ContainerRecord = {
+  readonly name: string
+  readonly isInit: boolean
+  readonly restartCount: number
+  /** Present while the container runs. */
+  readonly process: ProcessRecord | undefined
+  readonly cgroup: string
+  readonly user: number | undefined
+  readonly group: number | undefined
+}
+
+/** A process that cannot be mistaken for a later one with the same pid. */
+export type ProcessRecord = {
+  readonly pid: number
+  /** In clock ticks since boot, field 22 of /proc/PID/stat. */
+  readonly startTicks: string
+}
+
+export type PodRecord = {
+  readonly namespace: string
+  readonly name: string
+  readonly uid: string
+  readonly node: string
+  readonly containers: readonly ContainerRecord[]
+}
+
+const RECORD_FILE = 'pod.json'
+
+/** The pod's own directory. */
+export function podDirectory(lab: LabLayout, uid: string): string {
+  return join(lab.podsDir, uid)
+}
+
+/** The log of one run of a container. */
+export function containerLog(
+  lab: LabLayout,
+  uid: string,
+  container: string,
+  restartCount: number,
+): string {
+  return join(podDirectory(lab, uid), 'logs', `${container}.${restartCount}.log`)
+}
+
+/** Writes or replaces a pod's record. */
+export function writePodRecord(lab: LabLayout, record: PodRecord): void {
+  const path = join(podDirectory(lab, record.uid), RECORD_FILE)
+  writeFileSync(`${path}.new`, JSON.stringify(record))
+  renameSync(`${path}.new`, path)
+}
+
+/** Records of all pods of a lab, in no order. A pod being made or removed at this moment may be missing. */
+export function readPodRecords(lab: LabLayout): readonly PodRecord[] {
+  let uids: string[]
+  try {
+    uids = readdirSync(lab.podsDir)
+  } catch {
+    return [] // no lab, no pods
+  }
+  return uids.flatMap((uid) => {
+    const record = readPodRecord(lab, uid)
+    return record === undefined ? [] : [record]
+  })
+}
+
+/** The record of one pod, if it has one. */
+export function readPodRecord(lab: LabLayout, uid: string): PodRecord | undefined {
+  try {
+    // Written by writePodRecord above, whole or not at all.
+    return JSON.parse(readFileSync(join(podDirectory(lab, uid), RECORD_FILE), 'utf8')) as PodRecord
+  } catch {
+    return undefined // gone, or not yet there
+  }
+}
+
+/** Describes a running process; undefined when there is none. */
+export function processRecord(pid: number): ProcessRecord | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // The command's name, in parentheses, may itself hold blanks and parentheses.
+    const startTicks = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
+    return startTicks === undefined ? undefined : { pid, startTicks }
+  } catch {
+    return undefined // no such process
+  }
+}
+
+/** Whether exactly that process still runs. */
+export function isRunning(record: ProcessRecord): boolean {
+  return processRecord(record.pid)?.startTicks === record.startTicks
+}
