@@ -13,6 +13,12 @@ import {
   isCgroup2,
   netnsCookieOfSocket,
 } from '../../native/libc.ts'
+import {
+  type KernelFeature,
+  missingFeatures,
+  REQUIRED_FEATURES,
+  SET_RETVAL,
+} from '../../native/kernel-features.ts'
 import { loadLibbpf } from '../../native/libbpf.ts'
 import { NetnsThread } from '../../native/netns.ts'
 import { CALL_NAME_SIZE, loadShim, shimError } from '../../native/shim.ts'
@@ -38,6 +44,8 @@ export interface CaptureOptions {
   readonly logger: Logger
   /** libbpf's file name, when it is not the system's. */
   readonly libbpf?: string
+  /** What the kernel must be able to do; REQUIRED_FEATURES unless a test says otherwise. */
+  readonly requiredFeatures?: readonly KernelFeature[]
 }
 
 /** Opens capture. A second process with the same directory takes over from the first without a gap. */
@@ -74,6 +82,7 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
   const homeNetnsFd = openSync('/proc/self/ns/net', 'r')
   let programs: CapturePrograms | undefined
   try {
+    const hasSetRetval = await checkKernel(options, thread)
     const homeNetnsCookie = readHomeCookie()
     const pins = new Pins(options.bpffsDir)
     programs = CapturePrograms.open({
@@ -81,8 +90,7 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
       cgroupPath: options.cgroupPath,
       pins,
       nodeNetnsCookie: homeNetnsCookie,
-      hasSetRetval: true,
-      withoutPrograms: [],
+      hasSetRetval,
     })
     proveSight(programs, options.cgroupPath)
     const stop = followKubelet(programs, options.kubeletCgroups, logger)
@@ -97,6 +105,21 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
     await thread.close()
     throw thrown
   }
+}
+
+/** Refuses a kernel that lacks something needed; gives whether it has the one thing that is only nice to have. */
+async function checkKernel(options: CaptureOptions, thread: NetnsThread): Promise<boolean> {
+  const required = options.requiredFeatures ?? REQUIRED_FEATURES
+  const missing = await missingFeatures(options.cgroupPath, thread, [...required, SET_RETVAL])
+  const needed = missing.filter(({ name }) => name !== SET_RETVAL.name)
+  if (needed.length > 0)
+    throw new AmbitError(
+      'AMB_KERNEL_FEATURE',
+      `Cannot open capture: this kernel lacks ${needed
+        .map(({ name, since, reason }) => `${name} (Linux ${since} has it; ${reason})`)
+        .join(', ')}`,
+    )
+  return missing.length === 0
 }
 
 function readHomeCookie(): bigint {

@@ -43,8 +43,6 @@ export interface ProgramOptions {
   /** The namespace the kubelet runs in: the agent's own, as both are on the host network. */
   readonly nodeNetnsCookie: bigint
   readonly hasSetRetval: boolean
-  /** Programs the kernel cannot attach (bind hooks before 6.1 are useless, not harmful). */
-  readonly withoutPrograms: readonly string[]
 }
 
 /** The node's programs, maps and cgroup links. Methods throw NativeError. */
@@ -166,7 +164,6 @@ export class CapturePrograms {
     try {
       for (const program of this.#object.programs()) {
         if (program.name === LOOKUP_PROGRAM) continue
-        if (this.#options.withoutPrograms.includes(program.name)) continue
         this.#attach(program, cgroupFd, cgroupId)
       }
     } catch (thrown) {

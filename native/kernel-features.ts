@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a kernel can do, found out by doing it: tiny programs are loaded and attached in a scratch cgroup and a scratch
+// namespace. Versions are for the message only; distributions backport.
+
+import { closeSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
+import { attachCgroup, attachNetns } from './bpf-link.ts'
+import { NativeError } from './error.ts'
+import { closeFd, netnsCookieOfSocket } from './libc.ts'
+import { check, loadLibbpf } from './libbpf.ts'
+import type { NetnsThread } from './netns.ts'
+import { openSocket } from './socket-spec.ts'
+
+/** Where probes attach: nothing runs in them. */
+export interface ProbePlace {
+  readonly cgroupFd: number
+  readonly netnsFd: number
+}
+
+/** Something a kernel may lack. */
+export interface KernelFeature {
+  readonly name: string
+  /** The first mainline kernel that has it. */
+  readonly since: string
+  /** Throws NativeError when the kernel refuses. */
+  readonly probe: (place: ProbePlace) => void
+}
+
+/** A feature the kernel refused, and how. */
+export interface MissingFeature {
+  readonly name: string
+  readonly since: string
+  readonly reason: string
+}
+
+// linux/bpf.h
+const PROG_TYPE = { sockOps: 13, cgroupSockAddr: 18, skLookup: 30 } as const
+const ATTACH = {
+  sockOps: 3,
+  inet4Connect: 10,
+  inet4Getpeername: 29,
+  inet4Getsockname: 31,
+  skLookup: 36,
+} as const
+const HELPER = { getNetnsCookie: 122, setRetval: 187 } as const
+const BPF_MOV64_IMM = 0xb7
+const BPF_CALL = 0x85
+const BPF_EXIT = 0x95
+const REGISTER_0 = 0
+const REGISTER_1 = 1
+
+/** One instruction: code, destination register, immediate value. */
+function instruction(code: number, register: number, immediate: number): Buffer {
+  const bytes = Buffer.alloc(8)
+  bytes[0] = code
+  bytes[1] = register
+  bytes.writeInt32LE(immediate, 4)
+  return bytes
+}
+
+const RETURN_ONE = [instruction(BPF_MOV64_IMM, REGISTER_0, 1), instruction(BPF_EXIT, 0, 0)]
+
+/** Calls a helper with the context as its argument and returns 1. */
+function callWithContext(helper: number): readonly Buffer[] {
+  return [instruction(BPF_CALL, 0, helper), ...RETURN_ONE]
+}
+
+function load(type: number, attachType: number, instructions: readonly Buffer[]): number {
+  const options = Buffer.alloc(16)
+  options.writeBigUInt64LE(BigInt(options.length), 0)
+  options.writeInt32LE(attachType, 12)
+  const code = Buffer.concat(instructions)
+  return check(
+    loadLibbpf().bpf_prog_load(type, 'ambit_probe', 'GPL', code, instructions.length, options),
+    'bpf_prog_load',
+    `program type ${type}, attach type ${attachType}`,
+  )
+}
+
+function tryCgroup(
+  place: ProbePlace,
+  type: number,
+  attachType: number,
+  instructions = RETURN_ONE,
+): void {
+  const program = load(type, attachType, instructions)
+  try {
+    closeFd(attachCgroup(program, place.cgroupFd, attachType).fd)
+  } finally {
+    closeFd(program)
+  }
+}
+
+/** Loads a cgroup program that calls a helper of this number: the way to ask for one helper. */
+export function helperFeature(name: string, since: string, helper: number): KernelFeature {
+  return {
+    name,
+    since,
+    probe: (place) =>
+      tryCgroup(place, PROG_TYPE.sockOps, ATTACH.sockOps, [...callWithContext(helper)]),
+  }
+}
+
+/** What capture cannot do without. */
+export const REQUIRED_FEATURES: readonly KernelFeature[] = [
+  {
+    name: 'BPF links on cgroups (connect hooks)',
+    since: '5.7',
+    probe: (place) => tryCgroup(place, PROG_TYPE.cgroupSockAddr, ATTACH.inet4Connect),
+  },
+  {
+    name: 'getpeername hooks',
+    since: '5.8',
+    probe: (place) => tryCgroup(place, PROG_TYPE.cgroupSockAddr, ATTACH.inet4Getpeername),
+  },
+  {
+    name: 'getsockname hooks',
+    since: '5.8',
+    probe: (place) => tryCgroup(place, PROG_TYPE.cgroupSockAddr, ATTACH.inet4Getsockname),
+  },
+  {
+    name: 'sk_lookup programs on network namespaces',
+    since: '5.9',
+    probe: ({ netnsFd }) => {
+      const program = load(PROG_TYPE.skLookup, ATTACH.skLookup, RETURN_ONE)
+      try {
+        closeFd(attachNetns(program, netnsFd, ATTACH.skLookup))
+      } finally {
+        closeFd(program)
+      }
+    },
+  },
+  {
+    name: 'SO_NETNS_COOKIE',
+    since: '5.14',
+    probe: () => {
+      const fd = openSocket({ family: 4, kind: 'udp' })
+      try {
+        netnsCookieOfSocket(fd)
+      } finally {
+        closeFd(fd)
+      }
+    },
+  },
+  helperFeature('bpf_get_netns_cookie() in sockops programs', '5.15', HELPER.getNetnsCookie),
+]
+
+/** A refused connect can carry ENETUNREACH in place of EPERM. */
+export const SET_RETVAL: KernelFeature = {
+  name: 'bpf_set_retval() in connect hooks',
+  since: '5.18',
+  probe: (place) =>
+    tryCgroup(place, PROG_TYPE.cgroupSockAddr, ATTACH.inet4Connect, [
+      instruction(BPF_MOV64_IMM, REGISTER_1, 0),
+      instruction(BPF_CALL, 0, HELPER.setRetval),
+      ...RETURN_ONE,
+    ]),
+}
+
+/**
+ * Tries each feature in a scratch cgroup below `cgroupPath` and a scratch namespace; gives those the kernel refused.
+ * Throws NativeError when the scratch places cannot be made.
+ */
+export async function missingFeatures(
+  cgroupPath: string,
+  thread: NetnsThread,
+  features: readonly KernelFeature[],
+): Promise<readonly MissingFeature[]> {
+  const scratch = `${cgroupPath}/ambit-probe-${process.pid}`
+  mkdirSync(scratch, { recursive: true })
+  const cgroupFd = openSync(scratch, 'r')
+  const netnsFd = await thread.create()
+  try {
+    return features.flatMap(({ name, since, probe }) => {
+      try {
+        probe({ cgroupFd, netnsFd })
+        return []
+      } catch (thrown) {
+        if (!(thrown instanceof NativeError)) throw thrown
+        return [{ name, since, reason: thrown.message }]
+      }
+    })
+  } finally {
+    closeFd(netnsFd)
+    closeSync(cgroupFd)
+    rmdirSync(scratch)
+  }
+}
