@@ -24,7 +24,12 @@ export class ClientView {
   readonly #explicit = new Set<string>()
   /** Names to send, in their present state or as removed. */
   readonly #dirty = new Set<string>()
-  #owesResponse = false
+  // What was asked for is compared with the store only when it is answered: the store may still be filling, and what it
+  // lacks now is not gone.
+  /** Versions the client says it holds, while it waits for everything. */
+  #awaitsAll: ReadonlyMap<string, string> | undefined
+  readonly #awaitedNames = new Set<string>()
+  #hasAnswered = false
   #awaitedNonce: string | undefined
 
   constructor(store: ResourceStore) {
@@ -42,17 +47,20 @@ export class ClientView {
     this.#isOpened = true
     // xDS: a first request that names nothing wants everything.
     const isImplicitWildcard = isFirst && request.resourceNamesSubscribe.length === 0
-    const known = new Map(isFirst ? Object.entries(request.initialResourceVersions) : [])
-    if (isImplicitWildcard) this.#subscribeAll(known)
+    if (isImplicitWildcard || request.resourceNamesSubscribe.includes(WILDCARD)) {
+      this.#isWildcard = true
+      this.#awaitsAll ??= new Map(isFirst ? Object.entries(request.initialResourceVersions) : [])
+    }
     for (const name of request.resourceNamesSubscribe) {
-      if (name === WILDCARD) this.#subscribeAll(known)
-      else this.#subscribe(name)
+      if (name === WILDCARD) continue
+      this.#explicit.add(name)
+      this.#awaitedNames.add(name)
     }
     for (const name of request.resourceNamesUnsubscribe) {
       if (name === WILDCARD) this.#isWildcard = false
       else this.#explicit.delete(name)
     }
-    if (this.#explicit.size > MAX_EXPLICIT_NAMES)
+    if (Math.max(this.#explicit.size, this.#awaitedNames.size) > MAX_EXPLICIT_NAMES)
       return { violation: `asks for more than ${MAX_EXPLICIT_NAMES} names` }
     const refusal = request.errorDetail?.message
     return refusal === undefined ? {} : { refusal }
@@ -61,14 +69,22 @@ export class ClientView {
   /** Notes that a resource changed or went; `aliases` are those it has or had. */
   onChange(name: string, aliases: readonly string[]): void {
     if (!this.#isOpened) return
+    // Before the first answer the client holds what it said it holds, and will be compared with the store by that.
+    if (this.#awaitsAll !== undefined && !this.#hasAnswered) return
     if (this.#isWildcard || this.#explicit.has(name)) this.#dirty.add(name)
     else if (aliases.some((alias) => this.#explicit.has(alias))) this.#dirty.add(name)
   }
 
-  /** Takes what is to be sent now: nothing while the last response is unanswered. */
+  /**
+   * Takes what is to be sent now: nothing while the last response is unanswered. Call it only when the store is
+   * complete.
+   */
   takeBatch(nonce: string): PendingBatch | undefined {
     if (this.#awaitedNonce !== undefined) return undefined
-    if (this.#dirty.size === 0 && !this.#owesResponse) return undefined
+    // Even an empty mesh is an answer: the client waits for it.
+    const owesResponse = this.#awaitsAll !== undefined
+    this.#resolveAwaited()
+    if (this.#dirty.size === 0 && !owesResponse) return undefined
     const resources: StoredResource[] = []
     const removed: string[] = []
     for (const name of this.#dirty) {
@@ -77,7 +93,7 @@ export class ClientView {
       else resources.push(resource)
     }
     this.#dirty.clear()
-    this.#owesResponse = false
+    this.#hasAnswered = true
     this.#awaitedNonce = nonce
     return { resources, removed }
   }
@@ -87,20 +103,21 @@ export class ClientView {
     return this.#dirty.size
   }
 
-  #subscribeAll(known: ReadonlyMap<string, string>): void {
-    this.#isWildcard = true
-    // Even an empty mesh is an answer: the client waits for it.
-    this.#owesResponse = true
-    for (const name of this.#store.names())
-      if (known.get(name) !== this.#store.get(name)?.version) this.#dirty.add(name)
-    for (const name of known.keys()) if (this.#store.get(name) === undefined) this.#dirty.add(name)
-  }
-
-  #subscribe(nameOrAlias: string): void {
-    this.#explicit.add(nameOrAlias)
-    const names = this.#store.resolve(nameOrAlias)
-    // Unknown: its removal is the answer, so that the client need not wait for a timeout.
-    if (names.length === 0) this.#dirty.add(nameOrAlias)
-    for (const name of names) this.#dirty.add(name)
+  #resolveAwaited(): void {
+    const known = this.#awaitsAll
+    this.#awaitsAll = undefined
+    if (known !== undefined) {
+      for (const name of this.#store.names())
+        if (known.get(name) !== this.#store.get(name)?.version) this.#dirty.add(name)
+      for (const name of known.keys())
+        if (this.#store.get(name) === undefined) this.#dirty.add(name)
+    }
+    for (const nameOrAlias of this.#awaitedNames) {
+      const names = this.#store.resolve(nameOrAlias)
+      // Unknown: its removal is the answer, so that the client need not wait for a timeout.
+      if (names.length === 0) this.#dirty.add(nameOrAlias)
+      for (const name of names) this.#dirty.add(name)
+    }
+    this.#awaitedNames.clear()
   }
 }

@@ -9,7 +9,7 @@ import type { ResourceProblem } from '../../mesh/model/convert.ts'
 import { createAddressConsumer } from '../../mesh/xds/address-consumer.ts'
 import { XdsClient, type XdsConnectionState } from '../../mesh/xds/client.ts'
 import { ADDRESS_TYPE_URL } from '../../mesh/xds/type-urls.ts'
-import { ip, podUid, sampleService, sampleWorkload, serviceKey } from '../model/samples.ts'
+import { ip, sampleService, sampleWorkload } from '../model/samples.ts'
 import {
   makeFiles,
   makePki,
@@ -17,6 +17,7 @@ import {
   serviceResource,
   silent,
   startServer,
+  TOKEN,
   Waiter,
   workloadResource,
 } from './support.ts'
@@ -26,8 +27,12 @@ t.setTimeout(30_000)
 const pki = await makePki()
 
 /** An agent's end: a mesh state fed by a client of the server at this port. */
-async function startClient(test: Test, port: number, rootPem = pki.rootPem) {
-  const files = await makeFiles(rootPem)
+async function startClient(
+  test: Test,
+  port: number,
+  { rootPem = pki.rootPem, token = TOKEN }: { rootPem?: string; token?: string } = {},
+) {
+  const files = await makeFiles(rootPem, token)
   const state = new MeshState()
   const waiter = new Waiter()
   const states: XdsConnectionState[] = []
@@ -69,26 +74,170 @@ async function startClient(test: Test, port: number, rootPem = pki.rootPem) {
   return { state, client, files, until, states, problems, batches, synced: () => synced }
 }
 
-void t.test('a workload and a service that the server offers arrive in the mesh state', async (t) => {
+void t.test(
+  'a workload and a service that the server offers arrive in the mesh state',
+  async (t) => {
+    const server = await startServer(pki)
+    t.teardown(server.stop)
+    const workload = sampleWorkload('frontend', { addresses: [ip('10.244.0.7'), ip('fd98::7')] })
+    const service = sampleService('catalog')
+    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(workload), serviceResource(service)], [])
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+
+    const agent = await startClient(t, server.port)
+    await agent.until(() => agent.synced() > 0)
+
+    t.strictSame(agent.state.findWorkload(ip('fd98::7')), workload)
+    t.strictSame(agent.state.findServiceByAddress(ip('10.96.0.50'), 'shop'), service)
+    t.equal(agent.synced(), 1)
+    t.strictSame(
+      agent.states.map(({ kind }) => kind),
+      ['connecting', 'connected'],
+    )
+
+    server.xds.update(ADDRESS_TYPE_URL, [], [workload.uid, service.key])
+    await agent.until(() => agent.state.size.workloads === 0)
+    t.equal(agent.state.size.services, 0)
+  },
+)
+
+void t.test(
+  'after the control plane restarts, only what changed meanwhile travels, and nothing is lost',
+  async (t) => {
+    const [kept, changed, gone] = ['kept', 'changed', 'gone'].map((name) => sampleWorkload(name))
+    if (kept === undefined || changed === undefined || gone === undefined) return
+    const first = await startServer(pki)
+    first.xds.update(ADDRESS_TYPE_URL, [kept, changed, gone].map(workloadResource), [])
+    first.xds.markComplete(ADDRESS_TYPE_URL)
+    const agent = await startClient(t, first.port)
+    await agent.until(() => agent.state.size.workloads === 3)
+
+    first.stop()
+    await agent.until(() => agent.states.some(({ kind }) => kind === 'disconnected'))
+    t.equal(agent.state.size.workloads, 3, 'what was learned stays while nobody answers')
+
+    const second = await startServer(pki, first.port)
+    t.teardown(second.stop)
+    second.xds.offer(ADDRESS_TYPE_URL)
+    await agent.until(() => agent.states.at(-1)?.kind === 'connected')
+    second.xds.update(
+      ADDRESS_TYPE_URL,
+      [kept, { ...changed, status: 'unhealthy' as const }].map(workloadResource),
+      [],
+    )
+    t.equal(agent.state.size.workloads, 3, 'a server that is still filling takes nothing away')
+    second.xds.markComplete(ADDRESS_TYPE_URL)
+    await agent.until(() => agent.state.size.workloads === 2)
+    t.equal(agent.state.workload(changed.uid)?.status, 'unhealthy')
+    t.equal(agent.state.workload(gone.uid), undefined)
+    t.strictSame(agent.batches, [3, 2], 'the unchanged workload did not travel again')
+    t.equal(agent.synced(), 1)
+  },
+)
+
+void t.test(
+  'a resource that makes no sense is refused by name, the rest of its batch applied',
+  async (t) => {
+    const server = await startServer(pki)
+    t.teardown(server.stop)
+    const good = sampleWorkload('good')
+    const bad = sampleWorkload('bad')
+    const misnamed = { ...workloadResource(bad), name: 'Kubernetes//Pod/shop/other' }
+    const garbage = { name: 'garbage', aliases: [], payload: Uint8Array.of(0xff, 0xff, 0xff) }
+    server.xds.update(ADDRESS_TYPE_URL, [misnamed, garbage, workloadResource(good)], [])
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+    const agent = await startClient(t, server.port)
+    await agent.until(() => agent.synced() > 0)
+    t.strictSame(
+      [...agent.state.workloads()].map(({ name }) => name),
+      ['good'],
+    )
+    t.strictSame(
+      agent.problems.map(({ resource, field }) => `${resource} ${field}`),
+      ['Kubernetes//Pod/shop/other uid', 'garbage resource'],
+    )
+
+    // The refusal is the request before the acknowledgement of the next response.
+    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(bad)], [])
+    await agent.until(() => agent.state.workload(bad.uid) !== undefined)
+    t.equal(server.refusals.length, 1)
+    t.match(
+      server.refusals[0],
+      /Kubernetes\/\/Pod\/shop\/other: uid: is .*garbage: resource: is not/,
+    )
+
+    // A good resource that turns bad keeps its last good state.
+    server.xds.update(ADDRESS_TYPE_URL, [{ ...garbage, name: good.uid }], [])
+    await agent.until(() => agent.problems.length > 2)
+    t.strictSame(agent.state.workload(good.uid), good)
+  },
+)
+
+void t.test('a refused token is read again, and the renewed one is let in', async (t) => {
   const server = await startServer(pki)
   t.teardown(server.stop)
-  const workload = sampleWorkload('frontend', { addresses: [ip('10.244.0.7'), ip('fd98::7')] })
-  const service = sampleService('catalog')
-  server.xds.update(ADDRESS_TYPE_URL, [workloadResource(workload), serviceResource(service)], [])
   server.xds.markComplete(ADDRESS_TYPE_URL)
+  const agent = await startClient(t, server.port, { token: 'expired' })
+  await agent.until(() => agent.states.some(({ kind }) => kind === 'disconnected'))
+  const refusal = agent.states.find(({ kind }) => kind === 'disconnected')
+  t.match(refusal, { kind: 'disconnected', reason: 'UNAUTHENTICATED: bad token' })
+  t.equal(agent.client.isSynced, false)
+  await writeFile(agent.files.tokenFile, TOKEN)
+  await agent.until(() => agent.synced() > 0)
+  t.equal(server.xds.clientCount, 1)
+})
 
+void t.test(
+  'a server under a strange root is not talked to, until the root file names that root',
+  async (t) => {
+    const server = await startServer(pki)
+    t.teardown(server.stop)
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+    const strange = await makePki()
+    const agent = await startClient(t, server.port, { rootPem: strange.rootPem })
+    await agent.until(() => agent.states.some(({ kind }) => kind === 'disconnected'))
+    t.match(agent.states[1], {
+      kind: 'disconnected',
+      reason: /UNAVAILABLE.*(certificate|self.signed)/,
+    })
+    t.equal(server.xds.clientCount, 0)
+    await writeFile(agent.files.rootFile, pki.rootPem)
+    await agent.until(() => agent.synced() > 0)
+    t.equal(agent.client.isSynced, true)
+  },
+)
+
+void t.test(
+  'missing files and an unreachable server are retried, and stop() ends it at once',
+  async (t) => {
+    const agent = await startClient(t, 1)
+    await agent.until(() => agent.states.some(({ kind }) => kind === 'disconnected'))
+    t.match(agent.states[1], { kind: 'disconnected', reason: /UNAVAILABLE.*ECONNREFUSED/ })
+    await agent.files.remove()
+    await agent.until(() =>
+      agent.states.some((each) => each.kind === 'disconnected' && /Cannot read/.test(each.reason)),
+    )
+    await agent.client.stop()
+    const attempts = agent.states.length
+    await agent.client.stop()
+    t.equal(agent.states.length, attempts)
+  },
+)
+
+void t.test('a burst of changes travels as one response with the last state of each', async (t) => {
+  const server = await startServer(pki)
+  t.teardown(server.stop)
+  server.xds.markComplete(ADDRESS_TYPE_URL)
   const agent = await startClient(t, server.port)
   await agent.until(() => agent.synced() > 0)
-
-  t.strictSame(agent.state.findWorkload(ip('fd98::7')), workload)
-  t.strictSame(agent.state.findServiceByAddress(ip('10.96.0.50'), 'shop'), service)
-  t.equal(agent.synced(), 1)
-  t.strictSame(
-    agent.states.map(({ kind }) => kind),
-    ['connecting', 'connected'],
-  )
-
-  server.xds.update(ADDRESS_TYPE_URL, [], [workload.uid, service.key])
-  await agent.until(() => agent.state.size.workloads === 0)
-  t.equal(agent.state.size.services, 0)
+  const workload = sampleWorkload('busy')
+  for (let revision = 1; revision <= 50; revision += 1)
+    server.xds.update(
+      ADDRESS_TYPE_URL,
+      [workloadResource({ ...workload, canonicalRevision: `v${revision}` })],
+      [],
+    )
+  await agent.until(() => agent.state.size.workloads === 1)
+  t.equal(agent.state.workload(workload.uid)?.canonicalRevision, 'v50')
+  t.strictSame(agent.batches, [0, 1])
 })

@@ -71,7 +71,10 @@ export async function makePki(): Promise<Pki> {
 }
 
 /** A directory with root.pem and token, removed by the returned function. */
-export async function makeFiles(rootPem: string): Promise<{
+export async function makeFiles(
+  rootPem: string,
+  token: string,
+): Promise<{
   readonly rootFile: string
   readonly tokenFile: string
   readonly remove: () => Promise<void>
@@ -80,7 +83,7 @@ export async function makeFiles(rootPem: string): Promise<{
   const rootFile = join(directory, 'root.pem')
   const tokenFile = join(directory, 'token')
   await writeFile(rootFile, rootPem)
-  await writeFile(tokenFile, `${TOKEN}\n`)
+  await writeFile(tokenFile, `${token}\n`)
   return { rootFile, tokenFile, remove: () => rm(directory, { recursive: true, force: true }) }
 }
 

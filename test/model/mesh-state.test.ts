@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the mesh state answers after changes, in whatever order they came.
+
+import fc from 'fast-check'
+import t from 'tap'
+import { MeshState } from '../../mesh/model/mesh-state.ts'
+import type { MeshChange, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+import { ip, podUid, sampleService, sampleWorkload, serviceKey } from './samples.ts'
+
+const upsert = (workload: Workload): MeshChange => ({ kind: 'workload', workload })
+const remove = (uid: WorkloadUid): MeshChange => ({ kind: 'workloadRemoved', uid })
+
+void t.test(
+  'an address reused by a new pod belongs to the new pod, before and after the old one goes',
+  async (t) => {
+    const state = new MeshState()
+    const old = sampleWorkload('old')
+    const young = sampleWorkload('young')
+    state.apply([upsert(old), upsert(young)])
+    t.equal(state.findWorkload(ip('10.244.0.1'))?.uid, young.uid)
+    // The old pod's late updates do not bring it back.
+    state.apply([upsert({ ...old, status: 'unhealthy' })])
+    t.equal(state.findWorkload(ip('10.244.0.1'))?.uid, young.uid)
+    state.apply([remove(old.uid)])
+    t.equal(state.findWorkload(ip('10.244.0.1'))?.uid, young.uid)
+    state.apply([remove(young.uid)])
+    t.equal(state.findWorkload(ip('10.244.0.1')), undefined)
+  },
+)
+
+void t.test(
+  'of several that claim an address a pod beats others, and HBONE beats none',
+  async (t) => {
+    const entry = sampleWorkload('vm', {
+      uid: 'Kubernetes/networking.istio.io/WorkloadEntry/shop/vm' as WorkloadUid,
+    })
+    const plain = sampleWorkload('plain', { tunnelProtocol: 'none' })
+    const hbone = sampleWorkload('hbone')
+    for (const order of [
+      [entry, plain, hbone],
+      [hbone, plain, entry],
+      [plain, hbone, entry],
+    ]) {
+      const state = new MeshState()
+      state.apply(order.map(upsert))
+      t.equal(state.findWorkload(ip('10.244.0.1'))?.uid, hbone.uid)
+      state.apply([remove(hbone.uid)])
+      t.equal(state.findWorkload(ip('10.244.0.1'))?.uid, plain.uid)
+      state.apply([remove(plain.uid)])
+      t.equal(state.findWorkload(ip('10.244.0.1'))?.uid, entry.uid)
+    }
+  },
+)
+
+void t.test(
+  'a host-network workload is found by uid, node and service, not by the node address',
+  async (t) => {
+    const state = new MeshState()
+    const key = serviceKey('shop', 'catalog')
+    const workload = sampleWorkload('daemon', {
+      networkMode: 'hostNetwork',
+      services: new Map([[key, []]]),
+    })
+    state.apply([upsert(workload)])
+    t.equal(state.findWorkload(ip('10.244.0.1')), undefined)
+    t.strictSame(state.workload(workload.uid), workload)
+    t.strictSame(state.workloadsOnNode('node-a'), [workload])
+    t.strictSame(state.endpoints(key), [workload])
+  },
+)
+
+void t.test(
+  'a workload that changes its address, node and services leaves nothing behind',
+  async (t) => {
+    const state = new MeshState()
+    const [catalog, basket] = [serviceKey('shop', 'catalog'), serviceKey('shop', 'basket')]
+    const first = sampleWorkload('pod', {
+      addresses: [ip('10.244.0.1'), ip('10.244.0.1'), ip('fd98::1')],
+      services: new Map([[catalog, []]]),
+    })
+    const second = sampleWorkload('pod', {
+      addresses: [ip('fd98::1'), ip('fd98::2')],
+      node: 'node-b',
+      services: new Map([[basket, []]]),
+    })
+    state.apply([upsert(first), upsert(second)])
+    t.equal(state.findWorkload(ip('10.244.0.1')), undefined)
+    t.strictSame(state.findWorkload(ip('fd98::1')), second)
+    t.strictSame(state.findWorkload(ip('fd98::2')), second)
+    t.strictSame(state.endpoints(catalog), [])
+    t.strictSame(state.endpoints(basket), [second])
+    t.strictSame(state.workloadsOnNode('node-a'), [])
+    t.strictSame(state.workloadsOnNode('node-b'), [second])
+    t.strictSame([...state.workloads()], [second])
+  },
+)
+
+void t.test(
+  'a virtual address of several services means the one in the client’s namespace, then the canonical one',
+  async (t) => {
+    const state = new MeshState()
+    const service = (name: string, namespace: string, canonical: boolean) =>
+      sampleService(name, { namespace, canonical })
+    const entry = service('a-entry', 'egress', false)
+    const kube = service('kube', 'zoo', true)
+    const own = service('own', 'mine', false)
+    state.apply([entry, kube, own].map((each) => ({ kind: 'service', service: each })))
+    const vip = ip('10.96.0.50')
+    t.equal(state.findServiceByAddress(vip, 'mine')?.key, own.key)
+    t.equal(state.findServiceByAddress(vip, 'elsewhere')?.key, kube.key)
+    state.apply([{ kind: 'serviceRemoved', key: kube.key }])
+    t.equal(state.findServiceByAddress(vip, 'elsewhere')?.key, entry.key)
+    t.equal(state.findServiceByAddress(ip('10.96.0.51'), 'mine'), undefined)
+  },
+)
+
+void t.test(
+  'an address range is the fallback, the narrowest of the own namespace first',
+  async (t) => {
+    const state = new MeshState()
+    const range = (name: string, namespace: string, base: string, prefixLength: number) =>
+      sampleService(name, {
+        namespace,
+        addresses: [{ network: '', address: ip(base), prefixLength }],
+      })
+    const wide = range('wide', 'egress', '192.0.2.0', 24)
+    const narrow = range('narrow', 'egress', '192.0.2.0', 28)
+    const own = range('own', 'mine', '192.0.0.0', 16)
+    const exact = sampleService('exact', {
+      addresses: [{ network: '', address: ip('192.0.2.9'), prefixLength: undefined }],
+    })
+    state.apply([wide, own, narrow, exact].map((each) => ({ kind: 'service', service: each })))
+    t.equal(state.findServiceByAddress(ip('192.0.2.1'), 'x')?.name, 'narrow')
+    t.equal(state.findServiceByAddress(ip('192.0.2.77'), 'x')?.name, 'wide')
+    t.equal(state.findServiceByAddress(ip('192.0.2.1'), 'mine')?.name, 'own')
+    t.equal(state.findServiceByAddress(ip('192.0.2.9'), 'mine')?.name, 'exact')
+    state.apply([{ kind: 'serviceRemoved', key: narrow.key }])
+    t.equal(state.findServiceByAddress(ip('192.0.2.1'), 'x')?.name, 'wide')
+  },
+)
+
+void t.test('addresses of another network are another network’s', async (t) => {
+  const far = sampleWorkload('far', { network: 'west' })
+  const state = new MeshState()
+  state.apply([upsert(far)])
+  t.equal(state.findWorkload(ip('10.244.0.1')), undefined)
+  const western = new MeshState({ network: 'west' })
+  western.apply([upsert(far)])
+  t.equal(western.findWorkload(ip('10.244.0.1'))?.uid, far.uid)
+})
+
+void t.test(
+  'endpoints wait for their service, and a subscriber hears of each batch once',
+  async (t) => {
+    const state = new MeshState()
+    const heard: number[] = []
+    const unsubscribe = state.subscribe((changes) => heard.push(changes.length))
+    const key = serviceKey('shop', 'catalog')
+    const member = sampleWorkload('pod', { services: new Map([[key, []]]) })
+    state.apply([upsert(member)])
+    state.apply([
+      { kind: 'service', service: sampleService('catalog') },
+      { kind: 'serviceRemoved', key: serviceKey('shop', 'never') },
+    ])
+    t.strictSame(state.endpoints(key), [member])
+    t.equal(state.findServiceByHostname('catalog.shop.svc.cluster.local', 'x')?.key, key)
+    unsubscribe()
+    state.apply([remove(podUid('shop', 'never'))])
+    t.strictSame(heard, [1, 2])
+  },
+)
+
+void t.test(
+  'any order of changes that ends in the same objects ends in the same answers',
+  async (t) => {
+    // Few names, addresses and services, so that they collide all the time.
+    const workload = fc
+      .record({
+        name: fc.integer({ min: 0, max: 4 }),
+        addresses: fc.uniqueArray(fc.integer({ min: 1, max: 4 }), { maxLength: 2 }),
+        service: fc.integer({ min: 0, max: 2 }),
+        node: fc.constantFrom('node-a', 'node-b'),
+      })
+      .map(({ name, addresses, service, node }) =>
+        sampleWorkload(`pod-${name}`, {
+          addresses: addresses.map((last) => ip(`10.0.0.${last}`)),
+          services: new Map([[serviceKey('shop', `service-${service}`), []]]),
+          node,
+        }),
+      )
+    const change = fc.oneof(
+      { weight: 3, arbitrary: workload.map(upsert) },
+      {
+        weight: 1,
+        arbitrary: fc
+          .integer({ min: 0, max: 4 })
+          .map((name) => remove(podUid('shop', `pod-${name}`))),
+      },
+    )
+    fc.assert(
+      fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
+        const state = new MeshState()
+        state.apply(changes)
+        const last = new Map<WorkloadUid, Workload>()
+        for (const each of changes) {
+          if (each.kind === 'workload') last.set(each.workload.uid, each.workload)
+          if (each.kind === 'workloadRemoved') last.delete(each.uid)
+        }
+        t.equal(state.size.workloads, last.size)
+        for (const node of ['node-a', 'node-b'])
+          t.strictSame(
+            new Set(state.workloadsOnNode(node).map(({ uid }) => uid)),
+            uidsWhere(last, (each) => each.node === node),
+          )
+        for (let service = 0; service <= 2; service += 1) {
+          const key = serviceKey('shop', `service-${service}`)
+          const expected = uidsWhere(last, (each) => each.services.has(key))
+          t.strictSame(new Set(state.endpoints(key).map(({ uid }) => uid)), expected)
+          t.equal(state.endpoints(key).length, expected.size)
+        }
+        for (let lastByte = 1; lastByte <= 4; lastByte += 1) {
+          const address = ip(`10.0.0.${lastByte}`)
+          const claimants = uidsWhere(last, (each) => each.addresses.includes(address))
+          const found = state.findWorkload(address)
+          t.equal(found !== undefined, claimants.size > 0)
+          if (found !== undefined) t.ok(claimants.has(found.uid))
+        }
+      }),
+      { numRuns: 60 },
+    )
+  },
+)
+
+function uidsWhere(
+  workloads: ReadonlyMap<WorkloadUid, Workload>,
+  holds: (workload: Workload) => boolean,
+): Set<WorkloadUid> {
+  return new Set([...workloads.values()].filter(holds).map(({ uid }) => uid))
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the server keeps of a client, and how long the client waits before it comes back.
+
+import { create } from '@bufbuild/protobuf'
+import fc from 'fast-check'
+import t from 'tap'
+import { DeltaDiscoveryRequestSchema } from '../../mesh/proto/gen/discovery_pb.js'
+import { backoffMs, INITIAL_BACKOFF_MS, MAX_BACKOFF_MS } from '../../mesh/xds/backoff.ts'
+import { ClientView } from '../../mesh/xds/client-view.ts'
+import { ResourceStore } from '../../mesh/xds/resource-store.ts'
+
+const resource = (name: string, content: number) => ({
+  name,
+  aliases: [],
+  payload: Uint8Array.of(content),
+})
+
+void t.test(
+  'a version is the content: the same after it went and came back, or in another store',
+  async (t) => {
+    const [store, replica] = [new ResourceStore('t'), new ResourceStore('t')]
+    t.equal(store.set(resource('a', 1)), true)
+    t.equal(store.set(resource('a', 1)), false, 'nothing changed')
+    const version = store.get('a')?.version
+    t.equal(store.set(resource('a', 2)), true)
+    t.not(store.get('a')?.version, version)
+    store.delete('a')
+    store.set(resource('a', 1))
+    replica.set(resource('a', 1))
+    t.equal(store.get('a')?.version, version)
+    t.equal(replica.get('a')?.version, version)
+  },
+)
+
+void t.test('a name that was an alias of two resources finds the one that is left', async (t) => {
+  const store = new ResourceStore('t')
+  store.set({ ...resource('a', 1), aliases: ['x'] })
+  store.set({ ...resource('b', 1), aliases: ['x', 'y'] })
+  t.strictSame(store.resolve('x'), ['a', 'b'])
+  store.delete('a')
+  store.set({ ...resource('b', 1), aliases: ['x'] })
+  t.strictSame(store.resolve('x'), ['b'])
+  t.strictSame(store.resolve('y'), [])
+})
+
+void t.test(
+  'whatever changes and whenever it is acknowledged, the client ends with the store’s state',
+  async () => {
+    const step = fc.oneof(
+      fc.record({
+        do: fc.constant('set' as const),
+        name: fc.constantFrom('a', 'b', 'c'),
+        content: fc.integer({ min: 0, max: 3 }),
+      }),
+      fc.record({ do: fc.constant('delete' as const), name: fc.constantFrom('a', 'b', 'c') }),
+      fc.record({ do: fc.constant('acknowledge' as const) }),
+      fc.record({ do: fc.constant('reconnect' as const) }),
+    )
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const store = new ResourceStore('t')
+        const held = new Map<string, string>()
+        let nonce = 0
+        let view = new ClientView(store)
+        const open = (): void => {
+          view = new ClientView(store)
+          const initialResourceVersions = Object.fromEntries(held)
+          view.onRequest(
+            create(DeltaDiscoveryRequestSchema, {
+              resourceNamesSubscribe: ['*'],
+              initialResourceVersions,
+            }),
+          )
+        }
+        const receive = (): void => {
+          const batch = view.takeBatch(String(nonce + 1))
+          if (batch === undefined) return
+          nonce += 1
+          for (const { name, version } of batch.resources) held.set(name, version)
+          for (const name of batch.removed) held.delete(name)
+        }
+        const acknowledge = (): void => {
+          const responseNonce = String(nonce)
+          view.onRequest(create(DeltaDiscoveryRequestSchema, { responseNonce }))
+        }
+        open()
+        for (const each of steps) {
+          if (each.do === 'set' && store.set(resource(each.name, each.content)))
+            view.onChange(each.name, [])
+          if (each.do === 'delete' && store.delete(each.name) !== undefined)
+            view.onChange(each.name, [])
+          if (each.do === 'acknowledge') acknowledge()
+          if (each.do === 'reconnect') open()
+          receive()
+          if (view.pendingNames > 3) return false
+        }
+        acknowledge()
+        receive()
+        const expected = [...store.names()].map((name) => `${name} ${store.get(name)?.version}`)
+        const actual = [...held].map(([name, version]) => `${name} ${version}`)
+        return expected.sort().join() === actual.sort().join()
+      }),
+    )
+  },
+)
+
+void t.test(
+  'backoffMs() doubles from 10 ms to 15 s, with jitter over the upper half',
+  async (t) => {
+    t.equal(backoffMs(0, 0), INITIAL_BACKOFF_MS / 2)
+    t.equal(backoffMs(1, 0.5), 15)
+    t.equal(backoffMs(3, 1), 80)
+    t.equal(backoffMs(10, 1), 10_240)
+    t.equal(backoffMs(11, 1), MAX_BACKOFF_MS)
+    t.equal(backoffMs(1e6, 0), MAX_BACKOFF_MS / 2)
+  },
+)

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// Clients that read slowly, ask for single names, or misbehave, seen from the server by a bare gRPC stream.
+
+import { create } from '@bufbuild/protobuf'
+import { Client, type ClientDuplexStream, Metadata } from '@grpc/grpc-js'
+import t, { type Test } from 'tap'
+import {
+  AggregatedDiscoveryService,
+  type DeltaDiscoveryRequest,
+  DeltaDiscoveryRequestSchema,
+  type DeltaDiscoveryResponse,
+} from '../../mesh/proto/gen/discovery_pb.js'
+import { grpcMethod } from '../../mesh/xds/grpc-service.ts'
+import { secureChannel } from '../../mesh/xds/secure-channel.ts'
+import { ADDRESS_TYPE_URL } from '../../mesh/xds/type-urls.ts'
+import { ip, sampleWorkload } from '../model/samples.ts'
+import { makePki, startServer, TOKEN, Waiter, workloadResource } from './support.ts'
+
+t.setTimeout(30_000)
+
+const pki = await makePki()
+const DELTA = grpcMethod(AggregatedDiscoveryService.method.deltaAggregatedResources)
+
+/** A stream whose every message the test itself sends and looks at. */
+function openStream(test: Test, port: number) {
+  const channel = secureChannel(`127.0.0.1:${port}`, Buffer.from(pki.rootPem), undefined)
+  const client = new Client(`127.0.0.1:${port}`, channel.credentials, channel.options)
+  const metadata = new Metadata()
+  metadata.set('authorization', `Bearer ${TOKEN}`)
+  const stream: ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse> =
+    client.makeBidiStreamRequest(
+      DELTA.path,
+      DELTA.requestSerialize,
+      DELTA.responseDeserialize,
+      metadata,
+    )
+  const responses: DeltaDiscoveryResponse[] = []
+  const errors: string[] = []
+  const waiter = new Waiter()
+  stream.on('data', (response: DeltaDiscoveryResponse) => {
+    responses.push(response)
+    waiter.poke()
+  })
+  stream.on('error', (error: Error) => {
+    errors.push(error.message)
+    waiter.poke()
+  })
+  test.teardown(() => {
+    stream.cancel()
+    client.close()
+  })
+  const send = (request: Partial<Omit<DeltaDiscoveryRequest, '$typeName' | '$unknown'>>) =>
+    stream.write(create(DeltaDiscoveryRequestSchema, { typeUrl: ADDRESS_TYPE_URL, ...request }))
+  const received = async (count: number): Promise<DeltaDiscoveryResponse> => {
+    await waiter.until(() => responses.length >= count)
+    const response = responses[count - 1]
+    if (response === undefined) throw new Error('no response')
+    return response
+  }
+  return { send, received, responses, errors, until: (holds: () => boolean) => waiter.until(holds) }
+}
+
+const namesOf = (response: DeltaDiscoveryResponse) => response.resources.map(({ name }) => name)
+
+void t.test(
+  'a client that does not acknowledge is sent nothing more, then everything once',
+  async (t) => {
+    const server = await startServer(pki)
+    t.teardown(server.stop)
+    const workload = sampleWorkload('busy')
+    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(workload)], [])
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+    const [slow, quick] = [openStream(t, server.port), openStream(t, server.port)]
+    slow.send({ resourceNamesSubscribe: ['*'] })
+    quick.send({ resourceNamesSubscribe: ['*'] })
+    const first = await slow.received(1)
+    let last = await quick.received(1)
+    // Each round is a push of its own: the quick client has acknowledged the one before.
+    for (let round = 1; round <= 20; round += 1) {
+      quick.send({ responseNonce: last.nonce })
+      server.xds.update(
+        ADDRESS_TYPE_URL,
+        [
+          workloadResource({ ...workload, canonicalRevision: `v${round}` }),
+          workloadResource(sampleWorkload(`short-lived-${round}`)),
+        ],
+        round === 1 ? [] : [sampleWorkload(`short-lived-${round - 1}`).uid],
+      )
+      last = await quick.received(round + 1)
+    }
+    t.equal(slow.responses.length, 1, 'nothing was queued on the unanswered stream')
+    slow.send({ responseNonce: 'of another stream' })
+    slow.send({ responseNonce: first.nonce })
+    const second = await slow.received(2)
+    t.strictSame(namesOf(second).sort(), [workload.uid, sampleWorkload('short-lived-20').uid])
+    t.equal(second.removedResources.length, 19)
+  },
+)
+
+void t.test('single names, aliases and unknown names are answered, and followed', async (t) => {
+  const server = await startServer(pki)
+  t.teardown(server.stop)
+  const wanted = sampleWorkload('wanted', { addresses: [ip('10.0.0.1')] })
+  const other = sampleWorkload('other', { addresses: [ip('10.0.0.2')] })
+  server.xds.update(ADDRESS_TYPE_URL, [wanted, other].map(workloadResource), [])
+  server.xds.markComplete(ADDRESS_TYPE_URL)
+  const stream = openStream(t, server.port)
+  stream.send({ resourceNamesSubscribe: ['/10.0.0.1', '/10.9.9.9'] })
+  const first = await stream.received(1)
+  t.strictSame(namesOf(first), [wanted.uid])
+  t.strictSame(first.resources[0]?.aliases, ['/10.0.0.1'])
+  t.strictSame(first.removedResources, ['/10.9.9.9'], 'absence is an answer')
+
+  stream.send({ responseNonce: first.nonce })
+  server.xds.update(
+    ADDRESS_TYPE_URL,
+    [
+      { ...other, status: 'unhealthy' as const },
+      sampleWorkload('late', { addresses: [ip('10.9.9.9')] }),
+    ].map(workloadResource),
+    [],
+  )
+  const second = await stream.received(2)
+  t.strictSame(namesOf(second), [sampleWorkload('late').uid], 'the other is not followed')
+
+  stream.send({ responseNonce: second.nonce, resourceNamesUnsubscribe: ['/10.9.9.9'] })
+  server.xds.update(ADDRESS_TYPE_URL, [], [sampleWorkload('late').uid, wanted.uid])
+  const third = await stream.received(3)
+  t.strictSame(third.removedResources, [wanted.uid])
+})
+
+void t.test('a wildcard may be given up for single names', async (t) => {
+  const server = await startServer(pki)
+  t.teardown(server.stop)
+  const [one, two] = [sampleWorkload('one'), sampleWorkload('two')]
+  server.xds.update(ADDRESS_TYPE_URL, [one, two].map(workloadResource), [])
+  server.xds.markComplete(ADDRESS_TYPE_URL)
+  const stream = openStream(t, server.port)
+  stream.send({})
+  const first = await stream.received(1)
+  t.equal(first.resources.length, 2, 'a first request that names nothing wants everything')
+  stream.send({
+    responseNonce: first.nonce,
+    resourceNamesUnsubscribe: ['*'],
+    resourceNamesSubscribe: [two.uid],
+  })
+  const second = await stream.received(2)
+  t.strictSame(namesOf(second), [two.uid])
+  stream.send({ responseNonce: second.nonce })
+  server.xds.update(ADDRESS_TYPE_URL, [], [one.uid, two.uid])
+  t.strictSame((await stream.received(3)).removedResources, [two.uid])
+})
+
+void t.test(
+  'types are served side by side, and a type nobody offers stays unanswered',
+  async (t) => {
+    const server = await startServer(pki)
+    t.teardown(server.stop)
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+    const stream = openStream(t, server.port)
+    stream.send({ typeUrl: 'type.googleapis.com/nobody.offers.This' })
+    stream.send({})
+    const first = await stream.received(1)
+    t.equal(first.typeUrl, ADDRESS_TYPE_URL)
+    t.equal(first.resources.length, 0)
+    t.equal(stream.responses.length, 1)
+  },
+)
+
+void t.test('bytes that are no request end that stream only', async (t) => {
+  const server = await startServer(pki)
+  t.teardown(server.stop)
+  server.xds.markComplete(ADDRESS_TYPE_URL)
+  const channel = secureChannel(`127.0.0.1:${server.port}`, Buffer.from(pki.rootPem), undefined)
+  const client = new Client(`127.0.0.1:${server.port}`, channel.credentials, channel.options)
+  t.teardown(() => client.close())
+  const metadata = new Metadata()
+  metadata.set('authorization', `Bearer ${TOKEN}`)
+  const garbage = client.makeBidiStreamRequest(
+    DELTA.path,
+    (bytes: Buffer) => bytes,
+    DELTA.responseDeserialize,
+    metadata,
+  )
+  const ended = new Promise<Error>((resolve) => garbage.on('error', resolve))
+  garbage.write(Buffer.from('ffffffff', 'hex'))
+  t.match((await ended).message, /INTERNAL|deserializing/)
+  const stream = openStream(t, server.port)
+  stream.send({})
+  t.equal((await stream.received(1)).resources.length, 0)
+})
