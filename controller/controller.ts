@@ -66,9 +66,9 @@ export async function startController(
       await release()
   }
   try {
-    const started = await start(options, releases)
+    const started = await start(options, releases, stop)
     if (!started.ok) await stop()
-    return started.ok ? ok({ ...started.value, stop }) : started
+    return started
   } catch (thrown) {
     await stop()
     if (thrown instanceof AmbitError) return err(thrown)
@@ -79,7 +79,8 @@ export async function startController(
 async function start(
   options: ControllerOptions,
   releases: Release[],
-): Promise<Result<Omit<RunningController, 'stop'>, AmbitError>> {
+  stop: () => Promise<void>,
+): Promise<Result<RunningController, AmbitError>> {
   const { config, api, log } = options
   const clock = options.clock ?? systemClock
   const metrics = createMetrics()
@@ -141,6 +142,7 @@ async function start(
     get isLeader() {
       return election.isLeader
     },
+    stop,
   })
 }
 

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// The whole controller against the lab's API server: what an agent, an operator and a kubelet see of it.
+
+import t from 'tap'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { X509Certificate } from 'node:crypto'
+import type { RunningController } from '../../controller/controller.ts'
+import { CONFIG_MAPS, PODS, SECRETS } from '../../mesh/kube/index.ts'
+import type { MeshChange } from '../../mesh/model/types.ts'
+import { createAddressConsumer } from '../../mesh/xds/address-consumer.ts'
+import { XdsClient } from '../../mesh/xds/client.ts'
+import { expectOk, log, smallCluster, type SmallCluster, type TestScope } from './small-cluster.ts'
+
+const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog'
+const ROOT = { name: 'istio-ca-root-cert' }
+
+async function http(
+  controller: RunningController,
+  path: string,
+): Promise<{ status: number; text: string }> {
+  const answer = await fetch(`http://127.0.0.1:${controller.healthPort}${path}`)
+  return { status: answer.status, text: await answer.text() }
+}
+
+/** Asks /readyz until it answers as wanted; the deadline is the test's own. */
+async function becomesReady(controller: RunningController): Promise<void> {
+  for (;;) {
+    if ((await http(controller, '/readyz')).status === 200) return
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+function follow(
+  t: TestScope,
+  cluster: SmallCluster,
+  controller: RunningController,
+  tokenFile: string,
+): { readonly changes: MeshChange[]; synced: Promise<void>; refused: Promise<string> } {
+  const synced = Promise.withResolvers<void>()
+  const refused = Promise.withResolvers<string>()
+  const changes: MeshChange[] = []
+  const client = new XdsClient({
+    address: `127.0.0.1:${controller.grpcPort}`,
+    serverName: 'ambit-controller.ambit-system.svc',
+    rootFile: cluster.file(controller.rootsPem),
+    tokenFile,
+    node: {
+      address: '10.244.2.1',
+      podName: 'agent-b',
+      namespace: 'ambit-system',
+      nodeName: 'node-b',
+      clusterId: 'Kubernetes',
+      clusterDomain: 'cluster.local',
+    },
+    consumers: [createAddressConsumer((batch) => changes.push(...batch))],
+    logger: log,
+    onSynced: () => synced.resolve(),
+    onConnectionState: (state) => {
+      if (state.kind === 'disconnected') refused.resolve(state.reason)
+    },
+  })
+  client.start()
+  t.teardown(() => client.stop())
+  return { changes, synced: synced.promise, refused: refused.promise }
+}
+
+void t.test('an agent gets the mesh and its certificates from a fresh controller', async (t) => {
+  const cluster = await smallCluster(t)
+  const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
+  const catalog = await cluster.pod('shop', 'catalog', 'catalog', 'node-b')
+  const elsewhere = await cluster.pod('shop', 'frontend', 'frontend', 'node-a')
+  const controller = await cluster.controller()
+  const token = cluster.tokenFile(agent)
+  t.match(await cluster.ask(controller, token, CATALOG), { ok: true })
+  t.match(await cluster.ask(controller, token, 'spiffe://cluster.local/ns/shop/sa/frontend'), {
+    ok: false,
+    error: { kind: 'denied', message: /no pod .* runs on node node-b/ },
+  })
+  t.match(await cluster.ask(controller, cluster.tokenFile(elsewhere), CATALOG), {
+    ok: false,
+    error: { kind: 'denied', message: /may not ask for the identity of others/ },
+  })
+
+  const followed = follow(t, cluster, controller, token)
+  await followed.synced
+  t.ok(
+    followed.changes.some(
+      (change) => change.kind === 'workload' && change.workload.uid.includes('shop/catalog'),
+    ),
+    'discovery tells of the catalog pod',
+  )
+  const stranger = follow(t, cluster, controller, cluster.tokenFile(catalog))
+  t.match(await stranger.refused, /no component of the mesh/, 'workloads may not read the mesh')
+
+  await becomesReady(controller)
+  t.equal((await http(controller, '/healthz')).status, 200)
+  const metrics = await http(controller, '/metrics')
+  t.match(metrics.text, /ambit_controller_certificate_requests_total\{outcome="issued"\} 1/)
+  t.match(metrics.text, /ambit_controller_certificate_requests_total\{outcome="denied"\} 2/)
+})
+
+void t.test('the root is published in each namespace, and put right when touched', async (t) => {
+  const cluster = await smallCluster(t)
+  const controller = await cluster.controller()
+  const isRight = (map: { data?: Record<string, string> }): boolean =>
+    map.data?.['root-cert.pem'] === controller.rootsPem
+  for (const namespace of ['ambit-system', 'shop', 'default', 'kube-system'])
+    t.ok(await cluster.publishedRoot(namespace, isRight), namespace)
+  t.equal(new X509Certificate(controller.rootsPem).ca, true)
+
+  await cluster.namespace('newcomer')
+  t.ok(await cluster.publishedRoot('newcomer', isRight), 'a new namespace')
+
+  const target = { namespace: 'shop', ...ROOT }
+  const edit = { data: { 'root-cert.pem': 'tampered' } }
+  expectOk(await cluster.admin.patch(CONFIG_MAPS, target, edit))
+  t.ok(await cluster.publishedRoot('shop', isRight), 'an edited one is repaired')
+  const before = expectOk(await cluster.admin.get(CONFIG_MAPS, target))
+  expectOk(await cluster.admin.delete(CONFIG_MAPS, target))
+  const after = await cluster.publishedRoot(
+    'shop',
+    (map) => isRight(map) && map.metadata?.uid !== before.metadata?.uid,
+  )
+  t.not(after.metadata?.uid, before.metadata?.uid, 'a deleted one is made again')
+})
+
+void t.test('two replicas share one root and one leader, and the second takes over', async (t) => {
+  const cluster = await smallCluster(t)
+  const [first, second] = await Promise.all([
+    cluster.controller({ podName: 'one' }),
+    cluster.controller({ podName: 'two' }),
+  ])
+  t.equal(first.rootsPem, second.rootsPem)
+  // Only a leader publishes.
+  await cluster.publishedRoot('shop', () => true)
+  t.equal([first, second].filter((each) => each.isLeader).length, 1)
+  const [leader, other] = first.isLeader ? [first, second] : [second, first]
+  await leader.stop()
+  const target = { namespace: 'shop', ...ROOT }
+  const edit = { data: { 'root-cert.pem': 'tampered' } }
+  expectOk(await cluster.admin.patch(CONFIG_MAPS, target, edit))
+  const isRight = (map: { data?: Record<string, string> }): boolean =>
+    map.data?.['root-cert.pem'] === other.rootsPem
+  t.ok(await cluster.publishedRoot('shop', isRight))
+  t.equal(other.isLeader, true)
+})
+
+void t.test('while the API server is away, what is known goes on and the rest waits', async (t) => {
+  const cluster = await smallCluster(t)
+  const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
+  await cluster.pod('shop', 'catalog', 'catalog', 'node-b')
+  const controller = await cluster.controller()
+  await becomesReady(controller)
+  const token = cluster.tokenFile(agent)
+  t.match(await cluster.ask(controller, token, CATALOG), { ok: true })
+  cluster.proxy.cut()
+  t.match(await cluster.ask(controller, token, CATALOG), { ok: true }, 'from memory')
+  const unknown = 'spiffe://cluster.local/ns/shop/sa/newer'
+  t.match(await cluster.ask(controller, token, unknown), {
+    ok: false,
+    error: { kind: 'unavailable' },
+  })
+  t.equal((await http(controller, '/readyz')).status, 200, 'still ready')
+  const followed = follow(t, cluster, controller, token)
+  await followed.synced
+  t.ok(followed.changes.length > 0, 'discovery serves its last state')
+  await cluster.pod('shop', 'newer', 'newer', 'node-b')
+  cluster.proxy.mend()
+  t.match(await cluster.ask(controller, token, unknown), { ok: true }, 'and all is well again')
+})
+
+void t.test('an agent whose pod was deleted gets nothing more', async (t) => {
+  const cluster = await smallCluster(t)
+  const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
+  await cluster.pod('shop', 'catalog', 'catalog', 'node-b')
+  const controller = await cluster.controller()
+  const token = cluster.tokenFile(agent)
+  const target = { namespace: 'ambit-system', name: 'agent-b' }
+  expectOk(await cluster.admin.delete(PODS, target, { gracePeriodSeconds: 0 }))
+  t.match(await cluster.ask(controller, token, CATALOG), { ok: false, error: { kind: 'denied' } })
+})
+
+void t.test('the process ends with 0 on SIGTERM and gives its lease back', async (t) => {
+  const cluster = await smallCluster(t)
+  const controller = runController(t, cluster)
+  await controller.logged('became the leader')
+  await cluster.publishedRoot('shop', () => true)
+  controller.process.kill('SIGTERM')
+  t.same(await controller.exit, [0, null])
+  await cluster.controller({ podName: 'successor' }).then(async (successor) => {
+    await becomesReady(successor)
+  })
+  t.match(controller.output(), /"msg":"stopped"/)
+})
+
+void t.test(
+  'a broken root Secret ends the process with an error that names the field',
+  async (t) => {
+    const cluster = await smallCluster(t)
+    const secret = { namespace: 'ambit-system', name: 'ambit-ca-secret' }
+    const data = { 'ca-cert.pem': Buffer.from('x').toString('base64') }
+    expectOk(await cluster.admin.create(SECRETS, { metadata: secret, data }))
+    const controller = runController(t, cluster)
+    t.same(await controller.exit, [1, null])
+    t.match(
+      controller.output(),
+      /AMB_CA_SECRET.*ambit-system\/ambit-ca-secret: data\[\\"ca-key.pem\\"\]: is missing/,
+    )
+    t.same(expectOk(await cluster.admin.get(SECRETS, secret)).data, data, 'and stays as it is')
+  },
+)
+
+void t.test(
+  'started without an API server it lives, is not ready, and starts when there is one',
+  async (t) => {
+    const cluster = await smallCluster(t)
+    cluster.proxy.cut()
+    const controller = runController(t, cluster)
+    await controller.logged('waiting for the API server')
+    cluster.proxy.mend()
+    await controller.logged('controller started')
+    controller.process.kill('SIGTERM')
+    t.same(await controller.exit, [0, null])
+  },
+)
+
+/** Runs the real program. */
+function runController(
+  t: TestScope,
+  cluster: SmallCluster,
+): {
+  readonly process: ReturnType<typeof spawn>
+  readonly exit: Promise<unknown[]>
+  output(): string
+  logged(message: string): Promise<void>
+} {
+  const main = new URL('../../controller/main.ts', import.meta.url).href
+  const program = `const { main } = await import(${JSON.stringify(main)}); process.exitCode = await main(process.argv.slice(1))`
+  const child = spawn(
+    process.execPath,
+    [
+      '--input-type=module',
+      '-e',
+      program,
+      '--',
+      '--kubeconfig',
+      cluster.kubeconfig,
+      '--listen',
+      '127.0.0.1:0',
+      '--health-address',
+      '127.0.0.1:0',
+      '--log-level',
+      'info',
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, LOG_LEVEL: 'info' } },
+  )
+  const exit = once(child, 'exit')
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exit
+  })
+  let output = ''
+  const waiting = new Set<() => void>()
+  child.stdout?.on('data', (chunk: Buffer) => {
+    output += chunk.toString()
+    for (const look of waiting) look()
+  })
+  return {
+    process: child,
+    exit,
+    output: () => output,
+    logged: (message) =>
+      new Promise((resolve, reject) => {
+        const look = (): void => {
+          if (!output.includes(`"msg":"${message}"`)) return
+          waiting.delete(look)
+          resolve()
+        }
+        waiting.add(look)
+        look()
+        void exit.then(() => reject(new Error(`ended before it logged "${message}":\n${output}`)))
+      }),
+  }
+}
