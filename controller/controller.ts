@@ -49,6 +49,11 @@ export interface RunningController {
 
 /** Streams get this long to end by themselves when the controller stops. */
 const GRPC_DRAIN_MS = 3_000
+/**
+ * Requests are small even from agents that hold a large mesh (names and versions of 100,000 resources: 10 MB), and
+ * they are read before anybody is authenticated.
+ */
+const GRPC_OPTIONS = { ...XDS_SERVER_OPTIONS, 'grpc.max_receive_message_length': 16 * 1024 * 1024 }
 const LEASE_NAME = 'ambit-controller'
 /** Of the name controllers give in their lease, so that two processes of one pod name never share it. */
 const leaseHolder = (podName: string): string => `${podName}_${crypto.randomUUID()}`
@@ -96,7 +101,7 @@ async function start(
   const serving = new ServingCertificate(root.value, { names: servingNames(config), clock, log })
   await serving.start()
   releases.push(() => serving.close())
-  const server = new Server(XDS_SERVER_OPTIONS)
+  const server = new Server(GRPC_OPTIONS)
   const authenticator = new TokenAuthenticator(api, { audience: config.tokenAudience })
   const agents = new Set(config.trustedNodeAccounts)
   const discovery = startDiscovery({

@@ -22,6 +22,8 @@ const REFUSED_TTL_MS = 5_000
 const MAX_VERDICTS = 10_000
 /** Real tokens have 1 to 2 KB. */
 const MAX_TOKEN_BYTES = 16_384
+/** Reviews under way at once: whoever floods us with made-up tokens does not flood the API server through us. */
+const MAX_PENDING_REVIEWS = 100
 const REVIEW_DEADLINE_MS = 5_000
 
 const USER_PATTERN = /^system:serviceaccount:([a-z0-9.-]{1,253}):([a-z0-9.-]{1,253})$/
@@ -54,6 +56,8 @@ export class TokenAuthenticator {
     if (known !== undefined && known.untilMs > this.#now()) return known.verdict
     const pending = this.#pending.get(key)
     if (pending !== undefined) return pending
+    if (this.#pending.size >= MAX_PENDING_REVIEWS)
+      return err({ kind: 'throttled', reason: 'too many tokens are being reviewed; try again' })
     const review = this.#review(token).finally(() => this.#pending.delete(key))
     this.#pending.set(key, review)
     const verdict = await review

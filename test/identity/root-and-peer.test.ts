@@ -2,6 +2,7 @@
 // Roots and leaves as OpenSSL sees them, and who a certificate says it is.
 
 import t from 'tap'
+import fc from 'fast-check'
 import { execFileSync } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
@@ -12,6 +13,7 @@ import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
 import { type LeafName, issueLeaf } from '../../mesh/identity/issue.ts'
 import { localAuthority } from '../../mesh/identity/local-authority.ts'
 import { peerSpiffeId, spiffeIdOfDer } from '../../mesh/identity/peer.ts'
+import { parseSpiffeId } from '../../mesh/identity/spiffe.ts'
 import { createRoot, loadRoot, type SigningRoot } from '../../mesh/identity/root.ts'
 
 const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
@@ -136,6 +138,26 @@ void t.test('spiffeIdOfDer() answers garbage with a reason, never with an except
     t.match(spiffeIdOfDer(der), { ok: false, error: { kind: 'malformed' } })
   t.end()
 })
+
+void t.test(
+  'spiffeIdOfDer() of a damaged certificate never throws and never invents a form',
+  async (t) => {
+    const certificate = await leafFor(await signingRoot(), [{ type: 'url', value: CATALOG }])
+    const damage = fc.record({ at: fc.nat(certificate.raw.length - 1), byte: fc.nat(255) })
+    let refused = 0
+    fc.assert(
+      fc.property(fc.array(damage, { minLength: 1, maxLength: 8 }), fc.nat(), (spots, cut) => {
+        const der = Buffer.from(certificate.raw)
+        for (const { at, byte } of spots) der.writeUInt8(byte, at)
+        const read = spiffeIdOfDer(cut % 3 === 0 ? der.subarray(0, cut % der.length) : der)
+        if (!read.ok) refused += 1
+        return !read.ok || parseSpiffeId(read.value) !== undefined
+      }),
+      { numRuns: 500 },
+    )
+    t.ok(refused > 50, `${refused} of 500 were refused`)
+  },
+)
 
 void t.test(
   'assembleCertificate() refuses an answer for another identity, another key, or out of date',

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the CA remembers of callers: token verdicts, pods by node, and how often each has asked.
+
+import t from 'tap'
+import { PodIndex } from '../../controller/ca/pod-index.ts'
+import { RateLimiter } from '../../controller/ca/rate-limit.ts'
+import { TokenAuthenticator } from '../../controller/ca/token-authenticator.ts'
+import { FakeKube, acceptedToken } from './fake-kube.ts'
+
+const CALLER = { ok: true, value: { namespace: 'shop', serviceAccount: 'catalog' } }
+
+function authenticator(kube: FakeKube): {
+  ask: (token: string) => Promise<unknown>
+  reviews: () => number
+  now: { ms: number }
+} {
+  const now = { ms: 1_000_000_000_000 }
+  const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca', now: () => now.ms })
+  return {
+    ask: (token) => tokens.authenticate(`Bearer ${token}`),
+    reviews: () => kube.calls.filter((call) => call === 'create tokenreviews').length,
+    now,
+  }
+}
+
+void t.test('a yes is believed for 30 s, and never beyond the expiry of the token', async (t) => {
+  const kube = new FakeKube()
+  const { ask, reviews, now } = authenticator(kube)
+  kube.tokens.set('opaque', acceptedToken('shop', 'catalog'))
+  t.match(await ask('opaque'), CALLER)
+  now.ms += 29_999
+  t.match(await ask('opaque'), CALLER)
+  t.equal(reviews(), 1)
+  kube.tokens.delete('opaque')
+  now.ms += 1
+  t.match(await ask('opaque'), { ok: false }, 'revoked since')
+
+  const exp = now.ms / 1000 + 10
+  const payload = Buffer.from(JSON.stringify({ exp })).toString('base64url')
+  const jwt = `head.${payload}.signature`
+  kube.tokens.set(jwt, acceptedToken('shop', 'catalog'))
+  t.match(await ask(jwt), CALLER)
+  kube.tokens.set(jwt, { authenticated: false, error: 'expired' })
+  now.ms = exp * 1000 + 1
+  t.match(await ask(jwt), { ok: false, error: { reason: /expired/ } })
+})
+
+void t.test('a no is believed for 5 s only', async (t) => {
+  const kube = new FakeKube()
+  const { ask, reviews, now } = authenticator(kube)
+  t.match(await ask('early'), { ok: false, error: { kind: 'unauthenticated' } })
+  kube.tokens.set('early', acceptedToken('shop', 'catalog'))
+  t.match(await ask('early'), { ok: false })
+  t.equal(reviews(), 1)
+  now.ms += 5000
+  t.match(await ask('early'), CALLER)
+})
+
+void t.test('headers that carry no bearer token cost no review', async (t) => {
+  const kube = new FakeKube()
+  const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })
+  for (const header of [
+    undefined,
+    '',
+    'Bearer',
+    'Bearer ',
+    'Basic abc',
+    'Bearer a b',
+    `Bearer ${'x'.repeat(20_000)}`,
+  ])
+    t.match(
+      await tokens.authenticate(header),
+      { ok: false, error: { kind: 'unauthenticated' } },
+      String(header).slice(0, 20),
+    )
+  t.equal(kube.calls.length, 0)
+})
+
+void t.test('a flood of made-up tokens does not reach the API server in full', async (t) => {
+  const kube = new FakeKube()
+  const { ask, reviews } = authenticator(kube)
+  const verdicts = await Promise.all(Array.from({ length: 500 }, (_each, n) => ask(`made-up-${n}`)))
+  t.equal(reviews(), 100)
+  t.match(verdicts.at(-1), { ok: false, error: { kind: 'throttled' } })
+})
+
+void t.test('the pod index follows pods by uid through moves, ends and reused names', (t) => {
+  const kube = new FakeKube()
+  const index = new PodIndex()
+  const pod = { namespace: 'shop', name: 'catalog', serviceAccount: 'catalog', node: 'node-a' }
+  index.upsert(kube.addPod({ ...pod, uid: 'one' }))
+  t.equal(index.runsOn('node-a', 'shop', 'catalog'), true)
+  t.equal(index.runsOn('node-b', 'shop', 'catalog'), false)
+  index.upsert(kube.addPod({ ...pod, uid: 'two', node: 'node-b' }))
+  t.equal(index.runsOn('node-b', 'shop', 'catalog'), true)
+  index.remove('shop', 'catalog')
+  t.equal(index.runsOn('node-b', 'shop', 'catalog'), false, 'the one that has the name now is gone')
+  t.equal(index.byUid('one')?.nodeName, 'node-a', 'the other is not')
+  index.upsert(kube.addPod({ ...pod, uid: 'one', phase: 'Failed' }))
+  t.equal(
+    index.runsOn('node-a', 'shop', 'catalog'),
+    false,
+    'an ended pod lends its identity to nobody',
+  )
+  t.end()
+})
+
+void t.test('two pods of one account: the identity stays until the last is gone', (t) => {
+  const kube = new FakeKube()
+  const index = new PodIndex()
+  const pod = { namespace: 'shop', serviceAccount: 'catalog', node: 'node-a' }
+  index.upsert(kube.addPod({ ...pod, name: 'v1', uid: 'one' }))
+  index.upsert(kube.addPod({ ...pod, name: 'v2', uid: 'two' }))
+  index.remove('shop', 'v1')
+  t.equal(index.runsOn('node-a', 'shop', 'catalog'), true)
+  index.remove('shop', 'v2')
+  t.equal(index.runsOn('node-a', 'shop', 'catalog'), false)
+  t.end()
+})
+
+void t.test('each caller has a burst of its own, and earns more with time', (t) => {
+  let now = 0
+  const limiter = new RateLimiter({ perSecond: 10, burst: 3 }, () => now)
+  const take = (key: string): boolean => limiter.take(key)
+  t.same([take('a'), take('a'), take('a'), take('a')], [true, true, true, false])
+  t.equal(take('b'), true, 'another caller is not affected')
+  now += 100
+  t.same([take('a'), take('a')], [true, false])
+  now += 60_000
+  t.same(
+    [take('a'), take('a'), take('a'), take('a')],
+    [true, true, true, false],
+    'no more than the burst',
+  )
+  t.end()
+})
