@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's three HTTP ports, by Istio's numbers: 15000 admin (loopback only), 15020 metrics, 15021 readiness.
+
+import fastify, { type FastifyInstance } from 'fastify'
+import type { AgentMetrics } from './metrics.ts'
+import type { Readiness } from './readiness.ts'
+
+/** How long the workers may take to answer a readiness probe; the kubelet's own time-out is one second by default. */
+const WORKER_ANSWER_MS = 500
+
+const LOG_LEVELS: ReadonlySet<string> = new Set([
+  'trace',
+  'debug',
+  'info',
+  'warn',
+  'error',
+  'fatal',
+  'silent',
+])
+
+export interface AdminActions {
+  /** The whole state as plain data. */
+  readonly configDump: () => Promise<Record<string, unknown>>
+  readonly logLevel: () => string
+  readonly setLogLevel: (level: string) => void
+  /** Begins a graceful stop; with `unpin` capture is taken off all pods, which fall back to plaintext. */
+  readonly quit: (options: { readonly unpin: boolean }) => void
+}
+
+/** GET /config_dump, POST /logging?level=, POST /quitquitquit[?unpin=true]. */
+export function createAdminServer(actions: AdminActions): FastifyInstance {
+  const app = fastify({ forceCloseConnections: true })
+  app.get('/', (_request, reply) =>
+    reply
+      .type('text/plain')
+      .send(
+        'GET  /config_dump\nGET  /logging\nPOST /logging?level=LEVEL\nPOST /quitquitquit[?unpin=true]\n',
+      ),
+  )
+  app.get('/config_dump', () => actions.configDump())
+  app.get('/logging', () => ({ level: actions.logLevel() }))
+  app.post<{ Querystring: { level?: string; reset?: string } }>(
+    '/logging',
+    async (request, reply) => {
+      const level = request.query.reset === undefined ? request.query.level : 'info'
+      if (level === undefined || !LOG_LEVELS.has(level)) {
+        await reply.code(400)
+        return { error: `level must be one of ${[...LOG_LEVELS].join(', ')}` }
+      }
+      actions.setLogLevel(level)
+      return { level: actions.logLevel() }
+    },
+  )
+  app.post<{ Querystring: { unpin?: string } }>('/quitquitquit', async (request, reply) => {
+    const unpin = request.query.unpin === 'true'
+    reply.raw.once('finish', () => actions.quit({ unpin }))
+    await reply.type('text/plain').send('shutting down\n')
+  })
+  return app
+}
+
+/** GET /healthz/ready: 200 `ready`, or 500 and what is still missing. Asks the workers each time. */
+export function createReadinessServer(
+  readiness: Readiness,
+  unresponsiveWorkers: (timeoutMs: number) => Promise<readonly number[]>,
+): FastifyInstance {
+  const app = fastify({ forceCloseConnections: true })
+  app.get('/healthz/ready', async (_request, reply) => {
+    const stuck = await unresponsiveWorkers(WORKER_ANSWER_MS)
+    const missing = [...readiness.pending(), ...stuck.map((index) => `data-plane worker ${index}`)]
+    await reply.type('text/plain').code(missing.length === 0 ? 200 : 500)
+    return missing.length === 0 ? 'ready\n' : `not ready, pending: ${missing.join(', ')}\n`
+  })
+  return app
+}
+
+/** GET /metrics and /stats/prometheus, in the Prometheus text format. */
+export function createMetricsServer(metrics: AgentMetrics): FastifyInstance {
+  const app = fastify({ forceCloseConnections: true })
+  for (const path of ['/metrics', '/stats/prometheus'])
+    app.get(path, async (_request, reply) => {
+      await reply.type(metrics.registry.contentType)
+      return metrics.registry.metrics()
+    })
+  return app
+}

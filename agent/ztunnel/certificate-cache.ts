@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// A worker's copy of the certificates its pods use. The main thread keeps and renews them; a worker that misses one
+// asks and waits until its own deadline, never longer than a connection may.
+
+import type { HboneFailure } from '../../mesh/hbone/types.ts'
+import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+
+/** A certificate is usually prefetched at enrolment; a CA that needs longer than this is down. */
+const WAIT_MS = 5_000
+
+type Waiter = (result: Result<WorkloadCertificate, HboneFailure>) => void
+
+export class CertificateCache {
+  readonly #certificates = new Map<SpiffeId, WorkloadCertificate>()
+  readonly #waiters = new Map<SpiffeId, Set<Waiter>>()
+  readonly #want: (identity: SpiffeId) => void
+  readonly #waitMs: number
+
+  /** `want` asks the main thread for a certificate; the answer comes by `set` or `fail`. */
+  constructor(want: (identity: SpiffeId) => void, waitMs = WAIT_MS) {
+    this.#want = want
+    this.#waitMs = waitMs
+  }
+
+  current(identity: SpiffeId): WorkloadCertificate | undefined {
+    const certificate = this.#certificates.get(identity)
+    return certificate !== undefined && certificate.notAfter.getTime() > Date.now()
+      ? certificate
+      : undefined
+  }
+
+  set(certificate: WorkloadCertificate): void {
+    this.#certificates.set(certificate.identity, certificate)
+    this.#answer(certificate.identity, ok(certificate))
+  }
+
+  /** The CA said no: those who wait need not wait for the deadline. */
+  fail(identity: SpiffeId, message: string): void {
+    this.#answer(identity, err({ reason: 'identityError', message }))
+  }
+
+  forget(identity: SpiffeId): void {
+    this.#certificates.delete(identity)
+  }
+
+  async get(
+    identity: SpiffeId,
+    signal: AbortSignal,
+  ): Promise<Result<WorkloadCertificate, HboneFailure>> {
+    const current = this.current(identity)
+    if (current !== undefined) return ok(current)
+    if (signal.aborted) return err({ reason: 'drained', message: 'aborted' })
+    let waiters = this.#waiters.get(identity)
+    if (waiters === undefined) {
+      waiters = new Set()
+      this.#waiters.set(identity, waiters)
+      this.#want(identity)
+    }
+    const { promise, resolve } = Promise.withResolvers<Result<WorkloadCertificate, HboneFailure>>()
+    waiters.add(resolve)
+    const deadline = setTimeout(
+      () =>
+        resolve(
+          err({
+            reason: 'identityError',
+            message: `no certificate for ${identity} within ${this.#waitMs} ms`,
+          }),
+        ),
+      this.#waitMs,
+    )
+    const onAbort = (): void => resolve(err({ reason: 'drained', message: 'aborted' }))
+    signal.addEventListener('abort', onAbort)
+    const result = await promise
+    clearTimeout(deadline)
+    signal.removeEventListener('abort', onAbort)
+    waiters.delete(resolve)
+    if (waiters.size === 0 && this.#waiters.get(identity) === waiters)
+      this.#waiters.delete(identity)
+    return result
+  }
+
+  #answer(identity: SpiffeId, result: Result<WorkloadCertificate, HboneFailure>): void {
+    const waiters = this.#waiters.get(identity)
+    if (waiters === undefined) return
+    this.#waiters.delete(identity)
+    for (const resolve of waiters) resolve(result)
+  }
+}

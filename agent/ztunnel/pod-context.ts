@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the handlers of one pod's connections share, and small steps they all take.
+
+import type { Socket } from 'node:net'
+import type { HbonePool } from '../../mesh/hbone/types.ts'
+import { parseIpAddress } from '../../mesh/model/address.ts'
+import type { MeshState } from '../../mesh/model/mesh-state.ts'
+import type { SocketAddress } from '../../mesh/model/types.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { DataPlaneSockets } from '../capture/types.ts'
+import { Connection, type ConnectionFacts } from './connection.ts'
+import type { LocalPod, LocalPods } from './local-pod.ts'
+import type { Relay } from './relay.ts'
+import type { TrafficCounters } from './traffic-counters.ts'
+
+/** The mesh state of a worker and whether the first full picture has arrived. */
+export interface WorkerMesh {
+  readonly state: MeshState
+  /** Resolves true once the first sync is complete, false when the time is over. Costs nothing once synced. */
+  whenSynced(timeoutMs: number): Promise<boolean>
+  readonly isSynced: boolean
+}
+
+/** Everything a pod's handlers need; made once per pod. */
+export interface PodContext {
+  readonly pod: LocalPod
+  readonly sockets: DataPlaneSockets
+  readonly mesh: WorkerMesh
+  readonly localPods: LocalPods
+  readonly pool: HbonePool
+  readonly relay: Relay
+  readonly accessLog: Logger
+  readonly counters: TrafficCounters
+  readonly open: Set<Connection>
+  /** Cuts every connection of the pod; its reason is the end reason. */
+  readonly signal: AbortSignal
+}
+
+/** Begins the record of a connection of this pod. */
+export function beginConnection(context: PodContext, facts: ConnectionFacts): Connection {
+  return new Connection(facts, context)
+}
+
+/** The far end of an accepted socket; undefined when it is gone already. */
+export function remoteAddress(socket: Socket): SocketAddress | undefined {
+  return socketAddress(socket.remoteAddress, socket.remotePort)
+}
+
+/** The near end of an accepted socket: with sk_lookup, the address the client dialled. */
+export function localAddress(socket: Socket): SocketAddress | undefined {
+  return socketAddress(socket.localAddress, socket.localPort)
+}
+
+function socketAddress(
+  address: string | undefined,
+  port: number | undefined,
+): SocketAddress | undefined {
+  if (address === undefined || port === undefined) return undefined
+  const ip = parseIpAddress(address)
+  return ip === undefined ? undefined : { address: ip, port }
+}
+
+/**
+ * Joins both legs and writes the connection's end. The one place where payload begins to flow.
+ */
+export async function relayToEnd(
+  context: PodContext,
+  connection: Connection,
+  downstream: Parameters<Relay['join']>[0],
+  upstream: Parameters<Relay['join']>[1],
+): Promise<void> {
+  connection.established()
+  const result = await context.relay.join(downstream, upstream, context.signal)
+  connection.finish({
+    reason: result.end,
+    bytesToUpstream: result.bytesToUpstream,
+    bytesToDownstream: result.bytesToDownstream,
+  })
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+// The proxy of one pod inside its worker: owns the pod's listeners, its HBONE server and client pool, and every
+// connection of the pod, from `start` until `remove`.
+
+import { setMaxListeners } from 'node:events'
+import { closeSync } from 'node:fs'
+import type { Server, Socket } from 'node:net'
+import { errorMessage } from '../../mesh/errors.ts'
+import { createHbonePool } from '../../mesh/hbone/pool.ts'
+import { createHboneServer } from '../../mesh/hbone/server.ts'
+import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
+import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
+import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
+import type { CertificateCache } from './certificate-cache.ts'
+import { Connection, UNKNOWN_PARTY } from './connection.ts'
+import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
+import type { LocalPod, LocalPods } from './local-pod.ts'
+import { HBONE_PORT } from './mesh-ports.ts'
+import { handleOutbound } from './outbound.ts'
+import type { PodContext, WorkerMesh } from './pod-context.ts'
+import type { Relay } from './relay.ts'
+import type { TrafficCounters } from './traffic-counters.ts'
+import { connectUpstream, formatAddress, serveListeningFd } from './upstream.ts'
+
+export interface PodProxyOptions {
+  readonly pod: LocalPod
+  readonly listeners: PodListeners
+  readonly sockets: DataPlaneSockets
+  readonly mesh: WorkerMesh
+  readonly localPods: LocalPods
+  readonly certificates: CertificateCache
+  readonly relay: Relay
+  readonly counters: TrafficCounters
+  readonly accessLog: Logger
+  readonly log: Logger
+}
+
+/** A connection as the admin dump shows it. */
+export interface ConnectionDump {
+  readonly direction: 'inbound' | 'outbound'
+  readonly src: string | undefined
+  readonly actualDst: string | undefined
+  readonly originalDst: string | undefined
+  readonly protocol: 'HBONE' | 'TCP'
+}
+
+type Handler = (context: PodContext, socket: Socket) => Promise<void>
+
+/** Tunnels of listeners that were replaced go on this long; their clients move to the new ones by GOAWAY. */
+const RETIRED_TUNNELS_DEADLINE_MS = 3_600_000
+
+export class PodProxy {
+  readonly pod: LocalPod
+  readonly #options: PodProxyOptions
+  readonly #cut = new AbortController()
+  readonly #context: PodContext
+  readonly #pool: HbonePool
+  #servers: Server[] = []
+  /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
+  #waitingFds: readonly number[] = []
+  #hboneServers: HboneServer[] = []
+  #isRemoved = false
+
+  constructor(options: PodProxyOptions) {
+    this.#options = options
+    this.pod = options.pod
+    // Every connection of the pod listens on this one signal.
+    setMaxListeners(0, this.#cut.signal)
+    this.#pool = createHbonePool({
+      dial: (target, signal) =>
+        connectUpstream(
+          options.sockets,
+          {
+            netnsFd: options.pod.netnsFd,
+            destination: target.destination,
+            timeoutReason: 'connectTimeout',
+          },
+          signal,
+        ),
+      certificate: (identity, signal) => options.certificates.get(identity, signal),
+    })
+    this.#context = {
+      pod: options.pod,
+      sockets: options.sockets,
+      mesh: options.mesh,
+      localPods: options.localPods,
+      pool: this.#pool,
+      relay: options.relay,
+      accessLog: options.accessLog,
+      counters: options.counters,
+      open: new Set(),
+      signal: this.#cut.signal,
+    }
+  }
+
+  /** Serves the first listeners. Resolves when captured traffic is served; HBONE follows with the first certificate. */
+  start(): Promise<void> {
+    return this.#serve(this.#options.listeners)
+  }
+
+  /** Moves to fresh listeners (the pod was enrolled again); running connections are not touched. */
+  async replaceListeners(listeners: PodListeners): Promise<void> {
+    const oldServers = this.#servers
+    const oldHbone = this.#hboneServers
+    const oldFds = this.#waitingFds
+    this.#servers = []
+    this.#hboneServers = []
+    await this.#serve(listeners)
+    for (const server of oldServers) server.close()
+    for (const fd of oldFds) closeSync(fd)
+    for (const server of oldHbone)
+      server.drain(RETIRED_TUNNELS_DEADLINE_MS).catch((thrown: unknown) => {
+        this.#options.log.error({ error: errorMessage(thrown) }, 'retired HBONE listener failed')
+      })
+  }
+
+  /** Takes the first or a renewed certificate of the pod's identity. */
+  async setCertificate(certificate: WorkloadCertificate): Promise<void> {
+    if (this.#isRemoved) return
+    for (const server of this.#hboneServers) server.setCertificate(certificate)
+    const fds = this.#waitingFds
+    this.#waitingFds = []
+    await Promise.all(fds.map((fd) => this.#serveHbone(fd, certificate)))
+  }
+
+  async #serve(listeners: PodListeners): Promise<void> {
+    const serve = async (fd: number, handler: Handler): Promise<void> => {
+      const server = await serveListeningFd(fd, (socket) => this.#run(handler, socket))
+      // An error of accept (out of fds, say) must not take the worker down; the listener goes on.
+      server.on('error', (error) =>
+        this.#options.log.error({ error: errorMessage(error) }, 'accept failed'),
+      )
+      this.#servers.push(server)
+    }
+    this.#waitingFds = listeners.hbone
+    await Promise.all([
+      ...listeners.outbound.map((fd) => serve(fd, handleOutbound)),
+      ...listeners.inbound.map((fd) => serve(fd, handleInboundPlaintext)),
+    ])
+    const certificate = this.#options.certificates.current(this.pod.identity)
+    if (certificate !== undefined) await this.setCertificate(certificate)
+  }
+
+  async #serveHbone(fd: number, certificate: WorkloadCertificate): Promise<void> {
+    const server = createHboneServer({
+      certificate,
+      onTunnel: (incoming) => {
+        handleIncomingTunnel(this.#context, incoming).catch((thrown: unknown) =>
+          this.#options.log.error({ error: errorMessage(thrown) }, 'tunnel handler failed'),
+        )
+      },
+      onRefused: (event) => this.#refused(event),
+    })
+    this.#hboneServers.push(server)
+    await server.listen(fd)
+  }
+
+  get identity(): SpiffeId {
+    return this.pod.identity
+  }
+
+  /** Takes no new connections and lets the running ones end; says how many the deadline cut. */
+  async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
+    this.#closeListeners()
+    const emptied = this.#whenEmpty(deadlineMs)
+    const drained = [
+      this.#pool.drain(deadlineMs),
+      ...this.#hboneServers.map((server) => server.drain(deadlineMs)),
+    ]
+    await emptied
+    const cut = this.#context.open.size
+    this.#cut.abort('drained' satisfies EndReason)
+    await Promise.all(drained)
+    return { cut }
+  }
+
+  /** GOAWAY to pooled peers only: the pod is going, but what arrives is served until its namespace goes. */
+  drainOutboundPool(deadlineMs: number): Promise<{ readonly cut: number }> {
+    return this.#pool.drain(deadlineMs)
+  }
+
+  /** Cuts everything and closes every fd. */
+  async remove(): Promise<void> {
+    this.#isRemoved = true
+    this.#closeListeners()
+    this.#cut.abort('podRemoved' satisfies EndReason)
+    await Promise.all([this.#pool.drain(0), ...this.#hboneServers.map((server) => server.drain(0))])
+  }
+
+  connections(): readonly ConnectionDump[] {
+    return [...this.#context.open].map(({ facts }) => ({
+      direction: facts.direction,
+      src: show(facts.sourceAddress),
+      actualDst: show(facts.destinationAddress),
+      originalDst: show(facts.hboneTarget ?? facts.destinationAddress),
+      protocol: facts.isMutualTls ? 'HBONE' : 'TCP',
+    }))
+  }
+
+  connectionCount(): number {
+    return this.#context.open.size
+  }
+
+  #run(handler: Handler, socket: Socket): void {
+    handler(this.#context, socket).catch((thrown: unknown) => {
+      socket.resetAndDestroy()
+      this.#options.log.error(
+        { error: errorMessage(thrown), pod: this.pod.uid },
+        'connection handler failed',
+      )
+    })
+  }
+
+  #refused(event: {
+    readonly peer: SocketAddress | undefined
+    readonly reason: EndReason
+    readonly message: string
+  }): void {
+    const [address] = this.pod.addresses
+    const connection = new Connection(
+      {
+        direction: 'inbound',
+        reporters: ['destination'],
+        sourceAddress: event.peer,
+        source: UNKNOWN_PARTY,
+        destinationAddress: address === undefined ? undefined : { address, port: HBONE_PORT },
+        hboneTarget: undefined,
+        destination: { pod: this.pod, workload: undefined, identity: undefined },
+        service: undefined,
+        isMutualTls: false,
+      },
+      this.#context,
+    )
+    connection.fail(event.reason, event.message)
+  }
+
+  #closeListeners(): void {
+    for (const server of this.#servers.splice(0)) server.close()
+    for (const fd of this.#waitingFds) closeSync(fd)
+    this.#waitingFds = []
+  }
+
+  async #whenEmpty(deadlineMs: number): Promise<void> {
+    const { open } = this.#context
+    if (open.size === 0) return
+    const { promise, resolve } = Promise.withResolvers<undefined>()
+    const deadline = setTimeout(() => resolve(undefined), deadlineMs)
+    // A drain is rare and short: looking a few times a second is simpler than an event on every connection.
+    const poll = setInterval(() => open.size === 0 && resolve(undefined), 50)
+    await promise
+    clearTimeout(deadline)
+    clearInterval(poll)
+  }
+}
+
+function show(address: SocketAddress | undefined): string | undefined {
+  return address === undefined ? undefined : formatAddress(address)
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// The relay seam: everything that moves payload bytes lives behind `Relay.join`. Policy, pools, logs and metrics never
+// touch payload, so a faster implementation may replace this one without any of them knowing.
+// What the apps must not notice: half-close per direction, FIN against RST, back-pressure, server-first protocols.
+
+import { Socket } from 'node:net'
+import type { HboneTunnel } from '../../mesh/hbone/types.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+
+/** Either end of a relayed connection. Both must have been made with allowHalfOpen. */
+export type ByteStream = Socket | HboneTunnel
+
+/** What a relayed connection came to. */
+export interface RelayResult {
+  /** Request bytes: from the one who called towards the one who was called. */
+  readonly bytesToUpstream: number
+  /** Response bytes: back to the one who called. */
+  readonly bytesToDownstream: number
+  readonly end: EndReason
+  readonly durationMs: number
+}
+
+/** Joins two connected byte streams until both directions are over. Owns both from the call on. */
+export interface Relay {
+  /** `signal` cuts the connection with a reset; its reason, when an EndReason, becomes the end reason. */
+  join(downstream: ByteStream, upstream: ByteStream, signal?: AbortSignal): Promise<RelayResult>
+}
+
+/**
+ * Bytes accepted before a reset arrived are still delivered, as the kernel would have done, but a peer that
+ * does not read must not hold the connection: one second is ample on a path that is not stuck.
+ */
+const FLUSH_BEFORE_RESET_MS = 1_000
+
+const EMPTY = Buffer.alloc(0)
+
+/** Ends a stream as abruptly as its kind allows: TCP RST, or RST_STREAM which the far side turns into one. */
+export function resetStream(stream: ByteStream): void {
+  if (stream instanceof Socket) stream.resetAndDestroy()
+  else stream.reset()
+}
+
+function resetAfterFlush(stream: ByteStream): void {
+  if (stream.destroyed) return
+  if (stream.writableLength === 0 || stream.writableEnded) {
+    resetStream(stream)
+    return
+  }
+  const deadline = setTimeout(() => resetStream(stream), FLUSH_BEFORE_RESET_MS)
+  stream.write(EMPTY, () => {
+    clearTimeout(deadline)
+    resetStream(stream)
+  })
+}
+
+/** One direction: counts what it moves. Watched by bench/ (hot: runs per chunk, allocates nothing itself). */
+class Pump {
+  bytes = 0
+
+  constructor(source: ByteStream, sink: ByteStream) {
+    source.on('data', (chunk: Buffer) => {
+      this.bytes += chunk.length
+      // At most the sink's high-water mark plus one chunk is ever buffered.
+      if (!sink.write(chunk)) source.pause()
+    })
+    sink.on('drain', () => source.resume())
+    source.on('end', () => sink.end())
+  }
+}
+
+/** The end reason of a connection that this signal cut. */
+export function cutReason({ reason }: { readonly reason?: unknown }): EndReason {
+  return reason === 'podRemoved' || reason === 'policyDenied' ? reason : 'drained'
+}
+
+class Join {
+  readonly #downstream: ByteStream
+  readonly #upstream: ByteStream
+  readonly #signal: AbortSignal | undefined
+  readonly #startedAt = performance.now()
+  readonly #resolve: (result: RelayResult) => void
+  readonly #toUpstream: Pump
+  readonly #toDownstream: Pump
+  #end: EndReason = 'ok'
+  #open = 2
+
+  constructor(
+    downstream: ByteStream,
+    upstream: ByteStream,
+    signal: AbortSignal | undefined,
+    resolve: (result: RelayResult) => void,
+  ) {
+    this.#downstream = downstream
+    this.#upstream = upstream
+    this.#signal = signal
+    this.#resolve = resolve
+    this.#toUpstream = new Pump(downstream, upstream)
+    this.#toDownstream = new Pump(upstream, downstream)
+    this.#watch(downstream, upstream, 'clientReset')
+    this.#watch(upstream, downstream, 'serverReset')
+    if (signal?.aborted === true) this.#onAbort()
+    else signal?.addEventListener('abort', this.#onAbort)
+    // Accepted sockets arrive paused, so that nothing is read before the decision.
+    downstream.resume()
+    upstream.resume()
+  }
+
+  #watch(stream: ByteStream, other: ByteStream, reason: EndReason): void {
+    stream.on('error', () => this.#broken(other, reason))
+    if (stream.closed) {
+      this.#broken(other, reason)
+      this.#closed()
+      return
+    }
+    stream.on('close', () => {
+      // A tunnel may be reset without an 'error'; a socket closed before its FIN was read was cut.
+      const cut = stream instanceof Socket ? !stream.readableEnded : stream.wasReset
+      if (cut) this.#broken(other, reason)
+      this.#closed()
+    })
+  }
+
+  #broken(other: ByteStream, reason: EndReason): void {
+    if (this.#end === 'ok') this.#end = reason
+    resetAfterFlush(other)
+  }
+
+  readonly #onAbort = (): void => {
+    if (this.#end === 'ok') this.#end = cutReason(this.#signal ?? {})
+    resetStream(this.#downstream)
+    resetStream(this.#upstream)
+  }
+
+  #closed(): void {
+    this.#open -= 1
+    if (this.#open > 0) return
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.#resolve({
+      bytesToUpstream: this.#toUpstream.bytes,
+      bytesToDownstream: this.#toDownstream.bytes,
+      end: this.#end,
+      durationMs: performance.now() - this.#startedAt,
+    })
+  }
+}
+
+/** The relay in TypeScript on Node's streams: works for every pair of streams, moves up to 64 KiB a read. */
+export const streamRelay: Relay = {
+  join: (downstream, upstream, signal) =>
+    new Promise((resolve) => {
+      void new Join(downstream, upstream, signal, resolve)
+    }),
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opens connections on behalf of pods: capture makes the socket inside the right namespace (exempt from capture,
+// perhaps with the client's source address), Node connects it. Also turns listening fds into servers.
+
+import { createServer, type Server, Socket, type SocketConstructorOpts } from 'node:net'
+import { errorMessage } from '../../mesh/errors.ts'
+import type { HboneFailure } from '../../mesh/hbone/types.ts'
+import type { IpAddress, SocketAddress } from '../../mesh/model/types.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import type { DataPlaneSockets } from '../capture/types.ts'
+
+/** A peer that does not answer a SYN in this time is taken for unreachable, as Istio does. */
+const CONNECT_TIMEOUT_MS = 10_000
+
+/** Finds peers that vanished without a FIN; 180 s is Istio's value, and idle connections stay free of timers. */
+export const KEEPALIVE_INITIAL_DELAY_MS = 180_000
+
+/** Connections waiting to be accepted are queued by the kernel; this only caps Node's own listen call. */
+export const SOCKET_OPTIONS = {
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: KEEPALIVE_INITIAL_DELAY_MS,
+} as const
+
+/** `manualStart` is Node's (undocumented in the types): without it Node reads from the fd before it is connected. */
+interface UnconnectedSocketOptions extends SocketConstructorOpts {
+  readonly manualStart: true
+}
+
+export interface UpstreamRequest {
+  readonly netnsFd: number
+  readonly destination: SocketAddress
+  /** Connect from this address (transparent): the app then sees its real client. */
+  readonly sourceIp?: IpAddress
+  /** Which end reason a time-out means here: for HBONE it hints at a NetworkPolicy. */
+  readonly timeoutReason?: EndReason
+  readonly timeoutMs?: number
+}
+
+/** 4 or 6, by the text of a canonical address. */
+export function familyOf(address: IpAddress): 4 | 6 {
+  return address.includes(':') ? 6 : 4
+}
+
+/** Opens and connects a socket for a pod. The signal closes it at any moment before it is connected. */
+export function connectUpstream(
+  sockets: DataPlaneSockets,
+  request: UpstreamRequest,
+  signal: AbortSignal,
+): Promise<Result<Socket, HboneFailure>> {
+  const { destination, sourceIp, netnsFd } = request
+  if (signal.aborted)
+    return Promise.resolve(err({ reason: 'drained', message: 'aborted before connecting' }))
+  const opened = sockets.openUpstream({
+    netnsFd,
+    family: familyOf(destination.address),
+    ...(sourceIp === undefined ? {} : { sourceIp }),
+  })
+  if (!opened.ok)
+    return Promise.resolve(err({ reason: 'connectFailed', message: opened.error.message }))
+  const options: UnconnectedSocketOptions = {
+    ...SOCKET_OPTIONS,
+    fd: opened.value,
+    manualStart: true,
+  }
+  let socket: Socket
+  try {
+    socket = new Socket(options)
+  } catch (thrown) {
+    return Promise.resolve(err({ reason: 'internal', message: errorMessage(thrown) }))
+  }
+  return new Promise((resolve) => {
+    const settle = (result: Result<Socket, HboneFailure>): void => {
+      clearTimeout(deadline)
+      signal.removeEventListener('abort', onAbort)
+      socket.off('connect', onConnect)
+      socket.off('error', onError)
+      if (!result.ok) {
+        // Whatever the dying socket still says has been reported already.
+        socket.on('error', ignoreLateError)
+        socket.destroy()
+      }
+      resolve(result)
+    }
+    const onConnect = (): void => settle(ok(socket))
+    const onError = (error: NodeJS.ErrnoException): void =>
+      settle(err({ reason: 'connectFailed', message: error.message }))
+    const onAbort = (): void =>
+      settle(err({ reason: 'drained', message: 'connection attempt aborted' }))
+    const deadline = setTimeout(
+      () =>
+        settle(
+          err({
+            reason: request.timeoutReason ?? 'connectFailed',
+            message: `connect to ${formatAddress(destination)} timed out`,
+          }),
+        ),
+      request.timeoutMs ?? CONNECT_TIMEOUT_MS,
+    )
+    signal.addEventListener('abort', onAbort)
+    socket.on('connect', onConnect)
+    socket.on('error', onError)
+    socket.connect({ host: destination.address, port: destination.port })
+  })
+}
+
+/** Writes `ip:port`, with brackets for IPv6. */
+export function formatAddress({ address, port }: SocketAddress): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+}
+
+/** A listener for 'error' on a socket whose fate is already decided: Node would otherwise throw. */
+export function ignoreLateError(): void {
+  // Deliberately nothing: the owner has logged the connection's end with its reason.
+}
+
+/** Serves an already listening fd. Accepted sockets are paused: nothing is read before the decision is made. */
+export function serveListeningFd(
+  fd: number,
+  onConnection: (socket: Socket) => void,
+): Promise<Server> {
+  const server = createServer({ ...SOCKET_OPTIONS, pauseOnConnect: true }, (socket) => {
+    socket.on('error', ignoreLateError)
+    onConnection(socket)
+  })
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ fd }, () => {
+      server.off('error', reject)
+      resolve(server)
+    })
+  })
+}
+
+/** The fd under an accepted socket, while it is open. Node offers no public way; capture keys its records by fd. */
+export function socketFd(socket: Socket): number | undefined {
+  // The handle of a TCP socket has had a numeric `fd` on POSIX in every Node release; checked here, not trusted.
+  const handle: unknown = Reflect.get(socket, '_handle')
+  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : -1
+  return typeof fd === 'number' && fd >= 0 ? fd : undefined
+}
