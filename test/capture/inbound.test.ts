@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+// Given an enrolled pod, when somebody connects to it, then the agent gets the connection whatever the port, with
+// nothing rewritten, and the application gets only what the agent, the kubelet or the pod itself sends.
+
+import t from 'tap'
+import type { IpAddress } from '../../mesh/model/types.ts'
+import { missing } from '../helpers.ts'
+import { ADDRESS, World } from './support/world.ts'
+
+const skip = missing('root', 'btf', 'cgroup2')
+
+void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
+  const world = new World(t)
+  const agent = await world.openAgent()
+  const remote = world.app('remote')
+  const server = world.app('a')
+  await server.serve('0.0.0.0', 8080)
+  await server.serve('::', 8080)
+  t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
+
+  await t.test(
+    'any port reaches the plaintext listener with its destination and the real client',
+    async (t) => {
+      for (const port of [8080, 1, 65_535]) {
+        const seen = await remote.connect({ address: ADDRESS.aV4, port })
+        t.equal(seen.received, `plaintext ${ADDRESS.aV4} ${port} from ${ADDRESS.remoteV4}`)
+      }
+      const v6 = await remote.connect({ address: ADDRESS.aV6, port: 8080 })
+      t.equal(v6.received, `plaintext ${ADDRESS.aV6} 8080 from ${ADDRESS.remoteV6}`)
+    },
+  )
+
+  await t.test('port 15008 reaches the HBONE listener', async (t) => {
+    const v4 = await remote.connect({ address: ADDRESS.aV4, port: 15_008 })
+    t.equal(v4.received, `hbone ${ADDRESS.aV4} 15008 from ${ADDRESS.remoteV4}`)
+    const v6 = await remote.connect({ address: ADDRESS.aV6, port: 15_008 })
+    t.equal(v6.received, `hbone ${ADDRESS.aV6} 15008 from ${ADDRESS.remoteV6}`)
+  })
+
+  await t.test(
+    'EC C.3 #21: 15001 and 15006 from outside arrive as plaintext with that destination',
+    async (t) => {
+      for (const port of [15_001, 15_006]) {
+        const seen = await remote.connect({ address: ADDRESS.aV4, port })
+        t.equal(seen.received, `plaintext ${ADDRESS.aV4} ${port} from ${ADDRESS.remoteV4}`)
+      }
+    },
+  )
+
+  await t.test("the agent reaches the application with the client's own address", async (t) => {
+    const sourceIp = ADDRESS.remoteV4 as IpAddress
+    const v4 = { uid: 'uid-a', address: ADDRESS.aV4, port: 8080, sourceIp }
+    t.equal(
+      await agent.process.ask('upstream', v4),
+      `app saw ${ADDRESS.remoteV4} at ${ADDRESS.aV4}`,
+    )
+    const v6 = { uid: 'uid-a', address: ADDRESS.aV6, port: 8080, sourceIp: ADDRESS.remoteV6 }
+    t.equal(
+      await agent.process.ask('upstream', v6),
+      `app saw ${ADDRESS.remoteV6} at ${ADDRESS.aV6}`,
+    )
+    const loopback = { uid: 'uid-a', address: '127.0.0.1', port: 8080, sourceIp }
+    t.equal(
+      await agent.process.ask('upstream', loopback),
+      `app saw ${ADDRESS.remoteV4} at 127.0.0.1`,
+    )
+    const closed = { uid: 'uid-a', address: ADDRESS.aV4, port: 8081, sourceIp }
+    t.equal(
+      await agent.process.ask('upstream', closed),
+      'ECONNREFUSED',
+      'at once, not by a timeout',
+    )
+  })
+
+  await t.test(
+    "the agent's call from one pod to another on the node meets that pod's capture",
+    async (t) => {
+      t.match(await agent.enrol(world.pod('b')), { listeners: 6 })
+      const seen = await agent.process.ask('upstream', {
+        uid: 'uid-b',
+        address: ADDRESS.aV4,
+        port: 8080,
+      })
+      t.equal(seen, `plaintext ${ADDRESS.aV4} 8080 from ${ADDRESS.bV4}`)
+      await agent.withdraw('uid-b')
+    },
+  )
+
+  await t.test(
+    'EC C.3 #18: a kubelet probe goes to the application, source unchanged',
+    async (t) => {
+      const kubelet = world.app('node', 'kubelet')
+      const v4 = await kubelet.connect({ address: ADDRESS.aV4, port: 8080 })
+      t.equal(v4.received, `app saw ${ADDRESS.nodeV4} at ${ADDRESS.aV4}`)
+      const v6 = await kubelet.connect({ address: ADDRESS.aV6, port: 8080 })
+      t.equal(v6.received, `app saw ${ADDRESS.nodeV6} at ${ADDRESS.aV6}`)
+      t.equal((await kubelet.connect({ address: ADDRESS.aV4, port: 8081 })).error, 'ECONNREFUSED')
+      await kubelet.process.stop()
+    },
+  )
+
+  await t.test('EC C.3 #19: another process of the node is a plaintext caller', async (t) => {
+    const curl = world.app('node', 'other')
+    const seen = await curl.connect({ address: ADDRESS.aV4, port: 8080 })
+    t.equal(seen.received, `plaintext ${ADDRESS.aV4} 8080 from ${ADDRESS.nodeV4}`)
+    await curl.process.stop()
+  })
+
+  await t.test(
+    "a process in the kubelet's cgroup but another namespace is a plaintext caller",
+    async (t) => {
+      const impostor = world.app('b', 'kubelet')
+      const seen = await impostor.connect({ address: ADDRESS.aV4, port: 8080 })
+      t.equal(seen.received, `plaintext ${ADDRESS.aV4} 8080 from ${ADDRESS.bV4}`)
+      await impostor.process.stop()
+    },
+  )
+
+  await t.test(
+    "EC C.3 #17: a client hidden behind the node's address inherits no trust from a probe",
+    async (t) => {
+      const kubelet = world.app('node', 'kubelet')
+      const probe = {
+        address: ADDRESS.aV4,
+        port: 8080,
+        localAddress: ADDRESS.nodeV4,
+        localPort: 41_000,
+      }
+      t.match((await kubelet.connect(probe)).received, /^app saw/)
+      t.match(
+        await agent.stats(),
+        { trustedConnections: 0 },
+        'forgotten once the probe was answered',
+      )
+      world.inside(
+        'node',
+        'nft add table ip nat; nft add chain ip nat post "{ type nat hook postrouting priority 100; }"; nft add rule ip nat post ip saddr 10.97.0.2 snat to 10.97.0.1',
+      )
+      const seen = await remote.connect({ address: ADDRESS.aV4, port: 8080 })
+      t.equal(seen.received, `plaintext ${ADDRESS.aV4} 8080 from ${ADDRESS.nodeV4}`)
+      world.inside('node', 'nft delete table ip nat')
+      await kubelet.process.stop()
+    },
+  )
+
+  await t.test("EC C.3 #20: the pod's calls to itself stay in it", async (t) => {
+    const app = world.app('a')
+    const seen = await app.connect({ address: ADDRESS.aV4, port: 8080 })
+    t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.aV4}`)
+    const hairpin = { uid: 'uid-a', address: ADDRESS.aV4, port: 8080, sourceIp: ADDRESS.aV4 }
+    t.equal(
+      await agent.process.ask('upstream', hairpin),
+      `app saw ${ADDRESS.aV4} at ${ADDRESS.aV4}`,
+    )
+    await app.process.stop()
+  })
+
+  await t.test('EC C.3 #25: SYN cookies change nothing', async (t) => {
+    world.inside('a', 'echo 2 > /proc/sys/net/ipv4/tcp_syncookies')
+    const app = world.app('a')
+    t.equal(
+      (await app.connect({ address: '10.96.0.80', port: 80 })).received,
+      'captured 10.96.0.80 80',
+    )
+    t.match((await remote.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^plaintext/)
+    const onward = { uid: 'uid-a', address: ADDRESS.aV4, port: 8080, sourceIp: ADDRESS.remoteV4 }
+    t.match(await agent.process.ask('upstream', onward), /^app saw 10\.97\.0\.2/)
+    const kubelet = world.app('node', 'kubelet')
+    t.match((await kubelet.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^app saw/)
+    world.inside('a', 'echo 1 > /proc/sys/net/ipv4/tcp_syncookies')
+    await kubelet.process.stop()
+    await app.process.stop()
+  })
+
+  await t.test(
+    'EC C.3 #30: a restarting application binds its port while the agent holds its connections',
+    async (t) => {
+      const held = await remote.process.ask('hold', { address: ADDRESS.aV4, port: 9191 })
+      t.type(held, 'number')
+      const app = world.app('a')
+      t.equal(await app.process.ask('tryListen', { address: '0.0.0.0', port: 9191 }), 'ok')
+      t.equal(
+        await app.process.ask('tryListen', { address: '0.0.0.0', port: 8080 }),
+        'EADDRINUSE',
+        'two listeners still exclude each other',
+      )
+      await app.process.stop()
+      await remote.process.ask('close')
+    },
+  )
+
+  await t.test(
+    'EC C.3 #39: an address of the pod that nobody named is closed, a named one is served',
+    async (t) => {
+      world.inside('a', 'ip addr add 10.98.0.22/32 dev eth0')
+      world.inside('node', 'ip route add 10.98.0.22/32 dev va')
+      t.equal((await remote.connect({ address: '10.98.0.22', port: 8080 })).error, 'ECONNREFUSED')
+      const addresses = [...world.pod('a').addresses, '10.98.0.22' as IpAddress]
+      t.match(await agent.enrol(world.pod('a', { addresses })), { listeners: 6 })
+      t.equal(
+        (await remote.connect({ address: '10.98.0.22', port: 8080 })).received,
+        `plaintext 10.98.0.22 8080 from ${ADDRESS.remoteV4}`,
+      )
+      t.match(await agent.stats(), { addresses: 3 })
+      t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
+      t.match(await agent.stats(), { addresses: 2 }, 're-enrolling without it forgets it')
+    },
+  )
+
+  await t.test('withdrawn, the pod is as it was', async (t) => {
+    await agent.withdraw('uid-a')
+    const seen = await remote.connect({ address: ADDRESS.aV4, port: 8080 })
+    t.equal(seen.received, `app saw ${ADDRESS.remoteV4} at ${ADDRESS.aV4}`)
+    t.notMatch(world.inside('a', 'ip rule; ip -6 rule'), /0x111/)
+    t.equal(world.inside('a', 'ip route show table 100; ip -6 route show table 100'), '')
+    t.equal(world.inside('a', 'cat /proc/sys/net/ipv4/tcp_fwmark_accept').trim(), '0')
+    t.match(await agent.stats(), { enrolledPods: 0, addresses: 0, pendingConnections: 0 })
+  })
+})

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// Given an enrolled pod, when an application in it connects, then the agent gets the connection with its destination
+// and the application notices nothing. Numbers are those of the edge-case table in docs/capture.md.
+
+import t from 'tap'
+import { missing } from '../helpers.ts'
+import { ADDRESS, type Agent, type App, World } from './support/world.ts'
+
+const skip = missing('root', 'btf', 'cgroup2')
+const SERVICE = '10.96.0.80' // routed nowhere: as a ClusterIP before kube-proxy
+
+void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
+  const world = new World(t)
+  const agent: Agent = await world.openAgent()
+  const app: App = world.app('a')
+  t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
+
+  await t.test('EC C.3 #14 #26: a ClusterIP is captured before anything resolves it', async (t) => {
+    const seen = await app.connect({ address: SERVICE, port: 80 })
+    t.equal(seen.received, `captured ${SERVICE} 80`)
+    t.equal(seen.peer, `${SERVICE}:80`, 'getpeername shows what was dialled')
+    t.match(seen.local, new RegExp(`^${ADDRESS.aV4}:`), 'getsockname shows the pod')
+  })
+
+  await t.test('EC C.3 #26: IPv6 is captured, names stay true', async (t) => {
+    const seen = await app.connect({ address: 'fd98::3', port: 81 })
+    t.equal(seen.received, 'captured fd98::3 81')
+    t.equal(seen.peer, '[fd98::3]:81')
+    t.match(seen.local, /^\[fd98::2\]:/)
+  })
+
+  await t.test(
+    'EC C.3 #26: a v4-mapped socket is captured as IPv4 and sees mapped names',
+    async (t) => {
+      const seen = await app.connect({ address: '::ffff:10.96.0.80', port: 82 })
+      t.equal(seen.received, `captured ${SERVICE} 82`)
+      t.equal(seen.peer, '[::ffff:a60:50]:82')
+      t.match(seen.local, /^\[::ffff:a62:2\]:/)
+    },
+  )
+
+  await t.test('EC C.3 #16: another pod and a public address are captured', async (t) => {
+    t.equal(
+      (await app.connect({ address: ADDRESS.bV4, port: 8080 })).received,
+      'captured 10.98.0.3 8080',
+    )
+    t.equal(
+      (await app.connect({ address: '203.0.113.5', port: 443 })).received,
+      'captured 203.0.113.5 443',
+    )
+  })
+
+  await t.test('EC C.3 #35: a socket bound to a device cannot escape', async (t) => {
+    const v4 = await app.connect({ address: SERVICE, port: 83, device: 'eth0' })
+    t.equal(v4.received, `captured ${SERVICE} 83`)
+    t.equal(v4.peer, `${SERVICE}:83`)
+    const v6 = await app.connect({ address: 'fd98::3', port: 83, device: 'eth0' })
+    t.equal(v6.received, 'captured fd98::3 83')
+  })
+
+  await t.test('EC C.3 #36: a socket with any mark cannot escape', async (t) => {
+    for (const mark of [0x539, 0x111])
+      t.equal(
+        (await app.connect({ address: SERVICE, port: 84, mark })).received,
+        `captured ${SERVICE} 84`,
+      )
+  })
+
+  await t.test('EC C.3 #23: MPTCP is captured', async (t) => {
+    const seen = await app.connect({ address: SERVICE, port: 85, multipath: true })
+    t.equal(seen.received, `captured ${SERVICE} 85`)
+  })
+
+  await t.test('EC C.3 #22: TCP fast open is captured', async (t) => {
+    const seen = await app.connect({ address: SERVICE, port: 86, fastOpen: true })
+    t.equal(seen.received, `captured ${SERVICE} 86`)
+  })
+
+  await t.test('EC C.3 #29: an address and port the application bound are kept', async (t) => {
+    const seen = await app.connect({
+      address: SERVICE,
+      port: 87,
+      localAddress: ADDRESS.aV4,
+      localPort: 33_333,
+    })
+    t.equal(seen.received, `captured ${SERVICE} 87`)
+    t.equal(seen.local, `${ADDRESS.aV4}:33333`)
+  })
+
+  await t.test('EC C.3 #20: loopback and the own addresses are never captured', async (t) => {
+    const server = world.app('a')
+    await server.serve('0.0.0.0', 9090)
+    await server.serve('::', 9090)
+    for (const address of ['127.0.0.1', '127.3.4.5', ADDRESS.aV4, '0.0.0.0', '::1', ADDRESS.aV6])
+      t.match((await app.connect({ address, port: 9090 })).received, /^app saw/, address)
+    t.match((await app.connect({ address: '::ffff:127.0.0.1', port: 9090 })).received, /^app saw/)
+    await server.process.stop()
+  })
+
+  await t.test('EC C.3 #33: link-local, multicast and unspecified destinations pass', async (t) => {
+    const before = await agent.counters()
+    // An address of the node's end of the link; nothing listens, so the kernel's own refusal comes back.
+    t.equal((await app.connect({ address: '169.254.1.1', port: 9 })).error, 'ECONNREFUSED')
+    t.equal((await app.connect({ address: '224.0.0.1', port: 9 })).error, 'ENETUNREACH')
+    t.ok((await app.connect({ address: 'ff02::1', port: 9 })).error)
+    const after = await agent.counters()
+    t.equal((after.outPassLocal ?? 0) - (before.outPassLocal ?? 0), 3)
+  })
+
+  await t.test('EC C.3 #21: a direct call to 15001 has no destination and is reset', async (t) => {
+    const before = await agent.counters()
+    t.equal((await app.connect({ address: '127.0.0.1', port: 15_001 })).error, 'ECONNRESET')
+    const after = await agent.counters()
+    t.equal((after.pendingMissing ?? 0) - (before.pendingMissing ?? 0), 1)
+  })
+
+  await t.test(
+    'a socket that connects again, to loopback, does not carry its former destination',
+    async (t) => {
+      const seen = await app.connect({
+        address: '127.0.0.1',
+        port: 15_001,
+        before: { address: SERVICE, port: 88 },
+      })
+      t.equal(seen.error, 'ECONNRESET')
+    },
+  )
+
+  await t.test('EC C.3 #11: a process of another cgroup in the pod is captured too', async (t) => {
+    const stranger = world.app('a', 'other')
+    t.equal(
+      (await stranger.connect({ address: SERVICE, port: 89 })).received,
+      `captured ${SERVICE} 89`,
+    )
+    await stranger.process.stop()
+  })
+
+  await t.test('an application without root rights is captured', async (t) => {
+    const plain = world.app('a')
+    await plain.connect({ address: '127.0.0.1', port: 1 }) // loads what only root may read
+    await plain.process.ask('setuid', 65_534)
+    const seen = await plain.connect({ address: SERVICE, port: 90, device: 'eth0' })
+    t.equal(seen.received, `captured ${SERVICE} 90`)
+    await plain.process.stop()
+  })
+
+  await t.test('EC C.3 #12: a namespace nested in the pod is left alone', async (t) => {
+    const nested = world.app('a', 'a', ['unshare', '--net'])
+    t.equal((await nested.connect({ address: SERVICE, port: 91 })).error, 'ENETUNREACH')
+    await nested.process.stop()
+  })
+
+  await t.test(
+    'EC C.3 #4: a pod that is not enrolled is not touched, in the same cgroup or not',
+    async (t) => {
+      const server = world.app('remote')
+      await server.serve('0.0.0.0', 7070)
+      for (const cgroup of ['b', 'a'] as const) {
+        const stranger = world.app('b', cgroup)
+        const seen = await stranger.connect({ address: ADDRESS.remoteV4, port: 7070 })
+        t.equal(seen.received, `app saw ${ADDRESS.bV4} at ${ADDRESS.remoteV4}`)
+        await stranger.process.stop()
+      }
+      await server.process.stop()
+    },
+  )
+
+  await t.test(
+    'the agent leaves the pod by its own sockets, from a worker thread only',
+    async (t) => {
+      const server = world.app('remote')
+      await server.serve('0.0.0.0', 7071)
+      const answer = await agent.process.ask('upstream', {
+        uid: 'uid-a',
+        address: ADDRESS.remoteV4,
+        port: 7071,
+      })
+      t.equal(answer, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
+      t.match(
+        await agent.process.ask('upstreamOnMain', 'uid-a'),
+        /setns on the main thread: EDEADLK/,
+      )
+      await server.process.stop()
+    },
+  )
+
+  await t.test(
+    'EC C.3 #26: a pod with IPv4 only is told at once that there is no IPv6',
+    async (t) => {
+      t.match(
+        await agent.enrol(world.pod('b', { addresses: world.pod('b').addresses.slice(0, 1) })),
+        {
+          listeners: 3,
+        },
+      )
+      const dualStackClient = world.app('b')
+      t.equal(
+        (await dualStackClient.connect({ address: 'fd98::2', port: 80 })).error,
+        'ENETUNREACH',
+      )
+      const v4 = await dualStackClient.connect({ address: SERVICE, port: 80 })
+      t.equal(v4.received, `captured ${SERVICE} 80`)
+      await agent.withdraw('uid-b')
+      await dualStackClient.process.stop()
+    },
+  )
+
+  await t.test('nothing waits in the maps when all is done', async (t) => {
+    t.match(await agent.stats(), { pendingConnections: 0, trustedConnections: 0, enrolledPods: 1 })
+  })
+})

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// An agent reduced to capture: enrols when asked, and answers each captured connection with what it knows of it.
+
+import { readdirSync } from 'node:fs'
+import { createServer, type Server, type Socket } from 'node:net'
+import { Worker } from 'node:worker_threads'
+import {
+  type CapturePod,
+  createDataPlaneSockets,
+  type DataPlaneSockets,
+  type Enrolment,
+  type NodeCapture,
+  openCapture,
+} from '../../../agent/capture/index.ts'
+import type { AmbitError } from '../../../mesh/errors.ts'
+import { createLogger } from '../../../mesh/telemetry/log.ts'
+import { closeFd } from '../../../native/libc.ts'
+import { helperFeature, REQUIRED_FEATURES } from '../../../native/kernel-features.ts'
+import { serveRpc } from './rpc.ts'
+import type { UpstreamRequest } from './upstream-worker.ts'
+
+export interface OpenRequest {
+  readonly cgroupPath: string
+  readonly bpffsDir: string
+  readonly bpfObjectPath: string
+  readonly kubeletCgroups?: readonly string[]
+  readonly libbpf?: string
+  /** Ask the kernel for a helper that no kernel has. */
+  readonly wantImpossible?: boolean
+}
+
+/** A failure as data. */
+export interface Failure {
+  readonly code: string
+  readonly message: string
+}
+
+let capture: NodeCapture | undefined
+let dataPlane: DataPlaneSockets | undefined
+let worker: Worker | undefined
+const enrolments = new Map<string, { enrolment: Enrolment; servers: readonly Server[] }>()
+
+function need(): NodeCapture {
+  if (capture === undefined) throw new Error('capture is not open')
+  return capture
+}
+
+function failure(error: AmbitError): Failure {
+  return { code: error.code, message: error.message }
+}
+
+/** The descriptor of an accepted socket. */
+function fdOf(socket: Socket): number {
+  const handle: unknown = Reflect.get(socket, '_handle')
+  return Number(Reflect.get(Object(handle), 'fd'))
+}
+
+function answerOutbound(socket: Socket): void {
+  socket.on('error', () => socket.destroy())
+  const destination = dataPlane?.originalDestination(fdOf(socket))
+  if (destination === undefined) socket.resetAndDestroy()
+  else socket.end(`captured ${destination.address} ${destination.port}`)
+}
+
+function answerInbound(kind: string, socket: Socket): void {
+  socket.on('error', () => socket.destroy())
+  socket.end(`${kind} ${socket.localAddress} ${socket.localPort} from ${socket.remoteAddress}`)
+}
+
+function serve(fds: readonly number[], answer: (socket: Socket) => void): Server[] {
+  return fds.map((fd) => createServer({ allowHalfOpen: true }, answer).listen({ fd }))
+}
+
+function stopServers(uid: string): Promise<unknown> {
+  const servers = enrolments.get(uid)?.servers ?? []
+  enrolments.delete(uid)
+  return Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
+}
+
+function closeListeners({ listeners }: Enrolment): void {
+  for (const fds of Object.values(listeners) as (readonly number[])[])
+    for (const fd of fds) closeFd(fd)
+}
+
+serveRpc({
+  open: async (request: OpenRequest): Promise<Failure | undefined> => {
+    const opened = await openCapture({
+      ...request,
+      kubeletCgroups: request.kubeletCgroups ?? [],
+      logger: createLogger('capture', 'warn'),
+      ...(request.wantImpossible === true && {
+        requiredFeatures: [
+          ...REQUIRED_FEATURES,
+          helperFeature('a helper of the future', '99.0', 60_000),
+        ],
+      }),
+    })
+    if (!opened.ok) return failure(opened.error)
+    capture = opened.value
+    dataPlane = createDataPlaneSockets(capture.dataPlaneHandles)
+    return undefined
+  },
+  enrol: async (pod: CapturePod): Promise<Failure | { cookie: string; listeners: number }> => {
+    const result = await need().enrol(pod)
+    if (!result.ok) return failure(result.error)
+    const enrolment = result.value
+    const { outbound, inbound, hbone } = enrolment.listeners
+    const servers = [
+      ...serve(outbound, answerOutbound),
+      ...serve(inbound, (socket) => answerInbound('plaintext', socket)),
+      ...serve(hbone, (socket) => answerInbound('hbone', socket)),
+    ]
+    const former = stopServers(pod.uid)
+    enrolments.set(pod.uid, { enrolment, servers })
+    await former
+    return { cookie: enrolment.netnsCookie.toString(), listeners: servers.length }
+  },
+  /** Closes the listeners and stays alive otherwise: what the pod sees when the agent is gone. */
+  closeListeners: (uid: string) => stopServers(uid).then(() => undefined),
+  withdraw: async (uid: string) => {
+    await need().withdraw(uid)
+    await stopServers(uid)
+  },
+  sweep: (keep: readonly string[]) => need().sweep(new Set(keep)),
+  closeCapture: async (unpin: boolean) => {
+    for (const uid of [...enrolments.keys()]) {
+      if (unpin) await need().withdraw(uid)
+      await stopServers(uid)
+    }
+    await worker?.terminate()
+    worker = undefined
+    await need().close({ unpin })
+    capture = undefined
+  },
+  counters: () => need().counters(),
+  stats: () => need().stats(),
+  openFds: () => readdirSync('/proc/self/fd').length,
+  upstream: async (request: Omit<UpstreamRequest, 'netnsFd'> & { readonly uid: string }) => {
+    const netnsFd = enrolments.get(request.uid)?.enrolment.netnsFd
+    worker ??= new Worker(new URL('./upstream-worker.ts', import.meta.url), {
+      workerData: need().dataPlaneHandles,
+      trackUnmanagedFds: false,
+    })
+    const thread = worker
+    return new Promise<string>((resolve) => {
+      thread.once('message', resolve)
+      thread.postMessage({ ...request, netnsFd })
+    })
+  },
+  upstreamOnMain: (uid: string) => {
+    const netnsFd = enrolments.get(uid)?.enrolment.netnsFd ?? -1
+    const opened = dataPlane?.openUpstream({ netnsFd, family: 4 })
+    return opened?.ok === false ? opened.error.message : 'opened'
+  },
+  /** Enrols and withdraws the pods in turn, this many rounds; gives the time of each enrolment in ms. */
+  rounds: async ({ pods, count }: { pods: readonly CapturePod[]; count: number }) => {
+    const times: number[] = []
+    for (let round = 0; round < count; round += 1) {
+      const pod = pods[round % pods.length]
+      if (pod === undefined) throw new Error('no pods')
+      const start = performance.now()
+      const result = await need().enrol(pod)
+      times.push(performance.now() - start)
+      if (!result.ok) throw result.error
+      await need().withdraw(pod.uid)
+      closeListeners(result.value)
+    }
+    return times
+  },
+})

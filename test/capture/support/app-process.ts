@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// An application in a pod (or outside): connects and serves when asked.
+
+import { createServer, type Server, Socket } from 'node:net'
+import { type RawConnect, rawConnect, rawListen } from './raw-socket.ts'
+import { serveRpc } from './rpc.ts'
+
+const servers: Server[] = []
+const held: Socket[] = []
+
+serveRpc({
+  connect: (wanted: RawConnect) => rawConnect(wanted),
+  tryListen: ({ address, port }: { address: string; port: number }) => rawListen(address, port),
+  setuid: (uid: number) => process.setuid?.(uid),
+  /** Serves: says who called and ends, or with `hold` echoes and keeps the connection. */
+  serve: ({ address, port, hold }: { address: string; port: number; hold?: boolean }) =>
+    new Promise<void>((resolve, reject) => {
+      const server = createServer((socket) => {
+        socket.on('error', () => socket.destroy())
+        if (hold === true) socket.pipe(socket)
+        else socket.end(`app saw ${socket.remoteAddress} at ${socket.localAddress}`)
+      })
+      servers.push(server)
+      server.once('error', reject)
+      server.listen({ host: address, port, ipv6Only: address.includes(':') }, resolve)
+    }),
+  /** Opens a connection and keeps it; gives its index. */
+  hold: ({ address, port }: { address: string; port: number }) =>
+    new Promise<number>((resolve, reject) => {
+      const socket = new Socket()
+      socket.once('error', reject)
+      socket.connect(port, address, () => resolve(held.push(socket) - 1))
+    }),
+  /** Sends over a kept connection and gives what comes back. */
+  echo: ({ index, text }: { index: number; text: string }) =>
+    new Promise<string>((resolve, reject) => {
+      const socket = held[index]
+      if (socket === undefined) throw new Error(`no connection ${index}`)
+      socket.once('error', reject)
+      socket.once('data', (data) => resolve(data.toString()))
+      socket.write(text)
+    }),
+  /** Connects as often as it can until told to stop; counts outcomes. */
+  load: async ({ address, port, count }: { address: string; port: number; count: number }) => {
+    const outcomes: Record<string, number> = {}
+    for (let index = 0; index < count; index += 1) {
+      const outcome = await new Promise<string>((resolve) => {
+        const socket = new Socket()
+        let text = ''
+        socket.on('data', (data) => {
+          text += data.toString()
+        })
+        socket.once('error', (error) =>
+          resolve('code' in error ? String(error.code) : error.message),
+        )
+        socket.once('end', () => resolve(text === '' ? 'empty' : 'answered'))
+        socket.connect(port, address)
+      })
+      outcomes[outcome] = (outcomes[outcome] ?? 0) + 1
+    }
+    return outcomes
+  },
+  close: () => {
+    for (const server of servers.splice(0)) server.close()
+    for (const socket of held.splice(0)) socket.destroy()
+  },
+})
