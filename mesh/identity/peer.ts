@@ -7,13 +7,8 @@ import type { X509Certificate as NodeCertificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
-import { errorMessage } from '../errors.ts'
+import { uriSansOfCertificate } from './der.ts'
 import { parseSpiffeId } from './spiffe.ts'
-import {
-  OID_SUBJECT_ALTERNATIVE_NAME,
-  SubjectAlternativeNameExtension,
-  X509Certificate,
-} from './x509.ts'
 
 /** Why a certificate names no mesh identity. */
 export interface PeerIdentityFailure {
@@ -38,8 +33,9 @@ export function peerSpiffeId(
 
 /** As peerSpiffeId, from the certificate's DER. */
 export function spiffeIdOfDer(der: Uint8Array): Result<SpiffeId, PeerIdentityFailure> {
-  const uris = uriSans(der)
-  if (!uris.ok) return uris
+  const uris = uriSansOfCertificate(der)
+  if (!uris.ok)
+    return err({ kind: 'malformed', message: `the certificate cannot be read: ${uris.error}` })
   const [uri, ...others] = uris.value
   if (uri === undefined)
     return err({ kind: 'no-uri-san', message: 'the certificate has no URI SAN' })
@@ -55,25 +51,4 @@ export function spiffeIdOfDer(der: Uint8Array): Result<SpiffeId, PeerIdentityFai
         message: `the URI SAN ${JSON.stringify(uri)} is not a SPIFFE ID of the form spiffe://<trust domain>/ns/<namespace>/sa/<service account>`,
       })
     : ok(parsed.id)
-}
-
-function uriSans(der: Uint8Array): Result<readonly string[], PeerIdentityFailure> {
-  try {
-    const certificate = new X509Certificate(Uint8Array.from(der))
-    const extensions = certificate.extensions.filter(
-      (extension) => extension.type === OID_SUBJECT_ALTERNATIVE_NAME,
-    )
-    // RFC 5280 4.2: an extension appears at most once; two would let readers disagree on the name.
-    if (extensions.length > 1)
-      return err({ kind: 'malformed', message: 'the certificate has several SAN extensions' })
-    const [extension] = extensions
-    if (extension === undefined) return ok([])
-    const names = new SubjectAlternativeNameExtension(extension.rawData).names.items
-    return ok(names.filter((name) => name.type === 'url').map((name) => name.value))
-  } catch (thrown) {
-    return err({
-      kind: 'malformed',
-      message: `cannot read the certificate: ${errorMessage(thrown)}`,
-    })
-  }
 }

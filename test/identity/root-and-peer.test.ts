@@ -13,6 +13,11 @@ import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
 import { type LeafName, issueLeaf } from '../../mesh/identity/issue.ts'
 import { localAuthority } from '../../mesh/identity/local-authority.ts'
 import { peerSpiffeId, spiffeIdOfDer } from '../../mesh/identity/peer.ts'
+import { uriSansOfCertificate } from '../../mesh/identity/der.ts'
+import {
+  SubjectAlternativeNameExtension,
+  X509Certificate as GeneralCertificate,
+} from '../../mesh/identity/x509.ts'
 import { parseSpiffeId } from '../../mesh/identity/spiffe.ts'
 import { createRoot, loadRoot, type SigningRoot } from '../../mesh/identity/root.ts'
 
@@ -137,6 +142,31 @@ void t.test('spiffeIdOfDer() answers garbage with a reason, never with an except
   ])
     t.match(spiffeIdOfDer(der), { ok: false, error: { kind: 'malformed' } })
   t.end()
+})
+
+void t.test('the strict reader and a general parser agree on every certificate', async (t) => {
+  const root = await signingRoot()
+  const name = fc.oneof(
+    fc.record({ type: fc.constant<'url'>('url'), value: fc.webUrl() }),
+    fc.record({ type: fc.constant<'url'>('url'), value: fc.constantFrom(CATALOG, FRONTEND) }),
+    fc.record({ type: fc.constant<'dns'>('dns'), value: fc.domain() }),
+    fc.record({ type: fc.constant<'ip'>('ip'), value: fc.ipV4() }),
+  )
+  await fc.assert(
+    fc.asyncProperty(fc.array(name, { minLength: 1, maxLength: 12 }), async (names) => {
+      const certificate = await leafFor(root, names)
+      const parsed = new GeneralCertificate(new Uint8Array(certificate.raw))
+      const general = parsed.getExtension(SubjectAlternativeNameExtension)?.names.items ?? []
+      const expected = general.filter(({ type }) => type === 'url').map(({ value }) => value)
+      const read = uriSansOfCertificate(certificate.raw)
+      return read.ok && JSON.stringify(read.value) === JSON.stringify(expected)
+    }),
+    { numRuns: 60 },
+  )
+  t.same(uriSansOfCertificate(new X509Certificate(root.certificatePem).raw), {
+    ok: true,
+    value: [],
+  })
 })
 
 void t.test(
