@@ -262,7 +262,8 @@ export class NodeEnrolment implements CniHandlers {
     else if (outcome.kind === 'enrolled') this.#posted.delete(uid)
     // What was restored is annotated already; the informer will tell if not.
     if (outcome.kind === 'waiting' || pod.object === undefined) return
-    if (isAnnotated(pod.object) !== pod.isEnrolled) this.#annotations.set(pod.name, pod.isEnrolled)
+    if (isAnnotated(pod.object) !== pod.isEnrolled || this.#annotations.isPending(uid))
+      this.#annotations.set(pod.name, pod.isEnrolled)
   }
 
   #report(pod: PodEnrolment, error: Error): void {

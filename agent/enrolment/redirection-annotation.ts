@@ -45,6 +45,11 @@ export class RedirectionAnnotations {
     this.#writers.set(pod.uid, writer)
   }
 
+  /** Something is still to be written, so that what the pod's object says now is not the last word. */
+  isPending(uid: string): boolean {
+    return this.#wanted.has(uid)
+  }
+
   /** The pod is gone: nothing is to be written any more. */
   forget(uid: string): void {
     this.#wanted.delete(uid)

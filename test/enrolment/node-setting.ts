@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// A node for the tests of enrolment: an API server, a capture that records, files that stand for namespaces.
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { randomUUID } from 'node:crypto'
+import type { Test } from 'tap'
+import { pino } from 'pino'
+import type { CniPod } from '../../agent/cni/index.ts'
+import {
+  startEnrolment,
+  type EnrolmentListener,
+  type EnrolmentOptions,
+  type NodeEnrolment,
+} from '../../agent/enrolment/index.ts'
+import { createKubeApi, NAMESPACES, PODS, type Pod } from '../../mesh/kube/index.ts'
+import type { IpAddress } from '../../mesh/model/types.ts'
+import { ApiStub } from '../kube/api-stub.ts'
+import { RecordingCapture } from './recording-capture.ts'
+
+export const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' }
+export const NONE = { 'istio.io/dataplane-mode': 'none' }
+
+export interface NodeSetting {
+  readonly stub: ApiStub
+  readonly capture: RecordingCapture
+  /** What the data plane was told: `enrolled web`, `draining web`, `withdrawn web`. */
+  readonly told: string[]
+  readonly logged: string[]
+  readonly stateDirectory: string
+  /** Starts an agent's enrolment; with another capture for another life. */
+  start(options?: Partial<EnrolmentOptions>): Promise<NodeEnrolment>
+  label(namespace: string, labels?: Record<string, string>): void
+  /** Creates or changes a pod. */
+  pod(name: string, change?: PodChange): Pod
+  /** What CNI says of a pod, with a namespace file of its own. */
+  sandbox(pod: Pod, containerId?: string): Promise<CniPod>
+  until(condition: () => boolean, what: string): Promise<void>
+  annotation(name: string): string | undefined
+}
+
+export interface PodChange {
+  readonly labels?: Record<string, string>
+  readonly annotations?: Record<string, string>
+  readonly ip?: string
+  readonly phase?: string
+  readonly deletionTimestamp?: string
+  readonly namespace?: string
+  readonly spec?: Partial<Pod['spec']>
+}
+
+export async function setUpNode(test: Test): Promise<NodeSetting> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'ambit-enrolment-'))
+  const stub = new ApiStub()
+  await stub.start()
+  const capture = new RecordingCapture()
+  const told: string[] = []
+  const logged: string[] = []
+  const logger = pino({ level: 'debug' }, { write: (line: string) => void logged.push(line) })
+  const names = new Map<string, string>()
+  const listener: EnrolmentListener = {
+    onEnrolled: (pod) => {
+      names.set(pod.uid, pod.name)
+      told.push(`enrolled ${pod.name} as ${pod.serviceAccount}`)
+    },
+    onDraining: (uid) => void told.push(`draining ${names.get(uid) ?? uid}`),
+    onWithdrawn: (uid) => void told.push(`withdrawn ${names.get(uid) ?? uid}`),
+  }
+  const running: NodeEnrolment[] = []
+  const stateDirectory = path.join(directory, 'state')
+  test.teardown(async () => {
+    await Promise.all(running.map((enrolment) => enrolment.close({ withdraw: false })))
+    await capture.close()
+    await stub.stop()
+    await rm(directory, { recursive: true, force: true })
+  })
+  const setting: NodeSetting = {
+    stub,
+    capture,
+    told,
+    logged,
+    stateDirectory,
+    async start(options = {}) {
+      const enrolment = await startEnrolment({
+        api: createKubeApi(stub.access()),
+        nodeName: 'node-a',
+        capture,
+        listener,
+        stateDirectory,
+        logger,
+        ...options,
+      })
+      running.push(enrolment)
+      return enrolment
+    },
+    label: (namespace, labels = {}) =>
+      void stub.put(NAMESPACES, { metadata: { name: namespace, labels } }),
+    pod(name, change = {}) {
+      const namespace = change.namespace ?? 'shop'
+      const before = stub.get(PODS, `${namespace}/${name}`)
+      return stub.put(PODS, {
+        metadata: {
+          ...before?.metadata,
+          namespace,
+          name,
+          uid: before?.metadata?.uid ?? randomUUID(),
+          labels: change.labels ?? before?.metadata?.labels ?? {},
+          annotations: change.annotations ?? before?.metadata?.annotations ?? {},
+          ...(change.deletionTimestamp === undefined
+            ? {}
+            : { deletionTimestamp: change.deletionTimestamp }),
+        },
+        spec: { containers: [], nodeName: 'node-a', serviceAccountName: 'web', ...change.spec },
+        status: {
+          ...before?.status,
+          ...(change.phase === undefined ? {} : { phase: change.phase }),
+          ...(change.ip === undefined ? {} : { podIP: change.ip, podIPs: [{ ip: change.ip }] }),
+        },
+      })
+    },
+    async sandbox(pod, containerId = randomUUID()) {
+      const netnsPath = path.join(directory, `netns-${containerId}`)
+      await writeFile(netnsPath, '')
+      return {
+        containerId,
+        netnsPath,
+        ifname: 'eth0',
+        namespace: pod.metadata?.namespace ?? '',
+        name: pod.metadata?.name ?? '',
+        uid: pod.metadata?.uid,
+        addresses: ['10.244.1.7' as IpAddress],
+      }
+    },
+    async until(condition, what) {
+      const deadline = performance.now() + 8000
+      while (!condition()) {
+        if (performance.now() > deadline)
+          throw new Error(
+            `waited in vain for ${what}; told: ${told.join(', ')}; calls: ${capture.calls.join(' ')}`,
+          )
+        await new Promise((resolve) => setTimeout(resolve, 1))
+      }
+    },
+    annotation: (name) =>
+      stub.get(PODS, `shop/${name}`)?.metadata?.annotations?.['ambient.istio.io/redirection'],
+  }
+  return setting
+}
+
+/** A signal for CNI calls that are meant to be answered. */
+export const inTime = (): AbortSignal => AbortSignal.timeout(5000)

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Capture that records what is asked of it and does what it is told: the tests of enrolment need no kernel.
+
+import { closeSync, openSync } from 'node:fs'
+import type { Capture, CapturePod, Enrolment } from '../../agent/capture/types.ts'
+import { AmbitError } from '../../mesh/errors.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+
+export class RecordingCapture implements Capture {
+  /** `+name` enrolled, `-name` withdrawn, `!name` refused, in order. */
+  readonly calls: string[] = []
+  readonly enrolled = new Map<string, Enrolment>()
+  readonly swept: ReadonlySet<string>[] = []
+  /** Pods, by name, that cannot be enrolled, and why. */
+  readonly refusals = new Map<string, AmbitError>()
+  /** Enrolment waits for this. */
+  gate: Promise<void> = Promise.resolve()
+  nextCookie = 1000n
+  readonly #names = new Map<string, string>()
+  readonly #busy = new Set<string>()
+
+  get isBusy(): boolean {
+    return this.#busy.size > 0
+  }
+
+  async enrol(pod: CapturePod): Promise<Result<Enrolment, AmbitError>> {
+    if (this.#busy.has(pod.uid)) throw new Error(`two enrolments of ${pod.name} at once`)
+    this.#busy.add(pod.uid)
+    try {
+      await this.gate
+    } finally {
+      this.#busy.delete(pod.uid)
+    }
+    const refusal = this.refusals.get(pod.name)
+    if (refusal !== undefined) {
+      this.calls.push(`!${pod.name}`)
+      return err(refusal)
+    }
+    this.calls.push(`+${pod.name}`)
+    this.#names.set(pod.uid, pod.name)
+    const enrolment: Enrolment = {
+      pod,
+      netnsCookie: this.nextCookie,
+      netnsFd: openSync(pod.netnsPath, 'r'),
+      listeners: { outbound: [], inbound: [], hbone: [] },
+    }
+    this.enrolled.set(pod.uid, enrolment)
+    return ok(enrolment)
+  }
+
+  withdraw(uid: string): Promise<void> {
+    if (this.#busy.has(uid)) throw new Error('withdrawn while being enrolled')
+    const enrolment = this.enrolled.get(uid)
+    if (enrolment !== undefined) {
+      closeSync(enrolment.netnsFd)
+      this.enrolled.delete(uid)
+      this.calls.push(`-${this.#names.get(uid) ?? uid}`)
+    }
+    return Promise.resolve()
+  }
+
+  sweep(keep: ReadonlySet<string>): Promise<void> {
+    this.swept.push(keep)
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    for (const enrolment of this.enrolled.values()) closeSync(enrolment.netnsFd)
+    this.enrolled.clear()
+    return Promise.resolve()
+  }
+}
+
+export const portTaken = (name: string): AmbitError =>
+  new AmbitError('AMB_PORT_TAKEN', `Cannot enrol pod shop/${name}: port 15008 is taken in it`)

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// The next life of an agent: what it takes up again, from files, from /proc, and what it lets go.
+
+import t from 'tap'
+import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { PODS } from '../../mesh/kube/index.ts'
+import { AMBIENT, inTime, setUpNode, type NodeSetting } from './node-setting.ts'
+import { RecordingCapture } from './recording-capture.ts'
+
+/** An agent that enrolled `web` by CNI and then went away, leaving everything in place. */
+async function firstLife(setting: NodeSetting): Promise<string> {
+  const { start, label, pod, sandbox, until, annotation } = setting
+  label('shop', AMBIENT)
+  const enrolment = await start()
+  await enrolment.synced
+  const cni = await sandbox(pod('web', { ip: '10.244.1.7' }))
+  await enrolment.onAdd(cni, inTime())
+  await until(() => annotation('web') === 'enabled', 'the annotation')
+  await enrolment.close({ withdraw: false })
+  if (setting.capture.enrolled.size !== 1) throw new Error('closing did not leave the pod in place')
+  return cni.netnsPath
+}
+
+function secondCapture(t: { teardown(handler: () => Promise<void>): void }): RecordingCapture {
+  const capture = new RecordingCapture()
+  t.teardown(() => capture.close())
+  return capture
+}
+
+void t.test('pods are enrolled again while the API server is away', async (t) => {
+  const setting = await setUpNode(t)
+  await firstLife(setting)
+  const { port } = setting.stub
+  await setting.stub.stop()
+  const capture = secondCapture(t)
+  const enrolment = await setting.start({ capture })
+  t.same(capture.calls, ['+web'], 'before the API answers')
+  t.same(
+    enrolment.enrolledPods().map(({ name, serviceAccount }) => [name, serviceAccount]),
+    [['web', 'web']],
+  )
+  t.same(capture.swept, [], 'nothing is swept before the API has answered')
+  await setting.stub.start(port)
+  await enrolment.synced
+  t.same(capture.calls, ['+web'], 'and not a second time after')
+  t.same([...(capture.swept[0] ?? [])].length, 1)
+})
+
+void t.test('a pod that was deleted meanwhile is withdrawn when the API answers', async (t) => {
+  const setting = await setUpNode(t)
+  await firstLife(setting)
+  setting.stub.remove(PODS, 'shop/web')
+  const capture = secondCapture(t)
+  const enrolment = await setting.start({ capture })
+  await enrolment.synced
+  t.same(capture.calls, ['+web', '-web'])
+  t.same(await readdir(setting.stateDirectory), [])
+})
+
+void t.test(
+  'a pod that was unlabelled meanwhile is withdrawn and its annotation taken off',
+  async (t) => {
+    const setting = await setUpNode(t)
+    await firstLife(setting)
+    setting.label('shop')
+    const capture = secondCapture(t)
+    const enrolment = await setting.start({ capture })
+    await enrolment.synced
+    t.same(capture.calls, ['+web', '-web'])
+    await setting.until(() => setting.annotation('web') === undefined, 'no annotation')
+  },
+)
+
+void t.test(
+  'a namespace that is gone, or another under the same path, is not believed',
+  async (t) => {
+    const setting = await setUpNode(t)
+    const netnsPath = await firstLife(setting)
+    const { port } = setting.stub
+    await setting.stub.stop()
+    await writeFile(`${netnsPath}.new`, '')
+    await rename(`${netnsPath}.new`, netnsPath)
+    const capture = secondCapture(t)
+    await setting.start({ capture })
+    t.same(capture.calls, [])
+    t.same(await readdir(setting.stateDirectory), [])
+    await setting.stub.start(port)
+  },
+)
+
+void t.test('a namespace of the same inode but another cookie is withdrawn at once', async (t) => {
+  const setting = await setUpNode(t)
+  await firstLife(setting)
+  const { port } = setting.stub
+  await setting.stub.stop()
+  const capture = secondCapture(t)
+  capture.nextCookie = 2000n
+  await setting.start({ capture })
+  t.same(capture.calls, ['+web', '-web'])
+  t.equal(capture.enrolled.size, 0)
+  await setting.stub.start(port)
+})
+
+void t.test('state files that are damaged, forged or of an earlier boot are dropped', async (t) => {
+  const setting = await setUpNode(t)
+  await firstLife(setting)
+  const directory = setting.stateDirectory
+  const [name = ''] = await readdir(directory)
+  const good = JSON.parse(await readFile(path.join(directory, name), 'utf8')) as object
+  const bad: Record<string, string> = {
+    'half.json': JSON.stringify(good).slice(0, 60),
+    'empty.json': '',
+    'other-uid.json': JSON.stringify(good),
+    'boot.json': JSON.stringify({ ...good, uid: 'boot', bootId: 'another' }),
+    'address.json': JSON.stringify({ ...good, uid: 'address', addresses: ['10.0.0'] }),
+    'own.json': JSON.stringify({ ...good, uid: 'own', netnsPath: '/proc/self/ns/net' }),
+    'left.json.tmp': 'x',
+    'no state': 'x',
+  }
+  for (const [file, text] of Object.entries(bad)) await writeFile(path.join(directory, file), text)
+  await setting.stub.stop()
+  const capture = secondCapture(t)
+  await setting.start({ capture })
+  t.same(capture.calls, ['+web'])
+  t.same(await readdir(directory), [name])
+  await setting.stub.start()
+})
+
+void t.test('a pod known but not enrolled is found by its file when it is labelled', async (t) => {
+  const setting = await setUpNode(t)
+  setting.label('shop')
+  const first = await setting.start()
+  await first.synced
+  await first.onAdd(await setting.sandbox(setting.pod('web')), inTime())
+  await first.close({ withdraw: false })
+  const capture = secondCapture(t)
+  const second = await setting.start({ capture })
+  await second.synced
+  t.same(capture.calls, [])
+  setting.label('shop', AMBIENT)
+  await setting.until(() => capture.enrolled.size === 1, 'the enrolment')
+  t.same([...capture.enrolled.values()][0]?.pod.addresses, ['10.244.1.7'])
+})
+
+void t.test('a pod older than the agent is found by its processes and its status', async (t) => {
+  const setting = await setUpNode(t)
+  const { label, pod, capture, start, until, annotation } = setting
+  label('shop', AMBIENT)
+  const web = pod('web', { ip: '10.244.1.9' })
+  const noAddress = pod('pending')
+  const procRoot = path.join(setting.stateDirectory, '..', 'proc')
+  await mkdir(path.join(procRoot, 'sys/kernel/random'), { recursive: true })
+  await writeFile(path.join(procRoot, 'sys/kernel/random/boot_id'), 'boot\n')
+  t.teardown(() => rm(procRoot, { recursive: true, force: true }))
+  const process = async (
+    pid: number,
+    uid: string,
+    started: number,
+    netns: string,
+  ): Promise<void> => {
+    const directory = path.join(procRoot, String(pid))
+    await mkdir(path.join(directory, 'ns'), { recursive: true })
+    await writeFile(path.join(directory, 'cgroup'), `0::/kubepods/pod${uid}/c\n`)
+    const fields = Array.from({ length: 19 }, () => '0').join(' ')
+    await writeFile(path.join(directory, 'stat'), `${pid} (a ) b) ${fields} ${started} 0 0\n`)
+    await writeFile(path.join(procRoot, netns), '')
+    await symlink(path.join(procRoot, netns), path.join(directory, 'ns/net'))
+  }
+  await process(41, web.metadata?.uid ?? '', 900, 'netns-of-a-child')
+  await process(42, web.metadata?.uid ?? '', 100, 'netns-of-the-sandbox')
+  await process(43, noAddress.metadata?.uid ?? '', 100, 'netns-of-the-other')
+  const enrolment = await start({ procRoot })
+  await enrolment.synced
+  t.same(capture.calls, ['+web'])
+  const captured = capture.enrolled.get(web.metadata?.uid ?? '')?.pod
+  t.match(captured, { addresses: ['10.244.1.9'], netnsPath: path.join(procRoot, '42/ns/net') })
+  await until(() => annotation('web') === 'enabled', 'the annotation')
+  pod('pending', { ip: '10.244.1.10' })
+  await until(() => capture.calls.includes('+pending'), 'the other, once it has an address')
+})
