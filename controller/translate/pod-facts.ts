@@ -67,7 +67,7 @@ function podFacts(pod: Pod, reader: ObjectReader): PodFacts | undefined {
   const controller = reader
     .list('metadata.ownerReferences', metadata?.ownerReferences)
     .find((reference) => reference.controller === true)
-  const owner = ownerOf(name, controller, labels.get(HASH_LABEL) ?? '')
+  const owner = ownerOf(name, readOwner(reader, controller), labels.get(HASH_LABEL) ?? '')
   return {
     namespace: reader.text('metadata.namespace', metadata?.namespace),
     name,
@@ -85,6 +85,17 @@ function podFacts(pod: Pod, reader: ObjectReader): PodFacts | undefined {
     workloadType: owner.workloadType,
     workloadName: owner.workloadName,
     namedPorts: namedPorts(pod, reader),
+  }
+}
+
+function readOwner(
+  reader: ObjectReader,
+  controller: { readonly kind: string; readonly name: string } | undefined,
+): { readonly kind: string; readonly name: string } | undefined {
+  if (controller === undefined) return undefined
+  return {
+    kind: reader.text('metadata.ownerReferences.kind', controller.kind),
+    name: reader.text('metadata.ownerReferences.name', controller.name),
   }
 }
 
