@@ -14,20 +14,21 @@ const STOP_DEADLINE_MS = 15_000
 /** What the command line promises for wrong usage. */
 const EXIT_USAGE = 2
 
-/** Runs the controller until SIGTERM or SIGINT; argv without the program's and the command's name. Answers the exit code. */
-export async function main(argv: readonly string[]): Promise<number> {
-  let exitCode = 0
+/**
+ * Runs the controller until SIGTERM or SIGINT; argv without the program's and the command's name.
+ * Sets the process's exit code.
+ */
+export async function main(argv: readonly string[]): Promise<void> {
   const command = controllerCommand(async (config) => {
-    exitCode = await run(config)
+    process.exitCode = await run(config)
   })
   try {
     await command.exitOverride().parseAsync(argv, { from: 'user' })
   } catch (thrown) {
     // commander has written its message by now; --help arrives here, too, with code 0.
-    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? 0 : EXIT_USAGE
-    throw thrown
+    if (!(thrown instanceof CommanderError)) throw thrown
+    process.exitCode = thrown.exitCode === 0 ? 0 : EXIT_USAGE
   }
-  return exitCode
 }
 
 async function run(config: ControllerConfig): Promise<number> {

@@ -236,7 +236,7 @@ function runController(
   logged(message: string): Promise<void>
 } {
   const main = new URL('../../controller/main.ts', import.meta.url).href
-  const program = `const { main } = await import(${JSON.stringify(main)}); process.exitCode = await main(process.argv.slice(1))`
+  const program = `const { main } = await import(${JSON.stringify(main)}); await main(process.argv.slice(1))`
   const child = spawn(
     process.execPath,
     [
