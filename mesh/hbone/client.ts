@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The client half of one HBONE connection: opens tunnels on an authenticated TLS connection.
 
-import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from 'node:http2'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
-import { abandoned, type SecuredConnection } from './connect.ts'
+import { type SecuredConnection, abandoned } from './connect.ts'
+import { type ConnectionClosed, H2Connection } from './h2/connection.ts'
+import type { HeaderList } from './h2/hpack.ts'
+import { H2_CODE } from './h2/protocol.ts'
+import type { H2Stream, StreamSink } from './h2/stream.ts'
 import {
   CLIENT_HEADER_LIST_BYTES,
-  CONNECTION_WINDOW_BYTES,
   HANDSHAKE_DEADLINE_MS,
-  MAX_FRAME_BYTES,
+  PING_INTERVAL_MS,
+  PING_TIMEOUT_MS,
   POOL_MAX_STREAMS,
-  STREAM_WINDOW_BYTES,
 } from './limits.ts'
-import { tunnelOf } from './tunnel.ts'
+import { StreamTunnel } from './tunnel.ts'
 import type { HboneFailure, OpenedTunnel, TunnelHeaders } from './types.ts'
 
 export interface OpenFailure extends HboneFailure {
@@ -36,131 +38,198 @@ export interface ClientConnection {
   destroy(): void
 }
 
-export interface ClientConnectionEvents {
+export interface ClientConnectionOptions {
   readonly onTunnelClosed: () => void
   readonly onClosed: () => void
+  /** For tests; defaults to those of limits.ts. */
+  readonly pingIntervalMs?: number
+  readonly pingTimeoutMs?: number
 }
 
 /** Resolves when the peer's SETTINGS came, so that its stream limit is known before the first request. */
 export function establishClient(
   secured: SecuredConnection,
-  events: ClientConnectionEvents,
+  options: ClientConnectionOptions,
 ): Promise<Result<ClientConnection, HboneFailure>> {
   return new Promise((resolve) => {
-    const session = connect('https://hbone', {
-      createConnection: () => secured.socket,
-      settings: {
-        enablePush: false,
-        initialWindowSize: STREAM_WINDOW_BYTES,
-        maxFrameSize: MAX_FRAME_BYTES,
-        maxHeaderListSize: CLIENT_HEADER_LIST_BYTES,
+    const connection: H2Connection = new H2Connection({
+      role: 'client',
+      socket: secured.socket,
+      headerListBytes: CLIENT_HEADER_LIST_BYTES,
+      maxStreams: 0,
+      settingsDeadlineMs: HANDSHAKE_DEADLINE_MS,
+      pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
+      pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
+      onReady: () => resolve(ok(new Client(connection, secured.peerIdentity))),
+      onRequest: () => undefined,
+      onStreamClosed: options.onTunnelClosed,
+      onClosed: (closed) => {
+        if (!closed.wasReady) resolve(err(notReady(closed)))
+        options.onClosed()
       },
-    })
-    const deadline = setTimeout(() => session.destroy(), HANDSHAKE_DEADLINE_MS)
-    session.on('error', () => undefined)
-    session.once('close', () => {
-      clearTimeout(deadline)
-      resolve(
-        err({ reason: 'h2HandshakeFailure', message: 'no HTTP/2 SETTINGS came from the server' }),
-      )
-      events.onClosed()
-    })
-    session.once('connect', () => session.setLocalWindowSize(CONNECTION_WINDOW_BYTES))
-    session.once('remoteSettings', () => {
-      clearTimeout(deadline)
-      resolve(ok(wrapSession(session, secured.peerIdentity, events)))
     })
   })
 }
 
-function wrapSession(
-  session: ClientHttp2Session,
-  peerIdentity: SpiffeId,
-  events: ClientConnectionEvents,
-): ClientConnection {
-  let openTunnels = 0
-  let isLeaving = false
-  session.once('goaway', () => {
-    isLeaving = true
-  })
-  return {
-    peerIdentity,
-    get openTunnels() {
-      return openTunnels
-    },
-    get capacity() {
-      if (isLeaving || session.closed || session.destroyed) return 0
-      return Math.min(
-        POOL_MAX_STREAMS,
-        session.remoteSettings.maxConcurrentStreams ?? POOL_MAX_STREAMS,
-      )
-    },
-    open(authority, headers, signal) {
-      openTunnels += 1
-      const stream = session.request(
-        { ':method': 'CONNECT', ':authority': authority, ...headers },
-        { endStream: false },
-      )
-      stream.once('close', () => {
-        openTunnels -= 1
-        events.onTunnelClosed()
-      })
-      return awaitAnswer(stream, peerIdentity, signal)
-    },
-    goAway() {
-      isLeaving = true
-      session.close()
-    },
-    destroy() {
-      session.destroy()
-    },
+/** A server that does not like our certificate says so after our side of the handshake is done. */
+function notReady(closed: ConnectionClosed): HboneFailure {
+  const isTls = /alert|ssl|tls/i.test(closed.message)
+  return isTls
+    ? { reason: 'tlsFailure', message: `the server refused our certificate: ${closed.message}` }
+    : { reason: 'h2HandshakeFailure', message: `HTTP/2 handshake failed: ${closed.message}` }
+}
+
+class Client implements ClientConnection {
+  readonly #connection: H2Connection
+  readonly peerIdentity: SpiffeId
+
+  constructor(connection: H2Connection, peerIdentity: SpiffeId) {
+    this.#connection = connection
+    this.peerIdentity = peerIdentity
+  }
+
+  get openTunnels(): number {
+    return this.#connection.streamCount
+  }
+
+  get capacity(): number {
+    return Math.min(POOL_MAX_STREAMS, this.#connection.capacity)
+  }
+
+  open(
+    authority: string,
+    headers: TunnelHeaders,
+    signal: AbortSignal,
+  ): Promise<Result<OpenedTunnel, OpenFailure>> {
+    const fields = connectHeaders(authority, headers)
+    if (!fields.ok) return Promise.resolve(fields)
+    return new Promise((resolve) => {
+      const request = new ConnectRequest(this.peerIdentity, signal, resolve)
+      request.start(this.#connection, fields.value)
+    })
+  }
+
+  goAway(): void {
+    this.#connection.leave()
+  }
+
+  destroy(): void {
+    this.#connection.destroy()
   }
 }
 
-function awaitAnswer(
-  stream: ClientHttp2Stream,
-  peerIdentity: SpiffeId,
-  signal: AbortSignal,
-): Promise<Result<OpenedTunnel, OpenFailure>> {
-  return new Promise((resolve) => {
-    const fail = (failure: OpenFailure): void => {
-      signal.removeEventListener('abort', onAbort)
-      resolve(err(failure))
-    }
-    const onAbort = (): void => {
-      stream.close(constants.NGHTTP2_CANCEL)
-      fail({ ...abandoned(), isUnprocessed: false })
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    stream.on('error', () => undefined)
-    stream.once('close', () =>
-      fail({
-        reason: 'hboneRefused',
-        message: 'the peer closed the request without an answer',
-        isUnprocessed: stream.rstCode === constants.NGHTTP2_REFUSED_STREAM || stream.rstCode === 0,
-      }),
-    )
-    stream.once('response', (response) => {
-      const status = response[':status'] ?? 0
-      if (status !== 200) {
-        stream.close(constants.NGHTTP2_CANCEL)
-        fail({
-          reason: 'hboneRefused',
-          message: `http status: ${status}`,
-          status,
-          isUnprocessed: false,
-        })
-        return
-      }
-      signal.removeEventListener('abort', onAbort)
-      const baggage = response['baggage']
-      resolve(
+/** What a header value may hold: visible ASCII and inner blanks (RFC 9110 5.5). */
+const HEADER_VALUE = /^(?:[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?$/
+
+function connectHeaders(
+  authority: string,
+  headers: TunnelHeaders,
+): Result<HeaderList, OpenFailure> {
+  const fields: [string, string][] = [
+    [':method', 'CONNECT'],
+    [':authority', authority],
+  ]
+  if (headers.baggage !== undefined) fields.push(['baggage', headers.baggage])
+  if (headers.forwarded !== undefined) fields.push(['forwarded', headers.forwarded])
+  if (headers.traceparent !== undefined) fields.push(['traceparent', headers.traceparent])
+  for (const [name, value] of fields)
+    if (!HEADER_VALUE.test(value))
+      return err({
+        reason: 'hboneBadRequest',
+        message: `cannot send ${JSON.stringify(value)} as ${name}: it is not visible ASCII`,
+        isUnprocessed: false,
+      })
+  return ok(fields)
+}
+
+/** One CONNECT until it is answered. */
+class ConnectRequest implements StreamSink {
+  readonly #peerIdentity: SpiffeId
+  readonly #signal: AbortSignal
+  readonly #resolve: (result: Result<OpenedTunnel, OpenFailure>) => void
+  #stream: H2Stream | undefined
+  readonly #onAbort = (): void => {
+    this.#stream?.reset(H2_CODE.cancel)
+    this.#fail({ ...abandoned(), isUnprocessed: false })
+  }
+
+  constructor(
+    peerIdentity: SpiffeId,
+    signal: AbortSignal,
+    resolve: (result: Result<OpenedTunnel, OpenFailure>) => void,
+  ) {
+    this.#peerIdentity = peerIdentity
+    this.#signal = signal
+    this.#resolve = resolve
+  }
+
+  start(connection: H2Connection, fields: HeaderList): void {
+    this.#signal.addEventListener('abort', this.#onAbort, { once: true })
+    this.#stream = connection.openStream(fields, this)
+  }
+
+  onHeaders(headers: HeaderList, isTooLarge: boolean): void {
+    const stream = this.#stream
+    if (stream === undefined) return
+    const status = Number(valueOf(headers, ':status') ?? Number.NaN)
+    if (status === 200) {
+      this.#signal.removeEventListener('abort', this.#onAbort)
+      this.#resolve(
         ok({
-          tunnel: tunnelOf(stream),
-          responseBaggage: typeof baggage === 'string' ? baggage : undefined,
-          peerIdentity,
+          tunnel: new StreamTunnel(stream),
+          responseBaggage: valueOf(headers, 'baggage'),
+          peerIdentity: this.#peerIdentity,
         }),
       )
+      return
+    }
+    stream.reset(H2_CODE.cancel)
+    const what =
+      isTooLarge || Number.isNaN(status) ? 'malformed response' : `http status: ${status}`
+    this.#fail({
+      reason: 'hboneRefused',
+      message: what,
+      isUnprocessed: false,
+      ...(!Number.isNaN(status) && { status }),
     })
-  })
+  }
+
+  onReset(code: number, isUnprocessed: boolean): void {
+    this.#fail({
+      reason: 'hboneRefused',
+      message: `the peer ended the request without an answer (HTTP/2 code ${code})`,
+      isUnprocessed,
+    })
+  }
+
+  onData(): void {
+    this.#stream?.reset(H2_CODE.protocolError)
+    this.#fail({
+      reason: 'hboneRefused',
+      message: 'data came before the answer',
+      isUnprocessed: false,
+    })
+  }
+
+  onEnd(): void {
+    // An END_STREAM with the answer is heard after onHeaders, by the tunnel; without one it is malformed.
+    this.onData()
+  }
+
+  onWritable(): void {
+    // Nothing is written before the answer.
+  }
+
+  onClosed(): void {
+    // Each way to get here has already answered the caller.
+  }
+
+  #fail(failure: OpenFailure): void {
+    this.#signal.removeEventListener('abort', this.#onAbort)
+    this.#resolve(err(failure))
+  }
+}
+
+function valueOf(headers: HeaderList, name: string): string | undefined {
+  return headers.find(([each]) => each === name)?.[1]
 }

@@ -1,105 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
 // The HBONE server of one pod: authenticated connections in, CONNECT requests out to the caller.
 
-import {
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-  constants,
-  performServerHandshake,
-} from 'node:http2'
 import { type AcceptLimits, type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
+import { type ConnectionClosed, H2Connection } from './h2/connection.ts'
+import type { HeaderList } from './h2/hpack.ts'
+import { H2_CODE } from './h2/protocol.ts'
+import { type H2Stream, IGNORING_SINK } from './h2/stream.ts'
+import { Incoming, rejectStream } from './incoming.ts'
 import {
-  CONNECTION_WINDOW_BYTES,
-  MAX_FRAME_BYTES,
+  PING_INTERVAL_MS,
+  PING_TIMEOUT_MS,
   SERVER_HEADER_LIST_BYTES,
   SERVER_MAX_STREAMS,
-  STREAM_WINDOW_BYTES,
 } from './limits.ts'
-import { tunnelOf } from './tunnel.ts'
-import type { HboneServer, HboneServerOptions, TunnelHeaders } from './types.ts'
+import { readConnect } from './request.ts'
+import type { HboneServer, HboneServerOptions } from './types.ts'
+
+/** What tests make smaller; defaults to limits.ts. */
+export interface HboneServerTuning {
+  readonly limits?: Partial<AcceptLimits>
+  readonly pingIntervalMs?: number
+  readonly pingTimeoutMs?: number
+  readonly maxStreams?: number
+}
+
+/** RFC 6585 5: header fields too large. */
+const STATUS_HEADERS_TOO_LARGE = 431
+const STATUS_BAD_REQUEST = 400
 
 /** Makes the server of one pod's port 15008; call listen() with the pod's listening fd. */
-export function createHboneServer(
-  options: HboneServerOptions & { readonly limits?: Partial<AcceptLimits> },
-): HboneServer {
-  const sessions = new Set<ServerHttp2Session>()
-  let tunnels = 0
+export function createHboneServer(options: HboneServerOptions & HboneServerTuning): HboneServer {
+  const connections = new Set<H2Connection>()
+  let onEmpty: (() => void) | undefined
 
-  const serve = (connection: AuthenticatedConnection): void => {
-    const session = performServerHandshake(connection.socket, {
-      settings: {
-        initialWindowSize: STREAM_WINDOW_BYTES,
-        maxFrameSize: MAX_FRAME_BYTES,
-        maxHeaderListSize: SERVER_HEADER_LIST_BYTES,
-        maxConcurrentStreams: SERVER_MAX_STREAMS,
+  const serve = (authenticated: AuthenticatedConnection): void => {
+    const connection: H2Connection = new H2Connection({
+      role: 'server',
+      socket: authenticated.socket,
+      headerListBytes: SERVER_HEADER_LIST_BYTES,
+      maxStreams: options.maxStreams ?? SERVER_MAX_STREAMS,
+      settingsDeadlineMs: authenticated.deadlineAt - performance.now(),
+      pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
+      pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
+      onReady: () => undefined,
+      onRequest: (stream, headers, isTooLarge) =>
+        onRequest(authenticated, stream, headers, isTooLarge),
+      onStreamClosed: () => undefined,
+      onClosed: (closed) => {
+        connections.delete(connection)
+        reportFault(authenticated, closed)
+        if (connections.size === 0) onEmpty?.()
       },
     })
-    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES)
-    sessions.add(session)
-    session.on('error', () => undefined)
-    session.once('close', () => sessions.delete(session))
-    session.on('stream', (stream: ServerHttp2Stream, headers) => {
-      stream.on('error', () => undefined)
-      const authority = headers[':authority']
-      if (headers[':method'] !== 'CONNECT' || authority === undefined) {
-        stream.respond({ ':status': 400 }, { endStream: true })
-        options.onRefused({
-          peer: connection.peer,
-          reason: 'hboneBadRequest',
-          message: 'not a CONNECT request',
-        })
-        return
-      }
-      const abort = new AbortController()
-      stream.once('close', () => abort.abort())
-      tunnels += 1
-      stream.once('close', () => {
-        tunnels -= 1
-      })
-      options.onTunnel({
-        authority,
-        headers: tunnelHeaders(headers),
-        peerIdentity: connection.peerIdentity,
-        peer: connection.peer,
-        local: connection.local,
-        signal: abort.signal,
-        accept(answer) {
-          stream.respond({ ':status': 200, ...answer })
-          return tunnelOf(stream)
-        },
-        reject(status) {
-          if (!stream.closed) stream.respond({ ':status': status }, { endStream: true })
-        },
-      })
-    })
+    connections.add(connection)
   }
 
-  const acceptor = createAcceptor({ ...options, onConnection: serve })
+  const onRequest = (
+    connection: AuthenticatedConnection,
+    stream: H2Stream,
+    headers: HeaderList,
+    isTooLarge: boolean,
+  ): void => {
+    const refuse = (message: string): void =>
+      options.onRefused({ peer: connection.peer, reason: 'hboneBadRequest', message })
+    if (isTooLarge) {
+      rejectStream(stream, STATUS_HEADERS_TOO_LARGE)
+      return refuse(`headers are over ${SERVER_HEADER_LIST_BYTES} bytes`)
+    }
+    const request = readConnect(headers)
+    if (request.ok) return options.onTunnel(new Incoming(stream, request.value, connection))
+    if (request.error.kind === 'malformed') {
+      stream.sink = IGNORING_SINK
+      stream.reset(H2_CODE.protocolError)
+    } else rejectStream(stream, STATUS_BAD_REQUEST)
+    refuse(request.error.message)
+  }
+
+  const reportFault = ({ peer }: AuthenticatedConnection, closed: ConnectionClosed): void => {
+    if (!closed.isPeerFault) return
+    const reason = closed.wasReady ? 'hboneBadRequest' : 'h2HandshakeFailure'
+    options.onRefused({ peer, reason, message: closed.message })
+  }
+
+  const acceptor = createAcceptor({
+    certificate: options.certificate,
+    onConnection: serve,
+    onRefused: options.onRefused,
+    ...(options.limits && { limits: options.limits }),
+  })
   return {
     listen: acceptor.listen,
     setCertificate: acceptor.setCertificate,
-    connectionCount: () => sessions.size,
+    connectionCount: () => connections.size,
     async drain(deadlineMs) {
       acceptor.close()
-      const ended = [...sessions].map(
-        (session) => new Promise((resolve) => session.close(() => resolve(undefined))),
-      )
-      const deadline = new Promise((resolve) => setTimeout(resolve, deadlineMs).unref())
-      await Promise.race([Promise.all(ended), deadline])
-      const cut = tunnels
-      for (const session of sessions) session.destroy(undefined, constants.NGHTTP2_NO_ERROR)
+      for (const connection of [...connections]) connection.leave()
+      if (connections.size === 0) return { cut: 0 }
+      const empty = Promise.withResolvers<undefined>()
+      onEmpty = () => empty.resolve(undefined)
+      let cut = 0
+      const deadline = setTimeout(() => {
+        for (const connection of [...connections]) {
+          cut += connection.streamCount
+          connection.destroy()
+        }
+      }, deadlineMs)
+      await empty.promise
+      clearTimeout(deadline)
       return { cut }
     },
-  }
-}
-
-function tunnelHeaders(
-  headers: Readonly<Record<string, string | readonly string[] | number | undefined>>,
-): TunnelHeaders {
-  const { baggage, forwarded, traceparent } = headers
-  return {
-    ...(typeof baggage === 'string' && { baggage }),
-    ...(typeof forwarded === 'string' && { forwarded }),
-    ...(typeof traceparent === 'string' && { traceparent }),
   }
 }

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Joins a captured TCP connection to an HBONE tunnel: bytes, half-close, RST and backpressure both ways.
+// It speaks to the HTTP/2 stream directly, past the tunnel's Duplex. Hot: bench/hbone-relays.ts watches it.
 
 import type { Socket } from 'node:net'
 import type { EndReason } from '../telemetry/end-reason.ts'
+import { H2_CODE } from './h2/protocol.ts'
+import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts'
+import { StreamTunnel, takeStream } from './tunnel.ts'
 import type { HboneTunnel } from './types.ts'
 
 export interface SpliceOptions {
@@ -10,7 +14,7 @@ export interface SpliceOptions {
   readonly socketRole: 'client' | 'server'
   /** Hears of bytes as they pass; hot, so it must only count. */
   readonly onBytes?: (sent: number, received: number) => void
-  /** Aborting cuts both sides with a reset. */
+  /** Aborting cuts both sides with a reset; the outcome is then `drained`. */
   readonly signal?: AbortSignal
 }
 
@@ -24,7 +28,7 @@ export interface SpliceOutcome {
 
 /**
  * Relays until both directions ended or either side was reset; never rejects and owns both from now on.
- * The socket must have been made with allowHalfOpen and must not have been read from.
+ * The socket must have been made with allowHalfOpen (it may be paused); neither it nor the tunnel may have been used.
  */
 export function splice(
   socket: Socket,
@@ -32,61 +36,129 @@ export function splice(
   options: SpliceOptions,
 ): Promise<SpliceOutcome> {
   return new Promise((resolve) => {
-    let sent = 0
-    let received = 0
-    let socketFailed = false
-    let closing = 2
-    const done = (): void => {
-      closing -= 1
-      if (closing > 0) return
-      options.signal?.removeEventListener('abort', abort)
-      const { socketRole } = options
-      const end: EndReason = options.signal?.aborted
-        ? 'drained'
-        : socketFailed
-          ? socketRole === 'client'
-            ? 'clientReset'
-            : 'serverReset'
-          : tunnel.wasReset
-            ? socketRole === 'client'
-              ? 'serverReset'
-              : 'clientReset'
-            : 'ok'
-      resolve({ sent, received, end })
-    }
-    const abort = (): void => {
-      tunnel.reset()
-      socket.resetAndDestroy()
-    }
-    socket.setNoDelay(true)
-    socket.on('data', (chunk: Buffer) => {
-      sent += chunk.length
-      options.onBytes?.(chunk.length, 0)
-      if (!tunnel.write(chunk)) socket.pause()
-    })
-    socket.on('drain', () => tunnel.resume())
-    socket.once('end', () => tunnel.end())
-    socket.once('error', () => {
-      socketFailed = true
-      tunnel.reset()
-    })
-    socket.once('close', () => {
-      if (!tunnel.readableEnded) tunnel.reset()
-      done()
-    })
-    tunnel.on('data', (chunk: Buffer) => {
-      received += chunk.length
-      options.onBytes?.(0, chunk.length)
-      if (!socket.write(chunk)) tunnel.pause()
-    })
-    tunnel.on('drain', () => socket.resume())
-    tunnel.once('end', () => socket.end())
-    tunnel.on('error', () => socket.resetAndDestroy())
-    tunnel.once('close', () => {
-      if (tunnel.wasReset) socket.resetAndDestroy()
-      done()
-    })
-    if (options.signal?.aborted) abort()
-    else options.signal?.addEventListener('abort', abort, { once: true })
+    new Splice(socket, tunnel, options, resolve).start()
   })
+}
+
+class Splice implements StreamSink {
+  readonly #socket: Socket
+  readonly #tunnel: HboneTunnel
+  readonly #options: SpliceOptions
+  readonly #resolve: (outcome: SpliceOutcome) => void
+  #stream: H2Stream | undefined
+  #sent = 0
+  #received = 0
+  /** Received, and held back by the socket's buffer: given back to the peer when it drained. */
+  #unread = 0
+  #end: EndReason = 'ok'
+  #isTunnelReset = false
+  #isSocketClosed = false
+  #isStreamClosed = false
+  readonly #onAbort = (): void => this.#abort()
+
+  constructor(
+    socket: Socket,
+    tunnel: HboneTunnel,
+    options: SpliceOptions,
+    resolve: (outcome: SpliceOutcome) => void,
+  ) {
+    this.#socket = socket
+    this.#tunnel = tunnel
+    this.#options = options
+    this.#resolve = resolve
+  }
+
+  start(): void {
+    const socket = this.#socket
+    socket.setNoDelay(true)
+    socket.on('error', () => this.#blame(this.#options.socketRole))
+    socket.on('close', () => this.#onSocketClosed())
+    socket.on('drain', () => this.#onSocketDrained())
+    const stream = takeStream(this.#tunnel, this)
+    this.#stream = stream
+    const { signal } = this.#options
+    if (signal?.aborted) return this.#abort()
+    signal?.addEventListener('abort', this.#onAbort, { once: true })
+    if (socket.destroyed) return this.#onSocketClosed()
+    socket.on('data', (chunk: Buffer) => {
+      this.#sent += chunk.length
+      this.#options.onBytes?.(chunk.length, 0)
+      if (!stream.write(chunk)) socket.pause()
+    })
+    socket.on('end', () => stream.end())
+    socket.resume()
+  }
+
+  onHeaders(): void {
+    // Answered before the splice; the connection lets no more headers through.
+  }
+
+  onData(chunk: Buffer): void {
+    this.#received += chunk.length
+    this.#options.onBytes?.(0, chunk.length)
+    // While writes wait for the kernel the peer gets no more window: what we hold is bounded by one window.
+    if (this.#socket.write(chunk) && this.#unread === 0) this.#stream?.consume(chunk.length)
+    else this.#unread += chunk.length
+  }
+
+  onEnd(): void {
+    this.#socket.end()
+  }
+
+  onReset(code: number): void {
+    this.#isTunnelReset = true
+    if (code === H2_CODE.noError && this.#socket.writableEnded) {
+      // The peer is done and only wants no more of ours (RFC 9113 8.1): what it sent must still arrive.
+      this.#socket.destroySoon()
+      return
+    }
+    this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
+    this.#socket.resetAndDestroy()
+  }
+
+  onWritable(): void {
+    this.#socket.resume()
+  }
+
+  onClosed(): void {
+    this.#isStreamClosed = true
+    this.#finishIfDone()
+  }
+
+  #onSocketDrained(): void {
+    const unread = this.#unread
+    this.#unread = 0
+    if (unread > 0) this.#stream?.consume(unread)
+  }
+
+  #onSocketClosed(): void {
+    this.#isSocketClosed = true
+    const stream = this.#stream
+    if (stream !== undefined && !stream.isClosed) {
+      const isComplete = stream.isEndQueued && this.#socket.writableFinished
+      if (!isComplete) {
+        this.#blame(this.#options.socketRole)
+        stream.reset(RELAY_RESET_CODE)
+      }
+    }
+    this.#finishIfDone()
+  }
+
+  #abort(): void {
+    this.#end = 'drained'
+    this.#stream?.reset(RELAY_RESET_CODE)
+    this.#socket.resetAndDestroy()
+  }
+
+  /** The first to break it is the reason. */
+  #blame(role: 'client' | 'server'): void {
+    if (this.#end === 'ok') this.#end = role === 'client' ? 'clientReset' : 'serverReset'
+  }
+
+  #finishIfDone(): void {
+    if (!this.#isSocketClosed || !this.#isStreamClosed) return
+    this.#options.signal?.removeEventListener('abort', this.#onAbort)
+    if (this.#tunnel instanceof StreamTunnel) this.#tunnel.settle(this.#isTunnelReset)
+    this.#resolve({ sent: this.#sent, received: this.#received, end: this.#end })
+  }
 }

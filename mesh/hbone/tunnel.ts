@@ -1,34 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tunnel over one HTTP/2 stream.
+// A tunnel as a Node stream: what onTunnel accepts and the pool opens. Relays take its HTTP/2 stream out
+// again (takeStream) and save the cost of the Duplex; everybody else uses it as any other stream.
 
-import { type Http2Stream, constants } from 'node:http2'
 import { Duplex } from 'node:stream'
+import { H2_CODE } from './h2/protocol.ts'
+import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts'
 import type { HboneTunnel } from './types.ts'
 
-/** Wraps an HTTP/2 stream whose CONNECT was answered with 200. */
-export function tunnelOf(stream: Http2Stream): HboneTunnel {
-  return new StreamTunnel(stream)
-}
+type Done = (error?: Error | null) => void
 
-class StreamTunnel extends Duplex implements HboneTunnel {
-  readonly #stream: Http2Stream
+/** The Duplex over one HTTP/2 stream whose CONNECT was answered with 200. */
+export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
+  readonly #stream: H2Stream
+  /** Came before anybody asked for it; bounded by the stream's window. */
+  #queue: Buffer[] = []
+  #isWanted = false
+  #isEndQueued = false
+  #isUsed = false
+  #isTaken = false
   #wasReset = false
+  #resetCode: number = H2_CODE.noError
+  #blockedWrite: Done | undefined
 
-  constructor(stream: Http2Stream) {
-    super({ allowHalfOpen: true, emitClose: true })
+  constructor(stream: H2Stream) {
+    super({ allowHalfOpen: true })
     this.#stream = stream
-    stream.on('data', (chunk: Buffer) => {
-      if (!this.push(chunk)) stream.pause()
-    })
-    stream.once('end', () => {
-      if (stream.rstCode === 0 && !stream.aborted) this.push(null)
-    })
-    stream.on('error', () => undefined)
-    stream.once('close', () => {
-      if (stream.rstCode !== 0 || stream.aborted || (!this.readableEnded && !this.readableFlowing))
-        this.#wasReset ||= stream.rstCode !== 0 || stream.aborted
-      if (this.#wasReset) this.destroy()
-    })
+    stream.sink = this
   }
 
   get wasReset(): boolean {
@@ -36,26 +33,109 @@ class StreamTunnel extends Duplex implements HboneTunnel {
   }
 
   reset(): void {
-    this.destroy(undefined)
+    this.#stream.reset(RELAY_RESET_CODE)
+    this.destroy()
+  }
+
+  /** Marks the tunnel as reset by the peer; what accept() returns when the client gave up first. */
+  markReset(code: number): void {
+    this.#wasReset = true
+    this.#resetCode = code
+    this.destroy()
+  }
+
+  /** Hands the stream over to `sink`, which from now on hears everything, first what came already. */
+  handOver(sink: StreamSink): H2Stream {
+    if (this.#isUsed || this.#isTaken)
+      throw new Error('a tunnel that was read from, written to or spliced cannot be spliced')
+    this.#isTaken = true
+    const stream = this.#stream
+    if (this.#wasReset || stream.isClosed) {
+      sink.onReset(this.#resetCode, false)
+      sink.onClosed()
+      return stream
+    }
+    stream.sink = sink
+    for (const chunk of this.#queue) sink.onData(chunk)
+    if (this.#isEndQueued) sink.onEnd()
+    this.#queue = []
+    return stream
+  }
+
+  /** After a splice: the tunnel closes too, and says how it ended. */
+  settle(wasReset: boolean): void {
+    this.#wasReset ||= wasReset
+    this.destroy()
   }
 
   override _read(): void {
-    this.#stream.resume()
-  }
-
-  override _write(chunk: Buffer, _encoding: string, done: (error?: Error | null) => void): void {
-    this.#stream.write(chunk, done)
-  }
-
-  override _final(done: (error?: Error | null) => void): void {
-    this.#stream.end(() => done())
-  }
-
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    if (!this.#stream.closed) {
-      this.#wasReset = !(this.readableEnded && this.writableFinished)
-      this.#stream.close(this.#wasReset ? constants.NGHTTP2_CANCEL : constants.NGHTTP2_NO_ERROR)
+    this.#isUsed = true
+    this.#isWanted = true
+    let chunk = this.#queue.shift()
+    while (chunk !== undefined) {
+      this.#deliver(chunk)
+      chunk = this.#isWanted ? this.#queue.shift() : undefined
     }
+    if (this.#isEndQueued && this.#queue.length === 0) this.push(null)
+  }
+
+  override _write(chunk: Buffer, _encoding: string, done: Done): void {
+    this.#isUsed = true
+    if (this.#stream.write(chunk)) done()
+    else this.#blockedWrite = done
+  }
+
+  override _final(done: Done): void {
+    this.#isUsed = true
+    this.#stream.end()
+    done()
+  }
+
+  override _destroy(error: Error | null, done: Done): void {
+    this.#queue = []
+    // After END both ways the stream finishes by itself: it may still have bytes waiting for the peer's window.
+    const isComplete = this.#stream.isEndQueued && this.#stream.isEndReceived && !error
+    if (!isComplete && !this.#isTaken) this.#stream.reset(RELAY_RESET_CODE)
     done(error)
   }
+
+  onHeaders(): void {
+    // The answer came before the tunnel existed, and nothing may follow it.
+  }
+
+  onData(chunk: Buffer): void {
+    if (this.destroyed) this.#stream.consume(chunk.length)
+    else if (this.#isWanted && this.#queue.length === 0) this.#deliver(chunk)
+    else this.#queue.push(chunk)
+  }
+
+  onEnd(): void {
+    this.#isEndQueued = true
+    if (this.#queue.length === 0 && this.#isUsed) this.push(null)
+  }
+
+  onWritable(): void {
+    const done = this.#blockedWrite
+    this.#blockedWrite = undefined
+    done?.()
+  }
+
+  onReset(code: number): void {
+    this.markReset(code)
+  }
+
+  onClosed(): void {
+    // 'close' follows from END both ways, or from the reset.
+  }
+
+  #deliver(chunk: Buffer): void {
+    this.#isWanted = this.push(chunk)
+    this.#stream.consume(chunk.length)
+  }
+}
+
+/** Takes the HTTP/2 stream out of a tunnel that nobody has used yet. */
+export function takeStream(tunnel: HboneTunnel, sink: StreamSink): H2Stream {
+  if (!(tunnel instanceof StreamTunnel)) throw new Error('not a tunnel of this module')
+  return tunnel.handOver(sink)
 }

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// One relay of the HBONE bench, a process of its own: `outbound` (plain in, HBONE out) or `inbound` (HBONE in,
+// plain out). Reads its settings as JSON from argv[2]; prints "ready" once it listens.
+
+import { once } from 'node:events'
+import { type Socket, connect, createServer } from 'node:net'
+import { dialFailure } from '../mesh/hbone/connect.ts'
+import { createHbonePool } from '../mesh/hbone/pool.ts'
+import { createHboneServer } from '../mesh/hbone/server.ts'
+import { splice } from '../mesh/hbone/splice.ts'
+import type { IncomingTunnel, PoolTarget } from '../mesh/hbone/types.ts'
+import type { WorkloadCertificate } from '../mesh/identity/types.ts'
+import type { IpAddress, SpiffeId } from '../mesh/model/types.ts'
+import { err, ok } from '../mesh/result.ts'
+import { listeningFd } from '../test/hbone/harness.ts'
+
+export interface RelaySettings {
+  readonly role: 'outbound' | 'inbound'
+  readonly certificate: WorkloadCertificate
+  readonly peerIdentity: SpiffeId
+  readonly upstreamPort: number
+}
+
+const LOOPBACK = '127.0.0.1' as IpAddress
+const settings = JSON.parse(process.argv[2] ?? '{}') as RelaySettings
+const port = settings.role === 'outbound' ? await outbound() : await inbound()
+console.log(`ready ${port}`)
+process.stdin.on('end', () => process.exit(0)).resume()
+
+async function dial(
+  port: number,
+): Promise<ReturnType<typeof ok<Socket>> | ReturnType<typeof err<ReturnType<typeof dialFailure>>>> {
+  const socket = connect({ port, host: LOOPBACK, allowHalfOpen: true, noDelay: true })
+  try {
+    await once(socket, 'connect')
+    return ok(socket)
+  } catch (error) {
+    return err(dialFailure(error))
+  }
+}
+
+async function outbound(): Promise<number> {
+  const pool = createHbonePool({
+    certificate: () => Promise.resolve(ok(settings.certificate)),
+    dial: () => dial(settings.upstreamPort),
+  })
+  const target = {
+    sourceIdentity: settings.certificate.identity,
+    sourceIp: LOOPBACK,
+    destination: { address: LOOPBACK, port: settings.upstreamPort },
+    expectedIdentities: [settings.peerIdentity],
+  } satisfies PoolTarget
+  const headers = { baggage: 'k8s.cluster.name=Kubernetes,k8s.namespace.name=shop' }
+  const relay = async (socket: Socket): Promise<void> => {
+    const abort = new AbortController()
+    const opened = await pool.open(target, '127.0.0.1:80', headers, abort.signal)
+    if (opened.ok) await splice(socket, opened.value.tunnel, { socketRole: 'client' })
+    else {
+      console.error(opened.error)
+      socket.resetAndDestroy()
+    }
+  }
+  const server = createServer(
+    { allowHalfOpen: true, noDelay: true, pauseOnConnect: true },
+    (socket) => void relay(socket),
+  )
+  server.listen(0, LOOPBACK)
+  await once(server, 'listening')
+  const address = server.address()
+  return typeof address === 'object' && address !== null ? address.port : 0
+}
+
+async function inbound(): Promise<number> {
+  const relay = async (incoming: IncomingTunnel): Promise<void> => {
+    const dialled = await dial(settings.upstreamPort)
+    if (dialled.ok) await splice(dialled.value, incoming.accept({}), { socketRole: 'server' })
+    else incoming.reject(503)
+  }
+  const server = createHboneServer({
+    certificate: settings.certificate,
+    onTunnel: (incoming) => void relay(incoming),
+    onRefused: (event) => console.error(event),
+  })
+  const { fd, port } = await listeningFd()
+  await server.listen(fd)
+  return port
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// One HTTP/2 stream: its two windows, the bytes that wait for the peer's window, and the half-closes.
+// It buffers at most what one write brought while the window was shut; write() says when to stop.
+// Hot: bench/hbone-relays.ts watches it.
+
+import type { HeaderList } from './hpack.ts'
+import { H2_CODE, LARGEST_WINDOW_BYTES } from './protocol.ts'
+import { STREAM_WINDOW_BYTES } from '../limits.ts'
+
+/** Who uses a stream. Calls come from the connection, in the order of the wire. */
+export interface StreamSink {
+  /** A response came (client) ; interim responses are not shown. */
+  onHeaders(headers: HeaderList, isTooLarge: boolean): void
+  /** Bytes came; consume() must be called for them once they have gone on. */
+  onData(chunk: Buffer): void
+  /** The peer half-closed. */
+  onEnd(): void
+  /** The peer reset the stream, or the connection died. Final but for onClosed. `isUnprocessed`: it never acted on it. */
+  onReset(code: number, isUnprocessed: boolean): void
+  /** write() may go on after it said false. */
+  onWritable(): void
+  /** The stream is over, whatever way. Last call. */
+  onClosed(): void
+}
+
+/** What a stream needs of its connection. */
+export interface StreamHost {
+  /** Bytes of DATA that may be queued now: the connection's window, and none while the output is full. */
+  dataRoom(): number
+  sendData(stream: H2Stream, chunk: Buffer, start: number, end: number, isEndStream: boolean): void
+  sendHeaders(stream: H2Stream, headers: HeaderList, isEndStream: boolean): void
+  sendWindowUpdate(streamId: number, increment: number): void
+  sendReset(stream: H2Stream, code: number): void
+  /** The stream has something to send, or wants onWritable, when there is room. */
+  enqueue(stream: H2Stream): void
+  creditConnection(bytes: number): void
+  /** Both sides have ended, or it was reset. */
+  forget(stream: H2Stream): void
+}
+
+/** The window is topped up when this much of it was consumed: few updates, and never an empty window in between. */
+const WINDOW_UPDATE_BYTES = STREAM_WINDOW_BYTES / 4
+/** What one stream may send before the next one's turn. */
+const TURN_BYTES = 64 * 1024
+const NOTHING = Buffer.alloc(0)
+
+export class H2Stream {
+  readonly id: number
+  readonly #host: StreamHost
+  sink: StreamSink
+  /** Whether the stream stands in the connection's queue; kept by the connection. */
+  isQueued = false
+  /** Whether headers were sent (server) or received (client): before that a reset is a rapid one, or unprocessed. */
+  isAnswered = false
+  isClosed = false
+  isEndReceived = false
+  #isEndQueued = false
+  #isEndSent = false
+  #sendWindow: number
+  #receiveWindow = STREAM_WINDOW_BYTES
+  #consumed = 0
+  /** Delivered to the sink and not consumed yet. */
+  #outstanding = 0
+  #pending: Buffer[] = []
+  #pendingAt = 0
+  #wantsWritable = false
+  #isDiscarding = false
+
+  constructor(id: number, host: StreamHost, sink: StreamSink, sendWindow: number) {
+    this.id = id
+    this.#host = host
+    this.sink = sink
+    this.#sendWindow = sendWindow
+  }
+
+  /** Whether end() was called. */
+  get isEndQueued(): boolean {
+    return this.#isEndQueued
+  }
+
+  /** Sends response or request headers. */
+  sendHeaders(headers: HeaderList, isEndStream: boolean): void {
+    if (this.isClosed) return
+    if (isEndStream) this.#isEndQueued = this.#isEndSent = true
+    this.#host.sendHeaders(this, headers, isEndStream)
+    this.#closeIfDone()
+  }
+
+  /** Sends or queues bytes, without copying what must wait. False: stop until onWritable. */
+  write(chunk: Buffer): boolean {
+    if (this.isClosed || this.#isEndQueued) return true
+    let sent = 0
+    if (this.#pending.length === 0) {
+      sent = Math.min(chunk.length, this.#sendWindow, this.#host.dataRoom())
+      if (sent > 0) {
+        this.#sendWindow -= sent
+        this.#host.sendData(this, chunk, 0, sent, false)
+      }
+    }
+    if (sent < chunk.length) this.#pending.push(sent === 0 ? chunk : chunk.subarray(sent))
+    else if (this.#host.dataRoom() > 0) return true
+    this.#wantsWritable = true
+    this.#host.enqueue(this)
+    return false
+  }
+
+  /** Half-closes after what was written. */
+  end(): void {
+    if (this.isClosed || this.#isEndQueued) return
+    this.#isEndQueued = true
+    if (this.#pending.length === 0) this.#sendEnd()
+  }
+
+  /** Aborts both directions; the peer hears RST_STREAM. The sink hears only onClosed. */
+  reset(code: number): void {
+    if (this.isClosed) return
+    this.#host.sendReset(this, code)
+    this.#discard()
+    this.#close()
+  }
+
+  /** The given bytes have gone on: lets the peer send as many more. */
+  consume(bytes: number): void {
+    if (this.#isDiscarding) return
+    this.#outstanding -= bytes
+    this.#host.creditConnection(bytes)
+    if (this.isEndReceived) return
+    this.#consumed += bytes
+    if (this.#consumed < WINDOW_UPDATE_BYTES) return
+    this.#receiveWindow += this.#consumed
+    this.#host.sendWindowUpdate(this.id, this.#consumed)
+    this.#consumed = 0
+  }
+
+  // From here on: called by the connection only.
+
+  /** A DATA frame of this cost comes in; false when it overruns the window. */
+  takeReceiveWindow(bytes: number): boolean {
+    this.#receiveWindow -= bytes
+    return this.#receiveWindow >= 0
+  }
+
+  /** Payload of a DATA frame whose cost was taken. */
+  receiveData(chunk: Buffer): void {
+    this.#outstanding += chunk.length
+    this.sink.onData(chunk)
+  }
+
+  /** Padding of such a frame: consumed at once. */
+  receivePadding(bytes: number): void {
+    this.#outstanding += bytes
+    this.consume(bytes)
+  }
+
+  /** The peer's WINDOW_UPDATE or SETTINGS; false when the window overflows. */
+  addSendWindow(bytes: number): boolean {
+    this.#sendWindow += bytes
+    if (this.#sendWindow > LARGEST_WINDOW_BYTES) return false
+    if (this.#pending.length > 0 && this.#sendWindow > 0) this.#host.enqueue(this)
+    return true
+  }
+
+  /** One turn of sending. Whether it wants another. */
+  takeTurn(): boolean {
+    let turn = TURN_BYTES
+    while (this.#pending.length > 0 && turn > 0) {
+      const chunk = this.#pending[0] ?? NOTHING
+      const length = Math.min(
+        chunk.length - this.#pendingAt,
+        this.#sendWindow,
+        this.#host.dataRoom(),
+        turn,
+      )
+      if (length <= 0) break
+      const start = this.#pendingAt
+      this.#pendingAt += length
+      if (this.#pendingAt === chunk.length) {
+        this.#pending.shift()
+        this.#pendingAt = 0
+      }
+      this.#sendWindow -= length
+      turn -= length
+      this.#host.sendData(this, chunk, start, start + length, false)
+    }
+    if (this.#pending.length > 0) return this.#sendWindow > 0
+    if (this.#isEndQueued) this.#sendEnd()
+    if (this.#wantsWritable && this.#host.dataRoom() > 0) {
+      this.#wantsWritable = false
+      this.sink.onWritable()
+    }
+    return this.#wantsWritable && this.#pending.length === 0
+  }
+
+  /** The peer half-closed. */
+  receiveEnd(): void {
+    if (this.isEndReceived) return
+    this.isEndReceived = true
+    this.sink.onEnd()
+    this.#closeIfDone()
+  }
+
+  /** The peer reset it or the connection died. */
+  receiveReset(code: number, isUnprocessed: boolean): void {
+    if (this.isClosed) return
+    this.#discard()
+    this.sink.onReset(code, isUnprocessed)
+    this.#close()
+  }
+
+  #sendEnd(): void {
+    if (this.#isEndSent) return
+    this.#isEndSent = true
+    this.#host.sendData(this, NOTHING, 0, 0, true)
+    this.#closeIfDone()
+  }
+
+  #discard(): void {
+    this.#pending = []
+    this.#wantsWritable = false
+    this.#isDiscarding = true
+    // What the sink still holds it drops now; the connection must not lose that much window for good.
+    this.#host.creditConnection(this.#outstanding)
+  }
+
+  #closeIfDone(): void {
+    if (this.#isEndSent && this.isEndReceived) this.#close()
+  }
+
+  #close(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    this.#host.forget(this)
+    this.sink.onClosed()
+  }
+}
+
+/** For streams that were refused at once: what still comes is dropped. */
+export const IGNORING_SINK: StreamSink = {
+  onHeaders: () => undefined,
+  onData: () => undefined,
+  onEnd: () => undefined,
+  onReset: () => undefined,
+  onWritable: () => undefined,
+  onClosed: () => undefined,
+}
+
+/** The code with which a relay passes a TCP reset on (RFC 9113 8.5 names CONNECT_ERROR for the error of the far TCP; peers treat both alike, and ztunnel sends CANCEL). */
+export const RELAY_RESET_CODE = H2_CODE.cancel

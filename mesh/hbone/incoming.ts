@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// A CONNECT that arrived, from its headers to the caller's answer.
+
+import type { SpiffeId, SocketAddress } from '../model/types.ts'
+import type { AuthenticatedConnection } from './acceptor.ts'
+import { H2_CODE } from './h2/protocol.ts'
+import { type H2Stream, IGNORING_SINK, type StreamSink } from './h2/stream.ts'
+import type { ConnectRequest } from './request.ts'
+import { StreamTunnel } from './tunnel.ts'
+import type { HboneTunnel, IncomingTunnel, TunnelHeaders } from './types.ts'
+
+/** Waits for accept() or reject(); keeps what the client sends meanwhile, bounded by the stream's window. */
+export class Incoming implements IncomingTunnel, StreamSink {
+  readonly authority: string
+  readonly headers: TunnelHeaders
+  readonly peerIdentity: SpiffeId
+  readonly peer: SocketAddress
+  readonly local: SocketAddress
+  readonly #stream: H2Stream
+  #early: Buffer[] = []
+  #hasEnded = false
+  #isAnswered = false
+  #resetCode: number | undefined
+  #abort: AbortController | undefined
+
+  constructor(stream: H2Stream, request: ConnectRequest, connection: AuthenticatedConnection) {
+    this.#stream = stream
+    this.authority = request.authority
+    this.headers = request.headers
+    this.peerIdentity = connection.peerIdentity
+    this.peer = connection.peer
+    this.local = connection.local
+    stream.sink = this
+  }
+
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController()
+    if (this.#resetCode !== undefined) this.#abort.abort()
+    return this.#abort.signal
+  }
+
+  accept(headers: { readonly baggage?: string }): HboneTunnel {
+    this.#answer()
+    const stream = this.#stream
+    const { baggage } = headers
+    const fields = [[':status', '200'] as const]
+    stream.sendHeaders(
+      baggage === undefined ? fields : [...fields, ['baggage', baggage] as const],
+      false,
+    )
+    const tunnel = new StreamTunnel(stream)
+    if (this.#resetCode !== undefined) {
+      tunnel.markReset(this.#resetCode)
+      return tunnel
+    }
+    for (const chunk of this.#early) tunnel.onData(chunk)
+    if (this.#hasEnded) tunnel.onEnd()
+    this.#early = []
+    return tunnel
+  }
+
+  reject(status: number): void {
+    this.#answer()
+    rejectStream(this.#stream, status)
+  }
+
+  onHeaders(): void {
+    // A server's streams have their headers before they exist.
+  }
+
+  onData(chunk: Buffer): void {
+    this.#early.push(chunk)
+  }
+
+  onEnd(): void {
+    this.#hasEnded = true
+  }
+
+  onReset(code: number): void {
+    this.#resetCode = code
+    this.#early = []
+    this.#abort?.abort()
+  }
+
+  onWritable(): void {
+    // Nothing is written before the answer.
+  }
+
+  onClosed(): void {
+    // Told by onReset, or caused by reject().
+  }
+
+  #answer(): void {
+    if (this.#isAnswered) throw new Error('an incoming tunnel can be answered only once')
+    this.#isAnswered = true
+  }
+}
+
+/** Answers with a status and is done with the stream, whatever the client still sends. */
+export function rejectStream(stream: H2Stream, status: number): void {
+  stream.sink = IGNORING_SINK
+  stream.sendHeaders([[':status', String(status)]], true)
+  // RFC 9113 8.1: a server that has answered in full may ask the client to stop sending.
+  stream.reset(H2_CODE.noError)
+}
