@@ -28,7 +28,6 @@ export type RootSecretFailure =
 /** Field names as in Istio's self-signed CA secret, so that a root can be carried over. */
 const CERTIFICATE_FIELD = 'ca-cert.pem'
 const KEY_FIELD = 'ca-key.pem'
-const ROOT_FIELD = 'root-cert.pem'
 const SECRET_TYPE = 'istio.io/ca-root'
 /** Reads and creates alternate when replicas race and somebody deletes; more rounds than this is a fight. */
 const MAX_ROUNDS = 5
@@ -67,7 +66,6 @@ async function newRootSecret(options: RootSecretOptions): Promise<Secret> {
     data: {
       [CERTIFICATE_FIELD]: toBase64(root.certificatePem),
       [KEY_FIELD]: toBase64(root.privateKeyPem),
-      [ROOT_FIELD]: toBase64(root.certificatePem),
     },
   }
 }

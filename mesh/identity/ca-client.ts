@@ -27,9 +27,6 @@ export interface CaClientOptions {
   readonly impersonate?: boolean
 }
 
-/** No wait longer than this between attempts to reconnect, so that retries meet a live channel. */
-const MAX_RECONNECT_BACKOFF_MS = 5000
-
 /** A CertificateAuthority over gRPC. close() when done. */
 export class CaClient implements CertificateAuthority {
   readonly #options: CaClientOptions
@@ -63,6 +60,7 @@ export class CaClient implements CertificateAuthority {
         metadata,
         (error, response) => {
           signal.removeEventListener('abort', onAbort)
+          if (error?.code === status.UNAVAILABLE) this.#drop(client)
           if (error !== null) resolve(err(failureOf(error, this.#options.address)))
           else resolve(chainOf(response?.certChain ?? []))
         },
@@ -92,6 +90,13 @@ export class CaClient implements CertificateAuthority {
     }
   }
 
+  /** A channel that could not connect fails all calls until its back-off is over; the next attempt dials anew. */
+  #drop(client: Client): void {
+    if (this.#channel?.client !== client) return
+    this.#channel = undefined
+    client.close()
+  }
+
   #clientFor(rootsPem: string): Client {
     if (this.#channel?.rootsPem === rootsPem) return this.#channel.client
     this.#channel?.client.close()
@@ -99,7 +104,6 @@ export class CaClient implements CertificateAuthority {
     const channel = secureChannel(address, Buffer.from(rootsPem), serverName)
     const client = new Client(address, channel.credentials, {
       ...channel.options,
-      'grpc.max_reconnect_backoff_ms': MAX_RECONNECT_BACKOFF_MS,
       // Channels of one process are pooled by target; roots differ here, so each client has its own.
       'grpc.use_local_subchannel_pool': 1,
     })

@@ -10,7 +10,10 @@ import { connect } from 'node:tls'
 import { Server } from '@grpc/grpc-js'
 import { PodIndex } from '../../controller/ca/pod-index.ts'
 import { CERTIFICATE_RATE, RateLimiter } from '../../controller/ca/rate-limit.ts'
-import { addCertificateService } from '../../controller/ca/service.ts'
+import {
+  type CertificateServiceOptions,
+  addCertificateService,
+} from '../../controller/ca/service.ts'
 import { ServingCertificate } from '../../controller/ca/serving-certificate.ts'
 import { TokenAuthenticator } from '../../controller/ca/token-authenticator.ts'
 import { assembleCertificate } from '../../mesh/identity/assemble.ts'
@@ -46,6 +49,8 @@ interface Cluster {
   readonly rootFile: string
   readonly dir: string
   readonly port: number
+  /** Stops the server; the answer starts it again on the same port. */
+  restart(): Promise<() => Promise<void>>
   client(options?: {
     token?: string
     clusterId?: string
@@ -95,8 +100,7 @@ async function cluster(t: TestScope): Promise<Cluster> {
     log,
   })
   await serving.start()
-  const server = new Server()
-  addCertificateService(server, {
+  const service: CertificateServiceOptions = {
     api: kube.api,
     pods,
     root,
@@ -106,14 +110,22 @@ async function cluster(t: TestScope): Promise<Cluster> {
     trustedNodeAccounts: new Set(['ambit-system/ambit-agent']),
     authenticator: new TokenAuthenticator(kube.api, { audience: 'istio-ca' }),
     limiter: new RateLimiter({ ...CERTIFICATE_RATE, burst: 30 }),
-  })
-  const port = await new Promise<number>((resolve, reject) =>
-    server.bindAsync('127.0.0.1:0', serving.serverCredentials(), (error, bound) =>
-      error === null ? resolve(bound) : reject(error),
-    ),
-  )
+  }
+  let server: Server | undefined
+  const listen = async (wanted: number): Promise<number> => {
+    const fresh = new Server()
+    server = fresh
+    addCertificateService(fresh, service)
+    return new Promise((resolve, reject) => {
+      const credentials = serving.serverCredentials()
+      fresh.bindAsync(`127.0.0.1:${wanted}`, credentials, (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      )
+    })
+  }
+  const port = await listen(0)
   t.teardown(() => {
-    server.forceShutdown()
+    server?.forceShutdown()
     serving.close()
   })
   const dir = t.testdir({})
@@ -132,6 +144,10 @@ async function cluster(t: TestScope): Promise<Cluster> {
     rootFile,
     dir,
     port,
+    restart: async () => {
+      server?.forceShutdown()
+      return async () => void (await listen(port))
+    },
     client({ token, clusterId = 'Kubernetes', impersonate = true, rootFile: otherRoot } = {}) {
       let file = tokenFile
       if (token !== undefined) {
@@ -485,6 +501,17 @@ void t.test(
     )
   },
 )
+
+void t.test('a CA that comes back is reached by the very next request', async (t) => {
+  const { client, restart } = await cluster(t)
+  const agent = client()
+  t.match(await ask(agent, CATALOG), { ok: true })
+  const comeBack = await restart()
+  for (let attempt = 0; attempt < 3; attempt += 1)
+    t.match(await ask(agent, CATALOG), refused('unavailable', /ECONNREFUSED/))
+  await comeBack()
+  t.match(await ask(agent, CATALOG), { ok: true })
+})
 
 void t.test('manager and service together keep an identity', async (t) => {
   const { client } = await cluster(t)

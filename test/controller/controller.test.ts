@@ -36,6 +36,7 @@ function follow(
   cluster: SmallCluster,
   controller: RunningController,
   tokenFile: string,
+  onChange?: (change: MeshChange) => void,
 ): { readonly changes: MeshChange[]; synced: Promise<void>; refused: Promise<string> } {
   const synced = Promise.withResolvers<void>()
   const refused = Promise.withResolvers<string>()
@@ -53,7 +54,12 @@ function follow(
       clusterId: 'Kubernetes',
       clusterDomain: 'cluster.local',
     },
-    consumers: [createAddressConsumer((batch) => changes.push(...batch))],
+    consumers: [
+      createAddressConsumer((batch) => {
+        changes.push(...batch)
+        if (onChange !== undefined) batch.forEach(onChange)
+      }),
+    ],
     logger: log,
     onSynced: () => synced.resolve(),
     onConnectionState: (state) => {
@@ -168,6 +174,28 @@ void t.test('while the API server is away, what is known goes on and the rest wa
   await cluster.pod('shop', 'newer', 'newer', 'node-b')
   cluster.proxy.mend()
   t.match(await cluster.ask(controller, token, unknown), { ok: true }, 'and all is well again')
+})
+
+void t.test('broken watches and a forgotten history lose no pod', async (t) => {
+  const cluster = await smallCluster(t)
+  const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
+  const controller = await cluster.controller()
+  await becomesReady(controller)
+  const token = cluster.tokenFile(agent)
+  const told = Promise.withResolvers<void>()
+  const followed = follow(t, cluster, controller, token, (change) => {
+    if (change.kind === 'workload' && change.workload.uid.includes('shop/unseen')) told.resolve()
+  })
+  await followed.synced
+  // While the controller cannot watch, a pod comes, and the server forgets what it would have told.
+  cluster.proxy.cut()
+  await cluster.pod('shop', 'unseen', 'unseen', 'node-b')
+  cluster.server.compact()
+  cluster.proxy.mend()
+  await told.promise
+  t.ok(cluster.server.breakWatches() > 0)
+  const identity = 'spiffe://cluster.local/ns/shop/sa/unseen'
+  t.match(await cluster.ask(controller, token, identity), { ok: true })
 })
 
 void t.test('an agent whose pod was deleted gets nothing more', async (t) => {
