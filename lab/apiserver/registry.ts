@@ -151,6 +151,8 @@ export class Registry {
     if (!found.ok) return found
     const draft = draftOf(input)
     if (subresource === 'scale') return this.#updateScale(type, found.value, draft, options)
+    if (subresource === 'finalize' && type.id === 'namespaces')
+      return this.finalizeNamespace(name, at(draft, 'spec', 'finalizers') ?? [])
     const addressed = this.#address(type, namespace, draft, options)
     if (!addressed.ok) return addressed
     return this.#replace(type, found.value, draft, subresource, options)

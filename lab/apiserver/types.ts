@@ -76,7 +76,8 @@ export type ListOptions = {
 }
 
 export type PatchType = 'json' | 'merge' | 'strategic' | 'apply'
-export type Subresource = 'status' | 'scale'
+/** finalize is of namespaces only: it replaces spec.finalizers. */
+export type Subresource = 'status' | 'scale' | 'finalize'
 
 export type DeleteOptions = {
   readonly gracePeriodSeconds?: number | undefined
@@ -198,7 +199,7 @@ export type ApiServerOptions = {
   readonly serviceCidr4?: string | undefined
   /** Cluster IP range, IPv6. Default fd98:96::/112. */
   readonly serviceCidr6?: string | undefined
-  /** Cluster IPs of default/kubernetes, first of each range by default. */
+  /** What serves exec and logs; may also be set later. */
   readonly podRuntime?: PodRuntime | undefined
   /** Cluster domain, for audiences and names. Default cluster.local. */
   readonly clusterDomain?: string | undefined
@@ -251,6 +252,8 @@ export type StartControllers = (options: {
   readonly apiServerEndpoints?:
     | readonly { readonly ip: string; readonly port: number }[]
     | undefined
+  /** Published in every namespace as ConfigMap kube-root-ca.crt, key ca.crt. */
+  readonly rootCaPem?: string | undefined
   /** Called when a control loop met something unexpected; the loop goes on. */
   readonly onError?: ((error: Error) => void) | undefined
 }) => Controllers

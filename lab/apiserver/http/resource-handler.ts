@@ -14,7 +14,6 @@ import { type Draft, at, integer, record, text, texts } from '../json.ts'
 import type { Registry, WriteOptions } from '../registry.ts'
 import { type ResourceType, apiVersionOf } from '../resources.ts'
 import { readScale } from '../scale.ts'
-import type { FieldValidation } from '../schema/index.ts'
 import type { TokenAuthority } from '../tokens.ts'
 import type {
   ApiFailure,
@@ -95,7 +94,7 @@ function writeOptions(call: Call): WriteOptions & { readonly warnings: string[] 
   return {
     dryRun: call.query.get('dryRun') === 'All',
     fieldValidation:
-      validation === 'Strict' || validation === 'Ignore' ? validation : ('Warn' as FieldValidation),
+      validation === 'Strict' || validation === 'Ignore' ? validation : 'Warn',
     warnings: [],
     version: call.path.version,
   }

@@ -2,6 +2,7 @@
 // The first stop of every request: authentication, then the document or the resource its path names.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { timingSafeEqual } from 'node:crypto'
 import { type Result, err, ok } from '../../../mesh/result.ts'
 import {
@@ -80,7 +81,7 @@ export class Router {
   }
 
   /** An upgrade to a WebSocket: exec and portforward only. */
-  async handleUpgrade(request: IncomingMessage, socket: import('node:net').Socket): Promise<void> {
+  async handleUpgrade(request: IncomingMessage, socket: Socket): Promise<void> {
     const url = new URL(request.url ?? '/', 'https://localhost')
     const path: ResourcePath | undefined = parseResourcePath(url.pathname)
     const user = this.authenticate(request)

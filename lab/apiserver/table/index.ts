@@ -34,7 +34,7 @@ export function partialMetadata(object: KubeObject, version = 'v1'): JsonObject 
   return {
     kind: 'PartialObjectMetadata',
     apiVersion: `meta.k8s.io/${version}`,
-    metadata: object.metadata as unknown as JsonObject,
+    metadata: object.metadata,
   }
 }
 

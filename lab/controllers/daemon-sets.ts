@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// DaemonSets: one pod on each node the template's nodeSelector allows; pods of an older template are
+// replaced one at a time (or when they are deleted, with the OnDelete strategy).
+
+import { createHash } from 'node:crypto'
+import { at, stringMap, text } from '../apiserver/json.ts'
+import type { KubeObject, LocalApi } from '../apiserver/types.ts'
+import {
+  type ControlLoop,
+  controllerKeys,
+  find,
+  isControlledBy,
+  isDeleting,
+  isFinished,
+  isReady,
+  keyOf,
+  listAll,
+  podFromTemplate,
+  splitKey,
+  writeStatus,
+} from './controller.ts'
+import { recordEvent } from './events.ts'
+
+const RESOURCE = 'daemonsets.apps'
+const HASH_LABEL = 'controller-revision-hash'
+const HASH_LENGTH = 10
+
+const revisionHash = (set: KubeObject): string =>
+  createHash('sha256').update(JSON.stringify(set.spec?.template)).digest('hex').slice(0, HASH_LENGTH)
+
+function isWanted(set: KubeObject, node: KubeObject): boolean {
+  const labels = node.metadata.labels ?? {}
+  return Object.entries(stringMap(at(set.spec, 'template', 'spec', 'nodeSelector'))).every(
+    ([key, value]) =>
+      (labels[key] ?? (key === 'kubernetes.io/hostname' ? node.metadata.name : undefined)) === value,
+  )
+}
+
+const nodeOf = (pod: KubeObject): string => text(pod.spec?.nodeName) ?? ''
+
+function reconcile(api: LocalApi, set: KubeObject): string | undefined {
+  const hash = revisionHash(set)
+  const nodes = listAll(api, 'nodes').filter((node) => isWanted(set, node))
+  const wanted = new Set(nodes.map((node) => node.metadata.name))
+  const owned = listAll(api, 'pods', set.metadata.namespace).filter((pod) => isControlledBy(pod, set))
+  const remove = (pod: KubeObject): void => {
+    api.delete('pods', pod.metadata.namespace, pod.metadata.name)
+  }
+  let problem: string | undefined
+  if (!isDeleting(set)) {
+    for (const pod of owned) if (isFinished(pod) || !wanted.has(nodeOf(pod))) remove(pod)
+    for (const node of wanted) {
+      // While the old pod of a node ends, its ports are taken: its successor waits.
+      if (owned.some((pod) => nodeOf(pod) === node)) continue
+      const created = api.create(
+        'pods',
+        set.metadata.namespace,
+        podFromTemplate(set, { labels: { [HASH_LABEL]: hash }, spec: { nodeName: node } }),
+      )
+      if (!created.ok) problem = created.error.message
+    }
+    replaceOneOutdated(set, owned, wanted, hash, remove)
+  }
+  if (problem !== undefined)
+    recordEvent(api, set, {
+      component: 'daemonset-controller',
+      type: 'Warning',
+      reason: 'FailedCreate',
+      message: `Error creating: ${problem}`,
+    })
+  return problem ?? writeDaemonSetStatus(api, set, wanted.size, hash)
+}
+
+function replaceOneOutdated(
+  set: KubeObject,
+  owned: readonly KubeObject[],
+  wanted: ReadonlySet<string>,
+  hash: string,
+  remove: (pod: KubeObject) => void,
+): void {
+  if (at(set.spec, 'updateStrategy', 'type') === 'OnDelete') return
+  const outdated = owned.filter(
+    (pod) => !isDeleting(pod) && pod.metadata.labels?.[HASH_LABEL] !== hash,
+  )
+  const serving = owned.filter((pod) => !isDeleting(pod) && isReady(pod))
+  // One that does not serve anyway may always go; a serving one only while all others serve.
+  const next =
+    outdated.find((pod) => !isReady(pod)) ??
+    (serving.length >= wanted.size ? outdated[0] : undefined)
+  if (next !== undefined) remove(next)
+}
+
+function writeDaemonSetStatus(
+  api: LocalApi,
+  set: KubeObject,
+  desired: number,
+  hash: string,
+): string | undefined {
+  const pods = listAll(api, 'pods', set.metadata.namespace).filter(
+    (pod) => isControlledBy(pod, set) && !isDeleting(pod),
+  )
+  const ready = pods.filter(isReady).length
+  return writeStatus(api, RESOURCE, set, {
+    observedGeneration: set.metadata.generation,
+    desiredNumberScheduled: desired,
+    currentNumberScheduled: pods.length,
+    updatedNumberScheduled: pods.filter((pod) => pod.metadata.labels?.[HASH_LABEL] === hash).length,
+    numberMisscheduled: 0,
+    numberReady: ready,
+    numberAvailable: ready,
+    numberUnavailable: Math.max(0, desired - ready),
+  })
+}
+
+export function daemonSetLoop(api: LocalApi): ControlLoop {
+  return {
+    name: 'daemonsets',
+    feeds: [
+      { resource: RESOURCE, keysOf: ({ object }) => [keyOf(object)] },
+      { resource: 'pods', keysOf: ({ object }) => controllerKeys(object, 'DaemonSet') },
+      {
+        resource: 'nodes',
+        keysOf: ({ type }) => (type === 'MODIFIED' ? [] : listAll(api, RESOURCE).map(keyOf)),
+      },
+    ],
+    reconcile: (key) => {
+      const { namespace, name } = splitKey(key)
+      const set = find(api, RESOURCE, namespace, name)
+      return set === undefined ? undefined : reconcile(api, set)
+    },
+  }
+}

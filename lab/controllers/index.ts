@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The controllers of the lab's cluster: what kube-controller-manager and kube-scheduler do, as far as
+// the lab needs it. They work on the API server's store in the same process.
+
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import type { Controllers, LocalApi, StartControllers } from '../apiserver/types.ts'
+import { watchAllResources } from './all-resources.ts'
+import { type ControlLoop, find, isDeleting } from './controller.ts'
+import { daemonSetLoop } from './daemon-sets.ts'
+import { deploymentLoop } from './deployments.ts'
+import { endpointSliceLoop, publishKubernetesEndpoints } from './endpoint-slices.ts'
+import { GarbageCollector } from './garbage-collector.ts'
+import { namespaceLoop } from './namespaces.ts'
+import { replicaSetLoop } from './replica-sets.ts'
+import { schedulerLoop } from './scheduler.ts'
+import { WorkQueue } from './work-queue.ts'
+
+/** Runs a loop: its feeds fill its queue. */
+function run(
+  api: LocalApi,
+  loop: ControlLoop,
+  onError: (error: Error) => void,
+): { readonly queue: WorkQueue; readonly stop: () => void } {
+  const queue = new WorkQueue(loop.name, loop.reconcile, onError)
+  const stops = loop.feeds.map((feed) =>
+    api.watch(feed.resource, {}, (event) => {
+      for (const key of feed.keysOf(event)) queue.add(key)
+    }),
+  )
+  return {
+    queue,
+    stop: () => {
+      for (const stop of stops) stop()
+      queue.stop()
+    },
+  }
+}
+
+/** Starts all controllers. They hold no timer that keeps a process alive once the store is at rest. */
+export const startControllers: StartControllers = (options): Controllers => {
+  const { api } = options
+  const log = createLogger('lab-controllers', 'warn')
+  const onError =
+    options.onError ?? ((error: Error) => log.error({ error: error.message }, 'control loop failed'))
+
+  const namespaces = run(api, namespaceLoop(api, options.rootCaPem), onError)
+  const loops = [
+    namespaces,
+    ...[schedulerLoop, replicaSetLoop, deploymentLoop, daemonSetLoop, endpointSliceLoop].map(
+      (makeLoop) => run(api, makeLoop(api), onError),
+    ),
+  ]
+  const garbage = new WorkQueue('garbage-collector', (key) => collector.reconcile(key), onError)
+  const collector = new GarbageCollector(api, (key) => garbage.add(key))
+  const stopWatching = watchAllResources(api, (type, event) => {
+    collector.observe(type, event)
+    const { namespace } = event.object.metadata
+    if (event.type !== 'DELETED' || namespace === undefined) return
+    const space = find(api, 'namespaces', undefined, namespace)
+    if (space !== undefined && isDeleting(space)) namespaces.queue.add(`/${namespace}`)
+  })
+  if (options.apiServerEndpoints !== undefined) {
+    const problem = publishKubernetesEndpoints(api, options.apiServerEndpoints)
+    if (problem !== undefined) onError(new Error(`Cannot publish the API server: ${problem}`))
+  }
+
+  const queues = [garbage, ...loops.map((loop) => loop.queue)]
+  return {
+    idle: async () => {
+      while (queues.some((queue) => !queue.isIdle))
+        await new Promise((resolve) => setImmediate(resolve))
+    },
+    stop: () => {
+      stopWatching()
+      for (const loop of loops) loop.stop()
+      garbage.stop()
+    },
+  }
+}

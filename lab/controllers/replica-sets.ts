@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// ReplicaSets: as many pods as asked for, made from the template, surplus ones removed.
+
+import { integer } from '../apiserver/json.ts'
+import { labelSelectorObject } from '../apiserver/selectors.ts'
+import type { KubeObject, LocalApi } from '../apiserver/types.ts'
+import { withConditions } from './conditions.ts'
+import {
+  type ControlLoop,
+  controllerKeys,
+  find,
+  isControlledBy,
+  isDeleting,
+  isFinished,
+  isReady,
+  keyOf,
+  listAll,
+  podFromTemplate,
+  splitKey,
+  writeStatus,
+} from './controller.ts'
+import { recordEvent } from './events.ts'
+
+const RESOURCE = 'replicasets.apps'
+
+/** The living pods of a ReplicaSet. One that lost its labels is left alone and replaced. */
+function podsOf(api: LocalApi, set: KubeObject): readonly KubeObject[] {
+  const matches = labelSelectorObject(set.spec?.selector)
+  return listAll(api, 'pods', set.metadata.namespace).filter(
+    (pod) =>
+      isControlledBy(pod, set) &&
+      matches(pod.metadata.labels ?? {}) &&
+      !isDeleting(pod) &&
+      !isFinished(pod),
+  )
+}
+
+/** Least useful first: without a node, not ready, youngest. */
+function byUselessness(left: KubeObject, right: KubeObject): number {
+  const rank = (pod: KubeObject): number =>
+    pod.spec?.nodeName === undefined ? 0 : isReady(pod) ? 2 : 1
+  if (rank(left) !== rank(right)) return rank(left) - rank(right)
+  return left.metadata.creationTimestamp < right.metadata.creationTimestamp ? 1 : -1
+}
+
+/** Makes or removes pods; a sentence when a pod could not be made. */
+function scale(
+  api: LocalApi,
+  set: KubeObject,
+  pods: readonly KubeObject[],
+  wanted: number,
+): string | undefined {
+  for (let missing = wanted - pods.length; missing > 0; missing -= 1) {
+    const created = api.create('pods', set.metadata.namespace, podFromTemplate(set))
+    if (!created.ok) return created.error.message
+  }
+  const surplus = Math.max(0, pods.length - wanted)
+  for (const pod of pods.toSorted(byUselessness).slice(0, surplus))
+    api.delete('pods', pod.metadata.namespace, pod.metadata.name)
+  return undefined
+}
+
+function reconcile(api: LocalApi, set: KubeObject): string | undefined {
+  const wanted = integer(set.spec?.replicas) ?? 1
+  const problem = isDeleting(set) ? undefined : scale(api, set, podsOf(api, set), wanted)
+  if (problem !== undefined)
+    recordEvent(api, set, {
+      component: 'replicaset-controller',
+      type: 'Warning',
+      reason: 'FailedCreate',
+      message: `Error creating: ${problem}`,
+    })
+  const pods = podsOf(api, set)
+  const ready = pods.filter(isReady).length
+  const conditions =
+    problem === undefined
+      ? []
+      : withConditions(set, [
+          { type: 'ReplicaFailure', status: 'True', reason: 'FailedCreate', message: problem },
+        ])
+  const statusProblem = writeStatus(api, RESOURCE, set, {
+    replicas: pods.length,
+    fullyLabeledReplicas: pods.length,
+    readyReplicas: ready,
+    availableReplicas: ready,
+    observedGeneration: set.metadata.generation,
+    ...(conditions.length === 0 ? {} : { conditions }),
+  })
+  return problem ?? statusProblem
+}
+
+export function replicaSetLoop(api: LocalApi): ControlLoop {
+  return {
+    name: 'replicasets',
+    feeds: [
+      { resource: RESOURCE, keysOf: ({ object }) => [keyOf(object)] },
+      { resource: 'pods', keysOf: ({ object }) => controllerKeys(object, 'ReplicaSet') },
+    ],
+    reconcile: (key) => {
+      const { namespace, name } = splitKey(key)
+      const set = find(api, RESOURCE, namespace, name)
+      return set === undefined ? undefined : reconcile(api, set)
+    },
+  }
+}
