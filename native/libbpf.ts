@@ -158,7 +158,8 @@ export function loadLibbpf(library: string = DEFAULT_LIBRARY): Libbpf {
   try {
     handle = koffi.load(library)
   } catch (thrown) {
-    throw new NativeError('dlopen', undefined, thrown instanceof Error ? thrown.message : library)
+    const reason = thrown instanceof Error ? thrown.message : String(thrown)
+    throw new NativeError('dlopen', undefined, `${library}: ${reason}`)
   }
   defineStructs()
   const functions: Record<string, unknown> = {}

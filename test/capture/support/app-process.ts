@@ -7,6 +7,7 @@ import { serveRpc } from './rpc.ts'
 
 const servers: Server[] = []
 const held: Socket[] = []
+let isLoading = false
 
 serveRpc({
   connect: (wanted: RawConnect) => rawConnect(wanted),
@@ -41,9 +42,10 @@ serveRpc({
       socket.write(text)
     }),
   /** Connects as often as it can until told to stop; counts outcomes. */
-  load: async ({ address, port, count }: { address: string; port: number; count: number }) => {
+  load: async ({ address, port }: { address: string; port: number }) => {
     const outcomes: Record<string, number> = {}
-    for (let index = 0; index < count; index += 1) {
+    isLoading = true
+    while (isLoading) {
       const outcome = await new Promise<string>((resolve) => {
         const socket = new Socket()
         let text = ''
@@ -59,6 +61,9 @@ serveRpc({
       outcomes[outcome] = (outcomes[outcome] ?? 0) + 1
     }
     return outcomes
+  },
+  stopLoad: () => {
+    isLoading = false
   },
   close: () => {
     for (const server of servers.splice(0)) server.close()

@@ -96,7 +96,7 @@ export class Agent {
 
 /** Where processes may be started. */
 export type Site = 'node' | 'remote' | 'a' | 'b'
-export type CgroupName = 'agent' | 'kubelet' | 'other' | 'a' | 'b' | 'remote'
+export type CgroupName = 'agent' | 'kubelet' | 'other' | 'a' | 'b' | 'remote' | `a/${string}`
 
 export class World {
   readonly name: string

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// TypeScript's picture of the structs in bpf/ambit.h is what the compiler made of them, and its readers and writers
+// agree with it.
+
+import { fileURLToPath } from 'node:url'
+import fc from 'fast-check'
+import t from 'tap'
+import { fromMapAddress, toMapAddress } from '../../agent/capture/addresses.ts'
+import { CAPTURE_REASONS, enumConstant } from '../../agent/capture/counters.ts'
+import {
+  decodeDestination,
+  decodePodAddresses,
+  encodeListenerKey,
+  encodePod,
+  LAYOUT,
+  layoutDifferences,
+  SOCKET_FLAG,
+} from '../../agent/capture/layout.ts'
+import { BpfObject } from '../../native/bpf-object.ts'
+import type { BtfTypes } from '../../native/btf.ts'
+
+const OBJECT = fileURLToPath(new URL('../../bpf/build/capture.bpf.o', import.meta.url))
+
+function objectTypes(): BtfTypes {
+  const object = BpfObject.open(OBJECT)
+  const { types } = object
+  object.close()
+  return types
+}
+
+void t.test("the layout is the compiler's", async (t) => {
+  const types = objectTypes()
+  t.strictSame(layoutDifferences(types), [])
+  t.equal(types.structs.get('ambit_pod')?.size, LAYOUT.ambit_pod.size)
+  t.strictSame(
+    [...(types.sections.get('.rodata')?.keys() ?? [])].includes('node_netns_cookie'),
+    true,
+  )
+})
+
+void t.test('layoutDifferences() names every struct, member and reason that differs', async (t) => {
+  const types = objectTypes()
+  const structs = new Map(types.structs)
+  structs.set('ambit_socket', { size: 32, members: new Map([['address', 8]]) })
+  structs.delete('ambit_tuple')
+  const differences = layoutDifferences({ ...types, structs, enums: new Map() })
+  t.match(differences.join('\n'), /ambit_socket has 32 bytes, expected 24/)
+  t.match(differences.join('\n'), /ambit_socket\.address is at 8, expected 0/)
+  t.match(differences.join('\n'), /struct ambit_tuple is missing/)
+  t.match(differences.join('\n'), /AMBIT_OUT_CAPTURED4 is not number 0/)
+})
+
+void t.test('counter names map to the enum constants one to one', async (t) => {
+  t.equal(enumConstant('outDenyNoAgent'), 'AMBIT_OUT_DENY_NO_AGENT')
+  t.equal(enumConstant('outCaptured4'), 'AMBIT_OUT_CAPTURED4')
+  t.equal(new Set(CAPTURE_REASONS.map(enumConstant)).size, CAPTURE_REASONS.length)
+})
+
+void t.test('addresses survive the way into a map and back, in canonical text', async (t) => {
+  const canonical = [
+    ['10.0.0.1', '10.0.0.1'],
+    ['::ffff:10.0.0.1', '10.0.0.1'],
+    ['FD00:0:0::0001', 'fd00::1'],
+    ['::', '::'],
+    ['::1', '::1'],
+    ['1::', '1::'],
+    ['2001:db8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
+    ['2001:0:0:1:0:0:0:1', '2001:0:0:1::1'],
+    ['1:0:2:3:4:5:6:7', '1:0:2:3:4:5:6:7'],
+  ] as const
+  for (const [text, expected] of canonical) t.equal(fromMapAddress(toMapAddress(text)), expected)
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: 16, maxLength: 16 }), (bytes) => {
+      const buffer = Buffer.from(bytes)
+      return toMapAddress(fromMapAddress(buffer)).equals(buffer)
+    }),
+  )
+  fc.assert(fc.property(fc.ipV4(), (text) => fromMapAddress(toMapAddress(text)) === text))
+  t.throws(() => toMapAddress('10.0.0'), /not an IP address/)
+})
+
+void t.test('a pod is written so that its addresses read back', async (t) => {
+  const ipv4 = [toMapAddress('10.0.0.1'), toMapAddress('10.0.0.2')]
+  const ipv6 = [toMapAddress('fd00::1')]
+  const value = encodePod({ failOpen: true, ipv4, ipv6 })
+  t.equal(value.length, LAYOUT.ambit_pod.size)
+  t.strictSame(decodePodAddresses(value), [...ipv4, ...ipv6])
+  t.equal(value.readUInt32LE(0), 1)
+  t.strictSame(encodeListenerKey(toMapAddress('fd00::1'), 'hbone').at(16), 1)
+})
+
+void t.test('only an accepted connection has a destination', async (t) => {
+  const value = Buffer.alloc(LAYOUT.ambit_socket.size)
+  value.set(toMapAddress('10.0.0.9'), 0)
+  value.writeUInt16BE(8080, 16)
+  t.equal(decodeDestination(value), undefined)
+  value.writeUInt16LE(SOCKET_FLAG.captured, 18)
+  t.equal(decodeDestination(value), undefined)
+  value.writeUInt16LE(SOCKET_FLAG.accepted, 18)
+  t.strictSame(decodeDestination(value), { address: '10.0.0.9', port: 8080 })
+})

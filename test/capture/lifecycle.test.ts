@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+// Agents come, go and crash; pods too. What must not happen: a gap, a leak, or plaintext where the pod asked for none.
+
+import { execFileSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import t from 'tap'
+import { missing } from '../helpers.ts'
+import { ADDRESS, World } from './support/world.ts'
+
+const skip = missing('root', 'btf', 'cgroup2')
+const SERVICE = { address: '10.96.0.80', port: 80 } as const
+type Outcomes = Readonly<Record<string, number>>
+const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`
+
+void t.test('an agent that dies', { skip, timeout: 60_000 }, async (t) => {
+  const world = new World(t)
+  const outside = world.app('remote')
+  await outside.serve('0.0.0.0', 7070)
+  const inPod = world.app('b')
+  await inPod.serve('0.0.0.0', 8080)
+  const first = await world.openAgent()
+  await first.enrol(world.pod('a'))
+  await first.enrol(world.pod('b', { failOpen: true }))
+  const strict = world.app('a')
+  const server = world.app('a')
+  await server.serve('0.0.0.0', 8080)
+  t.equal((await strict.connect(SERVICE)).received, CAPTURED)
+  await first.process.stop('SIGKILL')
+
+  await t.test('EC C.3 #6: leaves its pods closed, out and in, at once', async (t) => {
+    const outbound = await strict.connect({ address: ADDRESS.remoteV4, port: 7070 })
+    t.equal(outbound.error, 'EPERM')
+    t.equal((await strict.connect({ address: 'fd97::2', port: 7070 })).error, 'EPERM')
+    t.equal((await outside.connect({ address: ADDRESS.aV4, port: 8080 })).error, 'ECONNREFUSED')
+    t.match((await strict.connect({ address: '127.0.0.1', port: 8080 })).received, /^app saw/)
+  })
+
+  await t.test('EC C.3 #6: leaves those open that asked for it', async (t) => {
+    const outbound = await inPod.connect({ address: ADDRESS.remoteV4, port: 7070 })
+    t.equal(outbound.received, `app saw ${ADDRESS.bV4} at ${ADDRESS.remoteV4}`)
+    const inbound = await outside.connect({ address: ADDRESS.bV4, port: 8080 })
+    t.equal(inbound.received, `app saw ${ADDRESS.remoteV4} at ${ADDRESS.bV4}`)
+  })
+
+  await t.test('EC C.3 #5: its successor takes the pods over, nothing doubled', async (t) => {
+    const second = await world.openAgent()
+    t.match(await second.enrol(world.pod('a')), { listeners: 6 })
+    t.equal((await strict.connect(SERVICE)).received, CAPTURED)
+    t.match((await outside.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^plaintext/)
+    t.equal(readdirSync(`${world.bpffs}/v1/links`).length, 9)
+    t.equal(readdirSync(`${world.bpffs}/v1/pods`).length, 2)
+    t.equal(attachedPrograms(world.cgroup), 9)
+
+    await second.process.ask('sweep', ['uid-a'])
+    t.strictSame(
+      readdirSync(`${world.bpffs}/v1/pods`).map((pin) => pin.split('@')[0]),
+      ['uid-a'],
+    )
+    t.match(await second.stats(), { addresses: 2, enrolledPods: 1 })
+    const freed = await inPod.connect({ address: ADDRESS.remoteV4, port: 7070 })
+    t.equal(freed.received, `app saw ${ADDRESS.bV4} at ${ADDRESS.remoteV4}`)
+
+    await second.process.ask('closeCapture', true)
+    t.strictSame(
+      readdirSync(world.bpffs).filter((name) => !name.endsWith('.debug')),
+      [],
+      'unpinned, nothing is left',
+    )
+    t.equal(attachedPrograms(world.cgroup), 0)
+    const free = await strict.connect({ address: ADDRESS.remoteV4, port: 7070 })
+    t.equal(free.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
+  })
+})
+
+void t.test('EC C.3 #5: an upgrade under load', { skip, timeout: 60_000 }, async (t) => {
+  const world = new World(t)
+  const first = await world.openAgent()
+  await first.enrol(world.pod('a'))
+  const app = world.app('a')
+  const outside = world.app('remote')
+  const loads = [
+    app.process.ask<Outcomes>('load', SERVICE),
+    outside.process.ask<Outcomes>('load', { address: ADDRESS.aV4, port: 8080 }),
+  ]
+  const second = await world.openAgent()
+  await second.enrol(world.pod('a'))
+  await first.process.ask('closeCapture', false)
+  await first.process.stop()
+  t.match(
+    await second.enrol(world.pod('a')),
+    { listeners: 6 },
+    're-enrolling swaps listeners again',
+  )
+  for (const { process } of [app, outside]) await process.ask('stopLoad')
+  for (const outcomes of await Promise.all(loads)) {
+    t.strictSame(Object.keys(outcomes), ['answered'], 'not one connection failed')
+    t.ok((outcomes.answered ?? 0) > 100, `${outcomes.answered} connections`)
+  }
+  t.match(await second.stats(), { pendingConnections: 0, enrolledPods: 1 })
+})
+
+void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
+  const world = new World(t)
+  const agent = await world.openAgent()
+
+  await t.test(
+    'EC C.3 #2: connections from before enrolment live on, out and in, and after it',
+    async (t) => {
+      const outside = world.app('remote')
+      await outside.serve('0.0.0.0', 7070, true)
+      const server = world.app('a')
+      await server.serve('0.0.0.0', 8080, true)
+      const app = world.app('a')
+      const out = await app.process.ask<number>('hold', { address: ADDRESS.remoteV4, port: 7070 })
+      const into = await outside.process.ask<number>('hold', { address: ADDRESS.aV4, port: 8080 })
+      const bothWork = async (): Promise<void> => {
+        t.equal(await app.process.ask('echo', { index: out, text: 'out' }), 'out')
+        t.equal(await outside.process.ask('echo', { index: into, text: 'in' }), 'in')
+      }
+      await bothWork()
+      await agent.enrol(world.pod('a'))
+      await bothWork()
+      t.equal((await app.connect(SERVICE)).received, CAPTURED, 'EC C.3 #1: new ones are captured')
+      await agent.withdraw('uid-a')
+      await bothWork()
+      for (const { process } of [outside, server, app]) await process.stop()
+    },
+  )
+
+  await t.test(
+    "EC C.3 #7: an address reused by a new pod is the new pod's, also when the old one leaves late",
+    async (t) => {
+      const old = world.emptyPod(1)
+      t.match(await agent.enrol(old), { listeners: 6 })
+      const young = { ...world.emptyPod(2), addresses: old.addresses }
+      t.match(await agent.enrol(young), { listeners: 6 })
+      await agent.withdraw(old.uid)
+      t.match(await agent.stats(), { addresses: 2, enrolledPods: 1 })
+      await agent.withdraw(young.uid)
+      t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+    },
+  )
+
+  await t.test('a uid that returns in another namespace leaves the former one', async (t) => {
+    const before = world.emptyPod(3)
+    const first = await agent.enrol(before)
+    const second = await agent.enrol({ ...world.emptyPod(4), uid: before.uid })
+    t.ok('cookie' in first && 'cookie' in second && first.cookie !== second.cookie)
+    t.equal(readdirSync(`${world.bpffs}/v1/pods`).length, 1)
+    await agent.withdraw(before.uid)
+  })
+
+  await t.test(
+    'a pod whose namespace vanished is withdrawn without complaint, twice',
+    async (t) => {
+      const pod = world.emptyPod(5)
+      await agent.enrol(pod)
+      execFileSync('ip', ['netns', 'del', pod.netnsPath.split('/').at(-1) ?? ''])
+      await agent.withdraw(pod.uid)
+      await agent.withdraw(pod.uid)
+      t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+      t.match(await agent.enrol(pod), { code: 'AMB_SYSCALL', message: /ENOENT/ })
+    },
+  )
+
+  await t.test(
+    'a port the mesh needs is taken: that pod stays in plaintext and is named, others go on',
+    async (t) => {
+      for (const port of [15_001, 15_006, 15_008]) {
+        const server = world.app('b')
+        await server.serve('0.0.0.0', port)
+        t.match(await agent.enrol(world.pod('b')), {
+          code: 'AMB_PORT_TAKEN',
+          message: new RegExp(`pod shop/pod-b: port ${port} is in use`),
+        })
+        const client = world.app('a')
+        const seen = await client.connect({ address: ADDRESS.bV4, port })
+        t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`)
+        for (const { process } of [server, client]) await process.stop()
+      }
+      t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+      t.notMatch(world.inside('b', 'ip rule'), /0x111/)
+      t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
+      await agent.withdraw('uid-a')
+    },
+  )
+
+  await t.test('EC C.3 #26: a pod with IPv6 switched off is enrolled for IPv4', async (t) => {
+    world.inside('b', 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6')
+    t.match(await agent.enrol(world.pod('b')), { listeners: 3 })
+    const app = world.app('b')
+    t.equal((await app.connect(SERVICE)).received, CAPTURED)
+    await agent.withdraw('uid-b')
+    await app.process.stop()
+  })
+
+  await t.test('EC C.3 #4: a host network pod is refused', async (t) => {
+    const refused = await agent.enrol(world.pod('a', { netnsPath: world.netns('node') }))
+    t.match(refused, { code: 'AMB_HOST_NETWORK', message: /shop\/pod-a/ })
+  })
+
+  await t.test('what makes no sense is refused by name', async (t) => {
+    t.match(await agent.enrol(world.pod('a', { uid: '../x' })), { message: /uid "\.\.\/x"/ })
+    t.match(await agent.enrol(world.pod('a', { addresses: [] })), { message: /0 addresses/ })
+    t.match(await agent.enrol(world.pod('a', { addresses: ['x' as never] })), {
+      message: /"x" is not an IP address/,
+    })
+    t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+  })
+
+  await t.test('EC C.3 #38: rules the pod had before stay, before and after', async (t) => {
+    world.inside('a', 'ip rule add fwmark 0x7 lookup 77 pref 1000')
+    await agent.enrol(world.pod('a'))
+    await agent.withdraw('uid-a')
+    t.match(world.inside('a', 'ip rule'), /fwmark 0x7 lookup 77/)
+    world.inside('a', 'ip rule del fwmark 0x7 lookup 77 pref 1000')
+  })
+
+  await t.test('1,000 rounds of enrol and withdraw leave nothing behind', async (t) => {
+    const pods = [world.pod('a'), world.emptyPod(6), world.emptyPod(7), world.emptyPod(8)]
+    await agent.process.ask('rounds', { pods, count: 8 })
+    const before = await agent.process.ask<number>('openFds')
+    const times = await agent.process.ask<readonly number[]>('rounds', { pods, count: 1000 })
+    t.equal(await agent.process.ask('openFds'), before, 'no descriptor')
+    t.match(await agent.stats(), {
+      enrolledPods: 0,
+      addresses: 0,
+      pendingConnections: 0,
+      trustedConnections: 0,
+    })
+    t.strictSame(readdirSync(`${world.bpffs}/v1/pods`), [], 'no pin')
+    t.equal(linkCount('sk_lookup', world), 0, 'no link')
+    for (const { netnsPath } of pods) {
+      const rules = execFileSync(
+        'nsenter',
+        [
+          `--net=${netnsPath}`,
+          'sh',
+          '-c',
+          'ip rule; ip -6 rule; ip route show table all; ip -6 route show table all',
+        ],
+        { encoding: 'utf8' },
+      )
+      t.notMatch(rules, /0x111|table 100/, 'no rule, no route')
+    }
+    const sorted = times.toSorted((a, b) => a - b)
+    t.comment(`enrol p50 ${sorted[500]?.toFixed(2)} ms, p99 ${sorted[990]?.toFixed(2)} ms`)
+  })
+})
+
+/** Programs attached at a cgroup, by the kernel's own account. */
+function attachedPrograms(cgroup: string): number {
+  const text = execFileSync('bpftool', ['-j', 'cgroup', 'show', cgroup], { encoding: 'utf8' })
+  return (JSON.parse(text.trim() === '' ? '[]' : text) as unknown[]).length
+}
+
+/** sk_lookup links on the namespaces of this world that are still alive. */
+function linkCount(type: string, world: World): number {
+  const text = execFileSync('bpftool', ['-j', 'link', 'show'], { encoding: 'utf8' })
+  const inode = execFileSync('stat', ['-Lc', '%i', world.netns('a')], { encoding: 'utf8' }).trim()
+  const links = JSON.parse(text) as readonly { netns_ino?: number; attach_type?: string }[]
+  return links.filter((link) => link.attach_type === type && String(link.netns_ino) === inode)
+    .length
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// Capture beside other things a node may have: socket load balancers, user namespaces, nested cgroups, full maps, and
+// pods enrolled and withdrawn while they are busy.
+
+import { execFileSync, spawn } from 'node:child_process'
+import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { once } from 'node:events'
+import t from 'tap'
+import { openPinned } from '../../native/bpf-link.ts'
+import { BpfMap } from '../../native/bpf-map.ts'
+import { BpfObject } from '../../native/bpf-object.ts'
+import { loadLibbpf } from '../../native/libbpf.ts'
+import { closeFd } from '../../native/libc.ts'
+import { missing } from '../helpers.ts'
+import { ADDRESS, World } from './support/world.ts'
+
+const skip = missing('root', 'btf', 'cgroup2')
+const SERVICE = { address: '10.96.0.80', port: 80 } as const
+const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`
+const BPF_SOURCES = fileURLToPath(new URL('../../bpf', import.meta.url))
+const PENDING_ENTRIES = 65_536
+const PENDING_KEY = 48
+const PENDING_VALUE = 24
+
+/** A stand-in for a socket load balancer: the service IP becomes a pod IP in the connect hook. */
+const LOAD_BALANCER = `
+#include "common.h"
+SEC("cgroup/connect4") int ambit_test_lb(struct bpf_sock_addr *ctx)
+{
+	if (ctx->user_ip4 == bpf_htonl(0x0a600050))
+		ctx->user_ip4 = bpf_htonl(0x0a620003);
+	return 1;
+}
+char LICENSE[] SEC("license") = "GPL";
+`
+
+void t.test(
+  'EC C.3 #15: a socket load balancer does not hide the service IP',
+  { skip, timeout: 30_000 },
+  async (t) => {
+    const world = new World(t)
+    const scratch = mkdtempSync(`${tmpdir()}/ambit-lb-`)
+    t.teardown(() => rmSync(scratch, { recursive: true }))
+    writeFileSync(`${scratch}/lb.bpf.c`, LOAD_BALANCER)
+    const flags = ['-g', '-O2', '-target', 'bpf', `-I${BPF_SOURCES}`, `-I${BPF_SOURCES}/build`]
+    execFileSync('clang', [...flags, '-c', `${scratch}/lb.bpf.c`, '-o', `${scratch}/lb.bpf.o`])
+    const balancer = BpfObject.open(`${scratch}/lb.bpf.o`)
+    t.teardown(() => balancer.close())
+    balancer.load()
+    const program = balancer.programs()[0]
+    const cgroupFd = openSync(world.cgroup, 'r')
+    const options = Buffer.alloc(16)
+    options.writeBigUInt64LE(16n)
+    const link = loadLibbpf().bpf_link_create(
+      program?.fd ?? -1,
+      cgroupFd,
+      program?.attachType ?? -1,
+      options,
+    )
+    closeSync(cgroupFd)
+    t.ok(link > 0, 'the balancer was there first')
+    t.teardown(() => closeFd(link))
+
+    const agent = await world.openAgent()
+    const { runsBeforeParentCgroups } = await agent.stats()
+    const server = world.app('b')
+    await server.serve('0.0.0.0', 80)
+    const app = world.app('a')
+    const plain = await app.connect(SERVICE)
+    t.equal(plain.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`, 'the balancer works')
+    await agent.enrol(world.pod('a'))
+    if (runsBeforeParentCgroups === true) t.equal((await app.connect(SERVICE)).received, CAPTURED)
+    else t.skip('needs BPF_F_PREORDER (Linux 6.15)')
+  },
+)
+
+void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
+  const world = new World(t)
+  const agent = await world.openAgent()
+  const server = world.app('remote')
+  await server.serve('0.0.0.0', 7070)
+
+  await t.test(
+    'EC C.3 #43: enrolled and withdrawn under load, every connection is answered one way or the other',
+    async (t) => {
+      const app = world.app('a')
+      const target = { address: ADDRESS.remoteV4, port: 7070 }
+      const load = app.process.ask<Readonly<Record<string, number>>>('load', target)
+      for (let round = 0; round < 20; round += 1) {
+        t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
+        await app.connect(target)
+        await agent.withdraw('uid-a')
+      }
+      await app.process.ask('stopLoad')
+      t.strictSame(Object.keys(await load), ['answered'])
+      await app.process.stop()
+    },
+  )
+
+  await t.test(
+    'EC C.3 #44: when the pending map is full the connection is reset, not let out',
+    async (t) => {
+      await agent.enrol(world.pod('a'))
+      const fd = openPinned(`${world.bpffs}/v1/maps/pending`)
+      t.ok(fd)
+      const pending = new BpfMap('pending', fd ?? -1, PENDING_KEY, PENDING_VALUE)
+      const elements = Array.from({ length: PENDING_ENTRIES }, (_, index) => {
+        const key = Buffer.alloc(PENDING_KEY)
+        key.writeUInt32LE(index, 8)
+        return [key, Buffer.alloc(PENDING_VALUE)] as const
+      })
+      pending.updateBatch(elements)
+      t.equal(pending.entries().length, PENDING_ENTRIES)
+      const app = world.app('a')
+      const seen = await app.connect({ address: ADDRESS.remoteV4, port: 7070 })
+      t.equal(seen.error, 'ECONNRESET')
+      t.match(await agent.counters(), { pendingFull: 1, pendingMissing: 1 })
+      t.equal(pending.deleteBatch(elements.map(([key]) => key)), PENDING_ENTRIES)
+      t.equal((await app.connect(SERVICE)).received, CAPTURED)
+      closeFd(fd ?? -1)
+      await app.process.stop()
+      await agent.withdraw('uid-a')
+    },
+  )
+
+  await t.test(
+    'EC C.3 #8 #10: a container restarted in a new, nested cgroup is captured as before',
+    async (t) => {
+      await agent.enrol(world.pod('a'))
+      for (const container of ['a/first', 'a/second/deeper'] as const) {
+        mkdirSync(`${world.cgroup}/${container}`, { recursive: true })
+        const app = world.app('a', container)
+        t.equal((await app.connect(SERVICE)).received, CAPTURED)
+        await app.process.stop()
+      }
+      await agent.withdraw('uid-a')
+    },
+  )
+
+  await t.test(
+    'EC C.3 #37: no netfilter rule and no tracked connection comes into the pod',
+    async (t) => {
+      await agent.enrol(world.pod('a'))
+      const app = world.app('a')
+      t.equal((await app.connect(SERVICE)).received, CAPTURED)
+      t.equal(world.inside('a', 'nft list ruleset'), '')
+      t.equal(
+        world.inside('a', 'cat /proc/sys/net/netfilter/nf_conntrack_count || echo 0').trim(),
+        '0',
+      )
+      await app.process.stop()
+      await agent.withdraw('uid-a')
+    },
+  )
+
+  await t.test(
+    'EC C.3 #28: many connections at once to one destination are told apart',
+    async (t) => {
+      await agent.enrol(world.pod('a'))
+      const apps = [world.app('a'), world.app('a'), world.app('a'), world.app('a')]
+      const answers = await Promise.all(
+        apps.flatMap((app, first) =>
+          Array.from({ length: 25 }, async (_, index) => {
+            const port = 10_000 + first * 100 + index
+            const seen = await app.connect({ address: SERVICE.address, port })
+            return seen.received === `captured ${SERVICE.address} ${port}`
+          }),
+        ),
+      )
+      t.strictSame(new Set(answers), new Set([true]))
+      t.match(await agent.stats(), { pendingConnections: 0 })
+      for (const { process } of apps) await process.stop()
+      await agent.withdraw('uid-a')
+    },
+  )
+
+  await t.test(
+    'EC C.3 #40: a pod in a user namespace of its own is enrolled and captured',
+    async (t) => {
+      const holder = spawn(
+        'unshare',
+        [
+          '--user',
+          '--map-root-user',
+          '--net',
+          'sh',
+          '-c',
+          'ip link set lo up && ip addr add 10.98.7.7/32 dev lo && ip route add default dev lo && echo ready && exec sleep 60',
+        ],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      )
+      t.teardown(() => holder.kill())
+      await once(holder.stdout, 'data')
+      const pod = world.pod('a', {
+        uid: 'uid-userns',
+        netnsPath: `/proc/${holder.pid}/ns/net`,
+        addresses: [...world.pod('a').addresses.slice(0, 1)],
+      })
+      t.match(await agent.enrol(pod), { listeners: 3 })
+      const app = world.app('a', 'a', [
+        'nsenter',
+        `--user=/proc/${holder.pid}/ns/user`,
+        `--net=/proc/${holder.pid}/ns/net`,
+      ])
+      t.equal((await app.connect(SERVICE)).received, CAPTURED)
+      await app.process.stop()
+      await agent.withdraw('uid-userns')
+    },
+  )
+})

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What openCapture() says when something it needs is missing: the object, the reason, and nothing left behind.
+
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { missing } from '../helpers.ts'
+import { BPF_OBJECT, World } from './support/world.ts'
+
+const skip = missing('root', 'btf', 'cgroup2')
+const BPF_SOURCES = fileURLToPath(new URL('../../bpf', import.meta.url))
+
+void t.test('openCapture() refuses', { skip, timeout: 60_000 }, async (t) => {
+  const world = new World(t)
+  const scratch = mkdtempSync(`${tmpdir()}/ambit-refusals-`)
+  t.teardown(() => rmSync(scratch, { recursive: true }))
+
+  function compile(name: string, source: string): string {
+    writeFileSync(`${scratch}/${name}.bpf.c`, source)
+    const flags = ['-g', '-O2', '-target', 'bpf', `-I${BPF_SOURCES}`, `-I${BPF_SOURCES}/build`]
+    const object = `${scratch}/${name}.bpf.o`
+    execFileSync('clang', [...flags, '-c', `${scratch}/${name}.bpf.c`, '-o', object])
+    return object
+  }
+
+  async function refusal(
+    overrides: Record<string, unknown>,
+    cgroup: 'agent' | 'other' = 'agent',
+  ): Promise<unknown> {
+    const agent = world.agent(cgroup)
+    const failure = await agent.open(overrides)
+    await agent.process.stop()
+    t.strictSame(pins(), [], 'no pin stays')
+    return failure
+  }
+
+  function pins(): readonly string[] {
+    return readdirSync(world.bpffs).filter((name) => !name.endsWith('.debug'))
+  }
+
+  await t.test('a process without root rights', async (t) => {
+    const agent = world.agent()
+    await agent.process.ask('setuid', 65_534)
+    t.match(await agent.open(), { code: 'AMB_NOT_ROOT' })
+    await agent.process.stop()
+  })
+
+  await t.test('a cgroup path that is not on cgroup v2', async (t) => {
+    t.match(await refusal({ cgroupPath: scratch }), {
+      code: 'AMB_CGROUP2_MISSING',
+      message: new RegExp(scratch),
+    })
+    t.match(await refusal({ cgroupPath: '/no/such/place' }), { code: 'AMB_CGROUP2_MISSING' })
+  })
+
+  await t.test('a pin directory that is not on a BPF file system', async (t) => {
+    t.match(await refusal({ bpffsDir: scratch }), {
+      code: 'AMB_BPFFS_MISSING',
+      message: new RegExp(scratch),
+    })
+  })
+
+  await t.test('a machine without libbpf', async (t) => {
+    t.match(await refusal({ libbpf: 'libbpf-is-not-here.so.1' }), {
+      code: 'AMB_LIBBPF_MISSING',
+      message: /libbpf-is-not-here/,
+    })
+  })
+
+  await t.test(
+    'a kernel without a feature, which it names with the version that has it',
+    async (t) => {
+      t.match(await refusal({ wantImpossible: true }), {
+        code: 'AMB_KERNEL_FEATURE',
+        message: /lacks a helper of the future \(Linux 99\.0 has it; bpf_prog_load: EINVAL/,
+      })
+    },
+  )
+
+  await t.test('an object that is missing', async (t) => {
+    t.match(await refusal({ bpfObjectPath: `${scratch}/none.o` }), {
+      code: 'AMB_BPF_OBJECT',
+      message: /bpf_object__open: ENOENT: .*none\.o/,
+    })
+  })
+
+  await t.test('an object built from other structs', async (t) => {
+    const object = compile(
+      'strange',
+      '#include <vmlinux.h>\nchar LICENSE[] __attribute__((section("license"))) = "GPL"; const volatile int x; int get(void) { return x; }',
+    )
+    t.match(await refusal({ bpfObjectPath: object }), {
+      code: 'AMB_BPF_OBJECT',
+      message: /built from other structs: struct ambit_pod is missing/,
+    })
+  })
+
+  await t.test('an object the verifier refuses, quoting its last lines', async (t) => {
+    const object = compile(
+      'refused',
+      `#include "capture.bpf.c"
+       SEC("cgroup/connect4") int ambit_bad(struct bpf_sock_addr *ctx)
+       {
+         __u64 key = 0;
+         struct ambit_pod *pod = bpf_map_lookup_elem(&pods, &key);
+         return pod->flags & 1;
+       }`,
+    )
+    t.match(await refusal({ bpfObjectPath: object }), {
+      code: 'AMB_BPF_OBJECT',
+      message: /invalid mem access 'map_value_or_null'/,
+    })
+  })
+
+  await t.test('an agent outside the cgroup it attaches to', async (t) => {
+    t.match(await refusal({ cgroupPath: `${world.cgroup}/a` }), { code: 'AMB_CGROUP_OUTSIDE' })
+    const attached = execFileSync('bpftool', ['-j', 'cgroup', 'show', `${world.cgroup}/a`], {
+      encoding: 'utf8',
+    })
+    t.match(attached.trim(), /^(\[\])?$/, 'and takes its programs off again')
+  })
+
+  await t.test('and opens when all is there', async (t) => {
+    const agent = await world.openAgent({ bpfObjectPath: BPF_OBJECT })
+    await agent.process.ask('closeCapture', true)
+    t.strictSame(pins(), [])
+  })
+})
