@@ -3,7 +3,7 @@
 // deadline, and what cannot be answered in time is refused, so that no pod starts outside the mesh by accident.
 
 import net from 'node:net'
-import { chmod, mkdir, rm, lstat } from 'node:fs/promises'
+import { chmod, lstat, mkdir, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import type { Result } from '../../mesh/result.ts'
@@ -70,16 +70,23 @@ export async function startCniServer(
     })
   })
   server.maxConnections = MAX_CONNECTIONS
+  let inode: number | undefined
   try {
     const directory = path.dirname(socketPath)
     await mkdir(directory, { recursive: true, mode: 0o700 })
     await chmod(directory, 0o700)
-    await removeStaleSocket(socketPath)
+    await refuseForeignFile(socketPath)
+    // Under a name of its own first, then moved: the socket is never there with other rights, an upgrade has no
+    // gap, and the old agent's close, which unlinks the name it listened on, does not take ours away.
+    const ownName = `${socketPath}.${process.pid}`
+    await rm(ownName, { force: true })
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
-      server.listen(socketPath, resolve)
+      server.listen(ownName, resolve)
     })
-    await chmod(socketPath, 0o600)
+    await chmod(ownName, 0o600)
+    inode = (await lstat(ownName)).ino
+    await rename(ownName, socketPath)
   } catch (thrown) {
     server.close()
     return err(
@@ -97,19 +104,22 @@ export async function startCniServer(
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       for (const socket of connections) socket.destroy()
       await closed
+      const current = await lstat(socketPath).catch(ignoreMissing)
+      if (current?.ino === inode) await rm(socketPath, { force: true })
     },
   })
 }
 
-/** An earlier agent's socket is in the way; anything that is not a socket is somebody else's. */
-async function removeStaleSocket(socketPath: string): Promise<void> {
-  const found = await lstat(socketPath).catch((thrown: unknown) => {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw thrown
-  })
-  if (found === undefined) return
-  if (!found.isSocket()) throw new Error('there is a file of that name that is no socket')
-  await rm(socketPath, { force: true })
+/** An earlier agent's socket is ours to replace; anything that is not a socket is somebody else's. */
+async function refuseForeignFile(socketPath: string): Promise<void> {
+  const found = await lstat(socketPath).catch(ignoreMissing)
+  if (found !== undefined && !found.isSocket())
+    throw new Error('there is a file of that name that is no socket')
+}
+
+function ignoreMissing(thrown: unknown): undefined {
+  if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+  throw thrown
 }
 
 async function serve(
