@@ -239,6 +239,19 @@ void t.test(
   },
 )
 
+void t.test('a taken port is an error that names the address', async (t) => {
+  const cluster = await smallCluster(t)
+  const first = await cluster.controller()
+  for (const config of [
+    { listen: { host: '127.0.0.1', port: first.grpcPort } },
+    { healthAddress: { host: '127.0.0.1', port: first.healthPort } },
+  ])
+    await t.rejects(cluster.controller(config), {
+      code: 'AMB_LISTEN',
+      message: /Cannot listen on 127\.0\.0\.1.*EADDRINUSE/,
+    })
+})
+
 void t.test(
   'started without an API server it lives, is not ready, and starts when there is one',
   async (t) => {
