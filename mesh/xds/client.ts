@@ -180,7 +180,16 @@ export class XdsClient {
       logger.warn({ typeUrl }, 'ignoring a response of a type nobody asked for')
       return
     }
-    const { reply, problems } = subscription.handle(response)
+    let handled
+    try {
+      handled = subscription.handle(response)
+    } catch (thrown) {
+      // A fault of ours in applying it. It must not take the data path down; the next stream asks for the same again.
+      logger.error({ typeUrl, err: thrown }, 'cannot apply a response')
+      stream.destroy(new Error(`cannot apply a response: ${errorMessage(thrown)}`))
+      return
+    }
+    const { reply, problems } = handled
     this.#failures = 0
     if (problems.length > 0) {
       logger.error({ typeUrl, problems }, 'refused resources from the control plane')

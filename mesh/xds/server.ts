@@ -41,6 +41,10 @@ export interface XdsServerOptions {
     metadata: Metadata,
     signal: AbortSignal,
   ) => Promise<Result<XdsCaller, { readonly message: string }>>
+  /** How long `authenticate` may take. */
+  readonly authenticationTimeoutMs?: number
+  /** A client came or went. */
+  readonly onClientCount?: (count: number) => void
   /** A client refused a response in part or whole. */
   readonly onRefusal?: (refusal: {
     readonly caller: string
@@ -146,8 +150,9 @@ export class XdsServer {
     }
     if (call.cancelled) return
     client.caller = caller.value.name
+    const leave = (): void => this.#drop(client)
     this.#clients.add(client)
-    const leave = (): void => void this.#clients.delete(client)
+    this.#options.onClientCount?.(this.#clients.size)
     call.on('cancelled', leave)
     call.on('close', leave)
     call.on('end', () => {
@@ -163,14 +168,24 @@ export class XdsServer {
     call.sendMetadata(new Metadata())
   }
 
+  #drop(client: ConnectedClient): void {
+    if (this.#clients.delete(client)) this.#options.onClientCount?.(this.#clients.size)
+  }
+
   async #authenticate(call: DeltaCall): Promise<Result<XdsCaller, string>> {
-    const signal = AbortSignal.timeout(AUTHENTICATION_TIMEOUT_MS)
+    const { authenticate, authenticationTimeoutMs = AUTHENTICATION_TIMEOUT_MS } = this.#options
+    const signal = AbortSignal.timeout(authenticationTimeoutMs)
+    const { promise: expired, reject } = Promise.withResolvers<never>()
+    const onExpired = (): void => reject(new Error(`no answer in ${authenticationTimeoutMs} ms`))
+    signal.addEventListener('abort', onExpired, { once: true })
     try {
-      const verdict = await this.#options.authenticate(call.metadata, signal)
+      const verdict = await Promise.race([authenticate(call.metadata, signal), expired])
       return verdict.ok ? verdict : { ok: false, error: verdict.error.message }
     } catch (thrown) {
       // A fault in the check is no permission.
       return { ok: false, error: `Cannot check the caller: ${errorMessage(thrown)}` }
+    } finally {
+      signal.removeEventListener('abort', onExpired)
     }
   }
 
@@ -194,7 +209,7 @@ export class XdsServer {
     const { refusal, violation } = view.onRequest(request)
     if (violation !== undefined) {
       logger.warn({ caller: client.caller, node: client.node, violation }, 'client cut off')
-      this.#clients.delete(client)
+      this.#drop(client)
       fail(client.call, status.RESOURCE_EXHAUSTED, violation)
       return
     }

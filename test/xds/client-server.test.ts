@@ -241,3 +241,69 @@ void t.test('a burst of changes travels as one response with the last state of e
   t.equal(agent.state.workload(workload.uid)?.canonicalRevision, 'v50')
   t.strictSame(agent.batches, [0, 1])
 })
+
+void t.test('a check of the caller that fails or never answers lets nobody in', async (t) => {
+  const checks = {
+    throws: () => Promise.reject(new Error('the API server is away')),
+    hangs: () => new Promise<never>(() => undefined),
+  }
+  const reasons = {
+    throws: /UNAUTHENTICATED: Cannot check the caller: the API server is away/,
+    hangs: /UNAUTHENTICATED: Cannot check the caller: no answer in 20 ms/,
+  }
+  for (const kind of ['throws', 'hangs'] as const) {
+    const server = await startServer(pki, 0, {
+      authenticate: checks[kind],
+      authenticationTimeoutMs: 20,
+    })
+    t.teardown(server.stop)
+    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(sampleWorkload('secret'))], [])
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+    const agent = await startClient(t, server.port)
+    await agent.until(() => agent.states.some((each) => each.kind === 'disconnected'))
+    t.match(agent.states[1], { kind: 'disconnected', reason: reasons[kind] })
+    t.equal(agent.state.size.workloads, 0)
+    t.equal(server.xds.clientCount, 0)
+    await agent.client.stop()
+  }
+})
+
+void t.test('the server forgets a client that leaves', async (t) => {
+  const server = await startServer(pki)
+  t.teardown(server.stop)
+  server.xds.markComplete(ADDRESS_TYPE_URL)
+  const [one, two] = [await startClient(t, server.port), await startClient(t, server.port)]
+  await server.clientCount(2)
+  await one.client.stop()
+  await server.clientCount(1)
+  await two.client.stop()
+  await server.clientCount(0)
+  t.equal(server.xds.clientCount, 0)
+})
+
+void t.test(
+  'a fault in applying a response ends the stream, not the process, and it is asked for again',
+  async (t) => {
+    const server = await startServer(pki)
+    t.teardown(server.stop)
+    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(sampleWorkload('pod'))], [])
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+    const agent = await startClient(t, server.port)
+    await agent.until(() => agent.state.size.workloads === 1)
+    let faults = 0
+    const unsubscribe = agent.state.subscribe(() => {
+      faults += 1
+      unsubscribe()
+      throw new Error('a listener is broken')
+    })
+    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(sampleWorkload('next'))], [])
+    await agent.until(() => agent.states.some((each) => each.kind === 'disconnected'))
+    t.match(
+      agent.states.find((each) => each.kind === 'disconnected'),
+      { reason: /a listener is broken/ },
+    )
+    await agent.until(() => agent.batches.length === 3)
+    t.equal(faults, 1)
+    t.equal(agent.state.size.workloads, 2)
+  },
+)

@@ -15,7 +15,12 @@ import { AddressSchema } from '../../mesh/proto/gen/workload_pb.js'
 import { err, ok } from '../../mesh/result.ts'
 import type { NodeIdentity } from '../../mesh/xds/node.ts'
 import type { ResourceInput } from '../../mesh/xds/resource-store.ts'
-import { addXdsService, XDS_SERVER_OPTIONS, XdsServer } from '../../mesh/xds/server.ts'
+import {
+  addXdsService,
+  XDS_SERVER_OPTIONS,
+  XdsServer,
+  type XdsServerOptions,
+} from '../../mesh/xds/server.ts'
 
 export const silent = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
 export const TOKEN = 'the-right-token'
@@ -91,19 +96,28 @@ export interface RunningServer {
   readonly xds: XdsServer
   readonly port: number
   readonly refusals: string[]
+  /** Waits until this many clients are connected. */
+  readonly clientCount: (count: number) => Promise<void>
   readonly stop: () => void
 }
 
 /** A discovery server over TLS on loopback that lets in the bearer of TOKEN. */
-export async function startServer(pki: Pki, port = 0): Promise<RunningServer> {
+export async function startServer(
+  pki: Pki,
+  port = 0,
+  overrides: Partial<XdsServerOptions> = {},
+): Promise<RunningServer> {
   const refusals: string[] = []
+  const clientCounts = new Waiter()
   const xds = new XdsServer({
     logger: silent,
+    onClientCount: clientCounts.poke,
     authenticate: async (metadata) =>
       metadata.get('authorization')[0] === `Bearer ${TOKEN}`
         ? ok({ name: 'agent' })
         : err({ message: 'bad token' }),
     onRefusal: ({ message }) => void refusals.push(message),
+    ...overrides,
   })
   const server = new Server(XDS_SERVER_OPTIONS)
   addXdsService(server, xds)
@@ -119,7 +133,8 @@ export async function startServer(pki: Pki, port = 0): Promise<RunningServer> {
     xds.stop()
     server.forceShutdown()
   }
-  return { xds, port: bound, refusals, stop }
+  const clientCount = (count: number) => clientCounts.until(() => xds.clientCount === count)
+  return { xds, port: bound, refusals, clientCount, stop }
 }
 
 export function workloadResource(workload: Workload): ResourceInput {

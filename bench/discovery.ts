@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the controller's road costs: translating 10,000 pods and 1,000 services, one pod's event, a rolling restart's
+// worth of events, and the time until an agent has the whole mesh. Run by itself: node bench/discovery.ts [--json FILE]
+
+import { writeFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+import { fromBinary } from '@bufbuild/protobuf'
+import { addressResources } from '../controller/serve/address-resources.ts'
+import type { InputObjects } from '../controller/translate/input.ts'
+import { MeshTranslator } from '../controller/translate/translator.ts'
+import { MeshState } from '../mesh/model/mesh-state.ts'
+import type { MeshChange } from '../mesh/model/types.ts'
+import { DeltaDiscoveryResponseSchema } from '../mesh/proto/gen/discovery_pb.js'
+import { createAddressConsumer } from '../mesh/xds/address-consumer.ts'
+import { ResourceStore, type StoredResource } from '../mesh/xds/resource-store.ts'
+import { encodeResponse } from '../mesh/xds/response.ts'
+import { Subscription } from '../mesh/xds/subscription.ts'
+import { ADDRESS_TYPE_URL } from '../mesh/xds/type-urls.ts'
+
+const PODS = 10_000
+const SERVICES = 1_000
+const NAMESPACES = 50
+const EVENTS = 2_000
+
+const { values } = parseArgs({ options: { json: { type: 'string' } } })
+
+function pod(index: number, isReady: boolean): InputObjects['Pod'] {
+  const service = index % SERVICES
+  return {
+    metadata: {
+      name: `service-${service}-6b7f9c4d58-${index}`,
+      namespace: `namespace-${service % NAMESPACES}`,
+      uid: `uid-${index}`,
+      labels: { app: `service-${service}`, 'pod-template-hash': '6b7f9c4d58' },
+    },
+    spec: {
+      nodeName: `node-${index % 100}`,
+      serviceAccountName: `service-${service}`,
+      containers: [{ name: 'main', ports: [{ name: 'http', containerPort: 8080 }] }],
+    },
+    status: {
+      phase: 'Running',
+      podIPs: [{ ip: `10.244.${index >> 8}.${index & 255}` }],
+      conditions: [{ type: 'Ready', status: isReady ? 'True' : 'False' }],
+    },
+  }
+}
+
+function service(index: number): InputObjects['Service'] {
+  return {
+    metadata: { name: `service-${index}`, namespace: `namespace-${index % NAMESPACES}` },
+    spec: {
+      clusterIPs: [`10.96.${index >> 8}.${index & 255}`],
+      selector: { app: `service-${index}` },
+      ports: [{ name: 'http', port: 80, targetPort: 'http' }],
+    },
+  }
+}
+
+function time(run: () => void): number {
+  const began = performance.now()
+  run()
+  return performance.now() - began
+}
+
+let given: readonly MeshChange[] = []
+const translator = new MeshTranslator({
+  config: {
+    clusterId: 'Kubernetes',
+    clusterDomain: 'cluster.local',
+    trustDomain: 'cluster.local',
+    network: '',
+  },
+  onChanges: (changes) => {
+    given = changes
+  },
+  onProblems: (problems) => {
+    throw new Error(JSON.stringify(problems))
+  },
+})
+const readMs = time(() => {
+  for (let index = 0; index < SERVICES; index += 1) translator.upsert('Service', service(index))
+  for (let index = 0; index < PODS; index += 1) translator.upsert('Pod', pod(index, true))
+})
+const translateMs = time(() => translator.complete())
+const changeCount = given.length
+const store = new ResourceStore(ADDRESS_TYPE_URL)
+const encodeMs = time(() => {
+  for (const resource of addressResources(given).upserts) store.set(resource)
+})
+const resources = [...store.names()]
+  .map((name) => store.get(name))
+  .filter((resource): resource is StoredResource => resource !== undefined)
+let message: Uint8Array = new Uint8Array()
+const responseMs = time(() => {
+  message = encodeResponse(ADDRESS_TYPE_URL, '1', { resources, removed: [] })
+})
+const state = new MeshState()
+const subscription = new Subscription(createAddressConsumer((changes) => state.apply(changes)))
+const receiveMs = time(() => {
+  const { problems } = subscription.handle(fromBinary(DeltaDiscoveryResponseSchema, message))
+  if (problems.length > 0) throw new Error(JSON.stringify(problems[0]))
+})
+const eventsMs = time(() => {
+  for (let round = 0; round < EVENTS; round += 1) {
+    translator.upsert('Pod', pod((round * 7919) % PODS, false))
+    if (given.length !== 1) throw new Error('an event must change one workload')
+    for (const resource of addressResources(given).upserts) store.set(resource)
+  }
+})
+const result = {
+  resources: changeCount,
+  readMs: Math.round(readMs),
+  translateMs: Math.round(translateMs),
+  encodeMs: Math.round(encodeMs),
+  responseMs: Math.round(responseMs),
+  responseMb: Number((message.length / 1e6).toFixed(2)),
+  receiveMs: Math.round(receiveMs),
+  eventMs: Number((eventsMs / EVENTS).toFixed(4)),
+}
+console.log(`discovery of ${state.size.workloads} workloads and ${state.size.services} services`)
+console.log(`  read objects           ${result.readMs} ms`)
+console.log(`  translate all          ${result.translateMs} ms`)
+console.log(`  encode resources       ${result.encodeMs} ms`)
+console.log(`  write full response    ${result.responseMs} ms, ${result.responseMb} MB`)
+console.log(`  agent decodes, applies ${result.receiveMs} ms`)
+console.log(`  one pod event          ${result.eventMs} ms`)
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(result, null, 2)}\n`)
