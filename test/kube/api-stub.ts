@@ -264,7 +264,10 @@ export class ApiStub {
       )
         response.write(event.line)
     this.watches.add(watch)
-    response.on('close', () => this.watches.delete(watch))
+    response.on('close', () => {
+      this.watches.delete(watch)
+      this.#notify()
+    })
   }
 
   #read(url: URL, response: http.ServerResponse): void {

@@ -87,3 +87,219 @@ void t.test('tells what is there first, then every change, in order', async (t) 
   t.same([...pods.objects.keys()], ['shop/a'])
   t.equal(pods.get('shop/a')?.kind, 'Pod')
 })
+
+void t.test('hundreds of objects come in pages', async (t) => {
+  const { stub, watch, told } = await setUp(t)
+  for (let index = 0; index < 1234; index += 1) stub.put(PODS, pod(`p${index}`), true)
+  const pods = watch()
+  await pods.synced
+  t.equal(pods.objects.size, 1234)
+  t.equal(new Set(told).size, 1234)
+  t.equal(stub.requests.filter(({ url }) => !url.searchParams.has('watch')).length, 3)
+})
+
+void t.test('a list whose continue token expired starts again in one piece', async (t) => {
+  const { stub, watch } = await setUp(t)
+  for (let index = 0; index < 700; index += 1) stub.put(PODS, pod(`p${index}`), true)
+  stub.fail('GET', /continue=/, 1, 410, 'Expired')
+  const pods = watch()
+  await pods.synced
+  t.equal(pods.objects.size, 700)
+  t.notOk(stub.requests[2]?.url.searchParams.has('limit'))
+})
+
+void t.test('a broken watch goes on where it was', async (t) => {
+  const { stub, told, failures, watch } = await setUp(t)
+  await watch().synced
+  for (const how of ['cut', 'end'] as const) {
+    await stub.until(() => stub.watches.size === 1, 'the watch')
+    stub.endWatches(PODS, how)
+    stub.put(PODS, pod(`during-${how}`))
+  }
+  await until(() => told.length === 2, 'what happened meanwhile')
+  t.same(told, ['+during-cut', '+during-end'])
+  t.same(
+    failures.map(({ kind }) => kind),
+    ['unavailable'],
+    'an orderly end is no failure',
+  )
+  const lists = stub.requests.filter(({ url }) => !url.searchParams.has('watch'))
+  t.equal(lists.length, 1, 'no second list')
+})
+
+void t.test(
+  '410 Gone, as a status: lists anew and tells what was missed, deletions too',
+  async (t) => {
+    const { stub, told, watch, failures, logged } = await setUp(t)
+    for (const name of ['stays', 'changes', 'goes', 'is-replaced']) stub.put(PODS, pod(name))
+    await watch().synced
+    await stub.until(() => stub.watches.size === 1, 'the watch')
+    told.length = 0
+    stub.put(PODS, pod('changes', { v: '2' }), true)
+    stub.remove(PODS, 'shop/goes', true)
+    stub.remove(PODS, 'shop/is-replaced', true)
+    stub.put(PODS, pod('is-replaced', { v: '2' }), true)
+    stub.put(PODS, pod('comes'), true)
+    stub.compact()
+    stub.endWatches(PODS)
+    await until(() => told.length === 5, 'five things told')
+    t.same([...told].sort(), [
+      '+comes',
+      '+is-replaced2',
+      '-goes',
+      '-is-replaced',
+      'changes>changes2',
+    ])
+    t.ok(told.indexOf('-is-replaced') < told.indexOf('+is-replaced2'))
+    t.ok(failures.some(({ kind }) => kind === 'gone'))
+    t.ok(logged.some((line) => line.includes('watch pods')))
+  },
+)
+
+void t.test('410 Gone, as an event in the stream', async (t) => {
+  const { stub, told, watch } = await setUp(t)
+  stub.put(PODS, pod('goes'))
+  await watch().synced
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.remove(PODS, 'shop/goes', true)
+  const object = { kind: 'Status', code: 410, reason: 'Expired', message: 'too old' }
+  stub.writeToWatches(PODS, `${JSON.stringify({ type: 'ERROR', object })}\n`)
+  await until(() => told.includes('-goes'), 'the deletion')
+  t.pass()
+})
+
+void t.test('a quiet watch keeps its place by bookmarks', async (t) => {
+  const { stub, watch, failures } = await setUp(t)
+  await watch().synced
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.compact()
+  stub.bookmark(PODS)
+  stub.endWatches(PODS, 'end')
+  await stub.until(() => stub.watches.size === 1, 'the next watch')
+  t.same(failures, [], 'not too old')
+  const last = stub.requests.at(-1)
+  t.equal(last?.url.searchParams.get('allowWatchBookmarks'), 'true')
+})
+
+void t.test('half a line of JSON loses nothing', async (t) => {
+  const { stub, told, watch, failures } = await setUp(t)
+  await watch().synced
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.writeToWatches(PODS, '{"type":"ADDED","object":{"metadata":{"na')
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.endWatches(PODS, 'end')
+  stub.put(PODS, pod('whole'))
+  await until(() => told.length === 1, 'the pod')
+  t.same(told, ['+whole'])
+  t.match(failures, [{ kind: 'unavailable', message: /ended within an event/ }])
+})
+
+void t.test('a line that is no event lists anew, and is said', async (t) => {
+  const { stub, told, watch, failures } = await setUp(t)
+  await watch().synced
+  for (const line of ['garbage', '[]', '{"type":"ODD","object":{}}', '{"type":"ADDED"}']) {
+    await stub.until(() => stub.watches.size === 1, 'the watch')
+    const count = failures.length
+    stub.writeToWatches(PODS, `${line}\n`)
+    await until(() => failures.length > count, 'the failure')
+    await stub.until(() => stub.watches.size === 0, 'the end of that watch')
+  }
+  t.equal(failures.filter(({ message }) => /a watch event/.test(message)).length, 4)
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.put(PODS, pod('after'))
+  await until(() => told.includes('+after'), 'the pod')
+})
+
+void t.test('characters cut in two by packets arrive whole', async (t) => {
+  const { stub, watch } = await setUp(t)
+  const pods = watch()
+  await pods.synced
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  const object = { ...pod('umlaut', { v: 'ü€😀' }), kind: 'Pod' }
+  const line = Buffer.from(`${JSON.stringify({ type: 'ADDED', object })}\n`)
+  for (const byte of line) stub.writeToWatches(PODS, Buffer.from([byte]))
+  await until(() => pods.objects.size === 1, 'the pod')
+  t.equal(pods.get('shop/umlaut')?.metadata?.labels?.v, 'ü€😀')
+})
+
+void t.test('an API server that is away is tried again until it is back', async (t) => {
+  const { stub, watch, failures, told } = await setUp(t)
+  const { port } = stub
+  await stub.stop()
+  const pods = watch()
+  await until(() => failures.length >= 3, 'failures')
+  t.notOk(pods.isSynced)
+  t.ok(failures.every(({ kind }) => kind === 'unavailable'))
+  stub.put(PODS, pod('there'))
+  await stub.start(port)
+  await pods.synced
+  t.same(told, ['+there'])
+  await stub.stop()
+  stub.put(PODS, pod('later'))
+  await stub.start(port)
+  await until(() => told.includes('+later'), 'the other pod')
+})
+
+void t.test('refusals and overload are reported and tried again', async (t) => {
+  const { stub, watch, failures } = await setUp(t)
+  stub.fail('GET', /pods/, 1, 403, 'Forbidden')
+  stub.fail('GET', /pods/, 1, (_, response) => {
+    response.writeHead(429, { 'retry-after': '0' })
+    response.end('slow down')
+  })
+  stub.fail('GET', /pods/, 1, (_, response) => response.destroy())
+  stub.fail('GET', /pods/, 1, (_, response) => response.end('{"items":[{'))
+  await watch().synced
+  t.same(
+    failures.map(({ kind }) => kind),
+    ['forbidden', 'throttled', 'unavailable', 'unavailable'],
+  )
+})
+
+void t.test('selectors reach the server, and what leaves the selection is deleted', async (t) => {
+  const { stub, watch, told } = await setUp(t)
+  stub.put(PODS, pod('mine', { app: 'web' }))
+  stub.put(PODS, { ...pod('theirs', { app: 'web' }), spec: { containers: [], nodeName: 'node-b' } })
+  const pods = watch({ labelSelector: 'app=web', fieldSelector: 'spec.nodeName=node-a' })
+  await pods.synced
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  t.same(told, ['+mine'])
+  stub.put(PODS, pod('mine', { app: 'other' }))
+  await until(() => told.includes('-mine'), 'the deletion')
+  t.equal(pods.objects.size, 0)
+})
+
+void t.test('a handler that throws is logged and does not end the watch', async (t) => {
+  const { stub, watch, told, logged } = await setUp(t)
+  stub.put(PODS, pod('a'))
+  const pods = watch({
+    added: (object) => {
+      if (object.metadata?.name === 'a') throw new Error('a bug in a handler')
+      told.push('+later')
+    },
+  })
+  await pods.synced
+  stub.put(PODS, pod('b'))
+  await until(() => told.length === 1, 'the next pod')
+  t.ok(logged.some((line) => line.includes('a bug in a handler')))
+})
+
+void t.test('closing ends everything, also before the first list', async (t) => {
+  const { stub, watch, told } = await setUp(t)
+  const open = watch()
+  await open.synced
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  await open.close()
+  await stub.until(() => stub.watches.size === 0, 'the end of the watch')
+  stub.put(PODS, pod('unseen'))
+  t.same(told, [])
+  stub.fail('GET', /pods/, Infinity, 503)
+  const never = watch()
+  await stub.until(() => stub.requests.length > 3, 'an attempt')
+  const aborted = new AbortController()
+  const also = watch({ signal: aborted.signal })
+  aborted.abort()
+  await never.close()
+  await t.rejects(never.synced, /closed before its first list/)
+  await t.rejects(also.synced, /closed before its first list/)
+})
