@@ -26,7 +26,8 @@ try {
   if (error instanceof CommanderError && error.exitCode === 0) process.exitCode = 0
   else {
     printError(error)
-    process.exitCode = exitCodeOf(error)
+    // Whatever is still open belongs to what failed: nobody waits for it.
+    process.exit(exitCodeOf(error))
   }
 }
 

@@ -5,9 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
-import type { Server } from 'node:net'
 import { join } from 'node:path'
-import type { Stream } from 'node:stream'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { enterCgroup } from '../kubelet/container-exec.ts'
 import { processRecord } from '../kubelet/pod-record.ts'
@@ -19,13 +17,16 @@ const READY_TIMEOUT_MS = 30_000
 /** How much of a failed process's log is worth quoting. */
 const QUOTED_LOG_BYTES = 2000
 
+/** The descriptor that a process finds its inherited listener at: after its streams and the IPC channel. */
+export const INHERITED_FD = 4
+
 export type StartedProcess = {
   readonly record: LabProcess
   /** Resolves when the process says that it is ready; rejects, quoting its log, when it ends before. */
   readonly ready: Promise<void>
 }
 
-/** Starts one of the lab's programs. `listener`, if given, becomes its fd 4. */
+/** Starts one of the lab's programs. `listenFd`, if given, is its fd 4. */
 export function startLabProcess(options: {
   readonly lab: LabLayout
   readonly role: string
@@ -33,9 +34,9 @@ export function startLabProcess(options: {
   readonly netns: string
   readonly program: string
   readonly argument: object
-  readonly listener?: Server
+  readonly listenFd?: number
 }): StartedProcess {
-  const { lab, role, cgroup, netns, program, listener } = options
+  const { lab, role, cgroup, netns, program } = options
   mkdirSync(cgroup, { recursive: true })
   const logFile = join(lab.logsDir, `${role}.log`)
   const log = openSync(logFile, 'a')
@@ -51,13 +52,12 @@ export function startLabProcess(options: {
   const child = spawn(argv[0] ?? 'sh', argv.slice(1), {
     cwd: '/',
     detached: true,
-    // A server counts as a stream here by its handle, which is what the child inherits.
     stdio: [
       'ignore',
       log,
       log,
       'ipc',
-      ...(listener === undefined ? [] : [listener as unknown as Stream]),
+      ...(options.listenFd === undefined ? [] : [options.listenFd]),
     ],
   })
   closeSync(log)

@@ -25,7 +25,6 @@ const FOLLOW_CHECK_MS = 500
 /** The runtime of one lab. */
 export function labPodRuntime(lab: LabLayout): PodRuntime {
   return {
-    // eslint-disable-next-line @typescript-eslint/require-await -- the interface is asynchronous
     async exec(request: ExecRequest): Promise<Result<ExecSession, string>> {
       const container = findContainer(lab, request)
       if (!container.ok) return container

@@ -3,7 +3,7 @@
 // kubelet per node. Whatever fails on the way, everything made so far is removed again.
 
 import { existsSync, mkdirSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createServer, type Server } from 'node:net'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,7 +12,7 @@ import type { KubeletArguments } from '../kubelet/main.ts'
 import { MAX_NODES, type NodePlan, nodePlans } from '../network/addressing.ts'
 import { command } from '../network/command.ts'
 import { createFabric } from '../network/fabric.ts'
-import { startLabProcess } from './child-process.ts'
+import { INHERITED_FD, type StartedProcess, startLabProcess } from './child-process.ts'
 import type { DaemonArguments } from './daemon.ts'
 import { takeDown } from './down.ts'
 import { type LabLayout, labLayout, nodeLayout } from './layout.ts'
@@ -91,32 +91,11 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
   options.report(`network: fabric and ${nodes.map((node) => node.name).join(', ')}`)
   check()
 
-  const listener = createServer()
-  listener.listen(0, '127.0.0.1')
-  await once(listener, 'listening')
-  const address = listener.address()
-  const hostPort = typeof address === 'object' && address !== null ? address.port : 0
   const nodeKubeconfig = join(lab.runDir, 'nodes', 'kubeconfig')
-  const daemonArguments: DaemonArguments = {
-    lab: lab.name,
-    nodes: state.nodes,
-    hostListenFd: 4,
-    hostPort,
-    nodeKubeconfig,
-  }
-  const daemon = startLabProcess({
-    lab,
-    role: 'daemon',
-    cgroup: join(lab.cgroup, 'daemon'),
-    netns: lab.fabricNetns,
-    program: DAEMON_PROGRAM,
-    argument: daemonArguments,
-    listener,
-  })
-  processes.push(daemon.record)
+  const { record, ready, hostPort } = await startDaemon(lab, state.nodes, nodeKubeconfig)
+  processes.push(record)
   save({ apiPort: hostPort })
-  listener.close()
-  await daemon.ready
+  await ready
   options.report(`API server: https://127.0.0.1:${hostPort}`)
   check()
 
@@ -143,6 +122,47 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
   check()
   save({ isUp: true })
   options.report(`nodes: ${nodes.map((node) => node.name).join(', ')} ready`)
+}
+
+/** The daemon lives in the fabric's namespace; a listener on the host's loopback is made here and handed down. */
+async function startDaemon(
+  lab: LabLayout,
+  nodes: readonly string[],
+  nodeKubeconfig: string,
+): Promise<StartedProcess & { readonly hostPort: number }> {
+  const listener = createServer()
+  listener.listen(0, '127.0.0.1')
+  await once(listener, 'listening')
+  try {
+    const address = listener.address()
+    const hostPort = typeof address === 'object' && address !== null ? address.port : 0
+    const argument: DaemonArguments = {
+      lab: lab.name,
+      nodes,
+      hostListenFd: INHERITED_FD,
+      hostPort,
+      nodeKubeconfig,
+    }
+    const started = startLabProcess({
+      lab,
+      role: 'daemon',
+      cgroup: join(lab.cgroup, 'daemon'),
+      netns: lab.fabricNetns,
+      program: DAEMON_PROGRAM,
+      argument,
+      listenFd: descriptorOf(listener),
+    })
+    return { ...started, hostPort }
+  } finally {
+    listener.close()
+  }
+}
+
+/** Node has no public way to learn a server's descriptor, which is what a child inherits. */
+function descriptorOf(server: Server): number {
+  const { _handle: handle } = server as unknown as { readonly _handle?: { readonly fd?: number } }
+  if (handle?.fd === undefined) throw new Error('Cannot hand down a listener: it has no descriptor')
+  return handle.fd
 }
 
 async function makeDirectories(lab: LabLayout, nodes: readonly NodePlan[]): Promise<void> {

@@ -3,6 +3,7 @@
 // containers in order, containers, status, and the end with grace. One worker per pod; what happens in it
 // happens in one sequence, except for containers, which run side by side.
 
+import { fileURLToPath } from 'node:url'
 import { statSync } from 'node:fs'
 import { mkdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -25,6 +26,9 @@ import type { Mount } from './start-script.ts'
 import { PodVolumes } from './volumes.ts'
 
 /** Networks and volumes that cannot be made are tried again after this, then twice this, up to the longest. */
+/** Working directory of the image `host`, as an image names one: this repository, so that samples run by relative path. */
+const IMAGE_WORKING_DIRECTORY = fileURLToPath(new URL('../..', import.meta.url))
+
 const FIRST_RETRY_MS = 500
 const LONGEST_RETRY_MS = 16_000
 const DEFAULT_GRACE_SECONDS = 30
@@ -177,7 +181,7 @@ export class PodWorker {
         ['/etc/resolv.conf', resolvConf(this.#pod, this.#podIps)],
       ]),
       mounts,
-      workingDirectory: spec.workingDir ?? '/',
+      workingDirectory: spec.workingDir ?? IMAGE_WORKING_DIRECTORY,
       command: commandLine(spec, environment.value),
       environment: environment.value,
     })
