@@ -77,7 +77,7 @@ function podFacts(pod: Pod, reader: ObjectReader): PodFacts | undefined {
     node: reader.text('spec.nodeName', spec?.nodeName),
     serviceAccount: reader.text('spec.serviceAccountName', spec?.serviceAccountName) || 'default',
     isHostNetwork: spec?.hostNetwork === true,
-    isHealthy: isReady && metadata?.deletionTimestamp === undefined,
+    isHealthy: isReady && (metadata?.deletionTimestamp ?? '') === '',
     tunnelProtocol: nativeTunnel || isEnrolled ? 'hbone' : 'none',
     nativeTunnel,
     canonicalName: firstLabel(labels, NAME_LABELS) ?? owner.workloadName,

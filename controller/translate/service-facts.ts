@@ -8,7 +8,7 @@ import type { Reading } from './pod-facts.ts'
 import { ObjectReader } from './problem.ts'
 import { readTrafficDistribution, type TrafficDistribution } from './traffic-distribution.ts'
 
-export interface ServicePortFacts {
+interface ServicePortFacts {
   readonly name: string
   readonly servicePort: number
   /** A number, or the name of a container port. */

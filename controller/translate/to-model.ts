@@ -23,7 +23,7 @@ export function podUid(config: TranslateConfig, namespace: string, name: string)
 }
 
 /** The cluster's own host name of a Service. */
-export function serviceHostname(config: TranslateConfig, namespace: string, name: string): string {
+function serviceHostname(config: TranslateConfig, namespace: string, name: string): string {
   return `${name}.${namespace}.svc.${config.clusterDomain}`
 }
 

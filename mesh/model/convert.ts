@@ -25,9 +25,9 @@ import type {
 } from './types.ts'
 import type * as wire from '../proto/gen/workload_pb.js'
 
-export const DEFAULT_TRUST_DOMAIN = 'cluster.local'
-export const DEFAULT_SERVICE_ACCOUNT = 'default'
-export const DEFAULT_CLUSTER_ID = 'Kubernetes'
+const DEFAULT_TRUST_DOMAIN = 'cluster.local'
+const DEFAULT_SERVICE_ACCOUNT = 'default'
+const DEFAULT_CLUSTER_ID = 'Kubernetes'
 /** Weight of a workload that states none. */
 export const DEFAULT_CAPACITY = 1
 

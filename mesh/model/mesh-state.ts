@@ -219,7 +219,7 @@ function claimRank(workload: Workload): number {
 }
 
 /** Whether this is the key of a pod, as against a WorkloadEntry or a bare endpoint. */
-export function isPodUid(uid: WorkloadUid): boolean {
+function isPodUid(uid: WorkloadUid): boolean {
   const slash = uid.indexOf('/')
   return slash >= 0 && uid.startsWith('//Pod/', slash)
 }

@@ -2,9 +2,9 @@
 // Gathers a burst of changes into one push.
 
 /** A push waits until nothing has changed for this long: a rollout's Pod, Service and slice events arrive together. */
-export const QUIET_MS = 10
+const QUIET_MS = 10
 /** But never longer than this: endpoints that went must be known soon, however busy the cluster. */
-export const MAX_DELAY_MS = 100
+const MAX_DELAY_MS = 100
 
 /** Calls back once after a burst of `trigger()` calls. */
 export class Debounce {

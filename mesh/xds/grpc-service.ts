@@ -1,32 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Glue between generated protobuf descriptors and grpc-js: turns a service descriptor into the definitions
+// Glue between generated protobuf descriptors and grpc-js: turns a method descriptor into the definition
 // grpc-js wants, so that no second description of the same service exists.
 
-import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js'
+import type { MethodDefinition } from '@grpc/grpc-js'
 import {
   type DescMessage,
   type DescMethod,
-  type DescService,
   type MessageShape,
   fromBinary,
   toBinary,
 } from '@bufbuild/protobuf'
 
-/** Encodes a message of this schema for grpc-js. */
-export function grpcSerializer<S extends DescMessage>(schema: S) {
-  return (message: MessageShape<S>): Buffer => {
-    const bytes = toBinary(schema, message)
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  }
-}
-
-/** Decodes a message of this schema from grpc-js. */
-export function grpcDeserializer<S extends DescMessage>(schema: S) {
-  return (bytes: Buffer): MessageShape<S> => fromBinary(schema, bytes)
-}
-
 /**
- * Gives one method as grpc-js describes methods; for `client.makeUnaryRequest` and friends.
+ * Gives one method as grpc-js describes methods: for `client.makeUnaryRequest` and friends, and, under the method's name,
+ * for `server.addService`.
  *
  * @example
  *   const method = grpcMethod(IstioCertificateService.method.createCertificate)
@@ -47,7 +34,15 @@ export function grpcMethod<I extends DescMessage, O extends DescMessage>(
   }
 }
 
-/** Gives a whole service for `server.addService`; handlers are keyed by the method's local name (createCertificate). */
-export function grpcServiceDefinition(service: DescService): ServiceDefinition {
-  return Object.fromEntries(service.methods.map((method) => [method.localName, grpcMethod(method)]))
+/** Encodes a message of this schema for grpc-js. */
+function grpcSerializer<S extends DescMessage>(schema: S) {
+  return (message: MessageShape<S>): Buffer => {
+    const bytes = toBinary(schema, message)
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  }
+}
+
+/** Decodes a message of this schema from grpc-js. */
+function grpcDeserializer<S extends DescMessage>(schema: S) {
+  return (bytes: Buffer): MessageShape<S> => fromBinary(schema, bytes)
 }

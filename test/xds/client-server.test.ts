@@ -3,6 +3,7 @@
 // happens to the stream in between.
 
 import { writeFile } from 'node:fs/promises'
+import { networkInterfaces } from 'node:os'
 import t, { type Test } from 'tap'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { ResourceProblem } from '../../mesh/model/convert.ts'
@@ -16,6 +17,7 @@ import {
   NODE,
   serviceResource,
   silent,
+  SERVER_NAME,
   startServer,
   TOKEN,
   Waiter,
@@ -30,8 +32,9 @@ const pki = await makePki()
 async function startClient(
   test: Test,
   port: number,
-  { rootPem = pki.rootPem, token = TOKEN }: { rootPem?: string; token?: string } = {},
+  choices: { rootPem?: string; token?: string; host?: string; serverName?: string } = {},
 ) {
+  const { rootPem = pki.rootPem, token = TOKEN, host = '127.0.0.1', serverName } = choices
   const files = await makeFiles(rootPem, token)
   const state = new MeshState()
   const waiter = new Waiter()
@@ -40,7 +43,8 @@ async function startClient(
   const batches: number[] = []
   let synced = 0
   const client = new XdsClient({
-    address: `127.0.0.1:${port}`,
+    address: `${host}:${port}`,
+    ...(serverName === undefined ? {} : { serverName }),
     rootFile: files.rootFile,
     tokenFile: files.tokenFile,
     node: NODE,
@@ -305,5 +309,35 @@ void t.test(
     await agent.until(() => agent.batches.length === 3)
     t.equal(faults, 1)
     t.equal(agent.state.size.workloads, 2)
+  },
+)
+
+const hasIpv6 = Object.values(networkInterfaces())
+  .flat()
+  .some((each) => each?.address === '::1')
+
+void t.test(
+  'the server is known by its address, of either family, or by a name it is told to have',
+  { skip: hasIpv6 ? false : 'needs IPv6 on loopback' },
+  async (t) => {
+    const server = await startServer(pki, 0, {}, '[::]')
+    t.teardown(server.stop)
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+    const cases = [
+      { host: '[::1]' },
+      { host: '127.0.0.1' },
+      { host: '127.0.0.2', serverName: SERVER_NAME },
+    ]
+    for (const choices of cases) {
+      const agent = await startClient(t, server.port, choices)
+      await agent.until(() => agent.synced() > 0)
+      t.equal(agent.states.length, 2, `${choices.host} at the first attempt`)
+    }
+    for (const choices of [{ host: '127.0.0.2' }, { host: '[::1]', serverName: 'other.name' }]) {
+      const agent = await startClient(t, server.port, choices)
+      await agent.until(() => agent.states.some((each) => each.kind === 'disconnected'))
+      t.match(agent.states[1], { kind: 'disconnected', reason: /altname|does not match/i })
+      t.equal(agent.client.isSynced, false)
+    }
   },
 )

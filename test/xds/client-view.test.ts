@@ -7,6 +7,7 @@ import t from 'tap'
 import { DeltaDiscoveryRequestSchema } from '../../mesh/proto/gen/discovery_pb.js'
 import { backoffMs, INITIAL_BACKOFF_MS, MAX_BACKOFF_MS } from '../../mesh/xds/backoff.ts'
 import { ClientView } from '../../mesh/xds/client-view.ts'
+import { Debounce } from '../../mesh/xds/debounce.ts'
 import { ResourceStore } from '../../mesh/xds/resource-store.ts'
 
 const resource = (name: string, content: number) => ({
@@ -113,5 +114,35 @@ void t.test(
     t.equal(backoffMs(10, 1), 10_240)
     t.equal(backoffMs(11, 1), MAX_BACKOFF_MS)
     t.equal(backoffMs(1e6, 0), MAX_BACKOFF_MS / 2)
+  },
+)
+
+void t.test(
+  'a burst calls back once, and a burst without end calls back all the same',
+  async (t) => {
+    let calls = 0
+    const { promise: called, resolve } = Promise.withResolvers<void>()
+    const debounce = new Debounce(() => {
+      calls += 1
+      resolve()
+    })
+    for (let index = 0; index < 100; index += 1) debounce.trigger()
+    t.equal(calls, 0)
+    await called
+    t.equal(calls, 1)
+    debounce.flush()
+    t.equal(calls, 1, 'nothing is pending')
+    // Never quiet for longer than one turn of the event loop: only the longest delay can end this.
+    while (calls < 2) {
+      debounce.trigger()
+      await new Promise(setImmediate)
+    }
+    debounce.trigger()
+    debounce.flush()
+    t.equal(calls, 3)
+    debounce.trigger()
+    debounce.stop()
+    debounce.flush()
+    t.equal(calls, 3)
   },
 )

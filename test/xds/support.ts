@@ -34,6 +34,9 @@ export const NODE: NodeIdentity = {
   clusterDomain: 'cluster.local',
 }
 
+/** A name in the server's certificate, beside 127.0.0.1 and ::1. */
+export const SERVER_NAME = 'controller.ambit-system.svc'
+
 export interface Pki {
   readonly rootPem: string
   readonly certificatePem: string
@@ -65,7 +68,13 @@ export async function makePki(): Promise<Pki> {
     signingAlgorithm: ALGORITHM,
     notBefore,
     notAfter,
-    extensions: [new x509.SubjectAlternativeNameExtension([{ type: 'ip', value: '127.0.0.1' }])],
+    extensions: [
+      new x509.SubjectAlternativeNameExtension([
+        { type: 'ip', value: '127.0.0.1' },
+        { type: 'ip', value: '::1' },
+        { type: 'dns', value: SERVER_NAME },
+      ]),
+    ],
   })
   const key = await crypto.subtle.exportKey('pkcs8', keys.privateKey)
   return {
@@ -106,6 +115,7 @@ export async function startServer(
   pki: Pki,
   port = 0,
   overrides: Partial<XdsServerOptions> = {},
+  host = '127.0.0.1',
 ): Promise<RunningServer> {
   const refusals: string[] = []
   const clientCounts = new Waiter()
@@ -125,7 +135,7 @@ export async function startServer(
     { cert_chain: Buffer.from(pki.certificatePem), private_key: Buffer.from(pki.keyPem) },
   ])
   const bound = await new Promise<number>((resolve, reject) =>
-    server.bindAsync(`127.0.0.1:${port}`, credentials, (error, actual) =>
+    server.bindAsync(`${host}:${port}`, credentials, (error, actual) =>
       error === null ? resolve(actual) : reject(error),
     ),
   )
