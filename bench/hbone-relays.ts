@@ -182,8 +182,13 @@ async function iperf(port: number, args: readonly string[]): Promise<number> {
     '-J',
     ...args,
   ])
-  const report = JSON.parse(stdout) as { end: { sum_received: { bits_per_second: number } } }
-  return report.end.sum_received.bits_per_second / 1e9
+  const report = JSON.parse(stdout) as {
+    readonly error?: string
+    readonly end: { readonly sum_received?: { readonly bits_per_second: number } }
+  }
+  const received = report.end.sum_received
+  if (received === undefined) throw new Error(`iperf3: ${report.error ?? 'no result'}`)
+  return received.bits_per_second / 1e9
 }
 
 async function relay(

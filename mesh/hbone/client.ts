@@ -202,13 +202,14 @@ class ConnectRequest implements StreamSink {
     })
   }
 
-  onData(): void {
+  onData(): boolean {
     this.#stream?.reset(H2_CODE.protocolError)
     this.#fail({
       reason: 'hboneRefused',
       message: 'data came before the answer',
       isUnprocessed: false,
     })
+    return false
   }
 
   onEnd(): void {

@@ -68,8 +68,9 @@ export class Incoming implements IncomingTunnel, StreamSink {
     // A server's streams have their headers before they exist.
   }
 
-  onData(chunk: Buffer): void {
+  onData(chunk: Buffer): boolean {
     this.#early.push(chunk)
+    return true
   }
 
   onEnd(): void {

@@ -6,6 +6,7 @@ import type { Socket } from 'node:net'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts'
+import { readInPlace, sharedReadBuffer } from './read-in-place.ts'
 import { StreamTunnel, takeStream } from './tunnel.ts'
 import type { HboneTunnel } from './types.ts'
 
@@ -80,25 +81,26 @@ class Splice implements StreamSink {
     if (signal?.aborted) return this.#abort()
     signal?.addEventListener('abort', this.#onAbort, { once: true })
     if (socket.destroyed) return this.#onSocketClosed()
-    socket.on('data', (chunk: Buffer) => {
+    socket.on('end', () => stream.end())
+    readInPlace(socket, sharedReadBuffer(), (chunk) => {
       this.#sent += chunk.length
       this.#options.onBytes?.(chunk.length, 0)
-      if (!stream.write(chunk)) socket.pause()
+      if (!stream.write(chunk, true)) socket.pause()
+      return false
     })
-    socket.on('end', () => stream.end())
-    socket.resume()
   }
 
   onHeaders(): void {
     // Answered before the splice; the connection lets no more headers through.
   }
 
-  onData(chunk: Buffer): void {
+  onData(chunk: Buffer): boolean {
     this.#received += chunk.length
     this.#options.onBytes?.(0, chunk.length)
     // While writes wait for the kernel the peer gets no more window: what we hold is bounded by one window.
     if (this.#socket.write(chunk) && this.#unread === 0) this.#stream?.consume(chunk.length)
     else this.#unread += chunk.length
+    return this.#socket.writableLength > 0
   }
 
   onEnd(): void {

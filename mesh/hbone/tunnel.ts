@@ -81,7 +81,7 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
 
   override _write(chunk: Buffer, _encoding: string, done: Done): void {
     this.#isUsed = true
-    if (this.#stream.write(chunk)) done()
+    if (this.#stream.write(chunk, false)) done()
     else this.#blockedWrite = done
   }
 
@@ -103,10 +103,14 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
     // The answer came before the tunnel existed, and nothing may follow it.
   }
 
-  onData(chunk: Buffer): void {
-    if (this.destroyed) this.#stream.consume(chunk.length)
-    else if (this.#isWanted && this.#queue.length === 0) this.#deliver(chunk)
+  onData(chunk: Buffer): boolean {
+    if (this.destroyed) {
+      this.#stream.consume(chunk.length)
+      return false
+    }
+    if (this.#isWanted && this.#queue.length === 0) this.#deliver(chunk)
     else this.#queue.push(chunk)
+    return true
   }
 
   onEnd(): void {

@@ -5,6 +5,7 @@
 
 import type { TLSSocket } from 'node:tls'
 import { CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES } from '../limits.ts'
+import { TLS_READ_BYTES, readInPlace } from '../read-in-place.ts'
 import { Budget, CONTROL_FRAMES, WASTED_STREAMS } from './budget.ts'
 import { type FrameHandler, FrameReader } from './frame-reader.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
@@ -95,6 +96,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   #isPumping = false
   #block: HeaderBlock | undefined
   #dataStream: H2Stream | undefined
+  #isChunkKept = false
   #isReady = false
   #isClosed = false
   #isLeaving = false
@@ -130,10 +132,10 @@ export class H2Connection implements FrameHandler, StreamHost {
     )
     this.#greet()
     const { socket } = options
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk))
     socket.on('error', (error: Error) => this.#close(H2_CODE.noError, error.message, false))
     socket.on('end', () => this.#close(H2_CODE.noError, 'the peer closed the connection', false))
     socket.on('close', () => this.#close(H2_CODE.noError, 'the connection is closed', false))
+    readInPlace(socket, Buffer.allocUnsafeSlow(TLS_READ_BYTES), (chunk) => this.#receive(chunk))
   }
 
   get streamCount(): number {
@@ -272,7 +274,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   onDataChunk(_streamId: number, chunk: Buffer): void {
     const stream = this.#dataStream
     if (stream === undefined || stream.isClosed) this.creditConnection(chunk.length)
-    else stream.receiveData(chunk)
+    else if (stream.receiveData(chunk)) this.#isChunkKept = true
   }
 
   onDataFrameEnd(_streamId: number, isEndStream: boolean, payload: number, padding: number): void {
@@ -505,9 +507,11 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#endIfDone()
   }
 
-  #receive(chunk: Buffer): void {
-    if (this.#isClosed) return
+  /** Whether somebody keeps a slice of the chunk. */
+  #receive(chunk: Buffer): boolean {
+    if (this.#isClosed) return false
     this.#heardSincePing = true
+    this.#isChunkKept = false
     try {
       this.#reader.read(chunk)
     } catch (error) {
@@ -516,6 +520,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     }
     if (this.#output.pendingBytes > OUTPUT_FLOOD_BYTES)
       this.#fail(H2_CODE.enhanceYourCalm, 'the peer makes us answer and does not read')
+    return this.#isChunkKept
   }
 
   /** Lets waiting streams send, in turns, while there is room. */

@@ -7,7 +7,7 @@ import { FLAG, FRAME, FRAME_HEADER_BYTES, H2ConnectionError, H2_CODE, PREFACE } 
 export interface FrameHandler {
   /** A DATA frame begins; `flowBytes` is what it costs in flow control, padding included. */
   onDataFrame(streamId: number, flowBytes: number): void
-  /** Some of its payload. */
+  /** Some of its payload; valid beyond the call only if whoever reads the socket is told so. */
   onDataChunk(streamId: number, chunk: Buffer): void
   /** It is over; `paddingBytes` of its cost was not payload. */
   onDataFrameEnd(

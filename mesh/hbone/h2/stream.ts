@@ -11,8 +11,8 @@ import { STREAM_WINDOW_BYTES } from '../limits.ts'
 export interface StreamSink {
   /** A response came (client) ; interim responses are not shown. */
   onHeaders(headers: HeaderList, isTooLarge: boolean): void
-  /** Bytes came; consume() must be called for them once they have gone on. */
-  onData(chunk: Buffer): void
+  /** Bytes came; consume() must be called for them once they have gone on. True: it keeps the chunk beyond the call. */
+  onData(chunk: Buffer): boolean
   /** The peer half-closed. */
   onEnd(): void
   /** The peer reset the stream, or the connection died. Final but for onClosed. `isUnprocessed`: it never acted on it. */
@@ -86,8 +86,8 @@ export class H2Stream {
     this.#closeIfDone()
   }
 
-  /** Sends or queues bytes, without copying what must wait. False: stop until onWritable. */
-  write(chunk: Buffer): boolean {
+  /** Sends or queues bytes; copies what must wait if the chunk `isTransient`. False: stop until onWritable. */
+  write(chunk: Buffer, isTransient: boolean): boolean {
     if (this.isClosed || this.#isEndQueued) return true
     let sent = 0
     if (this.#pending.length === 0) {
@@ -97,7 +97,8 @@ export class H2Stream {
         this.#host.sendData(this, chunk, 0, sent, false)
       }
     }
-    if (sent < chunk.length) this.#pending.push(sent === 0 ? chunk : chunk.subarray(sent))
+    if (sent < chunk.length)
+      this.#pending.push(isTransient ? Buffer.from(chunk.subarray(sent)) : chunk.subarray(sent))
     else if (this.#host.dataRoom() > 0) return true
     this.#wantsWritable = true
     this.#host.enqueue(this)
@@ -141,9 +142,9 @@ export class H2Stream {
   }
 
   /** Payload of a DATA frame whose cost was taken. */
-  receiveData(chunk: Buffer): void {
+  receiveData(chunk: Buffer): boolean {
     this.#outstanding += chunk.length
-    this.sink.onData(chunk)
+    return this.sink.onData(chunk)
   }
 
   /** Padding of such a frame: consumed at once. */
@@ -237,7 +238,7 @@ export class H2Stream {
 /** For streams that were refused at once: what still comes is dropped. */
 export const IGNORING_SINK: StreamSink = {
   onHeaders: () => undefined,
-  onData: () => undefined,
+  onData: () => false,
   onEnd: () => undefined,
   onReset: () => undefined,
   onWritable: () => undefined,
