@@ -11,6 +11,10 @@ const QUERY_PARAMETERS = ['dryRun', 'fieldManager', 'fieldValidation', 'force'].
   schema: { type: 'string', uniqueItems: true },
 }))
 
+export const OPENAPI_V2_MEDIA_TYPE = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf'
+/** A document without definitions, in protobuf: field 1 (swagger) is the text 2.0. */
+export const EMPTY_OPENAPI_V2 = '\u000a\u00032.0'
+
 const pathOf = (group: string, version: string): string =>
   group === '' ? `api/${version}` : `apis/${group}/${version}`
 

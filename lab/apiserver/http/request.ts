@@ -5,6 +5,7 @@ import type { IncomingMessage } from 'node:http'
 import { parse as parseYaml } from 'yaml'
 import { type Result, err, ok } from '../../../mesh/result.ts'
 import { badRequest, refuse, unsupportedMediaType } from '../failures.ts'
+import { PROTOBUF_MEDIA_TYPE, decodeProtobuf } from '../protobuf/decode.ts'
 import type { ApiFailure } from '../types.ts'
 
 /** A path below /api/v1 or /apis/GROUP/VERSION. */
@@ -74,6 +75,12 @@ export async function readObject(request: IncomingMessage): Promise<Result<unkno
   if (!body.ok) return body
   if (body.value.length === 0) return ok(undefined)
   const mediaType = (request.headers['content-type'] ?? 'application/json').split(';')[0] ?? ''
+  if (mediaType === PROTOBUF_MEDIA_TYPE) {
+    const decoded = decodeProtobuf(body.value)
+    return decoded.ok
+      ? decoded
+      : unsupportedMediaType(`the protobuf body cannot be read: ${decoded.error}`)
+  }
   if (!/json|yaml/.test(mediaType))
     return unsupportedMediaType(
       `the body of the request was in an unknown format - accepted media types include: application/json, application/yaml (got ${mediaType})`,

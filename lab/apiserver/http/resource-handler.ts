@@ -93,8 +93,7 @@ function writeOptions(call: Call): WriteOptions & { readonly warnings: string[] 
   const validation = call.query.get('fieldValidation')
   return {
     dryRun: call.query.get('dryRun') === 'All',
-    fieldValidation:
-      validation === 'Strict' || validation === 'Ignore' ? validation : 'Warn',
+    fieldValidation: validation === 'Strict' || validation === 'Ignore' ? validation : 'Warn',
     warnings: [],
     version: call.path.version,
   }

@@ -15,7 +15,12 @@ import {
 } from '../discovery.ts'
 import { methodNotAllowed, refuse, unauthorized, unknownPath } from '../failures.ts'
 import { record } from '../json.ts'
-import { openApiDocument, openApiIndex } from '../openapi.ts'
+import {
+  EMPTY_OPENAPI_V2,
+  OPENAPI_V2_MEDIA_TYPE,
+  openApiDocument,
+  openApiIndex,
+} from '../openapi.ts'
 import { REVIEW_TYPES } from '../resources.ts'
 import type { UserInfo } from '../tokens.ts'
 import type { ApiFailure, JsonObject } from '../types.ts'
@@ -135,6 +140,9 @@ export class Router {
       if (document !== undefined)
         return sendText(response, 200, JSON.stringify(document.body), document.contentType)
     }
+    // kubectl falls back to version 2, in protobuf, for kinds that version 3 does not know.
+    if (path === '/openapi/v2')
+      return sendText(response, 200, EMPTY_OPENAPI_V2, OPENAPI_V2_MEDIA_TYPE)
     const document = this.#plainDocument(path)
     if (document === undefined) sendFailure(response, unknownPath().error)
     else sendJson(response, 200, document)
