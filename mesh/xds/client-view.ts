@@ -28,6 +28,7 @@ export class ClientView {
   // lacks now is not gone.
   /** Versions the client says it holds, while it waits for everything. */
   #awaitsAll: ReadonlyMap<string, string> | undefined
+  #isAllWithdrawn = false
   readonly #awaitedNames = new Set<string>()
   #hasAnswered = false
   #awaitedNonce: string | undefined
@@ -49,6 +50,7 @@ export class ClientView {
     const isImplicitWildcard = isFirst && request.resourceNamesSubscribe.length === 0
     if (isImplicitWildcard || request.resourceNamesSubscribe.includes(WILDCARD)) {
       this.#isWildcard = true
+      this.#isAllWithdrawn = false
       this.#awaitsAll ??= new Map(isFirst ? Object.entries(request.initialResourceVersions) : [])
     }
     for (const name of request.resourceNamesSubscribe) {
@@ -57,8 +59,11 @@ export class ClientView {
       this.#awaitedNames.add(name)
     }
     for (const name of request.resourceNamesUnsubscribe) {
-      if (name === WILDCARD) this.#isWildcard = false
-      else this.#explicit.delete(name)
+      if (name === WILDCARD) {
+        this.#isWildcard = false
+        // On-demand clients ask for everything and take it back at once: they get an empty answer.
+        if (this.#awaitsAll !== undefined) this.#isAllWithdrawn = true
+      } else this.#explicit.delete(name)
     }
     if (Math.max(this.#explicit.size, this.#awaitedNames.size) > MAX_EXPLICIT_NAMES)
       return { violation: `asks for more than ${MAX_EXPLICIT_NAMES} names` }
@@ -106,7 +111,7 @@ export class ClientView {
   #resolveAwaited(): void {
     const known = this.#awaitsAll
     this.#awaitsAll = undefined
-    if (known !== undefined) {
+    if (known !== undefined && !this.#isAllWithdrawn) {
       for (const name of this.#store.names())
         if (known.get(name) !== this.#store.get(name)?.version) this.#dirty.add(name)
       for (const name of known.keys())

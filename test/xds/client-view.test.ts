@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the server keeps of a client, and how long the client waits before it comes back.
 
-import { create } from '@bufbuild/protobuf'
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import fc from 'fast-check'
 import t from 'tap'
-import { DeltaDiscoveryRequestSchema } from '../../mesh/proto/gen/discovery_pb.js'
+import { DeltaDiscoveryRequestSchema, NodeSchema } from '../../mesh/proto/gen/discovery_pb.js'
 import { backoffMs, INITIAL_BACKOFF_MS, MAX_BACKOFF_MS } from '../../mesh/xds/backoff.ts'
 import { ClientView } from '../../mesh/xds/client-view.ts'
 import { Debounce } from '../../mesh/xds/debounce.ts'
+import { nodeMessage } from '../../mesh/xds/node.ts'
 import { ResourceStore } from '../../mesh/xds/resource-store.ts'
+import { NODE } from './support.ts'
 
 const resource = (name: string, content: number) => ({
   name,
@@ -146,3 +148,15 @@ void t.test(
     t.equal(calls, 3)
   },
 )
+
+void t.test('a proxy names itself as Istio’s control plane expects', async (t) => {
+  const node = fromBinary(NodeSchema, toBinary(NodeSchema, nodeMessage(NODE)))
+  t.equal(node.id, 'ztunnel~10.244.0.9~ambit-agent-x.ambit-system~ambit-system.svc.cluster.local')
+  t.strictSame(node.metadata, {
+    NAME: 'ambit-agent-x',
+    NAMESPACE: 'ambit-system',
+    INSTANCE_IPS: '10.244.0.9',
+    NODE_NAME: 'node-a',
+    CLUSTER_ID: 'Kubernetes',
+  })
+})

@@ -152,6 +152,25 @@ void t.test('a wildcard may be given up for single names', async (t) => {
 })
 
 void t.test(
+  'everything asked for and taken back at once is answered empty, by an on-demand client’s custom',
+  async (t) => {
+    const server = await startServer(pki)
+    t.teardown(server.stop)
+    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(sampleWorkload('one'))], [])
+    server.xds.markComplete(ADDRESS_TYPE_URL)
+    const stream = openStream(t, server.port)
+    stream.send({ resourceNamesSubscribe: ['*'], resourceNamesUnsubscribe: ['*'] })
+    const first = await stream.received(1)
+    t.strictSame([namesOf(first), first.removedResources], [[], []])
+    stream.send({
+      responseNonce: first.nonce,
+      resourceNamesSubscribe: [sampleWorkload('one').uid],
+    })
+    t.strictSame(namesOf(await stream.received(2)), [sampleWorkload('one').uid])
+  },
+)
+
+void t.test(
   'types are served side by side, and a type nobody offers stays unanswered',
   async (t) => {
     const server = await startServer(pki)
