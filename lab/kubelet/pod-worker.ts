@@ -22,6 +22,7 @@ import { hostsFile, resolvConf } from './pod-files.ts'
 import { podDirectory, writePodRecord } from './pod-record.ts'
 import { podStatus } from './pod-status.ts'
 import { refusal } from './refusal.ts'
+import { withServiceAccountVolume } from './service-account.ts'
 import type { Mount } from './start-script.ts'
 import { PodVolumes } from './volumes.ts'
 
@@ -64,7 +65,7 @@ export class PodWorker {
   constructor(context: KubeletContext, network: BuiltInPlugin, pod: Pod) {
     this.#context = context
     this.#network = network
-    this.#pod = pod
+    this.#pod = withServiceAccountVolume(pod)
     this.#uid = pod.metadata?.uid ?? ''
     this.#cgroup = join(context.node.podsCgroup, `pod${this.#uid}`)
     const directory = join(podDirectory(context.lab, this.#uid), 'volumes')
@@ -79,7 +80,7 @@ export class PodWorker {
 
   /** Takes a newer version of the pod; a deletion timestamp begins the end. */
   update(pod: Pod): void {
-    this.#pod = pod
+    this.#pod = withServiceAccountVolume(pod)
     if (pod.metadata?.deletionTimestamp !== undefined) void this.end(this.#graceMs())
   }
 
@@ -260,7 +261,10 @@ export class PodWorker {
     const timer = setTimeout(resolve, delayMs)
     const onAbort = (): void => resolve()
     this.#wake.signal.addEventListener('abort', onAbort, { once: true })
+    // What was missing may just have been made.
+    const stopListening = this.#context.objects.onChange(onAbort)
     await promise
+    stopListening()
     clearTimeout(timer)
     this.#wake.signal.removeEventListener('abort', onAbort)
   }

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// `npm start`: brings the demo lab up, shows the mesh at work check by check, and leaves it up until Ctrl-C.
+// With --once it takes the lab down again; the exit code is 0 only if every check held.
+
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import { createLab, type Lab } from '../cluster/index.ts'
+import { requireRoot } from '../cluster/requirements.ts'
+import { CheckFailed, type DemoLab, demoChecks } from './checks.ts'
+import { startOutside } from './outside.ts'
+
+const SAMPLE = fileURLToPath(new URL('../samples/shop.yaml', import.meta.url))
+
+const USAGE = `usage: npm start [-- --once] [--name NAME]
+
+Brings up a lab of two nodes with a controller and an agent on each, applies a sample
+application, and shows the mesh at work, check by check.
+
+  --once       end by itself; exit 0 only if every check held
+  --name NAME  name of the lab (default "demo")
+  --help       this text`
+
+interface Flags {
+  readonly once: boolean
+  readonly name: string
+}
+
+function readFlags(): Flags | 'help' {
+  try {
+    const { values } = parseArgs({
+      options: {
+        once: { type: 'boolean', default: false },
+        name: { type: 'string', default: 'demo' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+    return values.help ? 'help' : { once: values.once, name: values.name }
+  } catch (error) {
+    throw new AmbitError('AMB_USAGE', `Cannot start: ${errorMessage(error)}`)
+  }
+}
+
+/** Seen through the same few calls that a person would type. */
+function demoLab(lab: Lab, directory: string): DemoLab {
+  let captures = 0
+  const stdoutOf = (output: { code: number | null; stdout: string; stderr: string }): string => {
+    if (output.code !== 0) {
+      throw new CheckFailed(
+        `exit ${output.code}: ${(output.stderr.trim() || output.stdout.trim()).slice(0, 500)}`,
+      )
+    }
+    return output.stdout
+  }
+  return {
+    name: lab.name,
+    kubectl: (...args) => lab.kubectl(...args),
+    exec: async (pod, ...command) => stdoutOf(await lab.exec(pod, command)),
+    nodeExec: async (node, ...command) => stdoutOf(await lab.nodeExec(node, command)),
+    capture: async (link) => {
+      captures += 1
+      const file = join(directory, `${link}-${captures}.pcap`)
+      const capture = await lab.capture(link, file)
+      return {
+        stop: async () => {
+          await capture.stop()
+          return file
+        },
+      }
+    },
+  }
+}
+
+/** Runs every check in order and prints a line each. Gives how many did not hold. */
+async function showChecks(lab: Lab, directory: string): Promise<number> {
+  let failed = 0
+  for (const check of demoChecks(demoLab(lab, directory))) {
+    try {
+      const observed = await check.run()
+      console.log(`  [ok]   ${check.title}\n         ${observed}`)
+    } catch (error) {
+      failed += 1
+      console.log(`  [FAIL] ${check.title}\n         ${errorMessage(error)}`)
+    }
+  }
+  return failed
+}
+
+function howToPlay(name: string): string {
+  const flag = name === 'demo' ? '' : ` --name ${name}`
+  return `
+The lab "${name}" stays up until Ctrl-C. In another terminal:
+
+  export KUBECONFIG=$(npx ambit lab kubeconfig${flag})
+  kubectl label namespace shop istio.io/dataplane-mode=ambient
+  npx ambit lab exec${flag} shop/frontend -- curl -s http://catalog.shop/
+  npx ambit lab capture${flag} fabric -w fabric.pcap
+  npx ambit lab logs${flag} ambit-system/ambit-agent
+`
+}
+
+async function untilInterrupted(): Promise<void> {
+  // A timer keeps the process alive: waiting for a signal alone does not.
+  const alive = setInterval(() => undefined, 60_000)
+  await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
+  clearInterval(alive)
+}
+
+/** The whole demonstration. Gives the exit code. */
+async function runDemo(flags: Flags): Promise<number> {
+  requireRoot('start the demo lab')
+  const interrupted = new AbortController()
+  const onSignal = (): void =>
+    interrupted.abort(new AmbitError('AMB_LAB', 'Cannot finish: interrupted'))
+  process.once('SIGINT', onSignal)
+  process.once('SIGTERM', onSignal)
+
+  const report = (line: string): void => console.log(line)
+  const directory = await mkdtemp(join(tmpdir(), 'ambit-demo-'))
+  let failed: number
+  const lab = await createLab({
+    name: flags.name,
+    files: [SAMPLE],
+    report,
+    signal: interrupted.signal,
+  })
+  try {
+    const outside = await startOutside(lab)
+    try {
+      console.log('\nWhat the mesh does:\n')
+      failed = await showChecks(lab, directory)
+      process.off('SIGINT', onSignal)
+      process.off('SIGTERM', onSignal)
+      if (!flags.once && !interrupted.signal.aborted) {
+        console.log(howToPlay(flags.name))
+        await untilInterrupted()
+      }
+    } finally {
+      await outside.stop()
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+    console.log(`\ntaking lab "${flags.name}" down ...`)
+    await lab.down()
+  }
+  console.log(
+    '  [ok]   nothing is left: no namespace, cgroup, pin, link, route, rule, nftables table or process',
+  )
+  console.log(
+    failed === 0
+      ? '\nEvery check held.'
+      : `\n${failed} check${failed === 1 ? '' : 's'} did not hold.`,
+  )
+  return failed === 0 ? 0 : 1
+}
+
+try {
+  const flags = readFlags()
+  if (flags === 'help') console.log(USAGE)
+  else process.exit(await runDemo(flags))
+} catch (error) {
+  const code = error instanceof AmbitError ? `${error.code}: ` : ''
+  const hint = error instanceof AmbitError ? ` (${error.hint})` : ''
+  console.error(`${code}${errorMessage(error)}${hint}`)
+  process.exit(error instanceof AmbitError && error.code === 'AMB_USAGE' ? 2 : 1)
+}
