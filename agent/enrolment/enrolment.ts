@@ -25,7 +25,7 @@ import { isSameNetns, netnsAt, ownNetns } from './netns-identity.ts'
 import { PodEnrolment, type PodEnrolmentContext, type PodName, type Wish } from './pod-enrolment.ts'
 import { PodLookup } from './pod-lookup.ts'
 import { postEnrolmentFailure } from './pod-events.ts'
-import { isAnnotated, RedirectionAnnotations } from './redirection-annotation.ts'
+import { RedirectionAnnotations } from './redirection-annotation.ts'
 import { PodStateFiles } from './state-files.ts'
 import type { EnrolmentListener, EnrolmentOutcome } from './types.ts'
 
@@ -262,7 +262,7 @@ export class NodeEnrolment implements CniHandlers {
     else if (outcome.kind === 'enrolled') this.#posted.delete(uid)
     // What was restored is annotated already; the informer will tell if not.
     if (outcome.kind === 'waiting' || pod.object === undefined) return
-    if (isAnnotated(pod.object) !== pod.isEnrolled || this.#annotations.isPending(uid))
+    if (!this.#annotations.isRight(pod.object, pod.isEnrolled))
       this.#annotations.set(pod.name, pod.isEnrolled)
   }
 
@@ -315,7 +315,8 @@ export class NodeEnrolment implements CniHandlers {
     pod.isSandboxGone = true
     pod.network = undefined
     await pod.reconcile()
-    await this.#states.remove(pod.name.uid)
+    // Meanwhile the next sandbox may have come.
+    if (pod.isSandboxGone) await this.#states.remove(pod.name.uid)
     // Never seen by the informer: deleted before it could be, or about to be told to us.
     if (this.#podWatch?.get(objectKey({ metadata: pod.name })) === undefined) {
       await pod.close()

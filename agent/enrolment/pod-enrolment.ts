@@ -124,6 +124,7 @@ export class PodEnrolment {
       this.#retryTimer = setTimeout(() => void this.reconcile(), this.#backoff.next())
       this.#retryTimer.unref()
     }
+    this.#logger.debug({ outcome }, 'looked')
     try {
       this.#tellDraining()
       this.#context.settled(this, outcome)
@@ -155,11 +156,15 @@ export class PodEnrolment {
   async #findNetwork(): Promise<PodNetwork | string> {
     if (this.network !== undefined) {
       const current = await netnsAt(this.network.netnsPath)
-      if (isSameNetns(current, this.network.identity)) return this.network
-      this.network = undefined
+      if (!isSameNetns(current, this.network.identity)) this.network = undefined
     }
+    if (this.network !== undefined && this.network.addresses.length > 0) return this.network
     const addresses = statusAddresses(this.object)
     if (addresses.length === 0) return 'the pod has no address yet'
+    if (this.network !== undefined) {
+      this.network = { ...this.network, addresses }
+      return this.network
+    }
     const found = await this.#context.netnsFinder.find()
     // The processes of a static pod carry the hash of its file, not the UID of its mirror.
     const staticUid = this.object?.metadata?.annotations?.['kubernetes.io/config.hash']

@@ -16,7 +16,7 @@ export interface AnnotatedPod {
 }
 
 /** Whether the pod's object says that it is captured. */
-export const isAnnotated = (pod: Pod): boolean =>
+const isAnnotated = (pod: Pod): boolean =>
   pod.metadata?.annotations?.[REDIRECTION_ANNOTATION] === ENABLED
 
 export class RedirectionAnnotations {
@@ -24,6 +24,8 @@ export class RedirectionAnnotations {
   readonly #logger: Logger
   readonly #signal: AbortSignal
   readonly #wanted = new Map<string, boolean>()
+  /** What was written last, by pod. */
+  readonly #written = new Map<string, boolean>()
   /** One writer a pod, so that an older wish never overtakes a newer one. */
   readonly #writers = new Map<string, Promise<void>>()
 
@@ -45,14 +47,20 @@ export class RedirectionAnnotations {
     this.#writers.set(pod.uid, writer)
   }
 
-  /** Something is still to be written, so that what the pod's object says now is not the last word. */
-  isPending(uid: string): boolean {
-    return this.#wanted.has(uid)
+  /**
+   * Whether nothing needs to be written. The object at hand may be older than what was written last, or be about
+   * to be overwritten: only when all agree is there nothing to do.
+   */
+  isRight(pod: Pod, isCaptured: boolean): boolean {
+    const uid = pod.metadata?.uid ?? ''
+    const written = this.#written.get(uid) ?? isCaptured
+    return !this.#wanted.has(uid) && written === isCaptured && isAnnotated(pod) === isCaptured
   }
 
   /** The pod is gone: nothing is to be written any more. */
   forget(uid: string): void {
     this.#wanted.delete(uid)
+    this.#written.delete(uid)
   }
 
   /** Resolves when everything wanted so far is written or given up. */
@@ -79,6 +87,7 @@ export class RedirectionAnnotations {
         { subresource: 'status', fieldManager: 'ambit-agent', signal: this.#signal },
       )
       if (written.ok || written.error.kind === 'notFound') {
+        this.#written.set(pod.uid, isCaptured)
         // Another wish may have come while this one was on its way.
         if (this.#wanted.get(pod.uid) === isCaptured) {
           this.#wanted.delete(pod.uid)

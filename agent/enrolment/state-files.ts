@@ -32,6 +32,8 @@ export class PodStateFiles {
   readonly #logger: Logger
   readonly #bootIdFile: string
   #bootId: Promise<string> | undefined
+  /** Writes happen in the order in which they are asked for. */
+  #writes: Promise<void> = Promise.resolve()
 
   constructor(directory: string, logger: Logger, procRoot = '/proc') {
     this.#directory = directory
@@ -40,9 +42,8 @@ export class PodStateFiles {
   }
 
   /** Writes a pod's file in one step. A failure is logged: the pod works, a restart will have to look for it. */
-  async save(state: PodState): Promise<void> {
-    const file = this.#file(state.uid)
-    try {
+  save(state: PodState): Promise<void> {
+    return this.#inTurn('write', state.uid, async (file) => {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 })
       const text = JSON.stringify({
         version: FILE_VERSION,
@@ -52,17 +53,11 @@ export class PodStateFiles {
       })
       await writeFile(`${file}.tmp`, text, { mode: 0o600 })
       await rename(`${file}.tmp`, file)
-    } catch (thrown) {
-      this.#logger.warn({ err: thrown, file }, 'cannot write the state of a pod')
-    }
+    })
   }
 
-  async remove(uid: string): Promise<void> {
-    try {
-      await rm(this.#file(uid), { force: true })
-    } catch (thrown) {
-      this.#logger.warn({ err: thrown, uid }, 'cannot remove the state of a pod')
-    }
+  remove(uid: string): Promise<void> {
+    return this.#inTurn('remove', uid, (file) => rm(file, { force: true }))
   }
 
   /** All states that still hold: written in this boot, their namespace still the same. Removes the others. */
@@ -104,6 +99,16 @@ export class PodStateFiles {
     if (!isSameNetns(identity, state.identity)) return 'its network namespace is gone'
     if (isSameNetns(identity, own)) return "its network namespace is the node's own"
     return state
+  }
+
+  #inTurn(verb: string, uid: string, write: (file: string) => Promise<void>): Promise<void> {
+    const file = this.#file(uid)
+    this.#writes = this.#writes
+      .then(() => write(file))
+      .catch((thrown: unknown) =>
+        this.#logger.warn({ err: thrown, file }, `cannot ${verb} the state of a pod`),
+      )
+    return this.#writes
   }
 
   #boot(): Promise<string> {

@@ -345,3 +345,29 @@ void t.test('CHECK and STATUS tell how things stand', async (t) => {
   await until(() => capture.calls.includes('!web'), 'the refusal')
   t.match(await enrolment.onCheck(web), { ok: false, error: { message: /is not enrolled/ } })
 })
+
+void t.test('CNI ADD without an address in its result is refused', async (t) => {
+  const { start, label, pod, sandbox, capture } = await setUpNode(t)
+  label('shop', AMBIENT)
+  const enrolment = await start()
+  await enrolment.synced
+  const cni = { ...(await sandbox(pod('web'))), addresses: [] }
+  t.match(await enrolment.onAdd(cni, inTime()), { error: { message: /has no address yet/ } })
+  t.same(capture.calls, [])
+})
+
+void t.test('a CNI ADD given up by the runtime leaves nothing enrolled', async (t) => {
+  const { start, label, pod, sandbox, capture, until } = await setUpNode(t)
+  label('shop', AMBIENT)
+  const enrolment = await start()
+  await enrolment.synced
+  const { promise, resolve } = Promise.withResolvers<void>()
+  capture.gate = promise
+  const deadline = new AbortController()
+  const adding = enrolment.onAdd(await sandbox(pod('web')), deadline.signal)
+  await until(() => capture.isBusy, 'the enrolment to begin')
+  deadline.abort()
+  resolve()
+  t.match(await adding, { ok: false, error: { message: /was given up/ } })
+  t.same(capture.calls, ['+web', '-web'])
+})
