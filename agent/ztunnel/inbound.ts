@@ -14,6 +14,7 @@ import {
   relayToEnd,
   remoteAddress,
 } from './pod-context.ts'
+import { resetSocket } from './relay.ts'
 import { baggageOf, forwardedHost } from './tunnel-headers.ts'
 import { connectUpstream } from './upstream.ts'
 
@@ -60,7 +61,7 @@ export async function handleIncomingTunnel(
     return
   }
   if (incoming.signal.aborted) {
-    upstream.value.resetAndDestroy()
+    resetSocket(upstream.value)
     connection.fail('clientReset', 'gone before the answer')
     return
   }
@@ -91,7 +92,7 @@ export async function handleInboundPlaintext(context: PodContext, socket: Socket
   })
   const refuse = (...failure: Parameters<Connection['fail']>): void => {
     // A reset leaves no TIME_WAIT on the app's port, which would keep a restarting app from binding it.
-    socket.resetAndDestroy()
+    resetSocket(socket)
     connection.fail(...failure)
   }
   if (peer === undefined || local === undefined) return refuse('clientReset', 'gone before accept')

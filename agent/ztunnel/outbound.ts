@@ -11,7 +11,7 @@ import type { Connection } from './connection.ts'
 import type { LocalPod } from './local-pod.ts'
 import { decideOutbound, type OutboundDecision } from './outbound-decision.ts'
 import { beginConnection, type PodContext, relayToEnd, remoteAddress } from './pod-context.ts'
-import { type ByteStream, cutReason } from './relay.ts'
+import { type ByteStream, cutReason, resetSocket } from './relay.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
 import { connectUpstream, familyOf, formatAddress, socketFd } from './upstream.ts'
 
@@ -47,7 +47,7 @@ export async function handleOutbound(context: PodContext, socket: Socket): Promi
     await serve(context, connection, socket, source, originalDestination)
   } finally {
     // Reached with both open only through a bug; the connection must still end and be told of.
-    if (!socket.destroyed) socket.resetAndDestroy()
+    if (!socket.destroyed) resetSocket(socket)
     connection.fail('internal')
   }
 }
@@ -73,7 +73,7 @@ async function serve(
 ): Promise<void> {
   const { mesh } = context
   const refuse = (failure: HboneFailure): void => {
-    socket.resetAndDestroy()
+    resetSocket(socket)
     connection.fail(failure.reason, failure.message)
   }
   if (source === undefined) return refuse({ reason: 'clientReset', message: 'gone before accept' })

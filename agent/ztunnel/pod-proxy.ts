@@ -21,7 +21,7 @@ import type { LocalPod, LocalPods } from './local-pod.ts'
 import { HBONE_PORT } from './mesh-ports.ts'
 import { handleOutbound } from './outbound.ts'
 import type { PodContext, WorkerMesh } from './pod-context.ts'
-import type { Relay } from './relay.ts'
+import { type Relay, resetSocket } from './relay.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
 import { connectUpstream, formatAddress, serveListeningFd } from './upstream.ts'
 
@@ -48,6 +48,9 @@ export interface ConnectionDump {
 }
 
 type Handler = (context: PodContext, socket: Socket) => Promise<void>
+
+/** Time for the resets of cut tunnels to leave before their HTTP/2 connections are closed under them. */
+const RESET_FLUSH_MS = 200
 
 /** Tunnels of listeners that were replaced go on this long; their clients move to the new ones by GOAWAY. */
 const RETIRED_TUNNELS_DEADLINE_MS = 3_600_000
@@ -187,7 +190,10 @@ export class PodProxy {
     this.#isRemoved = true
     this.#closeListeners()
     this.#cut.abort('podRemoved' satisfies EndReason)
-    await Promise.all([this.#pool.drain(0), ...this.#hboneServers.map((server) => server.drain(0))])
+    await Promise.all([
+      this.#pool.drain(RESET_FLUSH_MS),
+      ...this.#hboneServers.map((server) => server.drain(RESET_FLUSH_MS)),
+    ])
   }
 
   connections(): readonly ConnectionDump[] {
@@ -206,7 +212,7 @@ export class PodProxy {
 
   #run(handler: Handler, socket: Socket): void {
     handler(this.#context, socket).catch((thrown: unknown) => {
-      socket.resetAndDestroy()
+      resetSocket(socket)
       this.#options.log.error(
         { error: errorMessage(thrown), pod: this.pod.uid },
         'connection handler failed',

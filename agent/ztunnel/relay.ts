@@ -36,8 +36,22 @@ const EMPTY = Buffer.alloc(0)
 
 /** Ends a stream as abruptly as its kind allows: TCP RST, or RST_STREAM which the far side turns into one. */
 export function resetStream(stream: ByteStream): void {
-  if (stream instanceof Socket) stream.resetAndDestroy()
+  if (stream instanceof Socket) resetSocket(stream)
   else stream.reset()
+}
+
+/**
+ * Ends a TCP connection by RST. While a shutdown is on its way libuv refuses a reset (EINVAL), and Node then neither
+ * closes the handle nor says so: its fd leaks and the event loop spins when the thread ends. So the reset waits.
+ */
+export function resetSocket(socket: Socket): void {
+  if (!socket.writableEnded || socket.writableFinished || socket.destroyed) {
+    socket.resetAndDestroy()
+    return
+  }
+  const deadline = setTimeout(() => socket.destroy(), FLUSH_BEFORE_RESET_MS)
+  socket.once('finish', () => socket.resetAndDestroy())
+  socket.once('close', () => clearTimeout(deadline))
 }
 
 function resetAfterFlush(stream: ByteStream): void {
@@ -113,8 +127,8 @@ class Join {
       return
     }
     stream.on('close', () => {
-      // A tunnel may be reset without an 'error'; a socket closed before its FIN was read was cut.
-      const cut = stream instanceof Socket ? !stream.readableEnded : stream.wasReset
+      // Closed before its end was read: cut. A tunnel may be reset after its end, and without an 'error'.
+      const cut = !stream.readableEnded || (!(stream instanceof Socket) && stream.wasReset)
       if (cut) this.#broken(other, reason)
       this.#closed()
     })
