@@ -41,7 +41,7 @@ spec:
     spec: {containers: [{name: main, image: host, command: [sleep, inf]}]}
 `
 
-t.test('a multi-document manifest is applied, then found unchanged', { skip }, async (t) => {
+void t.test('a multi-document manifest is applied, then found unchanged', { skip }, async (t) => {
   await using cluster = await startCluster()
   const first = await cluster.kubectl(['apply', '-f', '-'], SHOP)
   t.equal(first.code, 0, first.stderr)
@@ -75,46 +75,50 @@ t.test('a multi-document manifest is applied, then found unchanged', { skip }, a
   t.strictSame(cluster.errors, [])
 })
 
-t.test('labels and annotations are set and removed, and a watcher sees it', { skip }, async (t) => {
-  await using cluster = await startCluster()
-  await cluster.kubectl(['apply', '-f', '-'], SHOP)
-  const watcher = cluster.spawnKubectl(['get', 'ns', '-w', '--show-labels'])
-  const { stdout } = watcher
-  if (stdout === null) throw new Error('no stdout')
-  const seen = untilOutput(stdout, (text) => text.includes('dataplane-mode=ambient'))
-  await untilOutput(stdout, (text) => text.includes('shop'))
-  const label = await cluster.kubectl(['label', 'ns', 'shop', 'istio.io/dataplane-mode=ambient'])
-  t.match(label.stdout, /namespace\/shop labeled/)
-  t.match(await seen, /shop +Active +\S+ +.*istio\.io\/dataplane-mode=ambient/)
-  await cluster.kubectl(['label', 'ns', 'shop', 'istio.io/dataplane-mode-'])
-  await cluster.kubectl(['annotate', 'pod', '-n', 'shop', 'web', 'note=hello world'])
-  const space = cluster.api.get('namespaces', undefined, 'shop')
-  t.equal(space.ok && space.value.metadata.labels?.['istio.io/dataplane-mode'], undefined)
-  const pod = cluster.api.get('pods', 'shop', 'web')
-  t.equal(pod.ok && pod.value.metadata.annotations?.note, 'hello world')
-  const bySelector = await cluster.kubectl([
-    'get',
-    'pods',
-    '-A',
-    '-l',
-    'app in (web,db),!legacy',
-    '-o',
-    'name',
-  ])
-  t.equal(bySelector.stdout, 'pod/web\n')
-  const byField = await cluster.kubectl([
-    'get',
-    'pods',
-    '-A',
-    '--field-selector',
-    'spec.nodeName=nowhere',
-    '-o',
-    'name',
-  ])
-  t.equal(byField.stdout, '')
-})
+void t.test(
+  'labels and annotations are set and removed, and a watcher sees it',
+  { skip },
+  async (t) => {
+    await using cluster = await startCluster()
+    await cluster.kubectl(['apply', '-f', '-'], SHOP)
+    const watcher = cluster.spawnKubectl(['get', 'ns', '-w', '--show-labels'])
+    const { stdout } = watcher
+    if (stdout === null) throw new Error('no stdout')
+    const seen = untilOutput(stdout, (text) => text.includes('dataplane-mode=ambient'))
+    await untilOutput(stdout, (text) => text.includes('shop'))
+    const label = await cluster.kubectl(['label', 'ns', 'shop', 'istio.io/dataplane-mode=ambient'])
+    t.match(label.stdout, /namespace\/shop labeled/)
+    t.match(await seen, /shop +Active +\S+ +.*istio\.io\/dataplane-mode=ambient/)
+    await cluster.kubectl(['label', 'ns', 'shop', 'istio.io/dataplane-mode-'])
+    await cluster.kubectl(['annotate', 'pod', '-n', 'shop', 'web', 'note=hello world'])
+    const space = cluster.api.get('namespaces', undefined, 'shop')
+    t.equal(space.ok && space.value.metadata.labels?.['istio.io/dataplane-mode'], undefined)
+    const pod = cluster.api.get('pods', 'shop', 'web')
+    t.equal(pod.ok && pod.value.metadata.annotations?.note, 'hello world')
+    const bySelector = await cluster.kubectl([
+      'get',
+      'pods',
+      '-A',
+      '-l',
+      'app in (web,db),!legacy',
+      '-o',
+      'name',
+    ])
+    t.equal(bySelector.stdout, 'pod/web\n')
+    const byField = await cluster.kubectl([
+      'get',
+      'pods',
+      '-A',
+      '--field-selector',
+      'spec.nodeName=nowhere',
+      '-o',
+      'name',
+    ])
+    t.equal(byField.stdout, '')
+  },
+)
 
-t.test('a pod is deleted with its grace period, by the kubelet', { skip }, async (t) => {
+void t.test('a pod is deleted with its grace period, by the kubelet', { skip }, async (t) => {
   await using cluster = await startCluster({ kubelet: false })
   await cluster.kubectl(['apply', '-f', '-'], SHOP)
   await untilObject(cluster.api, 'pods', (pod) => pod.spec?.nodeName !== undefined)
@@ -144,7 +148,7 @@ t.test('a pod is deleted with its grace period, by the kubelet', { skip }, async
   t.equal((await waiting).code, 0)
 })
 
-t.test(
+void t.test(
   'a deployment rolls out, scales, is updated without going below its number, and rolls back',
   { skip },
   async (t) => {
@@ -186,7 +190,7 @@ t.test(
   },
 )
 
-t.test('a daemon set runs one pod on each node, new nodes included', { skip }, async (t) => {
+void t.test('a daemon set runs one pod on each node, new nodes included', { skip }, async (t) => {
   await using cluster = await startCluster()
   const manifest = DEPLOYMENT.replace('kind: Deployment', 'kind: DaemonSet').replace(
     '  replicas: 3\n',
@@ -209,7 +213,7 @@ t.test('a daemon set runs one pod on each node, new nodes included', { skip }, a
   )
 })
 
-t.test('a namespace goes with everything in it', { skip }, async (t) => {
+void t.test('a namespace goes with everything in it', { skip }, async (t) => {
   await using cluster = await startCluster()
   await cluster.kubectl(['apply', '-f', '-'], SHOP)
   const deleted = await cluster.kubectl(['delete', 'ns', 'shop', '--timeout=15s'])
@@ -224,7 +228,7 @@ t.test('a namespace goes with everything in it', { skip }, async (t) => {
   t.match((await cluster.kubectl(['delete', 'ns', 'default'])).stderr, /may not be deleted/)
 })
 
-t.test(
+void t.test(
   'a custom resource is served as soon as it is defined, and checked by its schema',
   { skip },
   async (t) => {
@@ -306,84 +310,88 @@ spec:
   },
 )
 
-t.test('mistakes in manifests are refused with the field and the reason', { skip }, async (t) => {
-  await using cluster = await startCluster()
-  const pod = (rest: string, meta = 'name: p'): string =>
-    `apiVersion: v1\nkind: Pod\nmetadata: {${meta}}\nspec: ${rest}\n`
-  const good = '{containers: [{name: c, image: host}]}'
-  const cases: readonly (readonly [string, string, RegExp])[] = [
-    [
-      'no name',
-      pod(good, 'labels: {}'),
-      /resource name may not be empty|name or generateName is required/,
-    ],
-    ['no namespace', pod(good, 'name: p, namespace: nowhere'), /namespaces "nowhere" not found/],
-    [
-      'bad label',
-      pod(good, 'name: p, labels: {a: "not ok!"}'),
-      /metadata\.labels: Invalid value: "not ok!"/,
-    ],
-    ['bad name', pod(good, 'name: Bad_Name'), /metadata\.name: Invalid value: "Bad_Name"/],
-    ['no containers', pod('{containers: []}'), /spec\.containers: Required value/],
-    [
-      'unknown field',
-      pod('{containers: [{name: c, image: host, comand: [x]}]}'),
-      /unknown field "spec\.containers\[0\]\.comand"/,
-    ],
-    [
-      'wrong type',
-      pod('{containers: [{name: c, image: host, ports: [{containerPort: "x"}]}]}'),
-      /cannot unmarshal string into .*containerPort/,
-    ],
-    [
-      'no service account',
-      pod('{serviceAccountName: ghost, containers: [{name: c, image: host}]}'),
-      /serviceaccount "ghost" not found/,
-    ],
-    [
-      'unknown kind',
-      'apiVersion: v1\nkind: Wheel\nmetadata: {name: w}\n',
-      /no matches for kind "Wheel"/,
-    ],
-    ['not YAML', 'apiVersion: v1\nkind: [', /error (parsing|converting YAML)/],
-    [
-      'service without ports',
-      'apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {}\n',
-      /spec\.ports: Required value/,
-    ],
-    [
-      'foreign cluster IP',
-      'apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {clusterIP: 1.2.3.4, ports: [{port: 1}]}\n',
-      /provided IP is not in the valid range/,
-    ],
-  ]
-  for (const [name, manifest, message] of cases) {
-    const ran = await cluster.kubectl(['apply', '-f', '-'], manifest)
-    t.equal(ran.code, 1, name)
-    t.match(ran.stderr, message, name)
-  }
-  await cluster.kubectl(['apply', '-f', '-'], SHOP)
-  const change = await cluster.kubectl([
-    'patch',
-    'svc',
-    '-n',
-    'shop',
-    'web',
-    '-p',
-    '{"spec":{"clusterIP":"10.96.0.77"}}',
-  ])
-  t.match(
-    change.stderr,
-    /spec\.clusterIPs\[0\]: Invalid value: "10\.96\.0\.77": field is immutable/,
-  )
-  const deployment = DEPLOYMENT.replace('labels: {app: web}', 'labels: {app: other}')
-  t.match(
-    (await cluster.kubectl(['apply', '-f', '-'], deployment)).stderr,
-    /`selector` does not match template `labels`/,
-  )
-})
+void t.test(
+  'mistakes in manifests are refused with the field and the reason',
+  { skip },
+  async (t) => {
+    await using cluster = await startCluster()
+    const pod = (rest: string, meta = 'name: p'): string =>
+      `apiVersion: v1\nkind: Pod\nmetadata: {${meta}}\nspec: ${rest}\n`
+    const good = '{containers: [{name: c, image: host}]}'
+    const cases: readonly (readonly [string, string, RegExp])[] = [
+      [
+        'no name',
+        pod(good, 'labels: {}'),
+        /resource name may not be empty|name or generateName is required/,
+      ],
+      ['no namespace', pod(good, 'name: p, namespace: nowhere'), /namespaces "nowhere" not found/],
+      [
+        'bad label',
+        pod(good, 'name: p, labels: {a: "not ok!"}'),
+        /metadata\.labels: Invalid value: "not ok!"/,
+      ],
+      ['bad name', pod(good, 'name: Bad_Name'), /metadata\.name: Invalid value: "Bad_Name"/],
+      ['no containers', pod('{containers: []}'), /spec\.containers: Required value/],
+      [
+        'unknown field',
+        pod('{containers: [{name: c, image: host, comand: [x]}]}'),
+        /unknown field "spec\.containers\[0\]\.comand"/,
+      ],
+      [
+        'wrong type',
+        pod('{containers: [{name: c, image: host, ports: [{containerPort: "x"}]}]}'),
+        /cannot unmarshal string into .*containerPort/,
+      ],
+      [
+        'no service account',
+        pod('{serviceAccountName: ghost, containers: [{name: c, image: host}]}'),
+        /serviceaccount "ghost" not found/,
+      ],
+      [
+        'unknown kind',
+        'apiVersion: v1\nkind: Wheel\nmetadata: {name: w}\n',
+        /no matches for kind "Wheel"/,
+      ],
+      ['not YAML', 'apiVersion: v1\nkind: [', /error (parsing|converting YAML)/],
+      [
+        'service without ports',
+        'apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {}\n',
+        /spec\.ports: Required value/,
+      ],
+      [
+        'foreign cluster IP',
+        'apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {clusterIP: 1.2.3.4, ports: [{port: 1}]}\n',
+        /provided IP is not in the valid range/,
+      ],
+    ]
+    for (const [name, manifest, message] of cases) {
+      const ran = await cluster.kubectl(['apply', '-f', '-'], manifest)
+      t.equal(ran.code, 1, name)
+      t.match(ran.stderr, message, name)
+    }
+    await cluster.kubectl(['apply', '-f', '-'], SHOP)
+    const change = await cluster.kubectl([
+      'patch',
+      'svc',
+      '-n',
+      'shop',
+      'web',
+      '-p',
+      '{"spec":{"clusterIP":"10.96.0.77"}}',
+    ])
+    t.match(
+      change.stderr,
+      /spec\.clusterIPs\[0\]: Invalid value: "10\.96\.0\.77": field is immutable/,
+    )
+    const deployment = DEPLOYMENT.replace('labels: {app: web}', 'labels: {app: other}')
+    t.match(
+      (await cluster.kubectl(['apply', '-f', '-'], deployment)).stderr,
+      /`selector` does not match template `labels`/,
+    )
+  },
+)
 
-t.test('patches of every kind do what kubectl says they did', { skip }, async (t) => {
+void t.test('patches of every kind do what kubectl says they did', { skip }, async (t) => {
   await using cluster = await startCluster()
   await cluster.kubectl(['apply', '-f', '-'], DEPLOYMENT)
   const cases: readonly (readonly [string, string, string, string])[] = [
@@ -442,7 +450,7 @@ t.test('patches of every kind do what kubectl says they did', { skip }, async (t
   )
 })
 
-t.test(
+void t.test(
   'kubectl explains who may do what, makes tokens, and diffs and dry-runs without writing',
   { skip },
   async (t) => {

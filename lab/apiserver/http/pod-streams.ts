@@ -105,6 +105,9 @@ export class PodStreams {
     path: ResourcePath,
     query: URLSearchParams,
   ): Promise<void> {
+    // kubectl tries SPDY after any refused WebSocket: both must tell what is wrong in the first place.
+    const target = this.#execTarget(path, query)
+    if (!target.ok) return this.refuseUpgrade(socket, target.error)
     const offered = (request.headers['sec-websocket-protocol'] ?? '')
       .split(',')
       .map((one) => one.trim())
@@ -112,11 +115,6 @@ export class PodStreams {
     const key = request.headers['sec-websocket-key']
     if (request.headers.upgrade?.toLowerCase() !== 'websocket' || key === undefined)
       return this.refuseUpgrade(socket, badRequest(SPDY_HINT).error)
-    if (path.subresource !== 'exec')
-      return this.refuseUpgrade(
-        socket,
-        badRequest(`${String(path.subresource)} is not served by the lab; exec and log are`).error,
-      )
     if (protocol === undefined)
       return this.refuseUpgrade(
         socket,
@@ -124,28 +122,23 @@ export class PodStreams {
           `none of the offered subprotocols is supported; supported: ${PROTOCOLS.join(', ')}`,
         ).error,
       )
-    const target = this.#target(path, query)
-    if (!target.ok) return this.refuseUpgrade(socket, target.error)
-    if (this.runtime === undefined)
-      return this.refuseUpgrade(socket, refuse(503, 'ServiceUnavailable', NO_RUNTIME).error)
-    const command = query.getAll('command')
-    if (command.length === 0)
-      return this.refuseUpgrade(socket, badRequest('you must specify at least 1 command').error)
-    const isTty = flag(query, 'tty')
-    const session = await this.runtime.exec({
-      podUid: target.value.pod.metadata.uid,
+    const { pod, container, runtime } = target.value
+    const session = await runtime.exec({
+      podUid: pod.metadata.uid,
       namespace: path.namespace ?? '',
       podName: path.name ?? '',
-      container: target.value.container,
-      command,
+      container,
+      command: query.getAll('command'),
       stdin: flag(query, 'stdin'),
-      tty: isTty,
+      tty: flag(query, 'tty'),
     })
-    if (!session.ok)
-      return this.refuseUpgrade(socket, refuse(500, 'InternalError', session.error).error)
-    if (socket.destroyed) return session.value.kill()
+    if (socket.destroyed) {
+      if (session.ok) session.value.kill()
+      return
+    }
     const connection = new WebSocketConnection(socket, key, protocol)
-    await join(connection, session.value)
+    if (session.ok) await join(connection, session.value)
+    else finish(connection, { kind: 'failed', message: session.error })
   }
 
   /** Answers an upgrade with a Status instead. */
@@ -154,6 +147,20 @@ export class PodStreams {
     socket.end(
       `HTTP/1.1 ${failure.code} ${failure.reason}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
     )
+  }
+
+  #execTarget(
+    path: ResourcePath,
+    query: URLSearchParams,
+  ): Result<Target & { readonly runtime: PodRuntime }, ApiFailure> {
+    if (path.subresource !== 'exec')
+      return badRequest(`${String(path.subresource)} is not served by the lab; exec and log are`)
+    const target = this.#target(path, query)
+    if (!target.ok) return target
+    if (this.runtime === undefined) return refuse(503, 'ServiceUnavailable', NO_RUNTIME)
+    if (query.getAll('command').length === 0)
+      return badRequest('you must specify at least 1 command for the container')
+    return ok({ ...target.value, runtime: this.runtime })
   }
 
   #target(path: ResourcePath, query: URLSearchParams): Result<Target, ApiFailure> {
@@ -241,6 +248,11 @@ async function join(connection: WebSocketConnection, session: ExecSession): Prom
   ])
   const exit = await session.exit
   await output
+  finish(connection, exit)
+}
+
+/** Tells how the process ended, and ends the connection. */
+function finish(connection: WebSocketConnection, exit: ExecExit): void {
   connection.send(
     Buffer.concat([Buffer.from([CHANNEL.error]), Buffer.from(JSON.stringify(exitStatus(exit)))]),
   )
