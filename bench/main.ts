@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// `npm run bench`: what the mesh costs and gains, as ratios from one run on one machine. Paths take turns in every round,
+// so that drift of the machine cancels; the medians of the rounds' ratios are what counts.
+
+import { cpus, release, totalmem } from 'node:os'
+import { writeFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
+import { measureEnrolment } from './enrolment.ts'
+import { measureIdleMemory } from './idle-memory.ts'
+import {
+  iperfCommand,
+  type LatencyReport,
+  parseIperf,
+  parseWrk,
+  wrkCommand,
+  wrkConnectCommand,
+} from './load.ts'
+import { ratios, type Spread, spread } from './statistics.ts'
+import { type BenchPath, createTopology, type PathName, type Topology } from './topology.ts'
+
+const USAGE = `usage: npm run bench -- [--only NAME] [--rounds N] [--seconds N] [--json FILE]
+
+  --only NAME   requests, stream, connections, latency, same-node-requests, same-node-stream, enrolment, memory
+  --rounds N    rounds of each measurement (default 5)
+  --seconds N   length of one load (default 3)
+  --json FILE   writes all samples and ratios`
+
+/** Below saturation: DESIGN's row "1000 rps, 4 connections". */
+const LATENCY_CONNECTIONS = 4
+const LATENCY_RATE = 1000
+const REQUEST_CONNECTIONS = 64
+const CONNECT_CONNECTIONS = 16
+
+interface Settings {
+  readonly topology: Topology
+  readonly rounds: number
+  readonly seconds: number
+}
+
+/** One number per round for each path, and the ratios of mesh to the others. */
+export interface Comparison {
+  readonly unit: string
+  readonly samples: Readonly<Record<string, readonly number[]>>
+  readonly ratios: Readonly<Record<string, Spread>>
+}
+
+type Load = (path: BenchPath) => Promise<number>
+
+async function run(
+  topology: Topology,
+  path: BenchPath,
+  command: readonly string[],
+  seconds: number,
+): Promise<string> {
+  const output = await topology.lab.exec(path.client, command, { timeoutMs: (seconds + 20) * 1000 })
+  if (output.code !== 0)
+    throw new Error(
+      `Cannot run ${command.join(' ')} in ${path.client}: ${output.stderr.trim() || output.stdout.trim()}`,
+    )
+  return output.stdout
+}
+
+async function compare(
+  settings: Settings,
+  unit: string,
+  mesh: PathName,
+  others: readonly PathName[],
+  load: Load,
+): Promise<Comparison> {
+  const samples: Record<string, number[]> = {}
+  for (let round = 0; round < settings.rounds; round += 1) {
+    const order = [mesh, ...others]
+    // The order turns with the round: whoever comes first meets the coldest machine.
+    for (let turn = 0; turn < order.length; turn += 1) {
+      const name = order[(turn + round) % order.length]
+      if (name === undefined) continue
+      const value = await load(settings.topology.paths[name])
+      const list = (samples[name] ??= [])
+      list.push(value)
+    }
+  }
+  const meshSample = samples[mesh] ?? []
+  return {
+    unit,
+    samples,
+    ratios: Object.fromEntries(
+      others.map((name) => [`mesh/${name}`, spread(ratios(meshSample, samples[name] ?? []))]),
+    ),
+  }
+}
+
+const url = (path: BenchPath): string => `http://${path.host}:${path.httpPort}/`
+
+const MEASUREMENTS: Readonly<
+  Record<string, (settings: Settings) => Promise<Comparison | Readonly<Record<string, number>>>>
+> = {
+  requests: (settings) =>
+    compare(settings, 'requests/s', 'mesh', ['haproxy', 'direct'], async (path) =>
+      parseWrk(
+        await run(
+          settings.topology,
+          path,
+          wrkCommand(url(path), REQUEST_CONNECTIONS, settings.seconds),
+          settings.seconds,
+        ),
+      ),
+    ),
+  stream: (settings) =>
+    compare(settings, 'bit/s', 'mesh', ['haproxy', 'direct'], async (path) =>
+      parseIperf(
+        await run(
+          settings.topology,
+          path,
+          iperfCommand(path.host, path.streamPort, settings.seconds),
+          settings.seconds,
+        ),
+      ),
+    ),
+  connections: (settings) =>
+    compare(settings, 'connections/s', 'mesh', ['haproxy', 'direct'], async (path) =>
+      parseWrk(
+        await run(
+          settings.topology,
+          path,
+          wrkConnectCommand(url(path), CONNECT_CONNECTIONS, settings.seconds),
+          settings.seconds,
+        ),
+      ),
+    ),
+  latency: (settings) =>
+    compare(settings, 'p50 us at 1000/s', 'mesh', ['haproxy', 'direct'], async (path) => {
+      const command = [
+        'node',
+        'bench/latency-client.ts',
+        path.host,
+        String(path.httpPort),
+        String(LATENCY_CONNECTIONS),
+        String(LATENCY_RATE),
+        String(settings.seconds),
+      ]
+      const report = JSON.parse(
+        await run(settings.topology, path, command, settings.seconds),
+      ) as LatencyReport
+      return report.p50
+    }),
+  'same-node-requests': (settings) =>
+    compare(settings, 'requests/s', 'sameNodeMesh', ['sameNodeDirect'], async (path) =>
+      parseWrk(
+        await run(
+          settings.topology,
+          path,
+          wrkCommand(url(path), REQUEST_CONNECTIONS, settings.seconds),
+          settings.seconds,
+        ),
+      ),
+    ),
+  'same-node-stream': (settings) =>
+    compare(settings, 'bit/s', 'sameNodeMesh', ['sameNodeDirect'], async (path) =>
+      parseIperf(
+        await run(
+          settings.topology,
+          path,
+          iperfCommand(path.host, path.streamPort, settings.seconds),
+          settings.seconds,
+        ),
+      ),
+    ),
+  enrolment: (settings) => measureEnrolment(settings.topology.lab),
+  memory: (settings) => measureIdleMemory(settings.topology),
+}
+
+function isComparison(result: Comparison | Readonly<Record<string, number>>): result is Comparison {
+  return 'ratios' in result
+}
+
+function print(name: string, result: Comparison | Readonly<Record<string, number>>): void {
+  if (!isComparison(result)) {
+    console.log(
+      `${name}: ${Object.entries(result)
+        .map(([key, value]) => `${key} ${Math.round(value * 10) / 10}`)
+        .join(', ')}`,
+    )
+    return
+  }
+  for (const [path, sample] of Object.entries(result.samples)) {
+    console.log(`${name}: ${path} ${Math.round(spread(sample).median)} ${result.unit}`)
+  }
+  for (const [pair, { median, lower, upper }] of Object.entries(result.ratios)) {
+    console.log(`${name}: ${pair} ${median.toFixed(2)} [${lower.toFixed(2)} ${upper.toFixed(2)}]`)
+  }
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string', multiple: true },
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '3' },
+      json: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    console.log(USAGE)
+    return 0
+  }
+  const names = values.only ?? Object.keys(MEASUREMENTS)
+  const unknown = names.filter((name) => !(name in MEASUREMENTS))
+  if (unknown.length > 0) {
+    console.error(`Cannot measure ${unknown.join(', ')}: not a measurement\n${USAGE}`)
+    return 2
+  }
+  const machine = {
+    cpu: cpus()[0]?.model,
+    cores: cpus().length,
+    memory: totalmem(),
+    kernel: release(),
+    node: process.version,
+  }
+  const results: Record<string, unknown> = {}
+  await using topology = await createTopology('bench', (line) => console.log(line))
+  const settings: Settings = {
+    topology,
+    rounds: Number(values.rounds),
+    seconds: Number(values.seconds),
+  }
+  for (const name of names) {
+    const result = await MEASUREMENTS[name]?.(settings)
+    if (result === undefined) continue
+    print(name, result)
+    results[name] = result
+  }
+  if (values.json !== undefined)
+    await writeFile(values.json, `${JSON.stringify({ machine, results }, null, 2)}\n`)
+  return 0
+}
+
+process.exit(await main())
