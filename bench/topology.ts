@@ -141,7 +141,8 @@ export async function createTopology(
       await lab.kubectl('get', 'node', node, '-o', 'jsonpath={.status.addresses[0].address}')
     const nodeA = await nodeAddress('node-a')
     const root = await loadRoot(await createRoot({ organization: 'bench' }))
-    if (!root.ok) throw new Error(`Cannot make the relays' root: ${root.error.field}`)
+    if (!root.ok)
+      throw new Error(`Cannot make the relays' root: ${root.error.part} ${root.error.reason}`)
     const relays = await writeRelayConfigurations({
       directory,
       root: root.value,
