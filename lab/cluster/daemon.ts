@@ -49,6 +49,7 @@ async function main(options: DaemonArguments): Promise<void> {
   const controllers = startControllers({
     api: server.api,
     apiServerEndpoints: [{ ip: FABRIC_GATEWAY4, port: API_SERVER_PORT }],
+    rootCaPem: server.caPem,
     onError: (error) => logger.error({ error: error.message }, 'a controller failed'),
   })
   publishDns(server.api)

@@ -38,10 +38,14 @@ export function labPodRuntime(lab: LabLayout): PodRuntime {
       if (request.timestamps || request.sinceSeconds !== undefined) {
         return err('the lab keeps logs as the container wrote them, without times')
       }
-      const run = container.value.restartCount - (request.previous ? 1 : 0)
-      if (run < 0) return err(`previous terminated container "${request.container}" not found`)
-      const path = containerLog(lab, request.podUid, request.container, run)
-      if (!existsSync(path)) return err(`container "${request.container}" is waiting to start`)
+      const path = logOf(lab, container.value, request)
+      if (path === undefined) {
+        return err(
+          request.previous
+            ? `previous terminated container "${request.container}" not found`
+            : `container "${request.container}" is waiting to start`,
+        )
+      }
       return ok(await openLog(lab, path, request))
     },
   }
@@ -56,6 +60,20 @@ function findContainer(
   const container = record.containers.find((each) => each.name === request.container)
   if (container === undefined) return err(`container "${request.container}" not found`)
   return ok(container)
+}
+
+/** The log of the latest run that there is (a container in back-off has not begun its next), or the one before. */
+function logOf(
+  lab: LabLayout,
+  container: ContainerRecord,
+  request: LogRequest,
+): string | undefined {
+  const runs = [0, -1, -2]
+    .map((back) => container.restartCount + back)
+    .filter((run) => run >= 0)
+    .map((run) => containerLog(lab, request.podUid, container.name, run))
+    .filter((path) => existsSync(path))
+  return runs[request.previous ? 1 : 0]
 }
 
 function startSession(argv: readonly string[], request: ExecRequest): ExecSession {

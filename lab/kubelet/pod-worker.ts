@@ -4,7 +4,7 @@
 // happens in one sequence, except for containers, which run side by side.
 
 import { fileURLToPath } from 'node:url'
-import { statSync } from 'node:fs'
+import { realpathSync, statSync } from 'node:fs'
 import { mkdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { V1VolumeMount } from '@kubernetes/client-node'
@@ -71,7 +71,12 @@ export class PodWorker {
     const directory = join(podDirectory(context.lab, this.#uid), 'volumes')
     this.#volumes = new PodVolumes(directory, context.api, context.objects)
     this.#stopWatching = context.objects.onChange(() => void this.#refreshVolumes())
-    this.#life = this.#run()
+    this.#life = this.#run().catch((error: unknown) => {
+      this.#context.logger.error(
+        { pod: this.#uid, error: errorMessage(error) },
+        'pod worker failed',
+      )
+    })
   }
 
   get pod(): Pod {
@@ -202,7 +207,7 @@ export class PodWorker {
     if (found === undefined)
       return err(`volume "${volume.name}" has no "${volumeMount.subPath ?? ''}"`)
     return ok({
-      source,
+      source: realpathSync(source),
       target: volumeMount.mountPath.replace(/\/+$/, ''),
       isReadOnly: volumeMount.readOnly === true,
       isFile: !found.isDirectory(),
@@ -238,7 +243,9 @@ export class PodWorker {
 
   async #refreshVolumes(): Promise<void> {
     if (!this.#hasSandbox || this.#isEnding) return
-    const result = await this.#volumes.sync(this.#fields())
+    const result = await this.#volumes
+      .sync(this.#fields())
+      .catch((error: unknown) => err(errorMessage(error)))
     if (!result.ok)
       this.#context.logger.debug({ pod: this.#uid, reason: result.error }, 'volume is stale')
   }

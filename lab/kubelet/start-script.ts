@@ -6,6 +6,7 @@
 import { dirname } from 'node:path'
 
 export type Mount = {
+  /** A path of the host without links in it. */
   readonly source: string
   readonly target: string
   readonly isReadOnly: boolean
@@ -73,11 +74,13 @@ export function rootScript(plan: StartPlan): string {
     'mount -t overlay -o lowerdir=/,upperdir=upper,workdir=work ambit-lab fs',
     'cd fs',
     ...plan.hostMounts.map((path) => `mount --rbind ${shellQuote(path)} .${shellQuote(path)}`),
-    ...plan.mounts.flatMap(mountLines),
-    `mkdir -p ${OLD_ROOT} .${shellQuote(plan.workingDirectory)}`,
+    `mkdir ${OLD_ROOT}`,
     `pivot_root . ${OLD_ROOT}`,
+    // Only now: a target like /var/run/x leads through links, which must be followed in the new root.
+    ...plan.mounts.flatMap(mountLines),
     `umount -l /${OLD_ROOT}`,
     `rmdir /${OLD_ROOT}`,
+    `mkdir -p ${shellQuote(plan.workingDirectory)}`,
     `cd ${shellQuote(plan.workingDirectory)}`,
     `exec ${[...userSwitch(plan), ...plan.command].map(shellQuote).join(' ')} 2>&1`,
   )
@@ -85,13 +88,13 @@ export function rootScript(plan: StartPlan): string {
 }
 
 function mountLines(mount: Mount): readonly string[] {
-  const target = `.${shellQuote(mount.target)}`
+  const target = shellQuote(mount.target)
   const make = mount.isFile
-    ? `mkdir -p .${shellQuote(dirname(mount.target))}; [ -e ${target} ] || : > ${target}`
+    ? `mkdir -p ${shellQuote(dirname(mount.target))}; [ -e ${target} ] || : > ${target}`
     : `mkdir -p ${target}`
   return [
     make,
-    `mount --rbind ${shellQuote(mount.source)} ${target}`,
+    `mount --rbind ${shellQuote(`/${OLD_ROOT}${mount.source}`)} ${target}`,
     ...(mount.isReadOnly ? [`mount -o remount,bind,ro ${target}`] : []),
   ]
 }

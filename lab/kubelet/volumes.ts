@@ -40,6 +40,7 @@ export class PodVolumes {
   readonly #api: KubeApi
   readonly #objects: ObjectCache
   readonly #tokens = new Map<string, CachedToken>()
+  #syncing: Promise<unknown> = Promise.resolve()
 
   /** `directory` is the pod's own place for volumes. */
   constructor(directory: string, api: KubeApi, objects: ObjectCache) {
@@ -55,6 +56,13 @@ export class PodVolumes {
 
   /** Makes or refreshes every volume of the pod; the error says which cannot be made and why. */
   async sync(fields: PodFields): Promise<Result<void, string>> {
+    // One at a time: containers that start together and a refresh would write the same files.
+    const result = this.#syncing.then(async () => await this.#syncAll(fields))
+    this.#syncing = result.catch(() => undefined)
+    return await result
+  }
+
+  async #syncAll(fields: PodFields): Promise<Result<void, string>> {
     for (const volume of fields.pod.spec?.volumes ?? []) {
       const result = await this.#syncVolume(volume, fields)
       if (!result.ok) return err(`volume "${volume.name}": ${result.error}`)

@@ -43,8 +43,13 @@ export function nodePlan(index: number): NodePlan {
     ip4: `172.30.0.${10 + index}`,
     ip6: `fd98:30::a${index.toString(16)}`,
     podCidr4: `10.244.${index}.0/24`,
-    podCidr6: `fd98:244:${index.toString(16)}::/64`,
+    podCidr6: `${podPrefix6(index)}/64`,
   }
+}
+
+/** RFC 5952 writes no zero group beside the `::`. */
+function podPrefix6(index: number): string {
+  return index === 0 ? 'fd98:244::' : `fd98:244:${index.toString(16)}::`
 }
 
 /** Plans for a lab of so many nodes. */
@@ -74,7 +79,7 @@ export class PodAddressPool {
       return {
         host,
         ip4: `10.244.${this.#plan.index}.${host}`,
-        ip6: `fd98:244:${this.#plan.index.toString(16)}::${host.toString(16)}`,
+        ip6: `${podPrefix6(this.#plan.index)}${host.toString(16)}`,
       }
     }
     return undefined
