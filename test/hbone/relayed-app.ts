@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// An application behind two relays, as in the mesh: client socket -> splice -> HBONE -> splice -> application.
+
+import { once } from 'node:events'
+import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
+import type { Test } from 'tap'
+import { type SpliceOutcome, splice } from '../../mesh/hbone/splice.ts'
+import { type World, type WorldOptions, makeWorld } from './harness.ts'
+
+export interface RelayedApp {
+  readonly world: World
+  /** A client socket that believes to talk to the application. */
+  connect(): Promise<Socket>
+  /** How the outbound splices ended, in the order they began. */
+  readonly outbound: Promise<SpliceOutcome>[]
+  readonly inbound: Promise<SpliceOutcome>[]
+}
+
+/** Puts `app`, called with each socket it accepts, behind an inbound and an outbound relay. */
+export async function relayApp(
+  t: Test,
+  app: (socket: Socket) => void,
+  options: WorldOptions = {},
+): Promise<RelayedApp> {
+  const outbound: Promise<SpliceOutcome>[] = []
+  const inbound: Promise<SpliceOutcome>[] = []
+  const appPort = await listen(t, app, false)
+  const world = await makeWorld(t, {
+    ...options,
+    onTunnel: (incoming) => {
+      const upstream = connect({ port: appPort, host: '127.0.0.1', allowHalfOpen: true })
+      upstream.once('connect', () =>
+        inbound.push(splice(upstream, incoming.accept({}), { socketRole: 'server' })),
+      )
+    },
+  })
+  const entry = async (socket: Socket): Promise<void> => {
+    const { tunnel } = await world.open()
+    outbound.push(splice(socket, tunnel, { socketRole: 'client' }))
+  }
+  const entryPort = await listen(t, (socket) => void entry(socket), true)
+  return {
+    world,
+    outbound,
+    inbound,
+    connect: async () => {
+      const socket = connect({ port: entryPort, host: '127.0.0.1', allowHalfOpen: true })
+      t.teardown(() => socket.destroy())
+      await once(socket, 'connect')
+      return socket
+    },
+  }
+}
+
+/** Everything up to the peer's half-close; unlike stream/consumers it leaves the writing side open. */
+export async function readAll(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+  await once(socket, 'end')
+  return Buffer.concat(chunks)
+}
+
+async function listen(
+  t: Test,
+  onSocket: (socket: Socket) => void,
+  pauseOnConnect: boolean,
+): Promise<number> {
+  const sockets = new Set<Socket>()
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect }, (socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+    onSocket(socket)
+  })
+  server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 })
+  await once(server, 'listening')
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  return (server.address() as AddressInfo).port
+}
