@@ -12,6 +12,9 @@ import type {
   WorkerStart,
 } from './worker-protocol.ts'
 
+/** A thread that does not end in this time is left to the end of the process. */
+const TERMINATE_DEADLINE_MS = 1_000
+
 export interface WorkerLinkEvents {
   readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
   readonly onCertificateWanted: (link: WorkerLink, identity: SpiffeId) => void
@@ -82,7 +85,12 @@ export class WorkerLink {
 
   async terminate(): Promise<void> {
     this.#isTerminating = true
-    await this.#worker.terminate()
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, TERMINATE_DEADLINE_MS)
+    })
+    await Promise.race([this.#worker.terminate(), late])
+    clearTimeout(timer)
   }
 
   #receive(message: FromWorker): void {

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts the agent together. The order of the start is what keeps a node's pods safe: capture, then the data plane, then
+// the pods of an earlier agent, then CNI and the informers, and the control plane last, which nothing waits for.
+
+import { AmbitError, errorMessage } from '../mesh/errors.ts'
+import { CaClient } from '../mesh/identity/ca-client.ts'
+import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
+import { spiffeId } from '../mesh/identity/spiffe.ts'
+import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
+import { MeshState } from '../mesh/model/mesh-state.ts'
+import type { WorkloadUid } from '../mesh/model/types.ts'
+import { err, ok, type Result } from '../mesh/result.ts'
+import type { Logger } from '../mesh/telemetry/log.ts'
+import { createAddressConsumer } from '../mesh/xds/address-consumer.ts'
+import { XdsClient } from '../mesh/xds/client.ts'
+import { configDump } from './admin/config-dump.ts'
+import { listen } from './admin/listen.ts'
+import { AgentMetrics } from './admin/metrics.ts'
+import { Readiness } from './admin/readiness.ts'
+import { createAdminServer, createMetricsServer, createReadinessServer } from './admin/servers.ts'
+import { type CapturePod, type NodeCapture, openCapture } from './capture/index.ts'
+import { installCni, startCniServer } from './cni/index.ts'
+import type { AgentConfig } from './config.ts'
+import { DEFAULT_ELIGIBILITY, type EnrolmentListener, startEnrolment } from './enrolment/index.ts'
+import { WorkerPool } from './ztunnel/worker-pool.ts'
+
+const VERSION = '0.1.0'
+
+export interface RunningAgent {
+  /** Drains and closes everything. With `unpin` the pods leave the mesh; else capture stays and fails closed. */
+  stop(options: { readonly unpin: boolean }): Promise<void>
+}
+
+export interface AgentOptions {
+  readonly config: AgentConfig
+  readonly log: Logger
+  /** Called when the admin API asks the agent to end. */
+  readonly quit: (options: { readonly unpin: boolean }) => void
+}
+
+/** What has to be undone, in reverse order. */
+type Undo = (options: { readonly unpin: boolean }) => Promise<unknown> | unknown
+
+/** Starts the agent; a failure undoes what was started. Node itself has raised RLIMIT_NOFILE to the hard limit. */
+export async function startAgent(options: AgentOptions): Promise<Result<RunningAgent, AmbitError>> {
+  const undo: Undo[] = []
+  const stop = async (how: { readonly unpin: boolean }): Promise<void> => {
+    for (const step of undo.splice(0).reverse()) {
+      try {
+        await step(how)
+      } catch (thrown) {
+        options.log.error({ error: errorMessage(thrown) }, 'a part of the agent did not stop')
+      }
+    }
+  }
+  try {
+    await start(options, undo)
+    return ok({ stop })
+  } catch (thrown) {
+    await stop({ unpin: false })
+    if (thrown instanceof AmbitError) return err(thrown)
+    throw thrown
+  }
+}
+
+async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise<void> {
+  const readiness = new Readiness(['capture', 'CNI socket', "this node's pods", 'xDS'])
+  const capture = unwrap(
+    await openCapture({
+      cgroupPath: config.cgroup,
+      bpffsDir: config.bpffs,
+      bpfObjectPath: config.bpfObject,
+      kubeletCgroups: config.kubeletCgroups,
+      logger: log.child({ part: 'capture' }),
+    }),
+  )
+  undo.push(({ unpin }) => capture.close({ unpin }))
+  readiness.done('capture')
+
+  const authority = new CaClient({
+    address: config.caAddress,
+    rootFile: config.caRootFile,
+    tokenFile: config.tokenFile,
+    clusterId: config.clusterId,
+  })
+  undo.push(() => authority.close())
+  const certificates = new CertificateManager({ authority, log: log.child({ part: 'identity' }) })
+  undo.push(() => certificates.close())
+
+  const mesh = new MeshState({ network: config.network })
+  const captured = new Map<string, CapturePod>()
+  const metrics = new AgentMetrics({ version: VERSION, activePods: () => captured.size })
+  const pool = new WorkerPool({
+    count: config.workers,
+    workerUrl: new URL('./ztunnel/data-plane-worker.ts', import.meta.url),
+    start: {
+      handles: capture.dataPlaneHandles,
+      network: config.network,
+      logLevel: log.level,
+    },
+    mesh,
+    certificates,
+    log: log.child({ part: 'workers' }),
+    onTraffic: (deltas) => metrics.add(deltas),
+    reEnrol: (uid) => reEnrol(capture, captured, uid),
+  })
+  undo.push(async () => {
+    const { cut } = await pool.close(config.drainDeadlineMs)
+    if (cut > 0)
+      log.warn(
+        { cut, drainDeadlineMs: config.drainDeadlineMs },
+        'connections were cut at the drain deadline',
+      )
+  })
+  await pool.ready()
+
+  const admin = createAdminServer({
+    configDump: () =>
+      configDump({
+        mesh,
+        certificates: () => certificates.status(),
+        pods: () => pool.pods(),
+        connections: () => pool.connections(),
+        version: VERSION,
+        config: { ...config },
+      }),
+    logLevel: () => log.level,
+    setLogLevel: (level) => {
+      log.level = level
+      pool.setLogLevel(level)
+    },
+    quit,
+  })
+  const ready = createReadinessServer(readiness, (timeoutMs) => pool.unresponsive(timeoutMs))
+  for (const [app, where, name] of [
+    [admin, config.adminAddress, '--admin-address'],
+    [createMetricsServer(metrics), config.metricsAddress, '--metrics-address'],
+    [ready, config.readinessAddress, '--readiness-address'],
+  ] as const) {
+    await listen(app, where, name)
+    undo.push(() => app.close())
+  }
+
+  const access = await loadKubeConfig({
+    ...(config.kubeconfig !== undefined && { kubeconfig: config.kubeconfig }),
+    ...(config.context !== undefined && { context: config.context }),
+  })
+  const enrolment = await startEnrolment({
+    api: createKubeApi(unwrap(access)),
+    nodeName: config.nodeName,
+    capture,
+    listener: poolListener(pool, captured, config, log),
+    stateDirectory: config.stateDir,
+    logger: log,
+    failOpen: config.failOpen,
+    procRoot: config.procRoot,
+  })
+  undo.push(({ unpin }) => enrolment.close({ withdraw: unpin }))
+  enrolment.synced.then(
+    () => readiness.done("this node's pods"),
+    (thrown: unknown) =>
+      log.debug({ reason: errorMessage(thrown) }, 'closed before the first list'),
+  )
+
+  const cni = unwrap(
+    await startCniServer({
+      socketPath: config.cniSocket,
+      handlers: enrolment,
+      logger: log.child({ part: 'cni' }),
+    }),
+  )
+  undo.push(() => cni.close())
+  readiness.done('CNI socket')
+  await chainCni(config, log, undo)
+
+  const xds = new XdsClient({
+    address: config.xdsAddress,
+    rootFile: config.caRootFile,
+    tokenFile: config.tokenFile,
+    node: {
+      address: config.nodeAddress,
+      podName: config.podName,
+      namespace: config.podNamespace,
+      nodeName: config.nodeName,
+      clusterId: config.clusterId,
+      clusterDomain: config.clusterDomain,
+    },
+    consumers: [createAddressConsumer((changes) => mesh.apply(changes))],
+    logger: log.child({ part: 'xds' }),
+    onSynced: () => {
+      pool.meshSynced()
+      readiness.done('xDS')
+      log.info(mesh.size, 'the mesh state is complete')
+    },
+    onProblems: (typeUrl, problems) =>
+      log.warn({ typeUrl, problems }, 'some discovery resources were refused'),
+  })
+  xds.start()
+  undo.push(() => xds.stop())
+  log.info({ node: config.nodeName, workers: config.workers }, 'the agent runs')
+}
+
+async function chainCni(config: AgentConfig, log: Logger, undo: Undo[]): Promise<void> {
+  const { cniBinDir, cniConfDir } = config
+  if (cniBinDir === undefined || cniConfDir === undefined) {
+    log.info('no --cni-bin-dir and --cni-conf-dir: the CNI plugin is not installed by this agent')
+    return
+  }
+  const installation = unwrap(
+    await installCni({
+      binaryPath: config.cniBinary,
+      binDirectory: cniBinDir,
+      confDirectory: cniConfDir,
+      config: {
+        socket: config.cniSocket,
+        excludeNamespaces: [...DEFAULT_ELIGIBILITY.excludeNamespaces],
+      },
+      logger: log.child({ part: 'cni' }),
+    }),
+  )
+  undo.push(({ unpin }) => (unpin ? installation.uninstall() : installation.close()))
+}
+
+/** Joins enrolment to the data plane. */
+function poolListener(
+  pool: WorkerPool,
+  captured: Map<string, CapturePod>,
+  config: AgentConfig,
+  log: Logger,
+): EnrolmentListener {
+  const { trustDomain, clusterId, drainDeadlineMs } = config
+  const inBackground = (what: string, uid: string, work: Promise<unknown>): void => {
+    work.catch((thrown: unknown) =>
+      log.error({ pod: uid, error: errorMessage(thrown) }, `cannot ${what} a pod`),
+    )
+  }
+  return {
+    async onEnrolled({ enrolment, uid, namespace, name, serviceAccount }) {
+      captured.set(uid, enrolment.pod)
+      await pool.addPod(
+        {
+          uid,
+          namespace,
+          name,
+          serviceAccount,
+          identity: spiffeId({ trustDomain, namespace, serviceAccount }),
+          workloadUid: `${clusterId}//Pod/${namespace}/${name}` as WorkloadUid,
+          addresses: enrolment.pod.addresses,
+        },
+        enrolment,
+      )
+    },
+    onDraining: (uid) => inBackground('drain', uid, pool.drainPod(uid, drainDeadlineMs)),
+    onWithdrawn: (uid) => {
+      captured.delete(uid)
+      inBackground('stop serving', uid, pool.removePod(uid, drainDeadlineMs))
+    },
+  }
+}
+
+async function reEnrol(
+  capture: NodeCapture,
+  captured: ReadonlyMap<string, CapturePod>,
+  uid: string,
+): ReturnType<NodeCapture['enrol']> {
+  const pod = captured.get(uid)
+  return pod === undefined
+    ? err(new AmbitError('AMB_ENROLMENT', `Cannot enrol pod ${uid} again: it has left`))
+    : capture.enrol(pod)
+}
+
+function unwrap<T>(result: Result<T, AmbitError>): T {
+  if (!result.ok) throw result.error
+  return result.value
+}
