@@ -194,7 +194,10 @@ export class NodeEnrolment implements CniHandlers {
     // The runtime tears the sandbox down and tries again with another: there is nothing left to enrol here.
     if (pod.network?.containerId === containerId || pod.network === undefined)
       await this.#dropSandbox(pod)
-    if (outcome.kind === 'failed') return fail(outcome.error.message, outcome.error)
+    if (outcome.kind === 'failed')
+      return outcome.error instanceof AmbitError
+        ? err(outcome.error)
+        : fail(outcome.error.message, outcome.error)
     return fail(outcome.kind === 'waiting' ? outcome.reason : 'the call was given up')
   }
 

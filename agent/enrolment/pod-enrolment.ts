@@ -179,6 +179,8 @@ export class PodEnrolment {
     const { capture, listener, failOpen } = this.#context
     const { uid, namespace, name, serviceAccount } = this.name
     const startedAt = performance.now()
+    // Before, not after: an agent killed in between finds a captured pod that nobody serves, and must know of it.
+    await this.saveState(true)
     const result = await capture.enrol({
       uid,
       namespace,
@@ -187,7 +189,10 @@ export class PodEnrolment {
       addresses: network.addresses,
       failOpen,
     })
-    if (!result.ok) return { kind: 'failed', error: result.error }
+    if (!result.ok) {
+      await this.saveState()
+      return { kind: 'failed', error: result.error }
+    }
     const enrolment = result.value
     const problem =
       (await this.#mismatch(enrolment, network)) ??
@@ -195,6 +200,7 @@ export class PodEnrolment {
     if (problem !== undefined) {
       await capture.withdraw(uid)
       this.network = undefined
+      await this.#context.states.remove(uid)
       return {
         kind: 'failed',
         error: new AmbitError('AMB_ENROLMENT', `Cannot enrol pod ${namespace}/${name}: ${problem}`),
@@ -232,7 +238,7 @@ export class PodEnrolment {
   }
 
   /** Remembers what is known of the pod's network for the agent's next life. */
-  async saveState(): Promise<void> {
+  async saveState(isEnrolled = this.isEnrolled): Promise<void> {
     const network = this.network
     if (network === undefined) return
     const { expectedCookie: _, ...known } = network
@@ -240,7 +246,7 @@ export class PodEnrolment {
       ...this.name,
       ...known,
       netnsCookie: this.#enrolled?.enrolment.netnsCookie ?? network.expectedCookie,
-      isEnrolled: this.#enrolled !== undefined,
+      isEnrolled,
     }
     await this.#context.states.save(state)
   }

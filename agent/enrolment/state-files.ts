@@ -21,6 +21,7 @@ export interface PodState {
   readonly addresses: readonly IpAddress[]
   /** The sandbox by CNI; undefined for pods found in /proc. */
   readonly containerId: string | undefined
+  /** Captured, or just about to be. */
   readonly isEnrolled: boolean
 }
 

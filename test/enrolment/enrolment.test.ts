@@ -59,7 +59,7 @@ void t.test(
     const web = pod('web')
     const result = await enrolment.onAdd(await sandbox(web), inTime())
     t.notOk(result.ok)
-    t.match(result, { error: { code: 'AMB_ENROLMENT', message: /shop\/web.*15008 is taken/ } })
+    t.match(result, { error: { code: 'AMB_PORT_TAKEN', message: /shop\/web.*15008 is taken/ } })
     t.same(await readdir(stateDirectory), [])
     // The runtime comes back with a new sandbox.
     capture.refusals.clear()

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// A node agent without a data plane: real capture, real CNI server, real enrolment, a small API server beside it.
+// What is captured is answered with the destination that was asked for.
+
+import { createServer, type Server, type Socket } from 'node:net'
+import {
+  createDataPlaneSockets,
+  type DataPlaneSockets,
+  type NodeCapture,
+  openCapture,
+} from '../../agent/capture/index.ts'
+import { startCniServer } from '../../agent/cni/index.ts'
+import { startEnrolment, type EnrolledPod } from '../../agent/enrolment/index.ts'
+import { createKubeApi, NAMESPACES, PODS } from '../../mesh/kube/index.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { closeFd } from '../../native/libc.ts'
+import { serveRpc } from '../capture/support/rpc.ts'
+import { ApiStub } from '../kube/api-stub.ts'
+
+export interface NodeRequest {
+  readonly cgroupPath: string
+  readonly bpffsDir: string
+  readonly bpfObjectPath: string
+  readonly socketPath: string
+  readonly stateDirectory: string
+  /** The API server refuses everything, as if it were away. */
+  readonly isApiAway: boolean
+}
+
+/** Far beyond what the test allows, so that it fails by its own words. */
+const RELABEL_DEADLINE_MS = 5000
+
+const stub = new ApiStub()
+const servers = new Map<string, readonly Server[]>()
+const told: string[] = []
+const waiting = new Set<() => void>()
+let sockets: DataPlaneSockets | undefined
+let capture: NodeCapture | undefined
+
+function tell(what: string): void {
+  told.push(what)
+  for (const check of waiting) check()
+}
+
+function answer(socket: Socket): void {
+  socket.on('error', () => socket.destroy())
+  const handle: unknown = Reflect.get(socket, '_handle')
+  const destination = sockets?.originalDestination(Number(Reflect.get(Object(handle), 'fd')))
+  if (destination === undefined) socket.resetAndDestroy()
+  else socket.end(`captured ${destination.address} ${destination.port}`)
+}
+
+function serve({ uid, name, enrolment }: EnrolledPod): void {
+  const { outbound, inbound, hbone } = enrolment.listeners
+  for (const fd of [...inbound, ...hbone]) closeFd(fd)
+  servers.set(
+    uid,
+    outbound.map((fd) => createServer({ allowHalfOpen: true }, answer).listen({ fd })),
+  )
+  tell(`enrolled ${name}`)
+}
+
+serveRpc({
+  open: async (request: NodeRequest): Promise<string | undefined> => {
+    const logger = createLogger('agent', 'error')
+    const opened = await openCapture({ ...request, kubeletCgroups: [], logger })
+    if (!opened.ok) return opened.error.message
+    capture = opened.value
+    sockets = createDataPlaneSockets(capture.dataPlaneHandles)
+    await stub.start()
+    if (request.isApiAway) stub.fail('GET', /./, Infinity, 503)
+    const enrolment = await startEnrolment({
+      api: createKubeApi(stub.access()),
+      nodeName: 'node-a',
+      capture,
+      listener: {
+        onEnrolled: serve,
+        onDraining: () => undefined,
+        onWithdrawn: (uid) => {
+          for (const server of servers.get(uid) ?? []) server.close()
+          tell('withdrawn')
+        },
+      },
+      stateDirectory: request.stateDirectory,
+      logger,
+    })
+    const { socketPath } = request
+    const cni = await startCniServer({ socketPath, handlers: enrolment, logger })
+    if (!request.isApiAway) await enrolment.synced
+    return cni.ok ? undefined : cni.error.message
+  },
+  label: (labels: Record<string, string>) =>
+    Promise.resolve(void stub.put(NAMESPACES, { metadata: { name: 'shop', labels } })),
+  pod: ({ name, uid }: { name: string; uid: string }) =>
+    Promise.resolve(
+      void stub.put(PODS, {
+        metadata: { namespace: 'shop', name, uid },
+        spec: { containers: [], nodeName: 'node-a' },
+      }),
+    ),
+  told: () => Promise.resolve(told),
+  /** Sets the namespace's labels and waits for the data plane to be told; how long that took. */
+  relabel: async ({ labels, what }: { labels: Record<string, string>; what: string }) => {
+    const startedAt = performance.now()
+    const already = told.length
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const check = (): void => {
+      if (told.slice(already).includes(what)) resolve()
+    }
+    waiting.add(check)
+    stub.put(NAMESPACES, { metadata: { name: 'shop', labels } })
+    const timer = setTimeout(
+      () => reject(new Error(`not told "${what}"; told: ${told.slice(already).join(', ')}`)),
+      RELABEL_DEADLINE_MS,
+    )
+    await promise.finally(() => {
+      clearTimeout(timer)
+      waiting.delete(check)
+    })
+    return performance.now() - startedAt
+  },
+})
