@@ -41,6 +41,8 @@ function fabricLines(lab: LabLayout, nodes: readonly NodePlan[]): readonly strin
     `link set ${FABRIC_BRIDGE} addrgenmode none`,
     `addr add ${FABRIC_GATEWAY4}/24 dev ${FABRIC_BRIDGE}`,
     `addr add ${FABRIC_GATEWAY6}/64 dev ${FABRIC_BRIDGE} nodad`,
+    // Neighbour discovery for forwarded packets asks from a link-local address.
+    `addr add fe80::2/64 dev ${FABRIC_BRIDGE} nodad`,
     `addr add ${OUTSIDE_IP4}/32 dev ${FABRIC_BRIDGE}`,
     `addr add ${OUTSIDE_IP6}/128 dev ${FABRIC_BRIDGE} nodad`,
     `link set ${FABRIC_BRIDGE} up`,
@@ -66,6 +68,7 @@ async function configureNode(
       `link set ${NODE_UPLINK} addrgenmode none`,
       `addr add ${node.ip4}/24 dev ${NODE_UPLINK}`,
       `addr add ${node.ip6}/64 dev ${NODE_UPLINK} nodad`,
+      `addr add fe80::a${node.index.toString(16)}/64 dev ${NODE_UPLINK} nodad`,
       `link set ${NODE_UPLINK} up`,
       `route add default via ${FABRIC_GATEWAY4}`,
       `route add ::/0 via ${FABRIC_GATEWAY6}`,
