@@ -92,6 +92,7 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
   }
 
   const servers = new Set<Server>()
+  const sockets = new Set<Socket>()
   const makeServer = (): Server => {
     const server = createServer(
       {
@@ -105,6 +106,11 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
       onRequest,
     )
     server.on('upgrade', onUpgrade)
+    // closeAllConnections() knows neither handshakes under way nor upgraded connections.
+    server.on('connection', (socket: Socket) => {
+      sockets.add(socket)
+      socket.on('close', () => sockets.delete(socket))
+    })
     servers.add(server)
     return server
   }
@@ -143,15 +149,11 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
     breakWatches: (resource) => watches.breakAll(resource),
     close: async () => {
       watches.breakAll()
-      await Promise.all(
-        [...servers].map(
-          (server) =>
-            new Promise<void>((resolve) => {
-              server.close(() => resolve())
-              server.closeAllConnections()
-            }),
-        ),
+      const closed = [...servers].map(
+        (server) => new Promise<void>((resolve) => server.close(() => resolve())),
       )
+      for (const socket of sockets) socket.destroy()
+      await Promise.all(closed)
       servers.clear()
     },
   }

@@ -128,7 +128,8 @@ async function readInput(call: Call): Promise<Result<KubeInput, ApiFailure>> {
   if (!body.ok) return body
   const object = record(body.value)
   if (object === undefined) return badRequest('the body must be an object')
-  if (object.kind === undefined || object.apiVersion === undefined)
+  // Built-in types are known by the path; for custom ones the object must say what it is.
+  if (call.type.isCustom && (object.kind === undefined || object.apiVersion === undefined))
     return badRequest(`Object 'Kind' is missing in ${JSON.stringify(object).slice(0, 200)}`)
   return ok(object)
 }
