@@ -21,6 +21,7 @@ export interface Shim {
     netnsFd: number,
     homeFd: number,
     path: string,
+    from: string | null,
     value: string,
     old: Buffer,
     oldSize: number,
@@ -47,7 +48,7 @@ export function loadShim(): Shim {
     ),
     netnsCreate: library.func('int ambit_netns_create(int home, void *call)'),
     netnsSysctl: library.func(
-      'int ambit_netns_sysctl(int netns, int home, const char *path, const char *value, void *old, int old_size, void *call)',
+      'int ambit_netns_sysctl(int netns, int home, const char *path, const char *from, const char *value, void *old, int old_size, void *call)',
     ),
     libbpfLogTake: library.func('int ambit_libbpf_log_take(void *into, int size)'),
     libbpfPrint: library.symbol('ambit_libbpf_print') as unknown,

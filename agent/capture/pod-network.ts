@@ -22,6 +22,16 @@ const SYSCTLS: Readonly<Record<4 | 6, readonly SysctlValue[]>> = {
     { path: 'net/ipv4/fwmark_reflect', value: '1' },
     // Connections queued at a predecessor's 15001 listener move to its successor's when it closes (5.14).
     { path: 'net/ipv4/tcp_migrate_req', value: '1' },
+    // The agent calls the application once per accepted connection, from the client's one address: its 28,000 ports
+    // must not each wait out a minute of TIME_WAIT.
+    { path: 'net/ipv4/tcp_tw_reuse', value: '1' },
+    // Linux tries ports of the lower bound's parity first. Clients elsewhere use even ones; the agent's, odd, cannot
+    // meet them where both lead from the client's address to the same port of the pod.
+    {
+      path: 'net/ipv4/ip_local_port_range',
+      from: '32768\t60999',
+      value: '32769 60998',
+    },
   ],
   6: [{ path: 'net/ipv6/fwmark_reflect', value: '1' }],
 }

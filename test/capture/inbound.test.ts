@@ -207,6 +207,20 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
+  await t.test("EC C.3 #29: the agent's source ports stay clear of the clients'", async (t) => {
+    const onward = { uid: 'uid-a', address: ADDRESS.aV4, port: 8085, sourceIp: ADDRESS.remoteV4 }
+    await server.serve('0.0.0.0', 8085)
+    for (let index = 0; index < 10; index += 1)
+      t.match(await agent.process.ask('upstream', onward), /^app saw/)
+    const peers = world.inside('a', 'ss -Htan sport = :8085 and dst 10.97.0.2 || true')
+    const ports = [...peers.matchAll(/10\.97\.0\.2:(\d+)/g)].map(([, port]) => Number(port))
+    t.ok(ports.length >= 10)
+    t.ok(
+      ports.every((port) => port % 2 === 1),
+      `${ports.join(' ')} are odd; Linux clients use even`,
+    )
+  })
+
   await t.test('withdrawn, the pod is as it was', async (t) => {
     await agent.withdraw('uid-a')
     const seen = await remote.connect({ address: ADDRESS.aV4, port: 8080 })
@@ -214,6 +228,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
     t.notMatch(world.inside('a', 'ip rule; ip -6 rule'), /0x111/)
     t.equal(world.inside('a', 'ip route show table 100; ip -6 route show table 100'), '')
     t.equal(world.inside('a', 'cat /proc/sys/net/ipv4/tcp_fwmark_accept').trim(), '0')
+    t.match(world.inside('a', 'cat /proc/sys/net/ipv4/ip_local_port_range'), /^32768\s60999/)
     t.match(await agent.stats(), { enrolledPods: 0, addresses: 0, pendingConnections: 0 })
   })
 })

@@ -5,6 +5,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { once } from 'node:events'
 import t from 'tap'
@@ -20,6 +21,8 @@ const skip = missing('root', 'btf', 'cgroup2')
 const SERVICE = { address: '10.96.0.80', port: 80 } as const
 const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`
 const BPF_SOURCES = fileURLToPath(new URL('../../bpf', import.meta.url))
+/** Between attempts while all ports wait; a port is free again one second after its close. */
+const RETRY_MS = 50
 const PENDING_ENTRIES = 65_536
 const PENDING_KEY = 48
 const PENDING_VALUE = 24
@@ -177,6 +180,37 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
       await agent.withdraw('uid-a')
     },
   )
+
+  await t.test("EC C.3 #28: a client's ports are used again within seconds", async (t) => {
+    world.inside('a', 'echo 40001 40020 > /proc/sys/net/ipv4/ip_local_port_range')
+    await agent.enrol(world.pod('a'))
+    t.match(
+      world.inside('a', 'cat /proc/sys/net/ipv4/ip_local_port_range'),
+      /^40001\s40020/,
+      'kept',
+    )
+    const app = world.app('a')
+    await app.serve('0.0.0.0', 8080)
+    const onward = {
+      uid: 'uid-a',
+      address: ADDRESS.aV4,
+      port: 8080,
+      sourceIp: ADDRESS.remoteV4,
+      closeFirst: true,
+    }
+    let answered = 0
+    const deadline = Date.now() + 20_000
+    while (answered < 60 && Date.now() < deadline) {
+      const answer = await agent.process.ask<string>('upstream', onward)
+      if (answer.startsWith('app saw')) answered += 1
+      else if (answer === 'EADDRNOTAVAIL') await delay(RETRY_MS)
+      else t.fail(answer)
+    }
+    t.equal(answered, 60, 'three times the ports there are, in less than one TIME_WAIT')
+    await app.process.stop()
+    await agent.withdraw('uid-a')
+    world.inside('a', 'echo 32768 60999 > /proc/sys/net/ipv4/ip_local_port_range')
+  })
 
   await t.test(
     'EC C.3 #40: a pod in a user namespace of its own is enrolled and captured',

@@ -12,11 +12,14 @@ export interface UpstreamRequest {
   readonly address: string
   readonly port: number
   readonly sourceIp?: IpAddress
+  /** Send FIN before the application does. */
+  readonly closeFirst?: boolean
 }
 
 const sockets = createDataPlaneSockets(workerData as DataPlaneHandles)
 
-function fetch({ netnsFd, address, port, sourceIp }: UpstreamRequest): Promise<string> {
+function fetch(request: UpstreamRequest): Promise<string> {
+  const { netnsFd, address, port, sourceIp } = request
   const opened = sockets.openUpstream({
     netnsFd,
     family: address.includes(':') ? 6 : 4,
@@ -37,6 +40,7 @@ function fetch({ netnsFd, address, port, sourceIp }: UpstreamRequest): Promise<s
     })
     socket.once('error', (error) => resolve('code' in error ? String(error.code) : error.message))
     socket.once('end', () => resolve(text))
+    if (request.closeFirst === true) socket.end()
   })
 }
 
