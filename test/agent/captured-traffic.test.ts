@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Given two enrolled pods in their own network namespaces, when their apps talk, then real capture, real workers and
+// real HBONE carry them, and neither app can tell.
+
+import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { RemoteProcess } from '../capture/support/rpc.ts'
+import { ADDRESS, BPF_OBJECT, World } from '../capture/support/world.ts'
+import { missing } from '../helpers.ts'
+
+const skip =
+  missing('root', 'btf', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'needs bpf/build')
+const VIP_A = '10.96.7.1'
+const VIP_B = '10.96.7.2'
+
+await t.test('captured traffic', { skip, timeout: 60_000 }, async (t) => {
+  const world = new World(t)
+  const logFile = `/tmp/${world.name}.log`
+  const agent = new RemoteProcess(new URL('./support/data-plane-process.ts', import.meta.url), {
+    netns: world.netns('node'),
+    cgroup: `${world.cgroup}/agent`,
+    wrapper: ['sh', '-c', `exec "$@" >${logFile}`, 'sh'],
+  })
+  t.teardown(async () => {
+    await agent.stop('SIGKILL')
+    rmSync(logFile, { force: true })
+  })
+  /** The first access line that matches; lines are written before the app hears of the end or just after. */
+  const line = async (matches: (line: Record<string, unknown>) => boolean) => {
+    for (let attempt = 0; attempt < 100; attempt += 1) {
+      const found = readFileSync(logFile, 'utf8')
+        .split('\n')
+        .filter((text) => text.startsWith('{') && text.includes('connection complete'))
+        .map((text) => JSON.parse(text) as Record<string, unknown>)
+        .find(matches)
+      if (found !== undefined) return found
+      await delay(20)
+    }
+    return undefined
+  }
+
+  await agent.ask('open', {
+    cgroupPath: world.cgroup,
+    bpffsDir: world.bpffs,
+    bpfObjectPath: BPF_OBJECT,
+    kubeletCgroups: [`${world.cgroup}/kubelet`],
+  })
+  const [a, b, remote] = [world.app('a'), world.app('b'), world.app('remote')]
+  for (const app of [a, b, remote]) {
+    await app.serve('0.0.0.0', 8080)
+    await app.serve('::', 8080)
+  }
+  await agent.ask('enrol', { node: 'near', pod: world.pod('a') })
+  await agent.ask('enrol', { node: 'far', pod: world.pod('b') })
+  await agent.ask('mesh', [
+    { name: 'a', vip: VIP_A, targetPort: 8080, pods: ['pod-a'] },
+    { name: 'b', vip: VIP_B, targetPort: 8080, pods: ['pod-b'] },
+  ])
+
+  await t.test(
+    'a service of another node is reached by HBONE, and both ends look natural',
+    async (t) => {
+      const seen = await a.connect({ address: VIP_B, port: 80 })
+      t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`)
+      t.match(seen.peer, VIP_B, 'the app still sees the address it dialled')
+      const inbound = await line((entry) => entry['direction'] === 'inbound')
+      t.match(inbound, {
+        'src.identity': 'spiffe://cluster.local/ns/shop/sa/pod-a',
+        'dst.identity': 'spiffe://cluster.local/ns/shop/sa/pod-b',
+        'dst.hbone_addr': `${ADDRESS.bV4}:8080`,
+      })
+      t.match(inbound?.['src.addr'], new RegExp(`^${ADDRESS.aV4}:`))
+    },
+  )
+
+  await t.test('a pod address is reached by HBONE over IPv6', async (t) => {
+    const seen = await a.connect({ address: ADDRESS.bV6, port: 8080 })
+    t.equal(seen.received, `app saw ${ADDRESS.aV6} at ${ADDRESS.bV6}`)
+    t.ok(await line((entry) => entry['dst.addr'] === `[${ADDRESS.bV6}]:15008`))
+  })
+
+  await t.test("a pod's own service leads back to it", async (t) => {
+    const seen = await a.connect({ address: VIP_A, port: 80 })
+    t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.aV4}`)
+  })
+
+  await t.test('an address outside the mesh is passed through from the pod itself', async (t) => {
+    const seen = await a.connect({ address: ADDRESS.remoteV4, port: 8080 })
+    t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
+  })
+
+  await t.test('plaintext from outside reaches the app from its real client', async (t) => {
+    const v4 = await remote.connect({ address: ADDRESS.bV4, port: 8080 })
+    t.equal(v4.received, `app saw ${ADDRESS.remoteV4} at ${ADDRESS.bV4}`)
+    const v6 = await remote.connect({ address: ADDRESS.bV6, port: 8080 })
+    t.equal(v6.received, `app saw ${ADDRESS.remoteV6} at ${ADDRESS.bV6}`)
+  })
+
+  await t.test('a closed port is a reset, from inside and from outside', async (t) => {
+    t.equal((await a.connect({ address: ADDRESS.bV4, port: 9 })).error, 'ECONNRESET')
+    t.equal((await remote.connect({ address: ADDRESS.bV4, port: 9 })).error, 'ECONNRESET')
+  })
+
+  await t.test("the mesh's own ports are refused", async (t) => {
+    for (const port of [15_001, 15_006])
+      t.equal((await remote.connect({ address: ADDRESS.bV4, port })).error, 'ECONNRESET')
+  })
+
+  await t.test('a worker that dies is replaced, and its pods are served again', async (t) => {
+    await agent.ask('killWorkers', 'near')
+    let seen = await a.connect({ address: VIP_B, port: 80 })
+    for (let attempt = 0; attempt < 50 && seen.error !== undefined; attempt += 1) {
+      await delay(100)
+      seen = await a.connect({ address: VIP_B, port: 80 })
+    }
+    t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`)
+  })
+
+  await t.test('two pods of one node are joined without TLS', async (t) => {
+    await agent.ask('withdraw', { node: 'far', uid: 'uid-b' })
+    await agent.ask('enrol', { node: 'near', pod: world.pod('b') })
+    const seen = await a.connect({ address: VIP_B, port: 80 })
+    t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`)
+    const joined = await line(
+      (entry) => entry['dst.addr'] === `${ADDRESS.bV4}:8080` && entry['direction'] === 'outbound',
+    )
+    t.match(joined, { 'dst.identity': 'spiffe://cluster.local/ns/shop/sa/pod-b' })
+  })
+
+  await t.test('it ends in good order', async (t) => {
+    await agent.ask('close')
+    const seen = await a.connect({ address: ADDRESS.bV4, port: 8080 })
+    t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`, 'unpinned: plain again')
+  })
+})

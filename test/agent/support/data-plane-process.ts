@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two nodes' data planes over one real capture, in a process of its own: capture opens the listeners, each pool of
+// workers serves its own pods, and a pod of the other pool is a pod of another node.
+
+import { type CapturePod, type NodeCapture, openCapture } from '../../../agent/capture/index.ts'
+import { WorkerPool } from '../../../agent/ztunnel/worker-pool.ts'
+import { CertificateManager } from '../../../mesh/identity/certificate-manager.ts'
+import { spiffeId } from '../../../mesh/identity/spiffe.ts'
+import { MeshState } from '../../../mesh/model/mesh-state.ts'
+import type { IpAddress, MeshChange, Service, WorkloadUid } from '../../../mesh/model/types.ts'
+import { err, ok } from '../../../mesh/result.ts'
+import { createLogger } from '../../../mesh/telemetry/log.ts'
+import { AmbitError } from '../../../mesh/errors.ts'
+import type { OpenRequest } from '../../capture/support/agent-process.ts'
+import { serveRpc } from '../../capture/support/rpc.ts'
+import { makeCertificate, makeRoot } from '../../hbone/certs.ts'
+import { inService, testPod, testService, workloadOf } from '../../ztunnel/loopback-world.ts'
+
+export type Node = 'near' | 'far'
+
+export interface EnrolRequest {
+  readonly node: Node
+  readonly pod: CapturePod
+}
+
+export interface ServiceSpec {
+  readonly name: string
+  readonly vip: string
+  readonly targetPort: number
+  /** Names of the pods behind it. */
+  readonly pods: readonly string[]
+}
+
+const log = createLogger('test')
+const captured = new Map<string, CapturePod>()
+const meshes = { near: new MeshState(), far: new MeshState() }
+const pools = new Map<Node, WorkerPool>()
+let capture: NodeCapture | undefined
+
+function pool(node: Node): WorkerPool {
+  const found = pools.get(node)
+  if (found === undefined) throw new Error('not open')
+  return found
+}
+
+serveRpc({
+  async open(request: OpenRequest & { readonly bpfObjectPath: string }) {
+    const opened = await openCapture({ kubeletCgroups: [], ...request, logger: log })
+    if (!opened.ok) throw opened.error
+    capture = opened.value
+    const root = await makeRoot()
+    for (const node of ['near', 'far'] as const) {
+      const certificates = new CertificateManager({
+        log,
+        authority: {
+          async sign({ identity, csrPem }) {
+            void csrPem
+            return err({ kind: 'invalid', message: `${identity} is given, not signed` })
+          },
+        },
+      })
+      pools.set(
+        node,
+        new WorkerPool({
+          count: 1,
+          workerUrl: new URL('../../../agent/ztunnel/data-plane-worker.ts', import.meta.url),
+          start: { handles: capture.dataPlaneHandles, network: '', logLevel: 'info' },
+          mesh: meshes[node],
+          certificates: {
+            retain: () => undefined,
+            release: () => undefined,
+            onCertificate: () => () => undefined,
+            get: async (identity) => ok(await makeCertificate(root, identity)),
+          },
+          log,
+          onTraffic: () => undefined,
+          async reEnrol(uid) {
+            const pod = captured.get(uid)
+            if (pod === undefined || capture === undefined)
+              return err(new AmbitError('AMB_ENROLMENT', 'gone'))
+            return capture.enrol(pod)
+          },
+        }),
+      )
+      certificates.close()
+      await pool(node).ready()
+      pool(node).meshSynced()
+    }
+  },
+  async enrol({ node, pod }: EnrolRequest) {
+    if (capture === undefined) throw new Error('not open')
+    captured.set(pod.uid, pod)
+    const enrolment = await capture.enrol(pod)
+    if (!enrolment.ok) throw enrolment.error
+    await pool(node).addPod(facts(pod), enrolment.value)
+  },
+  async withdraw({ node, uid }: { readonly node: Node; readonly uid: string }) {
+    await capture?.withdraw(uid)
+    captured.delete(uid)
+    await pool(node).removePod(uid, 0)
+  },
+  mesh(services: readonly ServiceSpec[]) {
+    const changes: MeshChange[] = []
+    const byPod = new Map<string, Service>()
+    for (const { name, vip, pods, targetPort } of services) {
+      const service = testService(name, vip as IpAddress, {
+        ports: [{ servicePort: 80, targetPort, appProtocol: 'unknown' }],
+      })
+      changes.push({ kind: 'service', service })
+      for (const pod of pods) byPod.set(pod, service)
+    }
+    for (const pod of captured.values()) {
+      const service = byPod.get(pod.name)
+      changes.push({
+        kind: 'workload',
+        workload: workloadOf(
+          { ...facts(pod), netnsFd: -1 },
+          service === undefined ? {} : inService(service, service.ports[0]?.targetPort ?? 0),
+        ),
+      })
+    }
+    for (const mesh of Object.values(meshes)) mesh.apply(changes)
+  },
+  /** A level that the logger does not know is thrown at the worker's top: it dies of it. */
+  killWorkers: (node: Node) => pool(node).setLogLevel('no-such-level'),
+  async connections(node: Node) {
+    return [...(await pool(node).connections()).values()].flat().length
+  },
+  async close() {
+    await Promise.all([...pools.values()].map((each) => each.close(0)))
+    await capture?.close({ unpin: true })
+  },
+})
+
+function facts(pod: CapturePod): Parameters<WorkerPool['addPod']>[0] {
+  const { name, namespace } = pod
+  return {
+    ...testPod(name),
+    uid: pod.uid,
+    serviceAccount: name,
+    identity: spiffeId({ trustDomain: 'cluster.local', namespace, serviceAccount: name }),
+    workloadUid: `Kubernetes//Pod/${namespace}/${name}` as WorkloadUid,
+    addresses: pod.addresses,
+  }
+}
