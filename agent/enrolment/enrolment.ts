@@ -154,8 +154,6 @@ export class NodeEnrolment implements CniHandlers {
     )
   }
 
-  // --- CNI ---
-
   isReady(): Result<void, string> {
     return this.#podWatch?.isSynced === true && this.#namespaceWatch?.isSynced === true
       ? ok(undefined)
@@ -237,8 +235,6 @@ export class NodeEnrolment implements CniHandlers {
     this.#synced.reject(new Error('enrolment was closed'))
   }
 
-  // --- what is wanted ---
-
   #wish(pod: PodEnrolment): Wish {
     if (this.#isWithdrawingAll) return plain('the mesh is being uninstalled')
     if (pod.isDeleted) return plain('the pod is deleted')
@@ -285,8 +281,6 @@ export class NodeEnrolment implements CniHandlers {
       signal,
     ).catch((thrown: unknown) => this.#logger.error({ err: thrown }, 'posting an event failed'))
   }
-
-  // --- what happens ---
 
   #onPod(object: Pod): void {
     const pod = this.#pod(nameOf(object))
