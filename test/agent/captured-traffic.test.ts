@@ -46,8 +46,9 @@ await t.test('captured traffic', { skip, timeout: 60_000 }, async (t) => {
     bpfObjectPath: BPF_OBJECT,
     kubeletCgroups: [`${world.cgroup}/kubelet`],
   })
-  const [a, b, remote] = [world.app('a'), world.app('b'), world.app('remote')]
-  for (const app of [a, b, remote]) {
+  // The asking app blocks while it waits, so that another process of the pod serves.
+  const [a, remote] = [world.app('a'), world.app('remote')]
+  for (const app of [world.app('a'), world.app('b'), world.app('remote')]) {
     await app.serve('0.0.0.0', 8080)
     await app.serve('::', 8080)
   }
