@@ -41,9 +41,9 @@ void t.test(
     informer.on('add', look)
     informer.on('update', look)
     let isOver = false
-  informer.on('error', () => {
-    if (!isOver) void informer.start()
-  })
+    informer.on('error', () => {
+      if (!isOver) void informer.start()
+    })
     const running = until((pod) => pod.status?.phase === 'Running')
     await informer.start()
     await running

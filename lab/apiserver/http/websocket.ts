@@ -33,7 +33,7 @@ function readFrame(buffer: Buffer): Frame | 'invalid' | undefined {
   if (buffer.length < 2) return undefined
   const first = buffer.readUInt8(0)
   const second = buffer.readUInt8(1)
-  // RFC 9113 aside, RFC 6455 5.1: frames of a client are always masked.
+  // RFC 6455 5.1: frames of a client are always masked.
   if ((second & MASKED) === 0) return 'invalid'
   let length = second & ~MASKED
   let offset = 2
