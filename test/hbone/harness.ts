@@ -62,6 +62,9 @@ export interface WorldOptions {
   readonly clientCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly serverCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly idleReleaseMs?: number
+  readonly maxStreams?: number
+  readonly pingIntervalMs?: number
+  readonly pingTimeoutMs?: number
 }
 
 /** Accepts every tunnel and sends back what comes. */
@@ -90,6 +93,9 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
       for (const watcher of watchers) watcher(event)
     },
     ...(options.limits && { limits: options.limits }),
+    ...(options.maxStreams !== undefined && { maxStreams: options.maxStreams }),
+    ...(options.pingIntervalMs !== undefined && { pingIntervalMs: options.pingIntervalMs }),
+    ...(options.pingTimeoutMs !== undefined && { pingTimeoutMs: options.pingTimeoutMs }),
   })
   const { fd, port } = await listeningFd()
   await server.listen(fd)
