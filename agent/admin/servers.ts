@@ -27,6 +27,8 @@ export interface AdminActions {
   readonly quit: (options: { readonly unpin: boolean }) => void
 }
 
+// A fastify reply is a thenable that settles once the response is sent: awaiting it before that waits for ever.
+
 /** GET /config_dump, POST /logging?level=, POST /quitquitquit[?unpin=true]. */
 export function createAdminServer(actions: AdminActions): FastifyInstance {
   const app = fastify({ forceCloseConnections: true })
@@ -44,7 +46,7 @@ export function createAdminServer(actions: AdminActions): FastifyInstance {
     async (request, reply) => {
       const level = request.query.reset === undefined ? request.query.level : 'info'
       if (level === undefined || !LOG_LEVELS.has(level)) {
-        await reply.code(400)
+        void reply.code(400)
         return { error: `level must be one of ${[...LOG_LEVELS].join(', ')}` }
       }
       actions.setLogLevel(level)
@@ -68,7 +70,7 @@ export function createReadinessServer(
   app.get('/healthz/ready', async (_request, reply) => {
     const stuck = await unresponsiveWorkers(WORKER_ANSWER_MS)
     const missing = [...readiness.pending(), ...stuck.map((index) => `data-plane worker ${index}`)]
-    await reply.type('text/plain').code(missing.length === 0 ? 200 : 500)
+    void reply.type('text/plain').code(missing.length === 0 ? 200 : 500)
     return missing.length === 0 ? 'ready\n' : `not ready, pending: ${missing.join(', ')}\n`
   })
   return app
@@ -79,7 +81,7 @@ export function createMetricsServer(metrics: AgentMetrics): FastifyInstance {
   const app = fastify({ forceCloseConnections: true })
   for (const path of ['/metrics', '/stats/prometheus'])
     app.get(path, async (_request, reply) => {
-      await reply.type(metrics.registry.contentType)
+      void reply.type(metrics.registry.contentType)
       return metrics.registry.metrics()
     })
   return app
