@@ -233,9 +233,9 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     counters: () => readCounters(maps.counters),
     stats: () => ({
       enrolledPods: enrolled.size,
-      addresses: maps.addresses.keys().length,
-      pendingConnections: maps.pending.keys().length,
-      trustedConnections: maps.trusted.keys().length,
+      addresses: maps.addresses.entries().length,
+      pendingConnections: maps.pending.entries().length,
+      trustedConnections: maps.trusted.entries().length,
       runsBeforeParentCgroups: programs.isPreordered,
     }),
   }

@@ -72,6 +72,19 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
     )
   })
 
+  await t.test('strict reverse path filtering in the pod does not stop it', async (t) => {
+    world.inside('a', 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $f; done')
+    const onward = { uid: 'uid-a', address: ADDRESS.aV4, port: 8080, sourceIp: ADDRESS.remoteV4 }
+    t.match(await agent.process.ask('upstream', onward), /^app saw 10\.97\.0\.2/)
+    t.match((await remote.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^plaintext/)
+    const app = world.app('a')
+    t.match((await app.connect({ address: '10.96.0.80', port: 80 })).received, /^captured/)
+    const bound = await app.connect({ address: '10.96.0.80', port: 80, device: 'eth0' })
+    t.match(bound.received, /^captured/)
+    world.inside('a', 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $f; done')
+    await app.process.stop()
+  })
+
   await t.test(
     "the agent's call from one pod to another on the node meets that pod's capture",
     async (t) => {

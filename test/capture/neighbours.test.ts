@@ -3,8 +3,18 @@
 // pods enrolled and withdrawn while they are busy.
 
 import { execFileSync, spawn } from 'node:child_process'
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
+import { dirname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { once } from 'node:events'
@@ -24,6 +34,7 @@ const BPF_SOURCES = fileURLToPath(new URL('../../bpf', import.meta.url))
 /** Between attempts while all ports wait; a port is free again one second after its close. */
 const RETRY_MS = 50
 const PENDING_ENTRIES = 65_536
+const URING_SOURCE = fileURLToPath(new URL('./support/uring-connect.c', import.meta.url))
 const PENDING_KEY = 48
 const PENDING_VALUE = 24
 
@@ -80,6 +91,12 @@ void t.test(
     })
   },
 )
+
+function uringMissing(): string | false {
+  const path = '/proc/sys/kernel/io_uring_disabled'
+  const isOn = existsSync(path) && readFileSync(path, 'utf8').trim() === '0'
+  return isOn ? false : 'needs io_uring switched on (kernel.io_uring_disabled=0)'
+}
 
 void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
   const world = new World(t)
@@ -177,6 +194,23 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
       t.strictSame(new Set(answers), new Set([true]))
       t.match(await agent.stats(), { pendingConnections: 0 })
       for (const { process } of apps) await process.stop()
+      await agent.withdraw('uid-a')
+    },
+  )
+
+  await t.test(
+    'EC C.3 #24: a connect by io_uring is captured',
+    { skip: uringMissing() },
+    async (t) => {
+      await agent.enrol(world.pod('a'))
+      const program = `${mkdtempSync(`${tmpdir()}/ambit-uring-`)}/uring-connect`
+      t.teardown(() => rmSync(dirname(program), { recursive: true }))
+      execFileSync('gcc', ['-O1', '-o', program, URING_SOURCE])
+      for (const mode of ['plain', 'poll'])
+        t.equal(
+          world.inside('a', `exec timeout 5 ${program} ${SERVICE.address} 80 ${mode}`),
+          CAPTURED,
+        )
       await agent.withdraw('uid-a')
     },
   )

@@ -154,9 +154,10 @@ export class World {
     return agent
   }
 
-  /** Runs a shell command inside a namespace and gives its output. */
+  /** Runs a shell command inside a namespace (and a cgroup of the world) and gives its output. */
   inside(site: Site, command: string): string {
-    return shell(`nsenter --net=${this.netns(site)} sh -c '${command}'`)
+    const join = `echo $$ > ${this.cgroup}/other/cgroup.procs`
+    return shell(`nsenter --net=${this.netns(site)} sh -c '${join}; ${command}'`)
   }
 
   /** An empty namespace with loopback and one address; gives a pod that lives there. */
