@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's HTTP ports: readiness says what is missing, the dump shows everything but keys, metrics are bounded.
+
+import t from 'tap'
+import { configDump } from '../../agent/admin/config-dump.ts'
+import { listen } from '../../agent/admin/listen.ts'
+import { AgentMetrics } from '../../agent/admin/metrics.ts'
+import { Readiness } from '../../agent/admin/readiness.ts'
+import {
+  createAdminServer,
+  createMetricsServer,
+  createReadinessServer,
+} from '../../agent/admin/servers.ts'
+import { trafficLabels, type TrafficDelta } from '../../agent/ztunnel/traffic-counters.ts'
+import { MeshState } from '../../mesh/model/mesh-state.ts'
+import type { IpAddress } from '../../mesh/model/types.ts'
+import { makeCertificate, makeRoot } from '../hbone/certs.ts'
+import { inService, testPod, testService, workloadOf } from '../ztunnel/loopback-world.ts'
+
+void t.test('readiness lists what is missing until nothing is', async (t) => {
+  const readiness = new Readiness(['capture', 'xDS'])
+  const stuck: number[] = []
+  const app = createReadinessServer(readiness, () => Promise.resolve(stuck))
+  t.teardown(() => app.close())
+  const look = () => app.inject({ url: '/healthz/ready' })
+  t.match(await look(), { statusCode: 500, body: /pending: capture, xDS/ })
+  readiness.done('capture')
+  readiness.done('xDS')
+  t.match(await look(), { statusCode: 200, body: 'ready\n' })
+  stuck.push(1)
+  t.match(await look(), { statusCode: 500, body: /data-plane worker 1/ })
+})
+
+void t.test('the log level is read and set, and nonsense is refused', async (t) => {
+  let level = 'info'
+  const app = createAdminServer({
+    configDump: () => Promise.resolve({}),
+    logLevel: () => level,
+    setLogLevel: (next) => {
+      level = next
+    },
+    quit: () => t.fail('nobody asked for that'),
+  })
+  t.teardown(() => app.close())
+  const post = (url: string) => app.inject({ method: 'POST', url })
+  t.match((await post('/logging?level=debug')).json(), { level: 'debug' })
+  t.match((await app.inject({ url: '/logging' })).json(), { level: 'debug' })
+  t.match(await post('/logging?level=loud'), { statusCode: 400 })
+  t.match(await post('/logging'), { statusCode: 400 })
+  t.equal(level, 'debug')
+  t.match((await post('/logging?reset')).json(), { level: 'info' })
+})
+
+void t.test('quitting is asked by POST only, and unpins only when told to', async (t) => {
+  const asked: { readonly unpin: boolean }[] = []
+  const app = createAdminServer({
+    configDump: () => Promise.resolve({}),
+    logLevel: () => 'info',
+    setLogLevel: () => undefined,
+    quit: (how) => asked.push(how),
+  })
+  t.teardown(() => app.close())
+  t.match(await app.inject({ url: '/quitquitquit' }), { statusCode: 404 })
+  t.match(await app.inject({ method: 'POST', url: '/quitquitquit' }), { statusCode: 200 })
+  t.match(await app.inject({ method: 'POST', url: '/quitquitquit?unpin=true' }), {
+    statusCode: 200,
+  })
+  t.same(asked, [{ unpin: false }, { unpin: true }])
+})
+
+void t.test(
+  'the dump shows workloads, services, certificates and connections, and no key',
+  async (t) => {
+    const pod = testPod('catalog', '10.244.2.3' as IpAddress)
+    const service = testService('catalog', '10.96.0.20' as IpAddress)
+    const mesh = new MeshState()
+    mesh.apply([
+      { kind: 'service', service },
+      { kind: 'workload', workload: workloadOf(pod, inService(service, 8080)) },
+    ])
+    const certificate = await makeCertificate(await makeRoot(), pod.identity)
+    const dump = await configDump({
+      mesh,
+      certificates: () => [{ ...certificate, state: 'available' }],
+      pods: () => [pod],
+      connections: () =>
+        Promise.resolve(
+          new Map([
+            [
+              pod.uid,
+              [
+                {
+                  direction: 'inbound' as const,
+                  src: '10.244.1.2:4000',
+                  actualDst: '10.244.2.3:15008',
+                  originalDst: '10.244.2.3:8080',
+                  protocol: 'HBONE' as const,
+                },
+              ],
+            ],
+          ]),
+        ),
+      version: 'test',
+      config: {},
+    })
+    t.match(dump, {
+      workloads: [{ uid: pod.workloadUid, protocol: 'HBONE', status: 'Healthy' }],
+      services: [
+        { hostname: service.hostname, vips: ['/10.96.0.20'], endpoints: { [pod.workloadUid]: {} } },
+      ],
+      certificates: [
+        { identity: pod.identity, state: 'Available', certChain: [{}], rootCerts: [{}] },
+      ],
+      workloadState: {
+        [pod.uid]: { state: 'Up', connections: { inbound: [{ protocol: 'HBONE' }], outbound: [] } },
+      },
+    })
+    t.notMatch(JSON.stringify(dump), /PRIVATE KEY/)
+  },
+)
+
+void t.test(
+  'metrics carry the sums of the workers, and a flood of pairs shares one series',
+  async (t) => {
+    const metrics = new AgentMetrics({ version: 'test', activePods: () => 3, maxSeries: 2 })
+    const app = createMetricsServer(metrics)
+    t.teardown(() => app.close())
+    const delta = (name: string): TrafficDelta => ({
+      labels: trafficLabels(
+        {
+          direction: 'outbound',
+          reporters: ['source'],
+          sourceAddress: undefined,
+          source: { pod: testPod(name), workload: undefined, identity: undefined },
+          destinationAddress: undefined,
+          hboneTarget: undefined,
+          destination: { pod: undefined, workload: undefined, identity: undefined },
+          service: undefined,
+          isMutualTls: false,
+        },
+        'source',
+        '-',
+      ),
+      opened: 1,
+      closed: 1,
+      failed: 0,
+      sentBytes: 10,
+      receivedBytes: 5,
+    })
+    metrics.add(['one', 'two', 'three', 'four', 'one'].map(delta))
+    const { body } = await app.inject({ url: '/stats/prometheus' })
+    const opened = body
+      .split('\n')
+      .filter((text) => text.startsWith('istio_tcp_connections_opened_total{'))
+    t.equal(opened.length, 3, 'two pairs and the rest')
+    t.ok(opened.some((text) => text.includes('source_workload="one"') && text.endsWith(' 2')))
+    t.ok(opened.some((text) => text.includes('source_workload="unknown"') && text.endsWith(' 2')))
+    t.match(body, /workload_manager_active_proxy_count 3/)
+    t.match(body, /istio_tcp_sent_bytes_total\{[^}]*source_workload="one"[^}]*\} 20/)
+  },
+)
+
+void t.test('a taken port is told with the flag that moves it', async (t) => {
+  const metrics = (): AgentMetrics => new AgentMetrics({ version: 'test', activePods: () => 0 })
+  const first = createMetricsServer(metrics())
+  const second = createMetricsServer(metrics())
+  t.teardown(() => Promise.all([first.close(), second.close()]))
+  await listen(first, { host: '127.0.0.1', port: 0 }, '--metrics-address')
+  const where = first.server.address()
+  const taken = typeof where === 'object' ? (where?.port ?? 0) : 0
+  await t.rejects(listen(second, { host: '127.0.0.1', port: taken }, '--metrics-address'), {
+    code: 'AMB_LISTEN',
+    message: /--metrics-address/,
+  })
+})

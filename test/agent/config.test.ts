@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's flags: defaults, environment, and that nonsense is refused before anything starts.
+
+import { CommanderError } from 'commander'
+import t from 'tap'
+import { type AgentConfig, agentCommand, defaultWorkers } from '../../agent/config.ts'
+
+async function parse(...argv: readonly string[]): Promise<AgentConfig> {
+  let found: AgentConfig | undefined
+  const command = agentCommand((config) => {
+    found = config
+    return Promise.resolve()
+  })
+  await command
+    .exitOverride()
+    .configureOutput({ writeErr: () => undefined })
+    .parseAsync(argv, { from: 'user' })
+  if (found === undefined) throw new Error('the command did not run')
+  return found
+}
+
+void t.test('the node name alone is enough', async (t) => {
+  t.match(await parse('--node-name', 'node-a'), {
+    nodeName: 'node-a',
+    trustDomain: 'cluster.local',
+    caAddress: 'ambit-controller.ambit-system.svc:15012',
+    adminAddress: { host: '127.0.0.1', port: 15000 },
+    readinessAddress: { port: 15021 },
+    drainDeadlineMs: 20_000,
+    unpinOnExit: false,
+  })
+})
+
+void t.test('flags win, IPv6 addresses and lists are read', async (t) => {
+  const config = await parse(
+    ...['--node-name', 'n', '--admin-address', '[::1]:0', '--drain-deadline', '2.5'],
+    ...['--kubelet-cgroup', '/a', '/b', '--workers', '3', '--ca-address', 'ca:1'],
+  )
+  t.match(config, {
+    adminAddress: { host: '::1', port: 0 },
+    drainDeadlineMs: 2500,
+    kubeletCgroups: ['/a', '/b'],
+    workers: 3,
+    caAddress: 'ca:1',
+  })
+})
+
+void t.test('nonsense is refused', async (t) => {
+  for (const argv of [
+    ['--workers', '0'],
+    ['--workers', 'many'],
+    ['--admin-address', '15000'],
+    ['--metrics-address', 'host:99999'],
+    ['--drain-deadline', '-1'],
+    ['--log-level', 'loud'],
+    ['--no-such-flag'],
+  ])
+    await t.rejects(parse('--node-name', 'n', ...argv), CommanderError, argv.join(' '))
+})
+
+void t.test('small machines get one worker, others a quarter of their cores', (t) => {
+  t.same([1, 2, 4, 8, 16, 64].map(defaultWorkers), [1, 1, 2, 2, 4, 16])
+  t.end()
+})
