@@ -82,6 +82,7 @@ function upCommand(): Command {
         wait: flags.wait,
         mesh: flags.mesh,
         report: print,
+        keepUnready: true,
         signal: interrupted.signal,
       })
       const seconds = ((Date.now() - started) / 1000).toFixed(1)

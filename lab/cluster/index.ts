@@ -4,12 +4,11 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
 import { loadKubeConfig } from '../../mesh/kube/access.ts'
 import { AmbitError } from '../../mesh/errors.ts'
-import type { KubeObject } from '../../mesh/kube/resources.ts'
 import { FABRIC_BRIDGE, NODE_UPLINK } from '../network/fabric.ts'
 import { type CommandOutput, tryCommand } from '../network/command.ts'
 import { enterCgroup, execCommandLine } from '../kubelet/container-exec.ts'
@@ -21,7 +20,7 @@ import { type Manifest, parseManifests, readManifests } from './manifests.ts'
 import { meshManifests } from './mesh.ts'
 import { type LabState, readState, runningProcesses, writeState } from './state.ts'
 import { bringUp } from './up.ts'
-import { waitFor, waitForPods } from './wait.ts'
+import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
 
 export { type DownReport, listLabs, takeDown } from './down.ts'
 export type { CommandOutput } from '../network/command.ts'
@@ -35,6 +34,8 @@ export type LabOptions = {
   readonly files?: readonly string[] | undefined
   /** Wait until all pods of mesh and files are ready. Default true. */
   readonly wait?: boolean | undefined
+  /** Leave the lab up when its pods do not get ready, for a person to look at. Default false: it is removed. */
+  readonly keepUnready?: boolean | undefined
   readonly report?: ((line: string) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
@@ -54,6 +55,8 @@ export type Capture = {
 /** How long `wait` waits for pods: long enough for a loaded machine, short enough for a person. */
 const PODS_DEADLINE_MS = 60_000
 const DEFAULT_NODES = 2
+/** How much of an unready pod's log is worth quoting. */
+const QUOTED_LOG_BYTES = 1000
 
 /** Makes a lab and gives a handle on it. */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
@@ -76,17 +79,42 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
     }
     await applyManifests(lab.api, given, report)
     if (options.wait !== false && (hasMesh || given.length > 0)) {
-      await waitForPods(lab.api, {
-        deadlineMs: PODS_DEADLINE_MS,
-        report,
-        signal: options.signal,
-      })
+      await waitForPods(lab.api, { deadlineMs: PODS_DEADLINE_MS, report, signal: options.signal })
     }
     return lab
   } catch (error) {
-    await takeDown(layout.name)
-    throw error
+    const explained = error instanceof PodsNotReady ? withLogs(error, layout) : error
+    const isKept = error instanceof PodsNotReady && options.keepUnready === true
+    if (!isKept) await takeDown(layout.name)
+    throw explained
   }
+}
+
+/** Adds the last lines of what the pods that are not ready have logged. */
+function withLogs(error: PodsNotReady, layout: LabLayout): AmbitError {
+  const tails = readPodRecords(layout)
+    .filter((record) => error.pods.includes(`${record.namespace}/${record.name}`))
+    .flatMap((record) =>
+      record.containers.flatMap((container) => {
+        const log = latestLog(layout, record, container)
+        return log === ''
+          ? []
+          : [`the end of the log of ${record.namespace}/${record.name} ${container.name}:\n${log}`]
+      }),
+    )
+  return new AmbitError('AMB_LAB', [error.message, ...tails].join('\n'), { cause: error })
+}
+
+function latestLog(
+  layout: LabLayout,
+  record: PodRecord,
+  container: PodRecord['containers'][number],
+): string {
+  for (let run = container.restartCount; run >= 0; run -= 1) {
+    const path = containerLog(layout, record.uid, container.name, run)
+    if (existsSync(path)) return readFileSync(path, 'utf8').slice(-QUOTED_LOG_BYTES).trim()
+  }
+  return ''
 }
 
 /** Gives a handle on a lab that is up. Throws AMB_LAB_MISSING when there is none of that name. */
@@ -263,9 +291,6 @@ export class Lab {
     await this.down()
   }
 }
-
-/** Objects as the API gives them. */
-export type { KubeObject }
 
 function findPod(layout: LabLayout, name: string): PodRecord {
   const [namespace, podName] = name.includes('/') ? name.split('/') : ['default', name]

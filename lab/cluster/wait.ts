@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import type { KubeApi } from '../../mesh/kube/api.ts'
-import { type Pod, PODS } from '../../mesh/kube/resources.ts'
+import { objectKey, type Pod, PODS } from '../../mesh/kube/resources.ts'
 
 const POLL_MS = 50
 const DEFAULT_DEADLINE_MS = 20_000
@@ -26,6 +26,16 @@ export async function waitFor<T>(
     }
     if (Date.now() > deadline) throw new Error(`Waited ${deadlineMs} ms for ${what}${last}`)
     await sleep(POLL_MS)
+  }
+}
+
+/** Pods that were waited for in vain, as NAMESPACE/NAME. */
+export class PodsNotReady extends AmbitError {
+  readonly pods: readonly string[]
+
+  constructor(message: string, pods: readonly string[]) {
+    super('AMB_LAB', message)
+    this.pods = pods
   }
 }
 
@@ -56,9 +66,9 @@ export async function waitForPods(
     reported = line
     if (Date.now() > deadline) {
       const why = list.ok ? unready.map(describe).join('; ') : list.error.message
-      throw new AmbitError(
-        'AMB_LAB',
+      throw new PodsNotReady(
         `Cannot get all pods ready within ${options.deadlineMs / 1000} s: ${why}`,
+        unready.map((pod) => objectKey(pod)),
       )
     }
     await sleep(POLL_MS)
