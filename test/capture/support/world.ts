@@ -94,6 +94,9 @@ export class Agent {
   }
 }
 
+/** A test that is ended from outside (a deadline, Ctrl-C) cleans up too. */
+const ENDING_SIGNALS = ['SIGINT', 'SIGTERM'] as const
+
 /** Where processes may be started. */
 export type Site = 'node' | 'remote' | 'a' | 'b'
 export type CgroupName = 'agent' | 'kubelet' | 'other' | 'a' | 'b' | 'remote' | `a/${string}`
@@ -109,7 +112,14 @@ export class World {
     this.name = uniqueName('w')
     this.cgroup = `${cgroup2Mount()}/${this.name}`
     this.bpffs = `/run/${this.name}`
-    test.teardown(() => this.destroy())
+    const onSignal = (): void => {
+      void this.destroy().finally(() => process.exit(1))
+    }
+    for (const signal of ENDING_SIGNALS) process.once(signal, onSignal)
+    test.teardown(async () => {
+      for (const signal of ENDING_SIGNALS) process.off(signal, onSignal)
+      await this.destroy()
+    })
     mkdirSync(this.bpffs, { recursive: true })
     for (const leaf of ['agent', 'kubelet', 'other', 'a', 'b', 'remote'])
       mkdirSync(`${this.cgroup}/${leaf}`, { recursive: true })
