@@ -144,6 +144,11 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
         tcp.once('error', reject)
         tcp.listen({ fd }, () => {
           tcp.removeListener('error', reject)
+          // accept() fails when the process is out of file descriptors: no reason to end it.
+          tcp.on('error', (error) => {
+            const message = `cannot accept a connection: ${error.message}`
+            options.onRefused({ peer: undefined, reason: 'internal', message })
+          })
           resolve()
         })
       }),

@@ -43,6 +43,8 @@ export async function connectSecured(
     dialled.value.destroy()
     return err(abandoned())
   }
+  if (dialled.value.destroyed)
+    return err({ reason: 'connectFailed', message: 'the connection closed as soon as it was made' })
   return handshake(dialled.value, certificate.value, target.expectedIdentities, signal)
 }
 
