@@ -10,7 +10,7 @@ import { spiffeId } from '../mesh/identity/spiffe.ts'
 
 const GLOBAL = `global
   nbthread 1
-  maxconn 20000
+  maxconn 4000
   tune.ssl.default-dh-param 2048
 defaults
   mode tcp

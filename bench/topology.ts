@@ -36,7 +36,7 @@ export interface Topology extends AsyncDisposable {
 
 const haproxyServer = `global
   nbthread 1
-  maxconn 20000
+  maxconn 4000
 defaults
   mode http
   timeout connect 5s
