@@ -5,10 +5,9 @@
 //
 // Routed point to point as most CNIs do. Everything is removed by teardown, also when a test fails.
 
-import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { CapturePod } from '../../../agent/capture/index.ts'
 import type { IpAddress } from '../../../mesh/model/types.ts'
 import { cgroup2Mount, uniqueName } from '../../helpers.ts'
@@ -94,9 +93,6 @@ export class Agent {
   }
 }
 
-/** A test that is ended from outside (a deadline, Ctrl-C) cleans up too. */
-const ENDING_SIGNALS = ['SIGINT', 'SIGTERM'] as const
-
 /** Where processes may be started. */
 export type Site = 'node' | 'remote' | 'a' | 'b'
 export type CgroupName = 'agent' | 'kubelet' | 'other' | 'a' | 'b' | 'remote' | `a/${string}`
@@ -106,20 +102,14 @@ export class World {
   readonly cgroup: string
   readonly bpffs: string
   readonly #processes: RemoteProcess[] = []
-  readonly #extraNamespaces: string[] = []
+  readonly #janitor: ChildProcess
 
   constructor(test: Teardown) {
     this.name = uniqueName('w')
     this.cgroup = `${cgroup2Mount()}/${this.name}`
     this.bpffs = `/run/${this.name}`
-    const onSignal = (): void => {
-      void this.destroy().finally(() => process.exit(1))
-    }
-    for (const signal of ENDING_SIGNALS) process.once(signal, onSignal)
-    test.teardown(async () => {
-      for (const signal of ENDING_SIGNALS) process.off(signal, onSignal)
-      await this.destroy()
-    })
+    this.#janitor = startJanitor(tearDown(this.name, this.cgroup, this.bpffs))
+    test.teardown(() => this.destroy())
     mkdirSync(this.bpffs, { recursive: true })
     for (const leaf of ['agent', 'kubelet', 'other', 'a', 'b', 'remote'])
       mkdirSync(`${this.cgroup}/${leaf}`, { recursive: true })
@@ -173,7 +163,6 @@ export class World {
   /** An empty namespace with loopback and one address; gives a pod that lives there. */
   emptyPod(index: number): CapturePod {
     const name = `${this.name}-x${index}`
-    this.#extraNamespaces.push(name)
     const address = `10.99.${index >> 8}.${index & 0xff}`
     shell(
       `ip netns add ${name}; ip -n ${name} link set lo up; ip -n ${name} addr add ${address}/32 dev lo`,
@@ -189,17 +178,10 @@ export class World {
 
   async destroy(): Promise<void> {
     for (const process of this.#processes.splice(0)) await process.stop('SIGKILL')
-    const namespaces = [
-      ...['node', 'remote', 'a', 'b'].map((site) => `${this.name}-${site}`),
-      ...this.#extraNamespaces,
-    ].filter((name) => existsSync(`/run/netns/${name}`))
-    if (existsSync(this.bpffs)) {
-      for (const path of removable(this.bpffs)) rmSync(path, { recursive: true, force: true })
-      shell(`umount ${this.bpffs} || true`)
-      rmdirSync(this.bpffs)
-    }
-    for (const name of namespaces) shell(`ip netns del ${name}`)
-    await removeCgroup(this.cgroup)
+    // The janitor does the work, as it would have done had this process been killed.
+    const done = new Promise((resolve) => this.#janitor.once('exit', resolve))
+    this.#janitor.stdin?.end()
+    await done
   }
 
   #start(script: URL, site: Site, cgroup: CgroupName, wrapper?: readonly string[]): RemoteProcess {
@@ -221,26 +203,27 @@ function shell(command: string): string {
   })
 }
 
-function removable(bpffs: string): readonly string[] {
-  return readdirSync(bpffs)
-    .filter((name) => !name.endsWith('.debug'))
-    .map((name) => `${bpffs}/${name}`)
+/**
+ * A shell that waits until this process closes the pipe or is gone, however it ended, and then cleans up. Left to the
+ * test's own process, a run cut off by its deadline would leave namespaces, a cgroup and pins behind.
+ */
+function startJanitor(cleanUp: string): ChildProcess {
+  return spawn('sh', ['-c', `trap "" INT TERM; read -r _; ${cleanUp}`], {
+    stdio: ['pipe', 'ignore', 'inherit'],
+    detached: true,
+  })
 }
 
-/** A cgroup is busy for a moment after its last process has ended. */
-async function removeCgroup(path: string): Promise<void> {
-  if (!existsSync(path)) return
-  for (const entry of readdirSync(path, { withFileTypes: true }))
-    if (entry.isDirectory()) await removeCgroup(`${path}/${entry.name}`)
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      rmdirSync(path)
-      return
-    } catch (thrown) {
-      if (attempt === 50) throw thrown
-      await delay(20)
-    }
-  }
+function tearDown(name: string, cgroup: string, bpffs: string): string {
+  return `
+    [ ! -e ${cgroup}/cgroup.kill ] || echo 1 > ${cgroup}/cgroup.kill
+    if mountpoint -q ${bpffs}; then rm -rf ${bpffs}/v1; umount ${bpffs}; fi
+    [ ! -d ${bpffs} ] || rmdir ${bpffs}
+    for path in /run/netns/${name}-*; do [ ! -e "$path" ] || ip netns del "\${path##*/}"; done
+    for attempt in $(seq 100); do
+      [ -d ${cgroup} ] || break
+      find ${cgroup} -depth -type d -exec rmdir {} + 2> /dev/null || sleep 0.05
+    done`
 }
 
 function setUp(name: string, bpffs: string): string {
