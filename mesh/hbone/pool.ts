@@ -114,7 +114,8 @@ class Pool implements HbonePool {
         return pooled.open(authority, headers, signal)
       }
       const dialled = await this.#shareDial(entry, signal)
-      if (!dialled.ok) return err({ ...dialled.error, isUnprocessed: false })
+      if (!dialled.ok)
+        return err({ ...(this.#isDraining ? DRAINING : dialled.error), isUnprocessed: false })
       if (dialled.value.capacity === 0) return err({ ...NO_ROOM, isUnprocessed: true })
     }
   }
@@ -129,7 +130,11 @@ class Pool implements HbonePool {
     const gaveUp = Promise.withResolvers<Result<never, HboneFailure>>()
     const onAbort = (): void => {
       dial.waiters -= 1
-      if (dial.waiters === 0) dial.abort.abort()
+      if (dial.waiters === 0) {
+        dial.abort.abort()
+        // Whoever comes now must not join a dial that was given up.
+        if (entry.dial === dial) entry.dial = undefined
+      }
       gaveUp.resolve(err(abandoned()))
     }
     signal.addEventListener('abort', onAbort, { once: true })
@@ -141,11 +146,12 @@ class Pool implements HbonePool {
   #startDial(entry: Entry): Dial {
     const abort = new AbortController()
     const outcome = this.#dial(entry, abort.signal).then((result) => {
-      entry.dial = undefined
+      if (entry.dial === dial) entry.dial = undefined
       this.#forgetIfEmpty(entry)
       return result
     })
-    return { outcome, abort, waiters: 0 }
+    const dial: Dial = { outcome, abort, waiters: 0 }
+    return dial
   }
 
   async #dial(entry: Entry, signal: AbortSignal): Promise<Result<ClientConnection, HboneFailure>> {

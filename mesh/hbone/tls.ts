@@ -2,6 +2,7 @@
 // TLS for HBONE: the options of both sides, and who the peer is. Nothing of HTTP/2 is read or written
 // before these checks passed: chain verified against the workload's own roots, then the SPIFFE identity.
 
+import { constants } from 'node:crypto'
 import type { ConnectionOptions, SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls'
 import { socketSpiffeId } from '../identity/peer.ts'
 import { parseSpiffeId } from '../identity/spiffe.ts'
@@ -24,6 +25,8 @@ export function secureContextOptions(certificate: WorkloadCertificate): SecureCo
     maxVersion: 'TLSv1.3',
     ciphers: TLS_CIPHERS,
     honorCipherOrder: true,
+    // No resumption: a resumed session is not verified again, so it would outlive its certificate and roots.
+    secureOptions: constants.SSL_OP_NO_TICKET,
   }
 }
 
@@ -81,6 +84,11 @@ function checkPeer(socket: TLSSocket): Result<SpiffeId, HboneFailure> {
     return err({
       reason: 'tlsFailure',
       message: `the peer's certificate was not accepted: ${explainTls(undefined, socket)}`,
+    })
+  if (socket.isSessionReused())
+    return err({
+      reason: 'tlsFailure',
+      message: 'the peer resumed a session, which is not verified',
     })
   if (socket.alpnProtocol !== ALPN_HTTP2)
     return err({ reason: 'tlsFailure', message: 'the peer does not speak HTTP/2 (no ALPN h2)' })

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What may knock at 15008 besides honest peers, and that it is refused, reported and gone.
 
+import { once } from 'node:events'
 import { type Socket, connect } from 'node:net'
-import { connect as tlsConnect } from 'node:tls'
+import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import t, { type Test } from 'tap'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/hbone/h2/protocol.ts'
 import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
@@ -193,6 +194,32 @@ await t.test('a peer that only speaks TLS 1.2, or no h2, gets no tunnel', async 
     t.match(world.refused.at(-1), { reason: 'tlsFailure', message: /TLS 1\.3|HTTP\/2/ })
   }
 })
+
+await t.test(
+  'a session is never resumed: each connection proves its certificate anew',
+  async (t) => {
+    const world = await makeWorld(t)
+    const dial = async (
+      session?: Buffer,
+    ): Promise<{ socket: TLSSocket; session: Buffer | undefined }> => {
+      const socket = tlsConnect({
+        ...clientTlsOptions(world.clientCertificate),
+        secureOptions: 0,
+        port: world.port,
+        host: '127.0.0.1',
+        ...(session && { session }),
+      })
+      t.teardown(() => socket.destroy())
+      await once(socket, 'secureConnect')
+      const offered = once(socket, 'session').then(([ticket]) => ticket as Buffer)
+      const settings = once(socket, 'data').then(() => undefined)
+      return { socket, session: await Promise.race([offered, settings]) }
+    }
+    const first = await dial()
+    const second = await dial(first.session ?? first.socket.getSession())
+    t.notOk(second.socket.isSessionReused())
+  },
+)
 
 await t.test('a server of the wrong identity is not spoken to', async (t) => {
   const world = await makeWorld(t, { expected: [testIdentity('somebody-else')] })

@@ -98,6 +98,17 @@ await t.test('one caller that gives up takes nothing from the others', async (t)
   t.equal(world.dials(), 1)
 })
 
+await t.test('whoever comes after a dial was given up gets a dial of its own', async (t) => {
+  const world = await makeWorld(t)
+  const abort = new AbortController()
+  const first = world.pool.open(world.target, 'a:1', {}, abort.signal)
+  await new Promise(setImmediate) // the dial is under way
+  abort.abort()
+  const second = world.open()
+  t.match(await first, { ok: false, error: { reason: 'clientReset' } })
+  t.equal(await says((await second).tunnel, 'mine'), 'mine')
+})
+
 await t.test('giving up while the server has not answered aborts its work', async (t) => {
   const arrived = Promise.withResolvers<IncomingTunnel>()
   const world = await makeWorld(t, { onTunnel: arrived.resolve })

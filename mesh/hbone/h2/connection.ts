@@ -645,8 +645,10 @@ export class H2Connection implements FrameHandler, StreamHost {
     clearTimeout(this.#settingsDeadline)
     this.#output.end()
     this.#queue = []
-    const cut = setTimeout(() => this.#socket.destroy(), LINGER_MS)
-    this.#socket.once('close', () => clearTimeout(cut))
+    if (!this.#socket.destroyed) {
+      const cut = setTimeout(() => this.#socket.destroy(), LINGER_MS)
+      this.#socket.once('close', () => clearTimeout(cut))
+    }
     for (const stream of [...this.#streams.values()])
       stream.receiveReset(H2_CODE.cancel, !this.#isServer && !stream.isAnswered)
     this.#options.onClosed({ code, message, isPeerFault, wasReady: this.#isReady })
