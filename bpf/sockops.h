@@ -134,6 +134,20 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 	publish_trust(ctx, &ends);
 }
 
+/* The connection exists now and needs no further lookup: a later SYN must not inherit its trust. */
+static __always_inline void forget_trust(struct bpf_sock_ops *ctx, __u64 netns_cookie)
+{
+	struct ambit_trusted_tuple key;
+	struct endpoints ends;
+
+	if (!bpf_map_lookup_elem(&pods, &netns_cookie))
+		return; /* not counted: every connection accepted outside the mesh */
+	read_endpoints(ctx, &ends);
+	trusted_key(&key, &ends.remote, ends.remote_port, &ends.local, ends.local_port);
+	if (!bpf_map_delete_elem(&trusted, &key))
+		count(AMBIT_TRUST_FORGOTTEN);
+}
+
 /* The agent's end of a captured connection takes over the destination. */
 static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
@@ -143,18 +157,12 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock 
 	struct endpoints ends;
 	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
 
-	if (!bpf_map_lookup_elem(&pods, &netns_cookie))
-		return; /* not counted: every connection accepted outside the mesh */
-	read_endpoints(ctx, &ends);
-	if (ends.local_port != bpf_htons(AMBIT_PORT_OUTBOUND)) {
-		struct ambit_trusted_tuple trusted_tuple;
-
-		/* The connection exists now and needs no further lookup: a later SYN must not inherit its trust. */
-		trusted_key(&trusted_tuple, &ends.remote, ends.remote_port, &ends.local, ends.local_port);
-		if (!bpf_map_delete_elem(&trusted, &trusted_tuple))
-			count(AMBIT_TRUST_FORGOTTEN);
+	/* Also when the pod was withdrawn a moment ago: what the connect hook began is finished. */
+	if (ctx->local_port != AMBIT_PORT_OUTBOUND) {
+		forget_trust(ctx, netns_cookie);
 		return;
 	}
+	read_endpoints(ctx, &ends);
 	pending_key(&key, netns_cookie, &ends.remote, ends.remote_port, &ends.local, ends.local_port);
 	stored = bpf_map_lookup_elem(&pending, &key);
 	if (!stored) {
