@@ -7,6 +7,7 @@ import type { EndReason } from '../telemetry/end-reason.ts'
 import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts'
 import { readInPlace, sharedReadBuffer } from './read-in-place.ts'
+import { resetSocket } from './reset-socket.ts'
 import { StreamTunnel, takeStream } from './tunnel.ts'
 import type { HboneTunnel } from './types.ts'
 
@@ -115,7 +116,7 @@ class Splice implements StreamSink {
       return
     }
     this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
-    this.#socket.resetAndDestroy()
+    resetSocket(this.#socket)
   }
 
   onWritable(): void {
@@ -149,7 +150,7 @@ class Splice implements StreamSink {
   #abort(): void {
     this.#end = 'drained'
     this.#stream?.reset(RELAY_RESET_CODE)
-    this.#socket.resetAndDestroy()
+    resetSocket(this.#socket)
   }
 
   /** The first to break it is the reason. */

@@ -89,6 +89,18 @@ await t.test('RST of the server reaches the client as RST', async (t) => {
   t.match(await app.inbound[0], { end: 'serverReset' })
 })
 
+await t.test('what the server sent before its RST still arrives', async (t) => {
+  const app = await relayApp(t, (socket) => {
+    socket.once('data', () => socket.write('last words', () => socket.resetAndDestroy()))
+  })
+  const socket = await app.connect()
+  const words = once(socket, 'data')
+  const failure = once(socket, 'error').catch((error: unknown) => [error])
+  socket.write('x')
+  t.equal(String((await words)[0]), 'last words')
+  t.match(await failure, [{ code: 'ECONNRESET' }])
+})
+
 await t.test('a lost HBONE connection is a RST on both sides', async (t) => {
   const failure = Promise.withResolvers<NodeJS.ErrnoException>()
   const app = await relayApp(t, (socket) => {
