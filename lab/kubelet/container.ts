@@ -4,7 +4,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
-import { rm, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { constants } from 'node:os'
 import { dirname, join } from 'node:path'
 import { errorMessage } from '../../mesh/errors.ts'
@@ -80,6 +80,7 @@ export class ContainerRunner {
   #isReady = false
   #isStarted = false
   #isStopping = false
+  #isFinished = false
   #probes: ProbeLoop[] = []
   #retryTimer: NodeJS.Timeout | undefined
   #ended = Promise.withResolvers<void>()
@@ -126,7 +127,7 @@ export class ContainerRunner {
 
   /** Ended for good: by its policy it will not be started again. */
   get isFinished(): boolean {
-    return this.#state.kind === 'terminated' && this.#retryTimer === undefined
+    return this.#isFinished
   }
 
   /** Resolves when the container has ended for good. */
@@ -346,6 +347,7 @@ export class ContainerRunner {
       (this.#options.restartPolicy === 'Always' ||
         (this.#options.restartPolicy === 'OnFailure' && code !== 0))
     if (!wantsRestart) {
+      this.#isFinished = true
       this.#setState(terminated)
       this.#ended.resolve()
       return
@@ -437,12 +439,5 @@ export class ContainerRunner {
     if (argv === undefined) return { code: null, output: 'the container does not run' }
     const { code, stdout, stderr } = await tryCommand(argv, { timeoutMs })
     return { code, output: stdout + stderr }
-  }
-
-  /** Removes the container's cgroup and what its start left; its process must have ended. */
-  async remove(): Promise<void> {
-    const { context, podUid } = this.#options
-    const directory = join(podDirectory(context.lab, podUid), 'containers', this.spec.name)
-    await rm(directory, { recursive: true, force: true })
   }
 }

@@ -3,7 +3,7 @@
 // pod has one address with a full-length prefix, and the node holds one host route to it). Runs in the
 // node's own network namespace.
 
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { type IpFamily, POD_GATEWAY4, POD_GATEWAY6, type NodePlan } from './addressing.ts'
 import { command, ipBatch } from './command.ts'
 
@@ -96,12 +96,4 @@ export async function hardwareAddress(name: string): Promise<string> {
   const address =
     typeof first === 'object' && first !== null && 'address' in first ? first.address : undefined
   return typeof address === 'string' ? address : ''
-}
-
-/** Whether the kernel has IPv6 at all; without it dual-stack pods get IPv4 only. */
-export async function hasIpv6(): Promise<boolean> {
-  return await readFile('/proc/net/if_inet6', 'utf8').then(
-    () => true,
-    () => false,
-  )
 }

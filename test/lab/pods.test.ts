@@ -7,6 +7,8 @@ import { join } from 'node:path'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { nodeLayout } from '../../lab/cluster/layout.ts'
 import { type Pod, PODS } from '../../mesh/kube/resources.ts'
+import { watchResource } from '../../mesh/kube/watch-resource.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
 import { missing } from '../helpers.ts'
 import { ECHO_SERVER, IDLE, podManifest, testLab } from './fixture.ts'
 
@@ -185,6 +187,13 @@ spec:
       await lab.apply(podManifest('victim', IDLE))
       await untilPod(lab, 'victim', 'is ready', isReady)
       const before = lab.pod('victim').containers[0]?.process?.pid ?? 0
+      const phases = new Set<string | undefined>()
+      const watched = watchResource(lab.api, PODS, {
+        fieldSelector: 'metadata.name=victim',
+        logger: createLogger('test', 'silent'),
+        updated: (_, each) => phases.add(each.status?.phase),
+      })
+      await watched.synced
       process.kill(before, 'SIGKILL')
       const pod = await untilPod(
         lab,
@@ -192,6 +201,9 @@ spec:
         'runs again',
         (each) => mainStatus(each)?.restartCount === 1 && isReady(each),
       )
+      await watched.close()
+      // A controller would replace a pod that is Failed, if only for a moment.
+      t.strictSame([...phases], ['Running'])
       t.equal(mainStatus(pod)?.lastState?.terminated?.exitCode, 137)
       t.not(lab.pod('victim').containers[0]?.process?.pid, before)
     },
