@@ -11,7 +11,8 @@ import { parseArgs } from 'node:util'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { createLab, type Lab } from '../cluster/index.ts'
 import { requireRoot } from '../cluster/requirements.ts'
-import { CheckFailed, type DemoLab, demoChecks } from './checks.ts'
+import { demoChecks } from './checks.ts'
+import { demoLab } from './demo-lab.ts'
 import { startOutside } from './outside.ts'
 
 const SAMPLE = fileURLToPath(new URL('../samples/shop.yaml', import.meta.url))
@@ -42,36 +43,6 @@ function readFlags(): Flags | 'help' {
     return values.help ? 'help' : { once: values.once, name: values.name }
   } catch (error) {
     throw new AmbitError('AMB_USAGE', `Cannot start: ${errorMessage(error)}`)
-  }
-}
-
-/** Seen through the same few calls that a person would type. */
-function demoLab(lab: Lab, directory: string): DemoLab {
-  let captures = 0
-  const stdoutOf = (output: { code: number | null; stdout: string; stderr: string }): string => {
-    if (output.code !== 0) {
-      throw new CheckFailed(
-        `exit ${output.code}: ${(output.stderr.trim() || output.stdout.trim()).slice(0, 500)}`,
-      )
-    }
-    return output.stdout
-  }
-  return {
-    name: lab.name,
-    kubectl: (...args) => lab.kubectl(...args),
-    exec: async (pod, ...command) => stdoutOf(await lab.exec(pod, command)),
-    nodeExec: async (node, ...command) => stdoutOf(await lab.nodeExec(node, command)),
-    capture: async (link) => {
-      captures += 1
-      const file = join(directory, `${link}-${captures}.pcap`)
-      const capture = await lab.capture(link, file)
-      return {
-        stop: async () => {
-          await capture.stop()
-          return file
-        },
-      }
-    },
   }
 }
 

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// A lab seen through the few calls that a person would type: what the demonstration's checks work with.
+
+import { join } from 'node:path'
+import type { CommandOutput, Lab } from '../cluster/index.ts'
+import { CheckFailed, type DemoLab } from './checks.ts'
+
+/** How much of a failed command's output a check quotes. Characters. */
+const QUOTED_OUTPUT = 500
+
+/** Captures go to files in `directory`, which the caller removes. */
+export function demoLab(lab: Lab, directory: string): DemoLab {
+  let captures = 0
+  return {
+    name: lab.name,
+    kubectl: (...args) => lab.kubectl(...args),
+    exec: async (pod, ...command) => stdoutOf(await lab.exec(pod, command)),
+    nodeExec: async (node, ...command) => stdoutOf(await lab.nodeExec(node, command)),
+    capture: async (link) => {
+      captures += 1
+      const file = join(directory, `${link}-${captures}.pcap`)
+      const capture = await lab.capture(link, file)
+      return {
+        stop: async () => {
+          await capture.stop()
+          return file
+        },
+      }
+    },
+  }
+}
+
+function stdoutOf({ code, stdout, stderr }: CommandOutput): string {
+  if (code === 0) return stdout
+  const said = (stderr.trim() || stdout.trim()).slice(0, QUOTED_OUTPUT)
+  throw new CheckFailed(`exit ${code}: ${said}`)
+}

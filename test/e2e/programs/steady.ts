@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Steady traffic to an echo port until SIGTERM: HELD connections, opened first, that each say a word every few
+// milliseconds, and new connections one after another. Says "steady" once all are under way; prints what failed at
+// the end. Usage: steady.ts HOST PORT HELD
+
+import { connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { setTimeout as delay } from 'node:timers/promises'
+
+const [host = '', port = '', held = ''] = process.argv.slice(2)
+const PACE_MS = 10
+/** New connections under way at any time. */
+const OPENERS = 4
+/** A word that is not echoed within this is lost. Milliseconds. */
+const ECHO_DEADLINE_MS = 5000
+
+let isStopping = false
+process.on('SIGTERM', () => {
+  isStopping = true
+})
+
+const told = { heldWords: 0, heldFailures: [] as string[], opened: 0, openFailures: [] as string[] }
+
+async function open(): Promise<Socket> {
+  const socket = connect({ host, port: Number(port), noDelay: true })
+  await once(socket, 'connect', { signal: AbortSignal.timeout(ECHO_DEADLINE_MS) })
+  return socket
+}
+
+/** Says a word and waits for its echo; rejects on anything else. */
+async function say(socket: Socket, word: string): Promise<void> {
+  const echoed = Promise.withResolvers<void>()
+  let got = ''
+  const onData = (chunk: Buffer): void => {
+    got += String(chunk)
+    if (got === word) echoed.resolve()
+    else if (got.length >= word.length) echoed.reject(new Error(`said ${word}, heard ${got}`))
+  }
+  const onError = (error: Error): void => echoed.reject(error)
+  const onClose = (): void => echoed.reject(new Error('closed before the echo'))
+  const timer = setTimeout(() => echoed.reject(new Error('no echo')), ECHO_DEADLINE_MS)
+  socket.on('data', onData).on('error', onError).on('close', onClose)
+  try {
+    socket.write(word)
+    await echoed.promise
+  } finally {
+    clearTimeout(timer)
+    socket.off('data', onData).off('close', onClose).off('error', onError)
+  }
+}
+
+function codeOf(error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException
+  return `${new Date().toISOString()} ${code ?? message}`
+}
+
+async function hold(socket: Socket, index: number): Promise<void> {
+  try {
+    for (let round = 0; !isStopping; round += 1) {
+      await say(socket, `word ${index}.${round} `)
+      told.heldWords += 1
+      await delay(PACE_MS)
+    }
+  } catch (error) {
+    told.heldFailures.push(codeOf(error))
+  } finally {
+    socket.on('error', () => undefined).destroy()
+  }
+}
+
+async function openAgainAndAgain(): Promise<void> {
+  while (!isStopping) {
+    try {
+      const socket = await open()
+      try {
+        await say(socket, 'hello')
+        told.opened += 1
+      } finally {
+        socket.on('error', () => undefined).destroy()
+      }
+    } catch (error) {
+      told.openFailures.push(codeOf(error))
+    }
+    await delay(PACE_MS)
+  }
+}
+
+const sockets = await Promise.all(Array.from({ length: Number(held) }, open))
+await Promise.all(sockets.map((socket) => say(socket, 'first')))
+console.log('steady')
+await Promise.all([...sockets.map(hold), ...Array.from({ length: OPENERS }, openAgainAndAgain)])
+console.log(JSON.stringify(told))
