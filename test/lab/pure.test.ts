@@ -81,7 +81,7 @@ function ask(
   return reply === undefined ? undefined : decode(reply)
 }
 
-t.test('respond() tells no such name from no such data, with the zone in authority', (t) => {
+await t.test('respond() tells no such name from no such data, with the zone in authority', (t) => {
   const { index } = indexOf([WEB])
   const found = ask(index, 'web.shop.svc.cluster.local', 'A')
   t.match(found, { id: 7, rcode: 'NOERROR', flag_aa: true, answers: [{ data: '10.96.1.1' }] })
@@ -95,21 +95,24 @@ t.test('respond() tells no such name from no such data, with the zone in authori
   t.end()
 })
 
-t.test('respond() cuts what a plain UDP answer cannot hold, and drops what is no question', (t) => {
-  const many = Array.from({ length: 60 }, (_, at) => `10.244.0.${at + 2}`)
-  const headless = service('bare', { clusterIP: 'None', ports: [] })
-  const { index } = indexOf([headless, slice('s', 'bare', 'IPv4', many)])
-  const name = 'bare.shop.svc.cluster.local'
-  t.match(ask(index, name, 'A'), { flag_tc: true, answers: [] })
-  t.equal(ask(index, name, 'A', 'tcp')?.answers?.length, 60)
-  t.equal(respond(index, Buffer.from('garbage'), 'udp'), undefined)
-  t.equal(respond(index, Buffer.alloc(0), 'udp'), undefined)
-  const answerMessage = encode({ type: 'response', id: 1, questions: [{ name, type: 'A' }] })
-  t.equal(respond(index, answerMessage, 'udp'), undefined, 'no answer to an answer')
-  t.end()
-})
+await t.test(
+  'respond() cuts what a plain UDP answer cannot hold, and drops what is no question',
+  (t) => {
+    const many = Array.from({ length: 60 }, (_, at) => `10.244.0.${at + 2}`)
+    const headless = service('bare', { clusterIP: 'None', ports: [] })
+    const { index } = indexOf([headless, slice('s', 'bare', 'IPv4', many)])
+    const name = 'bare.shop.svc.cluster.local'
+    t.match(ask(index, name, 'A'), { flag_tc: true, answers: [] })
+    t.equal(ask(index, name, 'A', 'tcp')?.answers?.length, 60)
+    t.equal(respond(index, Buffer.from('garbage'), 'udp'), undefined)
+    t.equal(respond(index, Buffer.alloc(0), 'udp'), undefined)
+    const answerMessage = encode({ type: 'response', id: 1, questions: [{ name, type: 'A' }] })
+    t.equal(respond(index, answerMessage, 'udp'), undefined, 'no answer to an answer')
+    t.end()
+  },
+)
 
-t.test('serviceRuleset() follows endpoints as they come, become unready, and go', (t) => {
+await t.test('serviceRuleset() follows endpoints as they come, become unready, and go', (t) => {
   const ready = slice('s4', 'web', 'IPv4', ['10.244.0.2', '10.244.1.2'])
   const { index, change } = indexOf([WEB, ready, slice('s6', 'web', 'IPv6', ['fd98:244::2'])])
   const full = serviceRuleset(index)
@@ -124,15 +127,18 @@ t.test('serviceRuleset() follows endpoints as they come, become unready, and go'
   t.end()
 })
 
-t.test('serviceRuleset() serves from endpoints that are ending when no other is left', (t) => {
-  const ending = slice('s4', 'web', 'IPv4', ['10.244.0.2'])
-  const endpoints = [{ addresses: ['10.244.0.9'], conditions: { ready: false, serving: true } }]
-  const { index } = indexOf([WEB, { ...ending, endpoints }])
-  t.match(serviceRuleset(index), 'dnat ip to 10.244.0.9:8080')
-  t.end()
-})
+await t.test(
+  'serviceRuleset() serves from endpoints that are ending when no other is left',
+  (t) => {
+    const ending = slice('s4', 'web', 'IPv4', ['10.244.0.2'])
+    const endpoints = [{ addresses: ['10.244.0.9'], conditions: { ready: false, serving: true } }]
+    const { index } = indexOf([WEB, { ...ending, endpoints }])
+    t.match(serviceRuleset(index), 'dnat ip to 10.244.0.9:8080')
+    t.end()
+  },
+)
 
-t.test(
+await t.test(
   'parseManifests() reads several documents and lists, and knows the line of each field',
   (t) => {
     const text = `# first
@@ -173,25 +179,28 @@ items:
   },
 )
 
-t.test('PodAddressPool gives each address once, and a returned one as late as it can', (t) => {
-  const pool = new PodAddressPool(nodePlan(1))
-  const first = pool.take()
-  t.match(first, { host: 2, ip4: '10.244.1.2', ip6: 'fd98:244:1::2' })
-  pool.release(2)
-  t.equal(pool.take()?.host, 3)
-  for (let at = 4; at <= 254; at += 1) pool.take()
-  t.equal(pool.take()?.host, 2, 'after all others')
-  t.equal(pool.take(), undefined)
-  t.equal(nodePlan(0).podCidr6, 'fd98:244::/64')
-  t.end()
-})
+await t.test(
+  'PodAddressPool gives each address once, and a returned one as late as it can',
+  (t) => {
+    const pool = new PodAddressPool(nodePlan(1))
+    const first = pool.take()
+    t.match(first, { host: 2, ip4: '10.244.1.2', ip6: 'fd98:244:1::2' })
+    pool.release(2)
+    t.equal(pool.take()?.host, 3)
+    for (let at = 4; at <= 254; at += 1) pool.take()
+    t.equal(pool.take()?.host, 2, 'after all others')
+    t.equal(pool.take(), undefined)
+    t.equal(nodePlan(0).podCidr6, 'fd98:244::/64')
+    t.end()
+  },
+)
 
-t.test('expand() replaces known names only, and $$ stands for $', (t) => {
+await t.test('expand() replaces known names only, and $$ stands for $', (t) => {
   t.equal(expand('$(A)-$(B)-$$(A)-$A', { A: '1' }), '1-$(B)-$(A)-$A')
   t.end()
 })
 
-t.test('topMounts() leaves out labs, namespaces, and what lies below another mount', (t) => {
+await t.test('topMounts() leaves out labs, namespaces, and what lies below another mount', (t) => {
   const line = (point: string): string => `1 2 0:3 / ${point} rw - tmpfs tmpfs rw`
   const points = [
     '/',
@@ -206,7 +215,7 @@ t.test('topMounts() leaves out labs, namespaces, and what lies below another mou
   t.end()
 })
 
-t.test('parseIpFamilies() takes IPv4, IPv6 or both, and nothing else', (t) => {
+await t.test('parseIpFamilies() takes IPv4, IPv6 or both, and nothing else', (t) => {
   t.strictSame(parseIpFamilies(undefined), ['IPv4', 'IPv6'])
   t.strictSame(parseIpFamilies('IPv6'), ['IPv6'])
   t.strictSame(parseIpFamilies('IPv4, IPv6'), ['IPv4', 'IPv6'])
@@ -214,7 +223,7 @@ t.test('parseIpFamilies() takes IPv4, IPv6 or both, and nothing else', (t) => {
   t.end()
 })
 
-t.test('resolvConf() and hostsFile() follow dnsPolicy, dnsConfig and hostAliases', (t) => {
+await t.test('resolvConf() and hostsFile() follow dnsPolicy, dnsConfig and hostAliases', (t) => {
   const pod = { metadata: { namespace: 'shop' }, spec: { containers: [] } }
   t.match(resolvConf(pod, ['fd98:244::2']), 'nameserver fd98:96::a')
   const own = {
@@ -235,14 +244,14 @@ t.test('resolvConf() and hostsFile() follow dnsPolicy, dnsConfig and hostAliases
   t.end()
 })
 
-t.test('shellQuote() lets no word become more than a word', (t) => {
+await t.test('shellQuote() lets no word become more than a word', (t) => {
   t.equal(shellQuote('plain-1.2/x'), 'plain-1.2/x')
   t.equal(shellQuote(`it's $(x)`), `'it'\\''s $(x)'`)
   t.equal(shellQuote(''), "''")
   t.end()
 })
 
-t.test('labLayout() refuses names that cannot be one', { skip: missing('cgroup2') }, (t) => {
+await t.test('labLayout() refuses names that cannot be one', { skip: missing('cgroup2') }, (t) => {
   for (const bad of ['', 'A', '-a', 'a-', 'a/b', 'a'.repeat(33), 'a b']) {
     t.throws(() => labLayout(bad), { code: 'AMB_USAGE' }, bad)
   }
