@@ -29,6 +29,8 @@ export interface AdminActions {
 
 // A fastify reply is a thenable that settles once the response is sent: awaiting it before that waits for ever.
 
+// Setting code or type is never awaited: a reply is a promise of its own end, which comes only after the handler's.
+
 /** GET /config_dump, POST /logging?level=, POST /quitquitquit[?unpin=true]. */
 export function createAdminServer(actions: AdminActions): FastifyInstance {
   const app = fastify({ forceCloseConnections: true })
@@ -56,7 +58,8 @@ export function createAdminServer(actions: AdminActions): FastifyInstance {
   app.post<{ Querystring: { unpin?: string } }>('/quitquitquit', async (request, reply) => {
     const unpin = request.query.unpin === 'true'
     reply.raw.once('finish', () => actions.quit({ unpin }))
-    await reply.type('text/plain').send('shutting down\n')
+    void reply.type('text/plain')
+    return 'shutting down\n'
   })
   return app
 }
