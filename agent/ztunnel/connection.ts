@@ -119,7 +119,7 @@ export class Connection {
 }
 
 /** The access line's fields, by Istio's names; what is unknown is left out. */
-export function accessFields(
+function accessFields(
   facts: ConnectionFacts,
   end: ConnectionEnd,
   durationMs: number,

@@ -3,6 +3,7 @@
 // from the client's own address, so that the app sees who called.
 
 import type { Socket } from 'node:net'
+import { resetSocket } from '../../mesh/hbone/reset-socket.ts'
 import type { IncomingTunnel } from '../../mesh/hbone/types.ts'
 import type { Service, SocketAddress } from '../../mesh/model/types.ts'
 import { type Connection, type Party, UNKNOWN_PARTY } from './connection.ts'
@@ -14,7 +15,6 @@ import {
   relayToEnd,
   remoteAddress,
 } from './pod-context.ts'
-import { resetSocket } from './relay.ts'
 import { baggageOf, forwardedHost } from './tunnel-headers.ts'
 import { connectUpstream } from './upstream.ts'
 

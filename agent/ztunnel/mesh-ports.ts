@@ -2,8 +2,8 @@
 // The ports the mesh owns inside a pod. They are never a legal target of relayed traffic: a proxy that connected
 // to one would call itself.
 
-export const OUTBOUND_PORT = 15001
-export const INBOUND_PLAINTEXT_PORT = 15006
+const OUTBOUND_PORT = 15001
+const INBOUND_PLAINTEXT_PORT = 15006
 export const HBONE_PORT = 15008
 
 const ILLEGAL_TARGETS: ReadonlySet<number> = new Set([

@@ -157,7 +157,7 @@ function expectedIdentities(workload: Workload, service: Service | undefined): r
 }
 
 /** The SPIFFE ID a workload proves. */
-export function workloadIdentity(workload: Workload): SpiffeId {
+function workloadIdentity(workload: Workload): SpiffeId {
   return spiffeId({
     trustDomain: workload.trustDomain,
     namespace: workload.namespace,

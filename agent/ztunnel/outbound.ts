@@ -4,6 +4,7 @@
 // app's connect() has succeeded already.
 
 import type { Socket } from 'node:net'
+import { resetSocket } from '../../mesh/hbone/reset-socket.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
 import type { IpAddress, SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
@@ -11,7 +12,7 @@ import type { Connection } from './connection.ts'
 import type { LocalPod } from './local-pod.ts'
 import { decideOutbound, type OutboundDecision } from './outbound-decision.ts'
 import { beginConnection, type PodContext, relayToEnd, remoteAddress } from './pod-context.ts'
-import { type ByteStream, cutReason, resetSocket } from './relay.ts'
+import { type ByteStream, cutReason } from './relay.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
 import { connectUpstream, familyOf, formatAddress, socketFd } from './upstream.ts'
 

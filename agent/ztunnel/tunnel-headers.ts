@@ -15,7 +15,7 @@ let pool = Buffer.alloc(0)
 let used = 0
 
 /** A W3C trace context for one connection, not sampled: `00-<32 hex>-<16 hex>-00`. */
-export function newTraceparent(): string {
+function newTraceparent(): string {
   if (used + TRACE_BYTES > pool.length) {
     pool = randomBytes(TRACE_BYTES * TRACE_POOL_CONNECTIONS)
     used = 0
@@ -44,7 +44,7 @@ export function baggageOf(pod: LocalPod, workload: Workload | undefined): string
 }
 
 /** `for` is the caller's address; `host` the service it named, which the far side uses only to label telemetry. */
-export function forwardedOf(source: SocketAddress, service: Service | undefined): string {
+function forwardedOf(source: SocketAddress, service: Service | undefined): string {
   const by = `for="${formatAddress(source)}"`
   return service === undefined ? by : `${by};host=${service.hostname}`
 }

@@ -14,7 +14,7 @@ import type { DataPlaneSockets } from '../capture/types.ts'
 const CONNECT_TIMEOUT_MS = 10_000
 
 /** Finds peers that vanished without a FIN; 180 s is Istio's value, and idle connections stay free of timers. */
-export const KEEPALIVE_INITIAL_DELAY_MS = 180_000
+const KEEPALIVE_INITIAL_DELAY_MS = 180_000
 
 /** Connections waiting to be accepted are queued by the kernel; this only caps Node's own listen call. */
 export const SOCKET_OPTIONS = {
@@ -112,7 +112,7 @@ export function formatAddress({ address, port }: SocketAddress): string {
 }
 
 /** A listener for 'error' on a socket whose fate is already decided: Node would otherwise throw. */
-export function ignoreLateError(): void {
+function ignoreLateError(): void {
   // Deliberately nothing: the owner has logged the connection's end with its reason.
 }
 
