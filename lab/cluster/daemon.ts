@@ -67,6 +67,14 @@ async function main(options: DaemonArguments): Promise<void> {
   const fromNodes = `https://${FABRIC_GATEWAY4}:${API_SERVER_PORT}`
   await writeFile(lab.kubeconfig, server.kubeconfig({ server: fromHost, name }), asAdmin)
   await writeFile(options.nodeKubeconfig, server.kubeconfig({ server: fromNodes, name }), asAdmin)
+  // A fault on demand: every client must survive a broken watch and 410 Gone, and tests see to it that ours do.
+  process.on('SIGUSR2', () => {
+    server.compact()
+    logger.info(
+      { watches: server.breakWatches() },
+      'history forgotten and watches broken, as asked',
+    )
+  })
   process.once('SIGTERM', () => {
     void (async () => {
       await proxy.stop()
