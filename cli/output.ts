@@ -18,7 +18,7 @@ export function printError(error: unknown): void {
 }
 
 /** The text of an error as a person reads it. */
-export function describeError(error: unknown): string {
+function describeError(error: unknown): string {
   if (error instanceof AmbitError) {
     return `ambit: ${error.message.trimEnd()}. ${error.hint} [${error.code}]`
   }

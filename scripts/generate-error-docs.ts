@@ -10,7 +10,9 @@ const FILE = 'docs/errors.md'
 /** The whole text of docs/errors.md. */
 function errorDocs(): string {
   const errors = Object.entries(ERROR_CATALOGUE).map(([code, hint]) => `| \`${code}\` | ${hint} |`)
-  const reasons = Object.entries(END_REASONS).map(([name, { flag, text }]) => `| \`${name}\` | \`${flag}\` | ${text} |`)
+  const reasons = Object.entries(END_REASONS).map(
+    ([name, { flag, text }]) => `| \`${name}\` | \`${flag}\` | ${text} |`,
+  )
   return [
     '# Errors',
     '',

@@ -9,7 +9,7 @@ import { CAPTURE_REASONS, enumConstant } from './counters.ts'
 
 /** Addresses one pod may have (AMBIT_MAX_ADDRESSES). */
 export const MAX_POD_ADDRESSES = 8
-export const POD_FAIL_OPEN = 1
+const POD_FAIL_OPEN = 1
 export const LISTENER_KIND = { plaintext: 0, hbone: 1 } as const
 export const SOCKET_FLAG = { exempt: 1, captured: 2, accepted: 4, selfTest: 16, seen: 32 } as const
 

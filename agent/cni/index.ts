@@ -2,8 +2,7 @@
 // The agent's side of the CNI plugin: installCni() puts it on the node, startCniServer() answers it.
 
 export { installCni } from './installer.ts'
-export type { CniInstallation, CniInstallOptions } from './installer.ts'
-export type { CniPluginConfig } from './conflist.ts'
+export type { CniInstallation } from './installer.ts'
 export type { CniPod } from './request.ts'
 export { startCniServer } from './server.ts'
-export type { CniHandlers, CniServer, CniServerOptions } from './server.ts'
+export type { CniHandlers } from './server.ts'

@@ -25,7 +25,7 @@ export interface EligibilityOptions {
 export type Labels = Readonly<Record<string, string>>
 
 /** `ambient` enrols, `none` keeps out; on pods and namespaces, the pod's own word counting more. */
-export const DATAPLANE_MODE_LABEL = 'istio.io/dataplane-mode'
+const DATAPLANE_MODE_LABEL = 'istio.io/dataplane-mode'
 /** What an injector leaves on pods that have a sidecar. */
 const SIDECAR_ANNOTATION = 'sidecar.istio.io/status'
 /** `app` labels of node agents, ours and Istio's: capturing one's own traffic would be a loop. */

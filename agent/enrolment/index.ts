@@ -3,7 +3,6 @@
 // handlers for the CNI server (agent/cni) and tells the data plane through an EnrolmentListener.
 
 export { startEnrolment } from './enrolment.ts'
-export type { CloseOptions, EnrolmentOptions, NodeEnrolment } from './enrolment.ts'
+export type { EnrolmentOptions, NodeEnrolment } from './enrolment.ts'
 export { DEFAULT_ELIGIBILITY, eligibility } from './eligibility.ts'
-export type { Eligibility, EligibilityOptions, IneligibleReason } from './eligibility.ts'
 export type { EnrolledPod, EnrolmentListener } from './types.ts'

@@ -260,7 +260,7 @@ export class PodEnrolment {
 }
 
 /** The addresses the pod's status lists; CNI's are better, but not there for pods older than the agent. */
-export function statusAddresses(pod: Pod | undefined): readonly IpAddress[] {
+function statusAddresses(pod: Pod | undefined): readonly IpAddress[] {
   const listed = pod?.status?.podIPs?.map(({ ip }) => ip) ?? [pod?.status?.podIP]
   return listed.flatMap((text) => {
     const address = text === undefined ? undefined : parseIpAddress(text)

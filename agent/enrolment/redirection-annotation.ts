@@ -6,7 +6,7 @@ import { Backoff, delay, PODS, type KubeApi, type Pod } from '../../mesh/kube/in
 import type { Logger } from '../../mesh/telemetry/log.ts'
 
 /** Read by the controller (and istiod): the pod accepts HBONE on 15008 when it says `enabled`. */
-export const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
+const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
 const ENABLED = 'enabled'
 
 export interface AnnotatedPod {

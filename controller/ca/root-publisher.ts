@@ -17,7 +17,7 @@ import { retryDelayMs } from '../../mesh/identity/schedule.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 
 /** Istio's name and key, so that whatever mounts it keeps working. */
-export const ROOT_CONFIG_MAP = 'istio-ca-root-cert'
+const ROOT_CONFIG_MAP = 'istio-ca-root-cert'
 const ROOT_KEY = 'root-cert.pem'
 const LABELS = { 'istio.io/config': 'true' }
 /** Writes at a time: a new cluster of a thousand namespaces is done in seconds without flooding the API server. */

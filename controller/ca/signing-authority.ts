@@ -46,7 +46,7 @@ export async function signRequest(
 }
 
 /** Zero means "the default"; more than the most is cut to it, as clients need not know our limits. */
-export function lifetimeSeconds(asked: number, limits: LifetimeLimits): Result<number, string> {
+function lifetimeSeconds(asked: number, limits: LifetimeLimits): Result<number, string> {
   if (asked < 0) return err(`the validity of ${asked} s is negative`)
   if (asked === 0) return ok(limits.defaultSeconds)
   return ok(Math.min(asked, limits.maxSeconds))

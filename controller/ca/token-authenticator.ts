@@ -96,7 +96,7 @@ export class TokenAuthenticator {
 }
 
 /** Reads the API server's verdict. Pure. */
-export function callerOf(review: TokenReview, audience: string): Verdict {
+function callerOf(review: TokenReview, audience: string): Verdict {
   const { status } = review
   if (status?.authenticated !== true)
     return unauthenticated(

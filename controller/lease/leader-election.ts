@@ -28,7 +28,7 @@ export interface LeaseTimings {
 }
 
 /** client-go's defaults: a crashed leader is replaced within some 17 s. */
-export const LEASE_TIMINGS: LeaseTimings = {
+const LEASE_TIMINGS: LeaseTimings = {
   leaseMs: 15_000,
   renewDeadlineMs: 10_000,
   retryMs: 2_000,

@@ -69,7 +69,7 @@ function groupVersions(resources: ResourceTable, group: string): readonly GroupV
 }
 
 /** All groups but the core one, in the order they came to be. */
-export function groupNames(resources: ResourceTable): readonly string[] {
+function groupNames(resources: ResourceTable): readonly string[] {
   return [...new Set([...resources.all(), ...REVIEW_TYPES].map((type) => type.group))].filter(
     (group) => group !== '',
   )

@@ -55,7 +55,7 @@ export function generateName(base: string): string {
 }
 
 /** Why a label or annotation key is not valid, or undefined. */
-export function qualifiedNameProblem(key: string): string | undefined {
+function qualifiedNameProblem(key: string): string | undefined {
   const slash = key.indexOf('/')
   const name = slash === -1 ? key : key.slice(slash + 1)
   if (slash !== -1) {

@@ -69,7 +69,7 @@ const NAME_KINDS: { readonly [resource: ResourceId]: NameKind } = {
 }
 
 /** RFC 3339 to the second, as Kubernetes writes times. */
-export const timestamp = (at = Date.now()): string =>
+const timestamp = (at = Date.now()): string =>
   new Date(at).toISOString().replace(/\.\d+Z$/, 'Z')
 
 export class Registry {

@@ -56,7 +56,7 @@ function parseRequirement(requirement: string): LabelMatcher | undefined {
 }
 
 /** Parses `a=b,c!=d,e in (f,g),h notin (i),j,!k`; the error is a sentence. */
-export function parseLabelSelector(selector: string): Result<LabelMatcher, string> {
+function parseLabelSelector(selector: string): Result<LabelMatcher, string> {
   const matchers: LabelMatcher[] = []
   for (const requirement of splitRequirements(selector)) {
     const matcher = parseRequirement(requirement)
@@ -101,7 +101,7 @@ function fieldText(object: KubeObject, path: readonly string[]): string {
  * Parses `spec.nodeName=node-a,status.phase!=Failed`. Any scalar field may be named: real clusters allow
  * fewer, so what works there works here.
  */
-export function parseFieldSelector(selector: string): Result<Matcher, string> {
+function parseFieldSelector(selector: string): Result<Matcher, string> {
   const matchers: Matcher[] = []
   for (const requirement of splitRequirements(selector)) {
     const parts = /^([A-Za-z0-9.]+)\s*(==|=|!=)\s*(.*)$/.exec(requirement)

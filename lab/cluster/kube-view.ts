@@ -54,7 +54,7 @@ function portsOf(value: unknown): readonly ServicePort[] {
 }
 
 /** Reads a Service. */
-export function serviceView(object: KubeObject): ServiceView {
+function serviceView(object: KubeObject): ServiceView {
   const spec = fieldsOf(object.spec)
   const clusterIps = [...new Set([spec['clusterIP'], ...listOf(spec['clusterIPs'])])].flatMap(
     (ip) => textOf(ip) ?? [],
@@ -72,7 +72,7 @@ export function serviceView(object: KubeObject): ServiceView {
 }
 
 /** Reads an EndpointSlice; undefined when it belongs to no service or holds no IP addresses. */
-export function sliceView(object: KubeObject): SliceView | undefined {
+function sliceView(object: KubeObject): SliceView | undefined {
   const service = object.metadata.labels?.['kubernetes.io/service-name']
   const family = object['addressType']
   if (service === undefined || (family !== 'IPv4' && family !== 'IPv6')) return undefined

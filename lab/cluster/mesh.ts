@@ -6,8 +6,6 @@ import { fileURLToPath } from 'node:url'
 import type { LabLayout } from './layout.ts'
 import { type Manifest, parseManifests } from './manifests.ts'
 
-export const MESH_NAMESPACE = 'ambit-system'
-
 const MANIFEST_FILE = fileURLToPath(new URL('../manifests/mesh.yaml', import.meta.url))
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 

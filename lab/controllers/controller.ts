@@ -3,7 +3,13 @@
 
 import type { Result } from '../../mesh/result.ts'
 import { record, records, text } from '../apiserver/json.ts'
-import type { ApiFailure, JsonObject, KubeObject, LocalApi, WatchEvent } from '../apiserver/types.ts'
+import type {
+  ApiFailure,
+  JsonObject,
+  KubeObject,
+  LocalApi,
+  WatchEvent,
+} from '../apiserver/types.ts'
 import type { Reconcile } from './work-queue.ts'
 
 /** A watch that feeds a loop: which keys a change concerns. */
@@ -39,7 +45,11 @@ export function find(
 }
 
 /** The objects; none for a resource that does not exist. */
-export function listAll(api: LocalApi, resource: string, namespace?: string): readonly KubeObject[] {
+export function listAll(
+  api: LocalApi,
+  resource: string,
+  namespace?: string,
+): readonly KubeObject[] {
   const found = api.list(resource, { namespace })
   return found.ok ? found.value : []
 }
@@ -71,7 +81,7 @@ export function controllerKeys(object: KubeObject, kind: string): readonly strin
 }
 
 /** Status of a condition: True, False, Unknown, or undefined. */
-export function condition(object: KubeObject, type: string): string | undefined {
+function condition(object: KubeObject, type: string): string | undefined {
   return text(records(object.status?.conditions).find((one) => one.type === type)?.status)
 }
 

@@ -26,13 +26,17 @@ const HASH_LABEL = 'controller-revision-hash'
 const HASH_LENGTH = 10
 
 const revisionHash = (set: KubeObject): string =>
-  createHash('sha256').update(JSON.stringify(set.spec?.template)).digest('hex').slice(0, HASH_LENGTH)
+  createHash('sha256')
+    .update(JSON.stringify(set.spec?.template))
+    .digest('hex')
+    .slice(0, HASH_LENGTH)
 
 function isWanted(set: KubeObject, node: KubeObject): boolean {
   const labels = node.metadata.labels ?? {}
   return Object.entries(stringMap(at(set.spec, 'template', 'spec', 'nodeSelector'))).every(
     ([key, value]) =>
-      (labels[key] ?? (key === 'kubernetes.io/hostname' ? node.metadata.name : undefined)) === value,
+      (labels[key] ?? (key === 'kubernetes.io/hostname' ? node.metadata.name : undefined)) ===
+      value,
   )
 }
 
@@ -42,7 +46,9 @@ function reconcile(api: LocalApi, set: KubeObject): string | undefined {
   const hash = revisionHash(set)
   const nodes = listAll(api, 'nodes').filter((node) => isWanted(set, node))
   const wanted = new Set(nodes.map((node) => node.metadata.name))
-  const owned = listAll(api, 'pods', set.metadata.namespace).filter((pod) => isControlledBy(pod, set))
+  const owned = listAll(api, 'pods', set.metadata.namespace).filter((pod) =>
+    isControlledBy(pod, set),
+  )
   const remove = (pod: KubeObject): void => {
     api.delete('pods', pod.metadata.namespace, pod.metadata.name)
   }

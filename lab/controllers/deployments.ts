@@ -137,7 +137,7 @@ function roll(api: LocalApi, deployment: KubeObject): string | undefined {
     if (problem !== undefined) return problem
   }
   const limit = integer(deployment.spec?.revisionHistoryLimit) ?? 10
-  const idle = old.filter((set) => set.spec?.replicas === 0 && (sizeOf(set).current === 0))
+  const idle = old.filter((set) => set.spec?.replicas === 0 && sizeOf(set).current === 0)
   for (const set of idle.slice(0, Math.max(0, idle.length - limit)))
     api.delete(REPLICA_SETS, set.metadata.namespace, set.metadata.name)
   return undefined

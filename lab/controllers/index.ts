@@ -41,7 +41,8 @@ export const startControllers: StartControllers = (options): Controllers => {
   const { api } = options
   const log = createLogger('lab-controllers', 'warn')
   const onError =
-    options.onError ?? ((error: Error) => log.error({ error: error.message }, 'control loop failed'))
+    options.onError ??
+    ((error: Error) => log.error({ error: error.message }, 'control loop failed'))
 
   const namespaces = run(api, namespaceLoop(api, options.rootCaPem), onError)
   const loops = [

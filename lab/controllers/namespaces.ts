@@ -4,7 +4,15 @@
 import { texts } from '../apiserver/json.ts'
 import type { KubeObject, LocalApi } from '../apiserver/types.ts'
 import { servedTypes } from './all-resources.ts'
-import { type ControlLoop, find, isDeleting, keyOf, listAll, problemOf, splitKey } from './controller.ts'
+import {
+  type ControlLoop,
+  find,
+  isDeleting,
+  keyOf,
+  listAll,
+  problemOf,
+  splitKey,
+} from './controller.ts'
 
 const ROOT_CA_CONFIG_MAP = 'kube-root-ca.crt'
 const FINALIZER = 'kubernetes'

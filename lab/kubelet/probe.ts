@@ -28,7 +28,7 @@ export type ProbeTarget = {
 }
 
 /** Kubernetes' defaults. */
-export const PROBE_DEFAULTS = {
+const PROBE_DEFAULTS = {
   periodSeconds: 10,
   timeoutSeconds: 1,
   failureThreshold: 3,

@@ -5,7 +5,7 @@ import type { Pod } from '../../mesh/kube/resources.ts'
 import { IP_FAMILIES_ANNOTATION, parseIpFamilies } from './lab-net-plugin.ts'
 
 /** The only image there is: the host's own file system, under a private writable layer. */
-export const HOST_IMAGE = 'host'
+const HOST_IMAGE = 'host'
 
 /** Why this pod cannot be run, if it cannot. */
 export function refusal(

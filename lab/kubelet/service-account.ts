@@ -5,7 +5,7 @@
 import type { Pod } from '../../mesh/kube/resources.ts'
 import type { Container } from './environment.ts'
 
-export const SERVICE_ACCOUNT_MOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
+const SERVICE_ACCOUNT_MOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
 
 const VOLUME = 'kube-api-access'
 /** What Kubernetes asks for: an hour and a few seconds, by which it knows its own requests. */

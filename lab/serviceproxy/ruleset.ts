@@ -5,7 +5,7 @@
 import { SERVICE_CIDR4, SERVICE_CIDR6 } from '../network/addressing.ts'
 import type { ServiceIndex, ServiceView, SliceView } from '../cluster/kube-view.ts'
 
-export const SERVICE_TABLE = 'ambit-lab-services'
+const SERVICE_TABLE = 'ambit-lab-services'
 
 type Family = { readonly name: 'IPv4' | 'IPv6'; readonly nft: 'ip' | 'ip6'; readonly type: string }
 

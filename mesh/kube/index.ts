@@ -11,22 +11,11 @@
 // defineResource() describes any other resource, CRDs included.
 
 export { loadKubeConfig } from './access.ts'
-export type { ClusterAccess, LoadKubeConfigOptions, RequestCredentials } from './access.ts'
+export type { ClusterAccess } from './access.ts'
 export { createKubeApi } from './api.ts'
-export type {
-  CallOptions,
-  DeleteOptions,
-  KubeApi,
-  KubeList,
-  ObjectName,
-  PatchOptions,
-  PatchType,
-  Selectors,
-  WriteOptions,
-} from './api.ts'
+export type { KubeApi, ObjectName } from './api.ts'
 export { Backoff, delay } from './backoff.ts'
-export type { BackoffOptions } from './backoff.ts'
-export type { KubeFailure, KubeFailureKind } from './failure.ts'
+export type { KubeFailure } from './failure.ts'
 export * from './resources.ts'
 export { watchResource } from './watch-resource.ts'
-export type { ResourceWatch, WatchHandlers, WatchOptions } from './watch-resource.ts'
+export type { ResourceWatch, WatchOptions } from './watch-resource.ts'

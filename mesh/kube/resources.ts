@@ -5,8 +5,6 @@
 import type {
   CoreV1Event,
   V1ConfigMap,
-  V1CustomResourceDefinition,
-  V1Deployment,
   V1EndpointSlice,
   V1Lease,
   V1Namespace,
@@ -16,7 +14,6 @@ import type {
   V1Secret,
   V1Service,
   V1ServiceAccount,
-  V1SubjectAccessReview,
   V1TokenReview,
 } from '@kubernetes/client-node'
 
@@ -74,10 +71,7 @@ export type Secret = Wire<V1Secret>
 export type Event = Wire<CoreV1Event>
 export type EndpointSlice = Wire<V1EndpointSlice>
 export type Lease = Wire<V1Lease>
-export type Deployment = Wire<V1Deployment>
 export type TokenReview = Wire<V1TokenReview>
-export type SubjectAccessReview = Wire<V1SubjectAccessReview>
-export type CustomResourceDefinition = Wire<V1CustomResourceDefinition>
 
 export const PODS = defineResource<Pod>('', 'v1', 'pods', 'Pod')
 export const NAMESPACES = defineResource<Namespace>('', 'v1', 'namespaces', 'Namespace', 'cluster')
@@ -99,26 +93,11 @@ export const ENDPOINT_SLICES = defineResource<EndpointSlice>(
   'EndpointSlice',
 )
 export const LEASES = defineResource<Lease>('coordination.k8s.io', 'v1', 'leases', 'Lease')
-export const DEPLOYMENTS = defineResource<Deployment>('apps', 'v1', 'deployments', 'Deployment')
 export const TOKEN_REVIEWS = defineResource<TokenReview>(
   'authentication.k8s.io',
   'v1',
   'tokenreviews',
   'TokenReview',
-  'cluster',
-)
-export const SUBJECT_ACCESS_REVIEWS = defineResource<SubjectAccessReview>(
-  'authorization.k8s.io',
-  'v1',
-  'subjectaccessreviews',
-  'SubjectAccessReview',
-  'cluster',
-)
-export const CUSTOM_RESOURCE_DEFINITIONS = defineResource<CustomResourceDefinition>(
-  'apiextensions.k8s.io',
-  'v1',
-  'customresourcedefinitions',
-  'CustomResourceDefinition',
   'cluster',
 )
 

@@ -57,7 +57,7 @@ export function addNode(api: LocalApi, name: string, labels: { [key: string]: st
 }
 
 /** Pretends to run pods: bound ones get an address and are ready; deleted ones go. */
-export function pretendKubelet(api: LocalApi): () => void {
+function pretendKubelet(api: LocalApi): () => void {
   let next = 2
   const start = (pod: KubeObject): void => {
     const ip = `10.244.0.${next}`

@@ -24,7 +24,7 @@ export interface PluginRun {
   readonly json: Readonly<Record<string, unknown>> | undefined
 }
 
-export const POD_ARGS =
+const POD_ARGS =
   'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=5f0c1c52-8a3e-4bd1-9d6f-0a53b7d8a001'
 
 /** One call. `stdin` undefined leaves standard input open, as a hung runtime would. */

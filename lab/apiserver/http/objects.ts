@@ -23,7 +23,7 @@ export function includeObjectOf(query: URLSearchParams): IncludeObject {
 }
 
 /** An object under the apiVersion the client speaks. */
-export function inVersion(object: KubeObject, type: ResourceType, version: string): KubeObject {
+function inVersion(object: KubeObject, type: ResourceType, version: string): KubeObject {
   if (!type.isCustom || version === type.storageVersion) return object
   return { ...object, apiVersion: apiVersionOf(type, version) }
 }

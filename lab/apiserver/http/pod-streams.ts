@@ -36,7 +36,7 @@ export function isPodStream(path: ResourcePath): boolean {
 }
 
 /** The Status on the error channel that tells how the process ended. */
-export function exitStatus(exit: ExecExit): JsonObject {
+function exitStatus(exit: ExecExit): JsonObject {
   if (exit.kind === 'exited' && exit.code === 0) return { metadata: {}, status: 'Success' }
   if (exit.kind === 'failed')
     return {

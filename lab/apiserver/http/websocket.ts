@@ -15,7 +15,7 @@ const MASK_BYTES = 4
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 /** Sec-WebSocket-Accept for a client's key. */
-export function acceptKey(key: string): string {
+function acceptKey(key: string): string {
   return createHash('sha1')
     .update(key + MAGIC)
     .digest('base64')
