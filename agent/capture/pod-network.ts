@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a pod's namespace gets on enrolment: listeners, four sysctls, and the rule and route that keep replies to the
+// What a pod's namespace gets on enrolment: listeners, sysctls, and the rule and route that keep replies to the
 // agent's transparent connections inside the pod. And how it is taken back.
 
 import { AmbitError } from '../../mesh/errors.ts'
@@ -9,31 +9,33 @@ import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/
 import { UPSTREAM_MARK } from './data-plane-sockets.ts'
 import type { CapturePod, PodListeners } from './types.ts'
 
-export const PORTS = { outbound: 15001, inbound: 15006, hbone: 15008 } as const
+const PORTS = { outbound: 15001, inbound: 15006, hbone: 15008 } as const
 
 /** Istio's numbers, so that operators who know them find them: mark 0x111 of mask 0xfff, table 100. */
 const MARK_ROUTE = { mark: UPSTREAM_MARK, mask: 0xfff, table: 100, priority: 32764 } as const
 
-const SYSCTLS: Readonly<Record<4 | 6, readonly SysctlValue[]>> = {
-  4: [
-    // The application's accepted socket takes over the mark of the agent's SYN, so its replies match the rule.
-    { path: 'net/ipv4/tcp_fwmark_accept', value: '1' },
-    // A closed port answers the agent at once: the kernel's RST carries the mark too.
-    { path: 'net/ipv4/fwmark_reflect', value: '1' },
-    // Connections queued at a predecessor's 15001 listener move to its successor's when it closes (5.14).
-    { path: 'net/ipv4/tcp_migrate_req', value: '1' },
-    // The agent calls the application once per accepted connection, from the client's one address: its 28,000 ports
-    // must not each wait out a minute of TIME_WAIT.
-    { path: 'net/ipv4/tcp_tw_reuse', value: '1' },
-    // Linux tries ports of the lower bound's parity first. Clients elsewhere use even ones; the agent's, odd, cannot
-    // meet them where both lead from the client's address to the same port of the pod.
-    {
-      path: 'net/ipv4/ip_local_port_range',
-      from: '32768\t60999',
-      value: '32769 60998',
-    },
-  ],
-  6: [{ path: 'net/ipv6/fwmark_reflect', value: '1' }],
+/** The kernel keeps TCP's switches under ipv4 only; they hold for both families, so an IPv6-only pod needs them too. */
+const TCP_SYSCTLS: readonly SysctlValue[] = [
+  // The application's accepted socket takes over the mark of the agent's SYN, so its replies match the rule.
+  { path: 'net/ipv4/tcp_fwmark_accept', value: '1' },
+  // Connections queued at a predecessor's 15001 listener move to its successor's when it closes (5.14).
+  { path: 'net/ipv4/tcp_migrate_req', value: '1' },
+  // The agent calls the application once per accepted connection, from the client's one address: its 28,000 ports
+  // must not each wait out a minute of TIME_WAIT.
+  { path: 'net/ipv4/tcp_tw_reuse', value: '1' },
+  // Linux tries ports of the lower bound's parity first. Clients elsewhere use even ones; the agent's, odd, cannot
+  // meet them where both lead from the client's address to the same port of the pod.
+  {
+    path: 'net/ipv4/ip_local_port_range',
+    from: '32768\t60999',
+    value: '32769 60998',
+  },
+]
+
+/** A closed port answers the agent at once: the kernel's RST carries the mark too. */
+const REFLECT_SYSCTL: Readonly<Record<4 | 6, SysctlValue>> = {
+  4: { path: 'net/ipv4/fwmark_reflect', value: '1' },
+  6: { path: 'net/ipv6/fwmark_reflect', value: '1' },
 }
 
 /** A successor binds beside its predecessor; an application's accepted sockets do not stand in the way. */
@@ -90,10 +92,10 @@ export async function preparePodNetwork(
         'AMB_SYSCALL',
         `Cannot enrol pod ${pod.namespace}/${pod.name}: its namespace has no address family to listen on`,
       )
-    const formerSysctls = await thread.writeSysctls(
-      netnsFd,
-      present.flatMap((family) => SYSCTLS[family]),
-    )
+    const formerSysctls = await thread.writeSysctls(netnsFd, [
+      ...TCP_SYSCTLS,
+      ...present.map((family) => REFLECT_SYSCTL[family]),
+    ])
     await thread.changeMarkRoute('add', netnsFd, present, MARK_ROUTE)
     return { listeners: collect(byFamily), byFamily, formerSysctls }
   } catch (thrown) {
