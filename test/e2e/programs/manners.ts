@@ -18,9 +18,11 @@ async function open(port: number): Promise<Socket> {
   return socket
 }
 
+/** All that the far side says, until it ends its direction; this side's stays open. */
 async function textOf(socket: Socket): Promise<string> {
   let text = ''
-  for await (const chunk of socket.setEncoding('utf8')) text += String(chunk)
+  socket.on('data', (chunk) => (text += String(chunk)))
+  await once(socket, 'end')
   return text
 }
 

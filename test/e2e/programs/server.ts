@@ -61,13 +61,11 @@ const habits: Readonly<Record<Habit, (socket: Socket) => void>> = {
 for (const [habit, port] of Object.entries(TCP_PORTS) as [Habit, number][]) {
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     let end = 'fin'
+    const peer = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
     socket.on('error', (error: NodeJS.ErrnoException) => {
       end = error.code ?? error.message
     })
-    socket.on('close', () => {
-      const peer = (socket.remoteAddress ?? '').replace(/^::ffff:/, '')
-      endings.push({ habit, peer, received: socket.bytesRead, end })
-    })
+    socket.on('close', () => endings.push({ habit, peer, received: socket.bytesRead, end }))
     habits[habit](socket)
   })
   // 2,000 connections may arrive at once.
