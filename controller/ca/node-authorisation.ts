@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who may have which identity (IA 2.15). A node's agent gets the identities of pods that run on its node and
+// Who may have which identity. A node's agent gets the identities of pods that run on its node and
 // no others, so that a stolen node gives away that node and not the mesh. Anybody else gets their own.
 
 import type { SpiffeId } from '../../mesh/model/types.ts'

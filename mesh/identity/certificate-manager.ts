@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps a valid certificate for every identity in use: fetched ahead of need, renewed at half-life, kept
-// while valid when the CA is away, forgotten with its key when the last user lets go. IA 2.15.
+// while valid when the CA is away, forgotten with its key when the last user lets go.
 
 import { errorMessage } from '../errors.ts'
 import type { SpiffeId } from '../model/types.ts'

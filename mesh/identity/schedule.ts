@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// When to ask for the next certificate: pure arithmetic on times. IA 2.15.
+// When to ask for the next certificate: pure arithmetic on times.
 
 /** Share of the half-life by which a refresh may come early, so that a node's certificates do not all renew at once. */
 const REFRESH_JITTER = 0.1

@@ -38,7 +38,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
   })
 
   await t.test(
-    'EC C.3 #21: 15001 and 15006 from outside arrive as plaintext with that destination',
+    'edge case #21: 15001 and 15006 from outside arrive as plaintext with that destination',
     async (t) => {
       for (const port of [15_001, 15_006]) {
         const seen = await remote.connect({ address: ADDRESS.aV4, port })
@@ -100,7 +100,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    'EC C.3 #18: a kubelet probe goes to the application, source unchanged',
+    'edge case #18: a kubelet probe goes to the application, source unchanged',
     async (t) => {
       const kubelet = world.app('node', 'kubelet')
       const v4 = await kubelet.connect({ address: ADDRESS.aV4, port: 8080 })
@@ -112,7 +112,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
-  await t.test('EC C.3 #19: another process of the node is a plaintext caller', async (t) => {
+  await t.test('edge case #19: another process of the node is a plaintext caller', async (t) => {
     const curl = world.app('node', 'other')
     const seen = await curl.connect({ address: ADDRESS.aV4, port: 8080 })
     t.equal(seen.received, `plaintext ${ADDRESS.aV4} 8080 from ${ADDRESS.nodeV4}`)
@@ -130,7 +130,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    "EC C.3 #17: a client hidden behind the node's address inherits no trust from a probe",
+    "edge case #17: a client hidden behind the node's address inherits no trust from a probe",
     async (t) => {
       const kubelet = world.app('node', 'kubelet')
       const probe = {
@@ -156,7 +156,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
-  await t.test("EC C.3 #20: the pod's calls to itself stay in it", async (t) => {
+  await t.test("edge case #20: the pod's calls to itself stay in it", async (t) => {
     const app = world.app('a')
     const seen = await app.connect({ address: ADDRESS.aV4, port: 8080 })
     t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.aV4}`)
@@ -168,7 +168,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
     await app.process.stop()
   })
 
-  await t.test('EC C.3 #25: SYN cookies change nothing', async (t) => {
+  await t.test('edge case #25: SYN cookies change nothing', async (t) => {
     world.inside('a', 'echo 2 > /proc/sys/net/ipv4/tcp_syncookies')
     const app = world.app('a')
     t.equal(
@@ -186,7 +186,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
   })
 
   await t.test(
-    'EC C.3 #30: a restarting application binds its port while the agent holds its connections',
+    'edge case #30: a restarting application binds its port while the agent holds its connections',
     async (t) => {
       const held = await remote.process.ask('hold', { address: ADDRESS.aV4, port: 9191 })
       t.type(held, 'number')
@@ -203,7 +203,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    'EC C.3 #39: an address of the pod that nobody named is closed, a named one is served',
+    'edge case #39: an address of the pod that nobody named is closed, a named one is served',
     async (t) => {
       world.inside('a', 'ip addr add 10.98.0.22/32 dev eth0')
       world.inside('node', 'ip route add 10.98.0.22/32 dev va')
@@ -220,7 +220,7 @@ void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
-  await t.test("EC C.3 #29: the agent's source ports stay clear of the clients'", async (t) => {
+  await t.test("edge case #29: the agent's source ports stay clear of the clients'", async (t) => {
     const onward = { uid: 'uid-a', address: ADDRESS.aV4, port: 8085, sourceIp: ADDRESS.remoteV4 }
     await server.serve('0.0.0.0', 8085)
     for (let index = 0; index < 10; index += 1)

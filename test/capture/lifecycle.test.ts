@@ -27,7 +27,7 @@ void t.test('an agent that dies', { skip, timeout: 60_000 }, async (t) => {
   t.equal((await strict.connect(SERVICE)).received, CAPTURED)
   await first.process.stop('SIGKILL')
 
-  await t.test('EC C.3 #6: leaves its pods closed, out and in, at once', async (t) => {
+  await t.test('edge case #6: leaves its pods closed, out and in, at once', async (t) => {
     const outbound = await strict.connect({ address: ADDRESS.remoteV4, port: 7070 })
     t.equal(outbound.error, 'EPERM')
     t.equal((await strict.connect({ address: 'fd97::2', port: 7070 })).error, 'EPERM')
@@ -35,14 +35,14 @@ void t.test('an agent that dies', { skip, timeout: 60_000 }, async (t) => {
     t.match((await strict.connect({ address: '127.0.0.1', port: 8080 })).received, /^app saw/)
   })
 
-  await t.test('EC C.3 #6: leaves those open that asked for it', async (t) => {
+  await t.test('edge case #6: leaves those open that asked for it', async (t) => {
     const outbound = await inPod.connect({ address: ADDRESS.remoteV4, port: 7070 })
     t.equal(outbound.received, `app saw ${ADDRESS.bV4} at ${ADDRESS.remoteV4}`)
     const inbound = await outside.connect({ address: ADDRESS.bV4, port: 8080 })
     t.equal(inbound.received, `app saw ${ADDRESS.remoteV4} at ${ADDRESS.bV4}`)
   })
 
-  await t.test('EC C.3 #5: its successor takes the pods over, nothing doubled', async (t) => {
+  await t.test('edge case #5: its successor takes the pods over, nothing doubled', async (t) => {
     const second = await world.openAgent()
     t.match(await second.enrol(world.pod('a')), { listeners: 6 })
     t.equal((await strict.connect(SERVICE)).received, CAPTURED)
@@ -72,7 +72,7 @@ void t.test('an agent that dies', { skip, timeout: 60_000 }, async (t) => {
   })
 })
 
-void t.test('EC C.3 #5: an upgrade under load', { skip, timeout: 60_000 }, async (t) => {
+void t.test('edge case #5: an upgrade under load', { skip, timeout: 60_000 }, async (t) => {
   const world = new World(t)
   const first = await world.openAgent()
   await first.enrol(world.pod('a'))
@@ -104,7 +104,7 @@ void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
   const agent = await world.openAgent()
 
   await t.test(
-    'EC C.3 #2: connections from before enrolment live on, out and in, and after it',
+    'edge case #2: connections from before enrolment live on, out and in, and after it',
     async (t) => {
       const outside = world.app('remote')
       await outside.serve('0.0.0.0', 7070, true)
@@ -120,7 +120,7 @@ void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
       await bothWork()
       await agent.enrol(world.pod('a'))
       await bothWork()
-      t.equal((await app.connect(SERVICE)).received, CAPTURED, 'EC C.3 #1: new ones are captured')
+      t.equal((await app.connect(SERVICE)).received, CAPTURED, 'edge case #1: new ones are captured')
       await agent.withdraw('uid-a')
       await bothWork()
       for (const { process } of [outside, server, app]) await process.stop()
@@ -128,7 +128,7 @@ void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    "EC C.3 #7: an address reused by a new pod is the new pod's, also when the old one leaves late",
+    "edge case #7: an address reused by a new pod is the new pod's, also when the old one leaves late",
     async (t) => {
       const old = world.emptyPod(1)
       t.match(await agent.enrol(old), { listeners: 6 })
@@ -185,7 +185,7 @@ void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
-  await t.test('EC C.3 #26: a pod with IPv6 switched off is enrolled for IPv4', async (t) => {
+  await t.test('edge case #26: a pod with IPv6 switched off is enrolled for IPv4', async (t) => {
     world.inside('b', 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6')
     t.match(await agent.enrol(world.pod('b')), { listeners: 3 })
     const app = world.app('b')
@@ -194,7 +194,7 @@ void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
     await app.process.stop()
   })
 
-  await t.test('EC C.3 #4: a host network pod is refused', async (t) => {
+  await t.test('edge case #4: a host network pod is refused', async (t) => {
     const refused = await agent.enrol(world.pod('a', { netnsPath: world.netns('node') }))
     t.match(refused, { code: 'AMB_HOST_NETWORK', message: /shop\/pod-a/ })
   })
@@ -208,7 +208,7 @@ void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
     t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
   })
 
-  await t.test('EC C.3 #38: rules the pod had before stay, before and after', async (t) => {
+  await t.test('edge case #38: rules the pod had before stay, before and after', async (t) => {
     world.inside('a', 'ip rule add fwmark 0x7 lookup 77 pref 1000')
     await agent.enrol(world.pod('a'))
     await agent.withdraw('uid-a')

@@ -51,7 +51,7 @@ char LICENSE[] SEC("license") = "GPL";
 `
 
 void t.test(
-  'EC C.3 #15: a socket load balancer does not hide the service IP',
+  'edge case #15: a socket load balancer does not hide the service IP',
   { skip, timeout: 30_000 },
   async (t) => {
     const world = new World(t)
@@ -105,7 +105,7 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
   await server.serve('0.0.0.0', 7070)
 
   await t.test(
-    'EC C.3 #43: enrolled and withdrawn under load, every connection is answered one way or the other',
+    'edge case #43: enrolled and withdrawn under load, every connection is answered one way or the other',
     async (t) => {
       const app = world.app('a')
       const target = { address: ADDRESS.remoteV4, port: 7070 }
@@ -122,7 +122,7 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    'EC C.3 #44: when the pending map is full the connection is reset, not let out',
+    'edge case #44: when the pending map is full the connection is reset, not let out',
     async (t) => {
       await agent.enrol(world.pod('a'))
       const fd = openPinned(`${world.bpffs}/v1/maps/pending`)
@@ -148,7 +148,7 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    'EC C.3 #8 #10: a container restarted in a new, nested cgroup is captured as before',
+    'edge case #8 #10: a container restarted in a new, nested cgroup is captured as before',
     async (t) => {
       await agent.enrol(world.pod('a'))
       for (const container of ['a/first', 'a/second/deeper'] as const) {
@@ -162,7 +162,7 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    'EC C.3 #37: no netfilter rule and no tracked connection comes into the pod',
+    'edge case #37: no netfilter rule and no tracked connection comes into the pod',
     async (t) => {
       await agent.enrol(world.pod('a'))
       const app = world.app('a')
@@ -178,7 +178,7 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    'EC C.3 #28: many connections at once to one destination are told apart',
+    'edge case #28: many connections at once to one destination are told apart',
     async (t) => {
       await agent.enrol(world.pod('a'))
       const apps = [world.app('a'), world.app('a'), world.app('a'), world.app('a')]
@@ -199,7 +199,7 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    'EC C.3 #24: a connect by io_uring is captured',
+    'edge case #24: a connect by io_uring is captured',
     { skip: uringMissing() },
     async (t) => {
       await agent.enrol(world.pod('a'))
@@ -215,7 +215,7 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
-  await t.test("EC C.3 #28: a client's ports are used again within seconds", async (t) => {
+  await t.test("edge case #28: a client's ports are used again within seconds", async (t) => {
     world.inside('a', 'echo 40001 40020 > /proc/sys/net/ipv4/ip_local_port_range')
     await agent.enrol(world.pod('a'))
     t.match(
@@ -247,7 +247,7 @@ void t.test('busy pods', { skip, timeout: 60_000 }, async (t) => {
   })
 
   await t.test(
-    'EC C.3 #40: a pod in a user namespace of its own is enrolled and captured',
+    'edge case #40: a pod in a user namespace of its own is enrolled and captured',
     async (t) => {
       const holder = spawn(
         'unshare',

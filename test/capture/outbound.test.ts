@@ -15,14 +15,14 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
   const app: App = world.app('a')
   t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
 
-  await t.test('EC C.3 #14 #26: a ClusterIP is captured before anything resolves it', async (t) => {
+  await t.test('edge case #14 #26: a ClusterIP is captured before anything resolves it', async (t) => {
     const seen = await app.connect({ address: SERVICE, port: 80 })
     t.equal(seen.received, `captured ${SERVICE} 80`)
     t.equal(seen.peer, `${SERVICE}:80`, 'getpeername shows what was dialled')
     t.match(seen.local, new RegExp(`^${ADDRESS.aV4}:`), 'getsockname shows the pod')
   })
 
-  await t.test('EC C.3 #26: IPv6 is captured, names stay true', async (t) => {
+  await t.test('edge case #26: IPv6 is captured, names stay true', async (t) => {
     const seen = await app.connect({ address: 'fd98::3', port: 81 })
     t.equal(seen.received, 'captured fd98::3 81')
     t.equal(seen.peer, '[fd98::3]:81')
@@ -30,7 +30,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
   })
 
   await t.test(
-    'EC C.3 #26: a v4-mapped socket is captured as IPv4 and sees mapped names',
+    'edge case #26: a v4-mapped socket is captured as IPv4 and sees mapped names',
     async (t) => {
       const seen = await app.connect({ address: '::ffff:10.96.0.80', port: 82 })
       t.equal(seen.received, `captured ${SERVICE} 82`)
@@ -39,7 +39,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
-  await t.test('EC C.3 #16: another pod and a public address are captured', async (t) => {
+  await t.test('edge case #16: another pod and a public address are captured', async (t) => {
     t.equal(
       (await app.connect({ address: ADDRESS.bV4, port: 8080 })).received,
       'captured 10.98.0.3 8080',
@@ -50,7 +50,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     )
   })
 
-  await t.test('EC C.3 #35: a socket bound to a device cannot escape', async (t) => {
+  await t.test('edge case #35: a socket bound to a device cannot escape', async (t) => {
     const v4 = await app.connect({ address: SERVICE, port: 83, device: 'eth0' })
     t.equal(v4.received, `captured ${SERVICE} 83`)
     t.equal(v4.peer, `${SERVICE}:83`)
@@ -58,7 +58,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     t.equal(v6.received, 'captured fd98::3 83')
   })
 
-  await t.test('EC C.3 #36: a socket with any mark cannot escape', async (t) => {
+  await t.test('edge case #36: a socket with any mark cannot escape', async (t) => {
     for (const mark of [0x539, 0x111])
       t.equal(
         (await app.connect({ address: SERVICE, port: 84, mark })).received,
@@ -66,17 +66,17 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
       )
   })
 
-  await t.test('EC C.3 #23: MPTCP is captured', async (t) => {
+  await t.test('edge case #23: MPTCP is captured', async (t) => {
     const seen = await app.connect({ address: SERVICE, port: 85, multipath: true })
     t.equal(seen.received, `captured ${SERVICE} 85`)
   })
 
-  await t.test('EC C.3 #22: TCP fast open is captured', async (t) => {
+  await t.test('edge case #22: TCP fast open is captured', async (t) => {
     const seen = await app.connect({ address: SERVICE, port: 86, fastOpen: true })
     t.equal(seen.received, `captured ${SERVICE} 86`)
   })
 
-  await t.test('EC C.3 #29: an address and port the application bound are kept', async (t) => {
+  await t.test('edge case #29: an address and port the application bound are kept', async (t) => {
     const seen = await app.connect({
       address: SERVICE,
       port: 87,
@@ -87,7 +87,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     t.equal(seen.local, `${ADDRESS.aV4}:33333`)
   })
 
-  await t.test('EC C.3 #20: loopback and the own addresses are never captured', async (t) => {
+  await t.test('edge case #20: loopback and the own addresses are never captured', async (t) => {
     const server = world.app('a')
     await server.serve('0.0.0.0', 9090)
     await server.serve('::', 9090)
@@ -97,7 +97,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     await server.process.stop()
   })
 
-  await t.test('EC C.3 #33: link-local, multicast and unspecified destinations pass', async (t) => {
+  await t.test('edge case #33: link-local, multicast and unspecified destinations pass', async (t) => {
     const before = await agent.counters()
     // An address of the node's end of the link; nothing listens, so the kernel's own refusal comes back.
     t.equal((await app.connect({ address: '169.254.1.1', port: 9 })).error, 'ECONNREFUSED')
@@ -107,7 +107,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     t.equal((after.outPassLocal ?? 0) - (before.outPassLocal ?? 0), 3)
   })
 
-  await t.test('EC C.3 #21: a direct call to 15001 has no destination and is reset', async (t) => {
+  await t.test('edge case #21: a direct call to 15001 has no destination and is reset', async (t) => {
     const before = await agent.counters()
     t.equal((await app.connect({ address: '127.0.0.1', port: 15_001 })).error, 'ECONNRESET')
     const after = await agent.counters()
@@ -126,7 +126,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
-  await t.test('EC C.3 #11: a process of another cgroup in the pod is captured too', async (t) => {
+  await t.test('edge case #11: a process of another cgroup in the pod is captured too', async (t) => {
     const stranger = world.app('a', 'other')
     t.equal(
       (await stranger.connect({ address: SERVICE, port: 89 })).received,
@@ -144,14 +144,14 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     await plain.process.stop()
   })
 
-  await t.test('EC C.3 #12: a namespace nested in the pod is left alone', async (t) => {
+  await t.test('edge case #12: a namespace nested in the pod is left alone', async (t) => {
     const nested = world.app('a', 'a', ['unshare', '--net'])
     t.equal((await nested.connect({ address: SERVICE, port: 91 })).error, 'ENETUNREACH')
     await nested.process.stop()
   })
 
   await t.test(
-    'EC C.3 #4: a pod that is not enrolled is not touched, in the same cgroup or not',
+    'edge case #4: a pod that is not enrolled is not touched, in the same cgroup or not',
     async (t) => {
       const server = world.app('remote')
       await server.serve('0.0.0.0', 7070)
@@ -185,7 +185,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
   )
 
   await t.test(
-    'EC C.3 #26: a pod with IPv4 only is told at once that there is no IPv6',
+    'edge case #26: a pod with IPv4 only is told at once that there is no IPv6',
     async (t) => {
       t.match(
         await agent.enrol(world.pod('b', { addresses: world.pod('b').addresses.slice(0, 1) })),
