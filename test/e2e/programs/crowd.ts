@@ -41,6 +41,7 @@ async function member(index: number): Promise<Outcome> {
   try {
     // A reset may come right after the handshake: listened for from the beginning.
     const closed = once(socket, 'close').then(() => 'closed')
+    closed.catch(() => undefined)
     await once(socket, 'connect').finally(settled)
     await allOpen.promise
     end = await Promise.race([echo(socket, `word ${index} `), closed])
