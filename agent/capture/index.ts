@@ -3,6 +3,7 @@
 
 export type { NodeCapture } from './capture.ts'
 export { createDataPlaneSockets } from './data-plane-sockets.ts'
+export { checkMachine } from './machine.ts'
 export { openCapture } from './open.ts'
 export type {
   CapturePod,

@@ -6,35 +6,22 @@ import { closeSync, openSync, statSync } from 'node:fs'
 import { AmbitError } from '../../mesh/errors.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import {
-  closeFd,
-  connectSocket,
-  isBpfFs,
-  isCgroup2,
-  netnsCookieOfSocket,
-} from '../../native/libc.ts'
-import {
-  type KernelFeature,
-  missingFeatures,
-  REQUIRED_FEATURES,
-  SET_RETVAL,
-} from '../../native/kernel-features.ts'
-import { loadLibbpf } from '../../native/libbpf.ts'
+import { closeFd, connectSocket, netnsCookieOfSocket } from '../../native/libc.ts'
 import { NetnsThread } from '../../native/netns.ts'
 import { CALL_NAME_SIZE, loadShim, shimError } from '../../native/shim.ts'
 import { openSocket } from '../../native/socket-spec.ts'
 import { createCapture, type NodeCapture } from './capture.ts'
 import { toAmbitError } from './failure.ts'
 import { LAYOUT, SOCKET_FLAG, encodeU64 } from './layout.ts'
+import { type MachineNeeds, requireBpfFs, requireKernel, requireNode } from './machine.ts'
 import { Pins } from './pins.ts'
 import { CapturePrograms } from './programs.ts'
 
 /** How often the kubelet's cgroups are looked up again: a restarted service gets a new id at the same path. */
 const KUBELET_REFRESH_MS = 2000
 
-export interface CaptureOptions {
-  /** Where to attach; this process must run in it or below. The cgroup v2 root on a real node. */
-  readonly cgroupPath: string
+/** `cgroupPath` is where to attach; this process must run in it or below. */
+export interface CaptureOptions extends MachineNeeds {
   /** A directory of this agent's own on a BPF file system. */
   readonly bpffsDir: string
   /** The compiled programs, bpf/build/capture.bpf.o. */
@@ -42,10 +29,6 @@ export interface CaptureOptions {
   /** cgroup directories whose processes' connections from the node's namespace are probes. */
   readonly kubeletCgroups: readonly string[]
   readonly logger: Logger
-  /** libbpf's file name, when it is not the system's. */
-  readonly libbpf?: string
-  /** What the kernel must be able to do; REQUIRED_FEATURES unless a test says otherwise. */
-  readonly requiredFeatures?: readonly KernelFeature[]
 }
 
 /** Opens capture. A second process with the same directory takes over from the first without a gap. */
@@ -53,27 +36,12 @@ export async function openCapture(
   options: CaptureOptions,
 ): Promise<Result<NodeCapture, AmbitError>> {
   try {
-    checkNode(options)
+    requireNode(options)
+    requireBpfFs(options.bpffsDir)
     return ok(await open(options))
   } catch (thrown) {
     return err(toAmbitError('open capture', thrown))
   }
-}
-
-function checkNode(options: CaptureOptions): void {
-  if (process.geteuid?.() !== 0)
-    throw new AmbitError('AMB_NOT_ROOT', 'Cannot open capture: this process does not run as root')
-  loadLibbpf(options.libbpf)
-  if (!isCgroup2(options.cgroupPath))
-    throw new AmbitError(
-      'AMB_CGROUP2_MISSING',
-      `Cannot open capture: ${options.cgroupPath} is no directory of a cgroup v2 mount`,
-    )
-  if (!isBpfFs(options.bpffsDir))
-    throw new AmbitError(
-      'AMB_BPFFS_MISSING',
-      `Cannot open capture: ${options.bpffsDir} is no directory of a BPF file system`,
-    )
 }
 
 async function open(options: CaptureOptions): Promise<NodeCapture> {
@@ -82,7 +50,7 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
   const homeNetnsFd = openSync('/proc/self/ns/net', 'r')
   let programs: CapturePrograms | undefined
   try {
-    const hasSetRetval = await checkKernel(options, thread)
+    const hasSetRetval = await requireKernel(options, thread)
     const homeNetnsCookie = readHomeCookie()
     const pins = new Pins(options.bpffsDir)
     programs = CapturePrograms.open({
@@ -105,21 +73,6 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
     await thread.close()
     throw thrown
   }
-}
-
-/** Refuses a kernel that lacks something needed; gives whether it has the one thing that is only nice to have. */
-async function checkKernel(options: CaptureOptions, thread: NetnsThread): Promise<boolean> {
-  const required = options.requiredFeatures ?? REQUIRED_FEATURES
-  const missing = await missingFeatures(options.cgroupPath, thread, [...required, SET_RETVAL])
-  const needed = missing.filter(({ name }) => name !== SET_RETVAL.name)
-  if (needed.length > 0)
-    throw new AmbitError(
-      'AMB_KERNEL_FEATURE',
-      `Cannot open capture: this kernel lacks ${needed
-        .map(({ name, since, reason }) => `${name} (Linux ${since} has it; ${reason})`)
-        .join(', ')}`,
-    )
-  return missing.length === 0
 }
 
 function readHomeCookie(): bigint {

@@ -63,15 +63,16 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   const report = options.report ?? (() => undefined)
   // Read before anything is made: a typing error must not cost a lab.
   const given = (options.files ?? []).flatMap((path) => readManifests(path))
+  const hasMesh = options.mesh !== false
   const layout = await bringUp({
     name: options.name ?? DEFAULT_LAB_NAME,
     nodes: options.nodes ?? DEFAULT_NODES,
+    hasMesh,
     report,
     signal: options.signal,
   })
   try {
     const lab = await openLab(layout.name)
-    const hasMesh = options.mesh !== false
     if (hasMesh) {
       await applyManifests(lab.api, meshManifests(layout))
       lab.markMesh()

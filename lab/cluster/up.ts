@@ -7,6 +7,7 @@ import { createServer, type Server } from 'node:net'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { checkMachine } from '../../agent/capture/index.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import type { KubeletArguments } from '../kubelet/main.ts'
 import { MAX_NODES, type NodePlan, nodePlans } from '../network/addressing.ts'
@@ -22,6 +23,8 @@ import { type LabProcess, type LabState, readState, runningProcesses, writeState
 export type UpOptions = {
   readonly name: string
   readonly nodes: number
+  /** Agents are to run in it: the machine must be fit for them, too. */
+  readonly hasMesh: boolean
   /** Told of each step as it is done. */
   readonly report: (line: string) => void
   /** Aborting rolls everything back. */
@@ -42,6 +45,11 @@ export async function bringUp(options: UpOptions): Promise<LabLayout> {
     )
   }
   refuseExisting(lab)
+  // Agents would say the same in their logs, a minute later.
+  if (options.hasMesh) {
+    const fit = await checkMachine({ cgroupPath: lab.cgroupMount })
+    if (!fit.ok) throw fit.error
+  }
   try {
     await build(lab, options)
     return lab

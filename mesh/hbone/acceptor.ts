@@ -11,6 +11,7 @@ import {
   MAX_UNAUTHENTICATED,
   MAX_UNAUTHENTICATED_PER_SOURCE,
 } from './limits.ts'
+import { resetSocket } from './reset-socket.ts'
 import { socketAddress } from './socket-address.ts'
 import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
 import type { HboneServerOptions } from './types.ts'
@@ -101,7 +102,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   })
   tls.on('tlsClientError', (error: Error, socket: TLSSocket) => {
     const knock = knockOf(socket, knocking)
-    if (knock !== undefined) refuse(knock, `TLS handshake failed: ${explainTls(error, socket)}`)
+    if (knock !== undefined) refuse(knock, explainTls(error, socket))
     socket.destroy()
   })
 
@@ -114,7 +115,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     }
     const fromSource = bySource.get(peer.address) ?? 0
     if (knocking.size >= limits.unauthenticated || fromSource >= limits.unauthenticatedPerSource) {
-      raw.resetAndDestroy()
+      resetSocket(raw)
       options.onRefused({
         peer,
         reason: 'tlsFailure',
@@ -124,8 +125,8 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     }
     // Node's handshakeTimeout starts anew with each byte, so a slow-loris outlives it: this one does not.
     const deadline = setTimeout(() => {
-      refuse(knock, `TLS handshake did not finish within ${limits.deadlineMs} ms`)
-      raw.resetAndDestroy()
+      refuse(knock, `not finished within ${limits.deadlineMs} ms`)
+      cutHandshake(raw)
     }, limits.deadlineMs)
     const deadlineAt = performance.now() + limits.deadlineMs
     const knock: Knock = { raw, peer, local, deadline, deadlineAt }
@@ -160,10 +161,18 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       tcp.close()
       for (const knock of [...knocking.values()]) {
         forget(knock)
-        knock.raw.resetAndDestroy()
+        cutHandshake(knock.raw)
       }
     },
   }
+}
+
+/**
+ * Ends a connection whose TLS has begun. Not by a reset: TLS may have begun a shutdown on the handle which the raw
+ * socket knows nothing of, libuv refuses a reset then, and Node loses the handle over it.
+ */
+function cutHandshake(raw: Socket): void {
+  raw.destroy()
 }
 
 /** Node keeps the TCP socket under a TLS socket in `_parent`; there is no public way back to it. */

@@ -74,8 +74,7 @@ function handshake(
       }
       resolve(result)
     }
-    const fail = (message: string): void =>
-      finish(err({ reason: 'tlsFailure', message: `TLS handshake failed: ${message}` }))
+    const fail = (message: string): void => finish(err({ reason: 'tlsFailure', message }))
     const onAbort = (): void => finish(err(abandoned()))
     const onError = (error: Error): void => fail(explainTls(error, socket))
     const onClose = (): void => fail('the server closed the connection during the handshake')

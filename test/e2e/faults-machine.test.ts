@@ -2,7 +2,7 @@
 // Machines that Ambit cannot run on, as the command line tells of them: one line with a code and the next step, exit
 // code 1, and nothing left behind. What a kernel may lack is played in test/capture/refusals.test.ts.
 
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { execFileSync } from 'node:child_process'
 import {
   existsSync,
@@ -45,15 +45,13 @@ async function withMounts(script: string, argv: readonly string[]): Promise<Comm
 }
 
 /** The one line of a failed command; of the agent it is a line of its log. */
-function failedWith(t: Tap, output: CommandOutput, code: string): string {
+function failedWith(t: Test, output: CommandOutput, code: string): string {
   t.equal(output.code, 1, 'exit code 1')
   const lines = `${output.stdout}${output.stderr}`.trim().split('\n')
   t.equal(lines.length, 1, 'one line')
   t.match(lines[0], code)
   return lines[0] ?? ''
 }
-
-type Tap = typeof t
 
 void t.test(
   'without root every command says so, in one line, and does nothing',
@@ -115,6 +113,10 @@ void t.test('without libbpf it is named, with the package that brings it', { ski
   ].join('; ')
   const line = failedWith(t, await withMounts(hide, [AMBIT, ...AGENT]), 'AMB_LIBBPF_MISSING')
   t.match(line, /apt-get install libbpf1/)
+  // Not a minute later, when agents do not get ready.
+  const up = await withMounts(hide, [AMBIT, 'lab', 'up', '--name', LAB])
+  t.match(failedWith(t, up, 'AMB_LIBBPF_MISSING'), /libbpf\.so\.1/)
+  t.notOk(existsSync(labLayout(LAB).runDir), 'nothing was begun')
 })
 
 void t.test('given an agent whose BPF object cannot be used', { skip }, async (t) => {
@@ -142,7 +144,7 @@ void t.test('given an agent whose BPF object cannot be used', { skip }, async (t
       object,
     ])
   }
-  const untouched = (t: Tap): void => {
+  const untouched = (t: Test): void => {
     t.strictSame(
       readdirSync(bpffs).filter((name) => !name.endsWith('.debug')),
       [],

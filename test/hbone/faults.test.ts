@@ -45,7 +45,7 @@ await t.test('garbage instead of TLS is refused and the connection closed', asyn
   socket.write('GET / HTTP/1.1\r\n\r\n')
   t.match(await world.refusal((event) => event.reason === 'tlsFailure'), {
     peer: { address: '127.0.0.1' },
-    message: /TLS handshake failed: the peer/,
+    message: /^the peer/,
   })
   await gone(socket)
   await stillServes(t, world)
@@ -59,7 +59,7 @@ await t.test('a slow-loris is cut at the deadline however often it sends a byte'
   const drip = setInterval(() => socket.write(Buffer.from([0])), 100)
   t.teardown(() => clearInterval(drip))
   const event = await world.refusal(() => true)
-  t.match(event, { reason: 'tlsFailure', message: /did not finish within 700 ms/ })
+  t.match(event, { reason: 'tlsFailure', message: /not finished within 700 ms/ })
   await gone(socket)
 })
 
@@ -67,7 +67,7 @@ await t.test('half a TLS hello and then nothing is cut at the deadline', async (
   const world = await makeWorld(t, { limits: SHORT_DEADLINE })
   const socket = knock(t, world.port)
   socket.write(Buffer.from([22, 3, 1, 2, 0, 1, 0]))
-  t.match(await world.refusal(() => true), { message: /did not finish/ })
+  t.match(await world.refusal(() => true), { message: /not finished within/ })
   await gone(socket)
 })
 

@@ -4,7 +4,7 @@
 
 import { text } from 'node:stream/consumers'
 import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls, TLSSocket } from 'node:tls'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2'
 import { Duplex } from 'node:stream'
 

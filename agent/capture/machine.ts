@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// What capture needs of the machine it runs on; whatever is missing is named, with the way to get it.
+
+import { AmbitError } from '../../mesh/errors.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+import {
+  type KernelFeature,
+  missingFeatures,
+  REQUIRED_FEATURES,
+  SET_RETVAL,
+} from '../../native/kernel-features.ts'
+import { isBpfFs, isCgroup2 } from '../../native/libc.ts'
+import { loadLibbpf } from '../../native/libbpf.ts'
+import { NetnsThread } from '../../native/netns.ts'
+import { toAmbitError } from './failure.ts'
+
+export interface MachineNeeds {
+  /** A directory of cgroup v2; its root on a real node. */
+  readonly cgroupPath: string
+  /** libbpf's file name, when it is not the system's. */
+  readonly libbpf?: string
+  /** What the kernel must be able to do; REQUIRED_FEATURES unless a test says otherwise. */
+  readonly requiredFeatures?: readonly KernelFeature[]
+}
+
+/** Asks whether agents could open capture on this machine, before any is started. */
+export async function checkMachine(needs: MachineNeeds): Promise<Result<undefined, AmbitError>> {
+  try {
+    requireNode(needs)
+    const thread = new NetnsThread()
+    try {
+      await requireKernel(needs, thread)
+    } finally {
+      await thread.close()
+    }
+    return ok(undefined)
+  } catch (thrown) {
+    return err(toAmbitError('open capture', thrown))
+  }
+}
+
+/** Throws unless this process is root's, libbpf is there and the cgroup is one of v2. */
+export function requireNode({ cgroupPath, libbpf }: MachineNeeds): void {
+  if (process.geteuid?.() !== 0)
+    throw new AmbitError('AMB_NOT_ROOT', 'Cannot open capture: this process does not run as root')
+  loadLibbpf(libbpf)
+  if (!isCgroup2(cgroupPath))
+    throw new AmbitError(
+      'AMB_CGROUP2_MISSING',
+      `Cannot open capture: ${cgroupPath} is no directory of a cgroup v2 mount`,
+    )
+}
+
+/** Throws unless the directory is on a BPF file system. */
+export function requireBpfFs(directory: string): void {
+  if (!isBpfFs(directory))
+    throw new AmbitError(
+      'AMB_BPFFS_MISSING',
+      `Cannot open capture: ${directory} is no directory of a BPF file system`,
+    )
+}
+
+/** Refuses a kernel that lacks something needed; gives whether it has the one thing that is only nice to have. */
+export async function requireKernel(
+  { cgroupPath, requiredFeatures = REQUIRED_FEATURES }: MachineNeeds,
+  thread: NetnsThread,
+): Promise<boolean> {
+  const missing = await missingFeatures(cgroupPath, thread, [...requiredFeatures, SET_RETVAL])
+  const needed = missing.filter(({ name }) => name !== SET_RETVAL.name)
+  if (needed.length > 0)
+    throw new AmbitError(
+      'AMB_KERNEL_FEATURE',
+      `Cannot open capture: this kernel lacks ${needed
+        .map(({ name, since, reason }) => `${name} (Linux ${since} has it; ${reason})`)
+        .join(', ')}`,
+    )
+  return missing.length === 0
+}
