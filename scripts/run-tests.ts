@@ -1,96 +1,172 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs test files with tap, one process a file, and ends with the plain line "N passed, N failed, N skipped".
-// Files under test/lab-*/ and test/lab/ bring whole labs up and load both cores, so they run one at a time after the rest.
+// Runs test files, each in a process of its own, with a line for each as it ends; the last line is always
+// "N passed, N failed, N skipped". Arguments are files or folders; all of test/ when none is given.
 
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { glob } from 'node:fs/promises'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readTap, type TapReport } from './tap-report.ts'
 
-/** A file that is silent and not done after this long has hung. Seconds. */
-const FILE_TIMEOUT_S = 240
-/** Test files that share the machine's two cores without upsetting one another's deadlines. */
-const PARALLEL_JOBS = 2
+/** A file that is not done after this long has hung: the slowest takes a third of it on two busy cores. */
+const FILE_DEADLINE_MS = 300_000
+/** What a file gets between SIGTERM and SIGKILL to say which test hung, and to clean up. */
+const CLEANUP_MS = 10_000
+/** Files of pure and component tests that share two cores without upsetting one another's deadlines. */
+const PARALLEL_FILES = 2
+/** Silence for longer than this looks like a hang to a person. */
+const SILENCE_MS = 30_000
+/** Lines shown of what a failed file wrote to stderr. */
+const QUOTED_LINES = 40
 
-interface Counts {
-  passed: number
-  failed: number
-  skipped: number
+/** These bring whole labs up and load both cores, so they run one at a time, after the rest. */
+const HEAVY = /^test\/(lab|e2e)\//
+
+interface FileResult extends TapReport {
+  readonly file: string
+  readonly seconds: number
+  readonly stderr: string
 }
 
-const isHeavy = (file: string): boolean => /^test\/(lab|e2e)[-/]/.test(file)
+const running = new Map<ChildProcess, { readonly file: string; readonly startedAt: number }>()
+let interrupted = false
+let lastOutputAt = Date.now()
 
-async function testFiles(): Promise<string[]> {
-  const found: string[] = []
-  for await (const file of glob('test/**/*.test.ts')) found.push(file)
-  return found.sort()
+function say(line: string): void {
+  lastOutputAt = Date.now()
+  console.log(line)
 }
 
-/** Runs tap over files, streams its report to the terminal, and reads the counts from its TAP output. */
-async function runTap(files: readonly string[], jobs: number, directory: string): Promise<Counts> {
-  if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 }
-  const output = join(directory, `jobs-${jobs}.tap`)
-  const args = [
-    `--jobs=${jobs}`,
-    `--timeout=${FILE_TIMEOUT_S}`,
-    '--reporter=terse',
-    `--output-file=${output}`,
-    ...files,
-  ]
-  const code = await new Promise<number | null>((resolve, reject) => {
-    const child = spawn('node_modules/.bin/tap', args, { stdio: ['ignore', 'inherit', 'inherit'] })
-    child.on('error', reject)
-    child.on('exit', resolve)
+/** To the file's process and all it started: each file leads a process group. */
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined) return
+  try {
+    process.kill(-child.pid, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error // it has ended by itself
+  }
+}
+
+function runFile(file: string): Promise<FileResult> {
+  const startedAt = Date.now()
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', file], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    })
+    running.set(child, { file, startedAt })
+    let tap = ''
+    let stderr = ''
+    let problem: string | undefined
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      tap += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    const deadline = setTimeout(() => {
+      problem = `not done after ${FILE_DEADLINE_MS / 1000} s`
+      child.kill('SIGTERM')
+      setTimeout(() => signalGroup(child, 'SIGKILL'), CLEANUP_MS).unref()
+    }, FILE_DEADLINE_MS)
+    child.on('error', (error) => {
+      problem = `cannot run: ${error.message}`
+    })
+    child.on('exit', (code, signal) => {
+      if (code !== 0) problem ??= signal === null ? `exit code ${code}` : `ended by ${signal}`
+      // Whoever it left behind holds its pipes open: without this, a stray process would hang the run.
+      signalGroup(child, 'SIGKILL')
+    })
+    child.on('close', () => {
+      clearTimeout(deadline)
+      running.delete(child)
+      const report = readTap(tap)
+      const isEmpty = report.passed + report.failures.length + report.skips.length === 0
+      if (report.failures.length === 0 && (problem !== undefined || isEmpty))
+        report.failures.push({ name: problem ?? 'reported no test', diagnostics: [] })
+      resolve({ ...report, file, stderr, seconds: (Date.now() - startedAt) / 1000 })
+    })
   })
-  const counts = countTap(await readFile(output, 'utf8').catch(() => ''))
-  // tap may fail for a reason that is no test point, e.g. a file that died or never ran a test.
-  if (code !== 0 && counts.failed === 0) counts.failed = 1
-  if (code === 0 && counts.passed === 0 && counts.skipped === 0) counts.failed = 1
-  return counts
 }
 
-/** Counts leaf test points; a line that closes a subtest block repeats what its points said and is left out. */
-export function countTap(tap: string): Counts {
-  const counts: Counts = { passed: 0, failed: 0, skipped: 0 }
-  const lines = tap.split('\n')
-  const deeper: boolean[] = []
-  for (const line of lines) {
-    const indent = line.search(/\S/)
-    if (indent < 0) continue
-    const depth = Math.floor(indent / 4)
-    const match = /^\s*(not )?ok\b(.*)$/.exec(line)
-    if (match === null) continue
-    const closesBlock = deeper[depth + 1] === true
-    deeper.length = depth + 1
-    deeper[depth] = true
-    if (closesBlock && match[1] === undefined) continue
-    if (/# (SKIP|TODO)/i.test(match[2] ?? '')) counts.skipped += 1
-    else if (match[1] === undefined) counts.passed += 1
-    else if (!closesBlock) counts.failed += 1
+function show(result: FileResult, position: string): void {
+  const { failures, skips, passed } = result
+  const counts = [
+    `${passed} passed`,
+    failures.length > 0 ? `${failures.length} failed` : '',
+    skips.length > 0 ? `${skips.length} skipped` : '',
+  ].filter((part) => part !== '')
+  const mark = failures.length > 0 ? 'FAIL' : 'ok  '
+  say(`${mark} ${position} ${result.file} (${result.seconds.toFixed(1)} s): ${counts.join(', ')}`)
+  for (const reason of new Set(skips)) say(`       skipped: ${reason}`)
+  if (failures.length === 0) return
+  for (const { name, diagnostics } of failures) {
+    say(`       not ok: ${name}`)
+    for (const line of diagnostics) say(`       ${line}`)
   }
-  return counts
+  const stderr = result.stderr.trimEnd()
+  if (stderr !== '') {
+    say('       on stderr:')
+    for (const line of stderr.split('\n').slice(-QUOTED_LINES)) say(`         ${line}`)
+  }
 }
 
-const started = Date.now()
-const asked = process.argv.slice(2)
-const files = asked.length > 0 ? asked : await testFiles()
-const directory = await mkdtemp(join(tmpdir(), 'ambit-tests-'))
-try {
-  const light = await runTap(
-    files.filter((file) => !isHeavy(file)),
-    PARALLEL_JOBS,
-    directory,
-  )
-  const heavy = await runTap(files.filter(isHeavy), 1, directory)
-  const total = {
-    passed: light.passed + heavy.passed,
-    failed: light.failed + heavy.failed,
-    skipped: light.skipped + heavy.skipped,
+/** All test files under what was asked for; exits with 2 when there are none. */
+async function testFiles(asked: readonly string[]): Promise<readonly string[]> {
+  const found = new Set<string>()
+  for (const path of asked.length > 0 ? asked : ['test']) {
+    const clean = path.replace(/^\.\//, '').replace(/\/$/, '')
+    if (clean.endsWith('.ts') && existsSync(clean)) found.add(clean)
+    else for await (const file of glob(`${clean}/**/*.test.ts`)) found.add(file)
   }
-  console.log(`${files.length} files in ${Math.round((Date.now() - started) / 1000)} s`)
-  console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)
-  process.exitCode = total.failed === 0 ? 0 : 1
-} finally {
-  await rm(directory, { recursive: true, force: true })
+  if (found.size === 0) {
+    console.error(`AMB_USAGE: no test file in ${asked.join(' ')}`)
+    process.exit(2)
+  }
+  return [...found].sort((one, other) => Number(HEAVY.test(one)) - Number(HEAVY.test(other)))
 }
+
+/** Runs all files, light ones side by side, and gives what each reported. */
+async function runAll(files: readonly string[]): Promise<readonly FileResult[]> {
+  const results: FileResult[] = []
+  const runOf = async (queue: string[]): Promise<void> => {
+    for (let file = queue.shift(); file !== undefined && !interrupted; file = queue.shift()) {
+      const result = await runFile(file)
+      results.push(result)
+      show(result, `[${results.length}/${files.length}]`)
+    }
+  }
+  const light = files.filter((file) => !HEAVY.test(file))
+  await Promise.all(Array.from({ length: PARALLEL_FILES }, () => runOf(light)))
+  await runOf(files.filter((file) => HEAVY.test(file)))
+  return results
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    interrupted = true
+    for (const child of running.keys()) child.kill('SIGTERM')
+    setTimeout(() => {
+      for (const child of running.keys()) signalGroup(child, 'SIGKILL')
+    }, CLEANUP_MS).unref()
+  })
+}
+setInterval(() => {
+  if (Date.now() - lastOutputAt < SILENCE_MS) return
+  for (const { file, startedAt } of running.values())
+    say(`...  ${file} is running since ${Math.round((Date.now() - startedAt) / 1000)} s`)
+}, 1000).unref()
+
+const startedAt = Date.now()
+const files = await testFiles(process.argv.slice(2))
+const results = await runAll(files)
+const failed = results.flatMap(({ file, failures }) =>
+  failures.map(({ name }) => `${file}: ${name}`),
+)
+const passed = results.reduce((sum, result) => sum + result.passed, 0)
+const skipped = results.reduce((sum, result) => sum + result.skips.length, 0)
+say('')
+for (const line of failed) say(`failed: ${line}`)
+if (interrupted) say(`interrupted: ${files.length - results.length} files were not run`)
+say(`${results.length} files in ${Math.round((Date.now() - startedAt) / 1000)} s`)
+say(`${passed} passed, ${failed.length} failed, ${skipped} skipped`)
+process.exitCode = failed.length === 0 && !interrupted ? 0 : 1
