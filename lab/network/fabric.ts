@@ -18,6 +18,7 @@ import {
   SERVICE_CIDR6,
 } from './addressing.ts'
 import { command, ipBatch } from './command.ts'
+import { NFT_FROM_STDIN } from './nft.ts'
 
 /** The bridge's name inside the fabric's namespace; `ambit lab capture fabric` listens on it. */
 export const FABRIC_BRIDGE = 'fabric0'
@@ -93,7 +94,7 @@ const NODE_SCRIPT = [
   'echo 1 > ipv6/conf/all/forwarding',
   'echo 0 > ipv4/conf/all/rp_filter',
   'echo 0 > ipv4/conf/default/rp_filter',
-  'exec nft -f -',
+  NFT_FROM_STDIN,
 ].join('\n')
 
 function masqueradeRules(node: NodePlan): string {

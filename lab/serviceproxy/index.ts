@@ -7,6 +7,7 @@ import { netnsPath } from '../cluster/layout.ts'
 import { ServiceIndex } from '../cluster/kube-view.ts'
 import { command } from '../network/command.ts'
 import { serviceRuleset } from './ruleset.ts'
+import { NFT_FROM_STDIN } from '../network/nft.ts'
 
 /** Changes come in bursts (a Service, then its slices): one ruleset for all that came within this time. */
 const SETTLE_MS = 5
@@ -37,7 +38,7 @@ export function startServiceProxy(options: {
     const results = await Promise.allSettled(
       options.nodeNetns.map(
         async (netns) =>
-          await command(['nsenter', `--net=${netnsPath(netns)}`, 'nft', '-f', '-'], {
+          await command(['nsenter', `--net=${netnsPath(netns)}`, 'sh', '-c', NFT_FROM_STDIN], {
             input: ruleset,
           }),
       ),
