@@ -84,7 +84,11 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
     clusterId: config.clusterId,
   })
   undo.push(() => authority.close())
-  const certificates = new CertificateManager({ authority, log: log.child({ part: 'identity' }) })
+  const certificates = new CertificateManager({
+    authority,
+    log: log.child({ part: 'identity' }),
+    ttlSeconds: config.certificateTtlSeconds,
+  })
   undo.push(() => certificates.close())
 
   const mesh = new MeshState({ network: config.network })

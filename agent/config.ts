@@ -30,6 +30,7 @@ export interface AgentConfig {
   readonly clusterId: string
   readonly clusterDomain: string
   readonly network: string
+  readonly certificateTtlSeconds: number
   readonly workers: number
   readonly adminAddress: HostPort
   readonly metricsAddress: HostPort
@@ -49,6 +50,9 @@ const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'
 
 /** Kubernetes kills 30 s after SIGTERM by default; ten of them are left for everything else. */
 const DEFAULT_DRAIN_SECONDS = 20
+
+/** Istio's: renewed at half of it, a CA that is down for ten hours is not noticed. */
+const DEFAULT_CERTIFICATE_TTL_SECONDS = 86_400
 
 /** What ztunnel does without a CPU limit, but for small machines, where a second worker only takes turns. */
 export function defaultWorkers(cores: number): number {
@@ -138,6 +142,15 @@ export function agentCommand(run: (config: AgentConfig) => Promise<void>): Comma
     .addOption(flag('--cluster-domain <name>', 'DNS domain', 'CLUSTER_DOMAIN', 'cluster.local'))
     .addOption(flag('--network <name>', 'network of the pods', 'NETWORK', ''))
     .addOption(
+      flag(
+        '--certificate-ttl <duration>',
+        "lifetime to ask for the pods' certificates, such as 90s, 30m or 24h",
+        'SECRET_TTL',
+      )
+        .default(DEFAULT_CERTIFICATE_TTL_SECONDS, '24h')
+        .argParser(parseDuration),
+    )
+    .addOption(
       flag('--workers <n>', 'data-plane threads', 'AMBIT_WORKERS')
         .default(defaultWorkers(availableParallelism()))
         .argParser(parseCount),
@@ -175,19 +188,25 @@ export function agentCommand(run: (config: AgentConfig) => Promise<void>): Comma
 }
 
 /** What commander gives: the flags by their camel-case names. */
-type Flags = Omit<AgentConfig, 'kubeletCgroups' | 'caAddress' | 'drainDeadlineMs'> & {
+type Flags = Omit<
+  AgentConfig,
+  'kubeletCgroups' | 'caAddress' | 'drainDeadlineMs' | 'certificateTtlSeconds'
+> & {
   readonly kubeletCgroup: readonly string[] | string
   readonly caAddress?: string
   readonly drainDeadline: number
+  readonly certificateTtl: number
 }
 
-function toConfig({ kubeletCgroup, caAddress, drainDeadline, ...rest }: Flags): AgentConfig {
+function toConfig(flags: Flags): AgentConfig {
+  const { kubeletCgroup, caAddress, drainDeadline, certificateTtl, ...rest } = flags
   return {
     ...rest,
     // From the environment it comes as one string.
     kubeletCgroups: typeof kubeletCgroup === 'string' ? kubeletCgroup.split(',') : kubeletCgroup,
     caAddress: caAddress ?? rest.xdsAddress,
     drainDeadlineMs: drainDeadline * 1_000,
+    certificateTtlSeconds: certificateTtl,
   }
 }
 
@@ -225,6 +244,14 @@ function parseSeconds(text: string): number {
   if (!Number.isFinite(seconds) || seconds < 0 || text.trim() === '')
     throw new InvalidArgumentError('It must be a number of seconds, 0 or more.')
   return seconds
+}
+
+/** Seconds of a duration as Go writes it, in one unit. */
+function parseDuration(text: string): number {
+  const [, count, unit] = /^([1-9]\d{0,6})(s|m|h)$/.exec(text) ?? []
+  if (count === undefined)
+    throw new InvalidArgumentError('It must be a duration such as 90s, 30m or 24h.')
+  return Number(count) * (unit === 'h' ? 3600 : unit === 'm' ? 60 : 1)
 }
 
 /** A file of this installation, by its path from the repository's root. */

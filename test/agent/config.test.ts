@@ -27,6 +27,7 @@ void t.test('the node name alone is enough', async (t) => {
     adminAddress: { host: '127.0.0.1', port: 15000 },
     readinessAddress: { port: 15021 },
     drainDeadlineMs: 20_000,
+    certificateTtlSeconds: 86_400,
     unpinOnExit: false,
   })
 })
@@ -35,6 +36,7 @@ void t.test('flags win, IPv6 addresses and lists are read', async (t) => {
   const config = await parse(
     ...['--node-name', 'n', '--admin-address', '[::1]:0', '--drain-deadline', '2.5'],
     ...['--kubelet-cgroup', '/a', '/b', '--workers', '3', '--ca-address', 'ca:1'],
+    ...['--certificate-ttl', '30m'],
   )
   t.match(config, {
     adminAddress: { host: '::1', port: 0 },
@@ -42,6 +44,7 @@ void t.test('flags win, IPv6 addresses and lists are read', async (t) => {
     kubeletCgroups: ['/a', '/b'],
     workers: 3,
     caAddress: 'ca:1',
+    certificateTtlSeconds: 1800,
   })
 })
 
@@ -52,6 +55,8 @@ void t.test('nonsense is refused', async (t) => {
     ['--admin-address', '15000'],
     ['--metrics-address', 'host:99999'],
     ['--drain-deadline', '-1'],
+    ['--certificate-ttl', '0s'],
+    ['--certificate-ttl', '24'],
     ['--log-level', 'loud'],
     ['--no-such-flag'],
   ])
