@@ -2,6 +2,7 @@
 // Puts the agent together. The order of the start is what keeps a node's pods safe: capture, then the data plane, then
 // the pods of an earlier agent, then CNI and the informers, and the control plane last, which nothing waits for.
 
+import { setTimeout as delay } from 'node:timers/promises'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
@@ -153,7 +154,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
     api: createKubeApi(unwrap(access)),
     nodeName: config.nodeName,
     capture,
-    listener: poolListener(pool, captured, config, log),
+    listener: poolListener(pool, mesh, captured, config, log),
     stateDirectory: config.stateDir,
     logger: log,
     failOpen: config.failOpen,
@@ -225,18 +226,46 @@ async function chainCni(config: AgentConfig, log: Logger, undo: Undo[]): Promise
   undo.push(({ unpin }) => (unpin ? installation.uninstall() : installation.close()))
 }
 
+function workloadUid(clusterId: string, namespace: string, name: string): WorkloadUid {
+  return `${clusterId}//Pod/${namespace}/${name}` as WorkloadUid
+}
+
+/** How long a pod that leaves the mesh waits to hear of it from the control plane. */
+const LEAVING_DEADLINE_MS = 500
+/** The control plane tells all agents at once; this much later than we the last of them may have applied it. */
+const PEERS_BEHIND_MS = 150
+
+/** Resolves when the peers of a workload have heard, as far as can be known here, that it speaks HBONE no more. */
+async function peersKnowPlain(mesh: MeshState, uid: WorkloadUid): Promise<void> {
+  const isPlain = (): boolean => mesh.workload(uid)?.tunnelProtocol !== 'hbone'
+  if (!isPlain()) {
+    const { promise, resolve } = Promise.withResolvers<undefined>()
+    const deadline = setTimeout(() => resolve(undefined), LEAVING_DEADLINE_MS)
+    const unsubscribe = mesh.subscribe(() => {
+      if (isPlain()) resolve(undefined)
+    })
+    await promise
+    clearTimeout(deadline)
+    unsubscribe()
+  }
+  await delay(PEERS_BEHIND_MS)
+}
+
 /** Joins enrolment to the data plane. */
 function poolListener(
   pool: WorkerPool,
+  mesh: MeshState,
   captured: Map<string, CapturePod>,
   config: AgentConfig,
   log: Logger,
 ): EnrolmentListener {
   const { trustDomain, clusterId, drainDeadlineMs } = config
-  const inBackground = (what: string, uid: string, work: Promise<unknown>): void => {
-    work.catch((thrown: unknown) =>
-      log.error({ pod: uid, error: errorMessage(thrown) }, `cannot ${what} a pod`),
-    )
+  const logFailure = async (what: string, uid: string, work: Promise<unknown>): Promise<void> => {
+    try {
+      await work
+    } catch (thrown) {
+      log.error({ pod: uid, error: errorMessage(thrown) }, `cannot ${what} a pod`)
+    }
   }
   return {
     async onEnrolled({ enrolment, uid, namespace, name, serviceAccount }) {
@@ -248,16 +277,18 @@ function poolListener(
           name,
           serviceAccount,
           identity: spiffeId({ trustDomain, namespace, serviceAccount }),
-          workloadUid: `${clusterId}//Pod/${namespace}/${name}` as WorkloadUid,
+          workloadUid: workloadUid(clusterId, namespace, name),
           addresses: enrolment.pod.addresses,
         },
         enrolment,
       )
     },
-    onDraining: (uid) => inBackground('drain', uid, pool.drainPod(uid, drainDeadlineMs)),
+    onDraining: (uid) => void logFailure('drain', uid, pool.drainPod(uid, drainDeadlineMs)),
+    onLeaving: ({ namespace, name }) =>
+      peersKnowPlain(mesh, workloadUid(clusterId, namespace, name)),
     onWithdrawn: (uid) => {
       captured.delete(uid)
-      inBackground('stop serving', uid, pool.removePod(uid, drainDeadlineMs))
+      return logFailure('stop serving', uid, pool.removePod(uid, drainDeadlineMs))
     },
   }
 }

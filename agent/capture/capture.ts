@@ -61,6 +61,14 @@ interface Enrolled {
   readonly pinPath: string
   readonly families: readonly (4 | 6)[]
   readonly formerSysctls: PodNetwork['formerSysctls']
+  /** Settles when connections from before an earlier withdrawal of this namespace are over. */
+  readonly carried: Promise<unknown> | undefined
+}
+
+/** A withdrawn pod whose established connections still need what enrolment changed in its namespace. */
+type Fading = Pick<Enrolled, 'families' | 'formerSysctls' | 'carried'> & {
+  readonly uid: string
+  readonly netnsFd: number
 }
 
 /** Makes the Capture out of its parts. */
@@ -68,6 +76,8 @@ export function createCapture(parts: CaptureParts): NodeCapture {
   const { programs, pins, thread, logger } = parts
   const { maps } = programs
   const enrolled = new Map<string, Enrolled>()
+  /** By namespace cookie. */
+  const fading = new Map<bigint, Fading>()
   const turns = new Map<string, Promise<unknown>>()
 
   /** One step at a time for each pod: a withdraw waits for the enrol before it. */
@@ -120,6 +130,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       (family) => (family === 4 ? wanted.ipv4 : wanted.ipv6).length > 0,
     )
     const pinPath = pins.pod(pod.uid, netnsCookie)
+    const faded = fading.get(netnsCookie)
     let network: PodNetwork | undefined
     try {
       network = await preparePodNetwork(thread, netnsFd, pod, families)
@@ -134,8 +145,14 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         linkFd,
         pinPath,
         families: [...network.byFamily.keys()],
-        formerSysctls: isAgain ? former.formerSysctls : network.formerSysctls,
+        // What an enrolment before this one found there is what the pod once had.
+        formerSysctls: (isAgain ? former : (faded ?? network)).formerSysctls,
+        carried: (isAgain ? former : faded)?.carried,
       })
+      if (faded !== undefined) {
+        fading.delete(netnsCookie)
+        closeSync(faded.netnsFd)
+      }
       return enrolment
     } catch (thrown) {
       if (network !== undefined) closeListeners(network.byFamily)
@@ -156,6 +173,8 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     programs.unlinkPinned(pinPath)
     const addresses = [...deletePod(maps, netnsCookie), ...wanted.ipv4, ...wanted.ipv6]
     deleteListeners(maps, netnsCookie, addresses)
+    // Connections from before this attempt go on; what they need goes with the last of them.
+    if (fading.has(netnsCookie)) return
     try {
       await restorePodNetwork(thread, netnsFd, [4, 6], network?.formerSysctls ?? [])
     } catch (thrown) {
@@ -166,15 +185,32 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     }
   }
 
-  async function withdraw(uid: string): Promise<void> {
+  async function withdraw(uid: string, carried?: Promise<unknown>): Promise<void> {
     const pod = enrolled.get(uid)
     if (pod === undefined) return
     enrolled.delete(uid)
     const { netnsCookie, netnsFd } = pod.enrolment
     detachLink(pod.linkFd, pod.pinPath)
     deleteListeners(maps, netnsCookie, deletePod(maps, netnsCookie))
+    const { families, formerSysctls } = pod
+    const all = [pod.carried, carried].filter((each) => each !== undefined)
+    const ended = all.length === 0 ? undefined : Promise.allSettled(all)
+    const left: Fading = { uid, netnsFd, families, formerSysctls, carried: ended }
+    fading.set(netnsCookie, left)
+    const restoreOnce = async (): Promise<void> => {
+      // Enrolled again meanwhile, or closed.
+      if (fading.get(netnsCookie) === left) await restore(netnsCookie, left)
+    }
+    if (ended === undefined || carried === undefined) return restoreOnce()
+    void ended.then(() => inTurn(uid, restoreOnce))
+  }
+
+  /** Gives a namespace back what enrolment had changed in it. Never throws. */
+  async function restore(netnsCookie: bigint, left: Fading): Promise<void> {
+    const { uid, netnsFd, families, formerSysctls } = left
+    fading.delete(netnsCookie)
     try {
-      await restorePodNetwork(thread, netnsFd, pod.families, pod.formerSysctls)
+      await restorePodNetwork(thread, netnsFd, families, formerSysctls)
     } catch (thrown) {
       // Harmless without listeners and links; the pod must not stay half enrolled because of it.
       logger.warn({ err: thrown, uid }, 'cannot take rule and sysctls out of the pod')
@@ -195,7 +231,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         return err(toAmbitError(`enrol pod ${pod.namespace}/${pod.name}`, thrown))
       }
     },
-    withdraw: (uid) => inTurn(uid, () => withdraw(uid)),
+    withdraw: (uid, carried) => inTurn(uid, () => withdraw(uid, carried)),
     async sweep(keep): Promise<void> {
       for (const uid of enrolled.keys()) if (!keep.has(uid)) await inTurn(uid, () => withdraw(uid))
       const kept = new Set<bigint>()
@@ -220,6 +256,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         for (const uid of enrolled.keys()) await withdraw(uid)
         for (const { path } of pins.listPods()) programs.unlinkPinned(path)
       }
+      for (const [netnsCookie, left] of fading) await restore(netnsCookie, left)
       for (const { linkFd, enrolment } of enrolled.values()) {
         closeFd(linkFd)
         closeSync(enrolment.netnsFd)

@@ -46,8 +46,11 @@ export interface Capture {
    * Re-enrolling a uid with the same namespace makes new listeners and swaps them in without a gap.
    */
   enrol(pod: CapturePod): Promise<Result<Enrolment, AmbitError>>
-  /** Reverse order of enrol. Idempotent; a vanished namespace is no error. */
-  withdraw(podUid: string): Promise<void>
+  /**
+   * Reverse order of enrol. Idempotent; a vanished namespace is no error. Rule, route and sysctls, without which the
+   * app's answers to established connections would leave the pod, stay until `carried` settles, if it is given.
+   */
+  withdraw(podUid: string, carried?: Promise<unknown>): Promise<void>
   /** Removes enrolments (pins, map entries) left by an earlier process for pods not in `keep`. */
   sweep(keep: ReadonlySet<string>): Promise<void>
   /** Releases this process's fds. `unpin` also detaches every program and removes the pins: pods fall back to plaintext. */

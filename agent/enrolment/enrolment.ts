@@ -97,6 +97,7 @@ export class NodeEnrolment implements CniHandlers {
       failOpen: options.failOpen ?? false,
       logger: this.#logger,
       wish: (pod) => this.#wish(pod),
+      announceLeaving: (pod) => this.#annotations.set(pod.name, false),
       settled: (pod, outcome) => this.#settled(pod, outcome),
     }
     // Closing before the first list is no one's error.

@@ -47,6 +47,8 @@ export interface PodEnrolmentContext {
   readonly logger: Logger
   /** Asked afresh at every look. */
   readonly wish: (pod: PodEnrolment) => Wish
+  /** Takes the pod's annotation off. */
+  readonly announceLeaving: (pod: PodEnrolment) => void
   /** Called after every look, with how the pod stands. */
   readonly settled: (pod: PodEnrolment, outcome: EnrolmentOutcome) => void
 }
@@ -68,6 +70,8 @@ export class PodEnrolment {
   readonly #logger: Logger
   readonly #backoff = new Backoff({ firstMs: FIRST_RETRY_MS })
   #enrolled: { readonly enrolment: Enrolment; readonly identity: NetnsIdentity } | undefined
+  /** The last attempt failed: what an earlier agent had captured of the pod may still be so. */
+  #hasFailed = false
   #isDrainingTold = false
   #queue: Promise<unknown> = Promise.resolve()
   #queued: Promise<EnrolmentOutcome> | undefined
@@ -139,8 +143,8 @@ export class PodEnrolment {
     const wish = this.#context.wish(this)
     if (wish.kind === 'unknown') return { kind: 'waiting', reason: wish.reason }
     if (wish.kind === 'plain') {
-      await this.#withdraw(wish.reason)
-      return wish
+      if (await this.#takeLeave()) await this.#withdraw(wish.reason)
+      return this.isEnrolled ? { kind: 'enrolled' } : wish
     }
     if (this.#enrolled !== undefined) {
       const moved =
@@ -189,6 +193,7 @@ export class PodEnrolment {
       addresses: network.addresses,
       failOpen,
     })
+    this.#hasFailed = !result.ok
     if (!result.ok) {
       await this.saveState()
       return { kind: 'failed', error: result.error }
@@ -223,16 +228,37 @@ export class PodEnrolment {
     return undefined
   }
 
+  /**
+   * Tells the peers first that the pod leaves: until they know, they open tunnels to it, and withdrawing at once
+   * would refuse those. False when the pod is wanted in the mesh again meanwhile.
+   */
+  async #takeLeave(): Promise<boolean> {
+    if (this.#enrolled === undefined || this.isDeleted || this.isSandboxGone) return true
+    const { listener, announceLeaving, wish } = this.#context
+    announceLeaving(this)
+    const problem = await tell(() => listener.onLeaving?.(this.name))
+    if (problem !== undefined) this.#logger.error({ problem }, 'taking leave failed')
+    return wish(this).kind !== 'enrol'
+  }
+
   async #withdraw(reason: string): Promise<void> {
-    if (this.#enrolled === undefined) return
+    if (this.#enrolled === undefined) {
+      if (this.#hasFailed) await this.#context.capture.withdraw(this.name.uid)
+      this.#hasFailed = false
+      return
+    }
     const { capture, listener } = this.#context
+    const carried = Promise.withResolvers<undefined>()
     // Capture first: from here on no new connection arrives, while the data plane still carries the old ones.
-    await capture.withdraw(this.name.uid)
+    await capture.withdraw(this.name.uid, carried.promise)
     this.#enrolled = undefined
     this.#isDrainingTold = false
-    const problem = await tell(() => listener.onWithdrawn(this.name.uid))
-    if (problem !== undefined)
-      this.#logger.error({ problem }, 'the data plane refused a withdrawal')
+    // Not awaited: the old connections may take their time, and the pod may be wanted in the mesh again meanwhile.
+    void tell(() => listener.onWithdrawn(this.name.uid)).then((problem) => {
+      carried.resolve(undefined)
+      if (problem !== undefined)
+        this.#logger.error({ problem }, 'the data plane refused a withdrawal')
+    })
     if (!this.isDeleted && !this.isSandboxGone) await this.saveState()
     this.#logger.info({ reason }, 'withdrawn')
   }
@@ -269,7 +295,7 @@ function statusAddresses(pod: Pod | undefined): readonly IpAddress[] {
 }
 
 /** Calls a listener that may throw or reject; the text of what it threw. */
-async function tell(call: () => void | Promise<void>): Promise<string | undefined> {
+async function tell(call: () => undefined | void | Promise<void>): Promise<string | undefined> {
   try {
     await call()
     return undefined

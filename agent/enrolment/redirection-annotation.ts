@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells the control plane which pods speak HBONE, by an annotation on the pod. It follows the truth: written
-// after capture is live, taken away after it ended, tried again until the API server has it.
+// Tells the control plane which pods speak HBONE, by an annotation on the pod. Written after
+// capture is live, taken away before it ends (when the pod lives on), tried again until the API server has it.
 
 import { Backoff, delay, PODS, type KubeApi, type Pod } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'

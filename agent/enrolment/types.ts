@@ -12,14 +12,25 @@ export interface EnrolledPod {
   readonly serviceAccount: string
 }
 
-/** Told in order for each pod: enrolled, perhaps draining, withdrawn. */
+/** A pod that leaves the mesh and lives on. */
+export type LeavingPod = Pick<EnrolledPod, 'uid' | 'namespace' | 'name'>
+
+/** Told in order for each pod: enrolled, perhaps draining or leaving, withdrawn. */
 export interface EnrolmentListener {
   /** Capture is live. When this throws or rejects the pod is withdrawn again. */
   onEnrolled(pod: EnrolledPod): void | Promise<void>
   /** The pod is being deleted (deletionTimestamp is set) but still runs and is still captured. */
   onDraining(uid: string): void
-  /** Capture has ended; established connections may go on as long as the data plane lets them. */
-  onWithdrawn(uid: string): void
+  /**
+   * The pod lives on and is to leave the mesh: its peers are being told by its annotation, and what still comes is
+   * still served. The pod is withdrawn when the promise settles.
+   */
+  onLeaving?(pod: LeavingPod): Promise<void>
+  /**
+   * Capture has ended; established connections may go on as long as the data plane lets them. A promise that it
+   * returns resolves when none is left.
+   */
+  onWithdrawn(uid: string): void | Promise<void>
 }
 
 /** How a pod stands after a look at it. */

@@ -122,7 +122,7 @@ export class DataPlane {
       case 'stopPod':
         return this.#stopPod(request.uid, request.deadlineMs)
       case 'forgetLocalPod':
-        this.#localPods.remove(request.uid)
+        await this.#localPods.drain(request.uid, request.deadlineMs)
         return undefined
       case 'dump':
         return this.#dump()

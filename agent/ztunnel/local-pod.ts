@@ -2,6 +2,9 @@
 // A pod that this agent serves, as the data plane knows it: everything comes from enrolment (the CNI call or the
 // node's own pod list), nothing from xDS, so a pod can talk before the control plane has heard of it.
 
+import type { Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import { resetSocket } from '../../mesh/hbone/reset-socket.ts'
 import type { IpAddress, SpiffeId, WorkloadUid } from '../../mesh/model/types.ts'
 
 export interface LocalPod {
@@ -19,10 +22,15 @@ export interface LocalPod {
   readonly netnsFd: number
 }
 
+/** A drain is rare and short: looking a few times a second is simpler than an event on every connection. */
+const DRAIN_POLL_MS = 50
+
 /** The pods of this agent, found by address: what makes a same-node call one. */
 export class LocalPods {
   readonly #byUid = new Map<string, LocalPod>()
   readonly #byAddress = new Map<IpAddress, LocalPod>()
+  /** Connections into a pod that another pod's proxy made, by the pod's UID. */
+  readonly #visitors = new Map<string, Set<Socket>>()
 
   add(pod: LocalPod): void {
     this.remove(pod.uid)
@@ -38,6 +46,26 @@ export class LocalPods {
     for (const address of pod.addresses)
       if (this.#byAddress.get(address) === pod) this.#byAddress.delete(address)
     return pod
+  }
+
+  /** Remembers a connection into a pod, made through its namespace fd, until it closes. */
+  visit(uid: string, socket: Socket): void {
+    const visitors = this.#visitors.get(uid) ?? new Set()
+    this.#visitors.set(uid, visitors)
+    visitors.add(socket)
+    socket.once('close', () => visitors.delete(socket))
+  }
+
+  /** Forgets a pod, lets the connections into it end until the deadline, and resets the rest. */
+  async drain(uid: string, deadlineMs: number): Promise<void> {
+    this.remove(uid)
+    const visitors = this.#visitors.get(uid)
+    // The pod may come back meanwhile: its new visitors are not these.
+    this.#visitors.delete(uid)
+    if (visitors === undefined) return
+    const deadline = Date.now() + deadlineMs
+    while (visitors.size > 0 && Date.now() < deadline) await delay(DRAIN_POLL_MS)
+    for (const socket of visitors) resetSocket(socket)
   }
 
   get(uid: string): LocalPod | undefined {

@@ -181,7 +181,7 @@ async function openUpstream(
         workload: decision.workload,
         identity: decision.pod.identity,
       }
-      return connectUpstream(
+      const opened = await connectUpstream(
         sockets,
         {
           netnsFd: decision.pod.netnsFd,
@@ -190,6 +190,8 @@ async function openUpstream(
         },
         signal,
       )
+      if (opened.ok) context.localPods.visit(decision.pod.uid, opened.value)
+      return opened
     }
     case 'hbone': {
       facts.source = { ...facts.source, identity: pod.identity }

@@ -127,7 +127,7 @@ export class WorkerPool {
     const { identity, netnsFd } = served.pod
     await Promise.allSettled([
       served.slot?.link.ask({ kind: 'stopPod', uid, deadlineMs }),
-      ...this.#slots.map(({ link }) => link.ask({ kind: 'forgetLocalPod', uid })),
+      ...this.#slots.map(({ link }) => link.ask({ kind: 'forgetLocalPod', uid, deadlineMs })),
     ])
     closeSync(netnsFd)
     this.#options.certificates.release(identity)

@@ -36,8 +36,11 @@ export type WorkerRequest =
   | { readonly kind: 'drainPod'; readonly uid: string; readonly deadlineMs: number }
   /** Stop serving the pod: let connections end until the deadline, then cut. 0 cuts at once. */
   | { readonly kind: 'stopPod'; readonly uid: string; readonly deadlineMs: number }
-  /** No pod may reach this one through its namespace fd any more; answered when that is so. */
-  | { readonly kind: 'forgetLocalPod'; readonly uid: string }
+  /**
+   * No pod may reach this one through its namespace fd any more; answered when the connections that did have ended,
+   * by themselves or at the deadline.
+   */
+  | { readonly kind: 'forgetLocalPod'; readonly uid: string; readonly deadlineMs: number }
   | { readonly kind: 'dump' }
   | { readonly kind: 'ping' }
   | { readonly kind: 'drainAll'; readonly deadlineMs: number }

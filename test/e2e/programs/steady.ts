@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Steady traffic to an echo port until SIGTERM: HELD connections, opened first, that each say a word every few
-// milliseconds, and new connections one after another. Says "steady" once all are under way; prints what failed at
-// the end. Usage: steady.ts HOST PORT HELD
+// milliseconds, and new connections one after another. Says "steady" once all are under way. A line NAME on stdin is
+// answered by "done NAME" once every held connection and every opener has had ROUNDS more rounds. Prints what failed
+// at the end. Usage: steady.ts HOST PORT HELD ROUNDS
 
 import { connect, type Socket } from 'node:net'
 import { once } from 'node:events'
+import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 
-const [host = '', port = '', held = ''] = process.argv.slice(2)
+const [host = '', port = '', held = '', rounds = ''] = process.argv.slice(2)
 const PACE_MS = 10
 /** New connections under way at any time. */
 const OPENERS = 4
@@ -17,6 +19,24 @@ const ECHO_DEADLINE_MS = 5000
 let isStopping = false
 process.on('SIGTERM', () => {
   isStopping = true
+  commands.close()
+})
+
+/** Rounds that each held connection and each opener has had; one that has failed for good counts no more. */
+const turns = new Map<string, number>()
+
+function turn(who: string): void {
+  turns.set(who, (turns.get(who) ?? 0) + 1)
+}
+
+const commands = createInterface({ input: process.stdin })
+commands.on('line', (name) => {
+  const goals = [...turns].map(([who, count]) => [who, count + Number(rounds)] as const)
+  const look = setInterval(() => {
+    if (!goals.every(([who, goal]) => (turns.get(who) ?? Infinity) >= goal)) return
+    clearInterval(look)
+    console.log(`done ${name}`)
+  }, PACE_MS)
 })
 
 const told = { heldWords: 0, heldFailures: [] as string[], opened: 0, openFailures: [] as string[] }
@@ -59,16 +79,18 @@ async function hold(socket: Socket, index: number): Promise<void> {
     for (let round = 0; !isStopping; round += 1) {
       await say(socket, `word ${index}.${round} `)
       told.heldWords += 1
+      turn(`held ${index}`)
       await delay(PACE_MS)
     }
   } catch (error) {
     told.heldFailures.push(codeOf(error))
+    turns.delete(`held ${index}`)
   } finally {
     socket.on('error', () => undefined).destroy()
   }
 }
 
-async function openAgainAndAgain(): Promise<void> {
+async function openAgainAndAgain(index: number): Promise<void> {
   while (!isStopping) {
     try {
       const socket = await open()
@@ -81,12 +103,18 @@ async function openAgainAndAgain(): Promise<void> {
     } catch (error) {
       told.openFailures.push(codeOf(error))
     }
+    turn(`opener ${index}`)
     await delay(PACE_MS)
   }
 }
 
 const sockets = await Promise.all(Array.from({ length: Number(held) }, open))
 await Promise.all(sockets.map((socket) => say(socket, 'first')))
+for (const index of sockets.keys()) turns.set(`held ${index}`, 0)
+for (let index = 0; index < OPENERS; index += 1) turns.set(`opener ${index}`, 0)
 console.log('steady')
-await Promise.all([...sockets.map(hold), ...Array.from({ length: OPENERS }, openAgainAndAgain)])
+await Promise.all([
+  ...sockets.map(hold),
+  ...Array.from({ length: OPENERS }, (_, index) => openAgainAndAgain(index)),
+])
 console.log(JSON.stringify(told))
