@@ -113,6 +113,8 @@ enum ambit_reason {
 	AMBIT_IN_DROP_ASSIGN_FAILED,
 	AMBIT_BIND_REUSE_SET,
 	AMBIT_BIND_REUSE_FAILED,
+	AMBIT_BIND_DENY_MESH_PORT,	/* an application wants a port of the agent's */
+	AMBIT_PENDING_POD_FULL,		/* one pod has too many handshakes under way: treated as PENDING_FULL */
 	AMBIT_NO_SOCKET,		/* the kernel gave the program no socket */
 	AMBIT_REASON_COUNT,
 };

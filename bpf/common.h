@@ -15,6 +15,8 @@
 #define AF_INET6 10
 #define SOL_SOCKET 1
 #define SO_REUSEADDR 2
+#define EEXIST 17
+#define EADDRINUSE 98
 #define ENETUNREACH 101
 
 /* Verdicts of the cgroup socket-address hooks. */

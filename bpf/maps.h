@@ -9,6 +9,8 @@
 #define MAX_PODS 1024
 /* Captured connections between SYN and accept; an entry lives for one loopback handshake. */
 #define MAX_PENDING 65536
+/* Of one pod: twice the accept queue of its listener, so that a pod that floods its own starves no other. */
+#define MAX_PENDING_PER_POD 8192
 /* Kubelet probes and the agent's connections to applications, between SYN and establishment. */
 #define MAX_TRUSTED 65536
 
@@ -47,6 +49,14 @@ struct {
 	__type(key, struct ambit_tuple);
 	__type(value, struct ambit_socket);
 } pending SEC(".maps");
+
+/* How many of `pending` are of one namespace. LRU: those of namespaces that are gone make room by themselves. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, MAX_PODS * 4);
+	__type(key, __u64);
+	__type(value, __s64);
+} pending_counts SEC(".maps");
 
 /* LRU: when it overflows, a probe is treated as any plaintext caller, which is the safe side. */
 struct {

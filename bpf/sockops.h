@@ -72,15 +72,51 @@ static __always_inline void trusted_key(struct ambit_trusted_tuple *key,
 	key->local_port = server_port;
 }
 
+/* The number of handshakes of a namespace, made at its first; NULL when there is no memory for it. */
+static __always_inline __s64 *pending_count(__u64 netns_cookie)
+{
+	__s64 *of_pod = bpf_map_lookup_elem(&pending_counts, &netns_cookie);
+	__s64 none = 0;
+
+	if (of_pod)
+		return of_pod;
+	bpf_map_update_elem(&pending_counts, &netns_cookie, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&pending_counts, &netns_cookie);
+}
+
+/* Both ends try to take an entry out; whoever did it counts. */
+static __always_inline void forget_pending(const struct ambit_tuple *key)
+{
+	__u64 netns_cookie = key->netns_cookie;
+	__s64 *of_pod;
+
+	if (bpf_map_delete_elem(&pending, key))
+		return; /* not counted: the other end was first */
+	of_pod = bpf_map_lookup_elem(&pending_counts, &netns_cookie);
+	if (of_pod)
+		__sync_fetch_and_add(of_pod, -1);
+}
+
 static __always_inline void publish_pending(struct bpf_sock_ops *ctx, const struct endpoints *ends,
 					    const struct ambit_socket *stored)
 {
 	struct ambit_socket value = *stored;
+	__u64 cookie = bpf_get_netns_cookie(ctx);
+	__s64 *of_pod = pending_count(cookie);
 	struct ambit_tuple key;
+	long failed;
 
-	pending_key(&key, bpf_get_netns_cookie(ctx), &ends->local, ends->local_port, &ends->remote,
-		    ends->remote_port);
-	if (bpf_map_update_elem(&pending, &key, &value, BPF_ANY)) {
+	if (!of_pod || *of_pod >= MAX_PENDING_PER_POD) {
+		count(AMBIT_PENDING_POD_FULL);
+		return;
+	}
+	pending_key(&key, cookie, &ends->local, ends->local_port, &ends->remote, ends->remote_port);
+	failed = bpf_map_update_elem(&pending, &key, &value, BPF_NOEXIST);
+	if (!failed)
+		__sync_fetch_and_add(of_pod, 1);
+	else if (failed == -EEXIST) /* left by a connection with the same ports: counted already */
+		failed = bpf_map_update_elem(&pending, &key, &value, BPF_EXIST);
+	if (failed) {
 		count(AMBIT_PENDING_FULL);
 		return;
 	}
@@ -175,7 +211,7 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock 
 		count(AMBIT_PENDING_HANDED_OVER);
 	else
 		count(AMBIT_PENDING_NO_STORAGE);
-	bpf_map_delete_elem(&pending, &key);
+	forget_pending(&key);
 }
 
 /* The connecting end closes: what the handshake did not use up must not wait for a tuple that looks alike. */
@@ -191,7 +227,7 @@ static __always_inline void on_close(struct bpf_sock_ops *ctx)
 		count(AMBIT_TRUST_FORGOTTEN);
 	pending_key(&key, bpf_get_netns_cookie(ctx), &ends.local, ends.local_port, &ends.remote,
 		    ends.remote_port);
-	bpf_map_delete_elem(&pending, &key);
+	forget_pending(&key);
 }
 
 SEC("sockops")

@@ -122,6 +122,8 @@ export interface ListenRequest {
   /** Default reuseAddress. */
   readonly options?: readonly SocketOption[]
   readonly backlog?: number
+  /** Flags the socket in this socket storage map before it is bound, as SocketSpec does. */
+  readonly exemptInMapFd?: number
 }
 
 let sharedThread: NetnsThread | undefined
@@ -146,6 +148,7 @@ export async function listenInNetns(
       kind,
       options: request.options ?? ['reuseAddress'],
       bind: { address, port: request.port },
+      ...(request.exemptInMapFd !== undefined && { exemptInMapFd: request.exemptInMapFd }),
       ...(kind === 'tcp' && { backlog: request.backlog ?? DEFAULT_BACKLOG }),
     })
   } finally {

@@ -14,7 +14,14 @@ import { type CaptureCounters, readCounters } from './counters.ts'
 import { toAmbitError } from './failure.ts'
 import { MAX_POD_ADDRESSES, type PodEntry } from './layout.ts'
 import type { Pins } from './pins.ts'
-import { deleteListeners, deletePod, listPodCookies, writeListeners, writePod } from './pod-maps.ts'
+import {
+  deleteListeners,
+  deletePod,
+  isCaptured,
+  listPodCookies,
+  writeListeners,
+  writePod,
+} from './pod-maps.ts'
 import {
   closeListeners,
   type PodNetwork,
@@ -130,10 +137,11 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       (family) => (family === 4 ? wanted.ipv4 : wanted.ipv6).length > 0,
     )
     const pinPath = pins.pod(pod.uid, netnsCookie)
+    const wasCaptured = isCaptured(maps, netnsCookie)
     const faded = fading.get(netnsCookie)
     let network: PodNetwork | undefined
     try {
-      network = await preparePodNetwork(thread, netnsFd, pod, families)
+      network = await preparePodNetwork(thread, netnsFd, pod, families, maps.sockets.fd)
       const entry: PodEntry = { ...wanted, ipv6: network.byFamily.has(6) ? wanted.ipv6 : [] }
       writeListeners(maps, netnsCookie, entry, network)
       const gone = writePod(maps, netnsCookie, entry)
@@ -156,8 +164,11 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       return enrolment
     } catch (thrown) {
       if (network !== undefined) closeListeners(network.byFamily)
-      if (isAgain) await withdraw(pod.uid)
-      else await undo(netnsFd, netnsCookie, pinPath, wanted, network)
+      // A pod must not get out of the mesh by making its next enrolment fail: what is captured stays so, unserved.
+      if (!wasCaptured || pod.failOpen) {
+        if (isAgain) await withdraw(pod.uid)
+        else await undo(netnsFd, netnsCookie, pinPath, wanted, network)
+      }
       throw thrown
     }
   }
@@ -185,9 +196,18 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     }
   }
 
+  /** Takes off what an earlier process left on a pod that this one could not enrol. */
+  function forgetPredecessors(uid: string): void {
+    for (const pin of pins.listPods()) {
+      if (pin.uid !== uid) continue
+      programs.unlinkPinned(pin.path)
+      deleteListeners(maps, pin.netnsCookie, deletePod(maps, pin.netnsCookie))
+    }
+  }
+
   async function withdraw(uid: string, carried?: Promise<unknown>): Promise<void> {
     const pod = enrolled.get(uid)
-    if (pod === undefined) return
+    if (pod === undefined) return forgetPredecessors(uid)
     enrolled.delete(uid)
     const { netnsCookie, netnsFd } = pod.enrolment
     detachLink(pod.linkFd, pod.pinPath)

@@ -34,6 +34,8 @@ export const CAPTURE_REASONS = [
   'inDropAssignFailed',
   'bindReuseSet',
   'bindReuseFailed',
+  'bindDenyMeshPort',
+  'pendingPodFull',
   'noSocket',
 ] as const
 

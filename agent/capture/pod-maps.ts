@@ -49,6 +49,11 @@ export function writePod(maps: Maps, netnsCookie: bigint, entry: PodEntry): read
   return decodePodAddresses(former).filter((old) => !kept.some((address) => address.equals(old)))
 }
 
+/** Whether the pod of this namespace is captured, by this process or an earlier one. */
+export function isCaptured(maps: Maps, netnsCookie: bigint): boolean {
+  return maps.pods.lookup(encodeU64(netnsCookie)) !== undefined
+}
+
 /** Ends outbound capture. Gives the addresses the pod had. */
 export function deletePod(maps: Maps, netnsCookie: bigint): readonly Buffer[] {
   const key = encodeU64(netnsCookie)

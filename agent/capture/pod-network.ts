@@ -79,11 +79,12 @@ export async function preparePodNetwork(
   netnsFd: number,
   pod: CapturePod,
   families: readonly (4 | 6)[],
+  storageMapFd: number,
 ): Promise<PodNetwork> {
   const byFamily = new Map<4 | 6, Record<keyof PodListeners, number>>()
   try {
     for (const family of families) {
-      const made = await openListeners(thread, netnsFd, pod, family)
+      const made = await openListeners(thread, netnsFd, pod, family, storageMapFd)
       if (made !== undefined) byFamily.set(family, made)
     }
     const present = [...byFamily.keys()]
@@ -126,12 +127,20 @@ async function openListeners(
   netnsFd: number,
   pod: CapturePod,
   family: 4 | 6,
+  storageMapFd: number,
 ): Promise<Record<keyof PodListeners, number> | undefined> {
   const made: Partial<Record<keyof PodListeners, number>> = {}
   for (const { role, address } of ENDPOINTS[family]) {
     try {
       made[role] = await listenInNetns(
-        { netns: netnsFd, address, port: PORTS[role], options: LISTENER_OPTIONS },
+        {
+          netns: netnsFd,
+          address,
+          port: PORTS[role],
+          options: LISTENER_OPTIONS,
+          // Nobody else may bind these ports in a captured pod (bpf/bind.h).
+          exemptInMapFd: storageMapFd,
+        },
         thread,
       )
     } catch (thrown) {

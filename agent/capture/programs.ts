@@ -27,6 +27,7 @@ const MAP_NAMES = [
   'listeners',
   'sockets',
   'pending',
+  'pending_counts',
   'trusted',
   'kubelet_cgroups',
   'counters',

@@ -42,7 +42,8 @@ export interface Enrolment {
 export interface Capture {
   /**
    * Enrols a pod: listeners, sysctls and routes, listener map, pod map (outbound live), sk_lookup link (inbound
-   * live), in that order; a failure undoes what was done and leaves the pod in plaintext.
+   * live), in that order; a failure undoes what was done and leaves the pod in plaintext, but a pod that was captured
+   * already (by an earlier process, too) and does not fail open stays captured, unserved.
    * Re-enrolling a uid with the same namespace makes new listeners and swaps them in without a gap.
    */
   enrol(pod: CapturePod): Promise<Result<Enrolment, AmbitError>>

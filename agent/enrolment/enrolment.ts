@@ -271,7 +271,7 @@ export class NodeEnrolment implements CniHandlers {
     this.#posted.set(pod.name.uid, error.message)
     const { api, nodeName } = this.#options
     const { uid, namespace, name } = pod.name
-    this.#logger.warn({ uid, pod: `${namespace}/${name}`, err: error }, 'the pod stays plaintext')
+    this.#logger.warn({ uid, pod: `${namespace}/${name}`, err: error }, 'the pod is not served')
     const signal = this.#closing.signal
     postEnrolmentFailure(
       api,

@@ -28,7 +28,11 @@ export async function postEnrolmentFailure(
       metadata: { generateName: `${pod.name.slice(0, 200)}.`, namespace: pod.namespace },
       type: 'Warning',
       reason: 'EnrolmentFailed',
-      message: `${error.message}. The pod stays outside the mesh${advice}`.slice(0, 1024),
+      message:
+        `${error.message}. The pod stays outside the mesh, or cut off if it was in it before${advice}`.slice(
+          0,
+          1024,
+        ),
       involvedObject: { apiVersion: 'v1', kind: 'Pod', ...pod },
       source: { component: 'ambit-agent', host: nodeName },
       reportingComponent: 'ambit-agent',

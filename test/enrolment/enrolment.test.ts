@@ -267,7 +267,7 @@ void t.test('a pod whose port is taken is reported and tried again; others go on
     metadata: { namespace: 'shop' },
   })
   t.equal(event.kind, EVENTS.kind)
-  t.ok(logged.some((line) => line.includes('the pod stays plaintext')))
+  t.ok(logged.some((line) => line.includes('the pod is not served')))
   capture.refusals.clear()
   await until(() => annotation('taken') === 'enabled', 'the retry that succeeds')
 })

@@ -32,6 +32,16 @@ serveRpc({
       socket.once('error', reject)
       socket.connect(port, address, () => resolve(held.push(socket) - 1))
     }),
+  /** Begins this many connections to ports of the address and keeps them, whatever becomes of them. */
+  flood: async ({ address, count }: { address: string; count: number }) => {
+    for (let index = 0; index < count; index += 1) {
+      const socket = new Socket()
+      socket.on('error', () => undefined)
+      socket.connect(1 + index, address)
+      held.push(socket)
+      if (index % 500 === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+  },
   /** Sends over a kept connection and gives what comes back. */
   echo: ({ index, text }: { index: number; text: string }) =>
     new Promise<string>((resolve, reject) => {
