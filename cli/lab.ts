@@ -9,11 +9,12 @@ import {
   createLab,
   listLabs,
   nodeCommandLine,
+  openLab,
   podCommandLine,
   requireLab,
   takeDown,
 } from '../lab/cluster/index.ts'
-import { DEFAULT_LAB_NAME, labLayout } from '../lab/cluster/layout.ts'
+import { DEFAULT_LAB_NAME, type LabLayout, labLayout } from '../lab/cluster/layout.ts'
 import { requireRoot, requireTool } from '../lab/cluster/requirements.ts'
 import { readState, runningProcesses } from '../lab/cluster/state.ts'
 import { MAX_NODES } from '../lab/network/addressing.ts'
@@ -270,20 +271,34 @@ function captureCommand(): Command {
 
 function logsCommand(): Command {
   return new Command('logs')
-    .description("print a log of the lab's own processes: daemon, kubelet-node-a, ...")
+    .description("print a log: of a node's agent, of a pod, or of the lab's own processes")
     .option(...NAME_FLAG)
-    .argument('[process]', 'daemon, or kubelet-NODE', 'daemon')
-    .action((role: string, flags: Named) => {
+    .argument('[what]', 'NODE (its agent), NAMESPACE/POD, daemon, or kubelet-NODE', 'daemon')
+    .action(async (what: string, flags: Named) => {
       const { layout, state } = requireLab(flags.name)
       const roles = state.processes.map((each) => each.role)
-      if (!roles.includes(role)) {
+      if (roles.includes(what)) {
+        process.stdout.write(readFileSync(join(layout.logsDir, `${what}.log`), 'utf8'))
+        return
+      }
+      const pod = state.nodes.includes(what) ? agentOf(layout, what) : what
+      if (pod === undefined || !pod.includes('/')) {
         throw new AmbitError(
           'AMB_LAB_TARGET',
-          `Cannot print the log of "${role}": the lab has ${roles.join(', ')}`,
+          `Cannot print the log of "${what}": take a pod as NAMESPACE/POD, or one of ${[...state.nodes, ...roles].join(', ')}`,
         )
       }
-      process.stdout.write(readFileSync(join(layout.logsDir, `${role}.log`), 'utf8'))
+      process.stdout.write((await openLab(flags.name)).log(pod))
     })
+}
+
+/** The agent's pod on a node, as NAMESPACE/POD. */
+function agentOf(layout: LabLayout, node: string): string | undefined {
+  const agent = readPodRecords(layout).find(
+    (pod) =>
+      pod.node === node && pod.namespace === 'ambit-system' && pod.name.startsWith('ambit-agent-'),
+  )
+  return agent === undefined ? undefined : `${agent.namespace}/${agent.name}`
 }
 
 /** Between a pod and its command people write --, which comes through as a word. */

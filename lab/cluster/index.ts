@@ -119,7 +119,7 @@ function latestLog(
 }
 
 /** Gives a handle on a lab that is up. Throws AMB_LAB_MISSING when there is none of that name. */
-async function openLab(name: string = DEFAULT_LAB_NAME): Promise<Lab> {
+export async function openLab(name: string = DEFAULT_LAB_NAME): Promise<Lab> {
   const { layout, state } = requireLab(name)
   const access = await loadKubeConfig({ kubeconfig: layout.kubeconfig })
   if (!access.ok) throw access.error

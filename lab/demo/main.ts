@@ -17,6 +17,9 @@ import { startOutside } from './outside.ts'
 
 const SAMPLE = fileURLToPath(new URL('../samples/shop.yaml', import.meta.url))
 
+/** What a shell says of a command that Ctrl-C ended. */
+const EXIT_INTERRUPTED = 130
+
 const USAGE = `usage: npm start [-- --once] [--name NAME]
 
 Brings up a lab of two nodes with a controller and an agent on each, applies a sample
@@ -46,17 +49,17 @@ function readFlags(): Flags | 'help' {
   }
 }
 
-/** Runs every check in order and prints a line each. Gives how many did not hold. */
-async function showChecks(lab: Lab, directory: string): Promise<number> {
+/** Runs every check in order and prints a line each, until `signal` aborts. Gives how many did not hold. */
+async function showChecks(lab: Lab, directory: string, signal: AbortSignal): Promise<number> {
   let failed = 0
   for (const check of demoChecks(demoLab(lab, directory))) {
-    try {
-      const observed = await check.run()
-      console.log(`  [ok]   ${check.title}\n         ${observed}`)
-    } catch (error) {
-      failed += 1
-      console.log(`  [FAIL] ${check.title}\n         ${errorMessage(error)}`)
-    }
+    const outcome = await check.run().then(
+      (observed) => ({ mark: '[ok]  ', observed }),
+      (error: unknown) => ({ mark: '[FAIL]', observed: errorMessage(error) }),
+    )
+    signal.throwIfAborted()
+    if (outcome.mark === '[FAIL]') failed += 1
+    console.log(`  ${outcome.mark} ${check.title}\n         ${outcome.observed}`)
   }
   return failed
 }
@@ -70,57 +73,53 @@ The lab "${name}" stays up until Ctrl-C. In another terminal:
   kubectl label namespace shop istio.io/dataplane-mode=ambient
   npx ambit lab exec${flag} shop/frontend -- curl -s http://catalog.shop/
   npx ambit lab capture${flag} fabric -w fabric.pcap
-  npx ambit lab logs${flag} ambit-system/ambit-agent
+  npx ambit lab logs${flag} node-b
 `
 }
 
-async function untilInterrupted(): Promise<void> {
+async function untilAborted(signal: AbortSignal): Promise<void> {
   // A timer keeps the process alive: waiting for a signal alone does not.
   const alive = setInterval(() => undefined, 60_000)
-  await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
+  if (!signal.aborted) await once(signal, 'abort')
   clearInterval(alive)
 }
 
-/** The whole demonstration. Gives the exit code. */
-async function runDemo(flags: Flags): Promise<number> {
-  requireRoot('start the demo lab')
-  const interrupted = new AbortController()
-  const onSignal = (): void =>
-    interrupted.abort(new AmbitError('AMB_LAB', 'Cannot finish: interrupted'))
-  process.once('SIGINT', onSignal)
-  process.once('SIGTERM', onSignal)
-
-  const report = (line: string): void => console.log(line)
+/** Shows the mesh at work in a lab that is up. Gives how many checks did not hold. */
+async function demonstrate(lab: Lab, flags: Flags, signal: AbortSignal): Promise<number> {
   const directory = await mkdtemp(join(tmpdir(), 'ambit-demo-'))
-  let failed: number
-  const lab = await createLab({
-    name: flags.name,
-    files: [SAMPLE],
-    report,
-    signal: interrupted.signal,
-  })
   try {
     const outside = await startOutside(lab)
     try {
       console.log('\nWhat the mesh does:\n')
-      failed = await showChecks(lab, directory)
-      process.off('SIGINT', onSignal)
-      process.off('SIGTERM', onSignal)
-      if (!flags.once && !interrupted.signal.aborted) {
+      const failed = await showChecks(lab, directory, signal)
+      if (!flags.once) {
         console.log(howToPlay(flags.name))
-        await untilInterrupted()
+        await untilAborted(signal)
       }
+      return failed
     } finally {
       await outside.stop()
     }
   } finally {
     await rm(directory, { recursive: true, force: true })
+  }
+}
+
+/** The whole demonstration. Gives the exit code. */
+async function runDemo(flags: Flags, signal: AbortSignal): Promise<number> {
+  requireRoot('start the demo lab')
+  const report = (line: string): void => console.log(line)
+  const lab = await createLab({ name: flags.name, files: [SAMPLE], report, signal })
+  let failed: number
+  try {
+    failed = await demonstrate(lab, flags, signal)
+  } finally {
     console.log(`\ntaking lab "${flags.name}" down ...`)
     await lab.down()
+    console.log(
+      '  [ok]   nothing is left: no namespace, cgroup, pin, link, route, rule, nftables table or process',
+    )
   }
-  console.log(
-    '  [ok]   nothing is left: no namespace, cgroup, pin, link, route, rule, nftables table or process',
-  )
   console.log(
     failed === 0
       ? '\nEvery check held.'
@@ -129,11 +128,28 @@ async function runDemo(flags: Flags): Promise<number> {
   return failed === 0 ? 0 : 1
 }
 
+/** The first Ctrl-C takes the lab down, whatever goes on; more of them do not disturb that. */
+function abortOnSignals(): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) console.error('the lab is being taken down')
+      else controller.abort(new AmbitError('AMB_LAB', 'Cannot finish: interrupted'))
+    })
+  }
+  return controller.signal
+}
+
+const interrupted = abortOnSignals()
 try {
   const flags = readFlags()
   if (flags === 'help') console.log(USAGE)
-  else process.exit(await runDemo(flags))
+  else process.exit(await runDemo(flags, interrupted))
 } catch (error) {
+  if (interrupted.aborted && error === interrupted.reason) {
+    console.error('interrupted')
+    process.exit(EXIT_INTERRUPTED)
+  }
   const code = error instanceof AmbitError ? `${error.code}: ` : ''
   const hint = error instanceof AmbitError ? ` (${error.hint})` : ''
   console.error(`${code}${errorMessage(error)}${hint}`)
