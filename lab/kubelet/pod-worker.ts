@@ -86,7 +86,13 @@ export class PodWorker {
   /** Takes a newer version of the pod; a deletion timestamp begins the end. */
   update(pod: Pod): void {
     this.#pod = withServiceAccountVolume(pod)
-    if (pod.metadata?.deletionTimestamp !== undefined) void this.end(this.#graceMs())
+    if (pod.metadata?.deletionTimestamp === undefined) return
+    this.end(this.#graceMs()).catch((error: unknown) => {
+      this.#context.logger.error(
+        { pod: this.#uid, error: errorMessage(error) },
+        'the pod could not be removed',
+      )
+    })
   }
 
   /** Stops everything of the pod and removes it from the API. Resolves when nothing is left of it. */
@@ -102,9 +108,6 @@ export class PodWorker {
     await this.#stopContainers(graceMs)
     await this.#life
     await this.#tearDown()
-    this.#isGone = true
-    clearTimeout(this.#statusTimer)
-    await this.#writing
     await this.#removeFromApi()
   }
 
@@ -297,6 +300,10 @@ export class PodWorker {
       await removeCgroup(join(this.#cgroup, runner.spec.name))
     }
     await removeCgroup(this.#cgroup)
+    // From here on nothing is written: a record that came back into the directory would keep it, and with it the pod.
+    this.#isGone = true
+    clearTimeout(this.#statusTimer)
+    await this.#writing
     await rm(podDirectory(this.#context.lab, this.#uid), { recursive: true, force: true })
   }
 
@@ -335,7 +342,15 @@ export class PodWorker {
     if (this.#isGone) return
     this.#statusTimer ??= setTimeout(() => {
       this.#statusTimer = undefined
-      this.#writing = this.#writing.then(async () => await this.#writeStatus())
+      this.#writing = this.#writing
+        .then(async () => await this.#writeStatus())
+        .catch((error: unknown) => {
+          // One that failed must not keep the next from being written, nor the pod from ending.
+          this.#context.logger.error(
+            { pod: this.#uid, error: errorMessage(error) },
+            'status was not written',
+          )
+        })
     }, STATUS_DELAY_MS)
   }
 
