@@ -6,6 +6,7 @@ import { once } from 'node:events'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { AmbitError } from '../../mesh/errors.ts'
 import type { Lab } from '../cluster/index.ts'
 import { netnsPath } from '../cluster/layout.ts'
 
@@ -20,6 +21,7 @@ export async function startOutside(lab: Lab): Promise<{ stop(): Promise<void> }>
     {
       env: { ...process.env, SERVICE: 'outside', PORT: String(OUTSIDE_PORT) },
       stdio: ['ignore', 'pipe', 'inherit'],
+      detached: true, // deaf to Ctrl-C, which would break the check that is running
     },
   )
   const exited = once(child, 'exit')
@@ -27,7 +29,12 @@ export async function startOutside(lab: Lab): Promise<{ stop(): Promise<void> }>
   const cgroup = join(lab.layout.cgroup, 'outside')
   await mkdir(cgroup, { recursive: true })
   await writeFile(join(cgroup, 'cgroup.procs'), String(child.pid))
-  await once(child.stdout, 'data')
+  await Promise.race([
+    once(child.stdout, 'data'),
+    exited.then(([code]) => {
+      throw new AmbitError('AMB_LAB', `Cannot start the outside server: it ended with ${code}`)
+    }),
+  ])
   return {
     stop: async () => {
       child.kill('SIGKILL')

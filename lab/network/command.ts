@@ -29,6 +29,8 @@ export async function tryCommand(
   const { promise, resolve, reject } = Promise.withResolvers<CommandOutput>()
   const child = spawn(program, args, {
     stdio: ['pipe', 'pipe', 'pipe'],
+    // A group of its own: Ctrl-C in the terminal is for who runs the lab, and must not break what takes it down.
+    detached: true,
     ...(options.env === undefined ? {} : { env: options.env }),
   })
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS
