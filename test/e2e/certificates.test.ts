@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+// Certificates, seen from outside with another TLS implementation, and renewed again and again while traffic flows.
+
+import t from 'tap'
+import { X509Certificate } from 'node:crypto'
+import type { Lab } from '../../lab/cluster/index.ts'
+import { missing } from '../helpers.ts'
+import { TCP_PORTS } from './programs/ports.ts'
+import { accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import {
+  namespaceManifest,
+  podAddress,
+  run,
+  serverManifest,
+  serviceManifest,
+  start,
+} from './support/pods.ts'
+
+const skip = missing(...NEEDS)
+/** Certificates of a test are renewed every 4 to 5 seconds. Seconds. */
+const TTL_S = 10
+const RENEWALS = 2
+const RENEWALS_DEADLINE_MS = 30_000
+const HELD = 8
+const ROUNDS = 40
+const IDENTITY = 'spiffe://cluster.local/ns/mesh/sa/default'
+const SERVER_AUTHENTICATION = '1.3.6.1.5.5.7.3.1'
+const CLIENT_AUTHENTICATION = '1.3.6.1.5.5.7.3.2'
+/** notBefore lies this far in the past, so that nodes with slow clocks accept a new certificate. Seconds. */
+const BACKDATE_S = 120
+
+t.setTimeout(150_000)
+
+interface Steady {
+  readonly heldWords: number
+  readonly heldFailures: readonly string[]
+  readonly opened: number
+  readonly openFailures: readonly string[]
+}
+
+/** What openssl says of a handshake with a pod's HBONE port, from a pod outside the mesh. */
+async function handshake(lab: Lab, address: string, ...flags: readonly string[]): Promise<string> {
+  const host = address.includes(':') ? `[${address}]` : address
+  const { stdout, stderr } = await lab.exec(
+    'outside/stranger',
+    // Reads on after the handshake: what a server of TLS 1.3 thinks of its client comes after it.
+    [
+      ...['timeout', '5', 'openssl', 's_client', '-connect', `${host}:15008`, '-showcerts'],
+      ...['-ign_eof', ...flags],
+    ],
+  )
+  return stdout + stderr
+}
+
+/** The certificates that openssl printed, the leaf first. */
+function certificatesIn(text: string): readonly X509Certificate[] {
+  const pems = text.match(/-----BEGIN CERTIFICATE-----[^]+?-----END CERTIFICATE-----/g) ?? []
+  return pems.map((pem) => new X509Certificate(pem))
+}
+
+await t.test('in a labelled namespace', { skip, timeout: 130_000 }, async (t) => {
+  const lab = await meshLab(t)
+  await lab.apply(
+    JSON.stringify({
+      apiVersion: 'v1',
+      kind: 'List',
+      items: [
+        namespaceManifest('mesh'),
+        namespaceManifest('outside', false),
+        serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
+        serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
+        serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
+        serverManifest({
+          namespace: 'outside',
+          name: 'stranger',
+          node: 'node-a',
+          command: ['sleep', '1000'],
+        }),
+        serviceManifest('mesh', 'far', { app: 'far' }),
+      ],
+    }),
+  )
+  await lab.waitForPods()
+  await waitForCapture(lab, 'mesh', true)
+  const root = new X509Certificate(
+    await lab.kubectl(
+      'get',
+      'configmap',
+      '--namespace=mesh',
+      'istio-ca-root-cert',
+      '--output=jsonpath={.data.root-cert\\.pem}',
+    ),
+  )
+
+  for (const family of [4, 6] as const) {
+    await t.test(`a stranger's openssl sees the HBONE port by IPv${family}`, async (t) => {
+      const address = await podAddress(lab, 'mesh/far', family)
+      const said = await handshake(lab, address, '-alpn', 'h2')
+      t.match(said, /New, TLSv1\.3, Cipher is TLS_/, 'TLS 1.3')
+      t.match(said, /ALPN protocol: h2/, 'HTTP/2 by ALPN')
+      t.match(
+        said,
+        /alert certificate required|SSL alert number 116/,
+        'a client without a certificate is turned away',
+      )
+      const [leaf] = certificatesIn(said)
+      if (leaf === undefined) throw new Error(`no certificate: ${said}`)
+      t.equal(leaf.subjectAltName, `URI:${IDENTITY}`, 'its one name is the SPIFFE identity')
+      t.equal(leaf.subject, undefined, 'the subject is empty: the name is the identity')
+      t.equal(leaf.ca, false)
+      t.strictSame(
+        leaf.keyUsage.toSorted(),
+        [SERVER_AUTHENTICATION, CLIENT_AUTHENTICATION],
+        'it is for both ends of TLS',
+      )
+      t.equal(leaf.publicKey.asymmetricKeyDetails?.namedCurve, 'prime256v1')
+      t.ok(leaf.verify(root.publicKey), 'the published root signed it')
+      const lifetime = (leaf.validToDate.getTime() - leaf.validFromDate.getTime()) / 1000
+      t.equal(lifetime, 86_400 + BACKDATE_S, 'it lives a day')
+      t.ok(leaf.validFromDate.getTime() < Date.now(), 'it is valid already')
+    })
+  }
+
+  await t.test('older and other protocols are refused', async (t) => {
+    const address = await podAddress(lab, 'mesh/far', 4)
+    const old = await handshake(lab, address, '-tls1_2', '-alpn', 'h2')
+    t.match(old, /protocol version|handshake failure/, 'TLS 1.2')
+    t.strictSame(certificatesIn(old), [])
+    const http1 = await handshake(lab, address, '-alpn', 'http/1.1')
+    t.notMatch(http1, /ALPN protocol: http/, 'HTTP/1.1')
+  })
+
+  await t.test('certificates are renewed under traffic, and nobody notices', async (t) => {
+    await lab.kubectl(
+      'set',
+      'env',
+      '--namespace=ambit-system',
+      'daemonset/ambit-agent',
+      `SECRET_TTL=${TTL_S}s`,
+    )
+    await lab.kubectl(
+      'rollout',
+      'status',
+      '--namespace=ambit-system',
+      '--timeout=60s',
+      'daemonset/ambit-agent',
+    )
+    await lab.waitForPods()
+    const far = await podAddress(lab, 'mesh/far', 4)
+    const leafNow = async (): Promise<X509Certificate | undefined> =>
+      certificatesIn(await handshake(lab, far, '-alpn', 'h2'))[0]
+    const first = await lab.waitFor('a short-lived certificate', async () => {
+      const leaf = await leafNow()
+      const isShort = leaf !== undefined && leaf.validToDate.getTime() < Date.now() + TTL_S * 1000
+      return isShort ? leaf : undefined
+    })
+    const running = ['far', 'near'].map(async (name) => {
+      const address = await podAddress(lab, `mesh/${name}`, 4)
+      const started = start<Steady>(
+        lab,
+        'mesh/client',
+        'steady',
+        address,
+        TCP_PORTS.echo,
+        HELD,
+        ROUNDS,
+      )
+      t.teardown(() => started.child.kill('SIGKILL'))
+      await started.said('steady')
+      return started
+    })
+    const steady = await Promise.all(running)
+    const leaves = new Map([[first.serialNumber, first]])
+    await lab.waitFor(
+      `${RENEWALS} renewals and the end of the first certificate`,
+      async () => {
+        const leaf = await leafNow()
+        if (leaf === undefined) throw new Error('no certificate')
+        t.ok(leaf.validToDate.getTime() > Date.now(), 'no expired certificate was ever shown')
+        leaves.set(leaf.serialNumber, leaf)
+        const hasFirstExpired = first.validToDate.getTime() < Date.now()
+        return leaves.size > RENEWALS && hasFirstExpired ? true : undefined
+      },
+      RENEWALS_DEADLINE_MS,
+    )
+    const keys = new Set(
+      [...leaves.values()].map((leaf) => leaf.publicKey.export({ type: 'spki', format: 'pem' })),
+    )
+    t.equal(keys.size, leaves.size, 'each has a key of its own')
+
+    await lab.apply(
+      JSON.stringify(serverManifest({ namespace: 'mesh', name: 'late', node: 'node-a' })),
+    )
+    await lab.waitForPods('mesh')
+    await waitForCapture(lab, 'mesh', true)
+    const late = await run<{ readonly ok: number; readonly failures: object }>(
+      lab,
+      'mesh/late',
+      'crowd',
+      far,
+      TCP_PORTS.echo,
+      10,
+    )
+    t.strictSame(late.failures, {}, 'a new pod makes its first handshakes with renewed ones')
+
+    for (const each of steady) {
+      each.child.stdin?.write('after\n')
+      await each.said('done after')
+      const told = await each.finish('SIGTERM')
+      t.comment(`${told.heldWords} words, ${told.opened} new connections`)
+      t.strictSame(told.heldFailures, [], 'every established connection lives on')
+      t.strictSame(told.openFailures, [], 'every new connection succeeds')
+    }
+    const arrived = (await accessLines(lab, 'node-b')).filter(
+      (line) => line['src.workload'] === 'late' && line['src.identity'] === IDENTITY,
+    )
+    t.ok(arrived.length >= 10, 'and is authenticated')
+  })
+})
