@@ -304,6 +304,7 @@ export class PodWorker {
     this.#isGone = true
     clearTimeout(this.#statusTimer)
     await this.#writing
+    await this.#volumes.settled()
     await rm(podDirectory(this.#context.lab, this.#uid), { recursive: true, force: true })
   }
 

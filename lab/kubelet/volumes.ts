@@ -62,6 +62,11 @@ export class PodVolumes {
     return await result
   }
 
+  /** Resolves when no sync is under way. */
+  async settled(): Promise<void> {
+    await this.#syncing
+  }
+
   async #syncAll(fields: PodFields): Promise<Result<void, string>> {
     for (const volume of fields.pod.spec?.volumes ?? []) {
       const result = await this.#syncVolume(volume, fields)
