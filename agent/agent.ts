@@ -102,6 +102,8 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
       handles: capture.dataPlaneHandles,
       network: config.network,
       logLevel: log.level,
+      sameNode: config.sameNode,
+      maxConnectionsPerPod: config.maxConnectionsPerPod,
     },
     mesh,
     certificates,

@@ -4,6 +4,7 @@
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
+import type { SameNode } from './ztunnel/worker-protocol.ts'
 
 export interface AgentConfig {
   readonly nodeName: string
@@ -32,6 +33,8 @@ export interface AgentConfig {
   readonly network: string
   readonly certificateTtlSeconds: number
   readonly workers: number
+  readonly sameNode: SameNode
+  readonly maxConnectionsPerPod: number
   readonly adminAddress: HostPort
   readonly metricsAddress: HostPort
   readonly readinessAddress: HostPort
@@ -53,6 +56,9 @@ const DEFAULT_DRAIN_SECONDS = 20
 
 /** Istio's: renewed at half of it, a CA that is down for ten hours is not noticed. */
 const DEFAULT_CERTIFICATE_TTL_SECONDS = 86_400
+
+/** At some 30 KB each this is half a gigabyte: a pod that leaks connections must not take the node's agent with it. */
+const DEFAULT_MAX_CONNECTIONS = 16_384
 
 /** What ztunnel does without a CPU limit, but for small machines, where a second worker only takes turns. */
 export function defaultWorkers(cores: number): number {
@@ -156,6 +162,23 @@ export function agentCommand(run: (config: AgentConfig) => Promise<void>): Comma
         .argParser(parseCount),
     )
     .addOption(
+      flag(
+        '--same-node <way>',
+        "between pods of this node: direct relays without TLS and past the CNI's NetworkPolicy, encrypt uses HBONE",
+        'AMBIT_SAME_NODE',
+        'direct',
+      ).choices(['direct', 'encrypt']),
+    )
+    .addOption(
+      flag(
+        '--max-connections-per-pod <n>',
+        'open connections of one pod, both directions together; more are reset',
+        'AMBIT_MAX_CONNECTIONS_PER_POD',
+      )
+        .default(DEFAULT_MAX_CONNECTIONS)
+        .argParser(parseConnections),
+    )
+    .addOption(
       address('--admin-address', 'config dump, log level', 'ADMIN_ADDR', '127.0.0.1:15000'),
     )
     .addOption(address('--metrics-address', 'Prometheus', 'STATS_ADDR', '0.0.0.0:15020'))
@@ -236,6 +259,13 @@ function parseCount(text: string): number {
   const count = Number(text)
   if (!Number.isInteger(count) || count < 1 || count > 256)
     throw new InvalidArgumentError('It must be a whole number from 1 to 256.')
+  return count
+}
+
+function parseConnections(text: string): number {
+  const count = Number(text)
+  if (!Number.isInteger(count) || count < 1)
+    throw new InvalidArgumentError('It must be a whole number, 1 or more.')
   return count
 }
 

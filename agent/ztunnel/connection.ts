@@ -5,6 +5,7 @@
 import type { Service, SocketAddress, SpiffeId, Workload } from '../../mesh/model/types.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { LocalPod } from './local-pod.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
 import { formatAddress } from './upstream.ts'
@@ -60,6 +61,8 @@ const ORDINARY_ENDS: ReadonlySet<EndReason> = new Set([
 /** What a connection needs to report itself. */
 export interface ConnectionSinks {
   readonly accessLog: Logger
+  /** Bounds the lines a pod can cause. */
+  readonly accessBudget: LogBudget
   readonly counters: TrafficCounters
   /** The open connections of the pod, for the admin dump. */
   readonly open: Set<Connection>
@@ -111,10 +114,11 @@ export class Connection {
     const level = ORDINARY_ENDS.has(end.reason) ? 'info' : 'error'
     const log = this.#sinks.accessLog
     if (!log.isLevelEnabled(level)) return
-    log[level](
-      accessFields(this.facts, end, performance.now() - this.#startedAt),
-      'connection complete',
-    )
+    const keptBack = this.#sinks.accessBudget.take()
+    if (keptBack === undefined) return
+    const fields = accessFields(this.facts, end, performance.now() - this.#startedAt)
+    if (keptBack > 0) fields['lines_kept_back'] = keptBack
+    log[level](fields, 'connection complete')
   }
 }
 

@@ -15,6 +15,8 @@ const start = workerData as WorkerStart
 const dataPlane = new DataPlane({
   sockets: createDataPlaneSockets(start.handles),
   network: start.network,
+  sameNode: start.sameNode,
+  maxConnectionsPerPod: start.maxConnectionsPerPod,
   log: createLogger('data-plane', start.logLevel),
   accessLog: createLogger('access', start.logLevel),
   post: (message) => port.postMessage(message),

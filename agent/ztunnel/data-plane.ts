@@ -12,11 +12,20 @@ import type { WorkerMesh } from './pod-context.ts'
 import { type ConnectionDump, PodProxy } from './pod-proxy.ts'
 import { streamRelay } from './relay.ts'
 import { TrafficCounters } from './traffic-counters.ts'
-import type { FromWorker, ToWorker, WorkerAnswers, WorkerRequest } from './worker-protocol.ts'
+import type {
+  FromWorker,
+  SameNode,
+  ToWorker,
+  WorkerAnswers,
+  WorkerRequest,
+} from './worker-protocol.ts'
 
 export interface DataPlaneOptions {
   readonly sockets: DataPlaneSockets
   readonly network: string
+  /** Whether pods of this node reach one another through one relay, or by HBONE as those of other nodes do. */
+  readonly sameNode: SameNode
+  readonly maxConnectionsPerPod: number
   readonly log: Logger
   readonly accessLog: Logger
   readonly post: (message: FromWorker) => void
@@ -76,7 +85,8 @@ export class DataPlane {
         this.#mesh.synced()
         return
       case 'localPod':
-        this.#localPods.add(message.pod)
+        // Unknown as a neighbour, a pod is reached by HBONE like any other.
+        if (this.#options.sameNode === 'direct') this.#localPods.add(message.pod)
         return
       case 'certificate':
         this.#certificates.set(message.certificate)
@@ -155,6 +165,7 @@ export class DataPlane {
       counters: this.#counters,
       accessLog: this.#options.accessLog,
       log: this.#options.log,
+      maxConnections: this.#options.maxConnectionsPerPod,
     })
     this.#proxies.set(pod.uid, proxy)
     await proxy.start()

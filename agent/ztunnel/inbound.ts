@@ -10,6 +10,7 @@ import { type Connection, type Party, UNKNOWN_PARTY } from './connection.ts'
 import { decideInboundHbone, decideInboundPlaintext } from './inbound-decision.ts'
 import {
   beginConnection,
+  isOverLimit,
   localAddress,
   type PodContext,
   relayToEnd,
@@ -17,6 +18,7 @@ import {
 } from './pod-context.ts'
 import { baggageOf, forwardedHost } from './tunnel-headers.ts'
 import { connectUpstream } from './upstream.ts'
+import { provenWorkload } from './workload-identity.ts'
 
 /** Serves one CONNECT to its end. */
 export async function handleIncomingTunnel(
@@ -32,7 +34,7 @@ export async function handleIncomingTunnel(
     sourceAddress: peer,
     source: {
       pod: undefined,
-      workload: mesh.state.findWorkload(peer.address),
+      workload: provenWorkload(mesh.state, peer.address, incoming.peerIdentity),
       identity: incoming.peerIdentity,
     },
     destinationAddress: local,
@@ -41,6 +43,11 @@ export async function handleIncomingTunnel(
     service: calledService(context, incoming.headers.forwarded),
     isMutualTls: true,
   })
+  if (isOverLimit(context)) {
+    incoming.reject(503)
+    connection.fail('tooManyConnections')
+    return
+  }
   if (decision.kind === 'reject') {
     incoming.reject(decision.status)
     connection.fail(decision.reason, decision.message)
@@ -95,6 +102,7 @@ export async function handleInboundPlaintext(context: PodContext, socket: Socket
     resetSocket(socket)
     connection.fail(...failure)
   }
+  if (isOverLimit(context)) return refuse('tooManyConnections')
   if (peer === undefined || local === undefined) return refuse('clientReset', 'gone before accept')
   const decision = decideInboundPlaintext({ peer, local })
   if (decision.kind === 'drop') return refuse(decision.reason, decision.message)

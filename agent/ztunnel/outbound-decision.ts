@@ -2,7 +2,7 @@
 // What to do with a captured outbound connection: a pure function of the address the app asked for, the pod that
 // asked, and the mesh state. Row numbers are those of the outbound decision table in docs/compatibility.md.
 
-import { parseSpiffeId, spiffeId } from '../../mesh/identity/spiffe.ts'
+import { parseSpiffeId } from '../../mesh/identity/spiffe.ts'
 import type {
   IpAddress,
   Service,
@@ -16,6 +16,7 @@ import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
 import { HBONE_PORT, isMeshPort } from './mesh-ports.ts'
+import { workloadIdentity } from './workload-identity.ts'
 
 interface Destination {
   readonly service: Service | undefined
@@ -154,15 +155,6 @@ function expectedIdentities(workload: Workload, service: Service | undefined): r
     if (parsed !== undefined) identities.add(parsed.id)
   }
   return [...identities]
-}
-
-/** The SPIFFE ID a workload proves. */
-function workloadIdentity(workload: Workload): SpiffeId {
-  return spiffeId({
-    trustDomain: workload.trustDomain,
-    namespace: workload.namespace,
-    serviceAccount: workload.serviceAccount,
-  })
 }
 
 function isLoopback(address: IpAddress): boolean {

@@ -8,10 +8,17 @@ import { resetSocket } from '../../mesh/hbone/reset-socket.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
 import type { IpAddress, SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
+import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import type { Connection } from './connection.ts'
 import type { LocalPod } from './local-pod.ts'
 import { decideOutbound, type OutboundDecision } from './outbound-decision.ts'
-import { beginConnection, type PodContext, relayToEnd, remoteAddress } from './pod-context.ts'
+import {
+  beginConnection,
+  isOverLimit,
+  type PodContext,
+  relayToEnd,
+  remoteAddress,
+} from './pod-context.ts'
 import { type ByteStream, cutReason } from './relay.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
 import { connectUpstream, familyOf, formatAddress, socketFd } from './upstream.ts'
@@ -77,6 +84,8 @@ async function serve(
     resetSocket(socket)
     connection.fail(failure.reason, failure.message)
   }
+  if (isOverLimit(context))
+    return refuse({ reason: 'tooManyConnections', message: END_REASONS.tooManyConnections.text })
   if (source === undefined) return refuse({ reason: 'clientReset', message: 'gone before accept' })
   if (originalDestination === undefined)
     return refuse({ reason: 'noOriginalDestination', message: 'direct call to a mesh port' })

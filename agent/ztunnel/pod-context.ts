@@ -7,6 +7,7 @@ import { parseIpAddress } from '../../mesh/model/address.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { SocketAddress } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import { Connection, type ConnectionFacts } from './connection.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
@@ -32,6 +33,9 @@ export interface PodContext {
   readonly accessLog: Logger
   readonly counters: TrafficCounters
   readonly open: Set<Connection>
+  /** Connections the pod may have open at once, both directions together. */
+  readonly maxConnections: number
+  readonly accessBudget: LogBudget
   /** Cuts every connection of the pod; its reason is the end reason. */
   readonly signal: AbortSignal
 }
@@ -39,6 +43,11 @@ export interface PodContext {
 /** Begins the record of a connection of this pod. */
 export function beginConnection(context: PodContext, facts: ConnectionFacts): Connection {
   return new Connection(facts, context)
+}
+
+/** Whether the pod has more connections than it may; the one just begun counts. */
+export function isOverLimit({ open, maxConnections }: PodContext): boolean {
+  return open.size > maxConnections
 }
 
 /** The far end of an accepted socket; undefined when it is gone already. */

@@ -14,6 +14,7 @@ import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
 import type { CertificateCache } from './certificate-cache.ts'
 import { Connection, UNKNOWN_PARTY } from './connection.ts'
@@ -37,6 +38,8 @@ export interface PodProxyOptions {
   readonly counters: TrafficCounters
   readonly accessLog: Logger
   readonly log: Logger
+  /** Connections the pod may have open at once. */
+  readonly maxConnections: number
 }
 
 /** A connection as the admin dump shows it. */
@@ -49,6 +52,12 @@ export interface ConnectionDump {
 }
 
 type Handler = (context: PodContext, socket: Socket) => Promise<void>
+
+/**
+ * Access lines one pod may cause: its connections are counted by the metrics in any case, and a port scan or a retry
+ * loop must neither fill the node's log nor hide the other pods in it.
+ */
+const ACCESS_LINES = { burst: 5_000, perSecond: 500 }
 
 /** Time for the resets of cut tunnels to leave before their HTTP/2 connections are closed under them. */
 const RESET_FLUSH_MS = 200
@@ -96,6 +105,8 @@ export class PodProxy {
       accessLog: options.accessLog,
       counters: options.counters,
       open: new Set(),
+      maxConnections: options.maxConnections,
+      accessBudget: new LogBudget(ACCESS_LINES),
       signal: this.#cut.signal,
     }
   }

@@ -9,11 +9,16 @@ import type { LocalPod } from './local-pod.ts'
 import type { ConnectionDump } from './pod-proxy.ts'
 import type { TrafficDelta } from './traffic-counters.ts'
 
+/** `direct`: one relay inside the node, no TLS. `encrypt`: HBONE, over the pods' own network. */
+export type SameNode = 'direct' | 'encrypt'
+
 /** A worker's start data. */
 export interface WorkerStart {
   readonly handles: DataPlaneHandles
   readonly network: string
   readonly logLevel: string
+  readonly sameNode: SameNode
+  readonly maxConnectionsPerPod: number
 }
 
 /** Sent by the main thread; nothing is answered but `request`. Order is kept. */

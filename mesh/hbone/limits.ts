@@ -35,5 +35,11 @@ export const MAX_UNAUTHENTICATED = 1024
 /** The same from one source address, so that one pod cannot use up the whole allowance. */
 export const MAX_UNAUTHENTICATED_PER_SOURCE = 128
 
+/**
+ * HTTP/2 connections one source address may have to a pod. Our pool puts 100 tunnels on each; every one can make us hold
+ * CONNECTION_WINDOW_BYTES.
+ */
+export const MAX_CONNECTIONS_PER_SOURCE = 128
+
 /** TLS 1.3 only. AES-128 first: on AES-NI it is about 15 % faster per byte than AES-256 and as sound; both are accepted. */
 export const TLS_CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384'

@@ -15,6 +15,8 @@ export interface BadRequest {
   readonly message: string
 }
 
+/** Of a field name: far above any that is in use, and short enough to be logged. */
+const LONGEST_NAME = 256
 const NAME = /^:?[!#$%&'*+\-.^_`|~0-9a-z]+$/
 /** No controls, no blank at either end (RFC 9113 8.2.1). */
 const VALUE = /^(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?$/ // biome-ignore lint: controls are the point
@@ -36,6 +38,7 @@ export function readConnect(list: HeaderList): Result<ConnectRequest, BadRequest
   const fields = new Map<string, string>()
   let isPastPseudo = false
   for (const [name, value] of list) {
+    if (name.length > LONGEST_NAME) return malformed('a field name is too long')
     if (!NAME.test(name)) return malformed(`bad field name ${JSON.stringify(name)}`)
     if (!VALUE.test(value)) return malformed(`bad value of ${name}`)
     if (name.startsWith(':')) {

@@ -8,6 +8,7 @@ import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, IGNORING_SINK } from './h2/stream.ts'
 import { Incoming, rejectStream } from './incoming.ts'
 import {
+  MAX_CONNECTIONS_PER_SOURCE,
   PING_INTERVAL_MS,
   PING_TIMEOUT_MS,
   SERVER_HEADER_LIST_BYTES,
@@ -22,6 +23,7 @@ export interface HboneServerTuning {
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
   readonly maxStreams?: number
+  readonly maxConnectionsPerSource?: number
 }
 
 /** RFC 6585 5: header fields too large. */
@@ -31,9 +33,19 @@ const STATUS_BAD_REQUEST = 400
 /** Makes the server of one pod's port 15008; call listen() with the pod's listening fd. */
 export function createHboneServer(options: HboneServerOptions & HboneServerTuning): HboneServer {
   const connections = new Set<H2Connection>()
+  const bySource = new Map<string, number>()
+  const maxPerSource = options.maxConnectionsPerSource ?? MAX_CONNECTIONS_PER_SOURCE
   let onEmpty: (() => void) | undefined
 
   const serve = (authenticated: AuthenticatedConnection): void => {
+    const { peer } = authenticated
+    const others = bySource.get(peer.address) ?? 0
+    if (others >= maxPerSource) {
+      authenticated.socket.destroy()
+      const message = `${peer.address} has ${others} HBONE connections to this pod already`
+      return options.onRefused({ peer, reason: 'tooManyConnections', message })
+    }
+    bySource.set(peer.address, others + 1)
     const connection: H2Connection = new H2Connection({
       role: 'server',
       socket: authenticated.socket,
@@ -48,6 +60,9 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
       onStreamClosed: () => undefined,
       onClosed: (closed) => {
         connections.delete(connection)
+        const left = (bySource.get(peer.address) ?? 1) - 1
+        if (left > 0) bySource.set(peer.address, left)
+        else bySource.delete(peer.address)
         reportFault(authenticated, closed)
         if (connections.size === 0) onEmpty?.()
       },

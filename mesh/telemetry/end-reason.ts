@@ -27,6 +27,7 @@ export const END_REASONS = {
   peerIdentityMismatch: { flag: 'IDENTITY_ERROR', text: 'peer identity is not the expected one' },
   hboneRefused: { flag: 'CONNECT', text: 'the peer refused the tunnel' },
   hboneBadRequest: { flag: 'CONNECT', text: 'malformed HBONE request' },
+  tooManyConnections: { flag: 'CONNECT', text: 'too many open connections' },
   policyDenied: { flag: 'DENY', text: 'connection closed due to policy rejection' },
   drained: { flag: '-', text: 'connection closed due to connection drain' },
   podRemoved: { flag: '-', text: 'connection closed because the pod left the mesh' },

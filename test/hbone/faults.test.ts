@@ -2,6 +2,7 @@
 // What may knock at 15008 besides honest peers, and that it is refused, reported and gone.
 
 import { once } from 'node:events'
+import { setImmediate } from 'node:timers/promises'
 import { type Socket, connect } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import t, { type Test } from 'tap'
@@ -87,6 +88,27 @@ await t.test('one source cannot take all handshakes', async (t) => {
   t.match(await world.refusal(() => true), {
     message: /too many connections in their handshake \(3 from/,
   })
+})
+
+await t.test('one source has so many connections and no more, until it closes one', async (t) => {
+  const world = await makeWorld(t, { maxConnectionsPerSource: 2 })
+  const peers = [
+    await rawPeer(t, world.port, world.clientCertificate),
+    await rawPeer(t, world.port, world.clientCertificate),
+  ]
+  const third = await rawPeer(t, world.port, world.clientCertificate, false)
+  t.match(await world.refusal(() => true), {
+    reason: 'tooManyConnections',
+    message: /127\.0\.0\.1 has 2 HBONE connections/,
+  })
+  await gone(third.socket)
+  t.equal(world.server.connectionCount(), 2)
+  for (const { socket } of peers) {
+    socket.destroy()
+    await gone(socket)
+  }
+  while (world.server.connectionCount() > 0) await setImmediate()
+  t.ok((await world.open()).tunnel, 'there is room again')
 })
 
 const strangers: readonly {

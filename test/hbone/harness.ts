@@ -63,6 +63,7 @@ export interface WorldOptions {
   readonly serverCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly idleReleaseMs?: number
   readonly maxStreams?: number
+  readonly maxConnectionsPerSource?: number
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
 }
@@ -94,6 +95,9 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     },
     ...(options.limits && { limits: options.limits }),
     ...(options.maxStreams !== undefined && { maxStreams: options.maxStreams }),
+    ...(options.maxConnectionsPerSource !== undefined && {
+      maxConnectionsPerSource: options.maxConnectionsPerSource,
+    }),
     ...(options.pingIntervalMs !== undefined && { pingIntervalMs: options.pingIntervalMs }),
     ...(options.pingTimeoutMs !== undefined && { pingTimeoutMs: options.pingTimeoutMs }),
   })

@@ -9,6 +9,7 @@ import type { IpAddress, MeshChange, SocketAddress } from '../../mesh/model/type
 import { makeRoot } from '../hbone/certs.ts'
 import {
   type AccessLine,
+  type AgentChoices,
   inService,
   newAddress,
   type ServedPod,
@@ -30,9 +31,16 @@ interface Story {
 }
 
 /** frontend on one agent, catalog with an app on another, both in the mesh, catalog behind a service. */
-async function twoNodes(t: Test, app: (socket: Socket) => void): Promise<Story> {
+async function twoNodes(
+  t: Test,
+  app: (socket: Socket) => void,
+  choices: AgentChoices = {},
+): Promise<Story> {
   const root = await makeRoot()
-  const [near, far] = await Promise.all([startAgent(t, { root }), startAgent(t, { root })])
+  const [near, far] = await Promise.all([
+    startAgent(t, { ...choices, root }),
+    startAgent(t, { root }),
+  ])
   const frontend = await near.servePod(testPod('frontend'))
   const catalog = await far.servePod(testPod('catalog'))
   const [serverAddress] = catalog.pod.addresses as [IpAddress]
@@ -324,4 +332,61 @@ await t.test('a drained pod lets its connections end', async (t) => {
   await once(socket, 'close')
   t.match(await stopped, { cut: 0 })
   t.match(near.lines, [{ level: 'info' }])
+})
+
+await t.test('a pod has so many connections and no more, until it ends one', async (t) => {
+  const { near, frontend, vip } = await twoNodes(t, tellCaller, { maxConnectionsPerPod: 2 })
+  const held = [await frontend.call(vip), await frontend.call(vip)]
+  for (const socket of held) socket.write('x')
+  for (const socket of held) await once(socket, 'data')
+  t.equal(await resetOf(await frontend.call(vip)), 'ECONNRESET')
+  t.match(await near.line(() => true), { level: 'error', error: /too many open connections/ })
+  for (const socket of held) {
+    socket.end()
+    socket.resume()
+    await once(socket, 'close')
+  }
+  await near.line(() => linesOf(near, 'outbound').length === 3)
+  t.match(await talk(await frontend.call(vip), 'hello'), /^you are/)
+})
+
+await t.test('a peer is not named after whoever else has its address', async (t) => {
+  const { far, frontend, vip } = await twoNodes(t, tellCaller)
+  const stranger = testPod('stranger', frontend.pod.addresses[0])
+  // The far agent believes that the address has passed on already.
+  far.send({
+    kind: 'mesh',
+    changes: [
+      { kind: 'workloadRemoved', uid: frontend.pod.workloadUid },
+      { kind: 'workload', workload: workloadOf(stranger) },
+    ],
+  })
+  await talk(await frontend.call(vip), 'hello')
+  const line = await far.line((each) => each['direction'] === 'inbound')
+  t.equal(line['src.identity'], frontend.pod.identity)
+  t.notOk('src.workload' in line)
+})
+
+await t.test('pods of one node meet by HBONE where the node is told to encrypt', async (t) => {
+  const agent = await startAgent(t, { sameNode: 'encrypt' })
+  const frontend = await agent.servePod(testPod('frontend'))
+  const catalog = await agent.servePod(testPod('catalog'))
+  const [serverAddress] = catalog.pod.addresses as [IpAddress]
+  const port = await startApp(t, serverAddress, tellCaller)
+  agent.send({
+    kind: 'mesh',
+    changes: [frontend, catalog].map(({ pod }) => ({
+      kind: 'workload',
+      workload: workloadOf(pod),
+    })),
+  })
+  agent.send({ kind: 'meshSynced' })
+  const socket = await frontend.call({ address: serverAddress, port })
+  t.equal(await talk(socket, 'hello'), `you are ${frontend.pod.addresses[0]}`)
+  const inbound = await agent.line((line) => line['direction'] === 'inbound')
+  t.match(inbound, {
+    'src.identity': frontend.pod.identity,
+    'dst.addr': `${serverAddress}:15008`,
+    'dst.hbone_addr': `${serverAddress}:${port}`,
+  })
 })

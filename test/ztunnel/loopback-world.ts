@@ -10,7 +10,12 @@ import type { DataPlaneSockets } from '../../agent/capture/types.ts'
 import { DataPlane } from '../../agent/ztunnel/data-plane.ts'
 import type { LocalPod } from '../../agent/ztunnel/local-pod.ts'
 import { SOCKET_OPTIONS } from '../../agent/ztunnel/upstream.ts'
-import type { FromWorker, ToWorker, WorkerRequest } from '../../agent/ztunnel/worker-protocol.ts'
+import type {
+  FromWorker,
+  SameNode,
+  ToWorker,
+  WorkerRequest,
+} from '../../agent/ztunnel/worker-protocol.ts'
 import { parseSpiffeId, spiffeId } from '../../mesh/identity/spiffe.ts'
 import type {
   IpAddress,
@@ -162,11 +167,15 @@ function portOf(server: Server): number {
   return address.port
 }
 
+/** What a test may choose of an agent. */
+export interface AgentChoices {
+  readonly root?: TestRoot
+  readonly sameNode?: SameNode
+  readonly maxConnectionsPerPod?: number
+}
+
 /** Makes an agent whose pods trust `root`. */
-export async function startAgent(
-  t: Test,
-  options: { readonly root?: TestRoot } = {},
-): Promise<TestAgent> {
+export async function startAgent(t: Test, options: AgentChoices = {}): Promise<TestAgent> {
   const root = options.root ?? (await makeRoot())
   const addressByFd = new Map<number, IpAddress>()
   const asked: Asked = { destination: undefined, onRead: undefined }
@@ -214,6 +223,8 @@ export async function startAgent(
   const dataPlane = new DataPlane({
     sockets,
     network: '',
+    sameNode: options.sameNode ?? 'direct',
+    maxConnectionsPerPod: options.maxConnectionsPerPod ?? 1000,
     log: pino({ level: 'silent' }),
     accessLog,
     post: (message) => {

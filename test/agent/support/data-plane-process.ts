@@ -64,7 +64,13 @@ serveRpc({
         new WorkerPool({
           count: 1,
           workerUrl: new URL('../../../agent/ztunnel/data-plane-worker.ts', import.meta.url),
-          start: { handles: capture.dataPlaneHandles, network: '', logLevel: 'info' },
+          start: {
+            handles: capture.dataPlaneHandles,
+            network: '',
+            logLevel: 'info',
+            sameNode: 'direct',
+            maxConnectionsPerPod: 1000,
+          },
           mesh: meshes[node],
           certificates: {
             retain: () => undefined,

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What identity a workload proves, and which workload a proven identity at an address may be taken for.
+
+import { spiffeId } from '../../mesh/identity/spiffe.ts'
+import type { MeshState } from '../../mesh/model/mesh-state.ts'
+import type { IpAddress, SpiffeId, Workload } from '../../mesh/model/types.ts'
+
+/** The SPIFFE ID a workload proves. */
+export function workloadIdentity(workload: Workload): SpiffeId {
+  return spiffeId({
+    trustDomain: workload.trustDomain,
+    namespace: workload.namespace,
+    serviceAccount: workload.serviceAccount,
+  })
+}
+
+/**
+ * The workload at a peer's address, if it is one that proves the peer's identity. An address alone proves nothing: it
+ * may have passed to another pod, or the peer may stand behind it; telemetry must not name whoever else lives there.
+ */
+export function provenWorkload(
+  mesh: MeshState,
+  address: IpAddress,
+  identity: SpiffeId,
+): Workload | undefined {
+  const workload = mesh.findWorkload(address)
+  return workload !== undefined && workloadIdentity(workload) === identity ? workload : undefined
+}
