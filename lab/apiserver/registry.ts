@@ -69,8 +69,7 @@ const NAME_KINDS: { readonly [resource: ResourceId]: NameKind } = {
 }
 
 /** RFC 3339 to the second, as Kubernetes writes times. */
-const timestamp = (at = Date.now()): string =>
-  new Date(at).toISOString().replace(/\.\d+Z$/, 'Z')
+const timestamp = (at = Date.now()): string => new Date(at).toISOString().replace(/\.\d+Z$/, 'Z')
 
 export class Registry {
   readonly context: AdmissionContext
