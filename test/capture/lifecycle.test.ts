@@ -120,7 +120,11 @@ void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
       await bothWork()
       await agent.enrol(world.pod('a'))
       await bothWork()
-      t.equal((await app.connect(SERVICE)).received, CAPTURED, 'edge case #1: new ones are captured')
+      t.equal(
+        (await app.connect(SERVICE)).received,
+        CAPTURED,
+        'edge case #1: new ones are captured',
+      )
       await agent.withdraw('uid-a')
       await bothWork()
       for (const { process } of [outside, server, app]) await process.stop()
