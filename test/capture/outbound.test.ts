@@ -15,12 +15,15 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
   const app: App = world.app('a')
   t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
 
-  await t.test('edge case #14 #26: a ClusterIP is captured before anything resolves it', async (t) => {
-    const seen = await app.connect({ address: SERVICE, port: 80 })
-    t.equal(seen.received, `captured ${SERVICE} 80`)
-    t.equal(seen.peer, `${SERVICE}:80`, 'getpeername shows what was dialled')
-    t.match(seen.local, new RegExp(`^${ADDRESS.aV4}:`), 'getsockname shows the pod')
-  })
+  await t.test(
+    'edge case #14 #26: a ClusterIP is captured before anything resolves it',
+    async (t) => {
+      const seen = await app.connect({ address: SERVICE, port: 80 })
+      t.equal(seen.received, `captured ${SERVICE} 80`)
+      t.equal(seen.peer, `${SERVICE}:80`, 'getpeername shows what was dialled')
+      t.match(seen.local, new RegExp(`^${ADDRESS.aV4}:`), 'getsockname shows the pod')
+    },
+  )
 
   await t.test('edge case #26: IPv6 is captured, names stay true', async (t) => {
     const seen = await app.connect({ address: 'fd98::3', port: 81 })
@@ -97,22 +100,28 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     await server.process.stop()
   })
 
-  await t.test('edge case #33: link-local, multicast and unspecified destinations pass', async (t) => {
-    const before = await agent.counters()
-    // An address of the node's end of the link; nothing listens, so the kernel's own refusal comes back.
-    t.equal((await app.connect({ address: '169.254.1.1', port: 9 })).error, 'ECONNREFUSED')
-    t.equal((await app.connect({ address: '224.0.0.1', port: 9 })).error, 'ENETUNREACH')
-    t.ok((await app.connect({ address: 'ff02::1', port: 9 })).error)
-    const after = await agent.counters()
-    t.equal((after.outPassLocal ?? 0) - (before.outPassLocal ?? 0), 3)
-  })
+  await t.test(
+    'edge case #33: link-local, multicast and unspecified destinations pass',
+    async (t) => {
+      const before = await agent.counters()
+      // An address of the node's end of the link; nothing listens, so the kernel's own refusal comes back.
+      t.equal((await app.connect({ address: '169.254.1.1', port: 9 })).error, 'ECONNREFUSED')
+      t.equal((await app.connect({ address: '224.0.0.1', port: 9 })).error, 'ENETUNREACH')
+      t.ok((await app.connect({ address: 'ff02::1', port: 9 })).error)
+      const after = await agent.counters()
+      t.equal((after.outPassLocal ?? 0) - (before.outPassLocal ?? 0), 3)
+    },
+  )
 
-  await t.test('edge case #21: a direct call to 15001 has no destination and is reset', async (t) => {
-    const before = await agent.counters()
-    t.equal((await app.connect({ address: '127.0.0.1', port: 15_001 })).error, 'ECONNRESET')
-    const after = await agent.counters()
-    t.equal((after.pendingMissing ?? 0) - (before.pendingMissing ?? 0), 1)
-  })
+  await t.test(
+    'edge case #21: a direct call to 15001 has no destination and is reset',
+    async (t) => {
+      const before = await agent.counters()
+      t.equal((await app.connect({ address: '127.0.0.1', port: 15_001 })).error, 'ECONNRESET')
+      const after = await agent.counters()
+      t.equal((after.pendingMissing ?? 0) - (before.pendingMissing ?? 0), 1)
+    },
+  )
 
   await t.test(
     'a socket that connects again, to loopback, does not carry its former destination',
@@ -126,14 +135,17 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
     },
   )
 
-  await t.test('edge case #11: a process of another cgroup in the pod is captured too', async (t) => {
-    const stranger = world.app('a', 'other')
-    t.equal(
-      (await stranger.connect({ address: SERVICE, port: 89 })).received,
-      `captured ${SERVICE} 89`,
-    )
-    await stranger.process.stop()
-  })
+  await t.test(
+    'edge case #11: a process of another cgroup in the pod is captured too',
+    async (t) => {
+      const stranger = world.app('a', 'other')
+      t.equal(
+        (await stranger.connect({ address: SERVICE, port: 89 })).received,
+        `captured ${SERVICE} 89`,
+      )
+      await stranger.process.stop()
+    },
+  )
 
   await t.test('an application without root rights is captured', async (t) => {
     const plain = world.app('a')
