@@ -23,7 +23,7 @@ function describeError(error: unknown): string {
     return `ambit: ${error.message.trimEnd()}. ${error.hint} [${error.code}]`
   }
   if (error instanceof CommanderError) {
-    const what = error.message.replace(/^error: /, '').replaceAll('\n', ' ')
+    const what = error.message.replace(/^error: |\.$/g, '').replaceAll('\n', ' ')
     return `ambit: ${what}. Run the command with --help. [AMB_USAGE]`
   }
   return `ambit: ${errorMessage(error)}`

@@ -105,6 +105,8 @@ if ! node_ok; then
   for node in node_modules/node-linux-*/bin/node; do
     if [ ! -x node_modules/.bin/node ] && [ -x "$node" ]; then ln -sf "../${node#node_modules/}" node_modules/.bin/node; fi
   done
+  # npx looks here first; without it, it would ask to install this package into its cache.
+  ln -sf ../../cli/bin/ambit node_modules/.bin/ambit
   [ -x node_modules/.bin/node ] || die "npm brought no Node for $(uname -m): x86_64 and aarch64 are supported."
 fi
 
