@@ -7,7 +7,7 @@ import type { WorkloadCertificate } from '../mesh/identity/types.ts'
 
 const GLOBAL = `global
   nbthread 1
-  maxconn 8000
+  maxconn 4000
 defaults
   timeout connect 5s
   timeout client 60s
@@ -59,6 +59,19 @@ listen inbound
 `,
   )
   return { outbound, inbound }
+}
+
+/** Writes the configuration of a plain TCP relay; returns its path. */
+export function writeTcpRival(file: string, listen: number, upstream: number): string {
+  writeFileSync(
+    file,
+    `${GLOBAL}  mode tcp
+listen relay
+  bind 127.0.0.1:${listen}
+  server app 127.0.0.1:${upstream}
+`,
+  )
+  return file
 }
 
 /** Writes the configuration of an HTTP server that answers each request with `bytes` bytes. */

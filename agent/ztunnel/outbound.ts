@@ -19,7 +19,8 @@ import {
   relayToEnd,
   remoteAddress,
 } from './pod-context.ts'
-import { type ByteStream, cutReason } from './relay.ts'
+import type { ByteStream } from './pump.ts'
+import { cutReason } from './relay.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
 import { connectUpstream, familyOf, formatAddress, socketFd } from './upstream.ts'
 

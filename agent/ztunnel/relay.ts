@@ -8,9 +8,7 @@ import { resetSocket } from '../../mesh/hbone/reset-socket.ts'
 import { splice } from '../../mesh/hbone/splice.ts'
 import type { HboneTunnel } from '../../mesh/hbone/types.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
-
-/** Either end of a relayed connection. Both must have been made with allowHalfOpen. */
-export type ByteStream = Socket | HboneTunnel
+import { type ByteStream, Pump } from './pump.ts'
 
 /** What a relayed connection came to. */
 export interface RelayResult {
@@ -59,21 +57,6 @@ function resetAfterFlush(stream: ByteStream): void {
   })
 }
 
-/** One direction: counts what it moves. Watched by bench/ (hot: runs per chunk, allocates nothing itself). */
-class Pump {
-  bytes = 0
-
-  constructor(source: ByteStream, sink: ByteStream) {
-    source.on('data', (chunk: Buffer) => {
-      this.bytes += chunk.length
-      // At most the sink's high-water mark plus one chunk is ever buffered.
-      if (!sink.write(chunk)) source.pause()
-    })
-    sink.on('drain', () => source.resume())
-    source.on('end', () => sink.end())
-  }
-}
-
 /** The end reason of a connection that this signal cut. */
 export function cutReason({ reason }: { readonly reason?: unknown }): EndReason {
   return reason === 'podRemoved' || reason === 'policyDenied' ? reason : 'drained'
@@ -106,9 +89,11 @@ class Join {
     this.#watch(upstream, downstream, 'serverReset')
     if (signal?.aborted === true) this.#onAbort()
     else signal?.addEventListener('abort', this.#onAbort)
-    // Accepted sockets arrive paused, so that nothing is read before the decision.
-    downstream.resume()
-    upstream.resume()
+    if (this.#open === 2) {
+      // Accepted sockets arrive paused, so that nothing is read before the decision.
+      this.#toUpstream.start()
+      this.#toDownstream.start()
+    }
   }
 
   #watch(stream: ByteStream, other: ByteStream, reason: EndReason): void {

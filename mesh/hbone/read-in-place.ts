@@ -6,8 +6,11 @@
 
 import type { Socket } from 'node:net'
 
-/** Takes what was read. True: it keeps the chunk beyond the call, so the buffer must not be used again. */
-export type ChunkTaker = (chunk: Buffer) => boolean
+/**
+ * Takes what was read. True: it keeps the chunk beyond the call, so the buffer must not be used again.
+ * A buffer: read into that one from now on.
+ */
+export type ChunkTaker = (chunk: Buffer) => boolean | Buffer
 
 /** A TLS record holds at most 16 KiB, and Node hands over one at a time. */
 export const TLS_READ_BYTES = 16 * 1024
@@ -29,31 +32,50 @@ interface ReadingHandle {
 /** Starts reading `socket` into `buffer`; 'end' and 'error' come as usual. Whether buffers are indeed used again. */
 export function readInPlace(socket: Socket, buffer: Buffer, take: ChunkTaker): boolean {
   const handle: unknown = Reflect.get(socket, '_handle')
+  switchKeys ??= findSwitchKeys(socket)
+  if (!isReadingHandle(handle) || switchKeys === undefined) {
+    socket.on('data', (chunk: Buffer) => void take(chunk))
+    return false
+  }
+  const { bufferKey, generatorKey, callbackKey } = switchKeys
+  let next: Buffer | undefined
+  const hand = (chunk: Buffer, size: number): void => {
+    const answer = take(chunk)
+    if (answer !== false) next = answer === true ? Buffer.allocUnsafeSlow(size) : answer
+  }
+  Reflect.set(socket, bufferKey, buffer)
+  Reflect.set(socket, callbackKey, (length: number, filled: Buffer) => {
+    hand(filled.subarray(0, length), filled.length)
+    return !socket.isPaused()
+  })
+  Reflect.set(socket, generatorKey, () => {
+    const replacement = next
+    next = undefined
+    return replacement
+  })
+  handle.useUserBuffer(buffer)
+  // What came before the switch lies in the stream's own buffer: all of it while it is paused, so read before resume.
+  const early: unknown = socket.read()
+  socket.resume()
+  if (early instanceof Buffer) hand(early, buffer.length)
+  return true
+}
+
+/** The properties behind Node's `onread`; the same symbols on all sockets of a thread. */
+interface SwitchKeys {
+  readonly bufferKey: symbol
+  readonly generatorKey: symbol
+  readonly callbackKey: symbol
+}
+
+let switchKeys: SwitchKeys | undefined
+
+function findSwitchKeys(socket: Socket): SwitchKeys | undefined {
   const symbols = Object.getOwnPropertySymbols(socket)
   const bufferKey = symbols.find((symbol) => symbol.description === 'kBuffer')
   const generatorKey = symbols.find((symbol) => symbol.description === 'kBufferGen')
   const callbackKey = symbols.find((symbol) => symbol.description === 'kBufferCb')
-  if (!isReadingHandle(handle) || !bufferKey || !generatorKey || !callbackKey) {
-    socket.on('data', (chunk: Buffer) => void take(chunk))
-    return false
-  }
-  let isKept = false
-  Reflect.set(socket, bufferKey, buffer)
-  Reflect.set(socket, callbackKey, (length: number, filled: Buffer) => {
-    isKept = take(filled.subarray(0, length))
-    return !socket.isPaused()
-  })
-  Reflect.set(socket, generatorKey, () => {
-    if (!isKept) return undefined
-    isKept = false
-    return Buffer.allocUnsafeSlow(buffer.length)
-  })
-  handle.useUserBuffer(buffer)
-  // What came before the switch lies in the stream's own buffer.
-  const early: unknown = socket.read()
-  if (early instanceof Buffer) take(early)
-  socket.resume()
-  return true
+  return bufferKey && generatorKey && callbackKey && { bufferKey, generatorKey, callbackKey }
 }
 
 function isReadingHandle(handle: unknown): handle is ReadingHandle {

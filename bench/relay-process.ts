@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The relay of bench/relay.ts, a process of its own: accepts on a free port and joins to 127.0.0.1:argv[2] by the
+// relay of the module argv[3] (default: the agent's). Prints "ready PORT".
+
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer } from 'node:net'
+import { pathToFileURL } from 'node:url'
+import type { Relay } from '../agent/ztunnel/relay.ts'
+import { SOCKET_OPTIONS } from '../agent/ztunnel/upstream.ts'
+
+const upstreamPort = Number(process.argv[2])
+const module = process.argv[3] ?? new URL('../agent/ztunnel/relay.ts', import.meta.url).pathname
+const { streamRelay } = (await import(pathToFileURL(module).href)) as {
+  readonly streamRelay: Relay
+}
+const { signal } = new AbortController()
+const server = createServer({ ...SOCKET_OPTIONS, pauseOnConnect: true }, (downstream) => {
+  downstream.on('error', () => undefined)
+  const upstream = connect({ port: upstreamPort, host: '127.0.0.1', ...SOCKET_OPTIONS })
+  upstream.on('error', () => downstream.destroy())
+  upstream.once('connect', () => void streamRelay.join(downstream, upstream, signal))
+})
+server.listen(0, '127.0.0.1')
+await once(server, 'listening')
+console.log(`ready ${(server.address() as AddressInfo).port}`)
+process.stdin.on('end', () => process.exit(0)).resume()
