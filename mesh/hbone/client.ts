@@ -9,6 +9,7 @@ import type { HeaderList } from './h2/hpack.ts'
 import { H2_CODE } from './h2/protocol.ts'
 import type { H2Stream, StreamSink } from './h2/stream.ts'
 import {
+  ANSWER_DEADLINE_MS,
   CLIENT_HEADER_LIST_BYTES,
   HANDSHAKE_DEADLINE_MS,
   PING_INTERVAL_MS,
@@ -44,6 +45,7 @@ export interface ClientConnectionOptions {
   /** For tests; defaults to those of limits.ts. */
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
+  readonly answerDeadlineMs?: number
 }
 
 /** Resolves when the peer's SETTINGS came, so that its stream limit is known before the first request. */
@@ -60,7 +62,10 @@ export function establishClient(
       settingsDeadlineMs: HANDSHAKE_DEADLINE_MS,
       pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
       pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
-      onReady: () => resolve(ok(new Client(connection, secured.peerIdentity))),
+      onReady: () => {
+        const answerDeadlineMs = options.answerDeadlineMs ?? ANSWER_DEADLINE_MS
+        resolve(ok(new Client(connection, secured.peerIdentity, answerDeadlineMs)))
+      },
       onRequest: () => undefined,
       onStreamClosed: options.onTunnelClosed,
       onClosed: (closed) => {
@@ -82,10 +87,12 @@ function notReady(closed: ConnectionClosed): HboneFailure {
 class Client implements ClientConnection {
   readonly #connection: H2Connection
   readonly peerIdentity: SpiffeId
+  readonly #answerDeadlineMs: number
 
-  constructor(connection: H2Connection, peerIdentity: SpiffeId) {
+  constructor(connection: H2Connection, peerIdentity: SpiffeId, answerDeadlineMs: number) {
     this.#connection = connection
     this.peerIdentity = peerIdentity
+    this.#answerDeadlineMs = answerDeadlineMs
   }
 
   get openTunnels(): number {
@@ -105,7 +112,7 @@ class Client implements ClientConnection {
     if (!fields.ok) return Promise.resolve(fields)
     return new Promise((resolve) => {
       const request = new ConnectRequest(this.peerIdentity, signal, resolve)
-      request.start(this.#connection, fields.value)
+      request.start(this.#connection, fields.value, this.#answerDeadlineMs)
     })
   }
 
@@ -148,6 +155,7 @@ class ConnectRequest implements StreamSink {
   readonly #signal: AbortSignal
   readonly #resolve: (result: Result<OpenedTunnel, OpenFailure>) => void
   #stream: H2Stream | undefined
+  #deadline: NodeJS.Timeout | undefined
   readonly #onAbort = (): void => {
     this.#stream?.reset(H2_CODE.cancel)
     this.#fail({ ...abandoned(), isUnprocessed: false })
@@ -163,8 +171,9 @@ class ConnectRequest implements StreamSink {
     this.#resolve = resolve
   }
 
-  start(connection: H2Connection, fields: HeaderList): void {
+  start(connection: H2Connection, fields: HeaderList, deadlineMs: number): void {
     this.#signal.addEventListener('abort', this.#onAbort, { once: true })
+    this.#deadline = setTimeout(() => this.#onDeadline(deadlineMs), deadlineMs)
     this.#stream = connection.openStream(fields, this)
   }
 
@@ -173,7 +182,7 @@ class ConnectRequest implements StreamSink {
     if (stream === undefined) return
     const status = Number(valueOf(headers, ':status') ?? Number.NaN)
     if (status === 200) {
-      this.#signal.removeEventListener('abort', this.#onAbort)
+      this.#answered()
       this.#resolve(
         ok({
           tunnel: new StreamTunnel(stream),
@@ -225,9 +234,23 @@ class ConnectRequest implements StreamSink {
     // Each way to get here has already answered the caller.
   }
 
+  #onDeadline(deadlineMs: number): void {
+    this.#stream?.reset(H2_CODE.cancel)
+    this.#fail({
+      reason: 'connectTimeout',
+      message: `the peer did not answer the CONNECT within ${deadlineMs} ms`,
+      isUnprocessed: false,
+    })
+  }
+
   #fail(failure: OpenFailure): void {
-    this.#signal.removeEventListener('abort', this.#onAbort)
+    this.#answered()
     this.#resolve(err(failure))
+  }
+
+  #answered(): void {
+    clearTimeout(this.#deadline)
+    this.#signal.removeEventListener('abort', this.#onAbort)
   }
 }
 

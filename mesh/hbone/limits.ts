@@ -27,6 +27,8 @@ export const ACCEPT_DEADLINE_MS = 10_000
 export const CONNECT_DEADLINE_MS = 10_000
 /** Time the client allows for TLS and the first SETTINGS after TCP is there. */
 export const HANDSHAKE_DEADLINE_MS = 10_000
+/** Time for the answer to a CONNECT: the peer dials its app first, for up to CONNECT_DEADLINE_MS; the rest is the way. */
+export const ANSWER_DEADLINE_MS = CONNECT_DEADLINE_MS + 2_000
 /** Pooled connections without tunnels are closed after this. */
 export const IDLE_RELEASE_MS = 5 * 60_000
 

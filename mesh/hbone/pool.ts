@@ -36,15 +36,19 @@ const NO_ROOM: HboneFailure = {
 }
 const NONE: ReadonlySet<ClientConnection> = new Set()
 
+/** For tests; defaults to those of limits.ts. */
+export interface PoolTimes {
+  readonly idleReleaseMs?: number
+  readonly answerDeadlineMs?: number
+}
+
 /** Makes a pool; it lives as long as the pod whose connections it carries. */
-export function createHbonePool(
-  options: HbonePoolOptions & { readonly idleReleaseMs?: number },
-): HbonePool {
+export function createHbonePool(options: HbonePoolOptions & PoolTimes): HbonePool {
   return new Pool(options, options.idleReleaseMs ?? IDLE_RELEASE_MS)
 }
 
 class Pool implements HbonePool {
-  readonly #options: HbonePoolOptions
+  readonly #options: HbonePoolOptions & PoolTimes
   readonly #idleReleaseMs: number
   readonly #entries = new Map<string, Entry>()
   readonly #idle = new Map<ClientConnection, NodeJS.Timeout>()
@@ -52,7 +56,7 @@ class Pool implements HbonePool {
   #isDraining = false
   #onEmpty: (() => void) | undefined
 
-  constructor(options: HbonePoolOptions, idleReleaseMs: number) {
+  constructor(options: HbonePoolOptions & PoolTimes, idleReleaseMs: number) {
     this.#options = options
     this.#idleReleaseMs = idleReleaseMs
   }
@@ -158,7 +162,9 @@ class Pool implements HbonePool {
     const secured = await connectSecured(entry.target, this.#options, signal)
     if (!secured.ok) return secured
     const made: { connection?: ClientConnection } = {}
+    const { answerDeadlineMs } = this.#options
     const established = await establishClient(secured.value, {
+      ...(answerDeadlineMs === undefined ? {} : { answerDeadlineMs }),
       onTunnelClosed: () => {
         if (made.connection !== undefined) this.#watchIdle(made.connection)
       },

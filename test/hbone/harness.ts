@@ -62,6 +62,7 @@ export interface WorldOptions {
   readonly clientCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly serverCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly idleReleaseMs?: number
+  readonly answerDeadlineMs?: number
   readonly maxStreams?: number
   readonly maxConnectionsPerSource?: number
   readonly pingIntervalMs?: number
@@ -118,6 +119,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
       return ok(socket)
     },
     ...(options.idleReleaseMs !== undefined && { idleReleaseMs: options.idleReleaseMs }),
+    ...(options.answerDeadlineMs !== undefined && { answerDeadlineMs: options.answerDeadlineMs }),
   })
   const target: PoolTarget = {
     sourceIdentity: clientCertificate.identity,

@@ -184,6 +184,30 @@ await t.test('a draining pool finishes its tunnels and opens no new ones', async
   t.equal(world.pool.connectionCount(), 0)
 })
 
+await t.test(
+  'a CONNECT that is never answered is given up, and its connection goes on',
+  async (t) => {
+    const seen: IncomingTunnel[] = []
+    const gaveUp = Promise.withResolvers<undefined>()
+    const world = await makeWorld(t, {
+      answerDeadlineMs: 200,
+      onTunnel: (incoming) => {
+        seen.push(incoming)
+        if (seen.length > 1) echo(incoming)
+        else incoming.signal.addEventListener('abort', () => gaveUp.resolve(undefined))
+      },
+    })
+    const opened = await world.pool.open(world.target, '10.0.0.1:80', {}, PATIENCE())
+    t.match(opened, { ok: false, error: { reason: 'connectTimeout', message: /within 200 ms/ } })
+    await gaveUp.promise
+    const { tunnel } = await world.open()
+    t.equal(await says(tunnel, 'still here'), 'still here')
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    t.equal(world.dials(), 1)
+    t.equal(world.pool.connectionCount(), 1, 'an answered CONNECT has no deadline any more')
+  },
+)
+
 await t.test('a connection without tunnels is released after a while', async (t) => {
   const world = await makeWorld(t, { idleReleaseMs: 50 })
   const { tunnel } = await world.open()
