@@ -136,7 +136,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
       log.level = level
       pool.setLogLevel(level)
     },
-    quit,
+    quit: () => quit({ unpin: config.unpinOnExit }),
   })
   const ready = createReadinessServer(readiness, (timeoutMs) => pool.unresponsive(timeoutMs))
   for (const [app, where, name] of [

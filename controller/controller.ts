@@ -53,7 +53,12 @@ const GRPC_DRAIN_MS = 3_000
  * Requests are small even from agents that hold a large mesh (names and versions of 100,000 resources: 10 MB), and
  * they are read before anybody is authenticated.
  */
-const GRPC_OPTIONS = { ...XDS_SERVER_OPTIONS, 'grpc.max_receive_message_length': 16 * 1024 * 1024 }
+const GRPC_OPTIONS = {
+  ...XDS_SERVER_OPTIONS,
+  'grpc.max_receive_message_length': 16 * 1024 * 1024,
+  // Of one connection; an agent uses one for discovery and at most eight for certificates.
+  'grpc.max_concurrent_streams': 32,
+}
 const LEASE_NAME = 'ambit-controller'
 /** Of the name controllers give in their lease, so that two processes of one pod name never share it. */
 const leaseHolder = (podName: string): string => `${podName}_${crypto.randomUUID()}`

@@ -2,11 +2,15 @@
 // The agent's three HTTP ports, by Istio's numbers: 15000 admin (loopback only), 15020 metrics, 15021 readiness.
 
 import fastify, { type FastifyInstance } from 'fastify'
+import { boundConnections, PUBLIC_SERVER_TIMEOUTS } from './bounded-connections.ts'
 import type { AgentMetrics } from './metrics.ts'
 import type { Readiness } from './readiness.ts'
 
 /** How long the workers may take to answer a readiness probe; the kubelet's own time-out is one second by default. */
 const WORKER_ANSWER_MS = 500
+
+/** Writing 20,000 series takes the main thread tens of milliseconds; whoever asks in a loop gets the same text again. */
+const METRICS_REUSE_MS = 500
 
 const LOG_LEVELS: ReadonlySet<string> = new Set([
   'trace',
@@ -23,23 +27,24 @@ export interface AdminActions {
   readonly configDump: () => Promise<Record<string, unknown>>
   readonly logLevel: () => string
   readonly setLogLevel: (level: string) => void
-  /** Begins a graceful stop; with `unpin` capture is taken off all pods, which fall back to plaintext. */
-  readonly quit: (options: { readonly unpin: boolean }) => void
+  /** Begins a graceful stop. */
+  readonly quit: () => void
 }
 
 // A fastify reply is a thenable that settles once the response is sent: awaiting it before that waits for ever.
 
 // Setting code or type is never awaited: a reply is a promise of its own end, which comes only after the handler's.
 
-/** GET /config_dump, POST /logging?level=, POST /quitquitquit[?unpin=true]. */
+/**
+ * GET /config_dump, POST /logging?level=, POST /quitquitquit. Whoever runs on the node's network can ask, so nothing
+ * here takes pods out of the mesh: that is for --unpin-on-exit.
+ */
 export function createAdminServer(actions: AdminActions): FastifyInstance {
   const app = fastify({ forceCloseConnections: true })
   app.get('/', (_request, reply) =>
     reply
       .type('text/plain')
-      .send(
-        'GET  /config_dump\nGET  /logging\nPOST /logging?level=LEVEL\nPOST /quitquitquit[?unpin=true]\n',
-      ),
+      .send('GET  /config_dump\nGET  /logging\nPOST /logging?level=LEVEL\nPOST /quitquitquit\n'),
   )
   app.get('/config_dump', () => actions.configDump())
   app.get('/logging', () => ({ level: actions.logLevel() }))
@@ -55,9 +60,8 @@ export function createAdminServer(actions: AdminActions): FastifyInstance {
       return { level: actions.logLevel() }
     },
   )
-  app.post<{ Querystring: { unpin?: string } }>('/quitquitquit', async (request, reply) => {
-    const unpin = request.query.unpin === 'true'
-    reply.raw.once('finish', () => actions.quit({ unpin }))
+  app.post('/quitquitquit', async (_request, reply) => {
+    reply.raw.once('finish', () => actions.quit())
     void reply.type('text/plain')
     return 'shutting down\n'
   })
@@ -69,9 +73,15 @@ export function createReadinessServer(
   readiness: Readiness,
   unresponsiveWorkers: (timeoutMs: number) => Promise<readonly number[]>,
 ): FastifyInstance {
-  const app = fastify({ forceCloseConnections: true })
+  const app = publicServer()
+  let asking: Promise<readonly number[]> | undefined
+  // Who asks while the workers are being asked shares their answer: a crowd costs no more than one.
+  const askOnce = (): Promise<readonly number[]> =>
+    (asking ??= unresponsiveWorkers(WORKER_ANSWER_MS).finally(() => {
+      asking = undefined
+    }))
   app.get('/healthz/ready', async (_request, reply) => {
-    const stuck = await unresponsiveWorkers(WORKER_ANSWER_MS)
+    const stuck = await askOnce()
     const missing = [...readiness.pending(), ...stuck.map((index) => `data-plane worker ${index}`)]
     void reply.type('text/plain').code(missing.length === 0 ? 200 : 500)
     return missing.length === 0 ? 'ready\n' : `not ready, pending: ${missing.join(', ')}\n`
@@ -81,11 +91,25 @@ export function createReadinessServer(
 
 /** GET /metrics and /stats/prometheus, in the Prometheus text format. */
 export function createMetricsServer(metrics: AgentMetrics): FastifyInstance {
-  const app = fastify({ forceCloseConnections: true })
+  const app = publicServer()
+  let rendered: { readonly text: Promise<string>; readonly atMs: number } | undefined
+  const render = (): Promise<string> => {
+    const now = performance.now()
+    if (rendered === undefined || now - rendered.atMs > METRICS_REUSE_MS)
+      rendered = { text: metrics.registry.metrics(), atMs: now }
+    return rendered.text
+  }
   for (const path of ['/metrics', '/stats/prometheus'])
     app.get(path, async (_request, reply) => {
       void reply.type(metrics.registry.contentType)
-      return metrics.registry.metrics()
+      return render()
     })
+  return app
+}
+
+/** A server on a port that pods can reach. */
+function publicServer(): FastifyInstance {
+  const app = fastify({ forceCloseConnections: true, ...PUBLIC_SERVER_TIMEOUTS })
+  boundConnections(app.server)
   return app
 }

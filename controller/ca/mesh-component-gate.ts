@@ -12,9 +12,14 @@ export function meshComponentGate(
   accounts: ReadonlySet<string>,
 ): (
   metadata: Metadata,
+  signal: AbortSignal,
+  peer: string,
 ) => Promise<Result<{ readonly name: string }, { readonly message: string }>> {
-  return async (metadata) => {
-    const caller = await authenticator.authenticate(metadata.get('authorization')[0]?.toString())
+  return async (metadata, _signal, peer) => {
+    const caller = await authenticator.authenticate(
+      metadata.get('authorization')[0]?.toString(),
+      peer,
+    )
     if (!caller.ok) return err({ message: caller.error.reason })
     const account = callerName(caller.value)
     if (!accounts.has(account))

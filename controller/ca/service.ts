@@ -18,6 +18,7 @@ import {
 } from '../../mesh/proto/gen/certificate_pb.js'
 import { type Result, err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { type Caller, type Refusal, callerName } from './caller.ts'
 import { type AuthorisationContext, authoriseIdentity } from './node-authorisation.ts'
 import type { RateLimiter } from './rate-limit.ts'
@@ -34,6 +35,9 @@ export interface CertificateServiceOptions extends AuthorisationContext {
   readonly onOutcome?: (outcome: 'issued' | Refusal['kind']) => void
 }
 
+/** Lines about callers nobody vouched for: any pod can cause them. */
+const STRANGERS_LINES = { burst: 100, perSecond: 10 }
+
 type Outcome = Result<IssuedLeaf, Refusal>
 
 const GRPC_STATUS: Readonly<Record<Refusal['kind'], status>> = {
@@ -46,6 +50,7 @@ const GRPC_STATUS: Readonly<Record<Refusal['kind'], status>> = {
 
 /** Adds Istio's certificate service to a gRPC server. */
 export function addCertificateService(server: Server, options: CertificateServiceOptions): void {
+  const strangers = new LogBudget(STRANGERS_LINES)
   server.addService(CERTIFICATE_SERVICE, {
     createCertificate: (
       call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
@@ -54,7 +59,7 @@ export function addCertificateService(server: Server, options: CertificateServic
         response?: IstioCertificateResponse,
       ) => void,
     ) => {
-      handle(call, options).then(
+      handle(call, options, strangers).then(
         (outcome) => {
           options.onOutcome?.(outcome.ok ? 'issued' : outcome.error.kind)
           if (!outcome.ok)
@@ -73,12 +78,15 @@ export function addCertificateService(server: Server, options: CertificateServic
 async function handle(
   call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
   options: CertificateServiceOptions,
+  strangers: LogBudget,
 ): Promise<Outcome> {
   const requested = call.request.metadata?.[IMPERSONATED_IDENTITY]
   const about = { peer: call.getPeer(), requested: shown(requested) }
   const authenticated = await authenticateCall(call, options)
   if (!authenticated.ok) {
-    options.log.warn({ ...about, ...authenticated.error }, 'certificate refused')
+    const keptBack = strangers.take()
+    if (keptBack !== undefined)
+      options.log.warn({ ...about, ...authenticated.error, keptBack }, 'certificate refused')
     return authenticated
   }
   const caller = authenticated.value
@@ -102,7 +110,10 @@ async function authenticateCall(
       kind: 'unauthenticated',
       reason: `the cluster ${JSON.stringify(cluster.slice(0, 100))} is not known here`,
     })
-  return options.authenticator.authenticate(call.metadata.get('authorization')[0]?.toString())
+  return options.authenticator.authenticate(
+    call.metadata.get('authorization')[0]?.toString(),
+    call.getPeer(),
+  )
 }
 
 async function issue(

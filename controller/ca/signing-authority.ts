@@ -19,8 +19,11 @@ export interface IssuedLeaf extends SignedChain {
   readonly notAfter: Date
 }
 
-/** A day by default and ninety at most, as Istio has it. */
-export const LIFETIME_LIMITS: LifetimeLimits = { defaultSeconds: 86_400, maxSeconds: 7_776_000 }
+/**
+ * A day, by default and at most. Nothing is ever revoked: a stolen key, or all those of a stolen node, is good for as
+ * long as this. Istio allows ninety days; clients that ask for more than ours get ours.
+ */
+export const LIFETIME_LIMITS: LifetimeLimits = { defaultSeconds: 86_400, maxSeconds: 86_400 }
 /** Clocks of nodes may run this far behind ours and still accept a fresh certificate. */
 export const BACKDATE_MS = 120_000
 

@@ -24,6 +24,8 @@ const MAX_VERDICTS = 10_000
 const MAX_TOKEN_BYTES = 16_384
 /** Reviews under way at once: whoever floods us with made-up tokens does not flood the API server through us. */
 const MAX_PENDING_REVIEWS = 100
+/** Of them for one address, so that one pod with made-up tokens does not keep the agents out. */
+const MAX_PENDING_PER_SOURCE = 10
 const REVIEW_DEADLINE_MS = 5_000
 
 const USER_PATTERN = /^system:serviceaccount:([a-z0-9.-]{1,253}):([a-z0-9.-]{1,253})$/
@@ -38,6 +40,7 @@ export class TokenAuthenticator {
   readonly #verdicts = new Map<string, { readonly verdict: Verdict; readonly untilMs: number }>()
   /** Reviews under way, so that a crowd with one token asks once. */
   readonly #pending = new Map<string, Promise<Verdict>>()
+  readonly #pendingBySource = new Map<string, number>()
 
   constructor(api: KubeApi, options: TokenAuthenticatorOptions) {
     this.#api = api
@@ -45,8 +48,8 @@ export class TokenAuthenticator {
     this.#now = options.now ?? Date.now
   }
 
-  /** Authenticates the value of an authorization header. */
-  async authenticate(authorization: string | undefined): Promise<Verdict> {
+  /** Authenticates the value of an authorization header; `peer` is the address it came from, as ip:port. */
+  async authenticate(authorization: string | undefined, peer?: string): Promise<Verdict> {
     if (authorization === undefined) return unauthenticated('there is no authorization header')
     const token = /^Bearer +(\S+)$/i.exec(authorization.trim())?.[1]
     if (token === undefined) return unauthenticated('the authorization header is no bearer token')
@@ -58,11 +61,30 @@ export class TokenAuthenticator {
     if (pending !== undefined) return pending
     if (this.#pending.size >= MAX_PENDING_REVIEWS)
       return err({ kind: 'throttled', reason: 'too many tokens are being reviewed; try again' })
-    const review = this.#review(token).finally(() => this.#pending.delete(key))
+    const source = peer?.replace(/:\d+$/, '')
+    if (source !== undefined && !this.#admit(source))
+      return err({ kind: 'throttled', reason: 'too many tokens of yours are being reviewed' })
+    const review = this.#review(token).finally(() => {
+      this.#pending.delete(key)
+      if (source !== undefined) this.#leave(source)
+    })
     this.#pending.set(key, review)
     const verdict = await review
     this.#remember(key, token, verdict)
     return verdict
+  }
+
+  #admit(source: string): boolean {
+    const others = this.#pendingBySource.get(source) ?? 0
+    if (others >= MAX_PENDING_PER_SOURCE) return false
+    this.#pendingBySource.set(source, others + 1)
+    return true
+  }
+
+  #leave(source: string): void {
+    const left = (this.#pendingBySource.get(source) ?? 1) - 1
+    if (left > 0) this.#pendingBySource.set(source, left)
+    else this.#pendingBySource.delete(source)
   }
 
   async #review(token: string): Promise<Verdict> {

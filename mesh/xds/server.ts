@@ -10,6 +10,7 @@ import {
 } from '../proto/gen/discovery_pb.js'
 import type { Result } from '../result.ts'
 import type { Logger } from '../telemetry/log.ts'
+import { LogBudget } from '../telemetry/log-budget.ts'
 import { ClientView } from './client-view.ts'
 import { Debounce } from './debounce.ts'
 import { grpcMethod } from './grpc-service.ts'
@@ -19,6 +20,9 @@ import { MAX_MESSAGE_BYTES } from './type-urls.ts'
 
 /** Checking a token asks the Kubernetes API; beyond this the client should try again. */
 const AUTHENTICATION_TIMEOUT_MS = 10_000
+
+/** Lines about callers that are refused: any pod can cause them. */
+const STRANGERS_LINES = { burst: 100, perSecond: 10 }
 
 /** Options the grpc.Server that carries discovery needs. */
 export const XDS_SERVER_OPTIONS = {
@@ -40,6 +44,8 @@ export interface XdsServerOptions {
   readonly authenticate: (
     metadata: Metadata,
     signal: AbortSignal,
+    /** The caller's address, ip:port. */
+    peer: string,
   ) => Promise<Result<XdsCaller, { readonly message: string }>>
   /** How long `authenticate` may take. */
   readonly authenticationTimeoutMs?: number
@@ -79,6 +85,7 @@ export class XdsServer {
   readonly #options: XdsServerOptions
   readonly #offers = new Map<string, Offer>()
   readonly #clients = new Set<ConnectedClient>()
+  readonly #strangers = new LogBudget(STRANGERS_LINES)
   readonly #debounce = new Debounce(() => this.#pushChanges())
 
   constructor(options: XdsServerOptions) {
@@ -144,7 +151,12 @@ export class XdsServer {
     })
     const caller = await this.#authenticate(call)
     if (!caller.ok) {
-      this.#options.logger.warn({ peer: call.getPeer(), reason: caller.error }, 'caller refused')
+      const keptBack = this.#strangers.take()
+      if (keptBack !== undefined)
+        this.#options.logger.warn(
+          { peer: call.getPeer(), reason: caller.error, keptBack },
+          'caller refused',
+        )
       fail(call, status.UNAUTHENTICATED, caller.error)
       return
     }
@@ -179,7 +191,10 @@ export class XdsServer {
     const onExpired = (): void => reject(new Error(`no answer in ${authenticationTimeoutMs} ms`))
     signal.addEventListener('abort', onExpired, { once: true })
     try {
-      const verdict = await Promise.race([authenticate(call.metadata, signal), expired])
+      const verdict = await Promise.race([
+        authenticate(call.metadata, signal, call.getPeer()),
+        expired,
+      ])
       return verdict.ok ? verdict : { ok: false, error: verdict.error.message }
     } catch (thrown) {
       // A fault in the check is no permission.

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent's HTTP ports: readiness says what is missing, the dump shows everything but keys, metrics are bounded.
 
+import { once } from 'node:events'
+import type { Server } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { configDump } from '../../agent/admin/config-dump.ts'
 import { listen } from '../../agent/admin/listen.ts'
@@ -60,21 +64,77 @@ void t.test('the log level is read and set, and nonsense is refused', async (t) 
   t.match((await post('/logging?reset')).json(), { level: 'info' })
 })
 
-void t.test('quitting is asked by POST only, and unpins only when told to', async (t) => {
-  const asked: { readonly unpin: boolean }[] = []
+void t.test('quitting is asked by POST only, and takes no pod out of the mesh', async (t) => {
+  let asked = 0
   const app = createAdminServer({
     configDump: () => Promise.resolve({}),
     logLevel: () => 'info',
     setLogLevel: () => undefined,
-    quit: (how) => asked.push(how),
+    quit: (...how: readonly unknown[]) => {
+      t.same(how, [], 'nothing is handed on from the request')
+      asked += 1
+    },
   })
   t.teardown(() => app.close())
   t.match(await app.inject({ url: '/quitquitquit' }), { statusCode: 404 })
-  t.match(await app.inject({ method: 'POST', url: '/quitquitquit' }), { statusCode: 200 })
   t.match(await app.inject({ method: 'POST', url: '/quitquitquit?unpin=true' }), {
     statusCode: 200,
   })
-  t.same(asked, [{ unpin: false }, { unpin: true }])
+  t.equal(asked, 1)
+})
+
+void t.test('one source cannot take all connections of a port that pods reach', async (t) => {
+  const app = createReadinessServer(new Readiness([]), () => Promise.resolve([]))
+  t.teardown(() => app.close())
+  await listen(app, { host: '127.0.0.1', port: 0 }, '--readiness-address')
+  const bound = app.server.address()
+  const port = typeof bound === 'object' ? (bound?.port ?? 0) : 0
+  const knock = async (localAddress: string): Promise<Socket> => {
+    const socket = connect({ host: '127.0.0.1', port, localAddress })
+    t.teardown(() => socket.destroy())
+    socket.on('error', () => undefined)
+    await once(socket, 'connect')
+    return socket
+  }
+  const silent: Socket[] = []
+  for (let count = 0; count < 16; count += 1) silent.push(await knock('127.0.0.2'))
+  await once((await knock('127.0.0.2')).resume(), 'close')
+  const kubelet = await knock('127.0.0.3')
+  kubelet.write('GET /healthz/ready HTTP/1.0\r\n\r\n')
+  t.match(String((await once(kubelet, 'data'))[0]), /^HTTP\/1\.1 200/)
+  silent[0]?.destroy()
+  while ((await connectionCount(app.server)) > 15) await setImmediate()
+  const next = await knock('127.0.0.2')
+  next.write('GET /healthz/ready HTTP/1.0\r\n\r\n')
+  t.match(String((await once(next, 'data'))[0]), /^HTTP\/1\.1 200/, 'one closed, one more')
+})
+
+void t.test('a crowd that asks for readiness or metrics costs no more than one', async (t) => {
+  let asked = 0
+  const answer = Promise.withResolvers<readonly number[]>()
+  const readiness = createReadinessServer(new Readiness([]), () => {
+    asked += 1
+    return answer.promise
+  })
+  t.teardown(() => readiness.close())
+  const crowd = [1, 2, 3].map(() => readiness.inject({ url: '/healthz/ready' }))
+  await setImmediate()
+  answer.resolve([])
+  for (const reply of await Promise.all(crowd)) t.equal(reply.statusCode, 200)
+  t.equal(asked, 1)
+
+  const metrics = new AgentMetrics({ version: '1', activePods: () => 0 })
+  let written = 0
+  const write = metrics.registry.metrics.bind(metrics.registry)
+  metrics.registry.metrics = () => {
+    written += 1
+    return write()
+  }
+  const app = createMetricsServer(metrics)
+  t.teardown(() => app.close())
+  for (let count = 0; count < 3; count += 1)
+    t.match((await app.inject({ url: '/metrics' })).body, /istio_build/)
+  t.equal(written, 1)
 })
 
 void t.test(
@@ -182,3 +242,9 @@ void t.test('a taken port is told with the flag that moves it', async (t) => {
     message: /--metrics-address/,
   })
 })
+
+function connectionCount(server: Server): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.getConnections((error, count) => (error === null ? resolve(count) : reject(error)))
+  })
+}

@@ -56,6 +56,20 @@ void t.test('a no is believed for 5 s only', async (t) => {
   t.match(await ask('early'), CALLER)
 })
 
+void t.test('made-up tokens of one address do not keep other callers waiting', async (t) => {
+  const kube = new FakeKube()
+  kube.tokens.set('good', acceptedToken('shop', 'catalog'))
+  const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })
+  const flood = Array.from({ length: 30 }, (_, index) =>
+    tokens.authenticate(`Bearer made-up-${index}`, `10.244.1.9:${40_000 + index}`),
+  )
+  t.match(await tokens.authenticate('Bearer good', '172.30.0.12:5000'), CALLER)
+  const verdicts = await Promise.all(flood)
+  const throttled = verdicts.filter((verdict) => !verdict.ok && verdict.error.kind === 'throttled')
+  t.equal(throttled.length, 20, 'ten are reviewed at a time, the rest is told to try again')
+  t.match(await tokens.authenticate('Bearer good', '10.244.1.9:6000'), CALLER, 'and then may')
+})
+
 void t.test('headers that carry no bearer token cost no review', async (t) => {
   const kube = new FakeKube()
   const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })

@@ -208,11 +208,12 @@ void t.test(
   },
 )
 
-void t.test('lifetimes are a day by default and ninety days at most', async (t) => {
+void t.test('lifetimes are a day by default and at most, since nothing is revoked', async (t) => {
   const { client } = await cluster(t)
   for (const [asked, given] of [
     [0, 86_400],
-    [1e9, 7_776_000],
+    [3600, 3600],
+    [1e9, 86_400],
   ] as const) {
     const key = await createKeyAndCsr(CATALOG)
     const signed = await ask(client(), CATALOG, { csrPem: key.csrPem, ttlSeconds: asked })
