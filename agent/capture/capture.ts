@@ -4,12 +4,13 @@
 
 import { closeSync, openSync } from 'node:fs'
 import { AmbitError } from '../../mesh/errors.ts'
+import { isIpv4Address } from '../../mesh/model/address.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { detachLink } from '../../native/bpf-link.ts'
 import { closeFd } from '../../native/libc.ts'
 import type { NetnsThread } from '../../native/netns.ts'
-import { isIpv6Address, toMapAddress } from './addresses.ts'
+import { toMapAddress } from './addresses.ts'
 import { type CaptureCounters, readCounters } from './counters.ts'
 import { toAmbitError } from './failure.ts'
 import { MAX_POD_ADDRESSES, type PodEntry } from './layout.ts'
@@ -312,7 +313,7 @@ function checkPod(pod: CapturePod): void {
 
 function podEntry(pod: CapturePod): PodEntry {
   const [ipv6, ipv4] = [true, false].map((wanted) =>
-    pod.addresses.filter((address) => isIpv6Address(address) === wanted).map(toMapAddress),
+    pod.addresses.filter((address) => !isIpv4Address(address) === wanted).map(toMapAddress),
   )
   return { failOpen: pod.failOpen, ipv4: ipv4 ?? [], ipv6: ipv6 ?? [] }
 }

@@ -5,8 +5,8 @@
 import type { CniHandlers, CniPod } from '../cni/index.ts'
 import type { Capture } from '../capture/types.ts'
 import { AmbitError } from '../../mesh/errors.ts'
+import { delay } from '../../mesh/backoff.ts'
 import {
-  delay,
   NAMESPACES,
   objectKey,
   PODS,

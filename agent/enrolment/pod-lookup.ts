@@ -3,9 +3,8 @@
 // CNI ADD the informer is often some milliseconds behind.
 
 import type { CniPod } from '../cni/index.ts'
+import { Backoff, delay } from '../../mesh/backoff.ts'
 import {
-  Backoff,
-  delay,
   NAMESPACES,
   PODS,
   type KubeApi,

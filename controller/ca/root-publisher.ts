@@ -2,6 +2,7 @@
 // Publishes the root as ConfigMap istio-ca-root-cert in each namespace, and puts it right when somebody edits
 // or deletes it. Runs on the leader only.
 
+import { delay } from '../../mesh/backoff.ts'
 import {
   CONFIG_MAPS,
   type ConfigMap,
@@ -10,7 +11,6 @@ import {
   NAMESPACES,
   type Namespace,
   type ResourceWatch,
-  delay,
   watchResource,
 } from '../../mesh/kube/index.ts'
 import { retryDelayMs } from '../../mesh/identity/schedule.ts'

@@ -26,6 +26,8 @@ export function ipAddressFromBytes(bytes: Uint8Array): IpAddress | undefined {
   if (bytes.length === IPV4_BYTES)
     return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` as IpAddress
   if (bytes.length !== IPV6_BYTES) return undefined
+  // Hot for IPv4: once per captured connection.
+  if (isMapped(bytes)) return `${bytes[12]}.${bytes[13]}.${bytes[14]}.${bytes[15]}` as IpAddress
   const view = new DataView(bytes.buffer, bytes.byteOffset, IPV6_BYTES)
   return ipAddressFromGroups(
     Array.from({ length: GROUPS }, (_, index) => view.getUint16(index * 2)),
@@ -56,6 +58,12 @@ export function isInPrefix(address: IpAddress, base: IpAddress, prefixLength: nu
     if (((left[index] ?? 0) & mask) !== ((right[index] ?? 0) & mask)) return false
   }
   return true
+}
+
+/** Whether 16 bytes hold an IPv4 address in its IPv6 coat. */
+function isMapped(bytes: Uint8Array): boolean {
+  for (let index = 0; index < 10; index += 1) if (bytes[index] !== 0) return false
+  return bytes[10] === 0xff && bytes[11] === 0xff
 }
 
 /** The eight groups of a valid IPv6 text without zone. */

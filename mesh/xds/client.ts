@@ -3,7 +3,6 @@
 // Losing the control plane loses nothing: what was learned stays, and a new stream asks only for what has changed.
 
 import { readFile } from 'node:fs/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
 import {
   Client,
   type ClientDuplexStream,
@@ -12,6 +11,7 @@ import {
   type ServiceError,
   status,
 } from '@grpc/grpc-js'
+import { Backoff, delay } from '../backoff.ts'
 import { errorMessage } from '../errors.ts'
 import type { ResourceProblem } from '../model/convert.ts'
 import {
@@ -20,7 +20,6 @@ import {
   type DeltaDiscoveryResponse,
 } from '../proto/gen/discovery_pb.js'
 import type { Logger } from '../telemetry/log.ts'
-import { backoffMs } from './backoff.ts'
 import { grpcMethod } from './grpc-service.ts'
 import { type NodeIdentity, nodeMessage } from './node.ts'
 import { secureChannel } from './secure-channel.ts'
@@ -57,7 +56,6 @@ export interface XdsClientOptions {
   readonly onSynced?: () => void
   readonly onConnectionState?: (state: XdsConnectionState) => void
   readonly onProblems?: (typeUrl: string, problems: readonly ResourceProblem[]) => void
-  readonly random?: () => number
 }
 
 type DeltaStream = ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>
@@ -70,7 +68,7 @@ export class XdsClient {
   #running: Promise<void> | undefined
   #hasSynced = false
   /** Failed attempts since a response was last handled. */
-  #failures = 0
+  readonly #backoff = new Backoff()
 
   constructor(options: XdsClientOptions) {
     this.#options = options
@@ -95,16 +93,15 @@ export class XdsClient {
 
   async #run(): Promise<void> {
     const { signal } = this.#stopping
-    const { logger, address, onConnectionState, random = Math.random } = this.#options
+    const { logger, address, onConnectionState } = this.#options
     while (!signal.aborted) {
       onConnectionState?.({ kind: 'connecting' })
       const reason = await this.#followOnce(signal).catch(errorMessage)
       if (signal.aborted) return
-      const retryInMs = backoffMs(this.#failures, random())
-      this.#failures += 1
+      const retryInMs = this.#backoff.next()
       logger.warn({ address, reason, retryInMs: Math.round(retryInMs) }, 'discovery stream ended')
       onConnectionState?.({ kind: 'disconnected', reason, retryInMs })
-      await sleep(retryInMs, undefined, { signal }).catch(() => undefined)
+      await delay(retryInMs, signal)
     }
   }
 
@@ -190,7 +187,7 @@ export class XdsClient {
       return
     }
     const { reply, problems } = handled
-    this.#failures = 0
+    this.#backoff.reset()
     if (problems.length > 0) {
       logger.error({ typeUrl, problems }, 'refused resources from the control plane')
       onProblems?.(typeUrl, problems)

@@ -5,7 +5,6 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import fc from 'fast-check'
 import t from 'tap'
 import { DeltaDiscoveryRequestSchema, NodeSchema } from '../../mesh/proto/gen/discovery_pb.js'
-import { backoffMs, INITIAL_BACKOFF_MS, MAX_BACKOFF_MS } from '../../mesh/xds/backoff.ts'
 import { ClientView } from '../../mesh/xds/client-view.ts'
 import { Debounce } from '../../mesh/xds/debounce.ts'
 import { nodeMessage } from '../../mesh/xds/node.ts'
@@ -104,18 +103,6 @@ void t.test(
         return expected.sort().join() === actual.sort().join()
       }),
     )
-  },
-)
-
-void t.test(
-  'backoffMs() doubles from 10 ms to 15 s, with jitter over the upper half',
-  async (t) => {
-    t.equal(backoffMs(0, 0), INITIAL_BACKOFF_MS / 2)
-    t.equal(backoffMs(1, 0.5), 15)
-    t.equal(backoffMs(3, 1), 80)
-    t.equal(backoffMs(10, 1), 10_240)
-    t.equal(backoffMs(11, 1), MAX_BACKOFF_MS)
-    t.equal(backoffMs(1e6, 0), MAX_BACKOFF_MS / 2)
   },
 )
 
