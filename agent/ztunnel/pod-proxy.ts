@@ -5,6 +5,7 @@
 import { setMaxListeners } from 'node:events'
 import { closeSync } from 'node:fs'
 import type { Server, Socket } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { errorMessage } from '../../mesh/errors.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
@@ -61,6 +62,12 @@ const ACCESS_LINES = { burst: 5_000, perSecond: 500 }
 
 /** Time for the resets of cut tunnels to leave before their HTTP/2 connections are closed under them. */
 const RESET_FLUSH_MS = 200
+
+/**
+ * What the kernel had accepted before capture ended waits in the listeners' queues, and closing a listener resets it.
+ * Nothing new comes by then, so a few turns of the event loop are enough.
+ */
+const ACCEPT_LINGER_MS = 50
 
 /** Tunnels of listeners that were replaced go on this long; their clients move to the new ones by GOAWAY. */
 const RETIRED_TUNNELS_DEADLINE_MS = 3_600_000
@@ -179,6 +186,7 @@ export class PodProxy {
 
   /** Takes no new connections and lets the running ones end; says how many the deadline cut. */
   async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
+    await delay(ACCEPT_LINGER_MS)
     this.#closeListeners()
     const emptied = this.#whenEmpty(deadlineMs)
     const drained = [
@@ -216,6 +224,11 @@ export class PodProxy {
       originalDst: show(facts.hboneTarget ?? facts.destinationAddress),
       protocol: facts.isMutualTls ? 'HBONE' : 'TCP',
     }))
+  }
+
+  /** Tells the metrics what the open connections have carried so far. */
+  reportTraffic(): void {
+    for (const connection of this.#context.open) connection.reportTraffic()
   }
 
   connectionCount(): number {
