@@ -82,6 +82,7 @@ export async function preparePodNetwork(
   storageMapFd: number,
 ): Promise<PodNetwork> {
   const byFamily = new Map<4 | 6, Record<keyof PodListeners, number>>()
+  if (pod.mustHaveAddress === true) await proveAddress(thread, netnsFd, pod)
   try {
     for (const family of families) {
       const made = await openListeners(thread, netnsFd, pod, family, storageMapFd)
@@ -119,6 +120,21 @@ export async function restorePodNetwork(
 /** Closes listeners that nobody took over. */
 export function closeListeners(byFamily: PodNetwork['byFamily']): void {
   for (const fds of byFamily.values()) for (const fd of Object.values(fds)) closeFd(fd)
+}
+
+/** Only addresses of the namespace can be bound in it. */
+async function proveAddress(thread: NetnsThread, netnsFd: number, pod: CapturePod): Promise<void> {
+  const [address = ''] = pod.addresses
+  try {
+    closeFd(await listenInNetns({ netns: netnsFd, address, port: 0, kind: 'udp' }, thread))
+  } catch (thrown) {
+    if (!isFamilyMissing(thrown)) throw thrown
+    throw new AmbitError(
+      'AMB_ENROLMENT',
+      `Cannot enrol pod ${pod.namespace}/${pod.name}: the network namespace found for it does not have its address ${address}`,
+      { cause: thrown },
+    )
+  }
 }
 
 /** The listeners of one family; undefined when the pod has IPv6 switched off. */

@@ -18,6 +18,8 @@ export interface CapturePod {
   readonly addresses: readonly IpAddress[]
   /** When the agent is down: false (default) refuses the pod's connections, true lets them out in plaintext. */
   readonly failOpen: boolean
+  /** Refuses a namespace that does not have the pod's address: it is another's, or was passed off for the pod's. */
+  readonly mustHaveAddress?: boolean
 }
 
 /** Listening sockets inside the pod's namespace, one set per address family the pod has. The receiver owns the fds. */

@@ -56,6 +56,8 @@ export interface PodEnrolmentContext {
 
 /** An app that holds a port may hold it for long; a namespace that is not there yet comes soon. */
 const FIRST_RETRY_MS = 50
+/** The kubelet's hash of a static pod's file; a UID has dashes. */
+const STATIC_POD_HASH = /^[0-9a-f]{32}$/
 
 export class PodEnrolment {
   readonly name: PodName
@@ -172,8 +174,10 @@ export class PodEnrolment {
     }
     const found = await this.#context.netnsFinder.find()
     // The processes of a static pod carry the hash of its file, not the UID of its mirror.
-    const staticUid = this.object?.metadata?.annotations?.['kubernetes.io/config.hash']
-    const netns = found.get(this.name.uid) ?? found.get(staticUid ?? '')
+    const hash = this.object?.metadata?.annotations?.['kubernetes.io/config.hash'] ?? ''
+    // Anybody may write the annotation on a pod of theirs: it must not name another pod by its UID.
+    const netns =
+      found.get(this.name.uid) ?? (STATIC_POD_HASH.test(hash) ? found.get(hash) : undefined)
     if (netns === undefined) return 'none of its processes is running'
     // CNI may have told us meanwhile, and knows better.
     this.network ??= { ...netns, addresses, containerId: undefined }
@@ -193,6 +197,8 @@ export class PodEnrolment {
       netnsPath: network.netnsPath,
       addresses: network.addresses,
       failOpen,
+      // CNI says where a pod is; whatever is found in /proc has to be proved.
+      mustHaveAddress: network.containerId === undefined,
     })
     this.#hasFailed = !result.ok
     if (!result.ok) {

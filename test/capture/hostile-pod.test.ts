@@ -130,6 +130,22 @@ void t.test(
   },
 )
 
+void t.test(
+  'a namespace that is passed off for a pod is refused, as it lacks the address',
+  { skip, timeout: 60_000 },
+  async (t) => {
+    const world = new World(t)
+    const agent = await world.openAgent()
+    const found = { ...world.pod('a'), mustHaveAddress: true }
+    t.match(await agent.enrol({ ...found, netnsPath: world.netns('b') }), {
+      code: 'AMB_ENROLMENT',
+      message: new RegExp(`does not have its address ${ADDRESS.aV4}`),
+    })
+    t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+    t.match(await agent.enrol(found), { listeners: 6 })
+  },
+)
+
 async function squat(netns: string, port: number): Promise<ChildProcess> {
   const listen = `require('node:net').createServer().listen(${port}, '127.0.0.1', () => console.log('up'))`
   const process_ = spawn('nsenter', [`--net=${netns}`, process.execPath, '-e', listen], {
