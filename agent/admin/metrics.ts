@@ -75,7 +75,7 @@ export class AgentMetrics {
       if (delta.opened > 0) this.#opened.inc(labels, delta.opened)
       if (delta.closed > 0) this.#closed.inc(labels, delta.closed)
       if (delta.failed > 0) this.#failed.inc(labels, delta.failed)
-      if (delta.closed > 0) {
+      if (delta.closed > 0 || delta.sentBytes > 0 || delta.receivedBytes > 0) {
         this.#sent.inc(labels, delta.sentBytes)
         this.#received.inc(labels, delta.receivedBytes)
       }

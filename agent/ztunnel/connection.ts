@@ -6,6 +6,7 @@ import type { Service, SocketAddress, SpiffeId, Workload } from '../../mesh/mode
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
+import type { ByteCounts } from './relay.ts'
 import type { LocalPod } from './local-pod.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
 import { formatAddress } from './upstream.ts'
@@ -58,6 +59,8 @@ const ORDINARY_ENDS: ReadonlySet<EndReason> = new Set([
   'podRemoved',
 ])
 
+const NO_BYTES: ByteCounts = { bytesToUpstream: 0, bytesToDownstream: 0 }
+
 /** What a connection needs to report itself. */
 export interface ConnectionSinks {
   readonly accessLog: Logger
@@ -73,6 +76,9 @@ export class Connection {
   readonly facts: ConnectionFacts
   readonly #sinks: ConnectionSinks
   readonly #startedAt = performance.now()
+  #read: (() => ByteCounts) | undefined
+  /** What the metrics have been told already. */
+  #reported: ByteCounts = NO_BYTES
   #isEstablished = false
   #isFinished = false
 
@@ -88,14 +94,34 @@ export class Connection {
     this.#sinks.counters.opened(this.facts)
   }
 
+  /** Takes the way to read the bytes of the running relay. */
+  metered(read: () => ByteCounts): void {
+    this.#read = read
+  }
+
+  /** Adds what has passed since the last call to the metrics; a connection may last for days. */
+  reportTraffic(): void {
+    const counts = this.#read?.()
+    if (counts !== undefined) this.#sinks.counters.carried(this.facts, '-', ...this.#new(counts))
+  }
+
+  /** Response and request bytes that the metrics have not been told yet. */
+  #new(counts: ByteCounts): readonly [sent: number, received: number] {
+    const before = this.#reported
+    this.#reported = counts
+    return [
+      counts.bytesToDownstream - before.bytesToDownstream,
+      counts.bytesToUpstream - before.bytesToUpstream,
+    ]
+  }
+
   /** Writes the access line and the metrics. Only the first call counts. */
   finish(end: ConnectionEnd): void {
     if (this.#isFinished) return
     this.#isFinished = true
     this.#sinks.open.delete(this)
     const flag = END_REASONS[end.reason].flag
-    if (this.#isEstablished)
-      this.#sinks.counters.closed(this.facts, flag, end.bytesToDownstream, end.bytesToUpstream)
+    if (this.#isEstablished) this.#sinks.counters.closed(this.facts, flag, ...this.#new(end))
     else this.#sinks.counters.failed(this.facts, flag)
     this.#log(end)
   }

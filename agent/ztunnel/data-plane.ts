@@ -29,7 +29,12 @@ export interface DataPlaneOptions {
   readonly log: Logger
   readonly accessLog: Logger
   readonly post: (message: FromWorker) => void
+  /** For tests. */
+  readonly reportTrafficMs?: number
 }
+
+/** How often open connections report their bytes; well below the interval of a scrape. */
+const REPORT_TRAFFIC_MS = 5_000
 
 /** The worker's copy of the mesh; waiters are released by the first complete picture. */
 class SyncedMesh implements WorkerMesh {
@@ -65,6 +70,7 @@ export class DataPlane {
   readonly #proxies = new Map<string, PodProxy>()
   readonly #certificates: CertificateCache
   readonly #counters: TrafficCounters
+  readonly #report: NodeJS.Timeout
 
   constructor(options: DataPlaneOptions) {
     this.#options = options
@@ -73,6 +79,9 @@ export class DataPlane {
       options.post({ kind: 'certificateWanted', identity }),
     )
     this.#counters = new TrafficCounters((deltas) => options.post({ kind: 'traffic', deltas }))
+    this.#report = setInterval(() => {
+      for (const proxy of this.#proxies.values()) proxy.reportTraffic()
+    }, options.reportTrafficMs ?? REPORT_TRAFFIC_MS).unref()
   }
 
   /** Takes one message of the main thread. Never throws; failed requests are answered as failures. */
@@ -142,6 +151,7 @@ export class DataPlane {
         const drained = await Promise.all(
           [...this.#proxies.keys()].map((uid) => this.#stopPod(uid, request.deadlineMs)),
         )
+        clearInterval(this.#report)
         this.#counters.flush()
         return { cut: drained.reduce((sum, { cut }) => sum + cut, 0) }
       }

@@ -79,7 +79,9 @@ export async function relayToEnd(
   upstream: Parameters<Relay['join']>[1],
 ): Promise<void> {
   connection.established()
-  const result = await context.relay.join(downstream, upstream, context.signal)
+  const result = await context.relay.join(downstream, upstream, context.signal, (read) =>
+    connection.metered(read),
+  )
   connection.finish({
     reason: result.end,
     bytesToUpstream: result.bytesToUpstream,

@@ -20,10 +20,21 @@ export interface RelayResult {
   readonly durationMs: number
 }
 
+/** Bytes moved until now. */
+export type ByteCounts = Pick<RelayResult, 'bytesToUpstream' | 'bytesToDownstream'>
+
+/** Takes, once, the way to read a running connection's bytes: long ones are reported before their end. */
+export type OnMeter = (read: () => ByteCounts) => void
+
 /** Joins two connected byte streams until both directions are over. Owns both from the call on. */
 export interface Relay {
   /** `signal` cuts the connection with a reset; its reason, when an EndReason, becomes the end reason. */
-  join(downstream: ByteStream, upstream: ByteStream, signal?: AbortSignal): Promise<RelayResult>
+  join(
+    downstream: ByteStream,
+    upstream: ByteStream,
+    signal?: AbortSignal,
+    onMeter?: OnMeter,
+  ): Promise<RelayResult>
 }
 
 /**
@@ -96,6 +107,13 @@ class Join {
     }
   }
 
+  counts(): ByteCounts {
+    return {
+      bytesToUpstream: this.#toUpstream.bytes,
+      bytesToDownstream: this.#toDownstream.bytes,
+    }
+  }
+
   #watch(stream: ByteStream, other: ByteStream, reason: EndReason): void {
     stream.on('error', () => this.#broken(other, reason))
     if (stream.closed) {
@@ -127,8 +145,7 @@ class Join {
     if (this.#open > 0) return
     this.#signal?.removeEventListener('abort', this.#onAbort)
     this.#resolve({
-      bytesToUpstream: this.#toUpstream.bytes,
-      bytesToDownstream: this.#toDownstream.bytes,
+      ...this.counts(),
       end: this.#end,
       durationMs: performance.now() - this.#startedAt,
     })
@@ -141,16 +158,29 @@ async function spliceTunnel(
   tunnel: HboneTunnel,
   socketRole: 'client' | 'server',
   signal: AbortSignal | undefined,
+  onMeter: OnMeter | undefined,
 ): Promise<RelayResult> {
   const startedAt = performance.now()
+  const counts = (sent: number, received: number): ByteCounts =>
+    socketRole === 'client'
+      ? { bytesToUpstream: sent, bytesToDownstream: received }
+      : { bytesToUpstream: received, bytesToDownstream: sent }
   const { sent, received, end } = await splice(socket, tunnel, {
     socketRole,
     ...(signal === undefined ? {} : { signal }),
+    ...(onMeter === undefined
+      ? {}
+      : {
+          onMeter: (read) =>
+            onMeter(() => {
+              const now = read()
+              return counts(now.sent, now.received)
+            }),
+        }),
   })
   const isCut = end === 'drained' && signal !== undefined
   return {
-    bytesToUpstream: socketRole === 'client' ? sent : received,
-    bytesToDownstream: socketRole === 'client' ? received : sent,
+    ...counts(sent, received),
     end: isCut ? cutReason(signal) : end,
     durationMs: performance.now() - startedAt,
   }
@@ -158,13 +188,14 @@ async function spliceTunnel(
 
 /** The relay in TypeScript, on Node's sockets and our own HTTP/2. */
 export const streamRelay: Relay = {
-  join: (downstream, upstream, signal) => {
+  join: (downstream, upstream, signal, onMeter) => {
     if (downstream instanceof Socket && !(upstream instanceof Socket))
-      return spliceTunnel(downstream, upstream, 'client', signal)
+      return spliceTunnel(downstream, upstream, 'client', signal, onMeter)
     if (!(downstream instanceof Socket) && upstream instanceof Socket)
-      return spliceTunnel(upstream, downstream, 'server', signal)
+      return spliceTunnel(upstream, downstream, 'server', signal, onMeter)
     return new Promise((resolve) => {
-      void new Join(downstream, upstream, signal, resolve)
+      const join = new Join(downstream, upstream, signal, resolve)
+      onMeter?.(() => join.counts())
     })
   },
 }

@@ -75,6 +75,16 @@ export class TrafficCounters {
     }
   }
 
+  /** Bytes of a connection that goes on. */
+  carried(facts: ConnectionFacts, flag: string, sentBytes: number, receivedBytes: number): void {
+    if (sentBytes === 0 && receivedBytes === 0) return
+    for (const reporter of facts.reporters) {
+      const delta = this.#delta(facts, reporter, flag)
+      delta.sentBytes += sentBytes
+      delta.receivedBytes += receivedBytes
+    }
+  }
+
   failed(facts: ConnectionFacts, flag: string): void {
     for (const reporter of facts.reporters) this.#delta(facts, reporter, flag).failed += 1
   }

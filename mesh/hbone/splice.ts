@@ -14,8 +14,8 @@ import type { HboneTunnel } from './types.ts'
 export interface SpliceOptions {
   /** Which end of the user's connection the socket is: `client` at the outbound side, `server` at the inbound side. */
   readonly socketRole: 'client' | 'server'
-  /** Hears of bytes as they pass; hot, so it must only count. */
-  readonly onBytes?: (sent: number, received: number) => void
+  /** Called once, at the start, with a way to read how many bytes have passed so far. */
+  readonly onMeter?: (read: () => { readonly sent: number; readonly received: number }) => void
   /** Aborting cuts both sides with a reset; the outcome is then `drained`. */
   readonly signal?: AbortSignal
 }
@@ -73,6 +73,7 @@ class Splice implements StreamSink {
   start(): void {
     const socket = this.#socket
     socket.setNoDelay(true)
+    this.#options.onMeter?.(() => ({ sent: this.#sent, received: this.#received }))
     socket.on('error', () => this.#blame(this.#options.socketRole))
     socket.on('close', () => this.#onSocketClosed())
     socket.on('drain', () => this.#onSocketDrained())
@@ -85,7 +86,6 @@ class Splice implements StreamSink {
     socket.on('end', () => stream.end())
     readInPlace(socket, sharedReadBuffer(), (chunk) => {
       this.#sent += chunk.length
-      this.#options.onBytes?.(chunk.length, 0)
       if (!stream.write(chunk, true)) socket.pause()
       return false
     })
@@ -97,7 +97,6 @@ class Splice implements StreamSink {
 
   onData(chunk: Buffer): boolean {
     this.#received += chunk.length
-    this.#options.onBytes?.(0, chunk.length)
     // While writes wait for the kernel the peer gets no more window: what we hold is bounded by one window.
     if (this.#socket.write(chunk) && this.#unread === 0) this.#stream?.consume(chunk.length)
     else this.#unread += chunk.length

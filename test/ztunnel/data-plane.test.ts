@@ -170,6 +170,35 @@ await t.test('the metrics of a call carry both identities and its bytes', async 
   }
 })
 
+await t.test('a long connection is counted while it lasts, and each byte once', async (t) => {
+  const agent = await startAgent(t, { reportTrafficMs: 20 })
+  const pod = await agent.servePod(testPod('downloader'))
+  agent.send({ kind: 'meshSynced' })
+  const outside = newAddress()
+  const port = await startApp(t, outside, (socket) => socket.pipe(socket))
+  const bytes = (): readonly number[] => {
+    const deltas = agent.messages.flatMap((message) =>
+      message.kind === 'traffic' ? message.deltas : [],
+    )
+    const sum = (pick: (delta: (typeof deltas)[number]) => number): number =>
+      deltas.reduce((total, delta) => total + pick(delta), 0)
+    return [
+      sum(({ receivedBytes }) => receivedBytes),
+      sum(({ sentBytes }) => sentBytes),
+      sum(({ closed }) => closed),
+    ]
+  }
+  const socket = await pod.call({ address: outside, port })
+  socket.write('hello')
+  await once(socket, 'data')
+  while (bytes()[0] !== 5) await new Promise((resolve) => setTimeout(resolve, 20))
+  t.same(bytes(), [5, 5, 0], 'told before it ended')
+  t.equal(await talk(socket, 'bye'), 'bye')
+  await agent.line(() => true)
+  await agent.ask({ kind: 'drainAll', deadlineMs: 0 })
+  t.same(bytes(), [8, 8, 1])
+})
+
 await t.test('an app that refuses is a reset for the caller, never a clean end', async (t) => {
   const { near, far, frontend, catalog } = await twoNodes(t, tellCaller)
   const [address] = catalog.pod.addresses as [IpAddress]

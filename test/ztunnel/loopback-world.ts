@@ -172,6 +172,7 @@ export interface AgentChoices {
   readonly root?: TestRoot
   readonly sameNode?: SameNode
   readonly maxConnectionsPerPod?: number
+  readonly reportTrafficMs?: number
 }
 
 /** Makes an agent whose pods trust `root`. */
@@ -224,6 +225,7 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     sockets,
     network: '',
     sameNode: options.sameNode ?? 'direct',
+    ...(options.reportTrafficMs === undefined ? {} : { reportTrafficMs: options.reportTrafficMs }),
     maxConnectionsPerPod: options.maxConnectionsPerPod ?? 1000,
     log: pino({ level: 'silent' }),
     accessLog,
