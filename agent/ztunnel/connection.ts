@@ -76,6 +76,8 @@ export class Connection {
   readonly facts: ConnectionFacts
   readonly #sinks: ConnectionSinks
   readonly #startedAt = performance.now()
+  /** One of its own: on a signal shared by thousands, each listener's coming and going walks the list of all. */
+  readonly #cut = new AbortController()
   #read: (() => ByteCounts) | undefined
   /** What the metrics have been told already. */
   #reported: ByteCounts = NO_BYTES
@@ -86,6 +88,15 @@ export class Connection {
     this.facts = facts
     this.#sinks = sinks
     sinks.open.add(this)
+  }
+
+  /** Cuts the connection; its reason is the end reason. */
+  get signal(): AbortSignal {
+    return this.#cut.signal
+  }
+
+  cut(reason: EndReason): void {
+    this.#cut.abort(reason)
   }
 
   /** Both legs stand: the connection counts as opened. */

@@ -25,7 +25,7 @@ export async function handleIncomingTunnel(
   context: PodContext,
   incoming: IncomingTunnel,
 ): Promise<void> {
-  const { pod, mesh, signal } = context
+  const { pod, mesh } = context
   const { authority, peer, local } = incoming
   const decision = decideInboundHbone({ authority, peer, local, pod })
   const connection = beginConnection(context, {
@@ -56,10 +56,10 @@ export async function handleIncomingTunnel(
   // Row 8, policy: authorize(peer identity, peer address, decision.target) is called here, before the app hears of it.
   const abort = new AbortController()
   const onAbort = (): void => abort.abort()
-  signal.addEventListener('abort', onAbort)
+  connection.signal.addEventListener('abort', onAbort)
   incoming.signal.addEventListener('abort', onAbort)
   const upstream = await connectToApp(context, decision.target, decision.sourceIp, abort.signal)
-  signal.removeEventListener('abort', onAbort)
+  connection.signal.removeEventListener('abort', onAbort)
   incoming.signal.removeEventListener('abort', onAbort)
   if (!upstream.ok) {
     const isClientGone = incoming.signal.aborted
@@ -80,7 +80,7 @@ export async function handleIncomingTunnel(
 
 /** Serves one captured plaintext connection to its end. */
 export async function handleInboundPlaintext(context: PodContext, socket: Socket): Promise<void> {
-  const { mesh, signal } = context
+  const { mesh } = context
   const peer = remoteAddress(socket)
   const local = localAddress(socket)
   const connection = beginConnection(context, {
@@ -107,7 +107,12 @@ export async function handleInboundPlaintext(context: PodContext, socket: Socket
   const decision = decideInboundPlaintext({ peer, local })
   if (decision.kind === 'drop') return refuse(decision.reason, decision.message)
   // Policy: authorize(no identity, peer address, decision.target) is called here; STRICT is a denial of no identity.
-  const upstream = await connectToApp(context, decision.target, decision.sourceIp, signal)
+  const upstream = await connectToApp(
+    context,
+    decision.target,
+    decision.sourceIp,
+    connection.signal,
+  )
   if (!upstream.ok) return refuse(upstream.error.reason, upstream.error.message)
   await relayToEnd(context, connection, socket, upstream.value)
 }

@@ -171,8 +171,8 @@ async function openUpstream(
   decision: Chosen,
   source: SocketAddress,
 ): Promise<Result<ByteStream, HboneFailure>> {
-  const { pod, sockets, mesh, signal } = context
-  const { facts } = connection
+  const { pod, sockets, mesh } = context
+  const { facts, signal } = connection
   switch (decision.kind) {
     case 'passthrough':
       return connectUpstream(

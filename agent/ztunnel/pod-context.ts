@@ -11,7 +11,7 @@ import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import { Connection, type ConnectionFacts } from './connection.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
-import type { Relay } from './relay.ts'
+import { cutReason, type Relay } from './relay.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
 
 /** The mesh state of a worker and whether the first full picture has arrived. */
@@ -36,13 +36,15 @@ export interface PodContext {
   /** Connections the pod may have open at once, both directions together. */
   readonly maxConnections: number
   readonly accessBudget: LogBudget
-  /** Cuts every connection of the pod; its reason is the end reason. */
+  /** Aborted when the pod's connections are cut: none begins any more. Each has a signal of its own to listen on. */
   readonly signal: AbortSignal
 }
 
 /** Begins the record of a connection of this pod. */
 export function beginConnection(context: PodContext, facts: ConnectionFacts): Connection {
-  return new Connection(facts, context)
+  const connection = new Connection(facts, context)
+  if (context.signal.aborted) connection.cut(cutReason(context.signal))
+  return connection
 }
 
 /** Whether the pod has more connections than it may; the one just begun counts. */
@@ -79,7 +81,7 @@ export async function relayToEnd(
   upstream: Parameters<Relay['join']>[1],
 ): Promise<void> {
   connection.established()
-  const result = await context.relay.join(downstream, upstream, context.signal, (read) =>
+  const result = await context.relay.join(downstream, upstream, connection.signal, (read) =>
     connection.metered(read),
   )
   connection.finish({

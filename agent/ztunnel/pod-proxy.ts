@@ -2,10 +2,9 @@
 // The proxy of one pod inside its worker: owns the pod's listeners, its HBONE server and client pool, and every
 // connection of the pod, from `start` until `remove`.
 
-import { setMaxListeners } from 'node:events'
 import { closeSync } from 'node:fs'
 import type { Server, Socket } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
+import { setImmediate as eventLoopTurn, setTimeout as delay } from 'node:timers/promises'
 import { errorMessage } from '../../mesh/errors.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
@@ -65,9 +64,17 @@ const RESET_FLUSH_MS = 200
 
 /**
  * What the kernel had accepted before capture ended waits in the listeners' queues, and closing a listener resets it.
- * Nothing new comes by then, so a few turns of the event loop are enough.
+ * A handshake under way at that moment is over after this.
  */
-const ACCEPT_LINGER_MS = 50
+const HANDSHAKE_MS = 50
+/** The event loop accepts one connection a turn: this many turns without one mean that the queue is empty. */
+const IDLE_TURNS = 3
+/** Where capture goes on (the agent stops), connections may never cease to come. */
+const ACCEPT_DEADLINE_MS = 1_000
+
+/** How often a drain looks whether all is over: soon at first, then four times a second. */
+const FIRST_LOOK_MS = 10
+const LAST_LOOK_MS = 250
 
 /** Tunnels of listeners that were replaced go on this long; their clients move to the new ones by GOAWAY. */
 const RETIRED_TUNNELS_DEADLINE_MS = 3_600_000
@@ -83,12 +90,12 @@ export class PodProxy {
   #waitingFds: readonly number[] = []
   #hboneServers: HboneServer[] = []
   #isRemoved = false
+  /** Connections that the listeners have accepted. */
+  #accepted = 0
 
   constructor(options: PodProxyOptions) {
     this.#options = options
     this.pod = options.pod
-    // Every connection of the pod listens on this one signal.
-    setMaxListeners(0, this.#cut.signal)
     this.#pool = createHbonePool({
       dial: (target, signal) =>
         connectUpstream(
@@ -186,7 +193,7 @@ export class PodProxy {
 
   /** Takes no new connections and lets the running ones end; says how many the deadline cut. */
   async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
-    await delay(ACCEPT_LINGER_MS)
+    await this.#acceptWhatWaits()
     this.#closeListeners()
     const emptied = this.#whenEmpty(deadlineMs)
     const drained = [
@@ -195,7 +202,7 @@ export class PodProxy {
     ]
     await emptied
     const cut = this.#context.open.size
-    this.#cut.abort('drained' satisfies EndReason)
+    this.#cutAll('drained')
     await Promise.all(drained)
     return { cut }
   }
@@ -209,7 +216,7 @@ export class PodProxy {
   async remove(): Promise<void> {
     this.#isRemoved = true
     this.#closeListeners()
-    this.#cut.abort('podRemoved' satisfies EndReason)
+    this.#cutAll('podRemoved')
     await Promise.all([
       this.#pool.drain(RESET_FLUSH_MS),
       ...this.#hboneServers.map((server) => server.drain(RESET_FLUSH_MS)),
@@ -236,6 +243,7 @@ export class PodProxy {
   }
 
   #run(handler: Handler, socket: Socket): void {
+    this.#accepted += 1
     handler(this.#context, socket).catch((thrown: unknown) => {
       resetSocket(socket)
       this.#options.log.error(
@@ -268,6 +276,22 @@ export class PodProxy {
     connection.fail(event.reason, event.message)
   }
 
+  #cutAll(reason: EndReason): void {
+    this.#cut.abort(reason)
+    for (const connection of [...this.#context.open]) connection.cut(reason)
+  }
+
+  async #acceptWhatWaits(): Promise<void> {
+    const deadline = Date.now() + ACCEPT_DEADLINE_MS
+    await delay(HANDSHAKE_MS)
+    let seen = this.#accepted
+    for (let idle = 0; idle < IDLE_TURNS && Date.now() < deadline; idle += 1) {
+      await eventLoopTurn()
+      if (this.#accepted !== seen) idle = -1
+      seen = this.#accepted
+    }
+  }
+
   #closeListeners(): void {
     for (const server of this.#servers.splice(0)) server.close()
     for (const fd of this.#waitingFds) closeSync(fd)
@@ -277,13 +301,17 @@ export class PodProxy {
   async #whenEmpty(deadlineMs: number): Promise<void> {
     const { open } = this.#context
     if (open.size === 0) return
-    const { promise, resolve } = Promise.withResolvers<undefined>()
-    const deadline = setTimeout(() => resolve(undefined), deadlineMs)
-    // A drain is rare and short: looking a few times a second is simpler than an event on every connection.
-    const poll = setInterval(() => open.size === 0 && resolve(undefined), 50)
-    await promise
-    clearTimeout(deadline)
-    clearInterval(poll)
+    const deadline = Date.now() + deadlineMs
+    // Looking now and then is simpler than an event on every connection, and seldom enough for a long drain.
+    for (
+      let pauseMs = FIRST_LOOK_MS;
+      open.size > 0;
+      pauseMs = Math.min(2 * pauseMs, LAST_LOOK_MS)
+    ) {
+      const leftMs = deadline - Date.now()
+      if (leftMs <= 0) return
+      await delay(Math.min(pauseMs, leftMs))
+    }
   }
 }
 
