@@ -176,6 +176,11 @@ void t.test('a pod older than the agent is found by its processes and its status
   const captured = capture.enrolled.get(web.metadata?.uid ?? '')?.pod
   t.match(captured, { addresses: ['10.244.1.9'], netnsPath: path.join(procRoot, '42/ns/net') })
   await until(() => annotation('web') === 'enabled', 'the annotation')
+  t.equal(captured?.mustHaveAddress, true, 'capture is to check what was only found')
+  // A pod without a process of its own that claims to be the static pod with the other's UID.
+  const claim = { 'kubernetes.io/config.hash': web.metadata?.uid ?? '' }
+  pod('liar', { ip: '10.244.1.11', annotations: claim })
   pod('pending', { ip: '10.244.1.10' })
   await until(() => capture.calls.includes('+pending'), 'the other, once it has an address')
+  t.notOk(capture.calls.includes('+liar'), 'an annotation names no other pod')
 })
