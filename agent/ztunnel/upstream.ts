@@ -44,12 +44,29 @@ export function familyOf(address: IpAddress): 4 | 6 {
   return address.includes(':') ? 6 : 4
 }
 
+/** A failure with the system's code for it, where it has one. */
+interface ConnectFailure extends HboneFailure {
+  readonly code?: string | undefined
+}
+
 /** Opens and connects a socket for a pod. The signal closes it at any moment before it is connected. */
-export function connectUpstream(
+export async function connectUpstream(
   sockets: DataPlaneSockets,
   request: UpstreamRequest,
   signal: AbortSignal,
 ): Promise<Result<Socket, HboneFailure>> {
+  const first = await connectOnce(sockets, request, signal)
+  // The kernel chose a source port that another connection took meanwhile: a second choice is another one.
+  return first.ok || first.error.code !== 'EADDRNOTAVAIL'
+    ? first
+    : connectOnce(sockets, request, signal)
+}
+
+function connectOnce(
+  sockets: DataPlaneSockets,
+  request: UpstreamRequest,
+  signal: AbortSignal,
+): Promise<Result<Socket, ConnectFailure>> {
   const { destination, sourceIp, netnsFd } = request
   if (signal.aborted)
     return Promise.resolve(err({ reason: 'drained', message: 'aborted before connecting' }))
@@ -72,7 +89,7 @@ export function connectUpstream(
     return Promise.resolve(err({ reason: 'internal', message: errorMessage(thrown) }))
   }
   return new Promise((resolve) => {
-    const settle = (result: Result<Socket, HboneFailure>): void => {
+    const settle = (result: Result<Socket, ConnectFailure>): void => {
       clearTimeout(deadline)
       signal.removeEventListener('abort', onAbort)
       socket.off('connect', onConnect)
@@ -86,7 +103,7 @@ export function connectUpstream(
     }
     const onConnect = (): void => settle(ok(socket))
     const onError = (error: NodeJS.ErrnoException): void =>
-      settle(err({ reason: 'connectFailed', message: error.message }))
+      settle(err({ reason: 'connectFailed', message: error.message, code: error.code }))
     const onAbort = (): void =>
       settle(err({ reason: 'drained', message: 'connection attempt aborted' }))
     const deadline = setTimeout(
