@@ -232,6 +232,8 @@ function workloadUid(clusterId: string, namespace: string, name: string): Worklo
   return `${clusterId}//Pod/${namespace}/${name}` as WorkloadUid
 }
 
+/** Connections that a pod made in the mesh go on this long after it left. */
+const LEFT_BEHIND_DEADLINE_MS = 3_600_000
 /** How long a pod that leaves the mesh waits to hear of it from the control plane. */
 const LEAVING_DEADLINE_MS = 500
 /** The control plane tells all agents at once; this much later than we the last of them may have applied it. */
@@ -288,9 +290,10 @@ function poolListener(
     onDraining: (uid) => void logFailure('drain', uid, pool.drainPod(uid, drainDeadlineMs)),
     onLeaving: ({ namespace, name }) =>
       peersKnowPlain(mesh, workloadUid(clusterId, namespace, name)),
-    onWithdrawn: (uid) => {
+    onWithdrawn: (uid, { livesOn }) => {
       captured.delete(uid)
-      return logFailure('stop serving', uid, pool.removePod(uid, drainDeadlineMs))
+      const deadlineMs = livesOn ? LEFT_BEHIND_DEADLINE_MS : drainDeadlineMs
+      return logFailure('stop serving', uid, pool.removePod(uid, deadlineMs))
     },
   }
 }

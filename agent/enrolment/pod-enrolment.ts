@@ -255,13 +255,14 @@ export class PodEnrolment {
       return
     }
     const { capture, listener } = this.#context
+    const livesOn = !this.isDeleted && !this.isSandboxGone
     const carried = Promise.withResolvers<undefined>()
     // Capture first: from here on no new connection arrives, while the data plane still carries the old ones.
     await capture.withdraw(this.name.uid, carried.promise)
     this.#enrolled = undefined
     this.#isDrainingTold = false
     // Not awaited: the old connections may take their time, and the pod may be wanted in the mesh again meanwhile.
-    void tell(() => listener.onWithdrawn(this.name.uid)).then((problem) => {
+    void tell(() => listener.onWithdrawn(this.name.uid, { livesOn })).then((problem) => {
       carried.resolve(undefined)
       if (problem !== undefined)
         this.#logger.error({ problem }, 'the data plane refused a withdrawal')

@@ -27,10 +27,10 @@ export interface EnrolmentListener {
    */
   onLeaving?(pod: LeavingPod): Promise<void>
   /**
-   * Capture has ended; established connections may go on as long as the data plane lets them. A promise that it
-   * returns resolves when none is left.
+   * Capture has ended; established connections may go on as long as the data plane lets them: those of a pod that
+   * lives on have done nothing to be cut for. A promise that it returns resolves when none is left.
    */
-  onWithdrawn(uid: string): void | Promise<void>
+  onWithdrawn(uid: string, how: { readonly livesOn: boolean }): void | Promise<void>
 }
 
 /** How a pod stands after a look at it. */

@@ -68,6 +68,8 @@ export class DataPlane {
   readonly #mesh: SyncedMesh
   readonly #localPods = new LocalPods()
   readonly #proxies = new Map<string, PodProxy>()
+  /** Of pods that have left and still have connections. */
+  readonly #leaving = new Set<PodProxy>()
   readonly #certificates: CertificateCache
   readonly #counters: TrafficCounters
   readonly #report: NodeJS.Timeout
@@ -148,9 +150,11 @@ export class DataPlane {
       case 'ping':
         return undefined
       case 'drainAll': {
-        const drained = await Promise.all(
-          [...this.#proxies.keys()].map((uid) => this.#stopPod(uid, request.deadlineMs)),
-        )
+        const drained = await Promise.all([
+          ...[...this.#proxies.keys()].map((uid) => this.#stopPod(uid, request.deadlineMs)),
+          // Again, with less time than they were given when their pods left.
+          ...[...this.#leaving].map((proxy) => proxy.drain(request.deadlineMs)),
+        ])
         clearInterval(this.#report)
         this.#counters.flush()
         return { cut: drained.reduce((sum, { cut }) => sum + cut, 0) }
@@ -186,9 +190,11 @@ export class DataPlane {
     const proxy = this.#proxies.get(uid)
     if (proxy === undefined) return { cut: 0 }
     this.#proxies.delete(uid)
+    this.#leaving.add(proxy)
     const drained =
       deadlineMs > 0 ? await proxy.drain(deadlineMs) : { cut: proxy.connectionCount() }
     await proxy.remove()
+    this.#leaving.delete(proxy)
     return drained
   }
 

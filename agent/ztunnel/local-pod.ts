@@ -22,9 +22,6 @@ export interface LocalPod {
   readonly netnsFd: number
 }
 
-/** A drain is rare and short: looking a few times a second is simpler than an event on every connection. */
-const DRAIN_POLL_MS = 50
-
 /** The pods of this agent, found by address: what makes a same-node call one. */
 export class LocalPods {
   readonly #byUid = new Map<string, LocalPod>()
@@ -63,8 +60,15 @@ export class LocalPods {
     // The pod may come back meanwhile: its new visitors are not these.
     this.#visitors.delete(uid)
     if (visitors === undefined) return
-    const deadline = Date.now() + deadlineMs
-    while (visitors.size > 0 && Date.now() < deadline) await delay(DRAIN_POLL_MS)
+    const ended = [...visitors].map(
+      (socket) => new Promise<void>((resolve) => socket.once('close', () => resolve())),
+    )
+    const late = new AbortController()
+    await Promise.race([
+      Promise.all(ended),
+      delay(deadlineMs, undefined, { signal: late.signal }).catch(() => undefined),
+    ])
+    late.abort()
     for (const socket of visitors) resetSocket(socket)
   }
 

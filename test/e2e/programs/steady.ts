@@ -43,6 +43,8 @@ const told = { heldWords: 0, heldFailures: [] as string[], opened: 0, openFailur
 
 async function open(): Promise<Socket> {
   const socket = connect({ host, port: Number(port), noDelay: true })
+  // An error between two words shows at the next one.
+  socket.on('error', () => undefined)
   await once(socket, 'connect', { signal: AbortSignal.timeout(ECHO_DEADLINE_MS) })
   return socket
 }
