@@ -94,7 +94,11 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
 
   const mesh = new MeshState({ network: config.network })
   const captured = new Map<string, CapturePod>()
-  const metrics = new AgentMetrics({ version: VERSION, activePods: () => captured.size })
+  const metrics = new AgentMetrics({
+    version: VERSION,
+    activePods: () => captured.size,
+    captureEvents: () => capture.counters(),
+  })
   const pool = new WorkerPool({
     count: config.workers,
     workerUrl: new URL('./ztunnel/data-plane-worker.ts', import.meta.url),

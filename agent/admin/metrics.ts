@@ -36,6 +36,8 @@ export class AgentMetrics {
   constructor(options: {
     readonly version: string
     readonly activePods: () => number
+    /** What the BPF programs have counted, by event; read at each scrape. */
+    readonly captureEvents: () => Readonly<Record<string, number>>
     readonly maxSeries?: number
   }) {
     this.#maxSeries = options.maxSeries ?? MAX_TRAFFIC_SERIES
@@ -64,6 +66,18 @@ export class AgentMetrics {
       help: 'Pods served by this agent.',
       registers: [this.registry],
       collect: (): void => active.set(options.activePods()),
+    })
+    const captureEvents: Counter = new Counter({
+      name: 'ambit_capture_events_total',
+      help: 'What the BPF programs did with connections, by event.',
+      labelNames: ['event'],
+      registers: [this.registry],
+      // The sums are kept in a pinned map, which outlives the agent: they are shown, not added up again.
+      collect: (): void => {
+        captureEvents.reset()
+        for (const [event, count] of Object.entries(options.captureEvents()))
+          captureEvents.inc({ event }, count)
+      },
     })
     collectDefaultMetrics({ register: this.registry })
   }

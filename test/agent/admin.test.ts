@@ -123,7 +123,7 @@ void t.test('a crowd that asks for readiness or metrics costs no more than one',
   for (const reply of await Promise.all(crowd)) t.equal(reply.statusCode, 200)
   t.equal(asked, 1)
 
-  const metrics = new AgentMetrics({ version: '1', activePods: () => 0 })
+  const metrics = new AgentMetrics({ version: '1', activePods: () => 0, captureEvents: () => ({}) })
   let written = 0
   const write = metrics.registry.metrics.bind(metrics.registry)
   metrics.registry.metrics = () => {
@@ -191,7 +191,12 @@ void t.test(
 void t.test(
   'metrics carry the sums of the workers, and a flood of pairs shares one series',
   async (t) => {
-    const metrics = new AgentMetrics({ version: 'test', activePods: () => 3, maxSeries: 2 })
+    const metrics = new AgentMetrics({
+      version: 'test',
+      activePods: () => 3,
+      captureEvents: () => ({}),
+      maxSeries: 2,
+    })
     const app = createMetricsServer(metrics)
     t.teardown(() => app.close())
     const delta = (name: string): TrafficDelta => ({
@@ -229,8 +234,31 @@ void t.test(
   },
 )
 
+void t.test('every scrape shows what the BPF programs have counted by then', async (t) => {
+  const counted = { outCaptured4: 7, outDenyNoAgent: 0 }
+  const metrics = new AgentMetrics({
+    version: 'test',
+    activePods: () => 0,
+    captureEvents: () => counted,
+  })
+  t.match(
+    await metrics.registry.metrics(),
+    /^ambit_capture_events_total\{event="outCaptured4"\} 7$/m,
+  )
+  counted.outCaptured4 = 9
+  const later = await metrics.registry.metrics()
+  t.match(later, /^ambit_capture_events_total\{event="outCaptured4"\} 9$/m, 'not added up again')
+  t.match(
+    later,
+    /^ambit_capture_events_total\{event="outDenyNoAgent"\} 0$/m,
+    'there before it happens',
+  )
+  t.match(later, /^# TYPE ambit_capture_events_total counter$/m)
+})
+
 void t.test('a taken port is told with the flag that moves it', async (t) => {
-  const metrics = (): AgentMetrics => new AgentMetrics({ version: 'test', activePods: () => 0 })
+  const metrics = (): AgentMetrics =>
+    new AgentMetrics({ version: 'test', activePods: () => 0, captureEvents: () => ({}) })
   const first = createMetricsServer(metrics())
   const second = createMetricsServer(metrics())
   t.teardown(() => Promise.all([first.close(), second.close()]))
