@@ -150,10 +150,12 @@ export class DataPlane {
       case 'ping':
         return undefined
       case 'drainAll': {
+        // Before stopPod adds the others, whose connections would be counted twice.
+        const leaving = [...this.#leaving]
         const drained = await Promise.all([
           ...[...this.#proxies.keys()].map((uid) => this.#stopPod(uid, request.deadlineMs)),
           // Again, with less time than they were given when their pods left.
-          ...[...this.#leaving].map((proxy) => proxy.drain(request.deadlineMs)),
+          ...leaving.map((proxy) => proxy.drain(request.deadlineMs)),
         ])
         clearInterval(this.#report)
         this.#counters.flush()

@@ -2,7 +2,6 @@
 // The proxy of one pod inside its worker: owns the pod's listeners, its HBONE server and client pool, and every
 // connection of the pod, from `start` until `remove`.
 
-import { closeSync } from 'node:fs'
 import type { Server, Socket } from 'node:net'
 import { setImmediate as eventLoopTurn, setTimeout as delay } from 'node:timers/promises'
 import { errorMessage } from '../../mesh/errors.ts'
@@ -15,6 +14,7 @@ import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
+import { closeFd } from '../../native/libc.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
 import type { CertificateCache } from './certificate-cache.ts'
 import { Connection, UNKNOWN_PARTY } from './connection.ts'
@@ -139,7 +139,7 @@ export class PodProxy {
     this.#hboneServers = []
     await this.#serve(listeners)
     for (const server of oldServers) server.close()
-    for (const fd of oldFds) closeSync(fd)
+    for (const fd of oldFds) closeFd(fd)
     for (const server of oldHbone)
       server.drain(RETIRED_TUNNELS_DEADLINE_MS).catch((thrown: unknown) => {
         this.#options.log.error({ error: errorMessage(thrown) }, 'retired HBONE listener failed')
@@ -294,7 +294,7 @@ export class PodProxy {
 
   #closeListeners(): void {
     for (const server of this.#servers.splice(0)) server.close()
-    for (const fd of this.#waitingFds) closeSync(fd)
+    for (const fd of this.#waitingFds) closeFd(fd)
     this.#waitingFds = []
   }
 

@@ -363,6 +363,16 @@ await t.test('a drained pod lets its connections end', async (t) => {
   t.match(near.lines, [{ level: 'info' }])
 })
 
+await t.test('an agent that stops counts each connection that it cuts once', async (t) => {
+  const { near, frontend, vip } = await twoNodes(t, (server) => server.pipe(server))
+  const socket = await frontend.call(vip)
+  socket.write('x')
+  await once(socket, 'data')
+  const reset = resetOf(socket)
+  t.match(await near.ask({ kind: 'drainAll', deadlineMs: 1 }), { cut: 1 })
+  t.equal(await reset, 'ECONNRESET')
+})
+
 await t.test('a pod has so many connections and no more, until it ends one', async (t) => {
   const { near, frontend, vip } = await twoNodes(t, tellCaller, { maxConnectionsPerPod: 2 })
   const held = [await frontend.call(vip), await frontend.call(vip)]
