@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an agent process needs of a cluster, in a process of its own on the node's network: an API server with a
+// labelled namespace, and a discovery server that knows of nothing.
+
+import { writeFile } from 'node:fs/promises'
+import path from 'node:path'
+import { NAMESPACES, PODS } from '../../../mesh/kube/index.ts'
+import { ADDRESS_TYPE_URL } from '../../../mesh/xds/type-urls.ts'
+import { serveRpc } from '../../capture/support/rpc.ts'
+import { AMBIENT } from '../../enrolment/node-setting.ts'
+import { ApiStub } from '../../kube/api-stub.ts'
+import { makePki, startServer, TOKEN } from '../../xds/support.ts'
+
+/** Files for the agent's flags, written into the directory that `open` was given. */
+export interface ClusterFiles {
+  readonly kubeconfig: string
+  readonly rootFile: string
+  readonly tokenFile: string
+  readonly xdsAddress: string
+}
+
+const stub = new ApiStub()
+
+serveRpc({
+  async open(directory: string): Promise<ClusterFiles> {
+    await stub.start()
+    stub.put(NAMESPACES, { metadata: { name: 'shop', labels: AMBIENT } })
+    const pki = await makePki()
+    const { xds, port } = await startServer(pki)
+    xds.update(ADDRESS_TYPE_URL, [], [])
+    xds.markComplete(ADDRESS_TYPE_URL)
+    const files = {
+      kubeconfig: path.join(directory, 'kubeconfig'),
+      rootFile: path.join(directory, 'root.pem'),
+      tokenFile: path.join(directory, 'token'),
+      xdsAddress: `127.0.0.1:${port}`,
+    }
+    await writeFile(files.kubeconfig, kubeconfig(stub.port))
+    await writeFile(files.rootFile, pki.rootPem)
+    await writeFile(files.tokenFile, TOKEN)
+    return files
+  },
+  pod: ({ name, uid }: { readonly name: string; readonly uid: string }) =>
+    void stub.put(PODS, {
+      metadata: { namespace: 'shop', name, uid },
+      spec: { containers: [], nodeName: 'node-a', serviceAccountName: name },
+    }),
+  /** What the agent says of a pod to everyone else. */
+  redirection: (name: string) =>
+    stub.get(PODS, `shop/${name}`)?.metadata?.annotations?.['ambient.istio.io/redirection'],
+})
+
+function kubeconfig(port: number): string {
+  return JSON.stringify({
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'stub', cluster: { server: `http://127.0.0.1:${port}` } }],
+    users: [{ name: 'agent', user: {} }],
+    contexts: [{ name: 'stub', context: { cluster: 'stub', user: 'agent' } }],
+    'current-context': 'stub',
+  })
+}
