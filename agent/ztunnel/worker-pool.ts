@@ -10,6 +10,7 @@ import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { MeshChange, SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import { closeFd } from '../../native/libc.ts'
 import type { Enrolment, PodListeners } from '../capture/types.ts'
 import type { LocalPod } from './local-pod.ts'
 import type { ConnectionDump } from './pod-proxy.ts'
@@ -276,8 +277,14 @@ export class WorkerPool {
       try {
         const enrolment = await this.#options.reEnrol(uid)
         if (!enrolment.ok) throw enrolment.error
-        await this.#serve(orphan, slot, enrolment.value.listeners)
+        const { listeners } = enrolment.value
+        // It may have left meanwhile, and its namespace fd with it.
+        if (this.#pods.get(uid) === orphan && !this.#isClosing)
+          await this.#serve(orphan, slot, listeners)
+        else closeListeners(listeners)
       } catch (thrown) {
+        // Had that worker died, too, the pod is on its way to a third by now.
+        if (orphan.slot !== slot) continue
         orphan.slot = undefined
         // The next start of a worker takes it up again; until then the pod fails closed.
         this.#options.log.error(
@@ -287,4 +294,8 @@ export class WorkerPool {
       }
     }
   }
+}
+
+function closeListeners({ outbound, inbound, hbone }: PodListeners): void {
+  for (const fd of [...outbound, ...inbound, ...hbone]) closeFd(fd)
 }
