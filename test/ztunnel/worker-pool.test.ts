@@ -172,7 +172,7 @@ void t.test(
     await setting.add('a')
     await setting.killWorkerOf(t, 'a')
     t.match(await setting.serves(1), ['a: data-plane-2 listener 3'])
-  t.equal(setting.errors.length, 2, 'two deaths are told, and no failure')
+    t.equal(setting.errors.length, 2, 'two deaths are told, and no failure')
     await setting.pool.removePod('a', 0)
     t.same(await setting.served(), [])
   },
