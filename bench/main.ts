@@ -91,80 +91,56 @@ async function compare(
 
 const url = (path: BenchPath): string => `http://${path.host}:${path.httpPort}/`
 
-const MEASUREMENTS: Readonly<
-  Record<string, (settings: Settings) => Promise<Comparison | Readonly<Record<string, number>>>>
-> = {
-  requests: (settings) =>
-    compare(settings, 'requests/s', 'mesh', ['haproxy', 'direct'], async (path) =>
-      parseWrk(
-        await run(
-          settings.topology,
-          path,
-          wrkCommand(url(path), REQUEST_CONNECTIONS, settings.seconds),
-          settings.seconds,
-        ),
+const httpLoad =
+  ({ topology, seconds }: Settings): Load =>
+  async (path) =>
+    parseWrk(
+      await run(topology, path, wrkCommand(url(path), REQUEST_CONNECTIONS, seconds), seconds),
+    )
+
+const streamLoad =
+  ({ topology, seconds }: Settings): Load =>
+  async (path) =>
+    parseIperf(
+      await run(topology, path, iperfCommand(path.host, path.streamPort, seconds), seconds),
+    )
+
+const connectLoad =
+  ({ topology, seconds }: Settings): Load =>
+  async (path) =>
+    parseWrk(
+      await run(
+        topology,
+        path,
+        wrkConnectCommand(url(path), CONNECT_CONNECTIONS, seconds),
+        seconds,
       ),
-    ),
-  stream: (settings) =>
-    compare(settings, 'bit/s', 'mesh', ['haproxy', 'direct'], async (path) =>
-      parseIperf(
-        await run(
-          settings.topology,
-          path,
-          iperfCommand(path.host, path.streamPort, settings.seconds),
-          settings.seconds,
-        ),
-      ),
-    ),
+    )
+
+const latencyLoad =
+  ({ topology, seconds }: Settings): Load =>
+  async (path) => {
+    const args = [path.host, path.httpPort, LATENCY_CONNECTIONS, LATENCY_RATE, seconds].map(String)
+    const output = await run(topology, path, ['node', 'bench/latency-client.ts', ...args], seconds)
+    const report = JSON.parse(output) as LatencyReport
+    return report.p50
+  }
+
+const RIVALS: readonly PathName[] = ['haproxy', 'direct']
+
+type Measurement = (settings: Settings) => Promise<Comparison | Readonly<Record<string, number>>>
+
+const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
+  requests: (settings) => compare(settings, 'requests/s', 'mesh', RIVALS, httpLoad(settings)),
+  stream: (settings) => compare(settings, 'bit/s', 'mesh', RIVALS, streamLoad(settings)),
   connections: (settings) =>
-    compare(settings, 'connections/s', 'mesh', ['haproxy', 'direct'], async (path) =>
-      parseWrk(
-        await run(
-          settings.topology,
-          path,
-          wrkConnectCommand(url(path), CONNECT_CONNECTIONS, settings.seconds),
-          settings.seconds,
-        ),
-      ),
-    ),
+    compare(settings, 'connections/s', 'mesh', RIVALS, connectLoad(settings)),
   latency: (settings) =>
-    compare(settings, 'p50 us at 1000/s', 'mesh', ['haproxy', 'direct'], async (path) => {
-      const command = [
-        'node',
-        'bench/latency-client.ts',
-        path.host,
-        String(path.httpPort),
-        String(LATENCY_CONNECTIONS),
-        String(LATENCY_RATE),
-        String(settings.seconds),
-      ]
-      const report = JSON.parse(
-        await run(settings.topology, path, command, settings.seconds),
-      ) as LatencyReport
-      return report.p50
-    }),
+    compare(settings, 'us p50 at 1000/s', 'mesh', RIVALS, latencyLoad(settings)),
   'same-node-requests': (settings) =>
-    compare(settings, 'requests/s', 'sameNodeMesh', ['sameNodeDirect'], async (path) =>
-      parseWrk(
-        await run(
-          settings.topology,
-          path,
-          wrkCommand(url(path), REQUEST_CONNECTIONS, settings.seconds),
-          settings.seconds,
-        ),
-      ),
-    ),
+    compare(settings, 'requests/s', 'sameNodeMesh', ['sameNodeDirect'], httpLoad(settings)),
   'same-node-stream': (settings) =>
-    compare(settings, 'bit/s', 'sameNodeMesh', ['sameNodeDirect'], async (path) =>
-      parseIperf(
-        await run(
-          settings.topology,
-          path,
-          iperfCommand(path.host, path.streamPort, settings.seconds),
-          settings.seconds,
-        ),
-      ),
-    ),
+    compare(settings, 'bit/s', 'sameNodeMesh', ['sameNodeDirect'], streamLoad(settings)),
   enrolment: (settings) => measureEnrolment(settings.topology.lab),
   memory: (settings) => measureIdleMemory(settings.topology),
 }
