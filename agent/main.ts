@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ambit agent`: reads the flags, runs until a signal or a request to quit, stops in good order.
 
-import { CommanderError } from 'commander'
+import { runCommand } from '../mesh/command-line.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { createLogger, type Logger } from '../mesh/telemetry/log.ts'
 import { startAgent } from './agent.ts'
@@ -9,9 +9,6 @@ import { type AgentConfig, agentCommand } from './config.ts'
 
 /** On top of the drain deadline: what else there is to close is quick, and must not hang an upgrade. */
 const STOP_MARGIN_MS = 5_000
-
-/** What the command line promises for wrong usage. */
-const EXIT_USAGE = 2
 
 /** Runs the agent until SIGTERM, SIGINT or /quitquitquit; argv without the program's and the command's name. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -21,13 +18,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     // Not by letting the event loop run dry: whatever a fault left behind must not keep the agent from ending.
     process.exit(code)
   })
-  try {
-    await command.exitOverride().parseAsync(argv, { from: 'user' })
-  } catch (thrown) {
-    // commander has written its message by now; --help arrives here, too, with code 0.
-    if (!(thrown instanceof CommanderError)) throw thrown
-    process.exitCode = thrown.exitCode === 0 ? 0 : EXIT_USAGE
-  }
+  await runCommand(command, argv)
 }
 
 async function run(config: AgentConfig, log: Logger): Promise<number> {

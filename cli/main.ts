@@ -16,8 +16,9 @@ const program = new Command('ambit')
   .showHelpAfterError(false)
 
 program.addCommand(labCommand())
-for (const command of programCommands()) program.addCommand(command)
 inheritSettings(program)
+// After the others: inherited settings would put a --help of their own before the programs' flags.
+for (const command of programCommands()) program.addCommand(command)
 
 try {
   if (process.argv.length <= 2) program.outputHelp()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ambit controller`: reads the flags, runs until a signal, stops in good order.
 
-import { CommanderError } from 'commander'
+import { runCommand } from '../mesh/command-line.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { createLogger, type Logger } from '../mesh/telemetry/log.ts'
@@ -11,9 +11,6 @@ import { startController } from './controller.ts'
 /** Kubernetes kills after 30 s; a controller that has not stopped by then will not. */
 const STOP_DEADLINE_MS = 15_000
 
-/** What the command line promises for wrong usage. */
-const EXIT_USAGE = 2
-
 /**
  * Runs the controller until SIGTERM or SIGINT; argv without the program's and the command's name.
  * Sets the process's exit code.
@@ -22,13 +19,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const command = controllerCommand(async (config) => {
     process.exitCode = await run(config)
   })
-  try {
-    await command.exitOverride().parseAsync(argv, { from: 'user' })
-  } catch (thrown) {
-    // commander has written its message by now; --help arrives here, too, with code 0.
-    if (!(thrown instanceof CommanderError)) throw thrown
-    process.exitCode = thrown.exitCode === 0 ? 0 : EXIT_USAGE
-  }
+  await runCommand(command, argv)
 }
 
 async function run(config: ControllerConfig): Promise<number> {

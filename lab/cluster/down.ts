@@ -65,9 +65,10 @@ function isLabName(name: string): boolean {
 /** Removes everything of a lab; doing it again, or for a lab that never was, is no error. */
 export async function takeDown(name: string): Promise<DownReport> {
   const lab = labLayout(name)
+  // First of all: a kubelet that still lived would make a pod's namespace after we had counted them.
+  const processes = await killProcesses(lab)
   const namespaces = labNamespaces(lab)
   const inodes = new Map(namespaces.map((netns) => [netnsInode(netns), netns]))
-  const processes = await killProcesses(lab)
   await ipBatch(namespaces.map((netns) => `netns del ${netns}`)).catch(ignoreMissing)
   const mounts = await unmountAll(lab)
   rmSync(lab.runDir, { recursive: true, force: true })

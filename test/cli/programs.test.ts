@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `ambit agent` and `ambit controller` say of their flags: their own help, and wrong usage as one coded line.
+
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+
+const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
+
+const ambit = (...args: readonly string[]): { code: number | null; out: string; err: string } => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], {
+    encoding: 'utf8',
+    timeout: 30_000,
+    env: { PATH: process.env.PATH },
+  })
+  return { code: status, out: stdout, err: stderr }
+}
+
+void t.test('--help shows the flags of the program itself', (t) => {
+  for (const [program, flag] of [
+    ['agent', '--node-name'],
+    ['controller', '--trusted-node-accounts'],
+  ] as const) {
+    const { code, out } = ambit(program, '--help')
+    t.equal(code, 0)
+    t.match(out, flag)
+  }
+  t.end()
+})
+
+void t.test('wrong usage is one line that names the flag, with exit code 2', (t) => {
+  for (const [args, named] of [
+    [['agent'], '--node-name'],
+    [['agent', '--node-name', 'a', '--workers', 'none'], '--workers'],
+    [['controller', '--bogus'], '--bogus'],
+  ] as const) {
+    const { code, out, err } = ambit(...args)
+    t.equal(code, 2)
+    t.equal(out, '')
+    t.match(err, named)
+    t.match(err, /^ambit: Cannot run ambit (agent|controller): [^\n]* \[AMB_USAGE\]\n$/)
+  }
+  t.end()
+})
