@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { nodeLayout } from '../lab/cluster/layout.ts'
-import type { Lab } from '../lab/cluster/index.ts'
+import { agentPod, type Lab } from '../lab/cluster/index.ts'
 import type { Topology } from './topology.ts'
 
 const CONNECTIONS = 1000
@@ -16,7 +16,7 @@ const SETTLE_MS = 2000
 /** Resident memory of the agent's processes on one node. KB. */
 async function agentMemory(lab: Lab, node: string): Promise<number> {
   const podsCgroup = nodeLayout(lab.layout, node).podsCgroup
-  const name = lab.pod(`ambit-system/${await agentPod(lab, node)}`).uid
+  const name = lab.pod(agentPod(lab.layout, node)).uid
   let total = 0
   for (const entry of await readdir(join(podsCgroup, `pod${name}`), { withFileTypes: true })) {
     if (!entry.isDirectory()) continue
@@ -27,21 +27,6 @@ async function agentMemory(lab: Lab, node: string): Promise<number> {
     }
   }
   return total
-}
-
-async function agentPod(lab: Lab, node: string): Promise<string> {
-  return await lab.kubectl(
-    'get',
-    'pods',
-    '-n',
-    'ambit-system',
-    '-l',
-    'app=ambit-agent',
-    '--field-selector',
-    `spec.nodeName=${node}`,
-    '-o',
-    'jsonpath={.items[0].metadata.name}',
-  )
 }
 
 /** Opens connections through the mesh, each having sent one request, and weighs both agents. */

@@ -110,12 +110,19 @@ export async function comparePaths(
   const compared = Object.fromEntries(
     others.map((path) => [path, spread(ratios(samples[ours] ?? [], samples[path] ?? []))]),
   )
-  const shown = Object.entries(compared).map(
-    ([path, { median, lower, upper }]) =>
-      `${median.toFixed(2)}x of ${path} [${lower.toFixed(2)} ${upper.toFixed(2)}]`,
+  // Work per CPU second of the relays: holds on a busy machine, where the rates do not.
+  const cpuCompared = Object.fromEntries(
+    others
+      .filter((path) => (paths[path]?.pids.length ?? 0) > 0)
+      .map((path) => [path, spread(ratios(cpu[path] ?? [], cpu[ours] ?? []))]),
   )
+  const shown = Object.entries(compared).map(([path, { median, lower, upper }]) => {
+    const work = cpuCompared[path]
+    const perCpu = work === undefined ? '' : ` (${work.median.toFixed(2)}x per CPU second)`
+    return `${median.toFixed(2)}x of ${path} [${lower.toFixed(2)} ${upper.toFixed(2)}]${perCpu}`
+  })
   console.log(`${name}: ${shown.join(', ')}; ${medians.join(', ')}`)
-  return { ratios: compared, samples, cpu }
+  return { ratios: compared, cpuRatios: cpuCompared, samples, cpu }
 }
 
 /** CPU time of all threads of these processes, from the scheduler. */

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import {
+  agentPod,
   captureCommandLine,
   createLab,
   listLabs,
@@ -14,7 +15,7 @@ import {
   requireLab,
   takeDown,
 } from '../lab/cluster/index.ts'
-import { DEFAULT_LAB_NAME, type LabLayout, labLayout } from '../lab/cluster/layout.ts'
+import { DEFAULT_LAB_NAME, labLayout } from '../lab/cluster/layout.ts'
 import { requireRoot, requireTool } from '../lab/cluster/requirements.ts'
 import { readState, runningProcesses } from '../lab/cluster/state.ts'
 import { MAX_NODES } from '../lab/network/addressing.ts'
@@ -281,8 +282,8 @@ function logsCommand(): Command {
         process.stdout.write(readFileSync(join(layout.logsDir, `${what}.log`), 'utf8'))
         return
       }
-      const pod = state.nodes.includes(what) ? agentOf(layout, what) : what
-      if (pod === undefined || !pod.includes('/')) {
+      const pod = state.nodes.includes(what) ? agentPod(layout, what) : what
+      if (!pod.includes('/')) {
         throw new AmbitError(
           'AMB_LAB_TARGET',
           `Cannot print the log of "${what}": take a pod as NAMESPACE/POD, or one of ${[...state.nodes, ...roles].join(', ')}`,
@@ -290,15 +291,6 @@ function logsCommand(): Command {
       }
       process.stdout.write((await openLab(flags.name)).log(pod))
     })
-}
-
-/** The agent's pod on a node, as NAMESPACE/POD. */
-function agentOf(layout: LabLayout, node: string): string | undefined {
-  const agent = readPodRecords(layout).find(
-    (pod) =>
-      pod.node === node && pod.namespace === 'ambit-system' && pod.name.startsWith('ambit-agent-'),
-  )
-  return agent === undefined ? undefined : `${agent.namespace}/${agent.name}`
 }
 
 /** Between a pod and its command people write --, which comes through as a word. */

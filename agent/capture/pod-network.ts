@@ -6,10 +6,9 @@ import { AmbitError } from '../../mesh/errors.ts'
 import { NativeError } from '../../native/error.ts'
 import { closeFd } from '../../native/libc.ts'
 import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/netns.ts'
+import { MESH_PORTS } from '../mesh-ports.ts'
 import { UPSTREAM_MARK } from './data-plane-sockets.ts'
 import type { CapturePod, PodListeners } from './types.ts'
-
-const PORTS = { outbound: 15001, inbound: 15006, hbone: 15008 } as const
 
 /** Istio's numbers, so that operators who know them find them: mark 0x111 of mask 0xfff, table 100. */
 const MARK_ROUTE = { mark: UPSTREAM_MARK, mask: 0xfff, table: 100, priority: 32764 } as const
@@ -152,7 +151,7 @@ async function openListeners(
         {
           netns: netnsFd,
           address,
-          port: PORTS[role],
+          port: MESH_PORTS[role],
           options: LISTENER_OPTIONS,
           // Nobody else may bind these ports in a captured pod (bpf/bind.h).
           exemptInMapFd: storageMapFd,
@@ -162,7 +161,7 @@ async function openListeners(
     } catch (thrown) {
       for (const fd of Object.values(made)) closeFd(fd)
       if (family === 6 && role === 'inbound' && isFamilyMissing(thrown)) return undefined
-      throw portError(pod, PORTS[role], thrown)
+      throw portError(pod, MESH_PORTS[role], thrown)
     }
   }
   return made as Record<keyof PodListeners, number>

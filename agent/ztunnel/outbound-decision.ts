@@ -15,7 +15,7 @@ import { type Endpoint, pickEndpoint } from '../../mesh/model/load-balance.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
-import { HBONE_PORT, isMeshPort } from './mesh-ports.ts'
+import { isMeshPort, MESH_PORTS } from '../mesh-ports.ts'
 import { workloadIdentity } from './workload-identity.ts'
 
 interface Destination {
@@ -137,7 +137,7 @@ function decideWorkload(
   // Rows 4 and 8.
   return {
     kind: 'hbone',
-    peer: { address, port: HBONE_PORT },
+    peer: { address, port: MESH_PORTS.hbone },
     target,
     expectedIdentities: expectedIdentities(workload, service),
     ...destination,

@@ -20,7 +20,7 @@ import type { CertificateCache } from './certificate-cache.ts'
 import { Connection, UNKNOWN_PARTY } from './connection.ts'
 import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
-import { HBONE_PORT } from './mesh-ports.ts'
+import { MESH_PORTS } from '../mesh-ports.ts'
 import { handleOutbound } from './outbound.ts'
 import type { PodContext, WorkerMesh } from './pod-context.ts'
 import type { Relay } from './relay.ts'
@@ -265,7 +265,7 @@ export class PodProxy {
         reporters: ['destination'],
         sourceAddress: event.peer,
         source: UNKNOWN_PARTY,
-        destinationAddress: address === undefined ? undefined : { address, port: HBONE_PORT },
+        destinationAddress: address === undefined ? undefined : { address, port: MESH_PORTS.hbone },
         hboneTarget: undefined,
         destination: { pod: this.pod, workload: undefined, identity: undefined },
         service: undefined,

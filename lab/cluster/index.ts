@@ -17,7 +17,7 @@ import { applyManifests } from './apply.ts'
 import { type DownReport, takeDown } from './down.ts'
 import { DEFAULT_LAB_NAME, type LabLayout, labLayout, netnsPath, nodeLayout } from './layout.ts'
 import { type Manifest, parseManifests, readManifests } from './manifests.ts'
-import { meshManifests } from './mesh.ts'
+import { MESH_NAMESPACE, meshManifests } from './mesh.ts'
 import { type LabState, readState, runningProcesses, writeState } from './state.ts'
 import { bringUp } from './up.ts'
 import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
@@ -55,6 +55,8 @@ export type Capture = {
 /** How long `wait` waits for pods: long enough for a loaded machine, short enough for a person. */
 const PODS_DEADLINE_MS = 60_000
 const DEFAULT_NODES = 2
+/** Pods of the DaemonSet in lab/manifests/mesh.yaml. */
+const AGENT_NAME_PREFIX = 'ambit-agent-'
 /** How much of an unready pod's log is worth quoting. */
 const QUOTED_LOG_BYTES = 1000
 
@@ -308,6 +310,21 @@ function findPod(layout: LabLayout, name: string): PodRecord {
   throw new AmbitError(
     'AMB_LAB_TARGET',
     `Cannot find pod "${name}" in lab "${layout.name}"${byPrefix.length > 1 ? ': several match' : ''}; it has ${there.join(', ') || 'no pods'}`,
+  )
+}
+
+/** The running agent of a node, as NAMESPACE/POD; throws AMB_LAB_TARGET when there is none. */
+export function agentPod(layout: LabLayout, node: string): string {
+  const agent = readPodRecords(layout).find(
+    (pod) =>
+      pod.node === node &&
+      pod.namespace === MESH_NAMESPACE &&
+      pod.name.startsWith(AGENT_NAME_PREFIX),
+  )
+  if (agent !== undefined) return `${agent.namespace}/${agent.name}`
+  throw new AmbitError(
+    'AMB_LAB_TARGET',
+    `Cannot find an agent on ${node} in lab "${layout.name}": the mesh is not installed, or its pod is not there yet`,
   )
 }
 

@@ -6,6 +6,9 @@ import { fileURLToPath } from 'node:url'
 import type { LabLayout } from './layout.ts'
 import { type Manifest, parseManifests } from './manifests.ts'
 
+/** Where lab/manifests/mesh.yaml puts controller and agents. */
+export const MESH_NAMESPACE = 'ambit-system'
+
 const MANIFEST_FILE = fileURLToPath(new URL('../manifests/mesh.yaml', import.meta.url))
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 

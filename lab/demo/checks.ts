@@ -13,6 +13,8 @@ export interface DemoLab {
   /** Runs a command in a pod ("namespace/name"); resolves with its stdout, rejects on a non-zero exit. */
   exec(pod: string, ...command: readonly string[]): Promise<string>
   nodeExec(node: string, ...command: readonly string[]): Promise<string>
+  /** The log of a node's agent so far. */
+  agentLog(node: string): string
   /** Captures packets until stop(), which returns the finished file. */
   capture(link: string): Promise<{ stop(): Promise<string> }>
 }
@@ -107,20 +109,8 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
     return `${answers.join(' ')} restarts=${restarts}`
   }
 
-  const accessLines = async (node: string): Promise<AccessLine[]> => {
-    const names = await lab.kubectl(
-      'get',
-      'pods',
-      '-n',
-      'ambit-system',
-      '-l',
-      'app=ambit-agent',
-      '--field-selector',
-      `spec.nodeName=${node}`,
-      '-o',
-      'jsonpath={.items[0].metadata.name}',
-    )
-    const text = await lab.kubectl('logs', '-n', 'ambit-system', names)
+  const accessLines = (node: string): AccessLine[] => {
+    const text = lab.agentLog(node)
     const lines: AccessLine[] = []
     for (const line of text.split('\n')) {
       if (!line.startsWith('{')) continue
@@ -138,7 +128,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
   ): Promise<AccessLine> => {
     const deadline = Date.now() + LOG_DEADLINE_MS
     for (;;) {
-      const lines = (await accessLines(node)).slice(seen)
+      const lines = accessLines(node).slice(seen)
       const found = lines.find(matches)
       if (found !== undefined) return found
       if (Date.now() > deadline)
@@ -148,7 +138,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
       await delay(POLL_MS)
     }
   }
-  const countLines = async (node: string): Promise<number> => (await accessLines(node)).length
+  const countLines = (node: string): number => accessLines(node).length
 
   let labelled:
     | {
@@ -180,7 +170,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
         'the label captures the same call within a second, and the fabric carries only TLS 1.3 to port 15008',
       run: async () => {
         const capture = await lab.capture('fabric')
-        const seen = await countLines('node-a')
+        const seen = countLines('node-a')
         const labelledAt = Date.now()
         await lab.kubectl(
           'label',
@@ -274,7 +264,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
     {
       title: 'a call by pod IP is carried by HBONE',
       run: async () => {
-        const seen = await countLines('node-a')
+        const seen = countLines('node-a')
         const target = await podIp('shop/catalog-v1')
         const report = await call('shop/frontend', `http://${target}:8080/`)
         expect(report.answer?.pod === 'catalog-v1', JSON.stringify(report))
@@ -289,7 +279,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
     {
       title: "a pod's calls to itself, by its own IP and by 127.0.0.1, are not captured",
       run: async () => {
-        const seen = await countLines('node-b')
+        const seen = countLines('node-b')
         const own = await podIp('shop/catalog-v1')
         const byIp = await call('shop/catalog-v1', `http://${own}:8080/`)
         const byLoopback = await call('shop/catalog-v1', 'http://127.0.0.1:8080/')
@@ -305,7 +295,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
           seen,
           (entry) => entry.direction === 'inbound' && entry['src.workload'] === 'frontend',
         )
-        const selfLines = (await accessLines('node-b'))
+        const selfLines = accessLines('node-b')
           .slice(seen)
           .filter((entry) => entry['src.workload'] === 'catalog-v1')
         expect(selfLines.length === 0, `captured: ${JSON.stringify(selfLines)}`)
@@ -315,7 +305,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
     {
       title: 'a call from legacy (outside the mesh) is served in plaintext, without an identity',
       run: async () => {
-        const seen = await countLines('node-b')
+        const seen = countLines('node-b')
         const sources = await podIps('legacy/batch')
         const report = await call('legacy/batch', 'http://catalog.shop/')
         const source = report.answer?.client ?? ''
@@ -337,7 +327,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
     {
       title: 'a call to an address outside the mesh passes through',
       run: async () => {
-        const seen = await countLines('node-a')
+        const seen = countLines('node-a')
         const report = await call('shop/frontend', 'http://203.0.113.10/')
         expect(report.answer?.service === 'outside', JSON.stringify(report))
         const line = await waitForLine(
@@ -398,7 +388,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
     {
       title: 'a curl by another process of that node is a plaintext caller, not a probe',
       run: async () => {
-        const seen = await countLines('node-b')
+        const seen = countLines('node-b')
         const target = await podIp('shop/catalog-v1')
         await lab.nodeExec('node-b', 'curl', '-sf', '-m', '5', `http://${target}:8080/`)
         const line = await waitForLine(

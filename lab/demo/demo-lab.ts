@@ -2,7 +2,7 @@
 // A lab seen through the few calls that a person would type: what the demonstration's checks work with.
 
 import { join } from 'node:path'
-import type { CommandOutput, Lab } from '../cluster/index.ts'
+import { agentPod, type CommandOutput, type Lab } from '../cluster/index.ts'
 import { CheckFailed, type DemoLab } from './checks.ts'
 
 /** How much of a failed command's output a check quotes. Characters. */
@@ -16,6 +16,7 @@ export function demoLab(lab: Lab, directory: string): DemoLab {
     kubectl: (...args) => lab.kubectl(...args),
     exec: async (pod, ...command) => stdoutOf(await lab.exec(pod, command)),
     nodeExec: async (node, ...command) => stdoutOf(await lab.nodeExec(node, command)),
+    agentLog: (node) => lab.log(agentPod(lab.layout, node)),
     capture: async (link) => {
       captures += 1
       const file = join(directory, `${link}-${captures}.pcap`)
