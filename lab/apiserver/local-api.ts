@@ -37,6 +37,7 @@ export function localApi(registry: Registry, tokens: TokenAuthority): LocalApi {
       const type = registry.type(resource)
       return type.ok ? registry.delete(type.value, namespace, name, options) : type
     },
+    bindPod: (namespace, pod, node) => registry.bindPod(namespace, pod, node),
     watch: (resource, options, onEvent) => {
       const matcher = parseSelectors(options)
       const matches = matcher.ok ? matcher.value : () => false

@@ -17,7 +17,7 @@ import {
   notFound,
   unknownPath,
 } from './failures.ts'
-import { type Draft, at, draftOf, ensureRecord, record, text } from './json.ts'
+import { type Draft, at, draftOf, ensureRecord, record, records, text } from './json.ts'
 import { type NameKind, generateName, metadataErrors } from './names.ts'
 import { patchObject } from './patch/index.ts'
 import { type ResourceType, apiVersionOf } from './resources.ts'
@@ -222,6 +222,11 @@ export class Registry {
       return conflict(type.value, name, `pod ${name} is already assigned to node "${bound}"`)
     const draft = draftOf(found.value)
     ensureRecord(draft, 'spec').nodeName = nodeName
+    const status = ensureRecord(draft, 'status')
+    status.conditions = [
+      ...records(status.conditions).filter((condition) => condition.type !== 'PodScheduled'),
+      { type: 'PodScheduled', status: 'True', lastTransitionTime: timestamp() },
+    ]
     return ok(this.context.store.put('pods', draft))
   }
 

@@ -85,17 +85,56 @@ export type DeleteOptions = {
   readonly preconditions?: { readonly uid?: string; readonly resourceVersion?: string } | undefined
 }
 
+/** The answer to a write: at once from a store in this process, later from a server. */
+export type Written = Result<KubeObject, ApiFailure> | Promise<Result<KubeObject, ApiFailure>>
+
 /**
- * The API server's verbs without HTTP: the same defaulting, validation and admission as over the wire,
- * synchronously and without authentication. For code of the lab that runs in the same process.
+ * A cluster as the lab's controllers, DNS and service rules see it: reads and events from memory, writes that may
+ * take a moment and are visible to reads once they have succeeded.
  */
-export interface LocalApi {
+export interface ClusterApi {
   get(
     resource: ResourceId,
     namespace: string | undefined,
     name: string,
   ): Result<KubeObject, ApiFailure>
   list(resource: ResourceId, options?: ListOptions): Result<readonly KubeObject[], ApiFailure>
+  create(resource: ResourceId, namespace: string | undefined, object: KubeInput): Written
+  /** Replaces; metadata.resourceVersion, when given, must be the stored one (409 Conflict otherwise). */
+  update(
+    resource: ResourceId,
+    namespace: string | undefined,
+    object: KubeInput,
+    subresource?: Subresource,
+  ): Written
+  patch(
+    resource: ResourceId,
+    namespace: string | undefined,
+    name: string,
+    patch: { readonly type: PatchType; readonly body: unknown; readonly fieldManager?: string },
+    subresource?: Subresource,
+  ): Written
+  delete(
+    resource: ResourceId,
+    namespace: string | undefined,
+    name: string,
+    options?: DeleteOptions,
+  ): Written
+  /** Gives a pod its node and says so in its conditions. */
+  bindPod(namespace: string | undefined, pod: string, node: string): Written
+  /** Reports what exists as ADDED (before it returns), then every change; the returned function stops it. */
+  watch(
+    resource: ResourceId,
+    options: ListOptions,
+    onEvent: (event: WatchEvent) => void,
+  ): () => void
+}
+
+/**
+ * The API server's verbs without HTTP: the same defaulting, validation and admission as over the wire,
+ * synchronously and without authentication. For code of the lab that runs in the same process.
+ */
+export interface LocalApi extends ClusterApi {
   create(
     resource: ResourceId,
     namespace: string | undefined,
@@ -121,15 +160,7 @@ export interface LocalApi {
     name: string,
     options?: DeleteOptions,
   ): Result<KubeObject, ApiFailure>
-  /**
-   * Reports what exists as ADDED (before it returns), then every change, synchronously after the write.
-   * Never breaks; call the returned function to stop.
-   */
-  watch(
-    resource: ResourceId,
-    options: ListOptions,
-    onEvent: (event: WatchEvent) => void,
-  ): () => void
+  bindPod(namespace: string | undefined, pod: string, node: string): Result<KubeObject, ApiFailure>
   /** A token as `kubectl create token` would give: bound to the pod when one is named. */
   createToken(request: TokenRequest): Result<IssuedToken, ApiFailure>
 }
@@ -245,9 +276,16 @@ export interface ApiServer {
 /** Implemented by lab/apiserver/index.ts as startApiServer. */
 export type StartApiServer = (options?: ApiServerOptions) => Promise<ApiServer>
 
+/** What stands for kube-controller-manager, and what for kube-scheduler: a cluster may bring either itself. */
+export type ControllerParts = { readonly manager: boolean; readonly scheduler: boolean }
+
 /** Implemented by lab/controllers/index.ts as startControllers; the returned handle stops them. */
 export type StartControllers = (options: {
-  readonly api: LocalApi
+  readonly api: ClusterApi
+  /** Which to run; all of them when left out. */
+  readonly parts?: ControllerParts | undefined
+  /** Nodes that pods may be given to, and that may be changed; all of them when left out. */
+  readonly isOurNode?: ((node: KubeObject) => boolean) | undefined
   /** Where cluster clients reach the API server: endpoints of default/kubernetes. */
   readonly apiServerEndpoints?:
     | readonly { readonly ip: string; readonly port: number }[]

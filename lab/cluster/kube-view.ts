@@ -3,7 +3,7 @@
 // them current from a watch. Fields that are missing or of another type read as empty: the API server
 // has validated the objects, and neither reader may fall over one that it let through.
 
-import type { KubeObject, LocalApi, WatchEvent } from '../apiserver/types.ts'
+import type { ClusterApi, KubeObject, WatchEvent } from '../apiserver/types.ts'
 
 export type ServicePort = {
   readonly name: string
@@ -102,7 +102,7 @@ export class ServiceIndex {
   readonly #stops: readonly (() => void)[]
 
   /** Calls `onChange` after each change, the first ones before this returns. */
-  constructor(api: LocalApi, onChange: () => void) {
+  constructor(api: Pick<ClusterApi, 'watch'>, onChange: () => void) {
     this.#stops = [
       api.watch('services', {}, (event) => {
         this.#applyService(event)

@@ -3,19 +3,19 @@
 
 import { definedResource } from '../apiserver/admission/custom-resource-definitions.ts'
 import { BUILT_IN_TYPES, type ResourceType } from '../apiserver/resources.ts'
-import type { LocalApi, WatchEvent } from '../apiserver/types.ts'
+import type { ClusterApi, WatchEvent } from '../apiserver/types.ts'
 
 const CRDS = 'customresourcedefinitions.apiextensions.k8s.io'
 
 /** The types served now. */
-export function servedTypes(api: LocalApi): readonly ResourceType[] {
+export function servedTypes(api: ClusterApi): readonly ResourceType[] {
   const definitions = api.list(CRDS)
   return [...BUILT_IN_TYPES, ...(definitions.ok ? definitions.value.map(definedResource) : [])]
 }
 
 /** Calls back on each change of any object of any type; returns what stops it. */
 export function watchAllResources(
-  api: LocalApi,
+  api: ClusterApi,
   onEvent: (type: ResourceType, event: WatchEvent) => void,
 ): () => void {
   const stops = new Map<string, () => void>()

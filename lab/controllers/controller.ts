@@ -7,7 +7,7 @@ import type {
   ApiFailure,
   JsonObject,
   KubeObject,
-  LocalApi,
+  ClusterApi,
   WatchEvent,
 } from '../apiserver/types.ts'
 import type { Reconcile } from './work-queue.ts'
@@ -24,6 +24,9 @@ export type ControlLoop = {
   readonly reconcile: Reconcile
 }
 
+/** Which nodes a loop may use or change: in a cluster that others share, only the lab's own. */
+export type NodeFilter = (node: KubeObject) => boolean
+
 /** `namespace/name`. */
 export const keyOf = ({ metadata }: KubeObject): string =>
   `${metadata.namespace ?? ''}/${metadata.name}`
@@ -35,7 +38,7 @@ export function splitKey(key: string): { readonly namespace: string; readonly na
 
 /** The object, or undefined when there is none. */
 export function find(
-  api: LocalApi,
+  api: ClusterApi,
   resource: string,
   namespace: string | undefined,
   name: string,
@@ -46,7 +49,7 @@ export function find(
 
 /** The objects; none for a resource that does not exist. */
 export function listAll(
-  api: LocalApi,
+  api: ClusterApi,
   resource: string,
   namespace?: string,
 ): readonly KubeObject[] {
@@ -101,15 +104,15 @@ export function problemOf(result: Result<KubeObject, ApiFailure>): string | unde
 }
 
 /** Replaces the status of an object (unless it is the same already). */
-export function writeStatus(
-  api: LocalApi,
+export async function writeStatus(
+  api: ClusterApi,
   resource: string,
   object: KubeObject,
   status: JsonObject,
-): string | undefined {
+): Promise<string | undefined> {
   const { metadata } = object
   return problemOf(
-    api.update(
+    await api.update(
       resource,
       metadata.namespace,
       { ...object, metadata: { ...metadata, resourceVersion: undefined }, status },

@@ -3,8 +3,8 @@
 // replaced one at a time (or when they are deleted, with the OnDelete strategy).
 
 import { createHash } from 'node:crypto'
-import { at, stringMap, text } from '../apiserver/json.ts'
-import type { KubeObject, LocalApi } from '../apiserver/types.ts'
+import { at, text } from '../apiserver/json.ts'
+import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
 import {
   type ControlLoop,
   controllerKeys,
@@ -15,11 +15,13 @@ import {
   isReady,
   keyOf,
   listAll,
+  type NodeFilter,
   podFromTemplate,
   splitKey,
   writeStatus,
 } from './controller.ts'
 import { recordEvent } from './events.ts'
+import { isSelected, isTolerated, podSpecOf } from './placement.ts'
 
 const RESOURCE = 'daemonsets.apps'
 const HASH_LABEL = 'controller-revision-hash'
@@ -32,58 +34,60 @@ const revisionHash = (set: KubeObject): string =>
     .slice(0, HASH_LENGTH)
 
 function isWanted(set: KubeObject, node: KubeObject): boolean {
-  const labels = node.metadata.labels ?? {}
-  return Object.entries(stringMap(at(set.spec, 'template', 'spec', 'nodeSelector'))).every(
-    ([key, value]) =>
-      (labels[key] ?? (key === 'kubernetes.io/hostname' ? node.metadata.name : undefined)) ===
-      value,
-  )
+  const podSpec = podSpecOf(set)
+  return isSelected(podSpec, node) && isTolerated(podSpec, node, true)
 }
 
 const nodeOf = (pod: KubeObject): string => text(pod.spec?.nodeName) ?? ''
 
-function reconcile(api: LocalApi, set: KubeObject): string | undefined {
+async function reconcile(
+  api: ClusterApi,
+  set: KubeObject,
+  isOurs: NodeFilter,
+): Promise<string | undefined> {
   const hash = revisionHash(set)
-  const nodes = listAll(api, 'nodes').filter((node) => isWanted(set, node))
+  const nodes = listAll(api, 'nodes').filter((node) => isOurs(node) && isWanted(set, node))
   const wanted = new Set(nodes.map((node) => node.metadata.name))
   const owned = listAll(api, 'pods', set.metadata.namespace).filter((pod) =>
     isControlledBy(pod, set),
   )
-  const remove = (pod: KubeObject): void => {
-    api.delete('pods', pod.metadata.namespace, pod.metadata.name)
+  const remove = async (pod: KubeObject): Promise<void> => {
+    await api.delete('pods', pod.metadata.namespace, pod.metadata.name)
   }
   let problem: string | undefined
   if (!isDeleting(set)) {
-    for (const pod of owned) if (isFinished(pod) || !wanted.has(nodeOf(pod))) remove(pod)
+    for (const pod of owned) {
+      if (isFinished(pod) || !wanted.has(nodeOf(pod))) await remove(pod)
+    }
     for (const node of wanted) {
       // While the old pod of a node ends, its ports are taken: its successor waits.
       if (owned.some((pod) => nodeOf(pod) === node)) continue
-      const created = api.create(
+      const created = await api.create(
         'pods',
         set.metadata.namespace,
         podFromTemplate(set, { labels: { [HASH_LABEL]: hash }, spec: { nodeName: node } }),
       )
       if (!created.ok) problem = created.error.message
     }
-    replaceOneOutdated(set, owned, wanted, hash, remove)
+    await replaceOneOutdated(set, owned, wanted, hash, remove)
   }
   if (problem !== undefined)
-    recordEvent(api, set, {
+    await recordEvent(api, set, {
       component: 'daemonset-controller',
       type: 'Warning',
       reason: 'FailedCreate',
       message: `Error creating: ${problem}`,
     })
-  return problem ?? writeDaemonSetStatus(api, set, wanted.size, hash)
+  return problem ?? (await writeDaemonSetStatus(api, set, wanted.size, hash))
 }
 
-function replaceOneOutdated(
+async function replaceOneOutdated(
   set: KubeObject,
   owned: readonly KubeObject[],
   wanted: ReadonlySet<string>,
   hash: string,
-  remove: (pod: KubeObject) => void,
-): void {
+  remove: (pod: KubeObject) => Promise<void>,
+): Promise<void> {
   if (at(set.spec, 'updateStrategy', 'type') === 'OnDelete') return
   const outdated = owned.filter(
     (pod) => !isDeleting(pod) && pod.metadata.labels?.[HASH_LABEL] !== hash,
@@ -93,20 +97,20 @@ function replaceOneOutdated(
   const next =
     outdated.find((pod) => !isReady(pod)) ??
     (serving.length >= wanted.size ? outdated[0] : undefined)
-  if (next !== undefined) remove(next)
+  if (next !== undefined) await remove(next)
 }
 
-function writeDaemonSetStatus(
-  api: LocalApi,
+async function writeDaemonSetStatus(
+  api: ClusterApi,
   set: KubeObject,
   desired: number,
   hash: string,
-): string | undefined {
+): Promise<string | undefined> {
   const pods = listAll(api, 'pods', set.metadata.namespace).filter(
     (pod) => isControlledBy(pod, set) && !isDeleting(pod),
   )
   const ready = pods.filter(isReady).length
-  return writeStatus(api, RESOURCE, set, {
+  return await writeStatus(api, RESOURCE, set, {
     observedGeneration: set.metadata.generation,
     desiredNumberScheduled: desired,
     currentNumberScheduled: pods.length,
@@ -118,7 +122,8 @@ function writeDaemonSetStatus(
   })
 }
 
-export function daemonSetLoop(api: LocalApi): ControlLoop {
+/** The loop; `isOurs` says which nodes it may use. */
+export function daemonSetLoop(api: ClusterApi, isOurs: NodeFilter): ControlLoop {
   return {
     name: 'daemonsets',
     feeds: [
@@ -129,10 +134,10 @@ export function daemonSetLoop(api: LocalApi): ControlLoop {
         keysOf: ({ type }) => (type === 'MODIFIED' ? [] : listAll(api, RESOURCE).map(keyOf)),
       },
     ],
-    reconcile: (key) => {
+    reconcile: async (key) => {
       const { namespace, name } = splitKey(key)
       const set = find(api, RESOURCE, namespace, name)
-      return set === undefined ? undefined : reconcile(api, set)
+      return set === undefined ? undefined : await reconcile(api, set, isOurs)
     },
   }
 }

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { type Draft, at, draftOf, integer, record } from '../apiserver/json.ts'
-import type { KubeObject, LocalApi } from '../apiserver/types.ts'
+import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
 import { type ConditionInput, withConditions } from './conditions.ts'
 import {
   type ControlLoop,
@@ -44,14 +44,14 @@ function templateHash(template: Draft): string {
 
 const revisionOf = (set: KubeObject): number => Number(set.metadata.annotations?.[REVISION] ?? 0)
 
-function makeSet(api: LocalApi, deployment: KubeObject, revision: number) {
+async function makeSet(api: ClusterApi, deployment: KubeObject, revision: number) {
   const template = plainTemplate(deployment)
   const hash = templateHash(template)
   const { name, namespace } = deployment.metadata
   const podTemplate = record(template.template) ?? {}
   const podMetadata = record(podTemplate.metadata) ?? {}
   const labels = { ...record(podMetadata.labels), [HASH_LABEL]: hash }
-  return api.create(REPLICA_SETS, namespace, {
+  return await api.create(REPLICA_SETS, namespace, {
     metadata: {
       name: `${name}-${hash}`,
       labels,
@@ -79,36 +79,40 @@ const sizeOf = (set: KubeObject): SetSize => ({
   current: integer(set.status?.replicas) ?? 0,
 })
 
-function resize(api: LocalApi, set: KubeObject, replicas: number): string | undefined {
+async function resize(
+  api: ClusterApi,
+  set: KubeObject,
+  replicas: number,
+): Promise<string | undefined> {
   if (set.spec?.replicas === replicas) return undefined
   return problemOf(
-    api.patch(REPLICA_SETS, set.metadata.namespace, set.metadata.name, {
+    await api.patch(REPLICA_SETS, set.metadata.namespace, set.metadata.name, {
       type: 'merge',
       body: { spec: { replicas } },
     }),
   )
 }
 
-function setsOf(api: LocalApi, deployment: KubeObject): readonly KubeObject[] {
+function setsOf(api: ClusterApi, deployment: KubeObject): readonly KubeObject[] {
   return listAll(api, REPLICA_SETS, deployment.metadata.namespace)
     .filter((set) => isControlledBy(set, deployment) && !isDeleting(set))
     .toSorted((left, right) => revisionOf(left) - revisionOf(right))
 }
 
 /** Steps the rollout; a sentence when something could not be written. */
-function roll(api: LocalApi, deployment: KubeObject): string | undefined {
+async function roll(api: ClusterApi, deployment: KubeObject): Promise<string | undefined> {
   const sets = setsOf(api, deployment)
   const template = plainTemplate(deployment)
   const lastRevision = Math.max(0, ...sets.map(revisionOf))
   let fresh = sets.find((set) => isDeepStrictEqual(plainTemplate(set), template))
   if (fresh === undefined) {
     if (deployment.spec?.paused === true) return undefined
-    const made = makeSet(api, deployment, lastRevision + 1)
+    const made = await makeSet(api, deployment, lastRevision + 1)
     if (!made.ok) return made.error.message
     fresh = made.value
   } else if (revisionOf(fresh) < lastRevision) {
     // Rolled back to: it becomes the newest revision again.
-    const annotated = api.patch(REPLICA_SETS, fresh.metadata.namespace, fresh.metadata.name, {
+    const annotated = await api.patch(REPLICA_SETS, fresh.metadata.namespace, fresh.metadata.name, {
       type: 'merge',
       body: { metadata: { annotations: { [REVISION]: String(lastRevision + 1) } } },
     })
@@ -117,7 +121,7 @@ function roll(api: LocalApi, deployment: KubeObject): string | undefined {
   }
   const revision = String(revisionOf(fresh))
   if (deployment.metadata.annotations?.[REVISION] !== revision)
-    api.patch(DEPLOYMENTS, deployment.metadata.namespace, deployment.metadata.name, {
+    await api.patch(DEPLOYMENTS, deployment.metadata.namespace, deployment.metadata.name, {
       type: 'merge',
       body: { metadata: { annotations: { [REVISION]: revision } } },
     })
@@ -133,17 +137,20 @@ function roll(api: LocalApi, deployment: KubeObject): string | undefined {
   const isRecreate = at(deployment.spec, 'strategy', 'type') === 'Recreate'
   const sizes = nextSizes({ replicas, ...limits, isRecreate }, sizeOf(fresh), old.map(sizeOf))
   for (const set of [fresh, ...old]) {
-    const problem = resize(api, set, sizes.get(set.metadata.name) ?? 0)
+    const problem = await resize(api, set, sizes.get(set.metadata.name) ?? 0)
     if (problem !== undefined) return problem
   }
   const limit = integer(deployment.spec?.revisionHistoryLimit) ?? 10
   const idle = old.filter((set) => set.spec?.replicas === 0 && sizeOf(set).current === 0)
   for (const set of idle.slice(0, Math.max(0, idle.length - limit)))
-    api.delete(REPLICA_SETS, set.metadata.namespace, set.metadata.name)
+    await api.delete(REPLICA_SETS, set.metadata.namespace, set.metadata.name)
   return undefined
 }
 
-function writeDeploymentStatus(api: LocalApi, deployment: KubeObject): string | undefined {
+async function writeDeploymentStatus(
+  api: ClusterApi,
+  deployment: KubeObject,
+): Promise<string | undefined> {
   const sets = setsOf(api, deployment)
   const template = plainTemplate(deployment)
   const fresh = sets.find((set) => isDeepStrictEqual(plainTemplate(set), template))
@@ -178,7 +185,7 @@ function writeDeploymentStatus(api: LocalApi, deployment: KubeObject): string | 
         : `ReplicaSet "${freshName}" is progressing.`,
     },
   ]
-  return writeStatus(api, DEPLOYMENTS, deployment, {
+  return await writeStatus(api, DEPLOYMENTS, deployment, {
     observedGeneration: deployment.metadata.generation,
     replicas: total('replicas'),
     updatedReplicas: updated,
@@ -189,21 +196,22 @@ function writeDeploymentStatus(api: LocalApi, deployment: KubeObject): string | 
   })
 }
 
-export function deploymentLoop(api: LocalApi): ControlLoop {
+export function deploymentLoop(api: ClusterApi): ControlLoop {
   return {
     name: 'deployments',
     feeds: [
       { resource: DEPLOYMENTS, keysOf: ({ object }) => [keyOf(object)] },
       { resource: REPLICA_SETS, keysOf: ({ object }) => controllerKeys(object, 'Deployment') },
     ],
-    reconcile: (key) => {
+    reconcile: async (key) => {
       const { namespace, name } = splitKey(key)
       const deployment = find(api, DEPLOYMENTS, namespace, name)
       if (deployment === undefined || isDeleting(deployment)) return undefined
-      const problem = roll(api, deployment)
+      const problem = await roll(api, deployment)
       // Rolling may have written the revision; the status goes on top of that.
       const latest = find(api, DEPLOYMENTS, namespace, name)
-      const statusProblem = latest === undefined ? undefined : writeDeploymentStatus(api, latest)
+      const statusProblem =
+        latest === undefined ? undefined : await writeDeploymentStatus(api, latest)
       return problem ?? statusProblem
     },
   }

@@ -4,7 +4,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import { familyOf } from '../apiserver/cluster-ip.ts'
 import { at, records, text, texts } from '../apiserver/json.ts'
-import type { JsonObject, KubeObject, LocalApi } from '../apiserver/types.ts'
+import type { JsonObject, KubeObject, ClusterApi } from '../apiserver/types.ts'
 import {
   type ControlLoop,
   controllerReference,
@@ -53,11 +53,11 @@ const isSimilar = (slice: KubeObject, content: SliceContent): boolean =>
   isDeepStrictEqual(contentOf(slice).ports, content.ports)
 
 /** Brings the slices of a service to the wanted contents, keeping those that can stay. */
-function writeSlices(
-  api: LocalApi,
+async function writeSlices(
+  api: ClusterApi,
   service: KubeObject,
   contents: readonly SliceContent[],
-): string | undefined {
+): Promise<string | undefined> {
   const { namespace, name } = service.metadata
   const found = api.list(SLICES, {
     namespace,
@@ -78,7 +78,7 @@ function writeSlices(
     const problem =
       slice === undefined
         ? problemOf(
-            api.create(SLICES, namespace, {
+            await api.create(SLICES, namespace, {
               metadata: {
                 generateName: `${name}-`,
                 labels,
@@ -89,10 +89,10 @@ function writeSlices(
           )
         : isDeepStrictEqual(contentOf(slice), content)
           ? undefined
-          : problemOf(api.update(SLICES, namespace, { ...slice, ...content }))
+          : problemOf(await api.update(SLICES, namespace, { ...slice, ...content }))
     if (problem !== undefined) return problem
   }
-  for (const slice of unused) api.delete(SLICES, namespace, slice.metadata.name)
+  for (const slice of unused) await api.delete(SLICES, namespace, slice.metadata.name)
   return undefined
 }
 
@@ -124,16 +124,16 @@ function subsets(groups: readonly EndpointGroup[], family: string): readonly Jso
     .filter((subset) => subset.addresses !== undefined || subset.notReadyAddresses !== undefined)
 }
 
-function writeEndpoints(
-  api: LocalApi,
+async function writeEndpoints(
+  api: ClusterApi,
   service: KubeObject,
   wanted: readonly JsonObject[],
-): string | undefined {
+): Promise<string | undefined> {
   const { namespace, name } = service.metadata
   const existing = find(api, 'endpoints', namespace, name)
   if (existing === undefined)
     return problemOf(
-      api.create('endpoints', namespace, {
+      await api.create('endpoints', namespace, {
         metadata: {
           name,
           labels: service.metadata.labels,
@@ -143,10 +143,10 @@ function writeEndpoints(
       }),
     )
   if (isDeepStrictEqual(existing.subsets, wanted)) return undefined
-  return problemOf(api.update('endpoints', namespace, { ...existing, subsets: wanted }))
+  return problemOf(await api.update('endpoints', namespace, { ...existing, subsets: wanted }))
 }
 
-export function endpointSliceLoop(api: LocalApi): ControlLoop {
+export function endpointSliceLoop(api: ClusterApi): ControlLoop {
   return {
     name: 'endpointslices',
     feeds: [
@@ -157,7 +157,7 @@ export function endpointSliceLoop(api: LocalApi): ControlLoop {
         keysOf: ({ object }) => listAll(api, 'services', object.metadata.namespace).map(keyOf),
       },
     ],
-    reconcile: (key) => {
+    reconcile: async (key) => {
       const { namespace, name } = splitKey(key)
       const service = find(api, 'services', namespace, name)
       if (service === undefined || isDeleting(service)) return undefined
@@ -165,18 +165,18 @@ export function endpointSliceLoop(api: LocalApi): ControlLoop {
         return undefined
       const pods = selectedPods(service, listAll(api, 'pods', namespace))
       const groups = endpointGroups(service, pods)
-      const problem = writeSlices(api, service, sliceContents(groups))
+      const problem = await writeSlices(api, service, sliceContents(groups))
       const family = texts(service.spec.ipFamilies)[0] ?? 'IPv4'
-      return problem ?? writeEndpoints(api, service, subsets(groups, family))
+      return problem ?? (await writeEndpoints(api, service, subsets(groups, family)))
     },
   }
 }
 
 /** Publishes where the API server itself listens. */
-export function publishKubernetesEndpoints(
-  api: LocalApi,
+export async function publishKubernetesEndpoints(
+  api: ClusterApi,
   endpoints: readonly { readonly ip: string; readonly port: number }[],
-): string | undefined {
+): Promise<string | undefined> {
   const service = find(api, 'services', 'default', 'kubernetes')
   const usable = endpoints.filter(({ ip }) => familyOf(ip) === 'IPv4')
   const [first] = usable
@@ -194,9 +194,9 @@ export function publishKubernetesEndpoints(
   }
   const problem = problemOf(
     existing === undefined
-      ? api.create(SLICES, 'default', slice)
-      : api.update(SLICES, 'default', { ...existing, ...content }),
+      ? await api.create(SLICES, 'default', slice)
+      : await api.update(SLICES, 'default', { ...existing, ...content }),
   )
   const addresses = usable.map(({ ip }) => ({ ip }))
-  return problem ?? writeEndpoints(api, service, [{ addresses, ports }])
+  return problem ?? (await writeEndpoints(api, service, [{ addresses, ports }]))
 }

@@ -3,15 +3,15 @@
 
 import { createHash } from 'node:crypto'
 import { integer } from '../apiserver/json.ts'
-import type { KubeObject, LocalApi } from '../apiserver/types.ts'
+import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
 import { find, timeNow } from './controller.ts'
 
 /** Enough of a digest to tell the events of one object apart. */
 const DIGEST_LENGTH = 16
 
 /** Tells of something that happened to an object. Losing an event harms nothing. */
-export function recordEvent(
-  api: LocalApi,
+export async function recordEvent(
+  api: ClusterApi,
   about: KubeObject,
   event: {
     readonly component: string
@@ -19,7 +19,7 @@ export function recordEvent(
     readonly reason: string
     readonly message: string
   },
-): void {
+): Promise<void> {
   const namespace = about.metadata.namespace ?? 'default'
   const digest = createHash('sha256')
     .update(`${about.metadata.uid}/${event.reason}/${event.message}`)
@@ -30,10 +30,13 @@ export function recordEvent(
   const existing = find(api, 'events', namespace, name)
   if (existing !== undefined) {
     const count = (integer(existing.count) ?? 1) + 1
-    api.patch('events', namespace, name, { type: 'merge', body: { count, lastTimestamp: now } })
+    await api.patch('events', namespace, name, {
+      type: 'merge',
+      body: { count, lastTimestamp: now },
+    })
     return
   }
-  api.create('events', namespace, {
+  await api.create('events', namespace, {
     metadata: { name },
     involvedObject: {
       apiVersion: about.apiVersion,

@@ -3,7 +3,7 @@
 
 import { FOREGROUND_FINALIZER, ORPHAN_FINALIZER } from '../apiserver/deletion.ts'
 import type { ResourceType } from '../apiserver/resources.ts'
-import type { KubeObject, LocalApi, WatchEvent } from '../apiserver/types.ts'
+import type { KubeObject, ClusterApi, WatchEvent } from '../apiserver/types.ts'
 import { find, isDeleting, problemOf } from './controller.ts'
 
 type Place = { readonly resource: string; readonly namespace: string; readonly name: string }
@@ -18,14 +18,14 @@ function placeOfKey(key: string): Place {
 }
 
 export class GarbageCollector {
-  readonly #api: LocalApi
+  readonly #api: ClusterApi
   readonly #addKey: (key: string) => void
   /** Where each living object is, by uid. */
   readonly #living = new Map<string, Place>()
   /** Uids of the dependents of an owner's uid. */
   readonly #dependents = new Map<string, Set<string>>()
 
-  constructor(api: LocalApi, addKey: (key: string) => void) {
+  constructor(api: ClusterApi, addKey: (key: string) => void) {
     this.#api = api
     this.#addKey = addKey
   }
@@ -51,16 +51,16 @@ export class GarbageCollector {
   }
 
   /** Looks at one object: does it still have an owner, and is it waiting for its dependents? */
-  reconcile(key: string): string | undefined {
+  async reconcile(key: string): Promise<string | undefined> {
     const { resource, namespace, name } = placeOfKey(key)
     const object = find(this.#api, resource, namespace === '' ? undefined : namespace, name)
     if (object === undefined) return undefined
-    if (isDeleting(object)) return this.#finishDeletion(resource, object)
+    if (isDeleting(object)) return await this.#finishDeletion(resource, object)
     const owners = object.metadata.ownerReferences ?? []
     const isAbandoned = owners.length > 0 && owners.every(({ uid }) => !this.#living.has(uid))
     if (!isAbandoned) return undefined
     return problemOf(
-      this.#api.delete(resource, object.metadata.namespace, name, {
+      await this.#api.delete(resource, object.metadata.namespace, name, {
         propagationPolicy: 'Background',
         preconditions: { uid: object.metadata.uid },
       }),
@@ -81,20 +81,20 @@ export class GarbageCollector {
     if (place !== undefined) this.#addKey(keyOfPlace(place))
   }
 
-  #finishDeletion(resource: string, object: KubeObject): string | undefined {
+  async #finishDeletion(resource: string, object: KubeObject): Promise<string | undefined> {
     const finalizers = object.metadata.finalizers ?? []
     const dependents = [...(this.#dependents.get(object.metadata.uid) ?? [])]
       .map((uid) => this.#living.get(uid))
       .filter((place) => place !== undefined)
     if (finalizers.includes(ORPHAN_FINALIZER)) {
-      for (const place of dependents) this.#releaseFrom(place, object)
-      return this.#removeFinalizer(resource, object, ORPHAN_FINALIZER)
+      for (const place of dependents) await this.#releaseFrom(place, object)
+      return await this.#removeFinalizer(resource, object, ORPHAN_FINALIZER)
     }
     if (!finalizers.includes(FOREGROUND_FINALIZER)) return undefined
     for (const place of dependents) {
       const dependent = find(this.#api, place.resource, place.namespace, place.name)
       if (dependent !== undefined && !isDeleting(dependent))
-        this.#api.delete(place.resource, place.namespace, place.name, {
+        await this.#api.delete(place.resource, place.namespace, place.name, {
           propagationPolicy: 'Foreground',
         })
     }
@@ -105,24 +105,30 @@ export class GarbageCollector {
           reference.uid === object.metadata.uid && reference.blockOwnerDeletion === true,
       )
     })
-    return isBlocked ? undefined : this.#removeFinalizer(resource, object, FOREGROUND_FINALIZER)
+    return isBlocked
+      ? undefined
+      : await this.#removeFinalizer(resource, object, FOREGROUND_FINALIZER)
   }
 
-  #releaseFrom({ resource, namespace, name }: Place, owner: KubeObject): void {
+  async #releaseFrom({ resource, namespace, name }: Place, owner: KubeObject): Promise<void> {
     const dependent = find(this.#api, resource, namespace, name)
     const remaining = (dependent?.metadata.ownerReferences ?? []).filter(
       (reference) => reference.uid !== owner.metadata.uid,
     )
-    this.#api.patch(resource, namespace === '' ? undefined : namespace, name, {
+    await this.#api.patch(resource, namespace === '' ? undefined : namespace, name, {
       type: 'merge',
       body: { metadata: { ownerReferences: remaining.length === 0 ? null : remaining } },
     })
   }
 
-  #removeFinalizer(resource: string, object: KubeObject, finalizer: string): string | undefined {
+  async #removeFinalizer(
+    resource: string,
+    object: KubeObject,
+    finalizer: string,
+  ): Promise<string | undefined> {
     const { namespace, name, finalizers = [] } = object.metadata
     return problemOf(
-      this.#api.patch(resource, namespace, name, {
+      await this.#api.patch(resource, namespace, name, {
         type: 'merge',
         body: { metadata: { finalizers: finalizers.filter((one) => one !== finalizer) } },
       }),

@@ -2,7 +2,7 @@
 // Namespaces: the default service account and root certificate in each, and emptying those that go.
 
 import { texts } from '../apiserver/json.ts'
-import type { KubeObject, LocalApi } from '../apiserver/types.ts'
+import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
 import { servedTypes } from './all-resources.ts'
 import {
   type ControlLoop,
@@ -17,17 +17,21 @@ import {
 const ROOT_CA_CONFIG_MAP = 'kube-root-ca.crt'
 const FINALIZER = 'kubernetes'
 
-function furnish(api: LocalApi, name: string, rootCaPem: string | undefined): string | undefined {
+async function furnish(
+  api: ClusterApi,
+  name: string,
+  rootCaPem: string | undefined,
+): Promise<string | undefined> {
   if (find(api, 'serviceaccounts', name, 'default') === undefined) {
     const problem = problemOf(
-      api.create('serviceaccounts', name, { metadata: { name: 'default' } }),
+      await api.create('serviceaccounts', name, { metadata: { name: 'default' } }),
     )
     if (problem !== undefined) return problem
   }
   if (rootCaPem === undefined || find(api, 'configmaps', name, ROOT_CA_CONFIG_MAP) !== undefined)
     return undefined
   return problemOf(
-    api.create('configmaps', name, {
+    await api.create('configmaps', name, {
       metadata: { name: ROOT_CA_CONFIG_MAP },
       data: { 'ca.crt': rootCaPem },
     }),
@@ -35,25 +39,25 @@ function furnish(api: LocalApi, name: string, rootCaPem: string | undefined): st
 }
 
 /** Deletes what is in a namespace; it may go once nothing is left. */
-function empty(api: LocalApi, space: KubeObject): string | undefined {
+async function empty(api: ClusterApi, space: KubeObject): Promise<string | undefined> {
   const { name } = space.metadata
   let remaining = 0
   for (const type of servedTypes(api)) {
     if (!type.namespaced) continue
     for (const object of listAll(api, type.id, name)) {
-      if (!isDeleting(object)) api.delete(type.id, name, object.metadata.name)
+      if (!isDeleting(object)) await api.delete(type.id, name, object.metadata.name)
       if (find(api, type.id, name, object.metadata.name) !== undefined) remaining += 1
     }
   }
   if (remaining > 0 || !texts(space.spec?.finalizers).includes(FINALIZER)) return undefined
   const finalizers = texts(space.spec?.finalizers).filter((one) => one !== FINALIZER)
   return problemOf(
-    api.update('namespaces', undefined, { ...space, spec: { finalizers } }, 'finalize'),
+    await api.update('namespaces', undefined, { ...space, spec: { finalizers } }, 'finalize'),
   )
 }
 
 /** The loop; the caller adds the keys of namespaces whose content goes away. */
-export function namespaceLoop(api: LocalApi, rootCaPem: string | undefined): ControlLoop {
+export function namespaceLoop(api: ClusterApi, rootCaPem: string | undefined): ControlLoop {
   return {
     name: 'namespaces',
     feeds: [
@@ -70,10 +74,12 @@ export function namespaceLoop(api: LocalApi, rootCaPem: string | undefined): Con
           type === 'DELETED' ? [`/${object.metadata.namespace ?? ''}`] : [],
       },
     ],
-    reconcile: (key) => {
+    reconcile: async (key) => {
       const space = find(api, 'namespaces', undefined, splitKey(key).name)
       if (space === undefined) return undefined
-      return isDeleting(space) ? empty(api, space) : furnish(api, space.metadata.name, rootCaPem)
+      return isDeleting(space)
+        ? await empty(api, space)
+        : await furnish(api, space.metadata.name, rootCaPem)
     },
   }
 }

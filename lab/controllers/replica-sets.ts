@@ -3,7 +3,7 @@
 
 import { integer } from '../apiserver/json.ts'
 import { labelSelectorObject } from '../apiserver/selectors.ts'
-import type { KubeObject, LocalApi } from '../apiserver/types.ts'
+import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
 import { withConditions } from './conditions.ts'
 import {
   type ControlLoop,
@@ -24,7 +24,7 @@ import { recordEvent } from './events.ts'
 const RESOURCE = 'replicasets.apps'
 
 /** The living pods of a ReplicaSet. One that lost its labels is left alone and replaced. */
-function podsOf(api: LocalApi, set: KubeObject): readonly KubeObject[] {
+function podsOf(api: ClusterApi, set: KubeObject): readonly KubeObject[] {
   const matches = labelSelectorObject(set.spec?.selector)
   return listAll(api, 'pods', set.metadata.namespace).filter(
     (pod) =>
@@ -44,27 +44,27 @@ function byUselessness(left: KubeObject, right: KubeObject): number {
 }
 
 /** Makes or removes pods; a sentence when a pod could not be made. */
-function scale(
-  api: LocalApi,
+async function scale(
+  api: ClusterApi,
   set: KubeObject,
   pods: readonly KubeObject[],
   wanted: number,
-): string | undefined {
+): Promise<string | undefined> {
   for (let missing = wanted - pods.length; missing > 0; missing -= 1) {
-    const created = api.create('pods', set.metadata.namespace, podFromTemplate(set))
+    const created = await api.create('pods', set.metadata.namespace, podFromTemplate(set))
     if (!created.ok) return created.error.message
   }
   const surplus = Math.max(0, pods.length - wanted)
   for (const pod of pods.toSorted(byUselessness).slice(0, surplus))
-    api.delete('pods', pod.metadata.namespace, pod.metadata.name)
+    await api.delete('pods', pod.metadata.namespace, pod.metadata.name)
   return undefined
 }
 
-function reconcile(api: LocalApi, set: KubeObject): string | undefined {
+async function reconcile(api: ClusterApi, set: KubeObject): Promise<string | undefined> {
   const wanted = integer(set.spec?.replicas) ?? 1
-  const problem = isDeleting(set) ? undefined : scale(api, set, podsOf(api, set), wanted)
+  const problem = isDeleting(set) ? undefined : await scale(api, set, podsOf(api, set), wanted)
   if (problem !== undefined)
-    recordEvent(api, set, {
+    await recordEvent(api, set, {
       component: 'replicaset-controller',
       type: 'Warning',
       reason: 'FailedCreate',
@@ -78,7 +78,7 @@ function reconcile(api: LocalApi, set: KubeObject): string | undefined {
       : withConditions(set, [
           { type: 'ReplicaFailure', status: 'True', reason: 'FailedCreate', message: problem },
         ])
-  const statusProblem = writeStatus(api, RESOURCE, set, {
+  const statusProblem = await writeStatus(api, RESOURCE, set, {
     replicas: pods.length,
     fullyLabeledReplicas: pods.length,
     readyReplicas: ready,
@@ -89,17 +89,17 @@ function reconcile(api: LocalApi, set: KubeObject): string | undefined {
   return problem ?? statusProblem
 }
 
-export function replicaSetLoop(api: LocalApi): ControlLoop {
+export function replicaSetLoop(api: ClusterApi): ControlLoop {
   return {
     name: 'replicasets',
     feeds: [
       { resource: RESOURCE, keysOf: ({ object }) => [keyOf(object)] },
       { resource: 'pods', keysOf: ({ object }) => controllerKeys(object, 'ReplicaSet') },
     ],
-    reconcile: (key) => {
+    reconcile: async (key) => {
       const { namespace, name } = splitKey(key)
       const set = find(api, RESOURCE, namespace, name)
-      return set === undefined ? undefined : reconcile(api, set)
+      return set === undefined ? undefined : await reconcile(api, set)
     },
   }
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scheduler: pods without a node go to the ready nodes that their nodeSelector allows, in turn.
-// Resources, affinity and taints are not considered: lab nodes are all alike.
+// The scheduler: pods without a node go to the ready nodes that their own words and the nodes' taints allow, in turn.
 
-import { stringMap, text } from '../apiserver/json.ts'
-import type { KubeObject, LocalApi } from '../apiserver/types.ts'
+import { text } from '../apiserver/json.ts'
+import type { ClusterApi, KubeObject } from '../apiserver/types.ts'
 import {
   type ControlLoop,
   find,
@@ -11,51 +10,38 @@ import {
   isReady,
   keyOf,
   listAll,
+  type NodeFilter,
   problemOf,
   splitKey,
   timeNow,
 } from './controller.ts'
 import { recordEvent } from './events.ts'
+import { isSelected, isTolerated } from './placement.ts'
 
 const COMPONENT = 'default-scheduler'
 
 const isUnbound = (pod: KubeObject): boolean => (text(pod.spec?.nodeName) ?? '') === ''
 
-function fits(pod: KubeObject, node: KubeObject): boolean {
-  const labels = node.metadata.labels ?? {}
-  return (
-    isReady(node) &&
-    node.spec?.unschedulable !== true &&
-    Object.entries(stringMap(pod.spec?.nodeSelector)).every(
-      // Every kubelet sets this label; a node registered without it is found by its name.
-      ([key, value]) =>
-        (labels[key] ?? (key === 'kubernetes.io/hostname' ? node.metadata.name : undefined)) ===
-        value,
-    )
-  )
-}
+const fits = (pod: KubeObject, node: KubeObject): boolean =>
+  isReady(node) &&
+  node.spec?.unschedulable !== true &&
+  isSelected(pod.spec, node) &&
+  isTolerated(pod.spec, node)
 
-function bind(api: LocalApi, pod: KubeObject, nodeName: string): string | undefined {
-  const { namespace, name } = pod.metadata
-  const bound = api.patch('pods', namespace, name, { type: 'merge', body: { spec: { nodeName } } })
-  if (!bound.ok) return problemOf(bound)
-  return setScheduled(api, pod, 'True', undefined)
-}
-
-function setScheduled(
-  api: LocalApi,
+async function setUnschedulable(
+  api: ClusterApi,
   pod: KubeObject,
-  status: 'True' | 'False',
-  message: string | undefined,
-): string | undefined {
+  message: string,
+): Promise<string | undefined> {
   const condition = {
     type: 'PodScheduled',
-    status,
+    status: 'False',
     lastTransitionTime: timeNow(),
-    ...(message === undefined ? {} : { reason: 'Unschedulable', message }),
+    reason: 'Unschedulable',
+    message,
   }
   return problemOf(
-    api.patch(
+    await api.patch(
       'pods',
       pod.metadata.namespace,
       pod.metadata.name,
@@ -65,7 +51,8 @@ function setScheduled(
   )
 }
 
-export function schedulerLoop(api: LocalApi): ControlLoop {
+/** The loop; `isOurs` says which nodes it may use. */
+export function schedulerLoop(api: ClusterApi, isOurs: NodeFilter): ControlLoop {
   let turn = 0
   return {
     name: 'scheduler',
@@ -82,28 +69,28 @@ export function schedulerLoop(api: LocalApi): ControlLoop {
           isReady(object) ? listAll(api, 'pods').filter(isUnbound).map(keyOf) : [],
       },
     ],
-    reconcile: (key) => {
+    reconcile: async (key) => {
       const { namespace, name } = splitKey(key)
       const pod = find(api, 'pods', namespace, name)
       if (pod === undefined || isDeleting(pod) || !isUnbound(pod)) return undefined
       if (pod.spec?.schedulerName !== COMPONENT) return undefined
-      const nodes = listAll(api, 'nodes')
+      const nodes = listAll(api, 'nodes').filter(isOurs)
       const fitting = nodes.filter((node) => fits(pod, node))
       const node = fitting[turn % Math.max(1, fitting.length)]
       if (node !== undefined) {
         turn += 1
-        return bind(api, pod, node.metadata.name)
+        return problemOf(await api.bindPod(namespace, name, node.metadata.name))
       }
-      const message = `0/${nodes.length} nodes are available: none is ready and matches the pod's node selector.`
+      const message = `0/${nodes.length} nodes are available: none is ready, matches the pod's node selector and has only taints that it tolerates.`
       const alreadySaid = JSON.stringify(pod.status?.conditions ?? []).includes(message)
       if (alreadySaid) return undefined
-      recordEvent(api, pod, {
+      await recordEvent(api, pod, {
         component: COMPONENT,
         type: 'Warning',
         reason: 'FailedScheduling',
         message,
       })
-      return setScheduled(api, pod, 'False', message)
+      return await setUnschedulable(api, pod, message)
     },
   }
 }

@@ -5,7 +5,7 @@
 import { errorMessage } from '../../mesh/errors.ts'
 
 /** Returns a sentence when the work could not be done yet and should be tried again. */
-export type Reconcile = (key: string) => string | undefined
+export type Reconcile = (key: string) => Promise<string | undefined> | string | undefined
 
 const FIRST_RETRY_MS = 50
 const MAX_RETRY_MS = 10_000
@@ -20,6 +20,7 @@ export class WorkQueue {
   readonly #failures = new Map<string, number>()
   readonly #timers = new Set<NodeJS.Timeout>()
   #turn: NodeJS.Immediate | undefined
+  #isWorking = false
   #isStopped = false
 
   constructor(name: string, reconcile: Reconcile, onError: (error: Error) => void) {
@@ -30,13 +31,13 @@ export class WorkQueue {
 
   /** Whether there is nothing to do but retries. */
   get isIdle(): boolean {
-    return this.#keys.size === 0
+    return this.#keys.size === 0 && !this.#isWorking
   }
 
   add(key: string): void {
     if (this.#isStopped) return
     this.#keys.add(key)
-    this.#turn ??= setImmediate(() => this.#work())
+    this.#schedule()
   }
 
   stop(): void {
@@ -47,22 +48,30 @@ export class WorkQueue {
     this.#timers.clear()
   }
 
-  #work(): void {
+  /** One key after the other: a loop never meets its own half-done work. */
+  #schedule(): void {
+    if (this.#isWorking) return
+    this.#turn ??= setImmediate(() => void this.#work())
+  }
+
+  async #work(): Promise<void> {
     this.#turn = undefined
+    this.#isWorking = true
     let left = KEYS_PER_TURN
     for (const key of this.#keys) {
       if (left === 0) break
       left -= 1
       this.#keys.delete(key)
-      this.#workOn(key)
+      await this.#workOn(key)
     }
-    if (this.#keys.size > 0) this.#turn ??= setImmediate(() => this.#work())
+    this.#isWorking = false
+    if (this.#keys.size > 0) this.#schedule()
   }
 
-  #workOn(key: string): void {
+  async #workOn(key: string): Promise<void> {
     let problem: string | undefined
     try {
-      problem = this.#reconcile(key)
+      problem = await this.#reconcile(key)
     } catch (thrown) {
       problem = errorMessage(thrown)
       this.#onError(new Error(`${this.#name}: ${key}: ${problem}`, { cause: thrown }))
@@ -71,6 +80,7 @@ export class WorkQueue {
       this.#failures.delete(key)
       return
     }
+    if (this.#isStopped) return
     const failures = this.#failures.get(key) ?? 0
     this.#failures.set(key, failures + 1)
     const timer = setTimeout(

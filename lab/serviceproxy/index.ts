@@ -2,7 +2,7 @@
 // The lab's stand-in for kube-proxy: keeps the nftables ruleset of every node equal to the services of the
 // cluster. One instance serves all nodes, since it may enter their namespaces.
 
-import type { LocalApi } from '../apiserver/types.ts'
+import type { ClusterApi } from '../apiserver/types.ts'
 import { netnsPath } from '../cluster/layout.ts'
 import { ServiceIndex } from '../cluster/kube-view.ts'
 import { command } from '../network/command.ts'
@@ -22,7 +22,7 @@ export type ServiceProxy = {
 
 /** Starts to keep the nodes' rules; `onError` hears of rules that could not be applied. */
 export function startServiceProxy(options: {
-  readonly api: LocalApi
+  readonly api: Pick<ClusterApi, 'watch'>
   /** Network namespaces of the nodes. */
   readonly nodeNetns: readonly string[]
   readonly onError: (error: Error) => void
