@@ -34,12 +34,12 @@ static __always_inline int on_bind(struct bpf_sock_addr *ctx)
 	int one = 1;
 
 	/* UDP is left alone: there the option would let a stranger share the port. */
-	if (ctx->protocol != IPPROTO_TCP || !bpf_map_lookup_elem(&pods, &netns_cookie))
+	if (CTX_READ(ctx, protocol) != IPPROTO_TCP || !bpf_map_lookup_elem(&pods, &netns_cookie))
 		return ALLOW;
-	if (is_mesh_port((__u16)ctx->user_port) && !is_agents(ctx)) {
+	if (is_mesh_port((__u16)CTX_READ(ctx, user_port)) && !is_agents(ctx)) {
 		/* As while the agent listens. */
 		if (has_set_retval)
-			bpf_set_retval(-EADDRINUSE);
+			set_retval(-EADDRINUSE);
 		count(AMBIT_BIND_DENY_MESH_PORT);
 		return DENY;
 	}

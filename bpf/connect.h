@@ -64,7 +64,7 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *ctx, struct bpf
 	if (is_zero(ipv6 ? &pod->primary6 : &pod->primary4)) {
 		/* As without a mesh, and at once: a dual-stack client goes on to its next address. */
 		if (has_set_retval)
-			bpf_set_retval(-ENETUNREACH);
+			set_retval(-ENETUNREACH);
 		count(AMBIT_OUT_DENY_NO_FAMILY);
 		return VERDICT_DENY;
 	}
@@ -127,7 +127,7 @@ static __always_inline __u32 listener_ipv4(const struct ambit_pod *pod, const st
 
 static __always_inline bool is_tcp(const struct bpf_sock_addr *ctx)
 {
-	return ctx->protocol == IPPROTO_TCP;
+	return CTX_READ(ctx, protocol) == IPPROTO_TCP;
 }
 
 SEC("cgroup/connect4")
@@ -152,8 +152,8 @@ int ambit_connect4(struct bpf_sock_addr *ctx)
 		count(AMBIT_NO_SOCKET);
 		return DENY;
 	}
-	map_ipv4(&destination, ctx->user_ip4);
-	port = (__u16)ctx->user_port;
+	map_ipv4(&destination, CTX_READ(ctx, user_ip4));
+	port = (__u16)CTX_READ(ctx, user_port);
 	switch (decide(ctx, sk, pod, &destination, port, false)) {
 	case VERDICT_PASS:
 		return ALLOW;
@@ -162,8 +162,8 @@ int ambit_connect4(struct bpf_sock_addr *ctx)
 	case VERDICT_CAPTURE:
 		break;
 	}
-	ctx->user_ip4 = listener_ipv4(pod, sk, destination.word[3], port);
-	ctx->user_port = bpf_htons(AMBIT_PORT_OUTBOUND);
+	CTX_WRITE(ctx, user_ip4, listener_ipv4(pod, sk, destination.word[3], port));
+	CTX_WRITE(ctx, user_port, bpf_htons(AMBIT_PORT_OUTBOUND));
 	return ALLOW;
 }
 
@@ -190,11 +190,11 @@ int ambit_connect6(struct bpf_sock_addr *ctx)
 		count(AMBIT_NO_SOCKET);
 		return DENY;
 	}
-	destination.word[0] = ctx->user_ip6[0];
-	destination.word[1] = ctx->user_ip6[1];
-	destination.word[2] = ctx->user_ip6[2];
-	destination.word[3] = ctx->user_ip6[3];
-	port = (__u16)ctx->user_port;
+	destination.word[0] = CTX_READ(ctx, user_ip6[0]);
+	destination.word[1] = CTX_READ(ctx, user_ip6[1]);
+	destination.word[2] = CTX_READ(ctx, user_ip6[2]);
+	destination.word[3] = CTX_READ(ctx, user_ip6[3]);
+	port = (__u16)CTX_READ(ctx, user_port);
 	mapped = is_mapped(&destination);
 	switch (decide(ctx, sk, pod, &destination, port, !mapped)) {
 	case VERDICT_PASS:
@@ -205,19 +205,19 @@ int ambit_connect6(struct bpf_sock_addr *ctx)
 		break;
 	}
 	if (mapped) {
-		ctx->user_ip6[3] = listener_ipv4(pod, sk, destination.word[3], port);
+		CTX_WRITE(ctx, user_ip6[3], listener_ipv4(pod, sk, destination.word[3], port));
 	} else if (sk->bound_dev_if) {
-		ctx->user_ip6[0] = pod->primary6.word[0];
-		ctx->user_ip6[1] = pod->primary6.word[1];
-		ctx->user_ip6[2] = pod->primary6.word[2];
-		ctx->user_ip6[3] = pod->primary6.word[3];
+		CTX_WRITE(ctx, user_ip6[0], pod->primary6.word[0]);
+		CTX_WRITE(ctx, user_ip6[1], pod->primary6.word[1]);
+		CTX_WRITE(ctx, user_ip6[2], pod->primary6.word[2]);
+		CTX_WRITE(ctx, user_ip6[3], pod->primary6.word[3]);
 	} else {
-		ctx->user_ip6[0] = 0;
-		ctx->user_ip6[1] = 0;
-		ctx->user_ip6[2] = 0;
-		ctx->user_ip6[3] = bpf_htonl(1);
+		CTX_WRITE(ctx, user_ip6[0], 0);
+		CTX_WRITE(ctx, user_ip6[1], 0);
+		CTX_WRITE(ctx, user_ip6[2], 0);
+		CTX_WRITE(ctx, user_ip6[3], bpf_htonl(1));
 	}
-	ctx->user_port = bpf_htons(AMBIT_PORT_OUTBOUND);
+	CTX_WRITE(ctx, user_port, bpf_htons(AMBIT_PORT_OUTBOUND));
 	return ALLOW;
 }
 

@@ -17,20 +17,20 @@ int ambit_sk_lookup(struct bpf_sk_lookup *ctx)
 	struct bpf_sock *listener;
 	long failed;
 
-	if (ctx->protocol != IPPROTO_TCP)
+	if (CTX_READ(ctx, protocol) != IPPROTO_TCP)
 		return SK_PASS; /* not counted: UDP is every datagram to an unconnected socket */
-	if (ctx->family == AF_INET) {
-		map_ipv4(&tuple.local, ctx->local_ip4);
-		map_ipv4(&tuple.remote, ctx->remote_ip4);
+	if (CTX_READ(ctx, family) == AF_INET) {
+		map_ipv4(&tuple.local, CTX_READ(ctx, local_ip4));
+		map_ipv4(&tuple.remote, CTX_READ(ctx, remote_ip4));
 	} else {
-		tuple.local.word[0] = ctx->local_ip6[0];
-		tuple.local.word[1] = ctx->local_ip6[1];
-		tuple.local.word[2] = ctx->local_ip6[2];
-		tuple.local.word[3] = ctx->local_ip6[3];
-		tuple.remote.word[0] = ctx->remote_ip6[0];
-		tuple.remote.word[1] = ctx->remote_ip6[1];
-		tuple.remote.word[2] = ctx->remote_ip6[2];
-		tuple.remote.word[3] = ctx->remote_ip6[3];
+		tuple.local.word[0] = CTX_READ(ctx, local_ip6[0]);
+		tuple.local.word[1] = CTX_READ(ctx, local_ip6[1]);
+		tuple.local.word[2] = CTX_READ(ctx, local_ip6[2]);
+		tuple.local.word[3] = CTX_READ(ctx, local_ip6[3]);
+		tuple.remote.word[0] = CTX_READ(ctx, remote_ip6[0]);
+		tuple.remote.word[1] = CTX_READ(ctx, remote_ip6[1]);
+		tuple.remote.word[2] = CTX_READ(ctx, remote_ip6[2]);
+		tuple.remote.word[3] = CTX_READ(ctx, remote_ip6[3]);
 	}
 	/*
 	 * Loopback comes first: the connect hook's question whether the agent listens runs through here too. A pod
@@ -42,8 +42,9 @@ int ambit_sk_lookup(struct bpf_sk_lookup *ctx)
 		count(AMBIT_IN_PASS_LOCAL);
 		return SK_PASS;
 	}
-	tuple.remote_port = (__u16)ctx->remote_port;
-	tuple.local_port = bpf_htons((__u16)ctx->local_port);
+	/* 32 bits wide before 5.18, 16 since; this reads both. */
+	tuple.remote_port = (__u16)CTX_LOAD(ctx, remote_port, "u16");
+	tuple.local_port = bpf_htons((__u16)CTX_READ(ctx, local_port));
 	if (bpf_map_lookup_elem(&trusted, &tuple)) {
 		count(AMBIT_IN_PASS_TRUSTED);
 		return SK_PASS;
@@ -54,7 +55,8 @@ int ambit_sk_lookup(struct bpf_sk_lookup *ctx)
 		return SK_DROP;
 	}
 	key.address = tuple.local;
-	key.kind = ctx->local_port == AMBIT_PORT_HBONE ? AMBIT_LISTENER_HBONE : AMBIT_LISTENER_PLAINTEXT;
+	key.kind = tuple.local_port == bpf_htons(AMBIT_PORT_HBONE) ? AMBIT_LISTENER_HBONE :
+								    AMBIT_LISTENER_PLAINTEXT;
 	listener = bpf_map_lookup_elem(&listeners, &key);
 	if (!listener) {
 		if (info->flags & AMBIT_POD_FAIL_OPEN) {

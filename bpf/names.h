@@ -29,8 +29,8 @@ int ambit_getpeername4(struct bpf_sock_addr *ctx)
 	struct ambit_socket *stored = captured_socket(ctx);
 
 	if (stored) {
-		ctx->user_ip4 = stored->address.word[3];
-		ctx->user_port = stored->port;
+		CTX_WRITE(ctx, user_ip4, stored->address.word[3]);
+		CTX_WRITE(ctx, user_port, stored->port);
 	}
 	return ALLOW;
 }
@@ -41,11 +41,11 @@ int ambit_getpeername6(struct bpf_sock_addr *ctx)
 	struct ambit_socket *stored = captured_socket(ctx);
 
 	if (stored) {
-		ctx->user_ip6[0] = stored->address.word[0];
-		ctx->user_ip6[1] = stored->address.word[1];
-		ctx->user_ip6[2] = stored->address.word[2];
-		ctx->user_ip6[3] = stored->address.word[3];
-		ctx->user_port = stored->port;
+		CTX_WRITE(ctx, user_ip6[0], stored->address.word[0]);
+		CTX_WRITE(ctx, user_ip6[1], stored->address.word[1]);
+		CTX_WRITE(ctx, user_ip6[2], stored->address.word[2]);
+		CTX_WRITE(ctx, user_ip6[3], stored->address.word[3]);
+		CTX_WRITE(ctx, user_port, stored->port);
 	}
 	return ALLOW;
 }
@@ -56,11 +56,11 @@ int ambit_getsockname4(struct bpf_sock_addr *ctx)
 	struct ambit_pod *pod;
 
 	/* An address the application bound itself is the truth already. */
-	if (!is_loopback4(ctx->user_ip4) || !captured_socket(ctx))
+	if (!is_loopback4(CTX_READ(ctx, user_ip4)) || !captured_socket(ctx))
 		return ALLOW;
 	pod = current_pod(ctx);
 	if (pod)
-		ctx->user_ip4 = pod->primary4.word[3];
+		CTX_WRITE(ctx, user_ip4, pod->primary4.word[3]);
 	return ALLOW;
 }
 
@@ -72,26 +72,26 @@ int ambit_getsockname6(struct bpf_sock_addr *ctx)
 
 	if (!captured_socket(ctx))
 		return ALLOW;
-	local.word[0] = ctx->user_ip6[0];
-	local.word[1] = ctx->user_ip6[1];
-	local.word[2] = ctx->user_ip6[2];
-	local.word[3] = ctx->user_ip6[3];
+	local.word[0] = CTX_READ(ctx, user_ip6[0]);
+	local.word[1] = CTX_READ(ctx, user_ip6[1]);
+	local.word[2] = CTX_READ(ctx, user_ip6[2]);
+	local.word[3] = CTX_READ(ctx, user_ip6[3]);
 	if (is_mapped(&local)) {
 		if (!is_loopback4(local.word[3]))
 			return ALLOW;
 		pod = current_pod(ctx);
 		if (pod)
-			ctx->user_ip6[3] = pod->primary4.word[3];
+			CTX_WRITE(ctx, user_ip6[3], pod->primary4.word[3]);
 		return ALLOW;
 	}
 	if (!is_loopback6(&local))
 		return ALLOW;
 	pod = current_pod(ctx);
 	if (pod) {
-		ctx->user_ip6[0] = pod->primary6.word[0];
-		ctx->user_ip6[1] = pod->primary6.word[1];
-		ctx->user_ip6[2] = pod->primary6.word[2];
-		ctx->user_ip6[3] = pod->primary6.word[3];
+		CTX_WRITE(ctx, user_ip6[0], pod->primary6.word[0]);
+		CTX_WRITE(ctx, user_ip6[1], pod->primary6.word[1]);
+		CTX_WRITE(ctx, user_ip6[2], pod->primary6.word[2]);
+		CTX_WRITE(ctx, user_ip6[3], pod->primary6.word[3]);
 	}
 	return ALLOW;
 }

@@ -9,18 +9,6 @@
 
 #include "maps.h"
 
-/*
- * Loads a context field by inline assembly: clang merges neighbouring loads through a computed context pointer, which
- * the verifier refuses ("dereference of modified ctx ptr").
- */
-#define CTX_WORD(ctx, offset)                                                             \
-	({                                                                                \
-		__u64 word_;                                                              \
-		asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(word_) : "r"(ctx), "i"(offset)); \
-		(__u32)word_;                                                             \
-	})
-#define FIELD(name) __builtin_offsetof(struct bpf_sock_ops, name)
-
 struct endpoints {
 	struct ambit_address local;
 	struct ambit_address remote;
@@ -30,22 +18,22 @@ struct endpoints {
 
 static __always_inline void read_endpoints(struct bpf_sock_ops *ctx, struct endpoints *ends)
 {
-	if (ctx->family == AF_INET) {
-		map_ipv4(&ends->local, CTX_WORD(ctx, FIELD(local_ip4)));
-		map_ipv4(&ends->remote, CTX_WORD(ctx, FIELD(remote_ip4)));
+	if (CTX_READ(ctx, family) == AF_INET) {
+		map_ipv4(&ends->local, CTX_READ(ctx, local_ip4));
+		map_ipv4(&ends->remote, CTX_READ(ctx, remote_ip4));
 	} else {
-		ends->local.word[0] = CTX_WORD(ctx, FIELD(local_ip6));
-		ends->local.word[1] = CTX_WORD(ctx, FIELD(local_ip6) + 4);
-		ends->local.word[2] = CTX_WORD(ctx, FIELD(local_ip6) + 8);
-		ends->local.word[3] = CTX_WORD(ctx, FIELD(local_ip6) + 12);
-		ends->remote.word[0] = CTX_WORD(ctx, FIELD(remote_ip6));
-		ends->remote.word[1] = CTX_WORD(ctx, FIELD(remote_ip6) + 4);
-		ends->remote.word[2] = CTX_WORD(ctx, FIELD(remote_ip6) + 8);
-		ends->remote.word[3] = CTX_WORD(ctx, FIELD(remote_ip6) + 12);
+		ends->local.word[0] = CTX_READ(ctx, local_ip6[0]);
+		ends->local.word[1] = CTX_READ(ctx, local_ip6[1]);
+		ends->local.word[2] = CTX_READ(ctx, local_ip6[2]);
+		ends->local.word[3] = CTX_READ(ctx, local_ip6[3]);
+		ends->remote.word[0] = CTX_READ(ctx, remote_ip6[0]);
+		ends->remote.word[1] = CTX_READ(ctx, remote_ip6[1]);
+		ends->remote.word[2] = CTX_READ(ctx, remote_ip6[2]);
+		ends->remote.word[3] = CTX_READ(ctx, remote_ip6[3]);
 	}
-	ends->local_port = bpf_htons((__u16)ctx->local_port);
+	ends->local_port = bpf_htons((__u16)CTX_READ(ctx, local_port));
 	/* The context holds this one in network order within 32 bits. */
-	ends->remote_port = bpf_htons((__u16)bpf_ntohl(ctx->remote_port));
+	ends->remote_port = bpf_htons((__u16)bpf_ntohl(CTX_READ(ctx, remote_port)));
 }
 
 /* The tuple as the connecting end sees it. */
@@ -194,7 +182,7 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock 
 	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
 
 	/* Also when the pod was withdrawn a moment ago: what the connect hook began is finished. */
-	if (ctx->local_port != AMBIT_PORT_OUTBOUND) {
+	if (CTX_READ(ctx, local_port) != AMBIT_PORT_OUTBOUND) {
 		forget_trust(ctx, netns_cookie);
 		return;
 	}
@@ -234,14 +222,14 @@ SEC("sockops")
 int ambit_sockops(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk;
-	__u32 op = ctx->op;
+	__u32 op = CTX_READ(ctx, op);
 
 	/* Most callbacks are of no interest; they are not counted. */
 	if (op != BPF_SOCK_OPS_TCP_CONNECT_CB && op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB &&
 	    op != BPF_SOCK_OPS_STATE_CB)
 		return 1;
 	if (op == BPF_SOCK_OPS_STATE_CB) {
-		if (ctx->args[1] == BPF_TCP_CLOSE)
+		if (CTX_READ(ctx, args[1]) == BPF_TCP_CLOSE)
 			on_close(ctx);
 		return 1;
 	}

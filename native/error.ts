@@ -8,8 +8,17 @@ const ERRNO_NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(constants.errno).map(([name, number]) => [number, name]),
 )
 
-/** Gives the name of an errno (EPERM), or `errno 123` for one that Node does not know. */
+/** libbpf's own error numbers (enum libbpf_errno), in order. libbpf 0.x gives them where 1.x gives the kernel's. */
+const LIBBPF_ERRNO_START = 4000
+const LIBBPF_ERRNO_NAMES =
+  'LIBELF FORMAT KVERSION ENDIAN INTERNAL RELOC LOAD VERIFY PROG2BIG KVER PROGTYPE WRNGPID INVSEQ NLPARSE'.split(
+    ' ',
+  )
+
+/** Gives the name of an errno (EPERM, LIBBPF_VERIFY), or `errno 123` for an unknown one. */
 export function errnoName(errno: number): string {
+  const ofLibbpf = LIBBPF_ERRNO_NAMES[errno - LIBBPF_ERRNO_START]
+  if (ofLibbpf !== undefined) return `LIBBPF_${ofLibbpf}`
   return ERRNO_NAMES.get(errno) ?? `errno ${errno}`
 }
 

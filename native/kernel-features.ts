@@ -6,8 +6,8 @@ import { closeSync, mkdirSync, openSync, rmdirSync } from 'node:fs'
 import { attachCgroup, attachNetns } from './bpf-link.ts'
 import { NativeError } from './error.ts'
 import { closeFd, netnsCookieOfSocket } from './libc.ts'
-import { check, loadLibbpf } from './libbpf.ts'
 import type { NetnsThread } from './netns.ts'
+import { CALL_NAME_SIZE, loadShim, shimError } from './shim.ts'
 import { openSocket } from './socket-spec.ts'
 
 /** Where probes attach: nothing runs in them. */
@@ -65,15 +65,11 @@ function callWithContext(helper: number): readonly Buffer[] {
 }
 
 function load(type: number, attachType: number, instructions: readonly Buffer[]): number {
-  const options = Buffer.alloc(16)
-  options.writeBigUInt64LE(BigInt(options.length), 0)
-  options.writeInt32LE(attachType, 12)
+  const call = Buffer.alloc(CALL_NAME_SIZE)
   const code = Buffer.concat(instructions)
-  return check(
-    loadLibbpf().bpf_prog_load(type, 'ambit_probe', 'GPL', code, instructions.length, options),
-    'bpf_prog_load',
-    `program type ${type}, attach type ${attachType}`,
-  )
+  const fd = loadShim().programLoad(type, attachType, code, instructions.length, call)
+  if (fd < 0) throw shimError(fd, call, `program type ${type}, attach type ${attachType}`)
+  return fd
 }
 
 function tryCgroup(

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // libbpf's functions as typed calls, and its log. Everything above (objects, maps, links) goes through here.
 
-import koffi from 'koffi'
+import { basename } from 'node:path'
+import koffi, { type LibraryHandle } from 'koffi'
 import { NativeError } from './error.ts'
+import { libbpfBefore1 } from './libbpf-before-1.ts'
 import { loadShim } from './shim.ts'
 
-const DEFAULT_LIBRARY = 'libbpf.so.1'
+/** Ubuntu 22.04, the oldest distribution whose kernel will do, has libbpf 0.5. */
+const DEFAULT_LIBRARIES = ['libbpf.so.1', 'libbpf.so.0'] as const
 /** The verifier ends with the instruction it refused and the reason: this many lines hold both. */
 const QUOTED_LOG_LINES = 12
 const LOG_SIZE = 65536
@@ -66,14 +69,6 @@ export interface Libbpf {
     values: Uint8Array,
     count: Uint32Array,
     options: Uint8Array | null,
-  ): number
-  bpf_prog_load(
-    type: number,
-    name: string,
-    license: string,
-    instructions: Uint8Array,
-    count: number,
-    options: Uint8Array,
   ): number
   bpf_prog_test_run_opts(fd: number, options: TestRunOptions): number
   bpf_link_create(program: number, target: number, attachType: number, options: Uint8Array): number
@@ -136,8 +131,6 @@ const PROTOTYPES: Readonly<Record<keyof Libbpf, string>> = {
     'int bpf_map_delete_batch(int fd, const void *keys, void *count, void *options)',
   bpf_map_lookup_batch:
     'int bpf_map_lookup_batch(int fd, void *in_batch, void *out_batch, void *keys, void *values, void *count, void *options)',
-  bpf_prog_load:
-    'int bpf_prog_load(int type, const char *name, const char *license, const void *instructions, size_t count, void *options)',
   bpf_prog_test_run_opts:
     'int bpf_prog_test_run_opts(int fd, _Inout_ ambit_test_run_opts *options)',
   bpf_link_create: 'int bpf_link_create(int program, int target, int type, void *options)',
@@ -151,25 +144,45 @@ const PROTOTYPES: Readonly<Record<keyof Libbpf, string>> = {
 
 let loaded: Libbpf | undefined
 
-/** Loads libbpf, or gives this thread's copy. Throws NativeError (call `dlopen`) when it is not installed. */
-export function loadLibbpf(library: string = DEFAULT_LIBRARY): Libbpf {
-  if (loaded !== undefined && library === DEFAULT_LIBRARY) return loaded
-  let handle: ReturnType<typeof koffi.load>
-  try {
-    handle = koffi.load(library)
-  } catch (thrown) {
-    const reason = thrown instanceof Error ? thrown.message : String(thrown)
-    throw new NativeError('dlopen', undefined, `${library}: ${reason}`)
-  }
+/**
+ * Loads libbpf, or gives this thread's copy: the named library, or the newest the machine has.
+ * Throws NativeError (call `dlopen`) when it is not installed, or (call `dlsym`) too old.
+ */
+export function loadLibbpf(library?: string): Libbpf {
+  if (loaded !== undefined && library === undefined) return loaded
+  const { handle, name } = openLibrary(library === undefined ? DEFAULT_LIBRARIES : [library])
   defineStructs()
-  const functions: Record<string, unknown> = {}
-  for (const [name, prototype] of Object.entries(PROTOTYPES))
-    functions[name] = handle.func(prototype)
+  const functions = bindFunctions(handle, name)
   const setPrint = handle.func('void *libbpf_set_print(void *callback)')
   setPrint(loadShim().libbpfPrint)
   // Every key of Libbpf has its prototype above: the compiler holds PROTOTYPES to that.
   loaded = functions as unknown as Libbpf
   return loaded
+}
+
+function openLibrary(names: readonly string[]): { handle: LibraryHandle; name: string } {
+  const reasons: string[] = []
+  for (const name of names) {
+    try {
+      return { handle: koffi.load(name), name }
+    } catch (thrown) {
+      reasons.push(`${name}: ${thrown instanceof Error ? thrown.message : String(thrown)}`)
+    }
+  }
+  throw new NativeError('dlopen', undefined, reasons.join('; '))
+}
+
+function bindFunctions(handle: LibraryHandle, library: string): Record<string, unknown> {
+  try {
+    const isBefore1 = basename(library).startsWith('libbpf.so.0')
+    const functions: Record<string, unknown> = isBefore1 ? { ...libbpfBefore1(handle) } : {}
+    for (const [name, prototype] of Object.entries(PROTOTYPES))
+      functions[name] ??= handle.func(prototype)
+    return functions
+  } catch (thrown) {
+    const reason = thrown instanceof Error ? thrown.message : String(thrown)
+    throw new NativeError('dlsym', undefined, `${library} is older than libbpf 0.5: ${reason}`)
+  }
 }
 
 let structsDefined = false

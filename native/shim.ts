@@ -27,6 +27,7 @@ export interface Shim {
     oldSize: number,
     call: Buffer,
   ): number
+  programLoad(type: number, attachType: number, code: Buffer, count: number, call: Buffer): number
   libbpfLogTake(into: Buffer, size: number): number
   /** The C function libbpf_set_print() wants. */
   readonly libbpfPrint: unknown
@@ -49,6 +50,9 @@ export function loadShim(): Shim {
     netnsCreate: library.func('int ambit_netns_create(int home, void *call)'),
     netnsSysctl: library.func(
       'int ambit_netns_sysctl(int netns, int home, const char *path, const char *from, const char *value, void *old, int old_size, void *call)',
+    ),
+    programLoad: library.func(
+      'int ambit_program_load(int type, int attach_type, void *code, uint32_t count, void *call)',
     ),
     libbpfLogTake: library.func('int ambit_libbpf_log_take(void *into, int size)'),
     libbpfPrint: library.symbol('ambit_libbpf_print') as unknown,

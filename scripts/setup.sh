@@ -32,10 +32,8 @@ step() {
 # tool:Debian package:why
 tools_run='
 clang:clang:compiles the eBPF programs
-llvm-strip:llvm:strips debug sections of the eBPF objects
 gcc:gcc:compiles the native part and the CNI plugin
 make:make:drives both builds
-bpftool:bpftool:writes the kernel types header (vmlinux.h)
 nft:nftables:Service addresses in the lab
 ip:iproute2:network namespaces of the lab
 nsenter:util-linux:enters namespaces
@@ -46,6 +44,7 @@ curl:curl:the client of the demonstration
 openssl:openssl:shows the certificates
 unzip:unzip:unpacks kubectl'
 tools_test='
+bpftool:bpftool:a second witness of what is loaded and attached
 python3:python3:clients in tests that need socket options Node does not offer'
 tools_bench='
 haproxy:haproxy:the rival of the benchmarks
@@ -63,8 +62,12 @@ esac
 
 packages=
 add_package() { case " $packages " in *" $1 "*) ;; *) packages="$packages $1" ;; esac; }
-# Not the whole of scripts/env.sh: npm runs on the machine's own Node while it replaces ours.
 PATH="$PWD/node_modules/.ambit-tools:$PATH:/usr/sbin:/sbin"
+# npm puts our own Node first for the scripts it runs, but a distribution's npm (Ubuntu's) finds its parts only by the
+# distribution's Node, and must not run on the Node it replaces.
+npm() {
+  (PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v 'node_modules/\.bin$' | paste -sd: -); command npm "$@")
+}
 # Ubuntu's bpftool is a script that runs the one built for the running kernel, or says that there is none.
 has() { if [ "$1" = bpftool ]; then bpftool version >/dev/null 2>&1; else command -v "$1" >/dev/null 2>&1; fi; }
 old_ifs=$IFS; IFS='
@@ -79,7 +82,7 @@ IFS=$old_ifs
 [ -e /usr/include/bpf/bpf_helpers.h ] || { say "libbpf headers are missing (eBPF helpers): installing libbpf-dev"; add_package libbpf-dev; }
 [ -e /usr/include/linux/bpf.h ] || { say "kernel headers for user space are missing: installing linux-libc-dev"; add_package linux-libc-dev; }
 echo 'int main(void){return 0;}' | gcc -static -x c - -o /dev/null 2>/dev/null || { say "the static C library is missing (CNI plugin): installing libc6-dev"; add_package libc6-dev; }
-ldconfig -p 2>/dev/null | grep -q 'libbpf\.so\.1' || { say "libbpf is missing (loads eBPF programs): installing libbpf1"; add_package libbpf1; }
+ldconfig -p 2>/dev/null | grep -q 'libbpf\.so\.[01]' || { say "libbpf is missing (loads eBPF programs): installing libbpf1"; add_package libbpf1; }
 
 has_package() { apt-cache show "$1" 2>/dev/null | grep -q '^Filename'; }
 if [ -n "$packages" ]; then
@@ -90,8 +93,9 @@ if [ -n "$packages" ]; then
   case " $packages " in *" bpftool "*)
     has_package bpftool || packages=$(printf '%s' "$packages" | sed 's/ bpftool/ linux-tools-generic/') ;;
   esac
+  # Ubuntu 22.04 has libbpf 0.5, which will do.
   case " $packages " in *" libbpf1 "*)
-    has_package libbpf1 || die "this distribution has no libbpf 1 (package libbpf1): Debian 12, Ubuntu 24.04 and later have it." ;;
+    has_package libbpf1 || packages=$(printf '%s' "$packages" | sed 's/ libbpf1/ libbpf0/') ;;
   esac
   # shellcheck disable=SC2086 # one word per package is the point
   step "installing$packages" apt-get install -y -qq --no-install-recommends $packages
@@ -127,9 +131,9 @@ if ! command -v kubectl >/dev/null 2>&1 && [ ! -x node_modules/.ambit-tools/kube
   fi
 fi
 
-# What is asked of bpftool, a BTF dump, any version does for any kernel.
+# What is asked of bpftool, lists of programs and links, a version made for another kernel knows too.
 hash -r
-if ! has bpftool; then
+if [ "$purpose" != run ] && ! has bpftool; then
   for bpftool in /usr/lib/linux-tools/*/bpftool /usr/lib/linux-tools-*/bpftool; do
     if [ -x "$bpftool" ]; then mkdir -p node_modules/.ambit-tools; ln -sf "$bpftool" node_modules/.ambit-tools/bpftool; fi
   done

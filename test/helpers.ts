@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What tests share: saying what a test needs, and names that cannot clash with another test or a lab.
 
-import { readFileSync, existsSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 
 let counter = 0
 
@@ -19,14 +19,12 @@ export function cgroup2Mount(): string | undefined {
   return line?.split(' ')[1]
 }
 
-export type Requirement = 'root' | 'btf' | 'cgroup2'
+export type Requirement = 'root' | 'cgroup2'
 
 /** For tap's `skip` option: false when all is there, else a sentence naming what is missing. */
 export function missing(...requirements: readonly Requirement[]): string | false {
   for (const requirement of requirements) {
     if (requirement === 'root' && process.getuid?.() !== 0) return 'needs root'
-    if (requirement === 'btf' && !existsSync('/sys/kernel/btf/vmlinux'))
-      return 'needs a kernel with BTF (/sys/kernel/btf/vmlinux)'
     if (requirement === 'cgroup2' && cgroup2Mount() === undefined) return 'needs cgroup v2 mounted'
   }
   return false

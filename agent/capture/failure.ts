@@ -14,7 +14,7 @@ export function toAmbitError(what: string, thrown: unknown): AmbitError {
 
 function codeOf(thrown: unknown): ErrorCode {
   if (!(thrown instanceof NativeError)) return 'AMB_SYSCALL'
-  if (thrown.call === 'dlopen') return 'AMB_LIBBPF_MISSING'
+  if (thrown.call === 'dlopen' || thrown.call === 'dlsym') return 'AMB_LIBBPF_MISSING'
   if (thrown.call.startsWith('bpf_object__')) return 'AMB_BPF_OBJECT'
   return 'AMB_SYSCALL'
 }

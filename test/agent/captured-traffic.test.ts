@@ -9,8 +9,7 @@ import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, BPF_OBJECT, World } from '../capture/support/world.ts'
 import { missing } from '../helpers.ts'
 
-const skip =
-  missing('root', 'btf', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'needs bpf/build')
+const skip = missing('root', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'needs bpf/build')
 const VIP_A = '10.96.7.1'
 const VIP_B = '10.96.7.2'
 

@@ -17,8 +17,7 @@ import { missing } from '../helpers.ts'
 import { AgentCommand } from './support/agent-command.ts'
 import type { ClusterFiles } from './support/cluster-process.ts'
 
-const skip =
-  missing('root', 'btf', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'needs bpf/build')
+const skip = missing('root', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'needs bpf/build')
 const UID = {
   a: '5f0c1c52-8a3e-4bd1-9d6f-0a53b7d8a00a',
   b: '5f0c1c52-8a3e-4bd1-9d6f-0a53b7d8a00b',

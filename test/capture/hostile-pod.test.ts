@@ -8,7 +8,7 @@ import t from 'tap'
 import { missing } from '../helpers.ts'
 import { ADDRESS, type App, World } from './support/world.ts'
 
-const skip = missing('root', 'btf', 'cgroup2')
+const skip = missing('root', 'cgroup2')
 const SERVICE = { address: '10.96.0.80', port: 80 } as const
 const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`
 const MESH_PORTS = [15_001, 15_006, 15_008] as const

@@ -7,7 +7,7 @@ import type { IpAddress } from '../../mesh/model/types.ts'
 import { missing } from '../helpers.ts'
 import { ADDRESS, World } from './support/world.ts'
 
-const skip = missing('root', 'btf', 'cgroup2')
+const skip = missing('root', 'cgroup2')
 
 void t.test('inbound', { skip, timeout: 60_000 }, async (t) => {
   const world = new World(t)

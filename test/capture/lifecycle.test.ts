@@ -7,7 +7,7 @@ import t from 'tap'
 import { missing } from '../helpers.ts'
 import { ADDRESS, World } from './support/world.ts'
 
-const skip = missing('root', 'btf', 'cgroup2')
+const skip = missing('root', 'cgroup2')
 const SERVICE = { address: '10.96.0.80', port: 80 } as const
 type Outcomes = Readonly<Record<string, number>>
 const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`

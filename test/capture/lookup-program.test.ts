@@ -44,7 +44,7 @@ function context(packet: Packet): Buffer {
   return bytes
 }
 
-void t.test('sk_lookup', { skip: missing('root', 'btf') }, async (t) => {
+void t.test('sk_lookup', { skip: missing('root') }, async (t) => {
   const object = BpfObject.open(OBJECT)
   t.teardown(() => object.close())
   object.load()

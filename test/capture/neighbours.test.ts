@@ -11,7 +11,6 @@ import {
   openSync,
   readFileSync,
   rmSync,
-  writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname } from 'node:path'
@@ -24,13 +23,13 @@ import { BpfMap } from '../../native/bpf-map.ts'
 import { BpfObject } from '../../native/bpf-object.ts'
 import { loadLibbpf } from '../../native/libbpf.ts'
 import { closeFd } from '../../native/libc.ts'
+import { compileBpf } from '../compile-bpf.ts'
 import { missing } from '../helpers.ts'
 import { ADDRESS, World } from './support/world.ts'
 
-const skip = missing('root', 'btf', 'cgroup2')
+const skip = missing('root', 'cgroup2')
 const SERVICE = { address: '10.96.0.80', port: 80 } as const
 const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`
-const BPF_SOURCES = fileURLToPath(new URL('../../bpf', import.meta.url))
 /** Between attempts while all ports wait; a port is free again one second after its close. */
 const RETRY_MS = 50
 const PENDING_ENTRIES = 65_536
@@ -55,12 +54,7 @@ void t.test(
   { skip, timeout: 30_000 },
   async (t) => {
     const world = new World(t)
-    const scratch = mkdtempSync(`${tmpdir()}/ambit-lb-`)
-    t.teardown(() => rmSync(scratch, { recursive: true }))
-    writeFileSync(`${scratch}/lb.bpf.c`, LOAD_BALANCER)
-    const flags = ['-g', '-O2', '-target', 'bpf', `-I${BPF_SOURCES}`, `-I${BPF_SOURCES}/build`]
-    execFileSync('clang', [...flags, '-c', `${scratch}/lb.bpf.c`, '-o', `${scratch}/lb.bpf.o`])
-    const balancer = BpfObject.open(`${scratch}/lb.bpf.o`)
+    const balancer = BpfObject.open(compileBpf(t, LOAD_BALANCER))
     t.teardown(() => balancer.close())
     balancer.load()
     const program = balancer.programs()[0]

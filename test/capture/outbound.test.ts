@@ -6,7 +6,7 @@ import t from 'tap'
 import { missing } from '../helpers.ts'
 import { ADDRESS, type Agent, type App, World } from './support/world.ts'
 
-const skip = missing('root', 'btf', 'cgroup2')
+const skip = missing('root', 'cgroup2')
 const SERVICE = '10.96.0.80' // routed nowhere: as a ClusterIP before kube-proxy
 
 void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {

@@ -2,28 +2,19 @@
 // What openCapture() says when something it needs is missing: the object, the reason, and nothing left behind.
 
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { compileBpf } from '../compile-bpf.ts'
 import { missing } from '../helpers.ts'
 import { BPF_OBJECT, World } from './support/world.ts'
 
-const skip = missing('root', 'btf', 'cgroup2')
-const BPF_SOURCES = fileURLToPath(new URL('../../bpf', import.meta.url))
+const skip = missing('root', 'cgroup2')
 
 void t.test('openCapture() refuses', { skip, timeout: 60_000 }, async (t) => {
   const world = new World(t)
   const scratch = mkdtempSync(`${tmpdir()}/ambit-refusals-`)
   t.teardown(() => rmSync(scratch, { recursive: true }))
-
-  function compile(name: string, source: string): string {
-    writeFileSync(`${scratch}/${name}.bpf.c`, source)
-    const flags = ['-g', '-O2', '-target', 'bpf', `-I${BPF_SOURCES}`, `-I${BPF_SOURCES}/build`]
-    const object = `${scratch}/${name}.bpf.o`
-    execFileSync('clang', [...flags, '-c', `${scratch}/${name}.bpf.c`, '-o', object])
-    return object
-  }
 
   async function refusal(
     overrides: Record<string, unknown>,
@@ -74,7 +65,7 @@ void t.test('openCapture() refuses', { skip, timeout: 60_000 }, async (t) => {
     async (t) => {
       t.match(await refusal({ wantImpossible: true }), {
         code: 'AMB_KERNEL_FEATURE',
-        message: /lacks a helper of the future \(Linux 99\.0 has it; bpf_prog_load: EINVAL/,
+        message: /lacks a helper of the future \(Linux 99\.0 has it; bpf\(BPF_PROG_LOAD\): EINVAL/,
       })
     },
   )
@@ -87,9 +78,9 @@ void t.test('openCapture() refuses', { skip, timeout: 60_000 }, async (t) => {
   })
 
   await t.test('an object built from other structs', async (t) => {
-    const object = compile(
-      'strange',
-      '#include <vmlinux.h>\nchar LICENSE[] __attribute__((section("license"))) = "GPL"; const volatile int x; int get(void) { return x; }',
+    const object = compileBpf(
+      t,
+      '#include <linux/bpf.h>\nchar LICENSE[] __attribute__((section("license"))) = "GPL"; const volatile int x; int get(void) { return x; }',
     )
     t.match(await refusal({ bpfObjectPath: object }), {
       code: 'AMB_BPF_OBJECT',
@@ -98,8 +89,8 @@ void t.test('openCapture() refuses', { skip, timeout: 60_000 }, async (t) => {
   })
 
   await t.test('an object the verifier refuses, quoting its last lines', async (t) => {
-    const object = compile(
-      'refused',
+    const object = compileBpf(
+      t,
       `#include "capture.bpf.c"
        SEC("cgroup/connect4") int ambit_bad(struct bpf_sock_addr *ctx)
        {

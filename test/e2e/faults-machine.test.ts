@@ -20,7 +20,7 @@ import { labLayout } from '../../lab/cluster/layout.ts'
 import { type CommandOutput, tryCommand } from '../../lab/network/command.ts'
 import { cgroup2Mount, missing, uniqueName } from '../helpers.ts'
 
-const skip = missing('root', 'btf', 'cgroup2')
+const skip = missing('root', 'cgroup2')
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const AMBIT = join(ROOT, 'cli/bin/ambit')
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--']

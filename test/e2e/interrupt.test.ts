@@ -11,7 +11,7 @@ import t from 'tap'
 import { cgroup2Mount, missing } from '../helpers.ts'
 
 const DEMO = fileURLToPath(new URL('../../lab/demo/main.ts', import.meta.url))
-const skip = missing('root', 'btf', 'cgroup2')
+const skip = missing('root', 'cgroup2')
 
 const MOMENTS = [
   { when: 'pods are starting', line: 'pods: 0 of' },

@@ -14,7 +14,7 @@ import { missing } from '../helpers.ts'
 import type { NodeRequest } from './node-process.ts'
 import { AMBIENT } from './node-setting.ts'
 
-const skip = missing('root', 'btf', 'cgroup2')
+const skip = missing('root', 'cgroup2')
 const UID = '5f0c1c52-8a3e-4bd1-9d6f-0a53b7d8a001'
 const SERVICE = { address: '10.96.0.80', port: 80 } as const
 const REMOTE = { address: ADDRESS.remoteV4, port: 7070 } as const

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { createLab, type Lab, takeDown } from '../../../lab/cluster/index.ts'
 
 /** Also what a test needs to run at all; give it to `missing`. */
-export const NEEDS = ['root', 'btf', 'cgroup2'] as const
+export const NEEDS = ['root', 'cgroup2'] as const
 
 /** Makes a lab of two nodes with controller and agents that goes when the test `t` ends. */
 export async function meshLab(t: Test, files: readonly string[] = []): Promise<Lab> {
