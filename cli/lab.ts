@@ -3,7 +3,9 @@
 
 import { join } from 'node:path'
 import { readFileSync } from 'node:fs'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import type { AttachOptions } from '../lab/attached/plan.ts'
+import type { ControllersChoice } from '../lab/attached/preflight.ts'
 import {
   agentPod,
   captureCommandLine,
@@ -50,6 +52,10 @@ type UpFlags = Named & {
   readonly file: readonly string[]
   readonly wait: boolean
   readonly mesh: boolean
+  readonly kubeconfig?: string
+  readonly context?: string
+  readonly controllers?: ControllersChoice
+  readonly taint?: boolean
 }
 
 function upCommand(): Command {
@@ -65,6 +71,19 @@ function upCommand(): Command {
     )
     .option('--no-wait', 'do not wait until the pods are ready')
     .option('--no-mesh', 'without controller and agents: a plain cluster')
+    .option('--kubeconfig <file>', 'stand against a real API server, not one of the lab')
+    .option('--context <name>', 'another context than the current one of --kubeconfig')
+    .addOption(
+      new Option(
+        '--controllers <whose>',
+        'with --kubeconfig: whose controllers and scheduler run there (auto: by their leases)',
+      ).choices(['auto', 'lab', 'cluster']),
+    )
+    .option(
+      '--taint',
+      "with --kubeconfig: keep other pods off the lab's nodes (default: if there are other nodes)",
+    )
+    .option('--no-taint', "with --kubeconfig: let any pod come to the lab's nodes")
     .action(async (flags: UpFlags) => {
       requireRoot('make a lab')
       const started = Date.now()
@@ -85,6 +104,7 @@ function upCommand(): Command {
         mesh: flags.mesh,
         report: print,
         keepUnready: true,
+        attach: attachOptions(flags),
         signal: interrupted.signal,
       })
       const seconds = ((Date.now() - started) / 1000).toFixed(1)
@@ -92,6 +112,17 @@ function upCommand(): Command {
       // Idle connections to the API server would keep the process for seconds more.
       process.exit(0)
     })
+}
+
+/** The flags that only mean something with --kubeconfig. */
+function attachOptions(flags: UpFlags): AttachOptions | undefined {
+  const { kubeconfig, context, controllers, taint } = flags
+  if (kubeconfig !== undefined) return { kubeconfig, context, controllers, taint }
+  const stray = Object.entries({ context, controllers, taint }).find(
+    ([, value]) => value !== undefined,
+  )
+  if (stray === undefined) return undefined
+  throw new AmbitError('AMB_USAGE', `Cannot take --${stray[0]} without --kubeconfig`)
 }
 
 function parseNodes(text: string): number {
@@ -115,14 +146,15 @@ function downCommand(): Command {
       const leftovers: string[] = []
       for (const name of names) {
         const report = await takeDown(name)
-        const { processes, namespaces, mounts, cgroups } = report.removed
+        const { processes, namespaces, mounts, cgroups, objects } = report.removed
         leftovers.push(...report.leftovers)
         if (report.leftovers.length > 0) continue
         const total = processes + namespaces + mounts + cgroups
+        const ofServer = objects === 0 ? '' : `, ${objects} objects of its API server`
         print(
           total === 0
             ? `lab "${name}": nothing was there`
-            : `lab "${name}" is down: removed ${processes} processes, ${namespaces} network namespaces, ${mounts} mounts, ${cgroups} cgroups; nothing is left`,
+            : `lab "${name}" is down: removed ${processes} processes, ${namespaces} network namespaces, ${mounts} mounts, ${cgroups} cgroups${ofServer}; nothing is left`,
         )
       }
       if (leftovers.length > 0) {
@@ -151,7 +183,7 @@ function statusCommand(): Command {
       if (labs.length === 0) print('no lab is on this machine: start one with "ambit lab up"')
       for (const lab of labs) {
         print(
-          `lab "${lab.name}": ${lab.state}${lab.mesh ? ', with mesh' : ''}, nodes ${lab.nodes.join(', ')}`,
+          `lab "${lab.name}": ${lab.state}${lab.mesh ? ', with mesh' : ''}, nodes ${lab.nodes.join(', ')}${lab.server === undefined ? '' : `, at ${lab.server}`}`,
         )
         if (lab.pods.length === 0) continue
         printTable(
@@ -186,6 +218,8 @@ function describeLab(name: string) {
     mesh: state?.hasMesh === true,
     nodes: state?.nodes ?? [],
     kubeconfig: layout.kubeconfig,
+    /** Present when the API server is not the lab's own. */
+    server: state?.attached?.server,
     pods,
   }
 }

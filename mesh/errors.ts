@@ -7,7 +7,8 @@ export const ERROR_CATALOGUE = {
   AMB_KERNEL_FEATURE: 'Use a kernel that has the named feature (5.15 or later has all of them).',
   AMB_CGROUP2_MISSING:
     'Mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified (hybrid) or boot with it.',
-  AMB_LIBBPF_MISSING: 'Install libbpf 1.0 or later (Debian, Ubuntu: apt-get install libbpf1).',
+  AMB_LIBBPF_MISSING:
+    'Install libbpf 0.5 or later (apt-get install libbpf1; libbpf0 on Ubuntu 22.04).',
   AMB_BPF_OBJECT: 'Rebuild the BPF objects (make -C bpf) and read the quoted verifier lines.',
   AMB_SYSCALL: 'Read the errno name; the operations guide lists the usual causes.',
   AMB_PORT_TAKEN: 'Free the port in that pod, or label the pod istio.io/dataplane-mode=none.',
@@ -21,6 +22,13 @@ export const ERROR_CATALOGUE = {
   AMB_CNI_INSTALL:
     'Check --cni-bin-dir and --cni-conf-dir, and that the plugin is built (make -C native/cni).',
   AMB_KUBE_API: 'Check that the API server can be reached with this kubeconfig or service account.',
+  AMB_KUBE_AUTH:
+    'Renew the credentials of that context, or name another by --context; docs/operations.md lists what they must allow.',
+  AMB_KUBE_TLS:
+    'Correct certificate-authority, server or tls-server-name of that cluster in the kubeconfig.',
+  AMB_KUBE_VERSION: 'Name a cluster of a later version.',
+  AMB_LAB_CLASH:
+    'If nobody needs the named object, remove it from that cluster; otherwise name another cluster.',
   AMB_LISTEN: 'Free the address, or choose another with the flag that names it.',
   AMB_ENROLMENT:
     'Read the reason; the agent tries again by itself. kubectl describe pod shows what it met.',

@@ -276,6 +276,9 @@ export interface ApiServer {
 /** Implemented by lab/apiserver/index.ts as startApiServer. */
 export type StartApiServer = (options?: ApiServerOptions) => Promise<ApiServer>
 
+/** Whether the owner that an object of this namespace refers to does not exist any more. */
+export type ConfirmGone = (owner: OwnerReference, namespace: string | undefined) => Promise<boolean>
+
 /** What stands for kube-controller-manager, and what for kube-scheduler: a cluster may bring either itself. */
 export type ControllerParts = { readonly manager: boolean; readonly scheduler: boolean }
 
@@ -292,6 +295,10 @@ export type StartControllers = (options: {
     | undefined
   /** Published in every namespace as ConfigMap kube-root-ca.crt, key ca.crt. */
   readonly rootCaPem?: string | undefined
+  /** Set on what the controllers make of their own accord: default service accounts and root certificates. */
+  readonly labels?: { readonly [key: string]: string } | undefined
+  /** Asks whether an owner is really gone before what it owned is deleted; without it, not knowing it is enough. */
+  readonly confirmGone?: ConfirmGone | undefined
   /** Called when a control loop met something unexpected; the loop goes on. */
   readonly onError?: ((error: Error) => void) | undefined
 }) => Controllers

@@ -4,10 +4,18 @@
 
 import type { KubeApi } from '../../mesh/kube/api.ts'
 import { defineResource, type KubeObject, type KubeResource } from '../../mesh/kube/resources.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { KubeFailure } from '../../mesh/kube/failure.ts'
+import type { Result } from '../../mesh/result.ts'
 import { AmbitError } from '../../mesh/errors.ts'
+import { record, records } from '../apiserver/json.ts'
+import type { Ownership } from '../attached/ownership.ts'
 import { bad, type Manifest } from './manifests.ts'
 
 const FIELD_MANAGER = 'ambit-lab'
+/** How long a real API server may take to make what follows from an object: a service account, a new kind's API. */
+const FOLLOW_UP_DEADLINE_MS = 10_000
+const POLL_MS = 100
 
 type ApiResourceList = {
   readonly resources: readonly {
@@ -17,11 +25,18 @@ type ApiResourceList = {
   }[]
 }
 
+export type ApplyOptions = {
+  /** Told of each object. */
+  readonly report?: ((line: string) => void) | undefined
+  /** Says which objects are to be marked as the lab's own. */
+  readonly ownership?: Ownership | undefined
+}
+
 /** Applies manifests in their order, but namespaces and CRDs first. Throws AMB_BAD_MANIFEST. */
 export async function applyManifests(
   api: KubeApi,
   manifests: readonly Manifest[],
-  report?: (line: string) => void,
+  options: ApplyOptions = {},
 ): Promise<void> {
   const known = new Map<string, readonly KubeResource[]>()
   const ordered = manifests.toSorted((one, other) => rank(one) - rank(other))
@@ -30,21 +45,72 @@ export async function applyManifests(
     const { name } = manifest
     const namespace = manifest.namespace ?? 'default'
     const target = resource.namespaced ? { namespace, name } : { name }
-    const result = await api.patch(resource, target, manifest.object, {
-      type: 'apply',
-      fieldManager: FIELD_MANAGER,
-      force: true,
-    })
+    const labels = (await options.ownership?.(resource, target)) ?? {}
+    const result = await applyOne(api, resource, target, withLabels(manifest.object, labels))
     if (!result.ok) {
       const field = /([a-z][\w-]*(?:(?:\.[\w-]+)|(?:\[\w+\]))+)\s*:/i.exec(
         result.error.message.replace(/^.*? is invalid: /, ''),
       )?.[1]
       throw bad(manifest.where(field ?? ''), reasonOf(result.error.message))
     }
-    report?.(`${manifest.kind} ${resource.namespaced ? `${namespace}/` : ''}${name} applied`)
+    options.report?.(
+      `${manifest.kind} ${resource.namespaced ? `${namespace}/` : ''}${name} applied`,
+    )
     // A new kind is served a moment later; what was learnt before does not hold any more.
-    if (manifest.kind === 'CustomResourceDefinition') known.clear()
+    if (manifest.kind === 'CustomResourceDefinition') {
+      await untilServed(api, resource, name)
+      known.clear()
+    }
   }
+}
+
+type Target = { readonly namespace?: string; readonly name: string }
+
+async function applyOne(
+  api: KubeApi,
+  resource: KubeResource<KubeObject>,
+  target: Target,
+  object: object,
+): Promise<Result<KubeObject, KubeFailure>> {
+  const deadline = Date.now() + FOLLOW_UP_DEADLINE_MS
+  for (;;) {
+    const result = await api.patch(resource, target, object, {
+      type: 'apply',
+      fieldManager: FIELD_MANAGER,
+      force: true,
+    })
+    // A new namespace has no service account yet, and a pod needs one.
+    const isEarly = !result.ok && /serviceaccount "[^"]*" not found/.test(result.error.message)
+    if (!isEarly || Date.now() > deadline) return result
+    await sleep(POLL_MS)
+  }
+}
+
+/** A new kind can be used once its definition says that it is established. */
+async function untilServed(
+  api: KubeApi,
+  resource: KubeResource<KubeObject>,
+  name: string,
+): Promise<void> {
+  type Definition = KubeObject & { readonly status?: { readonly conditions?: unknown } }
+  const isEstablished = ({ status }: Definition): boolean =>
+    records(status?.conditions).some(
+      ({ type, status: value }) => type === 'Established' && value === 'True',
+    )
+  for (const deadline = Date.now() + FOLLOW_UP_DEADLINE_MS; Date.now() < deadline; ) {
+    const found = await api.get<Definition>(resource, { name })
+    if (found.ok && isEstablished(found.value)) return
+    await sleep(POLL_MS)
+  }
+}
+
+function withLabels(
+  object: Manifest['object'],
+  labels: { readonly [key: string]: string },
+): object {
+  if (Object.keys(labels).length === 0) return object
+  const metadata = record(object['metadata']) ?? {}
+  return { ...object, metadata: { ...metadata, labels: { ...record(metadata.labels), ...labels } } }
 }
 
 /** The transport's frame ("Cannot patch ...: ... (HTTP 422)") says nothing about the manifest. */

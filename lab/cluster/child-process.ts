@@ -31,7 +31,8 @@ export function startLabProcess(options: {
   readonly lab: LabLayout
   readonly role: string
   readonly cgroup: string
-  readonly netns: string
+  /** The network namespace to run in; the host's own when left out. */
+  readonly netns?: string
   readonly program: string
   readonly argument: object
   readonly listenFd?: number
@@ -42,8 +43,7 @@ export function startLabProcess(options: {
   const log = openSync(logFile, 'a')
   const argv = [
     ...enterCgroup(cgroup),
-    'nsenter',
-    `--net=${netnsPath(netns)}`,
+    ...(netns === undefined ? [] : ['nsenter', `--net=${netnsPath(netns)}`]),
     process.execPath,
     '--disable-warning=ExperimentalWarning',
     program,

@@ -58,6 +58,7 @@ async function main(options: DaemonArguments): Promise<void> {
   const proxy = startServiceProxy({
     api: server.api,
     nodeNetns: options.nodes.map((node) => nodeLayout(lab, node).netns),
+    serviceRanges: [SERVICE_CIDR4, SERVICE_CIDR6],
     onError: (error) => logger.error({ error: error.message }, 'service rules were refused'),
   })
   await proxy.synced()

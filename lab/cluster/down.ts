@@ -14,6 +14,7 @@ import {
 import { rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errorMessage } from '../../mesh/errors.ts'
+import { removeFromCluster } from '../attached/removal.ts'
 import { command, ipBatch } from '../network/command.ts'
 import { type LabLayout, LABS_DIRECTORY, labLayout, NETNS_DIRECTORY } from './layout.ts'
 import { readState, runningProcesses } from './state.ts'
@@ -30,6 +31,8 @@ export type DownReport = {
     readonly namespaces: number
     readonly mounts: number
     readonly cgroups: number
+    /** Of a real API server that the lab stood against. */
+    readonly objects: number
   }
   /** Sentences; empty when nothing is left. */
   readonly leftovers: readonly string[]
@@ -67,6 +70,11 @@ export async function takeDown(name: string): Promise<DownReport> {
   const lab = labLayout(name)
   // First of all: a kubelet that still lived would make a pod's namespace after we had counted them.
   const processes = await killProcesses(lab)
+  const state = readState(lab)
+  const cluster =
+    state?.attached === undefined
+      ? { objects: 0, leftovers: [] }
+      : await removeFromCluster(lab.kubeconfig, state.attached, state.nodes)
   const namespaces = labNamespaces(lab)
   const inodes = new Map(namespaces.map((netns) => [netnsInode(netns), netns]))
   await ipBatch(namespaces.map((netns) => `netns del ${netns}`)).catch(ignoreMissing)
@@ -76,8 +84,14 @@ export async function takeDown(name: string): Promise<DownReport> {
   await rmdir(LABS_DIRECTORY).catch(ignoreMissing)
   return {
     name,
-    removed: { processes, namespaces: namespaces.length, mounts, cgroups },
-    leftovers: findLeftovers(lab, inodes),
+    removed: {
+      processes,
+      namespaces: namespaces.length,
+      mounts,
+      cgroups,
+      objects: cluster.objects,
+    },
+    leftovers: [...cluster.leftovers, ...findLeftovers(lab, inodes)],
   }
 }
 

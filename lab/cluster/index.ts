@@ -13,11 +13,14 @@ import { FABRIC_BRIDGE, NODE_UPLINK } from '../network/fabric.ts'
 import { type CommandOutput, tryCommand } from '../network/command.ts'
 import { enterCgroup, execCommandLine } from '../kubelet/container-exec.ts'
 import { containerLog, type PodRecord, readPodRecords } from '../kubelet/pod-record.ts'
+import { type Ownership, ownershipOf } from '../attached/ownership.ts'
+import { type AttachOptions, planAttachment } from '../attached/plan.ts'
+import { nodePlans } from '../network/addressing.ts'
 import { applyManifests } from './apply.ts'
 import { type DownReport, takeDown } from './down.ts'
 import { DEFAULT_LAB_NAME, type LabLayout, labLayout, netnsPath, nodeLayout } from './layout.ts'
 import { type Manifest, parseManifests, readManifests } from './manifests.ts'
-import { MESH_NAMESPACE, meshManifests } from './mesh.ts'
+import { exclusiveObjects, MESH_NAMESPACE, meshManifests } from './mesh.ts'
 import { type LabState, readState, runningProcesses, writeState } from './state.ts'
 import { bringUp } from './up.ts'
 import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
@@ -36,6 +39,8 @@ export type LabOptions = {
   readonly wait?: boolean | undefined
   /** Leave the lab up when its pods do not get ready, for a person to look at. Default false: it is removed. */
   readonly keepUnready?: boolean | undefined
+  /** Stand against this API server, not one of the lab's own. */
+  readonly attach?: AttachOptions | undefined
   readonly report?: ((line: string) => void) | undefined
   readonly signal?: AbortSignal | undefined
 }
@@ -66,23 +71,35 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   // Read before anything is made: a typing error must not cost a lab.
   const given = (options.files ?? []).flatMap((path) => readManifests(path))
   const hasMesh = options.mesh !== false
-  const layout = await bringUp({
-    name: options.name ?? DEFAULT_LAB_NAME,
-    nodes: options.nodes ?? DEFAULT_NODES,
-    hasMesh,
-    report,
-    signal: options.signal,
-  })
+  const name = options.name ?? DEFAULT_LAB_NAME
+  const nodes = options.nodes ?? DEFAULT_NODES
+  const attach =
+    options.attach === undefined
+      ? undefined
+      : await planAttachment(options.attach, {
+          name,
+          nodes: nodePlans(nodes).map((node) => node.name),
+          exclusive: hasMesh ? exclusiveObjects(meshManifests(labLayout(name))) : [],
+        })
+  const layout = await bringUp({ name, nodes, hasMesh, attach, report, signal: options.signal })
   try {
     const lab = await openLab(layout.name)
+    const ownership = lab.ownership()
     if (hasMesh) {
-      await applyManifests(lab.api, meshManifests(layout))
+      await applyManifests(lab.api, meshManifests(layout), { ownership })
       lab.markMesh()
       report('mesh: controller and agents are installed')
     }
-    await applyManifests(lab.api, given, report)
+    options.signal?.throwIfAborted()
+    await applyManifests(lab.api, given, { report, ownership })
     if (options.wait !== false && (hasMesh || given.length > 0)) {
-      await waitForPods(lab.api, { deadlineMs: PODS_DEADLINE_MS, report, signal: options.signal })
+      await waitForPods(lab.api, {
+        deadlineMs: PODS_DEADLINE_MS,
+        report,
+        signal: options.signal,
+        // In a cluster that others use, their pods are not waited for.
+        ...(attach === undefined ? {} : { namespaces: namespacesOf(given, hasMesh) }),
+      })
     }
     return lab
   } catch (error) {
@@ -91,6 +108,13 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
     if (!isKept) await takeDown(layout.name)
     throw explained
   }
+}
+
+/** Where the pods of these manifests, and of the mesh, are. */
+function namespacesOf(given: readonly Manifest[], hasMesh: boolean): ReadonlySet<string> {
+  const ofManifest = ({ kind, name, namespace }: Manifest): string =>
+    kind === 'Namespace' ? name : (namespace ?? 'default')
+  return new Set([...given.map(ofManifest), ...(hasMesh ? [MESH_NAMESPACE] : [])])
 }
 
 /** Adds the last lines of what the pods that are not ready have logged. */
@@ -270,6 +294,17 @@ export class Lab {
         await exited
       },
     }
+  }
+
+  /** How what is applied is marked as the lab's own; undefined when the whole cluster is. */
+  ownership(): Ownership | undefined {
+    const { attached } = this.#state
+    if (attached === undefined) return undefined
+    return ownershipOf(this.api, attached.runId, (made) => {
+      const before = this.#state.attached ?? attached
+      this.#state = { ...this.#state, attached: { ...before, made: [...before.made, made] } }
+      writeState(this.layout, this.#state)
+    })
   }
 
   /** Remembers that the mesh is installed. */

@@ -3,6 +3,8 @@
 
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { defineResource } from '../../mesh/kube/resources.ts'
+import type { ExclusiveObject } from '../attached/preflight.ts'
 import type { LabLayout } from './layout.ts'
 import { type Manifest, parseManifests } from './manifests.ts'
 
@@ -12,9 +14,26 @@ export const MESH_NAMESPACE = 'ambit-system'
 const MANIFEST_FILE = fileURLToPath(new URL('../manifests/mesh.yaml', import.meta.url))
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 
+/** Those of the mesh's objects that the whole cluster has one of: somebody else's must not be taken over. */
+export function exclusiveObjects(manifests: readonly Manifest[]): readonly ExclusiveObject[] {
+  return manifests.flatMap(({ apiVersion, kind, name }) => {
+    const plural = CLUSTER_KINDS[kind]
+    if (plural === undefined) return []
+    const [version = '', group = ''] = apiVersion.split('/').toReversed()
+    return [{ resource: defineResource(group, version, plural, kind, 'cluster'), name }]
+  })
+}
+
+const CLUSTER_KINDS: Readonly<Record<string, string>> = {
+  Namespace: 'namespaces',
+  ClusterRole: 'clusterroles',
+  ClusterRoleBinding: 'clusterrolebindings',
+}
+
 /** The mesh's manifests for this lab. */
 export function meshManifests(lab: LabLayout): readonly Manifest[] {
   const values: Readonly<Record<string, string>> = {
+    LAB: lab.name,
     REPOSITORY,
     CGROUP: lab.cgroup,
     RUN: lab.runDir,

@@ -4,6 +4,7 @@
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { isRunning, type ProcessRecord } from '../kubelet/pod-record.ts'
+import type { AttachedState } from '../attached/removal.ts'
 import type { LabLayout } from './layout.ts'
 
 export type LabProcess = ProcessRecord & { readonly role: string }
@@ -15,7 +16,9 @@ export type LabState = {
   /** Set once everything runs. */
   readonly isUp: boolean
   readonly hasMesh: boolean
-  /** Port of 127.0.0.1 on which the host reaches the API server; 0 until it is known. */
+  /** Present when the API server is a real one, not the lab's own. */
+  readonly attached?: AttachedState | undefined
+  /** Port of 127.0.0.1 on which the host reaches the lab's own API server; 0 until it is known. */
   readonly apiPort: number
   readonly processes: readonly LabProcess[]
 }

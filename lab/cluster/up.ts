@@ -2,15 +2,28 @@
 // Brings a lab's own parts up, in order: directories and cgroups, networks, the control plane's daemon, one
 // kubelet per node. Whatever fails on the way, everything made so far is removed again.
 
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { checkMachine } from '../../agent/capture/index.ts'
 import { AmbitError } from '../../mesh/errors.ts'
+import type { AttachedDaemonArguments } from '../attached/daemon.ts'
+import type { GatewayArguments } from '../attached/gateway.ts'
+import { LAB_LABEL, LAB_TAINT, RUN_LABEL } from '../attached/identity.ts'
+import type { AttachPlan } from '../attached/plan.ts'
 import type { KubeletArguments } from '../kubelet/main.ts'
-import { MAX_NODES, type NodePlan, nodePlans } from '../network/addressing.ts'
+import {
+  DNS_SERVICE_IP4,
+  DNS_SERVICE_IP6,
+  FABRIC_GATEWAY4,
+  FABRIC_GATEWAY6,
+  KUBERNETES_SERVICE_IP,
+  MAX_NODES,
+  type NodePlan,
+  nodePlans,
+} from '../network/addressing.ts'
 import { command } from '../network/command.ts'
 import { createFabric } from '../network/fabric.ts'
 import { INHERITED_FD, type StartedProcess, startLabProcess } from './child-process.ts'
@@ -25,6 +38,8 @@ export type UpOptions = {
   readonly nodes: number
   /** Agents are to run in it: the machine must be fit for them, too. */
   readonly hasMesh: boolean
+  /** The real API server to stand against; the lab's own when left out. */
+  readonly attach?: AttachPlan | undefined
   /** Told of each step as it is done. */
   readonly report: (line: string) => void
   /** Aborting rolls everything back. */
@@ -32,6 +47,8 @@ export type UpOptions = {
 }
 
 const DAEMON_PROGRAM = fileURLToPath(new URL('./daemon.ts', import.meta.url))
+const ATTACHED_DAEMON_PROGRAM = fileURLToPath(new URL('../attached/daemon.ts', import.meta.url))
+const GATEWAY_PROGRAM = fileURLToPath(new URL('../attached/gateway.ts', import.meta.url))
 const KUBELET_PROGRAM = fileURLToPath(new URL('../kubelet/main.ts', import.meta.url))
 
 /** Makes the lab's machinery (everything but what runs in its pods). */
@@ -89,6 +106,11 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
     state = { ...state, ...change }
     writeState(lab, state)
   }
+  const track = (started: StartedProcess): Promise<void> => {
+    processes.push(started.record)
+    save({})
+    return started.ready
+  }
   const check = (): void => options.signal?.throwIfAborted()
 
   mkdirSync(lab.runDir, { recursive: true })
@@ -99,20 +121,32 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
   options.report(`network: fabric and ${nodes.map((node) => node.name).join(', ')}`)
   check()
 
-  const nodeKubeconfig = join(lab.runDir, 'nodes', 'kubeconfig')
-  const { record, ready, hostPort } = await startDaemon(lab, state.nodes, nodeKubeconfig)
-  processes.push(record)
-  save({ apiPort: hostPort })
-  await ready
-  options.report(`API server: https://127.0.0.1:${hostPort}`)
+  let kubeletBasics: KubeletBasics
+  if (options.attach === undefined) {
+    const path = join(lab.runDir, 'nodes', 'kubeconfig')
+    const daemon = await startDaemon(lab, state.nodes, path)
+    save({ apiPort: daemon.hostPort })
+    await track(daemon)
+    options.report(`API server: https://127.0.0.1:${daemon.hostPort}`)
+    kubeletBasics = ownBasics(lab, path)
+  } else {
+    const { attach } = options
+    // First what a `down` needs, whatever happens from here on.
+    writeFileSync(lab.kubeconfig, attach.kubeconfig.content, { mode: 0o600 })
+    save({ attached: attach.state })
+    await track(startGateway(lab))
+    await track(startAttachedDaemon(lab, state.nodes, attach))
+    for (const line of attach.lines) options.report(line)
+    kubeletBasics = attachedBasics(lab, attach)
+  }
   check()
 
   const kubelets = nodes.map((node) => {
     const { kubeletCgroup, netns } = nodeLayout(lab, node.name)
     const argument: KubeletArguments = {
+      ...kubeletBasics,
       lab: lab.name,
       nodeIndex: node.index,
-      kubeconfig: nodeKubeconfig,
     }
     const role = `kubelet-${node.name}`
     return startLabProcess({
@@ -130,6 +164,73 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
   check()
   save({ isUp: true })
   options.report(`nodes: ${nodes.map((node) => node.name).join(', ')} ready`)
+}
+
+type KubeletBasics = Pick<KubeletArguments, 'api' | 'addresses' | 'marks'>
+
+/** What kubelets are told when the API server is the lab's own. */
+function ownBasics(lab: LabLayout, path: string): KubeletBasics {
+  return {
+    api: { kind: 'kubeconfig', path },
+    addresses: {
+      kubernetesServiceIp: KUBERNETES_SERVICE_IP,
+      dnsIp4: DNS_SERVICE_IP4,
+      dnsIp6: DNS_SERVICE_IP6,
+    },
+    marks: { labels: { [LAB_LABEL]: lab.name }, taints: [] },
+  }
+}
+
+/** The same when it is a real one: whose services have addresses of its own choice, and whose DNS is not the lab's. */
+function attachedBasics(lab: LabLayout, { state, facts, isTainted }: AttachPlan): KubeletBasics {
+  return {
+    api: { kind: 'gateway', socket: gatewaySockets(lab).apiSocket },
+    addresses: {
+      kubernetesServiceIp: facts.kubernetesServiceIp,
+      dnsIp4: FABRIC_GATEWAY4,
+      dnsIp6: FABRIC_GATEWAY6,
+    },
+    marks: {
+      labels: { [LAB_LABEL]: lab.name, [RUN_LABEL]: state.runId },
+      taints: isTainted ? [{ key: LAB_TAINT, value: lab.name, effect: 'NoSchedule' }] : [],
+    },
+  }
+}
+
+const gatewaySockets = (lab: LabLayout) => ({
+  apiSocket: join(lab.runDir, 'api.sock'),
+  relaySocket: join(lab.runDir, 'relay.sock'),
+})
+
+/** The gateway stays in the host's own network namespace. */
+function startGateway(lab: LabLayout): StartedProcess {
+  const argument: GatewayArguments = { kubeconfig: lab.kubeconfig, ...gatewaySockets(lab) }
+  const cgroup = join(lab.cgroup, 'gateway')
+  return startLabProcess({ lab, role: 'gateway', cgroup, program: GATEWAY_PROGRAM, argument })
+}
+
+function startAttachedDaemon(
+  lab: LabLayout,
+  nodes: readonly string[],
+  { state, facts, kubeconfig }: AttachPlan,
+): StartedProcess {
+  const argument: AttachedDaemonArguments = {
+    lab: lab.name,
+    nodes,
+    ...gatewaySockets(lab),
+    runId: state.runId,
+    parts: state.parts,
+    rootCaPem: kubeconfig.caPem,
+    serviceRanges: facts.serviceRanges,
+  }
+  return startLabProcess({
+    lab,
+    role: 'daemon',
+    cgroup: join(lab.cgroup, 'daemon'),
+    netns: lab.fabricNetns,
+    program: ATTACHED_DAEMON_PROGRAM,
+    argument,
+  })
 }
 
 /** The daemon lives in the fabric's namespace; a listener on the host's loopback is made here and handed down. */

@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import type { KubeApi } from '../../mesh/kube/api.ts'
-import { objectKey, type Pod, PODS } from '../../mesh/kube/resources.ts'
+import { type KubeObject, objectKey, type Pod, PODS } from '../../mesh/kube/resources.ts'
 
 const POLL_MS = 50
 const DEFAULT_DEADLINE_MS = 20_000
@@ -44,11 +44,16 @@ export async function waitForPods(
   api: KubeApi,
   options: {
     readonly namespace?: string
+    /** Only pods of these; all when left out. */
+    readonly namespaces?: ReadonlySet<string>
     readonly deadlineMs: number
     readonly report?: ((line: string) => void) | undefined
     readonly signal?: AbortSignal | undefined
   },
 ): Promise<void> {
+  const { namespaces } = options
+  const isAwaited = ({ metadata }: KubeObject): boolean =>
+    namespaces?.has(metadata?.namespace ?? '') !== false
   const deadline = Date.now() + options.deadlineMs
   let reported = ''
   for (;;) {
@@ -56,10 +61,10 @@ export async function waitForPods(
     const list = await api.list(PODS, {
       ...(options.namespace === undefined ? {} : { namespace: options.namespace }),
     })
-    const pods = list.ok ? list.value.items : []
+    const pods = (list.ok ? list.value.items : []).filter((pod) => isAwaited(pod))
     const unready = pods.filter((pod) => !isSettled(pod))
     // Controllers need a moment to make pods out of what was applied.
-    const hasBegun = list.ok && (await areWorkloadsFull(api, options.namespace))
+    const hasBegun = list.ok && (await areWorkloadsFull(api, options.namespace, isAwaited))
     if (hasBegun && unready.length === 0) return
     const line = `pods: ${pods.length - unready.length} of ${pods.length} ready`
     if (line !== reported && pods.length > 0) options.report?.(line)
@@ -75,7 +80,7 @@ export async function waitForPods(
   }
 }
 
-type Workload = {
+type Workload = KubeObject & {
   readonly spec?: { readonly replicas?: number }
   readonly status?: {
     readonly observedGeneration?: number
@@ -87,7 +92,11 @@ type Workload = {
 }
 
 /** Whether every Deployment, StatefulSet and DaemonSet has as many pods as it wants. */
-async function areWorkloadsFull(api: KubeApi, namespace: string | undefined): Promise<boolean> {
+async function areWorkloadsFull(
+  api: KubeApi,
+  namespace: string | undefined,
+  isAwaited: (object: KubeObject) => boolean,
+): Promise<boolean> {
   const scope = namespace === undefined ? '' : `/namespaces/${namespace}`
   for (const plural of ['deployments', 'daemonsets', 'statefulsets']) {
     const path = `/apis/apps/v1${scope}/${plural}`
@@ -97,7 +106,7 @@ async function areWorkloadsFull(api: KubeApi, namespace: string | undefined): Pr
       call: `list ${plural}`,
     })
     if (!list.ok) return false
-    for (const { spec, status } of list.value.items) {
+    for (const { spec, status } of list.value.items.filter(isAwaited)) {
       const wanted =
         plural === 'daemonsets' ? (status?.desiredNumberScheduled ?? 1) : (spec?.replicas ?? 1)
       const there =

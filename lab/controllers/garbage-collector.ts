@@ -3,7 +3,7 @@
 
 import { FOREGROUND_FINALIZER, ORPHAN_FINALIZER } from '../apiserver/deletion.ts'
 import type { ResourceType } from '../apiserver/resources.ts'
-import type { KubeObject, ClusterApi, WatchEvent } from '../apiserver/types.ts'
+import type { ClusterApi, ConfirmGone, KubeObject, WatchEvent } from '../apiserver/types.ts'
 import { find, isDeleting, problemOf } from './controller.ts'
 
 type Place = { readonly resource: string; readonly namespace: string; readonly name: string }
@@ -20,12 +20,18 @@ function placeOfKey(key: string): Place {
 export class GarbageCollector {
   readonly #api: ClusterApi
   readonly #addKey: (key: string) => void
+  readonly #confirmGone: ConfirmGone
   /** Where each living object is, by uid. */
   readonly #living = new Map<string, Place>()
   /** Uids of the dependents of an owner's uid. */
   readonly #dependents = new Map<string, Set<string>>()
 
-  constructor(api: ClusterApi, addKey: (key: string) => void) {
+  constructor(
+    api: ClusterApi,
+    addKey: (key: string) => void,
+    confirmGone: ConfirmGone = () => Promise.resolve(true),
+  ) {
+    this.#confirmGone = confirmGone
     this.#api = api
     this.#addKey = addKey
   }
@@ -59,6 +65,9 @@ export class GarbageCollector {
     const owners = object.metadata.ownerReferences ?? []
     const isAbandoned = owners.length > 0 && owners.every(({ uid }) => !this.#living.has(uid))
     if (!isAbandoned) return undefined
+    for (const owner of owners) {
+      if (!(await this.#confirmGone(owner, object.metadata.namespace))) return undefined
+    }
     return problemOf(
       await this.#api.delete(resource, object.metadata.namespace, name, {
         propagationPolicy: 'Background',

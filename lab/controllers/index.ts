@@ -67,7 +67,11 @@ function runManager(
   onError: (error: Error) => void,
 ): { readonly queues: readonly WorkQueue[]; readonly stop: () => void } {
   const { api } = options
-  const namespaces = run(api, namespaceLoop(api, options.rootCaPem), onError)
+  const namespaces = run(
+    api,
+    namespaceLoop(api, { rootCaPem: options.rootCaPem, labels: options.labels }),
+    onError,
+  )
   const loops = [
     namespaces,
     ...[
@@ -79,7 +83,7 @@ function runManager(
     ].map((loop) => run(api, loop, onError)),
   ]
   const garbage = new WorkQueue('garbage-collector', (key) => collector.reconcile(key), onError)
-  const collector = new GarbageCollector(api, (key) => garbage.add(key))
+  const collector = new GarbageCollector(api, (key) => garbage.add(key), options.confirmGone)
   const stopWatching = watchAllResources(api, (type, event) => {
     collector.observe(type, event)
     const { namespace } = event.object.metadata

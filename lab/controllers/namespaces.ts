@@ -17,14 +17,20 @@ import {
 const ROOT_CA_CONFIG_MAP = 'kube-root-ca.crt'
 const FINALIZER = 'kubernetes'
 
+/** What each namespace gets. */
+type Furniture = {
+  readonly rootCaPem: string | undefined
+  readonly labels: { readonly [key: string]: string } | undefined
+}
+
 async function furnish(
   api: ClusterApi,
   name: string,
-  rootCaPem: string | undefined,
+  { rootCaPem, labels }: Furniture,
 ): Promise<string | undefined> {
   if (find(api, 'serviceaccounts', name, 'default') === undefined) {
     const problem = problemOf(
-      await api.create('serviceaccounts', name, { metadata: { name: 'default' } }),
+      await api.create('serviceaccounts', name, { metadata: { name: 'default', labels } }),
     )
     if (problem !== undefined) return problem
   }
@@ -32,7 +38,7 @@ async function furnish(
     return undefined
   return problemOf(
     await api.create('configmaps', name, {
-      metadata: { name: ROOT_CA_CONFIG_MAP },
+      metadata: { name: ROOT_CA_CONFIG_MAP, labels },
       data: { 'ca.crt': rootCaPem },
     }),
   )
@@ -57,7 +63,7 @@ async function empty(api: ClusterApi, space: KubeObject): Promise<string | undef
 }
 
 /** The loop; the caller adds the keys of namespaces whose content goes away. */
-export function namespaceLoop(api: ClusterApi, rootCaPem: string | undefined): ControlLoop {
+export function namespaceLoop(api: ClusterApi, furniture: Furniture): ControlLoop {
   return {
     name: 'namespaces',
     feeds: [
@@ -79,7 +85,7 @@ export function namespaceLoop(api: ClusterApi, rootCaPem: string | undefined): C
       if (space === undefined) return undefined
       return isDeleting(space)
         ? await empty(api, space)
-        : await furnish(api, space.metadata.name, rootCaPem)
+        : await furnish(api, space.metadata.name, furniture)
     },
   }
 }

@@ -8,11 +8,20 @@ import type { NodePlan, PodAddressPool } from '../network/addressing.ts'
 import type { EventRecorder } from './events.ts'
 import type { ObjectCache } from './object-cache.ts'
 
+/** Where pods find the cluster's own services. */
+export type ClusterAddresses = {
+  /** ClusterIP of default/kubernetes. */
+  readonly kubernetesServiceIp: string
+  readonly dnsIp4: string
+  readonly dnsIp6: string
+}
+
 export type KubeletContext = {
   readonly lab: LabLayout
   readonly node: NodeLayout
   readonly plan: NodePlan
   readonly pool: PodAddressPool
+  readonly addresses: ClusterAddresses
   readonly api: KubeApi
   readonly events: EventRecorder
   readonly objects: ObjectCache

@@ -6,7 +6,6 @@ import { dirname } from 'node:path'
 import type { V1Container, V1EnvVar, V1EnvVarSource } from '@kubernetes/client-node'
 import type { Pod, Wire } from '../../mesh/kube/resources.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
-import { KUBERNETES_SERVICE_IP } from '../network/addressing.ts'
 import type { ObjectCache } from './object-cache.ts'
 
 export type Container = Wire<V1Container>
@@ -17,6 +16,7 @@ export type PodFields = {
   readonly pod: Pod
   readonly podIps: readonly string[]
   readonly hostIps: readonly string[]
+  readonly kubernetesServiceIp: string
   readonly hostname: string
 }
 
@@ -24,16 +24,18 @@ const HOST_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** What every container finds in its environment. `node` is the one that runs the lab. */
 function baseEnvironment(fields: PodFields): Record<string, string> {
+  const { kubernetesServiceIp: serviceIp } = fields
+  const hostInUrl = serviceIp.includes(':') ? `[${serviceIp}]` : serviceIp
   return {
     PATH: `${dirname(process.execPath)}:${HOST_PATH}`,
     HOME: '/root',
     HOSTNAME: fields.hostname,
-    KUBERNETES_SERVICE_HOST: KUBERNETES_SERVICE_IP,
+    KUBERNETES_SERVICE_HOST: serviceIp,
     KUBERNETES_SERVICE_PORT: '443',
     KUBERNETES_SERVICE_PORT_HTTPS: '443',
-    KUBERNETES_PORT: `tcp://${KUBERNETES_SERVICE_IP}:443`,
-    KUBERNETES_PORT_443_TCP: `tcp://${KUBERNETES_SERVICE_IP}:443`,
-    KUBERNETES_PORT_443_TCP_ADDR: KUBERNETES_SERVICE_IP,
+    KUBERNETES_PORT: `tcp://${hostInUrl}:443`,
+    KUBERNETES_PORT_443_TCP: `tcp://${hostInUrl}:443`,
+    KUBERNETES_PORT_443_TCP_ADDR: serviceIp,
     KUBERNETES_PORT_443_TCP_PORT: '443',
     KUBERNETES_PORT_443_TCP_PROTO: 'tcp',
   }

@@ -2,19 +2,21 @@
 // The lab's kubelet: one process per node, in the node's network namespace. Registers the node, watches the
 // pods bound to it, and gives each a worker. Started by the lab with its options as one JSON argument.
 
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
-import { loadKubeConfig } from '../../mesh/kube/access.ts'
-import { NODES, type Node, type Pod, PODS } from '../../mesh/kube/resources.ts'
+import { createKubeApi } from '../../mesh/kube/api.ts'
+import { type ClusterAccess, loadKubeConfig } from '../../mesh/kube/access.ts'
+import { type Pod, PODS } from '../../mesh/kube/resources.ts'
 import { watchResource } from '../../mesh/kube/watch-resource.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
+import { socketAccess } from '../attached/socket-access.ts'
 import { labLayout, nodeLayout } from '../cluster/layout.ts'
-import { type NodePlan, nodePlan, PodAddressPool } from '../network/addressing.ts'
+import { nodePlan, PodAddressPool } from '../network/addressing.ts'
 import { BUILT_IN_PLUGIN } from './cni.ts'
-import type { KubeletContext } from './context.ts'
+import type { ClusterAddresses, KubeletContext } from './context.ts'
 import { eventRecorder } from './events.ts'
 import { IP_FAMILIES_ANNOTATION, labNetPlugin, parseIpFamilies } from './lab-net-plugin.ts'
+import { type NodeMarks, registerNode, renewNodeLease } from './node.ts'
 import { ObjectCache } from './object-cache.ts'
 import { PodWorker } from './pod-worker.ts'
 
@@ -22,7 +24,12 @@ import { PodWorker } from './pod-worker.ts'
 export type KubeletArguments = {
   readonly lab: string
   readonly nodeIndex: number
-  readonly kubeconfig: string
+  /** How this process reaches the API server. */
+  readonly api:
+    | { readonly kind: 'kubeconfig'; readonly path: string }
+    | { readonly kind: 'gateway'; readonly socket: string }
+  readonly addresses: ClusterAddresses
+  readonly marks: NodeMarks
 }
 
 /** Runs until the process is ended. */
@@ -31,14 +38,13 @@ async function main(options: KubeletArguments): Promise<void> {
   const lab = labLayout(options.lab)
   const node = nodeLayout(lab, plan.name)
   const logger = createLogger('kubelet').child({ node: plan.name })
-  const access = await loadKubeConfig({ kubeconfig: options.kubeconfig })
-  if (!access.ok) throw access.error
-  const api = createKubeApi(access.value)
+  const api = createKubeApi(await accessOf(options.api))
   const context: KubeletContext = {
     lab,
     node,
     plan,
     pool: new PodAddressPool(plan),
+    addresses: options.addresses,
     api,
     events: eventRecorder(api, plan.name, logger),
     objects: new ObjectCache(api, logger),
@@ -85,10 +91,18 @@ async function main(options: KubeletArguments): Promise<void> {
     void worker.end(0).finally(() => workers.delete(uid))
   }
 
-  await registerNode(api, plan)
+  const registered = await registerNode(api, plan, options.marks)
+  renewNodeLease(api, registered, options.marks, logger)
   logger.info('node is ready')
   process.send?.({ kind: 'ready' })
   process.disconnect?.()
+}
+
+async function accessOf(api: KubeletArguments['api']): Promise<ClusterAccess> {
+  if (api.kind === 'gateway') return socketAccess(api.socket)
+  const access = await loadKubeConfig({ kubeconfig: api.path })
+  if (!access.ok) throw access.error
+  return access.value
 }
 
 /** The chain that the agent extends; left alone when someone was here first. */
@@ -101,59 +115,6 @@ async function writeCniConfiguration(netDir: string): Promise<void> {
       if (error.code !== 'EEXIST') throw error
     },
   )
-}
-
-async function registerNode(api: KubeApi, plan: NodePlan): Promise<void> {
-  const now = new Date().toISOString()
-  const release = (await readFile('/proc/sys/kernel/osrelease', 'utf8')).trim()
-  const metadata = {
-    name: plan.name,
-    labels: {
-      'kubernetes.io/hostname': plan.name,
-      'kubernetes.io/os': 'linux',
-      'kubernetes.io/arch': process.arch === 'x64' ? 'amd64' : process.arch,
-    },
-  }
-  const node: Node = {
-    metadata,
-    spec: { podCIDR: plan.podCidr4, podCIDRs: [plan.podCidr4, plan.podCidr6] },
-  }
-  const created = await api.create(NODES, node)
-  if (!created.ok && created.error.kind !== 'alreadyExists') throw new Error(created.error.message)
-  const capacity = { cpu: '2', memory: '4Gi', pods: '250' }
-  const status = {
-    addresses: [
-      { type: 'InternalIP', address: plan.ip4 },
-      { type: 'InternalIP', address: plan.ip6 },
-      { type: 'Hostname', address: plan.name },
-    ],
-    capacity,
-    allocatable: capacity,
-    conditions: [
-      {
-        type: 'Ready',
-        status: 'True',
-        reason: 'KubeletReady',
-        message: 'the lab kubelet runs',
-        lastHeartbeatTime: now,
-        lastTransitionTime: now,
-      },
-    ],
-    nodeInfo: {
-      kernelVersion: release,
-      osImage: 'this machine',
-      operatingSystem: 'linux',
-      architecture: process.arch === 'x64' ? 'amd64' : process.arch,
-      containerRuntimeVersion: 'ambit-lab://1',
-      kubeletVersion: 'v1.33.0-ambit-lab',
-      kubeProxyVersion: 'v1.33.0-ambit-lab',
-      machineID: plan.name,
-      systemUUID: plan.name,
-      bootID: plan.name,
-    },
-  }
-  const patched = await api.patch(NODES, { name: plan.name }, { status }, { subresource: 'status' })
-  if (!patched.ok) throw new Error(patched.error.message)
 }
 
 await main(JSON.parse(process.argv[2] ?? '{}') as KubeletArguments)

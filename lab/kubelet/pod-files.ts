@@ -2,20 +2,24 @@
 // The text of a pod's /etc/hosts and /etc/resolv.conf: pure.
 
 import type { Pod } from '../../mesh/kube/resources.ts'
-import { DNS_SERVICE_IP4, DNS_SERVICE_IP6 } from '../network/addressing.ts'
+import type { ClusterAddresses } from './context.ts'
 
 /** The cluster's name for itself in DNS. */
 const CLUSTER_DOMAIN = 'cluster.local'
 
 /** The pod's /etc/resolv.conf by its dnsPolicy and dnsConfig. */
-export function resolvConf(pod: Pod, podIps: readonly string[]): string {
+export function resolvConf(
+  pod: Pod,
+  podIps: readonly string[],
+  dns: Pick<ClusterAddresses, 'dnsIp4' | 'dnsIp6'>,
+): string {
   const { dnsPolicy = 'ClusterFirst', dnsConfig } = pod.spec ?? {}
   const namespace = pod.metadata?.namespace ?? 'default'
   const usesCluster = dnsPolicy !== 'None'
   const hasIp4 = podIps.some((ip) => !ip.includes(':'))
   // One address: most resolvers ask the next server only after a time-out.
   const nameservers = [
-    ...(usesCluster ? [hasIp4 ? DNS_SERVICE_IP4 : DNS_SERVICE_IP6] : []),
+    ...(usesCluster ? [hasIp4 ? dns.dnsIp4 : dns.dnsIp6] : []),
     ...(dnsConfig?.nameservers ?? []),
   ]
   const searches = [

@@ -187,7 +187,7 @@ export class PodWorker {
       hostMounts: await hostMounts(),
       overlaidFiles: new Map([
         ['/etc/hosts', hostsFile(this.#pod, this.#podIps, fields.hostname)],
-        ['/etc/resolv.conf', resolvConf(this.#pod, this.#podIps)],
+        ['/etc/resolv.conf', resolvConf(this.#pod, this.#podIps, this.#context.addresses)],
       ]),
       mounts,
       workingDirectory: spec.workingDir ?? IMAGE_WORKING_DIRECTORY,
@@ -426,6 +426,7 @@ export class PodWorker {
       pod: this.#pod,
       podIps: this.#podIps,
       hostIps: [plan.ip4, plan.ip6],
+      kubernetesServiceIp: this.#context.addresses.kubernetesServiceIp,
       // 63 is the longest that a host name may be.
       hostname: this.#isHostNetwork()
         ? plan.name

@@ -15,12 +15,18 @@ const TOKEN_SECONDS = 3607
 export function withServiceAccountVolume(pod: Pod): Pod {
   const { spec } = pod
   if (spec === undefined || spec.automountServiceAccountToken === false) return pod
+  let isMissing = false
   const mount = (container: Container): Container => {
     const mounts = container.volumeMounts ?? []
     if (mounts.some((each) => each.mountPath === SERVICE_ACCOUNT_MOUNT)) return container
     const added = { name: VOLUME, mountPath: SERVICE_ACCOUNT_MOUNT, readOnly: true }
+    isMissing = true
     return { ...container, volumeMounts: [...mounts, added] }
   }
+  const containers = spec.containers.map(mount)
+  const initContainers = spec.initContainers?.map(mount)
+  // A real API server has done all this at admission.
+  if (!isMissing) return pod
   const volume = {
     name: VOLUME,
     projected: {
@@ -40,10 +46,8 @@ export function withServiceAccountVolume(pod: Pod): Pod {
     spec: {
       ...spec,
       volumes: [...(spec.volumes ?? []), volume],
-      containers: spec.containers.map(mount),
-      ...(spec.initContainers === undefined
-        ? {}
-        : { initContainers: spec.initContainers.map(mount) }),
+      containers,
+      ...(initContainers === undefined ? {} : { initContainers }),
     },
   }
 }

@@ -25,6 +25,8 @@ export function startServiceProxy(options: {
   readonly api: Pick<ClusterApi, 'watch'>
   /** Network namespaces of the nodes. */
   readonly nodeNetns: readonly string[]
+  /** Ranges of service addresses; empty when nobody tells them. */
+  readonly serviceRanges: readonly string[]
   readonly onError: (error: Error) => void
 }): ServiceProxy {
   let applied = ''
@@ -33,7 +35,7 @@ export function startServiceProxy(options: {
   let running: Promise<void> = Promise.resolve()
 
   const apply = async (): Promise<void> => {
-    const ruleset = serviceRuleset(index)
+    const ruleset = serviceRuleset(index, options.serviceRanges)
     if (ruleset === applied || isStopped) return
     const results = await Promise.allSettled(
       options.nodeNetns.map(

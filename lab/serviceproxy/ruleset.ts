@@ -2,7 +2,6 @@
 // Turns services and their endpoints into one nftables ruleset for a node: pure text out of data. It does
 // what kube-proxy does for ClusterIPs, and nothing for node ports or load balancers.
 
-import { SERVICE_CIDR4, SERVICE_CIDR6 } from '../network/addressing.ts'
 import type { ServiceIndex, ServiceView, SliceView } from '../cluster/kube-view.ts'
 
 const SERVICE_TABLE = 'ambit-lab-services'
@@ -16,9 +15,17 @@ const FAMILIES: readonly Family[] = [
 
 type Backend = { readonly address: string; readonly port: number }
 
-/** The ruleset for all services of the index; applying it replaces the former one in one transaction. */
-export function serviceRuleset(index: ServiceIndex): string {
+/**
+ * The ruleset for all services of the index; applying it replaces the former one in one transaction. `serviceRanges`
+ * are those that service addresses come from, as far as they are known.
+ */
+export function serviceRuleset(index: ServiceIndex, serviceRanges: readonly string[]): string {
   const parts = FAMILIES.map((family) => familyRules(family, index))
+  // Where nobody tells the ranges, the addresses that services have must do.
+  const refused =
+    serviceRanges.length > 0
+      ? serviceRanges
+      : [...index.services()].flatMap((service) => service.clusterIps)
   return `add table inet ${SERVICE_TABLE}
 delete table inet ${SERVICE_TABLE}
 table inet ${SERVICE_TABLE} {
@@ -38,9 +45,7 @@ ${parts.map((part) => part.dispatch).join('')}  }
 ${parts.map((part) => part.hairpin).join('')}  }
   # What still has a service address after translation has no endpoint or no such port.
   chain without-endpoint {
-    ip daddr ${SERVICE_CIDR4} reject
-    ip6 daddr ${SERVICE_CIDR6} reject
-  }
+${FAMILIES.map((family) => rejectRule(family, refused)).join('')}  }
   chain forward-filter {
     type filter hook forward priority filter; policy accept;
     jump without-endpoint
@@ -51,6 +56,11 @@ ${parts.map((part) => part.hairpin).join('')}  }
   }
 }
 `
+}
+
+function rejectRule(family: Family, ranges: readonly string[]): string {
+  const ofFamily = ranges.filter((range) => range.includes(':') === (family.name === 'IPv6'))
+  return ofFamily.length === 0 ? '' : `    ${family.nft} daddr { ${ofFamily.join(', ')} } reject\n`
 }
 
 function familyRules(

@@ -12,6 +12,8 @@ export type KubeFailureKind =
   | 'forbidden'
   | 'invalid'
   | 'throttled'
+  /** The server's certificate does not convince us, or it speaks no TLS. */
+  | 'untrusted'
   /** The server answered 5xx, could not be reached, cut the answer short or broke the protocol. */
   | 'unavailable'
   /** Our own deadline for the call ran out. */
@@ -62,7 +64,28 @@ export function failureOfTransport(
   thrown: unknown,
   kind: 'unavailable' | 'timeout' | 'aborted' = 'unavailable',
 ): KubeFailure {
-  return { kind, message: `Cannot ${call}: ${errorMessage(thrown)}`, status: 0, reason: '' }
+  return {
+    kind: kind === 'unavailable' && isTlsRefusal(thrown) ? 'untrusted' : kind,
+    message: `Cannot ${call}: ${transportReason(thrown)}`,
+    status: 0,
+    reason: '',
+  }
+}
+
+/** OpenSSL's verification results as Node names them, host name mismatches, and what is not TLS at all. */
+const TLS_REFUSAL =
+  /^(?:CERT_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_CA|ERR_TLS_CERT|ERR_SSL_WRONG_VERSION|ERR_SSL_PACKET_LENGTH)/
+
+const isTlsRefusal = (thrown: unknown): boolean =>
+  thrown instanceof Error &&
+  'code' in thrown &&
+  typeof thrown.code === 'string' &&
+  TLS_REFUSAL.test(thrown.code)
+
+/** A host name with several addresses fails with one error for each, and no text of its own. */
+function transportReason(thrown: unknown): string {
+  if (!(thrown instanceof AggregateError) || thrown.message !== '') return errorMessage(thrown)
+  return thrown.errors.map(errorMessage).join('; ')
 }
 
 function kindOf(status: number, reason: string): KubeFailureKind {

@@ -84,10 +84,17 @@ async function parse(text: string, fail: (reason: string) => AmbitError): Promis
     // JSON is YAML, and needs no parser to be loaded.
     value = text.trimStart().startsWith('{') ? JSON.parse(text) : (await import('yaml')).parse(text)
   } catch (thrown) {
-    throw fail(`it is not valid YAML: ${errorMessage(thrown)}`)
+    throw fail(`it is not valid YAML${placeOf(thrown)}`)
   }
   if (!isMapping(value)) throw fail('it is not a mapping')
   return value
+}
+
+/** What is wrong and where. The parsers also quote the text, and that may be a token. */
+function placeOf(thrown: unknown): string {
+  if (thrown instanceof SyntaxError) return ''
+  const [first = ''] = errorMessage(thrown).split('\n')
+  return `: ${first.replace(/:$/, '')}`
 }
 
 function named(

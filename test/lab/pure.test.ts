@@ -54,7 +54,7 @@ function indexOf(objects: readonly KubeObject[]): {
       return () => listeners.delete(resource)
     },
   }
-  const index = new ServiceIndex(api as LocalApi, () => undefined)
+  const index = new ServiceIndex(api, () => undefined)
   return {
     index,
     change: (event) =>
@@ -115,15 +115,15 @@ await t.test(
 await t.test('serviceRuleset() follows endpoints as they come, become unready, and go', (t) => {
   const ready = slice('s4', 'web', 'IPv4', ['10.244.0.2', '10.244.1.2'])
   const { index, change } = indexOf([WEB, ready, slice('s6', 'web', 'IPv6', ['fd98:244::2'])])
-  const full = serviceRuleset(index)
+  const full = serviceRuleset(index, [])
   t.match(full, 'numgen random mod 2 map { 0 : 10.244.0.2 . 8080, 1 : 10.244.1.2 . 8080 }')
   t.match(full, 'dnat ip6 to [fd98:244::2]:8080')
   t.match(full, '10.96.1.1 . tcp . 80 : goto svc-ip-tcp-shop-web-80')
   t.match(full, '10.244.0.2 . 10.244.0.2')
   change({ type: 'MODIFIED', object: slice('s4', 'web', 'IPv4', ['10.244.0.2'], false) })
-  t.notMatch(serviceRuleset(index), 'svc-ip-tcp')
+  t.notMatch(serviceRuleset(index, []), 'svc-ip-tcp')
   change({ type: 'DELETED', object: WEB })
-  t.notMatch(serviceRuleset(index), 'svc-ip6-tcp')
+  t.notMatch(serviceRuleset(index, []), 'svc-ip6-tcp')
   t.end()
 })
 
@@ -133,7 +133,7 @@ await t.test(
     const ending = slice('s4', 'web', 'IPv4', ['10.244.0.2'])
     const endpoints = [{ addresses: ['10.244.0.9'], conditions: { ready: false, serving: true } }]
     const { index } = indexOf([WEB, { ...ending, endpoints }])
-    t.match(serviceRuleset(index), 'dnat ip to 10.244.0.9:8080')
+    t.match(serviceRuleset(index, []), 'dnat ip to 10.244.0.9:8080')
     t.end()
   },
 )
@@ -223,9 +223,11 @@ await t.test('parseIpFamilies() takes IPv4, IPv6 or both, and nothing else', (t)
   t.end()
 })
 
+const DNS = { dnsIp4: '10.96.0.10', dnsIp6: 'fd98:96::a' }
+
 await t.test('resolvConf() and hostsFile() follow dnsPolicy, dnsConfig and hostAliases', (t) => {
   const pod = { metadata: { namespace: 'shop' }, spec: { containers: [] } }
-  t.match(resolvConf(pod, ['fd98:244::2']), 'nameserver fd98:96::a')
+  t.match(resolvConf(pod, ['fd98:244::2'], DNS), 'nameserver fd98:96::a')
   const own = {
     metadata: { namespace: 'shop' },
     spec: {
@@ -239,7 +241,10 @@ await t.test('resolvConf() and hostsFile() follow dnsPolicy, dnsConfig and hostA
       subdomain: 'sub',
     },
   }
-  t.equal(resolvConf(own, ['10.244.0.2']), 'search a.test\nnameserver 192.0.2.1\noptions ndots:1')
+  t.equal(
+    resolvConf(own, ['10.244.0.2'], DNS),
+    'search a.test\nnameserver 192.0.2.1\noptions ndots:1',
+  )
   t.match(hostsFile(own, ['10.244.0.2'], 'me'), '10.244.0.2\tme.sub.shop.svc.cluster.local\tme')
   t.end()
 })

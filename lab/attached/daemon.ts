@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a lab runs beside its nodes when its API server is a real one: cluster DNS, the service rules of its nodes,
+// the pods' way to the API server, and those controllers that the cluster does not run itself. Runs in the fabric's
+// network namespace.
+
+import { createConnection, createServer } from 'node:net'
+import { once } from 'node:events'
+import { pipeline } from 'node:stream'
+import { createKubeApi } from '../../mesh/kube/api.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { BUILT_IN_TYPES } from '../apiserver/resources.ts'
+import type { ControllerParts } from '../apiserver/types.ts'
+import { ServiceIndex } from '../cluster/kube-view.ts'
+import { labLayout, nodeLayout } from '../cluster/layout.ts'
+import { startControllers } from '../controllers/index.ts'
+import { startDnsServer } from '../dns/server.ts'
+import { API_SERVER_PORT, FABRIC_GATEWAY4, FABRIC_GATEWAY6 } from '../network/addressing.ts'
+import { startServiceProxy } from '../serviceproxy/index.ts'
+import { LAB_LABEL, RUN_LABEL } from './identity.ts'
+import { mirrorCluster } from './mirror.ts'
+import { reachableFrom } from './reachable.ts'
+import { socketAccess } from './socket-access.ts'
+
+/** What the lab tells its daemon at its start. */
+export type AttachedDaemonArguments = {
+  readonly lab: string
+  readonly nodes: readonly string[]
+  readonly apiSocket: string
+  readonly relaySocket: string
+  readonly runId: string
+  readonly parts: ControllerParts
+  /** For the ConfigMap kube-root-ca.crt, where the cluster does not publish it itself. */
+  readonly rootCaPem?: string | undefined
+  readonly serviceRanges: readonly string[]
+}
+
+const GATEWAYS = [FABRIC_GATEWAY4, FABRIC_GATEWAY6]
+
+async function main(options: AttachedDaemonArguments): Promise<void> {
+  const lab = labLayout(options.lab)
+  const logger = createLogger('lab-daemon')
+  const cluster = mirrorCluster(createKubeApi(socketAccess(options.apiSocket)), logger)
+  await Promise.all(GATEWAYS.map(async (host) => await openWayForPods(host, options.relaySocket)))
+  await cluster.synced(resourcesOf(options.parts))
+  startControllers({
+    api: cluster,
+    parts: options.parts,
+    isOurNode: (node) => node.metadata.labels?.[LAB_LABEL] === lab.name,
+    rootCaPem: options.rootCaPem,
+    labels: { [RUN_LABEL]: options.runId },
+    confirmGone: cluster.isGone,
+    onError: (error) => logger.error({ error: error.message }, 'a controller failed'),
+  })
+  const services = reachableFrom(cluster, options.nodes)
+  const index = new ServiceIndex(services, () => undefined)
+  await startDnsServer({ index, hosts: GATEWAYS })
+  const proxy = startServiceProxy({
+    api: services,
+    nodeNetns: options.nodes.map((node) => nodeLayout(lab, node).netns),
+    serviceRanges: options.serviceRanges,
+    onError: (error) => logger.error({ error: error.message }, 'service rules were refused'),
+  })
+  await proxy.synced()
+  logger.info({ controllers: options.parts }, 'the lab is attached')
+  process.send?.({ kind: 'ready' })
+  process.disconnect?.()
+}
+
+/** What has to be known before anything may be concluded from what is not there. */
+function resourcesOf(parts: ControllerParts): readonly string[] {
+  if (parts.manager) return BUILT_IN_TYPES.map((type) => type.id)
+  const forServices = ['services', 'endpointslices.discovery.k8s.io']
+  return parts.scheduler ? [...forServices, 'pods', 'nodes', 'events'] : forServices
+}
+
+/** Carries connections to the API server's address inside the fabric on to the gateway. */
+async function openWayForPods(host: string, relaySocket: string): Promise<void> {
+  const server = createServer({ allowHalfOpen: true }, (client) => {
+    const gateway = createConnection({ path: relaySocket, allowHalfOpen: true })
+    pipeline(client, gateway, client, () => undefined)
+  })
+  server.listen(API_SERVER_PORT, host)
+  await once(server, 'listening')
+}
+
+await main(JSON.parse(process.argv[2] ?? '{}') as AttachedDaemonArguments)

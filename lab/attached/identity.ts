@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+// How what a lab makes in a real cluster is told from everything else there.
+
+/** On each node of a lab, in memory or real: its lab's name. The mesh's own pods ask for nodes with it. */
+export const LAB_LABEL = 'lab.ambit.dev/name'
+/** On each object that a lab made in a real cluster: which run of `lab up` made it. `lab down` removes no other. */
+export const RUN_LABEL = 'lab.ambit.dev/run'
+/** Keeps other pods of a shared cluster off the lab's nodes; its value is the lab's name. */
+export const LAB_TAINT = 'lab.ambit.dev/name'

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// A true kube-apiserver with its etcd, on loopback and in a directory of its own, with kube-controller-manager and
+// kube-scheduler if wanted. The programs are not ours to bring: see CONTRIBUTING, "Against a true API server".
+//
+// By hand: node test/outside/real-api-server.ts [--with-controllers] prints the path of a kubeconfig and stays until
+// Ctrl-C.
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { delimiter, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { makeServerCertificate } from '../../lab/apiserver/certificates.ts'
+import { kubeconfigText } from '../../lab/apiserver/kubeconfig.ts'
+import { loadKubeConfig } from '../../mesh/kube/access.ts'
+import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
+import {
+  CONFIG_MAPS,
+  ENDPOINT_SLICES,
+  LEASES,
+  NAMESPACES,
+  SERVICE_ACCOUNTS,
+} from '../../mesh/kube/resources.ts'
+
+/** Names the directory with the programs when they are not on PATH. */
+const DIRECTORY_VARIABLE = 'AMBIT_KUBE_BIN'
+const READY_DEADLINE_MS = 60_000
+const POLL_MS = 100
+const QUOTED_LOG_BYTES = 2000
+
+/** Another range than the lab's own: nothing may depend on that. */
+const SERVICE_CIDR = '10.55.0.0/20'
+export const FIRST_SERVICE_IP = '10.55.0.1'
+/** kube-apiserver refuses to advertise a loopback address; nobody is to reach it by this one (RFC 5737). */
+const ADVERTISED_IP = '192.0.2.1'
+
+export type RealApiServer = AsyncDisposable & {
+  readonly kubeconfig: string
+  readonly api: KubeApi
+  /** Starts kube-controller-manager and kube-scheduler; resolves when both have taken up their work. */
+  startControllers(): Promise<void>
+}
+
+/** The program's path, or undefined when the machine does not have it. */
+function findProgram(name: string): string | undefined {
+  const directories = [
+    process.env[DIRECTORY_VARIABLE],
+    ...(process.env['PATH'] ?? '').split(delimiter),
+  ]
+  return directories
+    .filter((directory) => directory !== undefined && directory !== '')
+    .map((directory) => join(directory ?? '', name))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK)
+        return true
+      } catch {
+        return false // not in this directory
+      }
+    })
+}
+
+/** Why a test that needs these programs has to be skipped; false when all are there. */
+export function missingPrograms(...names: readonly string[]): string | false {
+  const absent = names.filter((name) => findProgram(name) === undefined)
+  return absent.length === 0
+    ? false
+    : `no ${absent.join(', ')} on PATH or in ${DIRECTORY_VARIABLE} (CONTRIBUTING, "Against a true API server")`
+}
+
+/** Starts etcd and kube-apiserver and waits until it serves. */
+export async function startRealApiServer(): Promise<RealApiServer> {
+  const directory = mkdtempSync(join(tmpdir(), 'ambit-kube-'))
+  const at = (name: string): string => join(directory, name)
+  const running: ChildProcess[] = []
+  const start = (name: string, args: readonly string[]): void => {
+    const log = openSync(at(`${name}.log`), 'a')
+    const child = spawn(findProgram(name) ?? name, args, { stdio: ['ignore', log, log] })
+    closeSync(log)
+    running.push(child)
+  }
+  const stop = async (): Promise<void> => {
+    for (const child of running.toReversed()) {
+      if (child.exitCode !== null || child.signalCode !== null) continue
+      const exited = once(child, 'exit')
+      child.kill('SIGKILL')
+      await exited
+    }
+  }
+
+  const [clientPort, peerPort, apiPort] = await freePorts(3)
+  const token = randomBytes(24).toString('base64url')
+  const certificate = await makeServerCertificate([
+    '127.0.0.1',
+    'localhost',
+    'kubernetes',
+    'kubernetes.default',
+    'kubernetes.default.svc',
+    'kubernetes.default.svc.cluster.local',
+    FIRST_SERVICE_IP,
+  ])
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const server = `https://127.0.0.1:${apiPort}`
+  const kubeconfig = at('kubeconfig')
+  const secret = { mode: 0o600 }
+  await Promise.all([
+    writeFile(at('server.crt'), certificate.certificatePem),
+    writeFile(at('server.key'), certificate.privateKeyPem, secret),
+    writeFile(at('ca.crt'), certificate.caPem),
+    writeFile(at('sa.key'), privateKey.export({ type: 'pkcs1', format: 'pem' }), secret),
+    writeFile(at('sa.pub'), publicKey.export({ type: 'spki', format: 'pem' })),
+    writeFile(at('tokens.csv'), `${token},admin,admin,system:masters\n`, secret),
+    writeFile(
+      kubeconfig,
+      kubeconfigText({ server, caPem: certificate.caPem, token, name: 'real' }),
+      secret,
+    ),
+  ])
+  start('etcd', [
+    '--data-dir',
+    at('etcd'),
+    '--listen-client-urls',
+    `http://127.0.0.1:${clientPort}`,
+    '--advertise-client-urls',
+    `http://127.0.0.1:${clientPort}`,
+    '--listen-peer-urls',
+    `http://127.0.0.1:${peerPort}`,
+  ])
+  start('kube-apiserver', [
+    `--etcd-servers=http://127.0.0.1:${clientPort}`,
+    '--bind-address=127.0.0.1',
+    `--secure-port=${apiPort}`,
+    `--advertise-address=${ADVERTISED_IP}`,
+    `--service-cluster-ip-range=${SERVICE_CIDR}`,
+    '--authorization-mode=RBAC',
+    `--tls-cert-file=${at('server.crt')}`,
+    `--tls-private-key-file=${at('server.key')}`,
+    `--token-auth-file=${at('tokens.csv')}`,
+    '--service-account-issuer=https://kubernetes.default.svc.cluster.local',
+    `--service-account-key-file=${at('sa.pub')}`,
+    `--service-account-signing-key-file=${at('sa.key')}`,
+    `--cert-dir=${directory}`,
+  ])
+
+  const access = await loadKubeConfig({ kubeconfig })
+  if (!access.ok) throw access.error
+  const api = createKubeApi(access.value)
+  const dispose = async (): Promise<void> => {
+    await stop()
+    rmSync(directory, { recursive: true, force: true })
+  }
+  /** Polls: before the server serves there is nothing to be told by. */
+  const untilTrue = async (holds: () => Promise<boolean>): Promise<void> => {
+    for (const deadline = Date.now() + READY_DEADLINE_MS; !(await holds()); ) {
+      if (Date.now() > deadline) {
+        const log = readFileSync(at('kube-apiserver.log'), 'utf8').slice(-QUOTED_LOG_BYTES)
+        await dispose()
+        throw new Error(`Cannot start the API server; the end of its log:\n${log}`)
+      }
+      await sleep(POLL_MS)
+    }
+  }
+  await untilTrue(async () => {
+    const [space, service] = await Promise.all([
+      api.get(NAMESPACES, { name: 'kube-system' }),
+      api.get(ENDPOINT_SLICES, { namespace: 'default', name: 'kubernetes' }),
+    ])
+    return space.ok && service.ok
+  })
+  return {
+    kubeconfig,
+    api,
+    async startControllers() {
+      start('kube-controller-manager', [
+        `--kubeconfig=${kubeconfig}`,
+        `--service-account-private-key-file=${at('sa.key')}`,
+        `--root-ca-file=${at('ca.crt')}`,
+        '--secure-port=0',
+      ])
+      start('kube-scheduler', [`--kubeconfig=${kubeconfig}`, '--secure-port=0'])
+      await untilTrue(async () => {
+        const leases = await Promise.all(
+          ['kube-controller-manager', 'kube-scheduler'].map(
+            async (name) => await api.get(LEASES, { namespace: 'kube-system', name }),
+          ),
+        )
+        // The last thing that the manager makes in a new cluster.
+        const furnished = await api.get(SERVICE_ACCOUNTS, { namespace: 'default', name: 'default' })
+        const root = await api.get(CONFIG_MAPS, {
+          namespace: 'kube-system',
+          name: 'kube-root-ca.crt',
+        })
+        return furnished.ok && root.ok && leases.every((lease) => lease.ok)
+      })
+    },
+    [Symbol.asyncDispose]: dispose,
+  }
+}
+
+/** Ports that nobody has right now. */
+async function freePorts(count: number): Promise<readonly number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
+  await Promise.all(servers.map(async (each) => await once(each, 'listening')))
+  const ports = servers.map((each) => {
+    const address = each.address()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  })
+  await Promise.all(
+    servers.map(async (each) => {
+      const closed = once(each, 'close')
+      each.close()
+      await closed
+    }),
+  )
+  return ports
+}
+
+if (import.meta.main) {
+  const server = await startRealApiServer()
+  if (process.argv.includes('--with-controllers')) await server.startControllers()
+  process.stdout.write(`${server.kubeconfig}\n`)
+  const wait = Promise.withResolvers<void>()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => wait.resolve())
+  await wait.promise
+  await server[Symbol.asyncDispose]()
+}
