@@ -231,6 +231,9 @@ function kubeconfigCommand(): Command {
     .action((flags: Named) => print(requireLab(flags.name).layout.kubeconfig))
 }
 
+/** What an API server asks a node's kubelet for. */
+const THROUGH_KUBELETS = ['logs', 'exec', 'attach', 'port-forward', 'cp', 'debug']
+
 function kubectlCommand(): Command {
   return new Command('kubectl')
     .description('run kubectl against the lab: ambit lab kubectl -- get pods')
@@ -238,10 +241,17 @@ function kubectlCommand(): Command {
     .argument('[args...]', "kubectl's arguments, after --")
     .passThroughOptions()
     .action(async (args: readonly string[], flags: Named) => {
-      const { layout } = requireLab(flags.name)
+      const { layout, state } = requireLab(flags.name)
       requireTool('kubectl', 'run kubectl')
       const env = { ...process.env, KUBECONFIG: layout.kubeconfig }
       process.exitCode = await runForeground(['kubectl', ...args], env)
+      const verb = args.find((word) => THROUGH_KUBELETS.includes(word))
+      if (process.exitCode !== 0 && state.attached !== undefined && verb !== undefined) {
+        throw new AmbitError(
+          'AMB_LAB_TARGET',
+          `Cannot run kubectl ${verb} there: a real API server cannot reach the kubelets of a lab; "ambit lab ${verb === 'logs' ? 'logs' : 'exec'} --name ${flags.name} NAMESPACE/POD" goes there itself`,
+        )
+      }
     })
 }
 

@@ -6,17 +6,19 @@
 import { createConnection, createServer } from 'node:net'
 import { once } from 'node:events'
 import { pipeline } from 'node:stream'
+import { LeaderElection } from '../../controller/lease/leader-election.ts'
+import { systemClock } from '../../mesh/identity/clock.ts'
 import { createKubeApi } from '../../mesh/kube/api.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { BUILT_IN_TYPES } from '../apiserver/resources.ts'
-import type { ControllerParts } from '../apiserver/types.ts'
+import type { ControllerParts, Controllers } from '../apiserver/types.ts'
 import { ServiceIndex } from '../cluster/kube-view.ts'
 import { labLayout, nodeLayout } from '../cluster/layout.ts'
 import { startControllers } from '../controllers/index.ts'
 import { startDnsServer } from '../dns/server.ts'
 import { API_SERVER_PORT, FABRIC_GATEWAY4, FABRIC_GATEWAY6 } from '../network/addressing.ts'
 import { startServiceProxy } from '../serviceproxy/index.ts'
-import { LAB_LABEL, RUN_LABEL } from './identity.ts'
+import { LAB_LABEL, leaseHolder, PART_LEASES, RUN_LABEL } from './identity.ts'
 import { mirrorCluster } from './mirror.ts'
 import { reachableFrom } from './reachable.ts'
 import { socketAccess } from './socket-access.ts'
@@ -29,6 +31,8 @@ export type AttachedDaemonArguments = {
   readonly relaySocket: string
   readonly runId: string
   readonly parts: ControllerParts
+  /** Run them only while holding the cluster's lease for each. */
+  readonly takesLeases: boolean
   /** For the ConfigMap kube-root-ca.crt, where the cluster does not publish it itself. */
   readonly rootCaPem?: string | undefined
   readonly serviceRanges: readonly string[]
@@ -39,18 +43,39 @@ const GATEWAYS = [FABRIC_GATEWAY4, FABRIC_GATEWAY6]
 async function main(options: AttachedDaemonArguments): Promise<void> {
   const lab = labLayout(options.lab)
   const logger = createLogger('lab-daemon')
-  const cluster = mirrorCluster(createKubeApi(socketAccess(options.apiSocket)), logger)
+  const api = createKubeApi(socketAccess(options.apiSocket))
+  const cluster = mirrorCluster(api, logger)
   await Promise.all(GATEWAYS.map(async (host) => await openWayForPods(host, options.relaySocket)))
   await cluster.synced(resourcesOf(options.parts))
-  startControllers({
-    api: cluster,
-    parts: options.parts,
-    isOurNode: (node) => node.metadata.labels?.[LAB_LABEL] === lab.name,
-    rootCaPem: options.rootCaPem,
-    labels: { [RUN_LABEL]: options.runId },
-    confirmGone: cluster.isGone,
-    onError: (error) => logger.error({ error: error.message }, 'a controller failed'),
-  })
+  const start = (parts: ControllerParts): Controllers =>
+    startControllers({
+      api: cluster,
+      parts,
+      isOurNode: (node) => node.metadata.labels?.[LAB_LABEL] === lab.name,
+      rootCaPem: options.rootCaPem,
+      labels: { [RUN_LABEL]: options.runId },
+      confirmGone: cluster.isGone,
+      onError: (error) => logger.error({ error: error.message }, 'a controller failed'),
+    })
+  for (const part of ['manager', 'scheduler'] as const) {
+    if (!options.parts[part]) continue
+    const only = { manager: false, scheduler: false, [part]: true }
+    if (!options.takesLeases) {
+      start(only)
+      continue
+    }
+    new LeaderElection(api, {
+      namespace: 'kube-system',
+      name: PART_LEASES[part],
+      holder: leaseHolder(lab.name, options.runId),
+      clock: systemClock,
+      log: logger,
+      onElected: (signal) => {
+        const controllers = start(only)
+        signal.addEventListener('abort', () => controllers.stop(), { once: true })
+      },
+    }).start()
+  }
   const services = reachableFrom(cluster, options.nodes)
   const index = new ServiceIndex(services, () => undefined)
   await startDnsServer({ index, hosts: GATEWAYS })

@@ -5,5 +5,13 @@
 export const LAB_LABEL = 'lab.ambit.dev/name'
 /** On each object that a lab made in a real cluster: which run of `lab up` made it. `lab down` removes no other. */
 export const RUN_LABEL = 'lab.ambit.dev/run'
+/** The leases by which a cluster's controllers and scheduler say that they live. */
+export const PART_LEASES = {
+  manager: 'kube-controller-manager',
+  scheduler: 'kube-scheduler',
+} as const
+/** How the lab signs a lease that it holds: nobody but this run's daemon does. */
+export const leaseHolder = (labName: string, runId: string): string =>
+  `ambit-lab-${labName}_${runId}`
 /** Keeps other pods of a shared cluster off the lab's nodes; its value is the lab's name. */
 export const LAB_TAINT = 'lab.ambit.dev/name'

@@ -27,6 +27,8 @@ export type AttachPlan = {
   readonly facts: ClusterFacts
   readonly state: AttachedState
   readonly isTainted: boolean
+  /** What the lab runs it runs under the cluster's own leases: whoever comes later waits, and takes over after it. */
+  readonly takesLeases: boolean
   /** What a person should know of it, as sentences. */
   readonly lines: readonly string[]
 }
@@ -67,6 +69,7 @@ export async function planAttachment(
     facts,
     state: { server, context, runId: randomBytes(RUN_ID_BYTES).toString('hex'), parts, made: [] },
     isTainted,
+    takesLeases: options.controllers !== 'lab',
     lines: [
       `API server: ${server} (context "${context}", Kubernetes ${facts.version})`,
       `controllers: ${whose(parts.manager)}; scheduler: ${whose(parts.scheduler)}`,

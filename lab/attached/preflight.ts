@@ -18,7 +18,7 @@ import {
 import type { Result } from '../../mesh/result.ts'
 import type { ControllerParts } from '../apiserver/types.ts'
 import { CLUSTER_CIDR4, CLUSTER_CIDR6, FABRIC_CIDR4, FABRIC_CIDR6 } from '../network/addressing.ts'
-import { LAB_LABEL, RUN_LABEL } from './identity.ts'
+import { LAB_LABEL, PART_LEASES, RUN_LABEL } from './identity.ts'
 
 /** Who runs the cluster's controllers: found out, or said by a person. */
 export type ControllersChoice = 'auto' | 'lab' | 'cluster'
@@ -237,8 +237,8 @@ export function overlaps(one: string, other: string): boolean {
 async function dutiesLeft(api: KubeApi, choice: ControllersChoice): Promise<ControllerParts> {
   if (choice !== 'auto') return { manager: choice === 'lab', scheduler: choice === 'lab' }
   const [manager, scheduler] = await Promise.all([
-    holdsFreshLease(api, 'kube-controller-manager'),
-    holdsFreshLease(api, 'kube-scheduler'),
+    holdsFreshLease(api, PART_LEASES.manager),
+    holdsFreshLease(api, PART_LEASES.scheduler),
   ])
   return { manager: !manager, scheduler: !scheduler }
 }

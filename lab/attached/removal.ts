@@ -21,7 +21,7 @@ import {
   SERVICE_ACCOUNTS,
 } from '../../mesh/kube/resources.ts'
 import type { ControllerParts } from '../apiserver/types.ts'
-import { RUN_LABEL } from './identity.ts'
+import { PART_LEASES, RUN_LABEL } from './identity.ts'
 
 /** An object that a lab made, or was about to. */
 export type MadeObject = {
@@ -99,6 +99,7 @@ class Removal {
     // The nodes first, so that nobody gives them new pods.
     await this.#removeLabelled(NODES)
     await this.#removeLabelled(LEASES)
+    await this.#giveLeasesBack()
     const namespaces = made.filter(({ resource }) => resource.plural === NAMESPACES.plural)
     const others = made.filter((each) => !namespaces.includes(each)).toReversed()
     const removed: { readonly uid: string; readonly namespace: string | undefined }[] = []
@@ -162,6 +163,18 @@ class Removal {
       return
     }
     for (const object of found.value.items) await this.#delete(resource, object)
+  }
+
+  /** The next who wants to run the cluster's controllers need not wait for the lab's leases to run out. */
+  async #giveLeasesBack(): Promise<void> {
+    for (const name of Object.values(PART_LEASES)) {
+      const target = { namespace: 'kube-system', name }
+      const found = await this.#api.get(LEASES, target, { deadlineMs: CALL_DEADLINE_MS })
+      if (!found.ok) continue
+      if (found.value.spec?.holderIdentity?.endsWith(`_${this.#state.runId}`) === true) {
+        await this.#delete(LEASES, found.value)
+      }
+    }
   }
 
   /** The root that the lab's mesh published in every namespace: only if that mesh was the lab's. */

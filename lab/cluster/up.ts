@@ -212,7 +212,7 @@ function startGateway(lab: LabLayout): StartedProcess {
 function startAttachedDaemon(
   lab: LabLayout,
   nodes: readonly string[],
-  { state, facts, kubeconfig }: AttachPlan,
+  { state, facts, kubeconfig, takesLeases }: AttachPlan,
 ): StartedProcess {
   const argument: AttachedDaemonArguments = {
     lab: lab.name,
@@ -220,6 +220,7 @@ function startAttachedDaemon(
     ...gatewaySockets(lab),
     runId: state.runId,
     parts: state.parts,
+    takesLeases,
     rootCaPem: kubeconfig.caPem,
     serviceRanges: facts.serviceRanges,
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A lab that stands against an API server which is not its own. Here that is the lab's API server run by the test,
-// without controllers and with foreign objects in it; test/outside runs the same against a true kube-apiserver.
+// without controllers and with foreign objects in it; kube-apiserver.test.ts does the same against a true one.
 
 import t, { type Test } from 'tap'
 import { spawn } from 'node:child_process'

@@ -2,7 +2,7 @@
 // A true kube-apiserver with its etcd, on loopback and in a directory of its own, with kube-controller-manager and
 // kube-scheduler if wanted. The programs are not ours to bring: see CONTRIBUTING, "Against a true API server".
 //
-// By hand: node test/outside/real-api-server.ts [--with-controllers] prints the path of a kubeconfig and stays until
+// By hand: node test/e2e/support/real-api-server.ts [--with-controllers] prints the path of a kubeconfig and stays until
 // Ctrl-C.
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -22,17 +22,17 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { makeServerCertificate } from '../../lab/apiserver/certificates.ts'
-import { kubeconfigText } from '../../lab/apiserver/kubeconfig.ts'
-import { loadKubeConfig } from '../../mesh/kube/access.ts'
-import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
+import { makeServerCertificate } from '../../../lab/apiserver/certificates.ts'
+import { kubeconfigText } from '../../../lab/apiserver/kubeconfig.ts'
+import { loadKubeConfig } from '../../../mesh/kube/access.ts'
+import { createKubeApi, type KubeApi } from '../../../mesh/kube/api.ts'
 import {
   CONFIG_MAPS,
   ENDPOINT_SLICES,
   LEASES,
   NAMESPACES,
   SERVICE_ACCOUNTS,
-} from '../../mesh/kube/resources.ts'
+} from '../../../mesh/kube/resources.ts'
 
 /** Names the directory with the programs when they are not on PATH. */
 const DIRECTORY_VARIABLE = 'AMBIT_KUBE_BIN'

@@ -12,10 +12,10 @@ import { createLab, type Lab, takeDown } from '../../lab/cluster/index.ts'
 import { demoChecks } from '../../lab/demo/checks.ts'
 import { demoLab } from '../../lab/demo/demo-lab.ts'
 import { startOutside } from '../../lab/demo/outside.ts'
-import { apiObjects } from '../e2e/support/api-objects.ts'
-import { NEEDS } from '../e2e/support/mesh-lab.ts'
+import { apiObjects } from './support/api-objects.ts'
+import { NEEDS } from './support/mesh-lab.ts'
 import { missing } from '../helpers.ts'
-import { FIRST_SERVICE_IP, missingPrograms, startRealApiServer } from './real-api-server.ts'
+import { FIRST_SERVICE_IP, missingPrograms, startRealApiServer } from './support/real-api-server.ts'
 
 const CONTROLLERS = ['kube-controller-manager', 'kube-scheduler']
 const SERVER = ['kube-apiserver', 'etcd']
