@@ -29,3 +29,8 @@ export function missing(...requirements: readonly Requirement[]): string | false
   }
   return false
 }
+
+/** A test's time limit in ms, stretched where the machine is an emulated one (scripts/test-kernel.sh). */
+export function deadline(ms: number): number {
+  return ms * Number(process.env['AMBIT_TEST_SLOWNESS'] ?? 1)
+}

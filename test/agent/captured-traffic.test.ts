@@ -7,13 +7,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, BPF_OBJECT, World } from '../capture/support/world.ts'
-import { missing } from '../helpers.ts'
+import { deadline, missing } from '../helpers.ts'
 
 const skip = missing('root', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'needs bpf/build')
 const VIP_A = '10.96.7.1'
 const VIP_B = '10.96.7.2'
 
-await t.test('captured traffic', { skip, timeout: 60_000 }, async (t) => {
+await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) => {
   const world = new World(t)
   const logFile = `/tmp/${world.name}.log`
   const agent = new RemoteProcess(new URL('./support/data-plane-process.ts', import.meta.url), {
@@ -110,7 +110,7 @@ await t.test('captured traffic', { skip, timeout: 60_000 }, async (t) => {
   await t.test('a worker that dies is replaced, and its pods are served again', async (t) => {
     await agent.ask('killWorkers', 'near')
     let seen = await a.connect({ address: VIP_B, port: 80 })
-    for (let attempt = 0; attempt < 50 && seen.error !== undefined; attempt += 1) {
+    for (const end = Date.now() + deadline(5000); seen.error !== undefined && Date.now() < end; ) {
       await delay(100)
       seen = await a.connect({ address: VIP_B, port: 80 })
     }

@@ -4,7 +4,7 @@
 import { execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import t from 'tap'
-import { missing } from '../helpers.ts'
+import { deadline, missing } from '../helpers.ts'
 import { ADDRESS, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
@@ -12,7 +12,7 @@ const SERVICE = { address: '10.96.0.80', port: 80 } as const
 type Outcomes = Readonly<Record<string, number>>
 const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`
 
-void t.test('an agent that dies', { skip, timeout: 60_000 }, async (t) => {
+void t.test('an agent that dies', { skip, timeout: deadline(60_000) }, async (t) => {
   const world = new World(t)
   const outside = world.app('remote')
   await outside.serve('0.0.0.0', 7070)
@@ -72,34 +72,38 @@ void t.test('an agent that dies', { skip, timeout: 60_000 }, async (t) => {
   })
 })
 
-void t.test('edge case #5: an upgrade under load', { skip, timeout: 60_000 }, async (t) => {
-  const world = new World(t)
-  const first = await world.openAgent()
-  await first.enrol(world.pod('a'))
-  const app = world.app('a')
-  const outside = world.app('remote')
-  const loads = [
-    app.process.ask<Outcomes>('load', SERVICE),
-    outside.process.ask<Outcomes>('load', { address: ADDRESS.aV4, port: 8080 }),
-  ]
-  const second = await world.openAgent()
-  await second.enrol(world.pod('a'))
-  await first.process.ask('closeCapture', false)
-  await first.process.stop()
-  t.match(
-    await second.enrol(world.pod('a')),
-    { listeners: 6 },
-    're-enrolling swaps listeners again',
-  )
-  for (const { process } of [app, outside]) await process.ask('stopLoad')
-  for (const outcomes of await Promise.all(loads)) {
-    t.strictSame(Object.keys(outcomes), ['answered'], 'not one connection failed')
-    t.ok((outcomes.answered ?? 0) > 100, `${outcomes.answered} connections`)
-  }
-  t.match(await second.stats(), { pendingConnections: 0, enrolledPods: 1 })
-})
+void t.test(
+  'edge case #5: an upgrade under load',
+  { skip, timeout: deadline(60_000) },
+  async (t) => {
+    const world = new World(t)
+    const first = await world.openAgent()
+    await first.enrol(world.pod('a'))
+    const app = world.app('a')
+    const outside = world.app('remote')
+    const loads = [
+      app.process.ask<Outcomes>('load', SERVICE),
+      outside.process.ask<Outcomes>('load', { address: ADDRESS.aV4, port: 8080 }),
+    ]
+    const second = await world.openAgent()
+    await second.enrol(world.pod('a'))
+    await first.process.ask('closeCapture', false)
+    await first.process.stop()
+    t.match(
+      await second.enrol(world.pod('a')),
+      { listeners: 6 },
+      're-enrolling swaps listeners again',
+    )
+    for (const { process } of [app, outside]) await process.ask('stopLoad')
+    for (const outcomes of await Promise.all(loads)) {
+      t.strictSame(Object.keys(outcomes), ['answered'], 'not one connection failed')
+      t.ok((outcomes.answered ?? 0) > 100, `${outcomes.answered} connections`)
+    }
+    t.match(await second.stats(), { pendingConnections: 0, enrolledPods: 1 })
+  },
+)
 
-void t.test('pods that come and go', { skip, timeout: 60_000 }, async (t) => {
+void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async (t) => {
   const world = new World(t)
   const agent = await world.openAgent()
 

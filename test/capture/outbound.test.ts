@@ -3,13 +3,14 @@
 // and the application notices nothing. Numbers are those of the edge-case table in docs/capture.md.
 
 import t from 'tap'
-import { missing } from '../helpers.ts'
+import { deadline, missing } from '../helpers.ts'
+import { refusalName } from './support/kernel.ts'
 import { ADDRESS, type Agent, type App, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
 const SERVICE = '10.96.0.80' // routed nowhere: as a ClusterIP before kube-proxy
 
-void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
+void t.test('outbound', { skip, timeout: deadline(60_000) }, async (t) => {
   const world = new World(t)
   const agent: Agent = await world.openAgent()
   const app: App = world.app('a')
@@ -208,7 +209,7 @@ void t.test('outbound', { skip, timeout: 60_000 }, async (t) => {
       const dualStackClient = world.app('b')
       t.equal(
         (await dualStackClient.connect({ address: 'fd98::2', port: 80 })).error,
-        'ENETUNREACH',
+        await refusalName('ENETUNREACH'),
       )
       const v4 = await dualStackClient.connect({ address: SERVICE, port: 80 })
       t.equal(v4.received, `captured ${SERVICE} 80`)

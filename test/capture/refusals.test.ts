@@ -6,12 +6,12 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import t from 'tap'
 import { compileBpf } from '../compile-bpf.ts'
-import { missing } from '../helpers.ts'
+import { deadline, missing } from '../helpers.ts'
 import { BPF_OBJECT, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
 
-void t.test('openCapture() refuses', { skip, timeout: 60_000 }, async (t) => {
+void t.test('openCapture() refuses', { skip, timeout: deadline(60_000) }, async (t) => {
   const world = new World(t)
   const scratch = mkdtempSync(`${tmpdir()}/ambit-refusals-`)
   t.teardown(() => rmSync(scratch, { recursive: true }))

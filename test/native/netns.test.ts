@@ -10,7 +10,7 @@ import { NativeError } from '../../native/error.ts'
 import { closeFd, netnsCookieOfSocket } from '../../native/libc.ts'
 import { listenInNetns, NetnsThread } from '../../native/netns.ts'
 import { openSocket } from '../../native/socket-spec.ts'
-import { missing } from '../helpers.ts'
+import { deadline, missing } from '../helpers.ts'
 
 const run = promisify(execFile)
 const skip = missing('root')
@@ -32,7 +32,9 @@ async function place(test: Test): Promise<Place> {
   })
   const inside = async (command: string): Promise<string> => {
     const path = `--net=/proc/${process.pid}/fd/${fd}`
-    const { stdout } = await run('nsenter', [path, 'bash', '-c', command], { timeout: 5000 })
+    const { stdout } = await run('nsenter', [path, 'bash', '-c', command], {
+      timeout: deadline(5000),
+    })
     return stdout
   }
   await inside('ip link set lo up')

@@ -108,8 +108,11 @@ export function rawConnect(wanted: RawConnect): RawResult {
     wanted.multipath === true ? IPPROTO_MPTCP : 0,
   )
   try {
-    option(fd, SOL_SOCKET, SO_RCVTIMEO, timeout())
-    option(fd, SOL_SOCKET, SO_SNDTIMEO, timeout())
+    // MPTCP sockets take no such option before 5.17.
+    if (wanted.multipath !== true) {
+      option(fd, SOL_SOCKET, SO_RCVTIMEO, timeout())
+      option(fd, SOL_SOCKET, SO_SNDTIMEO, timeout())
+    }
     if (wanted.device !== undefined)
       option(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(`${wanted.device}\0`))
     if (wanted.mark !== undefined) {

@@ -2,8 +2,9 @@
 // Child processes that the tests ask to do something, each in its own namespace and cgroup, over Node's IPC channel.
 
 import { type ChildProcess, spawn } from 'node:child_process'
+import { deadline } from '../../helpers.ts'
 
-const ANSWER_DEADLINE_MS = 30_000
+const ANSWER_DEADLINE_MS = deadline(30_000)
 
 interface Answer {
   readonly id: number
