@@ -55,6 +55,7 @@ struct ambit_socket {
 #define AMBIT_SOCKET_PROBE 8	/* opened by the kubelet */
 #define AMBIT_SOCKET_SELF_TEST 16	/* the agent asks: do you see my sockets? */
 #define AMBIT_SOCKET_SEEN 32	/* sockops answers: yes */
+#define AMBIT_SOCKET_REWRITTEN 64 /* captured within the connect() under way */
 
 /* pending[tuple]: a captured connection between its SYN and the moment the agent's end exists. */
 struct ambit_tuple {

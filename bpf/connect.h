@@ -57,6 +57,10 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *ctx, struct bpf
 	}
 	if ((ipv6 ? is_local_scope6(destination) : is_local_scope4(destination->word[3])) ||
 	    is_own(pod, destination)) {
+		/* Our own doing, by a hook at a cgroup below: a socket load balancer stands before us at this one. */
+		if (stored && stored->flags & AMBIT_SOCKET_REWRITTEN &&
+		    port == bpf_htons(AMBIT_PORT_OUTBOUND))
+			return VERDICT_PASS;
 		forget(stored);
 		count(AMBIT_OUT_PASS_LOCAL);
 		return VERDICT_PASS;
@@ -85,7 +89,7 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *ctx, struct bpf
 	}
 	stored->address = *destination;
 	stored->port = port;
-	stored->flags = AMBIT_SOCKET_CAPTURED;
+	stored->flags = AMBIT_SOCKET_CAPTURED | AMBIT_SOCKET_REWRITTEN;
 	count(ipv6 ? AMBIT_OUT_CAPTURED6 : AMBIT_OUT_CAPTURED4);
 	return VERDICT_CAPTURE;
 }

@@ -142,6 +142,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 		return;
 	read_endpoints(ctx, &ends);
 	if (stored->flags & AMBIT_SOCKET_CAPTURED) {
+		stored->flags &= ~AMBIT_SOCKET_REWRITTEN;
 		publish_pending(ctx, &ends, stored);
 		return;
 	}

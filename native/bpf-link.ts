@@ -9,6 +9,8 @@ import { check, loadLibbpf } from './libbpf.ts'
 /** Run before the programs of parent cgroups (6.15): a socket load balancer at the root then sees our rewrite. */
 const BPF_F_PREORDER = 1 << 6
 const INFO_SIZE = 128
+/** The kernel's own limit for one cgroup and attach type (BPF_CGROUP_MAX_PROGS). */
+const MOST_PROGRAMS = 64
 
 /** What the kernel says of a link. */
 export interface LinkInfo {
@@ -27,21 +29,34 @@ function linkOptions(flags: number): Buffer {
   return options
 }
 
-/** Attaches to a cgroup directory's fd, ahead of others where the kernel can. The caller owns the link's fd. */
+/**
+ * Attaches to a cgroup directory's fd, behind those attached there already or, `isPreordered`, ahead of them and of the
+ * programs below (where the kernel can: native/kernel-features.ts). The caller owns the link's fd.
+ */
 export function attachCgroup(
   programFd: number,
   cgroupFd: number,
   attachType: number,
-): { readonly fd: number; readonly isPreordered: boolean } {
-  const { bpf_link_create: create } = loadLibbpf()
-  const first = create(programFd, cgroupFd, attachType, linkOptions(BPF_F_PREORDER))
-  if (first >= 0) return { fd: first, isPreordered: true }
-  const fd = check(
-    create(programFd, cgroupFd, attachType, linkOptions(0)),
+  isPreordered = false,
+): number {
+  const options = linkOptions(isPreordered ? BPF_F_PREORDER : 0)
+  return check(
+    loadLibbpf().bpf_link_create(programFd, cgroupFd, attachType, options),
     'bpf_link_create',
     `cgroup, attach type ${attachType}`,
   )
-  return { fd, isPreordered: false }
+}
+
+/** Ids of the programs attached to this cgroup itself, in the order they run (but for preordered ones, which run first). */
+export function attachedPrograms(cgroupFd: number, attachType: number): readonly number[] {
+  const ids = new Uint32Array(MOST_PROGRAMS)
+  const count = new Uint32Array([MOST_PROGRAMS])
+  check(
+    loadLibbpf().bpf_prog_query(cgroupFd, attachType, 0, null, ids, count),
+    'bpf_prog_query',
+    `cgroup, attach type ${attachType}`,
+  )
+  return [...ids.subarray(0, count[0])]
 }
 
 /** Attaches to a network namespace's fd. The caller owns the link's fd. */

@@ -77,10 +77,11 @@ function tryCgroup(
   type: number,
   attachType: number,
   instructions = RETURN_ONE,
+  isPreordered = false,
 ): void {
   const program = load(type, attachType, instructions)
   try {
-    closeFd(attachCgroup(program, place.cgroupFd, attachType).fd)
+    closeFd(attachCgroup(program, place.cgroupFd, attachType, isPreordered))
   } finally {
     closeFd(program)
   }
@@ -150,6 +151,14 @@ export const SET_RETVAL: KernelFeature = {
       instruction(BPF_CALL, 0, HELPER.setRetval),
       ...RETURN_ONE,
     ]),
+}
+
+/** Our hooks run before those attached earlier. */
+export const PREORDER: KernelFeature = {
+  name: 'BPF_F_PREORDER on cgroup links',
+  since: '6.15',
+  probe: (place) =>
+    tryCgroup(place, PROG_TYPE.cgroupSockAddr, ATTACH.inet4Connect, RETURN_ONE, true),
 }
 
 /**

@@ -72,6 +72,14 @@ export interface Libbpf {
   ): number
   bpf_prog_test_run_opts(fd: number, options: TestRunOptions): number
   bpf_link_create(program: number, target: number, attachType: number, options: Uint8Array): number
+  bpf_prog_query(
+    target: number,
+    attachType: number,
+    queryFlags: number,
+    attachFlags: Uint32Array | null,
+    programIds: Uint32Array,
+    count: Uint32Array,
+  ): number
   bpf_link_update(link: number, program: number, options: Uint8Array | null): number
   bpf_link_detach(link: number): number
   bpf_obj_pin(fd: number, path: string): number
@@ -134,6 +142,8 @@ const PROTOTYPES: Readonly<Record<keyof Libbpf, string>> = {
   bpf_prog_test_run_opts:
     'int bpf_prog_test_run_opts(int fd, _Inout_ ambit_test_run_opts *options)',
   bpf_link_create: 'int bpf_link_create(int program, int target, int type, void *options)',
+  bpf_prog_query:
+    'int bpf_prog_query(int target, int type, uint32_t query_flags, void *attach_flags, void *program_ids, void *count)',
   bpf_link_update: 'int bpf_link_update(int link, int program, void *options)',
   bpf_link_detach: 'int bpf_link_detach(int link)',
   bpf_obj_pin: 'int bpf_obj_pin(int fd, const char *path)',

@@ -29,7 +29,7 @@ import {
   preparePodNetwork,
   restorePodNetwork,
 } from './pod-network.ts'
-import type { CapturePrograms } from './programs.ts'
+import type { CapturePrograms, HookOrder } from './programs.ts'
 import type { Capture, CapturePod, DataPlaneHandles, Enrolment } from './types.ts'
 
 /** Capture and what its owner may ask of it besides. */
@@ -47,8 +47,8 @@ export interface CaptureStats {
   readonly addresses: number
   readonly pendingConnections: number
   readonly trustedConnections: number
-  /** Our hooks run before those of parent cgroups, so a socket load balancer there does not hide service IPs. */
-  readonly runsBeforeParentCgroups: boolean
+  /** How our connect hooks come to run before a socket load balancer's, which would hide service IPs. */
+  readonly hookOrder: HookOrder
 }
 
 /** Everything openCapture made; closed by close(). */
@@ -294,7 +294,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       addresses: maps.addresses.entries().length,
       pendingConnections: maps.pending.entries().length,
       trustedConnections: maps.trusted.entries().length,
-      runsBeforeParentCgroups: programs.isPreordered,
+      hookOrder: programs.hookOrder,
     }),
   }
 }

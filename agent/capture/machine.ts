@@ -6,6 +6,7 @@ import { err, ok, type Result } from '../../mesh/result.ts'
 import {
   type KernelFeature,
   missingFeatures,
+  PREORDER,
   REQUIRED_FEATURES,
   SET_RETVAL,
 } from '../../native/kernel-features.ts'
@@ -21,6 +22,8 @@ export interface MachineNeeds {
   readonly libbpf?: string
   /** What the kernel must be able to do; REQUIRED_FEATURES unless a test says otherwise. */
   readonly requiredFeatures?: readonly KernelFeature[]
+  /** False: as if the kernel had no BPF_F_PREORDER. For tests. */
+  readonly mayPreorder?: boolean
 }
 
 /** Asks whether agents could open capture on this machine, before any is started. */
@@ -60,13 +63,21 @@ export function requireBpfFs(directory: string): void {
     )
 }
 
-/** Refuses a kernel that lacks something needed; gives whether it has the one thing that is only nice to have. */
+/** What a kernel may have beyond the needed. */
+export interface KernelExtras {
+  readonly hasSetRetval: boolean
+  readonly hasPreorder: boolean
+}
+
+/** Refuses a kernel that lacks something needed; gives which of the nice things it has. */
 export async function requireKernel(
   { cgroupPath, requiredFeatures = REQUIRED_FEATURES }: MachineNeeds,
   thread: NetnsThread,
-): Promise<boolean> {
-  const missing = await missingFeatures(cgroupPath, thread, [...requiredFeatures, SET_RETVAL])
-  const needed = missing.filter(({ name }) => name !== SET_RETVAL.name)
+): Promise<KernelExtras> {
+  const extras = [SET_RETVAL, PREORDER]
+  const missing = await missingFeatures(cgroupPath, thread, [...requiredFeatures, ...extras])
+  const isMissing = (name: string): boolean => missing.some((feature) => feature.name === name)
+  const needed = missing.filter(({ name }) => extras.every((extra) => extra.name !== name))
   if (needed.length > 0)
     throw new AmbitError(
       'AMB_KERNEL_FEATURE',
@@ -74,5 +85,8 @@ export async function requireKernel(
         .map(({ name, since, reason }) => `${name} (Linux ${since} has it; ${reason})`)
         .join(', ')}`,
     )
-  return missing.length === 0
+  return {
+    hasSetRetval: !isMissing(SET_RETVAL.name),
+    hasPreorder: !isMissing(PREORDER.name),
+  }
 }

@@ -50,7 +50,7 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
   const homeNetnsFd = openSync('/proc/self/ns/net', 'r')
   let programs: CapturePrograms | undefined
   try {
-    const hasSetRetval = await requireKernel(options, thread)
+    const extras = await requireKernel(options, thread)
     const homeNetnsCookie = readHomeCookie()
     const pins = new Pins(options.bpffsDir)
     programs = CapturePrograms.open({
@@ -58,14 +58,13 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
       cgroupPath: options.cgroupPath,
       pins,
       nodeNetnsCookie: homeNetnsCookie,
-      hasSetRetval,
+      hasSetRetval: extras.hasSetRetval,
+      hasPreorder: extras.hasPreorder && options.mayPreorder !== false,
     })
     proveSight(programs, options.cgroupPath)
     const stop = followKubelet(programs, options.kubeletCgroups, logger)
-    logger.info(
-      { cgroup: options.cgroupPath, runsBeforeParentCgroups: programs.isPreordered },
-      'capture is attached',
-    )
+    const { hookOrder } = programs
+    logger.info({ cgroup: options.cgroupPath, hookOrder }, 'capture is attached')
     return createCapture({ programs, pins, thread, homeNetnsFd, homeNetnsCookie, logger, stop })
   } catch (thrown) {
     programs?.abandon()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where things are pinned, below the agent's bpffs directory:
-//   v1/maps/<map>   v1/links/<program>   v1/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
+//   v1/maps/<map>   v1/links/<program>[@<id of a cgroup below>]   v1/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
 // The version changes when maps of an older agent can no longer be used.
 
 import { mkdirSync, readdirSync, rmdirSync } from 'node:fs'
@@ -37,6 +37,16 @@ export class Pins {
   /** Removes the empty directories. */
   remove(): void {
     for (const directory of [this.maps, this.links, this.pods, this.#root]) rmdirSync(directory)
+  }
+
+  /** The path of a cgroup link's pin. */
+  link(name: string): string {
+    return `${this.links}/${name}`
+  }
+
+  /** Names of the links on cgroups below the one attached to, of this process and of earlier ones. */
+  listLinksBelow(): readonly string[] {
+    return readdirSync(this.links).filter((name) => name.includes('@'))
   }
 
   /** The path of a pod's pin. bpffs refuses dots in names; a uid has none. */

@@ -8,6 +8,7 @@ import type { BpfMap } from '../../native/bpf-map.ts'
 import {
   attachCgroup,
   attachNetns,
+  attachedPrograms,
   detachLink,
   linkInfo,
   openPinned,
@@ -36,6 +37,14 @@ const MAP_NAMES = [
 type MapName = (typeof MAP_NAMES)[number]
 
 const LOOKUP_PROGRAM = 'ambit_sk_lookup'
+const CONNECT_PROGRAMS: readonly string[] = ['ambit_connect4', 'ambit_connect6']
+
+/**
+ * What makes our connect hooks run before a socket load balancer's, which would turn the service IP into a pod's:
+ * `preordered`: the kernel was told so; `first`: nobody is attached before us; `below`: somebody is, so they are
+ * attached to the cgroups below as well, whose programs run first.
+ */
+export type HookOrder = 'preordered' | 'first' | 'below'
 
 export interface ProgramOptions {
   readonly objectPath: string
@@ -44,6 +53,7 @@ export interface ProgramOptions {
   /** The namespace the kubelet runs in: the agent's own, as both are on the host network. */
   readonly nodeNetnsCookie: bigint
   readonly hasSetRetval: boolean
+  readonly hasPreorder: boolean
 }
 
 /** The node's programs, maps and cgroup links. Methods throw NativeError. */
@@ -54,7 +64,7 @@ export class CapturePrograms {
   readonly #lookup: LoadedProgram
   readonly maps: Readonly<Record<MapName, BpfMap>>
   readonly #created: string[] = []
-  #isPreordered = true
+  #hookOrder: HookOrder
 
   /** Opens, checks the layout, loads, and attaches or takes over. Undoes its own work when a step fails. */
   static open(options: ProgramOptions): CapturePrograms {
@@ -88,6 +98,7 @@ export class CapturePrograms {
   private constructor(object: BpfObject, options: ProgramOptions) {
     this.#object = object
     this.#options = options
+    this.#hookOrder = options.hasPreorder ? 'preordered' : 'first'
     this.maps = Object.fromEntries(MAP_NAMES.map((name) => [name, object.map(name)])) as Record<
       MapName,
       BpfMap
@@ -101,9 +112,9 @@ export class CapturePrograms {
     this.#lookup = lookup
   }
 
-  /** Whether our programs run before those of parent cgroups. */
-  get isPreordered(): boolean {
-    return this.#isPreordered
+  /** How our connect hooks come to run before others'. */
+  get hookOrder(): HookOrder {
+    return this.#hookOrder
   }
 
   /** Links sk_lookup to a namespace and pins it, or takes over an earlier agent's link. Gives the link's fd. */
@@ -141,8 +152,7 @@ export class CapturePrograms {
 
   /** Takes the programs off and removes all pins. Pods' links must be gone already. */
   remove(): void {
-    for (const [name, fd] of this.#cgroupLinks)
-      detachLink(fd, `${this.#options.pins.links}/${name}`)
+    for (const [name, fd] of this.#cgroupLinks) detachLink(fd, this.#options.pins.link(name))
     this.#cgroupLinks.clear()
     this.#object.close()
     removePins(this.#options.pins)
@@ -152,7 +162,7 @@ export class CapturePrograms {
   abandon(): void {
     const hadPredecessor = this.#created.length < this.#cgroupLinks.size
     for (const [name, fd] of this.#cgroupLinks)
-      if (this.#created.includes(name)) detachLink(fd, `${this.#options.pins.links}/${name}`)
+      if (this.#created.includes(name)) detachLink(fd, this.#options.pins.link(name))
       else closeFd(fd)
     this.#cgroupLinks.clear()
     this.#object.close()
@@ -160,45 +170,84 @@ export class CapturePrograms {
   }
 
   #attachAll(): void {
-    const cgroupId = statSync(this.#options.cgroupPath, { bigint: true }).ino
-    const cgroupFd = openSync(this.#options.cgroupPath, 'r')
+    const { cgroupPath } = this.#options
+    const programs = this.#object.programs().filter(({ name }) => name !== LOOKUP_PROGRAM)
     try {
-      for (const program of this.#object.programs()) {
-        if (program.name === LOOKUP_PROGRAM) continue
-        this.#attach(program, cgroupFd, cgroupId)
-      }
+      for (const program of programs) this.#attach(program, cgroupPath, program.name)
+      this.#comeFirst(programs.filter(({ name }) => CONNECT_PROGRAMS.includes(name)))
     } catch (thrown) {
       this.abandon()
       throw thrown
+    }
+  }
+
+  /** Where the kernel cannot preorder and another's connect hooks were there before ours: attach below as well. */
+  #comeFirst(connectPrograms: readonly LoadedProgram[]): void {
+    const { cgroupPath, pins } = this.#options
+    const isBehind =
+      this.#hookOrder === 'first' &&
+      connectPrograms.some((program) => this.#isBehindAnother(program, cgroupPath))
+    if (isBehind) {
+      for (const child of readdirSync(cgroupPath, { withFileTypes: true }))
+        if (child.isDirectory())
+          for (const program of connectPrograms) {
+            const path = `${cgroupPath}/${child.name}`
+            this.#attach(program, path, `${program.name}@${cgroupIdOf(path)}`)
+          }
+      this.#hookOrder = 'below'
+    }
+    // An earlier agent's, of cgroups that are gone or from when they were needed.
+    for (const name of pins.listLinksBelow())
+      if (!this.#cgroupLinks.has(name)) {
+        const fd = openPinned(pins.link(name))
+        if (fd !== undefined) detachLink(fd, pins.link(name))
+      }
+  }
+
+  #isBehindAnother({ name, attachType }: LoadedProgram, cgroupPath: string): boolean {
+    const cgroupFd = openSync(cgroupPath, 'r')
+    try {
+      const ours = linkInfo(this.#cgroupLinks.get(name) ?? -1).programId
+      return attachedPrograms(cgroupFd, attachType)[0] !== ours
     } finally {
       closeSync(cgroupFd)
     }
   }
 
-  #attach(program: LoadedProgram, cgroupFd: number, cgroupId: bigint): void {
-    const path = `${this.#options.pins.links}/${program.name}`
+  #attach(program: LoadedProgram, cgroupPath: string, pinName: string): void {
+    const path = this.#options.pins.link(pinName)
+    const cgroupId = cgroupIdOf(cgroupPath)
     const existing = openPinned(path)
     if (existing !== undefined) {
       if (linkInfo(existing).cgroupId === cgroupId) {
         updateLink(existing, program.fd)
-        this.#cgroupLinks.set(program.name, existing)
+        this.#cgroupLinks.set(pinName, existing)
         return
       }
       detachLink(existing, path) // of a cgroup that is gone, or of an agent configured otherwise
     }
-    const { fd, isPreordered } = attachCgroup(program.fd, cgroupFd, program.attachType)
-    if (!isPreordered) this.#isPreordered = false
-    this.#cgroupLinks.set(program.name, fd)
-    this.#created.push(program.name)
-    pin(fd, path)
-    const info = linkInfo(fd)
-    if (info.cgroupId !== cgroupId)
-      throw new NativeError(
-        'bpf_link_create',
-        undefined,
-        `${program.name} is attached to cgroup ${info.cgroupId}, not ${cgroupId}`,
-      )
+    const cgroupFd = openSync(cgroupPath, 'r')
+    try {
+      const { hasPreorder } = this.#options
+      const fd = attachCgroup(program.fd, cgroupFd, program.attachType, hasPreorder)
+      this.#cgroupLinks.set(pinName, fd)
+      this.#created.push(pinName)
+      pin(fd, path)
+      const info = linkInfo(fd)
+      if (info.cgroupId !== cgroupId)
+        throw new NativeError(
+          'bpf_link_create',
+          undefined,
+          `${program.name} is attached to cgroup ${info.cgroupId}, not ${cgroupId}`,
+        )
+    } finally {
+      closeSync(cgroupFd)
+    }
   }
+}
+
+function cgroupIdOf(path: string): bigint {
+  return statSync(path, { bigint: true }).ino
 }
 
 /** Removes what has no process's link on it any more: map pins and the directories. */

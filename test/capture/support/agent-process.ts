@@ -27,6 +27,8 @@ export interface OpenRequest {
   readonly libbpf?: string
   /** Ask the kernel for a helper that no kernel has. */
   readonly wantImpossible?: boolean
+  /** False: as if the kernel had no BPF_F_PREORDER. */
+  readonly mayPreorder?: boolean
 }
 
 /** A failure as data. */

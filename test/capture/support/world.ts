@@ -8,6 +8,7 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { CaptureStats } from '../../../agent/capture/capture.ts'
 import type { CapturePod } from '../../../agent/capture/index.ts'
 import type { IpAddress } from '../../../mesh/model/types.ts'
 import { cgroup2Mount, uniqueName } from '../../helpers.ts'
@@ -88,7 +89,7 @@ export class Agent {
     return this.process.ask('counters')
   }
 
-  stats(): Promise<Readonly<Record<string, number | boolean>>> {
+  stats(): Promise<CaptureStats> {
     return this.process.ask('stats')
   }
 }
