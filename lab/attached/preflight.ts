@@ -17,7 +17,13 @@ import {
 } from '../../mesh/kube/resources.ts'
 import type { Result } from '../../mesh/result.ts'
 import type { ControllerParts } from '../apiserver/types.ts'
-import { CLUSTER_CIDR4, CLUSTER_CIDR6, FABRIC_CIDR4, FABRIC_CIDR6 } from '../network/addressing.ts'
+import {
+  clusterCidrs,
+  FABRIC_CIDR4,
+  FABRIC_CIDR6,
+  POD_NETS,
+  type PodNet,
+} from '../network/addressing.ts'
 import { LAB_LABEL, PART_LEASES, RUN_LABEL } from './identity.ts'
 
 /** Who runs the cluster's controllers: found out, or said by a person. */
@@ -29,6 +35,8 @@ export type ClusterFacts = {
   readonly kubernetesServiceIp: string
   /** Ranges of service addresses, where the server tells them. */
   readonly serviceRanges: readonly string[]
+  /** A pod network that the cluster does not use itself. */
+  readonly podNet: PodNet
   /** What the lab has to run because the cluster does not. */
   readonly parts: ControllerParts
   /** The cluster has nodes besides the lab's: its pods are not to land on the lab's by surprise. */
@@ -104,12 +112,17 @@ export async function inspectCluster(
   const serviceRanges = ranges.ok
     ? ranges.value.items.flatMap((each) => each.spec?.cidrs ?? [])
     : []
-  refuseOverlap(api, serviceRanges.length > 0 ? serviceRanges : [kubernetesServiceIp], nodes)
+  const podNet = freePodNet(
+    api,
+    serviceRanges.length > 0 ? serviceRanges : [kubernetesServiceIp],
+    nodes,
+  )
   const parts = await dutiesLeft(api, options.controllers)
   return {
     version,
     kubernetesServiceIp,
     serviceRanges,
+    podNet,
     parts,
     hasOtherNodes: nodes.length > 0,
   }
@@ -196,27 +209,30 @@ async function refuseObjects(api: KubeApi, exclusive: readonly ExclusiveObject[]
   }
 }
 
-/** The lab's own addresses are the same in every lab: a cluster that uses them, too, cannot be told apart. */
-function refuseOverlap(
+/** The fabric's addresses are the same in every lab; of pod networks there are some to choose from. */
+function freePodNet(
   api: KubeApi,
   serviceRanges: readonly string[],
   nodes: readonly Node[],
-): void {
-  const own = [FABRIC_CIDR4, FABRIC_CIDR6, CLUSTER_CIDR4, CLUSTER_CIDR6]
-  const check = (what: string, range: string): void => {
-    const hit = own.find((each) => overlaps(each, range))
-    if (hit !== undefined)
-      throw failed(
-        api,
-        'AMB_LAB_CLASH',
-        `${what} ${range} overlaps with the lab's own network ${hit}`,
-      )
+): PodNet {
+  const podRanges = nodes.flatMap(
+    ({ spec }) => spec?.podCIDRs ?? (spec?.podCIDR === undefined ? [] : [spec.podCIDR]),
+  )
+  const taken = [...serviceRanges, ...podRanges]
+  for (const own of [FABRIC_CIDR4, FABRIC_CIDR6]) {
+    const hit = taken.find((range) => overlaps(own, range))
+    if (hit === undefined) continue
+    const reason = `its range ${hit} overlaps with the lab's own network ${own}`
+    throw failed(api, 'AMB_LAB_CLASH', reason)
   }
-  for (const range of serviceRanges) check('its service range', range)
-  for (const { metadata, spec } of nodes) {
-    for (const range of spec?.podCIDRs ?? (spec?.podCIDR === undefined ? [] : [spec.podCIDR]))
-      check(`the pod range of its node "${metadata?.name ?? ''}"`, range)
-  }
+  const free = POD_NETS.find((podNet) =>
+    Object.values(clusterCidrs(podNet)).every(
+      (own) => !taken.some((range) => overlaps(own, range)),
+    ),
+  )
+  if (free !== undefined) return free
+  const all = POD_NETS.map((podNet) => clusterCidrs(podNet).ip4).join(', ')
+  throw failed(api, 'AMB_LAB_CLASH', `its services and pods use all that a lab can: ${all}`)
 }
 
 /** Whether two ranges (or addresses) of one family share an address. */

@@ -91,7 +91,7 @@ function refuseExisting(lab: LabLayout): void {
 }
 
 async function build(lab: LabLayout, options: UpOptions): Promise<void> {
-  const nodes = nodePlans(options.nodes)
+  const nodes = nodePlans(options.nodes, options.attach?.facts.podNet)
   const processes: LabProcess[] = []
   let state: LabState = {
     name: lab.name,
@@ -147,6 +147,7 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
       ...kubeletBasics,
       lab: lab.name,
       nodeIndex: node.index,
+      podNet: node.podNet,
     }
     const role = `kubelet-${node.name}`
     return startLabProcess({

@@ -4,6 +4,7 @@
 import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
+import { POD_NETS } from '../network/addressing.ts'
 
 const execFileAsync = promisify(execFile)
 
@@ -12,7 +13,7 @@ const HBONE_PORT = '15008'
 /** supported_versions of a ServerHello that chose TLS 1.3 (RFC 8446 4.2.1). */
 const TLS_1_3 = '0x0304'
 /** Pod addresses of the lab. */
-const POD_ADDRESS = /^(10\.244\.|fd98:244:)/
+const POD_ADDRESS = new RegExp(POD_NETS.map((net) => `^10\\.${net}\\.|^fd98:${net}:`).join('|'))
 /** tshark's output for a capture of the demo is small; this bounds a surprise. Bytes. */
 const MAX_OUTPUT = 64 * 1024 * 1024
 

@@ -11,7 +11,7 @@ import { watchResource } from '../../mesh/kube/watch-resource.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { socketAccess } from '../attached/socket-access.ts'
 import { labLayout, nodeLayout } from '../cluster/layout.ts'
-import { nodePlan, PodAddressPool } from '../network/addressing.ts'
+import { nodePlan, PodAddressPool, type PodNet } from '../network/addressing.ts'
 import { BUILT_IN_PLUGIN } from './cni.ts'
 import type { ClusterAddresses, KubeletContext } from './context.ts'
 import { eventRecorder } from './events.ts'
@@ -24,6 +24,7 @@ import { PodWorker } from './pod-worker.ts'
 export type KubeletArguments = {
   readonly lab: string
   readonly nodeIndex: number
+  readonly podNet: PodNet
   /** How this process reaches the API server. */
   readonly api:
     | { readonly kind: 'kubeconfig'; readonly path: string }
@@ -34,7 +35,7 @@ export type KubeletArguments = {
 
 /** Runs until the process is ended. */
 async function main(options: KubeletArguments): Promise<void> {
-  const plan = nodePlan(options.nodeIndex)
+  const plan = nodePlan(options.nodeIndex, options.podNet)
   const lab = labLayout(options.lab)
   const node = nodeLayout(lab, plan.name)
   const logger = createLogger('kubelet').child({ node: plan.name })

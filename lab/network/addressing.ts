@@ -6,9 +6,9 @@ export const FABRIC_GATEWAY4 = '172.30.0.2'
 export const FABRIC_GATEWAY6 = 'fd98:30::2'
 export const FABRIC_CIDR4 = '172.30.0.0/24'
 export const FABRIC_CIDR6 = 'fd98:30::/64'
-/** What all pods' addresses are in. */
-export const CLUSTER_CIDR4 = '10.244.0.0/16'
-export const CLUSTER_CIDR6 = 'fd98:244::/32'
+/** Numbers of pod networks: a lab has the first, unless it shares a cluster whose own addresses are in the way. */
+export const POD_NETS = [244, 245, 246, 247] as const
+export type PodNet = (typeof POD_NETS)[number]
 export const SERVICE_CIDR4 = '10.96.0.0/16'
 export const SERVICE_CIDR6 = 'fd98:96::/112'
 export const KUBERNETES_SERVICE_IP = '10.96.0.1'
@@ -29,32 +29,39 @@ export const MAX_NODES = 16
 export type NodePlan = {
   readonly name: string
   readonly index: number
+  readonly podNet: PodNet
   readonly ip4: string
   readonly ip6: string
   readonly podCidr4: string
   readonly podCidr6: string
 }
 
+/** What the addresses of all pods of a lab are in, by family. */
+export function clusterCidrs(podNet: PodNet): { readonly ip4: string; readonly ip6: string } {
+  return { ip4: `10.${podNet}.0.0/16`, ip6: `fd98:${podNet}::/32` }
+}
+
 /** The plan of the node with this index, from 0. */
-export function nodePlan(index: number): NodePlan {
+export function nodePlan(index: number, podNet: PodNet = POD_NETS[0]): NodePlan {
   return {
     name: `node-${String.fromCharCode('a'.charCodeAt(0) + index)}`,
     index,
+    podNet,
     ip4: `172.30.0.${10 + index}`,
     ip6: `fd98:30::a${index.toString(16)}`,
-    podCidr4: `10.244.${index}.0/24`,
-    podCidr6: `${podPrefix6(index)}/64`,
+    podCidr4: `10.${podNet}.${index}.0/24`,
+    podCidr6: `${podPrefix6(index, podNet)}/64`,
   }
 }
 
 /** RFC 5952 writes no zero group beside the `::`. */
-function podPrefix6(index: number): string {
-  return index === 0 ? 'fd98:244::' : `fd98:244:${index.toString(16)}::`
+function podPrefix6(index: number, podNet: PodNet): string {
+  return index === 0 ? `fd98:${podNet}::` : `fd98:${podNet}:${index.toString(16)}::`
 }
 
 /** Plans for a lab of so many nodes. */
-export function nodePlans(count: number): readonly NodePlan[] {
-  return Array.from({ length: count }, (_, index) => nodePlan(index))
+export function nodePlans(count: number, podNet?: PodNet): readonly NodePlan[] {
+  return Array.from({ length: count }, (_, index) => nodePlan(index, podNet))
 }
 
 export type IpFamily = 'IPv4' | 'IPv6'
@@ -71,6 +78,7 @@ export class PodAddressPool {
 
   /** Takes a host number and gives its addresses; undefined when all are taken. */
   take(): { readonly host: number; readonly ip4: string; readonly ip6: string } | undefined {
+    const { index, podNet } = this.#plan
     for (let tried = FIRST_POD_HOST; tried <= LAST_POD_HOST; tried += 1) {
       const host = this.#next
       this.#next = host === LAST_POD_HOST ? FIRST_POD_HOST : host + 1
@@ -78,8 +86,8 @@ export class PodAddressPool {
       this.#taken.add(host)
       return {
         host,
-        ip4: `10.244.${this.#plan.index}.${host}`,
-        ip6: `${podPrefix6(this.#plan.index)}${host.toString(16)}`,
+        ip4: `10.${podNet}.${index}.${host}`,
+        ip6: `${podPrefix6(index, podNet)}${host.toString(16)}`,
       }
     }
     return undefined

@@ -5,8 +5,7 @@
 import type { LabLayout } from '../cluster/layout.ts'
 import { netnsPath, nodeLayout } from '../cluster/layout.ts'
 import {
-  CLUSTER_CIDR4,
-  CLUSTER_CIDR6,
+  clusterCidrs,
   FABRIC_CIDR4,
   FABRIC_CIDR6,
   FABRIC_GATEWAY4,
@@ -98,11 +97,12 @@ const NODE_SCRIPT = [
 ].join('\n')
 
 function masqueradeRules(node: NodePlan): string {
+  const cluster = clusterCidrs(node.podNet)
   return `table inet ambit-lab-masquerade {
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr ${node.podCidr4} ip daddr != { ${CLUSTER_CIDR4}, ${FABRIC_CIDR4}, ${SERVICE_CIDR4} } masquerade
-    ip6 saddr ${node.podCidr6} ip6 daddr != { ${CLUSTER_CIDR6}, ${FABRIC_CIDR6}, ${SERVICE_CIDR6} } masquerade
+    ip saddr ${node.podCidr4} ip daddr != { ${cluster.ip4}, ${FABRIC_CIDR4}, ${SERVICE_CIDR4} } masquerade
+    ip6 saddr ${node.podCidr6} ip6 daddr != { ${cluster.ip6}, ${FABRIC_CIDR6}, ${SERVICE_CIDR6} } masquerade
   }
 }
 `

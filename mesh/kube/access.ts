@@ -7,8 +7,10 @@ import { readFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
+import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import path from 'node:path'
+import { checkServerIdentity } from 'node:tls'
 import type { Result } from '../result.ts'
 import { err, ok } from '../result.ts'
 import { AmbitError, errorMessage } from '../errors.ts'
@@ -115,7 +117,7 @@ function staticAccess(context: KubeconfigContext): ClusterAccess {
         ...(ca === undefined ? {} : { ca }),
         ...(certificate === undefined ? {} : { cert: certificate }),
         ...(key === undefined ? {} : { key }),
-        ...(context.tlsServerName === undefined ? {} : { servername: context.tlsServerName }),
+        ...serverIdentity(context.tlsServerName),
         ...(context.insecureSkipTlsVerify === true ? { rejectUnauthorized: false } : {}),
       })
     }
@@ -176,6 +178,14 @@ function makeAgent(server: URL, tls: https.AgentOptions): http.Agent {
   return server.protocol === 'https:'
     ? new https.Agent({ ...connections, ...tls })
     : new http.Agent(connections)
+}
+
+/** Under which name the server's certificate is checked when it is not that of the URL. */
+function serverIdentity(name: string | undefined): https.AgentOptions {
+  if (name === undefined) return {}
+  if (isIP(name) === 0) return { servername: name }
+  // RFC 6066 3: an address is nothing a client may ask for by name, but a certificate may be for one.
+  return { checkServerIdentity: (_host, certificate) => checkServerIdentity(name, certificate) }
 }
 
 async function material(source: KubeconfigContext['ca']): Promise<string | undefined> {

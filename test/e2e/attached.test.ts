@@ -65,6 +65,8 @@ async function foreignServer(t: Test): Promise<Foreign> {
   })
   server.api.create('nodes', undefined, {
     metadata: { name: 'worker' },
+    // As in many clusters: just what a lab's pods have when it is alone.
+    spec: { podCIDR: '10.244.0.0/24' },
     status: { conditions: [{ type: 'Ready', status: 'True' }] },
   })
   server.api.create('namespaces', undefined, { metadata: { name: 'theirs' } })

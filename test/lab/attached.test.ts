@@ -154,6 +154,20 @@ await t.test('what is wrong with a kubeconfig or its server is one coded sentenc
   }
 })
 
+await t.test('the server may be known by another name than that of its URL', async (t) => {
+  const { server, url } = await bareServer(t)
+  const byName = async (name: string): Promise<ErrorCode | undefined> => {
+    const text = server.kubeconfig({ server: url.replace('127.0.0.1', 'localhost') })
+    const kubeconfig = file(
+      text.replace('cluster:\n', `cluster:\n      tls-server-name: ${name}\n`),
+    )
+    return (await refusal({ kubeconfig })).code
+  }
+  t.equal(await byName('kubernetes.default'), undefined)
+  t.equal(await byName('127.0.0.1'), undefined, 'or by an address, as kubectl takes it')
+  t.equal(await byName('192.0.2.9'), 'AMB_KUBE_TLS')
+})
+
 /** A server that is no lab API server, with a certificate that its kubeconfig trusts. */
 async function httpsServer(
   t: Tap,
@@ -195,14 +209,24 @@ await t.test('what is in the way in a cluster is named', async (t) => {
     /of a lab named "theirs" \(label lab\.ambit\.dev\/run=12ab\)/,
   )
   api.delete('nodes', undefined, 'node-a')
-  api.create('nodes', undefined, {
-    metadata: { name: 'worker' },
-    spec: { podCIDR: '10.244.3.0/24' },
-  })
+  const addNode = (name: string, podCIDR: string): void => {
+    api.create('nodes', undefined, { metadata: { name }, spec: { podCIDR } })
+  }
+  const podNet = async (): Promise<number> =>
+    (await planAttachment({ kubeconfig }, LAB)).facts.podNet
+  t.equal(await podNet(), 244)
+  addNode('worker', '10.244.3.0/24')
+  t.equal(await podNet(), 245, 'the pods of a lab are out of the way of those of the cluster')
+  addNode('wide', '10.0.0.0/8')
   t.match(await refusal({ kubeconfig }), {
     code: 'AMB_LAB_CLASH',
-    message:
-      /pod range of its node "worker" 10\.244\.3\.0\/24 overlaps with the lab's own network 10\.244\.0\.0\/16/,
+    message: /use all that a lab can/,
+  })
+  api.delete('nodes', undefined, 'wide')
+  addNode('fabric', '172.30.0.0/16')
+  t.match(await refusal({ kubeconfig }), {
+    code: 'AMB_LAB_CLASH',
+    message: /its range 172\.30\.0\.0\/16 overlaps with the lab's own network 172\.30\.0\.0\/24/,
   })
 })
 
