@@ -13,5 +13,7 @@ export const PART_LEASES = {
 /** How the lab signs a lease that it holds: nobody but this run's daemon does. */
 export const leaseHolder = (labName: string, runId: string): string =>
   `ambit-lab-${labName}_${runId}`
+/** What a mesh's controller, Istio's as well as ours, publishes in every namespace of a cluster. */
+export const MESH_ROOT_CONFIG_MAP = 'istio-ca-root-cert'
 /** Keeps other pods of a shared cluster off the lab's nodes; its value is the lab's name. */
 export const LAB_TAINT = 'lab.ambit.dev/name'

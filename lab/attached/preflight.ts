@@ -7,6 +7,7 @@ import { AmbitError, type ErrorCode } from '../../mesh/errors.ts'
 import type { KubeApi } from '../../mesh/kube/api.ts'
 import type { KubeFailure } from '../../mesh/kube/failure.ts'
 import {
+  CONFIG_MAPS,
   defineResource,
   type KubeObject,
   type KubeResource,
@@ -24,7 +25,7 @@ import {
   POD_NETS,
   type PodNet,
 } from '../network/addressing.ts'
-import { LAB_LABEL, PART_LEASES, RUN_LABEL } from './identity.ts'
+import { LAB_LABEL, MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from './identity.ts'
 
 /** Who runs the cluster's controllers: found out, or said by a person. */
 export type ControllersChoice = 'auto' | 'lab' | 'cluster'
@@ -97,6 +98,7 @@ export async function inspectCluster(
   await requirePermissions(api)
   const nodes = must(api, await api.list(NODES, { deadlineMs: DEADLINE_MS })).items
   refuseNodeClash(nodes, options.nodes)
+  if (options.exclusive.length > 0) await refuseOtherMesh(api)
   await refuseObjects(api, options.exclusive)
   const kubernetes = must(
     api,
@@ -197,6 +199,17 @@ function refuseNodeClash(present: readonly Node[], wanted: readonly string[]): v
 export type ExclusiveObject = {
   readonly resource: KubeResource
   readonly name: string
+}
+
+/** A mesh's controller writes its root into every namespace: it must not be written over another's. */
+async function refuseOtherMesh(api: KubeApi): Promise<void> {
+  const fieldSelector = `metadata.name=${MESH_ROOT_CONFIG_MAP}`
+  const found = must(api, await api.list(CONFIG_MAPS, { fieldSelector, deadlineMs: DEADLINE_MS }))
+  const namespace = found.items[0]?.metadata?.namespace
+  if (namespace === undefined) return
+  throw clash(
+    `the cluster has a mesh of its own: ConfigMap ${namespace}/${MESH_ROOT_CONFIG_MAP} (--no-mesh makes a lab without one)`,
+  )
 }
 
 async function refuseObjects(api: KubeApi, exclusive: readonly ExclusiveObject[]): Promise<void> {

@@ -21,7 +21,7 @@ import {
   SERVICE_ACCOUNTS,
 } from '../../mesh/kube/resources.ts'
 import type { ControllerParts } from '../apiserver/types.ts'
-import { PART_LEASES, RUN_LABEL } from './identity.ts'
+import { MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from './identity.ts'
 
 /** An object that a lab made, or was about to. */
 export type MadeObject = {
@@ -53,8 +53,7 @@ const CALL_DEADLINE_MS = 10_000
 /** How long namespaces may take to go: a cluster's own controllers empty them in some seconds. */
 const GONE_DEADLINE_MS = 30_000
 const POLL_MS = 200
-/** What the mesh's controller publishes in every namespace of the cluster. */
-const MESH_ROOT_CONFIG_MAP = 'istio-ca-root-cert'
+/** Where the mesh's controller keeps the root that it publishes. */
 const MESH_ROOT_SECRET = { namespace: 'ambit-system', name: 'ambit-ca-secret' }
 
 /** Removes it all. `nodes` are the names that the lab's nodes have. */

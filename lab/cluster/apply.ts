@@ -13,8 +13,11 @@ import type { Ownership } from '../attached/ownership.ts'
 import { bad, type Manifest } from './manifests.ts'
 
 const FIELD_MANAGER = 'ambit-lab'
-/** How long a real API server may take to make what follows from an object: a service account, a new kind's API. */
-const FOLLOW_UP_DEADLINE_MS = 10_000
+/**
+ * How long it may take until there is what follows from an object: a service account, a new kind's API. Whoever takes
+ * over the work of controllers that are gone waits first, some 17 s, until their lease has run out.
+ */
+const FOLLOW_UP_DEADLINE_MS = 30_000
 const POLL_MS = 100
 
 type ApiResourceList = {

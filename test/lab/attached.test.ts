@@ -190,6 +190,15 @@ await t.test('what is in the way in a cluster is named', async (t) => {
   const exclusive = [{ resource: NAMESPACES, name: 'ambit-system' }]
   t.strictSame(await refusal({ kubeconfig }, { ...LAB, exclusive }), {})
 
+  const root = { metadata: { name: 'istio-ca-root-cert' } }
+  api.create('configmaps', 'kube-public', root)
+  t.match(await refusal({ kubeconfig }, { ...LAB, exclusive }), {
+    code: 'AMB_LAB_CLASH',
+    message: /a mesh of its own: ConfigMap kube-public\/istio-ca-root-cert/,
+  })
+  t.strictSame(await refusal({ kubeconfig }), {}, 'which is no matter without a mesh')
+  api.delete('configmaps', 'kube-public', 'istio-ca-root-cert')
+
   api.create('namespaces', undefined, { metadata: { name: 'ambit-system' } })
   t.match(await refusal({ kubeconfig }, { ...LAB, exclusive }), {
     code: 'AMB_LAB_CLASH',
