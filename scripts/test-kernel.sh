@@ -60,6 +60,6 @@ qemu-system-x86_64 -accel tcg,thread=multi -M pc -cpu max,-pku -smp 2 -m 6G -nog
   -append "console=ttyS0 quiet panic=1 mitigations=off" \
   -virtfs local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap \
   -virtfs "local,path=$kernel/lib/modules/$version,mount_tag=modules,security_model=none,readonly=on" \
-  -virtfs "local,path=$work/out,mount_tag=out,security_model=none" </dev/null | tr -d '\r' | sed -u -n 's/^.*test-kernel: /test-kernel: /; /test-kernel: /,$p' || status=$?
+  -virtfs "local,path=$work/out,mount_tag=out,security_model=none" </dev/null | sed -u -n 's/\r//g; s/^.*test-kernel: /test-kernel: /; /test-kernel: /,$p' || status=$?
 [ -e "$work/out/status" ] || die "the virtual machine ended before the tests did"
 exit "$(cat "$work/out/status")"

@@ -6,11 +6,12 @@ import { AmbitError } from '../../mesh/errors.ts'
 import { NativeError } from '../../native/error.ts'
 import { closeFd } from '../../native/libc.ts'
 import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/netns.ts'
+import { RULE_CLASH } from '../../native/rtnetlink.ts'
 import { MESH_PORTS } from '../mesh-ports.ts'
 import { UPSTREAM_MARK } from './data-plane-sockets.ts'
 import type { CapturePod, PodListeners } from './types.ts'
 
-/** Istio's numbers, so that operators who know them find them: mark 0x111 of mask 0xfff, table 100. */
+/** Istio's numbers, so that operators who know them find them: mark 0x111 of mask 0xfff, table 100. The priority is lower where the pod has rules of its own. */
 const MARK_ROUTE = { mark: UPSTREAM_MARK, mask: 0xfff, table: 100, priority: 32764 } as const
 
 /** The kernel keeps TCP's switches under ipv4 only; they hold for both families, so an IPv6-only pod needs them too. */
@@ -97,11 +98,29 @@ export async function preparePodNetwork(
       ...TCP_SYSCTLS,
       ...present.map((family) => REFLECT_SYSCTL[family]),
     ])
-    await thread.changeMarkRoute('add', netnsFd, present, MARK_ROUTE)
+    await addMarkRoute(thread, netnsFd, pod, present)
     return { listeners: collect(byFamily), byFamily, formerSysctls }
   } catch (thrown) {
     closeListeners(byFamily)
     throw thrown
+  }
+}
+
+async function addMarkRoute(
+  thread: NetnsThread,
+  netnsFd: number,
+  pod: CapturePod,
+  families: readonly (4 | 6)[],
+): Promise<void> {
+  try {
+    await thread.changeMarkRoute('add', netnsFd, families, MARK_ROUTE)
+  } catch (thrown) {
+    if (!(thrown instanceof NativeError) || thrown.call !== RULE_CLASH) throw thrown
+    throw new AmbitError(
+      'AMB_ENROLMENT',
+      `Cannot enrol pod ${pod.namespace}/${pod.name}: its own routing rule "${thrown.detail}" stands against the mesh's, which needs mark 0x${MARK_ROUTE.mark.toString(16)} and table ${MARK_ROUTE.table}`,
+      { cause: thrown },
+    )
   }
 }
 

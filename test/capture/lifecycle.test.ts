@@ -224,6 +224,57 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
     world.inside('a', 'ip rule del fwmark 0x7 lookup 77 pref 1000')
   })
 
+  await t.test(
+    'edge case #38: a pod that routes by source address is served all the same',
+    async (t) => {
+      world.inside('a', `ip rule add from ${ADDRESS.aV4} lookup 200 pref 300`)
+      world.inside('a', 'ip route add default via 10.98.0.1 dev eth0 onlink table 200')
+      const app = world.app('a')
+      await app.serve('0.0.0.0', 9300)
+      await agent.enrol(world.pod('a'))
+      t.match(
+        world.inside('a', 'ip rule'),
+        /299:.*fwmark 0x111\/0xfff lookup 100/,
+        'ours comes before',
+      )
+      const onward = { uid: 'uid-a', address: ADDRESS.aV4, port: 9300, sourceIp: ADDRESS.remoteV4 }
+      t.match(await agent.process.ask('upstream', onward), /^app saw 10\.97\.0\.2/)
+      await agent.enrol(world.pod('a'))
+      await agent.withdraw('uid-a')
+      t.notMatch(world.inside('a', 'ip rule'), /0x111/, 'and goes with the enrolment')
+      await app.process.stop()
+      world.inside('a', 'ip route flush table 200')
+      world.inside('a', 'ip rule del pref 300')
+    },
+  )
+
+  await t.test(
+    'edge case #38: a rule for the mark or the table of the mesh is a clash, and named',
+    async (t) => {
+      const clashes = [
+        ['ip', 'fwmark 0x111 lookup 77 pref 1000', '1000: fwmark 0x111/0xffffffff lookup 77'],
+        ['ip -6', 'fwmark 0x1/0xf lookup 77 pref 1000', '1000: fwmark 0x1/0xf lookup 77'],
+        ['ip', 'from 10.9.9.9 lookup 100 pref 1000', '1000: lookup 100'],
+        ['ip', 'from 10.9.9.9 lookup 77 pref 1', '1: lookup 77'],
+      ] as const
+      for (const [ip, rule, named] of clashes) {
+        world.inside('a', `${ip} rule add ${rule}`)
+        t.match(await agent.enrol(world.pod('a')), {
+          code: 'AMB_ENROLMENT',
+          message: `Cannot enrol pod shop/pod-a: its own routing rule "${named}" stands against the mesh's, which needs mark 0x111 and table 100`,
+        })
+        t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+        t.notMatch(
+          world.inside('a', 'ip rule; ip -6 rule; ip route show table 100'),
+          /0x111\/0xfff |local default/,
+        )
+        world.inside('a', `${ip} rule del ${rule}`)
+      }
+      t.match(await agent.enrol(world.pod('a')), { listeners: 6 }, 'without it the pod is enrolled')
+      await agent.withdraw('uid-a')
+    },
+  )
+
   await t.test('1,000 rounds of enrol and withdraw leave nothing behind', async (t) => {
     const pods = [world.pod('a'), world.emptyPod(6), world.emptyPod(7), world.emptyPod(8)]
     await agent.process.ask('rounds', { pods, count: 8 })
