@@ -11,6 +11,7 @@ export type IneligibleReason =
   | 'finished'
   | 'optedOut'
   | 'notLabelled'
+  | 'guestKernel'
 
 export type Eligibility =
   | { readonly enrol: true }
@@ -30,6 +31,11 @@ const DATAPLANE_MODE_LABEL = 'istio.io/dataplane-mode'
 const SIDECAR_ANNOTATION = 'sidecar.istio.io/status'
 /** `app` labels of node agents, ours and Istio's: capturing one's own traffic would be a loop. */
 const NODE_AGENT_APPS: ReadonlySet<string> = new Set(['ambit-agent', 'ztunnel', 'istio-cni-node'])
+
+/** Runtimes whose containers have no sockets in the pod's namespace on the node: a virtual machine's, or a sandbox's own stack. */
+const GUEST_RUNTIMES = /kata|gvisor|runsc|firecracker|cloud-?hypervisor/i
+/** What KubeVirt puts on the pod that runs a virtual machine. */
+const KUBEVIRT_LABEL = 'kubevirt.io'
 
 /** kube-system holds what the cluster itself stands on, ambit-system what the mesh stands on. */
 export const DEFAULT_ELIGIBILITY: EligibilityOptions = {
@@ -53,9 +59,22 @@ export function eligibility(
   // A finished pod keeps its object but has given its address and namespace back.
   if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') return no('finished')
   const ownMode = labels[DATAPLANE_MODE_LABEL]
-  if (ownMode === 'ambient') return { enrol: true }
   if (ownMode === 'none') return no('optedOut')
-  return namespaceLabels[DATAPLANE_MODE_LABEL] === 'ambient' ? { enrol: true } : no('notLabelled')
+  if (ownMode !== 'ambient' && namespaceLabels[DATAPLANE_MODE_LABEL] !== 'ambient')
+    return no('notLabelled')
+  // Said last: a pod that nobody wants in the mesh has nothing to be told.
+  return hasGuestKernel(pod) ? no('guestKernel') : { enrol: true }
+}
+
+/**
+ * The hooks see sockets of this kernel only. Enrolled, such a pod would send in plaintext, and what peers send it by HBONE
+ * would end at the agent.
+ */
+function hasGuestKernel({ spec, metadata }: Pod): boolean {
+  return (
+    GUEST_RUNTIMES.test(spec?.runtimeClassName ?? '') ||
+    metadata?.labels?.[KUBEVIRT_LABEL] === 'virt-launcher'
+  )
 }
 
 const no = (reason: IneligibleReason): Eligibility => ({ enrol: false, reason })

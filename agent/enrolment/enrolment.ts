@@ -19,7 +19,12 @@ import {
 import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import { DEFAULT_ELIGIBILITY, eligibility, type EligibilityOptions } from './eligibility.ts'
+import {
+  DEFAULT_ELIGIBILITY,
+  eligibility,
+  type EligibilityOptions,
+  type IneligibleReason,
+} from './eligibility.ts'
 import { findPodNetns, PodNetnsFinder } from './find-pod-netns.ts'
 import { isSameNetns, netnsAt, ownNetns } from './netns-identity.ts'
 import { PodEnrolment, type PodEnrolmentContext, type PodName, type Wish } from './pod-enrolment.ts'
@@ -260,6 +265,8 @@ export class NodeEnrolment implements CniHandlers {
     }
     if (outcome.kind === 'failed') this.#report(pod, outcome.error)
     else if (outcome.kind === 'enrolled') this.#posted.delete(uid)
+    else if (outcome.kind === 'plain' && outcome.reason === GUEST_KERNEL)
+      this.#report(pod, guestKernel(pod.name))
     // What was restored is annotated already; the informer will tell if not.
     if (outcome.kind === 'waiting' || pod.object === undefined) return
     if (!this.#annotations.isRight(pod.object, pod.isEnrolled))
@@ -359,6 +366,16 @@ export class NodeEnrolment implements CniHandlers {
     )
   }
 }
+
+function guestKernel({ namespace, name }: PodName): AmbitError {
+  return new AmbitError(
+    'AMB_ENROLMENT',
+    `Cannot enrol pod ${namespace}/${name}: its containers run on a kernel of their own (Kata, gVisor, KubeVirt), whose sockets this node cannot see`,
+  )
+}
+
+/** The one reason against enrolling that the pod's owner has to be told: it was asked for. */
+const GUEST_KERNEL: IneligibleReason = 'guestKernel'
 
 const plain = (reason: string): Wish => ({ kind: 'plain', reason })
 

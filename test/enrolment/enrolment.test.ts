@@ -272,6 +272,37 @@ void t.test('a pod whose port is taken is reported and tried again; others go on
   await until(() => annotation('taken') === 'enabled', 'the retry that succeeds')
 })
 
+void t.test('a pod with a kernel of its own stays out, and its owner is told once', async (t) => {
+  const { start, label, pod, sandbox, capture, stub, until, annotation } = await setUpNode(t)
+  label('shop', AMBIENT)
+  const enrolment = await start()
+  await enrolment.synced
+  const vm = pod('vm', { spec: { runtimeClassName: 'kata-qemu' } })
+  t.match(await enrolment.onAdd(await sandbox(vm), inTime()), { ok: true }, 'it may start')
+  await enrolment.onAdd(await sandbox(pod('web')), inTime())
+  await until(() => annotation('web') === 'enabled', 'the other pod')
+  t.strictSame(capture.calls, ['+web'])
+  t.equal(annotation('vm'), undefined)
+  const posted = (): readonly Event[] =>
+    stub.requests
+      .filter((request) => request.url.pathname.endsWith('/events'))
+      .map((request) => JSON.parse(request.body) as Event)
+  await until(() => posted().length > 0, 'the event')
+  pod('vm', { labels: { changed: 'yes' }, spec: { runtimeClassName: 'kata-qemu' } })
+  pod('last')
+  await enrolment.onAdd(await sandbox(pod('last')), inTime())
+  await until(() => annotation('last') === 'enabled', 'a look after the change')
+  t.match(posted(), [
+    {
+      type: 'Warning',
+      reason: 'EnrolmentFailed',
+      message: /Cannot enrol pod shop\/vm: .*a kernel of their own.*stays outside the mesh/,
+      involvedObject: { name: 'vm' },
+    },
+  ])
+  t.equal(posted().length, 1)
+})
+
 void t.test('the annotation is written through failures of the API server', async (t) => {
   const { start, label, pod, sandbox, stub, until, annotation } = await setUpNode(t)
   label('shop', AMBIENT)
