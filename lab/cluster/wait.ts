@@ -136,6 +136,14 @@ function describe(pod: Pod): string {
       const why = [detail?.reason, detail?.message].filter((text) => text !== undefined).join(': ')
       return `${status.name} ${why === '' ? 'not ready' : why}`
     })
-  const what = states.length === 0 ? (pod.status?.phase ?? 'no status') : states.join(', ')
+  // Without a node there are no containers to tell of: the scheduler says why.
+  const unscheduled = (pod.status?.conditions ?? []).find(
+    (condition) => condition.type === 'PodScheduled' && condition.status === 'False',
+  )?.message
+  const phase = pod.status?.phase ?? 'no status'
+  const what =
+    states.length > 0
+      ? states.join(', ')
+      : [phase, unscheduled].filter((text) => text !== undefined).join(': ')
   return `${namespace}/${name} (${what})`
 }

@@ -151,6 +151,7 @@ async function officialClientAccess(
   const config = new KubeConfig()
   config.loadFromFile(file)
   if (contextName !== undefined) config.setCurrentContext(contextName)
+  resolvePlugin(config.getCurrentUser()?.exec, file)
   return {
     server: new URL(context.server),
     namespace: context.namespace,
@@ -171,6 +172,14 @@ async function officialClientAccess(
       return { headers, agent }
     },
   }
+}
+
+/** A plugin's path is relative to the kubeconfig, as kubectl has it; the official client takes it as it stands. */
+function resolvePlugin(exec: unknown, file: string): void {
+  if (typeof exec !== 'object' || exec === null || !('command' in exec)) return
+  const { command } = exec
+  if (typeof command === 'string' && command.includes('/'))
+    exec.command = path.resolve(path.dirname(file), command)
 }
 
 function makeAgent(server: URL, tls: https.AgentOptions): http.Agent {

@@ -3,12 +3,12 @@
 // found out about a cluster and refused, and how the cluster is mirrored. The API server is the lab's own, over HTTPS.
 
 import t from 'tap'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { makeServerCertificate } from '../../lab/apiserver/certificates.ts'
 import { type ApiServer, startApiServer } from '../../lab/apiserver/index.ts'
 import { kubeconfigText } from '../../lab/apiserver/kubeconfig.ts'
@@ -153,6 +153,32 @@ await t.test('what is wrong with a kubeconfig or its server is one coded sentenc
     t.notMatch(said.message, '\n', `${what}: one line`)
   }
 })
+
+await t.test(
+  'credentials may come from a plugin, whose path is relative to the kubeconfig',
+  async (t) => {
+    const { server, kubeconfig } = await bareServer(t)
+    const credential = JSON.stringify({
+      apiVersion: 'client.authentication.k8s.io/v1',
+      kind: 'ExecCredential',
+      status: { token: server.adminToken },
+    })
+    const plugin = file(`#!/bin/sh\necho '${credential}'\n`)
+    chmodSync(plugin, 0o700)
+    const exec = (command: string): string =>
+      file(
+        readFileSync(kubeconfig, 'utf8').replace(
+          /token: .*/,
+          `exec: { apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: ${command} }`,
+        ),
+      )
+    t.strictSame(await refusal({ kubeconfig: exec(`./${basename(plugin)}`) }), {})
+    t.match(await refusal({ kubeconfig: exec('./none') }), {
+      code: 'AMB_KUBE_API',
+      message: new RegExp(`spawn ${directory}/none ENOENT`),
+    })
+  },
+)
 
 await t.test('the server may be known by another name than that of its URL', async (t) => {
   const { server, url } = await bareServer(t)
