@@ -4,6 +4,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
+import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
 import { spiffeId } from '../mesh/identity/spiffe.ts'
@@ -108,6 +109,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
       logLevel: log.level,
       sameNode: config.sameNode,
       maxConnectionsPerPod: config.maxConnectionsPerPod,
+      heldLimitBytes: heldLimitOf(config.workers),
     },
     mesh,
     certificates,

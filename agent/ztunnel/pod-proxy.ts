@@ -108,6 +108,7 @@ export class PodProxy {
           signal,
         ),
       certificate: (identity, signal) => options.certificates.get(identity, signal),
+      owner: options.pod.uid,
     })
     this.#context = {
       pod: options.pod,
@@ -176,6 +177,7 @@ export class PodProxy {
   async #serveHbone(fd: number, certificate: WorkloadCertificate): Promise<void> {
     const server = createHboneServer({
       certificate,
+      owner: this.pod.uid,
       onTunnel: (incoming) => {
         handleIncomingTunnel(this.#context, incoming).catch((thrown: unknown) =>
           this.#options.log.error({ error: errorMessage(thrown) }, 'tunnel handler failed'),

@@ -5,6 +5,7 @@ import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
 import { type SecuredConnection, abandoned } from './connect.ts'
 import { type ConnectionClosed, H2Connection } from './h2/connection.ts'
+import type { HeldMemory } from './h2/held-memory.ts'
 import type { HeaderList } from './h2/hpack.ts'
 import { H2_CODE } from './h2/protocol.ts'
 import type { H2Stream, StreamSink } from './h2/stream.ts'
@@ -42,10 +43,13 @@ export interface ClientConnection {
 export interface ClientConnectionOptions {
   readonly onTunnelClosed: () => void
   readonly onClosed: () => void
+  /** Who pays first when what it holds is too much. */
+  readonly owner?: string
   /** For tests; defaults to those of limits.ts. */
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
   readonly answerDeadlineMs?: number
+  readonly memory?: HeldMemory
 }
 
 /** Resolves when the peer's SETTINGS came, so that its stream limit is known before the first request. */
@@ -62,6 +66,8 @@ export function establishClient(
       settingsDeadlineMs: HANDSHAKE_DEADLINE_MS,
       pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
       pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
+      ...(options.owner !== undefined && { owner: options.owner }),
+      ...(options.memory && { memory: options.memory }),
       onReady: () => {
         const answerDeadlineMs = options.answerDeadlineMs ?? ANSWER_DEADLINE_MS
         resolve(ok(new Client(connection, secured.peerIdentity, answerDeadlineMs)))
@@ -203,12 +209,13 @@ class ConnectRequest implements StreamSink {
     })
   }
 
-  onReset(code: number, isUnprocessed: boolean): void {
+  onReset(code: number, isUnprocessed: boolean): boolean {
     this.#fail({
       reason: 'hboneRefused',
       message: `the peer ended the request without an answer (HTTP/2 code ${code})`,
       isUnprocessed,
     })
+    return false
   }
 
   onData(): boolean {

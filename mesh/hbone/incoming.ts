@@ -5,6 +5,7 @@ import type { SpiffeId, SocketAddress } from '../model/types.ts'
 import type { AuthenticatedConnection } from './acceptor.ts'
 import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, IGNORING_SINK, type StreamSink } from './h2/stream.ts'
+import { keepable } from './read-in-place.ts'
 import type { ConnectRequest } from './request.ts'
 import { StreamTunnel } from './tunnel.ts'
 import type { HboneTunnel, IncomingTunnel, TunnelHeaders } from './types.ts'
@@ -69,18 +70,20 @@ export class Incoming implements IncomingTunnel, StreamSink {
   }
 
   onData(chunk: Buffer): boolean {
-    this.#early.push(chunk)
-    return true
+    const kept = keepable(chunk)
+    this.#early.push(kept)
+    return kept === chunk
   }
 
   onEnd(): void {
     this.#hasEnded = true
   }
 
-  onReset(code: number): void {
+  onReset(code: number): boolean {
     this.#resetCode = code
     this.#early = []
     this.#abort?.abort()
+    return false
   }
 
   onWritable(): void {

@@ -4,8 +4,22 @@
 
 /** Wire. Bytes of one tunnel that may be under way unread: a 4 ms path fills 8 Gbit/s with it. */
 export const STREAM_WINDOW_BYTES = 4 * 1024 * 1024
-/** Wire. Bytes of all tunnels of a connection that may be under way unread; also the bound of what one peer can make us hold. */
+/** Wire. Bytes of all tunnels of a connection that may be under way unread; what stalled ones hold is lent on top of it. */
 export const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024
+/**
+ * Memory that the HBONE connections of all threads may hold for receivers that lag: half of an agent that has 1 GiB, which
+ * leaves room for what it needs idle (docs/benchmarks.md) and for the connections. Over their share of it the greediest are reset.
+ */
+const HELD_BYTES = 512 * 1024 * 1024
+/** The most that one thread gets of it: some 60 fully stalled tunnels. */
+export const HELD_LIMIT_BYTES = 256 * 1024 * 1024
+/** The least, however many threads: some 15 fully stalled tunnels. */
+const LEAST_HELD_LIMIT_BYTES = 64 * 1024 * 1024
+
+/** What each of so many threads may hold. */
+export function heldLimitOf(threads: number): number {
+  return Math.max(LEAST_HELD_LIMIT_BYTES, Math.min(HELD_LIMIT_BYTES, HELD_BYTES / threads))
+}
 /** Wire. The largest frame we accept. */
 export const MAX_FRAME_BYTES = 1024 * 1024
 /** Wire. Tunnels a client may have open on one connection to us. */
@@ -37,10 +51,7 @@ export const MAX_UNAUTHENTICATED = 1024
 /** The same from one source address, so that one pod cannot use up the whole allowance. */
 export const MAX_UNAUTHENTICATED_PER_SOURCE = 128
 
-/**
- * HTTP/2 connections one source address may have to a pod. Our pool puts 100 tunnels on each; every one can make us hold
- * CONNECTION_WINDOW_BYTES.
- */
+/** HTTP/2 connections one source address may have to a pod. Our pool puts 100 tunnels on each. */
 export const MAX_CONNECTIONS_PER_SOURCE = 128
 
 /** TLS 1.3 only. AES-128 first: on AES-NI it is about 15 % faster per byte than AES-256 and as sound; both are accepted. */

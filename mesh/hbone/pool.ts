@@ -5,6 +5,7 @@
 import { type Result, err, ok } from '../result.ts'
 import { type ClientConnection, type OpenFailure, establishClient } from './client.ts'
 import { abandoned, connectSecured } from './connect.ts'
+import type { HeldMemory } from './h2/held-memory.ts'
 import { IDLE_RELEASE_MS } from './limits.ts'
 import type {
   HboneFailure,
@@ -40,6 +41,7 @@ const NONE: ReadonlySet<ClientConnection> = new Set()
 export interface PoolTimes {
   readonly idleReleaseMs?: number
   readonly answerDeadlineMs?: number
+  readonly memory?: HeldMemory
 }
 
 /** Makes a pool; it lives as long as the pod whose connections it carries. */
@@ -162,9 +164,11 @@ class Pool implements HbonePool {
     const secured = await connectSecured(entry.target, this.#options, signal)
     if (!secured.ok) return secured
     const made: { connection?: ClientConnection } = {}
-    const { answerDeadlineMs } = this.#options
+    const { answerDeadlineMs, owner, memory } = this.#options
     const established = await establishClient(secured.value, {
       ...(answerDeadlineMs === undefined ? {} : { answerDeadlineMs }),
+      ...(owner === undefined ? {} : { owner }),
+      ...(memory === undefined ? {} : { memory }),
       onTunnelClosed: () => {
         if (made.connection !== undefined) this.#watchIdle(made.connection)
       },

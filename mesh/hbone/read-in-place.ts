@@ -17,6 +17,17 @@ export const TLS_READ_BYTES = 16 * 1024
 /** What libuv reads at once. */
 const TCP_READ_BYTES = 64 * 1024
 
+/**
+ * What a taker keeps instead of a chunk: a small one would keep the whole buffer that it was read into, and a peer
+ * that sends single bytes would make us keep 16 KiB for each.
+ */
+export function keepable(chunk: Buffer): Buffer {
+  if (chunk.length >= TLS_READ_BYTES / 2) return chunk
+  const copy = Buffer.allocUnsafeSlow(chunk.length) // of its own: a slice of Node's pool would keep that
+  chunk.copy(copy)
+  return copy
+}
+
 let sharedBuffer: Buffer | undefined
 
 /** One buffer for all sockets of a thread whose takers never keep a chunk. */

@@ -13,16 +13,24 @@ const NOTHING = Buffer.alloc(0)
  */
 export function resetSocket(socket: Socket): void {
   if (socket.destroyed) return
-  const isShuttingDown = socket.writableEnded && !socket.writableFinished
-  if (socket.writableLength === 0 && !isShuttingDown) {
+  if (socket.writableLength === 0 && !isShuttingDown(socket)) {
     socket.resetAndDestroy()
     return
   }
-  const deadline = setTimeout(() => socket.destroy(), FLUSH_BEFORE_RESET_MS)
+  const reset = (): void => resetSocketNow(socket)
+  const deadline = setTimeout(reset, FLUSH_BEFORE_RESET_MS)
   socket.once('close', () => clearTimeout(deadline))
-  const reset = (): void => {
-    if (!socket.destroyed) socket.resetAndDestroy()
-  }
   if (socket.writableEnded) socket.once('finish', reset)
   else socket.write(NOTHING, reset)
+}
+
+/** Resets the connection and drops what waits; a shutdown under way becomes a plain close, which libuv allows. */
+export function resetSocketNow(socket: Socket): void {
+  if (socket.destroyed) return
+  if (isShuttingDown(socket)) socket.destroy()
+  else socket.resetAndDestroy()
+}
+
+function isShuttingDown(socket: Socket): boolean {
+  return socket.writableEnded && !socket.writableFinished
 }

@@ -3,6 +3,7 @@
 
 import { type AcceptLimits, type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
 import { type ConnectionClosed, H2Connection } from './h2/connection.ts'
+import type { HeldMemory } from './h2/held-memory.ts'
 import type { HeaderList } from './h2/hpack.ts'
 import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, IGNORING_SINK } from './h2/stream.ts'
@@ -24,6 +25,7 @@ export interface HboneServerTuning {
   readonly pingTimeoutMs?: number
   readonly maxStreams?: number
   readonly maxConnectionsPerSource?: number
+  readonly memory?: HeldMemory
 }
 
 /** RFC 6585 5: header fields too large. */
@@ -54,6 +56,8 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
       settingsDeadlineMs: authenticated.deadlineAt - performance.now(),
       pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
       pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
+      ...(options.owner !== undefined && { owner: options.owner }),
+      ...(options.memory && { memory: options.memory }),
       onReady: () => undefined,
       onRequest: (stream, headers, isTooLarge) =>
         onRequest(authenticated, stream, headers, isTooLarge),

@@ -6,8 +6,8 @@ import type { Socket } from 'node:net'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts'
-import { readInPlace, sharedReadBuffer } from './read-in-place.ts'
-import { resetSocket } from './reset-socket.ts'
+import { keepable, readInPlace, sharedReadBuffer } from './read-in-place.ts'
+import { resetSocket, resetSocketNow } from './reset-socket.ts'
 import { StreamTunnel, takeStream } from './tunnel.ts'
 import type { HboneTunnel } from './types.ts'
 
@@ -50,13 +50,19 @@ class Splice implements StreamSink {
   #stream: H2Stream | undefined
   #sent = 0
   #received = 0
-  /** Received, and held back by the socket's buffer: given back to the peer when it drained. */
+  /** Received, and waiting in the socket's buffer: given back to the peer as the kernel takes it. */
   #unread = 0
   #end: EndReason = 'ok'
   #isTunnelReset = false
   #isSocketClosed = false
   #isStreamClosed = false
   readonly #onAbort = (): void => this.#abort()
+  readonly #onWritten = (): void => {
+    const gone = this.#unread - this.#socket.writableLength
+    if (gone <= 0) return
+    this.#unread -= gone
+    this.#stream?.consume(gone)
+  }
 
   constructor(
     socket: Socket,
@@ -76,9 +82,10 @@ class Splice implements StreamSink {
     this.#options.onMeter?.(() => ({ sent: this.#sent, received: this.#received }))
     socket.on('error', () => this.#blame(this.#options.socketRole))
     socket.on('close', () => this.#onSocketClosed())
-    socket.on('drain', () => this.#onSocketDrained())
-    const stream = takeStream(this.#tunnel, this)
-    this.#stream = stream
+    const stream = takeStream(this.#tunnel, (taken) => {
+      this.#stream = taken
+      return this
+    })
     const { signal } = this.#options
     if (signal?.aborted) return this.#abort()
     signal?.addEventListener('abort', this.#onAbort, { once: true })
@@ -97,25 +104,40 @@ class Splice implements StreamSink {
 
   onData(chunk: Buffer): boolean {
     this.#received += chunk.length
-    // While writes wait for the kernel the peer gets no more window: what we hold is bounded by one window.
-    if (this.#socket.write(chunk) && this.#unread === 0) this.#stream?.consume(chunk.length)
-    else this.#unread += chunk.length
-    return this.#socket.writableLength > 0
+    const socket = this.#socket
+    if (socket.writableLength === 0) {
+      // The kernel takes it, or it alone waits: gone either way.
+      socket.write(chunk)
+      this.#stream?.consume(chunk.length)
+      return socket.writableLength > 0
+    }
+    // It waits behind others: the peer gets no more window until it went on, so what we hold is bounded by one window.
+    const kept = keepable(chunk)
+    this.#unread += chunk.length
+    socket.write(kept, this.#onWritten)
+    return kept === chunk
   }
 
   onEnd(): void {
     this.#socket.end()
   }
 
-  onReset(code: number): void {
+  onReset(code: number): boolean {
     this.#isTunnelReset = true
     if (code === H2_CODE.noError && this.#socket.writableEnded) {
       // The peer is done and only wants no more of ours (RFC 9113 8.1): what it sent must still arrive.
       this.#socket.destroySoon()
-      return
+      return true
+    }
+    if (code === H2_CODE.enhanceYourCalm) {
+      // Ours or the far agent's memory is short: no time is left to deliver the rest.
+      if (this.#end === 'ok') this.#end = 'tooManyUnreadBytes'
+      resetSocketNow(this.#socket)
+      return false
     }
     this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
     resetSocket(this.#socket)
+    return true
   }
 
   onWritable(): void {
@@ -125,12 +147,6 @@ class Splice implements StreamSink {
   onClosed(): void {
     this.#isStreamClosed = true
     this.#finishIfDone()
-  }
-
-  #onSocketDrained(): void {
-    const unread = this.#unread
-    this.#unread = 0
-    if (unread > 0) this.#stream?.consume(unread)
   }
 
   #onSocketClosed(): void {
@@ -143,6 +159,7 @@ class Splice implements StreamSink {
         stream.reset(RELAY_RESET_CODE)
       }
     }
+    stream?.drop()
     this.#finishIfDone()
   }
 

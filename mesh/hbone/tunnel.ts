@@ -5,6 +5,7 @@
 import { Duplex } from 'node:stream'
 import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts'
+import { keepable } from './read-in-place.ts'
 import type { HboneTunnel } from './types.ts'
 
 type Done = (error?: Error | null) => void
@@ -44,13 +45,15 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
     this.destroy()
   }
 
-  /** Hands the stream over to `sink`, which from now on hears everything, first what came already. */
-  handOver(sink: StreamSink): H2Stream {
+  /** Hands the stream over to a sink, which from now on hears everything, first what came already. */
+  handOver(toSink: (stream: H2Stream) => StreamSink): H2Stream {
     if (this.#isUsed || this.#isTaken)
       throw new Error('a tunnel that was read from, written to or spliced cannot be spliced')
     this.#isTaken = true
     const stream = this.#stream
+    const sink = toSink(stream)
     if (this.#wasReset || stream.isClosed) {
+      stream.drop()
       sink.onReset(this.#resetCode, false)
       sink.onClosed()
       return stream
@@ -95,7 +98,10 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
     this.#queue = []
     // After END both ways the stream finishes by itself: it may still have bytes waiting for the peer's window.
     const isComplete = this.#stream.isEndQueued && this.#stream.isEndReceived && !error
-    if (!isComplete && !this.#isTaken) this.#stream.reset(RELAY_RESET_CODE)
+    if (!this.#isTaken) {
+      if (!isComplete && !this.#wasReset) this.#stream.reset(RELAY_RESET_CODE)
+      this.#stream.drop()
+    }
     done(error)
   }
 
@@ -108,9 +114,10 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
       this.#stream.consume(chunk.length)
       return false
     }
-    if (this.#isWanted && this.#queue.length === 0) this.#deliver(chunk)
-    else this.#queue.push(chunk)
-    return true
+    const kept = keepable(chunk)
+    if (this.#isWanted && this.#queue.length === 0) this.#deliver(kept)
+    else this.#queue.push(kept)
+    return kept === chunk
   }
 
   onEnd(): void {
@@ -124,8 +131,9 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
     done?.()
   }
 
-  onReset(code: number): void {
+  onReset(code: number): boolean {
     this.markReset(code)
+    return false
   }
 
   onClosed(): void {
@@ -138,8 +146,11 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
   }
 }
 
-/** Takes the HTTP/2 stream out of a tunnel that nobody has used yet. */
-export function takeStream(tunnel: HboneTunnel, sink: StreamSink): H2Stream {
+/** Takes the HTTP/2 stream out of a tunnel that nobody has used yet, for the sink that `toSink` makes of it. */
+export function takeStream(
+  tunnel: HboneTunnel,
+  toSink: (stream: H2Stream) => StreamSink,
+): H2Stream {
   if (!(tunnel instanceof StreamTunnel)) throw new Error('not a tunnel of this module')
-  return tunnel.handOver(sink)
+  return tunnel.handOver(toSink)
 }

@@ -50,6 +50,8 @@ export interface HbonePoolOptions {
     identity: SpiffeId,
     signal: AbortSignal,
   ) => Promise<Result<WorkloadCertificate, HboneFailure>>
+  /** The pod served: when too much waits for receivers that do not read, the pod with the most of it is relieved first. */
+  readonly owner?: string
 }
 
 export interface OpenedTunnel {
@@ -92,6 +94,8 @@ export interface IncomingTunnel {
 
 export interface HboneServerOptions {
   readonly certificate: WorkloadCertificate
+  /** As for the pool. */
+  readonly owner?: string
   /** Never throws; called once per valid CONNECT. */
   readonly onTunnel: (incoming: IncomingTunnel) => void
   /** Connections refused before a tunnel existed: TLS failure, wrong trust domain, not CONNECT, flood. For log and metrics. */

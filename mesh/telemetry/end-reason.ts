@@ -28,6 +28,10 @@ export const END_REASONS = {
   hboneRefused: { flag: 'CONNECT', text: 'the peer refused the tunnel' },
   hboneBadRequest: { flag: 'CONNECT', text: 'malformed HBONE request' },
   tooManyConnections: { flag: 'CONNECT', text: 'too many open connections' },
+  tooManyUnreadBytes: {
+    flag: 'OVERLOAD',
+    text: 'reset for memory: too many bytes waited for a receiver that does not read',
+  },
   policyDenied: { flag: 'DENY', text: 'connection closed due to policy rejection' },
   drained: { flag: '-', text: 'connection closed due to connection drain' },
   podRemoved: { flag: '-', text: 'connection closed because the pod left the mesh' },

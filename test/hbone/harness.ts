@@ -7,6 +7,7 @@ import koffi from 'koffi'
 import type { Test } from 'tap'
 import type { AcceptLimits } from '../../mesh/hbone/acceptor.ts'
 import { dialFailure } from '../../mesh/hbone/connect.ts'
+import type { HeldMemory } from '../../mesh/hbone/h2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type {
@@ -67,6 +68,8 @@ export interface WorldOptions {
   readonly maxConnectionsPerSource?: number
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
+  /** The account of server and pool together. */
+  readonly memory?: HeldMemory
 }
 
 /** Accepts every tunnel and sends back what comes. */
@@ -101,6 +104,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     }),
     ...(options.pingIntervalMs !== undefined && { pingIntervalMs: options.pingIntervalMs }),
     ...(options.pingTimeoutMs !== undefined && { pingTimeoutMs: options.pingTimeoutMs }),
+    ...(options.memory && { memory: options.memory }),
   })
   const { fd, port } = await listeningFd()
   await server.listen(fd)
@@ -120,6 +124,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     },
     ...(options.idleReleaseMs !== undefined && { idleReleaseMs: options.idleReleaseMs }),
     ...(options.answerDeadlineMs !== undefined && { answerDeadlineMs: options.answerDeadlineMs }),
+    ...(options.memory && { memory: options.memory }),
   })
   const target: PoolTarget = {
     sourceIdentity: clientCertificate.identity,

@@ -4,7 +4,9 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
+import { setImmediate as eventLoopTurn } from 'node:timers/promises'
 import t from 'tap'
+import { HeldMemory } from '../../mesh/hbone/h2/held-memory.ts'
 import { readInPlace, sharedReadBuffer } from '../../mesh/hbone/read-in-place.ts'
 import { readAll, relayApp } from './relayed-app.ts'
 
@@ -88,6 +90,27 @@ await t.test('RST of the server reaches the client as RST', async (t) => {
   t.match(await app.outbound[0], { end: 'serverReset' })
   t.match(await app.inbound[0], { end: 'serverReset' })
 })
+
+await t.test(
+  'a client that has stopped reading hears a RST when the connection is lost, never an end',
+  async (t) => {
+    const memory = new HeldMemory(256 * MIB)
+    const app = await relayApp(
+      t,
+      (socket) => void socket.on('error', () => undefined).write(Buffer.alloc(64 * MIB)),
+      { memory },
+    )
+    const socket = await app.connect()
+    socket.pause()
+    while (memory.total < 3 * MIB) await eventLoopTurn()
+    app.world.dialled[0]?.resetAndDestroy()
+    t.match(await app.outbound[0], { end: 'serverReset' })
+    t.equal(memory.total, 0)
+    const failure = once(socket, 'error')
+    socket.resume()
+    t.match(await failure, [{ code: 'ECONNRESET' }])
+  },
+)
 
 await t.test('what the server sent before its RST still arrives', async (t) => {
   const app = await relayApp(t, (socket) => {

@@ -12,6 +12,7 @@ import { TLS_READ_BYTES, readInPlace } from '../read-in-place.ts'
 import { Budget, CONTROL_FRAMES, WASTED_STREAMS } from './budget.ts'
 import { type FrameHandler, FrameReader } from './frame-reader.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
+import { type HeldMemory, threadHeldMemory } from './held-memory.ts'
 import { FrameOutput } from './output.ts'
 import {
   DEFAULT_MAX_FRAME_BYTES,
@@ -26,6 +27,7 @@ import {
   PREFACE,
   SETTING,
 } from './protocol.ts'
+import { ReceiveWindow } from './receive-window.ts'
 import { H2Stream, type StreamHost, type StreamSink } from './stream.ts'
 
 /** Unwritten output above which no DATA is added: one good TLS write, and little to wait behind for the next stream. */
@@ -34,8 +36,6 @@ const OUTPUT_FULL_BYTES = 256 * 1024
 const OUTPUT_FLOOD_BYTES = OUTPUT_FULL_BYTES + 1024 * 1024
 /** The largest DATA frame we send: beyond it a header weighs nothing, and other streams wait too long. */
 const LARGEST_DATA_BYTES = 64 * 1024
-/** The connection window is topped up when this much was consumed. */
-const CONNECTION_UPDATE_BYTES = CONNECTION_WINDOW_BYTES / 4
 /** A peer may split its header block in many frames, but not so many that counting them is the attack. */
 const MOST_CONTINUATIONS = 16
 /** How long we wait for the peer to read our GOAWAY before the socket is cut. */
@@ -67,6 +67,10 @@ export interface H2ConnectionOptions {
   readonly settingsDeadlineMs: number
   readonly pingIntervalMs: number
   readonly pingTimeoutMs: number
+  /** Who pays first when what it holds is too much: the pod served. */
+  readonly owner?: string
+  /** The thread's, unless a test brings its own. */
+  readonly memory?: HeldMemory
   /** The peer's first SETTINGS came. */
   readonly onReady: () => void
   /** Server: a request. The stream's sink must be set before returning. */
@@ -91,6 +95,9 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly #output: FrameOutput
   readonly #decoder: HpackDecoder
   readonly #streams = new Map<number, H2Stream>()
+  readonly receiveWindow: ReceiveWindow
+  readonly memory: HeldMemory
+  readonly owner: string
   readonly #controlBudget = new Budget(CONTROL_FRAMES)
   readonly #wasteBudget = new Budget(WASTED_STREAMS)
   readonly #keepalive: NodeJS.Timeout
@@ -111,8 +118,6 @@ export class H2Connection implements FrameHandler, StreamHost {
   #peerWindow = DEFAULT_WINDOW_BYTES
   #peerMaxFrame = DEFAULT_MAX_FRAME_BYTES
   #sendWindow = DEFAULT_WINDOW_BYTES
-  #receiveWindow = CONNECTION_WINDOW_BYTES
-  #consumed = 0
   #heardSincePing = false
   #silentPings = 0
 
@@ -120,6 +125,11 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#options = options
     this.#socket = options.socket
     this.#isServer = options.role === 'server'
+    this.owner = options.owner ?? ''
+    this.memory = options.memory ?? threadHeldMemory
+    this.receiveWindow = new ReceiveWindow(this.memory, (increment) =>
+      this.sendWindowUpdate(0, increment),
+    )
     this.#decoder = new HpackDecoder(options.headerListBytes)
     this.#reader = new FrameReader(
       this,
@@ -238,14 +248,6 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#queue.push(stream)
   }
 
-  creditConnection(bytes: number): void {
-    this.#consumed += bytes
-    if (this.#consumed < CONNECTION_UPDATE_BYTES || this.#isClosed) return
-    this.#receiveWindow += this.#consumed
-    this.sendWindowUpdate(0, this.#consumed)
-    this.#consumed = 0
-  }
-
   forget(stream: H2Stream): void {
     this.#streams.delete(stream.id)
     this.#options.onStreamClosed()
@@ -257,8 +259,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   onDataFrame(streamId: number, flowBytes: number): void {
     this.#mustBeReady()
     if (this.#block !== undefined) throw broken('DATA within a header block')
-    this.#receiveWindow -= flowBytes
-    if (this.#receiveWindow < 0)
+    if (!this.receiveWindow.take(flowBytes))
       throw new H2ConnectionError(H2_CODE.flowControlError, 'the connection window was overrun')
     let stream = this.#streams.get(streamId)
     if (stream === undefined && this.#isIdle(streamId))
@@ -276,7 +277,7 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   onDataChunk(_streamId: number, chunk: Buffer): void {
     const stream = this.#dataStream
-    if (stream === undefined || stream.isClosed) this.creditConnection(chunk.length)
+    if (stream === undefined || stream.isClosed) this.receiveWindow.credit(chunk.length)
     else if (stream.receiveData(chunk)) this.#isChunkKept = true
   }
 
@@ -284,7 +285,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     if (payload === 0 && !isEndStream) this.#spendControl('empty DATA frames')
     const stream = this.#dataStream
     this.#dataStream = undefined
-    if (stream === undefined || stream.isClosed) return this.creditConnection(padding)
+    if (stream === undefined || stream.isClosed) return this.receiveWindow.credit(padding)
     if (padding > 0) stream.receivePadding(padding)
     if (isEndStream) stream.receiveEnd()
   }
@@ -645,6 +646,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     clearTimeout(this.#settingsDeadline)
     this.#output.end()
     this.#queue = []
+    this.receiveWindow.close()
     if (!this.#socket.destroyed) {
       const cut = setTimeout(() => this.#socket.destroy(), LINGER_MS)
       this.#socket.once('close', () => clearTimeout(cut))
@@ -659,7 +661,7 @@ const NO_SINK: StreamSink = {
   onHeaders: noSink,
   onData: noSink,
   onEnd: noSink,
-  onReset: () => undefined,
+  onReset: () => false,
   onWritable: noSink,
   onClosed: () => undefined,
 }

@@ -3,9 +3,12 @@
 // It buffers at most what one write brought while the window was shut; write() says when to stop.
 // Hot: bench/hbone-relays.ts watches it.
 
+import { CHUNK_COST_BYTES, type HeldMemory, type Holder } from './held-memory.ts'
 import type { HeaderList } from './hpack.ts'
 import { H2_CODE, LARGEST_WINDOW_BYTES } from './protocol.ts'
+import type { ReceiveWindow } from './receive-window.ts'
 import { STREAM_WINDOW_BYTES } from '../limits.ts'
+import { TLS_READ_BYTES } from '../read-in-place.ts'
 
 /** Who uses a stream. Calls come from the connection, in the order of the wire. */
 export interface StreamSink {
@@ -15,8 +18,12 @@ export interface StreamSink {
   onData(chunk: Buffer): boolean
   /** The peer half-closed. */
   onEnd(): void
-  /** The peer reset the stream, or the connection died. Final but for onClosed. `isUnprocessed`: it never acted on it. */
-  onReset(code: number, isUnprocessed: boolean): void
+  /**
+   * The peer reset the stream, the connection died, or we need the memory (ENHANCE_YOUR_CALM; then even after
+   * onClosed, if it still holds bytes). `isUnprocessed`: the peer never acted on it. True: it does not drop what it
+   * holds but goes on to deliver it, and calls consume() or drop() for it.
+   */
+  onReset(code: number, isUnprocessed: boolean): boolean
   /** write() may go on after it said false. */
   onWritable(): void
   /** The stream is over, whatever way. Last call. */
@@ -33,7 +40,11 @@ export interface StreamHost {
   sendReset(stream: H2Stream, code: number): void
   /** The stream has something to send, or wants onWritable, when there is room. */
   enqueue(stream: H2Stream): void
-  creditConnection(bytes: number): void
+  /** The connection's window for what comes in. */
+  readonly receiveWindow: ReceiveWindow
+  /** The account of what streams hold, and on whose name they hold it. */
+  readonly memory: HeldMemory
+  readonly owner: string
   /** Both sides have ended, or it was reset. */
   forget(stream: H2Stream): void
 }
@@ -44,7 +55,7 @@ const WINDOW_UPDATE_BYTES = STREAM_WINDOW_BYTES / 4
 const TURN_BYTES = 64 * 1024
 const NOTHING = Buffer.alloc(0)
 
-export class H2Stream {
+export class H2Stream implements Holder {
   readonly id: number
   readonly #host: StreamHost
   sink: StreamSink
@@ -61,16 +72,33 @@ export class H2Stream {
   #consumed = 0
   /** Delivered to the sink and not consumed yet. */
   #outstanding = 0
+  /** What of it was there when the sink had had its first look, and so is held by connection and account; and its memory. */
+  #held = 0
+  #cost = 0
   #pending: Buffer[] = []
   #pendingAt = 0
+  #pendingCost = 0
   #wantsWritable = false
-  #isDiscarding = false
+  /** Whether the connection's window was given back for all that is outstanding, whatever becomes of it. */
+  #isWindowReturned = false
 
   constructor(id: number, host: StreamHost, sink: StreamSink, sendWindow: number) {
     this.id = id
     this.#host = host
     this.sink = sink
     this.#sendWindow = sendWindow
+  }
+
+  get heldCost(): number {
+    return this.#cost + this.#pendingCost
+  }
+
+  get heldBy(): object {
+    return this.#host
+  }
+
+  get owner(): string {
+    return this.#host.owner
   }
 
   /** Whether end() was called. */
@@ -97,11 +125,11 @@ export class H2Stream {
         this.#host.sendData(this, chunk, 0, sent, false)
       }
     }
-    if (sent < chunk.length)
-      this.#pending.push(isTransient ? Buffer.from(chunk.subarray(sent)) : chunk.subarray(sent))
-    else if (this.#host.dataRoom() > 0) return true
+    if (sent === chunk.length && this.#host.dataRoom() > 0) return true
     this.#wantsWritable = true
     this.#host.enqueue(this)
+    if (sent < chunk.length)
+      this.#postpone(isTransient ? Buffer.from(chunk.subarray(sent)) : chunk.subarray(sent))
     return false
   }
 
@@ -112,25 +140,49 @@ export class H2Stream {
     if (this.#pending.length === 0) this.#sendEnd()
   }
 
-  /** Aborts both directions; the peer hears RST_STREAM. The sink hears only onClosed. */
+  /** Aborts both directions; the peer hears RST_STREAM. The sink hears only onClosed, and drops what it holds. */
   reset(code: number): void {
     if (this.isClosed) return
     this.#host.sendReset(this, code)
     this.#discard()
+    this.drop()
     this.#close()
   }
 
   /** The given bytes have gone on: lets the peer send as many more. */
   consume(bytes: number): void {
-    if (this.#isDiscarding) return
+    // Nothing is left when it was dropped: the sink only did not know yet.
+    if (this.#outstanding === 0) return
     this.#outstanding -= bytes
-    this.#host.creditConnection(bytes)
+    let credit = bytes
+    if (this.#held > this.#outstanding) credit -= this.#release(this.#held - this.#outstanding)
+    if (this.#isWindowReturned) return
+    this.#host.receiveWindow.credit(credit)
     if (this.isEndReceived) return
     this.#consumed += bytes
     if (this.#consumed < WINDOW_UPDATE_BYTES) return
     this.#receiveWindow += this.#consumed
     this.#host.sendWindowUpdate(this.id, this.#consumed)
     this.#consumed = 0
+  }
+
+  /** The sink has dropped all that it held. Idempotent. */
+  drop(): void {
+    this.#returnWindow()
+    if (this.#held > 0) this.#release(this.#held)
+    this.#outstanding = 0
+  }
+
+  /** Memory is short, and this stream's receiver the one that lags most. */
+  shed(): void {
+    const { isClosed } = this
+    if (!isClosed) {
+      this.#host.sendReset(this, H2_CODE.enhanceYourCalm)
+      this.#discard()
+    }
+    this.sink.onReset(H2_CODE.enhanceYourCalm, false)
+    this.drop()
+    if (!isClosed) this.#close()
   }
 
   // From here on: called by the connection only.
@@ -144,7 +196,9 @@ export class H2Stream {
   /** Payload of a DATA frame whose cost was taken. */
   receiveData(chunk: Buffer): boolean {
     this.#outstanding += chunk.length
-    return this.sink.onData(chunk)
+    const isKept = this.sink.onData(chunk)
+    if (this.#outstanding > this.#held) this.#hold(isKept)
+    return isKept
   }
 
   /** Padding of such a frame: consumed at once. */
@@ -178,6 +232,7 @@ export class H2Stream {
       if (this.#pendingAt === chunk.length) {
         this.#pending.shift()
         this.#pendingAt = 0
+        this.#settle(chunk.length + CHUNK_COST_BYTES)
       }
       this.#sendWindow -= length
       turn -= length
@@ -204,7 +259,7 @@ export class H2Stream {
   receiveReset(code: number, isUnprocessed: boolean): void {
     if (this.isClosed) return
     this.#discard()
-    this.sink.onReset(code, isUnprocessed)
+    if (!this.sink.onReset(code, isUnprocessed)) this.drop()
     this.#close()
   }
 
@@ -215,12 +270,65 @@ export class H2Stream {
     this.#closeIfDone()
   }
 
+  /** Keeps bytes until the peer's window opens. */
+  #postpone(chunk: Buffer): void {
+    const { memory } = this.#host
+    const cost = chunk.length + CHUNK_COST_BYTES
+    if (this.heldCost === 0) memory.enter(this)
+    this.#pending.push(chunk)
+    this.#pendingCost += cost
+    memory.take(cost) // may shed this very stream
+  }
+
+  /** Postponed bytes are gone. */
+  #settle(cost: number): void {
+    const { memory } = this.#host
+    this.#pendingCost -= cost
+    if (this.heldCost === 0) memory.leave(this)
+    memory.giveBack(cost)
+  }
+
   #discard(): void {
     this.#pending = []
+    if (this.#pendingCost > 0) this.#settle(this.#pendingCost)
     this.#wantsWritable = false
-    this.#isDiscarding = true
-    // What the sink still holds it drops now; the connection must not lose that much window for good.
-    this.#host.creditConnection(this.#outstanding)
+    this.#returnWindow()
+  }
+
+  /** The connection must not lose for good the window that a stream's end leaves outstanding. */
+  #returnWindow(): void {
+    if (this.#isWindowReturned) return
+    const { receiveWindow } = this.#host
+    const unheld = this.#outstanding - this.#held
+    receiveWindow.credit(unheld + receiveWindow.release(this.#held))
+    this.#isWindowReturned = true
+  }
+
+  /** What came is not gone yet: counts it with its connection and with the thread. */
+  #hold(isChunkKept: boolean): void {
+    const { receiveWindow, memory } = this.#host
+    const bytes = this.#outstanding - this.#held
+    // A slice that is kept keeps the whole of what was read with it.
+    const kept = isChunkKept ? Math.max(bytes, TLS_READ_BYTES) : bytes
+    const cost = kept + CHUNK_COST_BYTES
+    if (this.heldCost === 0) memory.enter(this)
+    this.#held = this.#outstanding
+    this.#cost += cost
+    receiveWindow.hold(bytes)
+    memory.take(cost) // may shed this very stream
+  }
+
+  /** Held bytes are gone. How many of them the peer was credited when they came. */
+  #release(bytes: number): number {
+    const { receiveWindow, memory } = this.#host
+    const isLast = bytes === this.#held
+    const freed = isLast ? this.#cost : Math.floor((this.#cost * bytes) / this.#held)
+    this.#held -= bytes
+    this.#cost -= freed
+    const lent = this.#isWindowReturned ? 0 : bytes - receiveWindow.release(bytes)
+    if (this.heldCost === 0) memory.leave(this)
+    memory.giveBack(freed)
+    return lent
   }
 
   #closeIfDone(): void {
@@ -240,7 +348,7 @@ export const IGNORING_SINK: StreamSink = {
   onHeaders: () => undefined,
   onData: () => false,
   onEnd: () => undefined,
-  onReset: () => undefined,
+  onReset: () => false,
   onWritable: () => undefined,
   onClosed: () => undefined,
 }

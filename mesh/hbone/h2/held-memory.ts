@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// What came from one side and the other side has not taken yet, added up over all HTTP/2 connections of a thread.
+// Each connection is bounded by its window; this bounds their sum: over the limit, whoever holds the most is reset.
+// Below the limit it costs a few additions where a receiver lags, and nothing where it keeps up
+// (bench/hbone-relays.ts watches that).
+
+import { HELD_LIMIT_BYTES } from '../limits.ts'
+
+/** What a waiting chunk costs beside its bytes: buffer, backing store and queue entry, as measured on Node 26. */
+export const CHUNK_COST_BYTES = 600
+
+/** One stream that holds something. */
+export interface Holder {
+  /** Memory it holds, in bytes. */
+  readonly heldCost: number
+  /** Its connection: of the owner's, the heaviest is relieved first. */
+  readonly heldBy: object
+  /** On whose account: of all, the heaviest is relieved first, so that others do not pay for it. */
+  readonly owner: string
+  /** Resets the stream, and drops what it holds. */
+  shed(): void
+}
+
+/** A connection that was refused a loan: asked again when memory came back. */
+export interface Borrower {
+  lend(): void
+}
+
+/** Loans are granted up to this part of the limit; the rest is for the windows of those who got none. */
+const LENDABLE_PART = 1 / 2
+/** Once over the limit, this part of it is freed: looking for the heaviest holder costs a walk over all. */
+const RELIEF_PART = 1 / 64
+/** Who was refused a loan is asked again each time this part of the limit came back. */
+const ASK_AGAIN_PART = 1 / 64
+
+export class HeldMemory {
+  readonly #holders = new Set<Holder>()
+  readonly #refused = new Set<Borrower>()
+  #limit: number
+  #total = 0
+  #askBelow = 0
+  #isShedding = false
+
+  constructor(limitBytes: number) {
+    this.#limit = limitBytes
+  }
+
+  /** Bytes held now, by all. */
+  get total(): number {
+    return this.#total
+  }
+
+  /** What may still be lent; below 0 when memory is short. */
+  get lendable(): number {
+    return this.#limit * LENDABLE_PART - this.#total
+  }
+
+  setLimit(bytes: number): void {
+    this.#limit = bytes
+    if (this.#total > bytes) this.#relieve()
+  }
+
+  /** The first bytes of a holder. */
+  enter(holder: Holder): void {
+    this.#holders.add(holder)
+  }
+
+  /** It holds nothing any more. */
+  leave(holder: Holder): void {
+    this.#holders.delete(holder)
+  }
+
+  /** A holder took more; may shed any holder, itself included. */
+  take(bytes: number): void {
+    this.#total += bytes
+    if (this.#total > this.#limit) this.#relieve()
+  }
+
+  giveBack(bytes: number): void {
+    this.#total -= bytes
+    if (this.#total < this.#askBelow) this.#askAgain()
+  }
+
+  refused(borrower: Borrower): void {
+    this.#refused.add(borrower)
+    this.#askBelow = Math.max(this.#askBelow, this.#total - this.#limit * ASK_AGAIN_PART)
+  }
+
+  /** Its connection is gone. */
+  forget(borrower: Borrower): void {
+    this.#refused.delete(borrower)
+  }
+
+  #askAgain(): void {
+    this.#askBelow = 0
+    const refused = [...this.#refused]
+    this.#refused.clear()
+    for (const borrower of refused) borrower.lend()
+  }
+
+  #relieve(): void {
+    if (this.#isShedding) return
+    this.#isShedding = true
+    const goal = this.#limit * (1 - RELIEF_PART)
+    while (this.#total > goal && this.#holders.size > 0)
+      for (const holder of this.#heaviest()) {
+        if (this.#total <= goal) break
+        holder.shed()
+        this.#holders.delete(holder)
+      }
+    this.#isShedding = false
+  }
+
+  /** The streams of the heaviest connection of the heaviest owner, the heaviest first. */
+  #heaviest(): readonly Holder[] {
+    const all = [...this.#holders]
+    const owner = heaviestBy(all, (holder) => holder.owner)
+    const owned = all.filter((holder) => holder.owner === owner)
+    const connection = heaviestBy(owned, (holder) => holder.heldBy)
+    return owned
+      .filter((holder) => holder.heldBy === connection)
+      .sort((one, other) => other.heldCost - one.heldCost)
+  }
+}
+
+/** The account of this thread, unless a test brings its own. */
+export const threadHeldMemory = new HeldMemory(HELD_LIMIT_BYTES)
+
+/** The key whose holders hold the most together. */
+function heaviestBy<Key>(
+  holders: readonly Holder[],
+  keyOf: (holder: Holder) => Key,
+): Key | undefined {
+  const sums = new Map<Key, number>()
+  let heaviest: Key | undefined
+  let most = -1
+  for (const holder of holders) {
+    const key = keyOf(holder)
+    const sum = (sums.get(key) ?? 0) + holder.heldCost
+    sums.set(key, sum)
+    if (sum > most) {
+      most = sum
+      heaviest = key
+    }
+  }
+  return heaviest
+}
