@@ -85,6 +85,7 @@ class Removal {
   readonly #state: AttachedState
   readonly #nodes: readonly string[]
   readonly #leftovers: string[] = []
+  #types: Promise<readonly KubeResource[]> | undefined
   #objects = 0
 
   constructor(api: KubeApi, state: AttachedState, nodes: readonly string[]) {
@@ -195,7 +196,7 @@ class Removal {
   /** Removes what objects that are gone owned, and what that owned, as a garbage collector would. */
   async #removeDependents(namespace: string, owners: readonly string[]): Promise<void> {
     const gone = new Set(owners)
-    const types = await namespacedTypes(this.#api)
+    const types = await this.#namespacedTypes()
     for (let isGrowing = true; isGrowing; ) {
       isGrowing = false
       for (const type of types) {
@@ -260,11 +261,16 @@ class Removal {
     }
   }
 
+  #namespacedTypes(): Promise<readonly KubeResource[]> {
+    this.#types ??= namespacedTypes(this.#api)
+    return this.#types
+  }
+
   /** What a namespace controller does: deletes all in it, then lets it go. */
   async #emptyNamespace(namespace: Namespace): Promise<void> {
     const { name = '' } = namespace.metadata ?? {}
     let remaining = 0
-    for (const type of await namespacedTypes(this.#api)) {
+    for (const type of await this.#namespacedTypes()) {
       const found = await this.#api.list(type, { namespace: name, deadlineMs: CALL_DEADLINE_MS })
       for (const object of found.ok ? found.value.items : []) {
         remaining += 1

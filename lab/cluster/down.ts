@@ -13,7 +13,7 @@ import {
 } from 'node:fs'
 import { rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { errorMessage } from '../../mesh/errors.ts'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { removeFromCluster } from '../attached/removal.ts'
 import { command, ipBatch } from '../network/command.ts'
 import { type LabLayout, LABS_DIRECTORY, labLayout, NETNS_DIRECTORY } from './layout.ts'
@@ -93,6 +93,14 @@ export async function takeDown(name: string): Promise<DownReport> {
     },
     leftovers: [...cluster.leftovers, ...findLeftovers(lab, inodes)],
   }
+}
+
+/** Takes back a lab that could not be finished. Gives the error to throw, which says what is left, if anything is. */
+export async function takeBack(name: string, error: unknown): Promise<unknown> {
+  const { leftovers } = await takeDown(name)
+  if (leftovers.length === 0) return error
+  const message = [errorMessage(error), ...leftovers].join('; ')
+  return new AmbitError('AMB_LAB', message, { cause: error })
 }
 
 /** The lab's network namespaces, by the exact pattern: a lab `a` must not touch those of a lab `a-b`. */

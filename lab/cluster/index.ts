@@ -17,12 +17,12 @@ import { type Ownership, ownershipOf } from '../attached/ownership.ts'
 import { type AttachOptions, planAttachment } from '../attached/plan.ts'
 import { nodePlans } from '../network/addressing.ts'
 import { applyManifests } from './apply.ts'
-import { type DownReport, takeDown } from './down.ts'
+import { type DownReport, takeBack, takeDown } from './down.ts'
 import { DEFAULT_LAB_NAME, type LabLayout, labLayout, netnsPath, nodeLayout } from './layout.ts'
 import { type Manifest, parseManifests, readManifests } from './manifests.ts'
 import { exclusiveObjects, MESH_NAMESPACE, meshManifests } from './mesh.ts'
 import { type LabState, readState, runningProcesses, writeState } from './state.ts'
-import { bringUp } from './up.ts'
+import { bringUp, refuseExisting } from './up.ts'
 import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
 
 export { type DownReport, listLabs, takeDown } from './down.ts'
@@ -73,6 +73,7 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   const hasMesh = options.mesh !== false
   const name = options.name ?? DEFAULT_LAB_NAME
   const nodes = options.nodes ?? DEFAULT_NODES
+  refuseExisting(labLayout(name))
   const attach =
     options.attach === undefined
       ? undefined
@@ -105,8 +106,7 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   } catch (error) {
     const explained = error instanceof PodsNotReady ? withLogs(error, layout) : error
     const isKept = error instanceof PodsNotReady && options.keepUnready === true
-    if (!isKept) await takeDown(layout.name)
-    throw explained
+    throw isKept ? explained : await takeBack(layout.name, explained)
   }
 }
 

@@ -28,7 +28,7 @@ import { command } from '../network/command.ts'
 import { createFabric } from '../network/fabric.ts'
 import { INHERITED_FD, type StartedProcess, startLabProcess } from './child-process.ts'
 import type { DaemonArguments } from './daemon.ts'
-import { takeDown } from './down.ts'
+import { takeBack } from './down.ts'
 import { type LabLayout, labLayout, nodeLayout } from './layout.ts'
 import { requireLabMachine } from './requirements.ts'
 import { type LabProcess, type LabState, readState, runningProcesses, writeState } from './state.ts'
@@ -72,12 +72,12 @@ export async function bringUp(options: UpOptions): Promise<LabLayout> {
     return lab
   } catch (error) {
     // The logs go with the lab; the error has quoted what matters.
-    await takeDown(lab.name)
-    throw error
+    throw await takeBack(lab.name, error)
   }
 }
 
-function refuseExisting(lab: LabLayout): void {
+/** Throws AMB_LAB_EXISTS when there is a lab of that name, or something of one. */
+export function refuseExisting(lab: LabLayout): void {
   const state = readState(lab)
   if (state !== undefined && runningProcesses(state).length > 0) {
     throw new AmbitError('AMB_LAB_EXISTS', `Cannot make lab "${lab.name}": it is already there`)

@@ -153,6 +153,8 @@ await t.test('given a cluster of somebody else', { skip, timeout: 120_000 }, asy
     t.match(up.stderr, ONE_LINE_ERROR)
     t.match(up.stderr, /node "node-a" of a lab named.*AMB_LAB_CLASH/)
     t.equal(existsSync(labLayout(second).runDir), false)
+    const same = await ambit('up', '--name', name, '--kubeconfig', kubeconfig)
+    t.match(same.stderr, /it is already there.*AMB_LAB_EXISTS/)
   })
 
   await t.test('down leaves the cluster as it was', async (t) => {
@@ -233,6 +235,24 @@ await t.test('an API server that is gone', { skip, timeout: 60_000 }, async (t) 
   t.equal(existsSync(labLayout(name).runDir), false, 'the machine is clean')
   t.equal(existsSync(labLayout(name).cgroup), false)
 })
+
+await t.test(
+  'an API server that goes while the lab comes up',
+  { skip, timeout: 60_000 },
+  async (t) => {
+    const { server, kubeconfig, name } = await foreignServer(t)
+    const gone = createLab({
+      name,
+      nodes: 1,
+      attach: { kubeconfig },
+      report: (line) => {
+        if (line.startsWith('nodes:')) void server.close()
+      },
+    })
+    await t.rejects(gone, { code: 'AMB_LAB', message: /still there .*kubectl delete nodes/ })
+    t.equal(existsSync(labLayout(name).runDir), false, 'the machine is clean')
+  },
+)
 
 await t.test('flags that cannot be', async (t) => {
   for (const flags of [['--context', 'x'], ['--controllers', 'lab'], ['--taint']]) {

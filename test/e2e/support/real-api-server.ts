@@ -40,8 +40,8 @@ const READY_DEADLINE_MS = 60_000
 const POLL_MS = 100
 const QUOTED_LOG_BYTES = 2000
 
-/** Another range than the lab's own: nothing may depend on that. */
-const SERVICE_CIDR = '10.55.0.0/20'
+/** Other ranges than the lab's own, of both families: nothing may depend on those. */
+const SERVICE_CIDRS = '10.55.0.0/20,fd55::/112'
 export const FIRST_SERVICE_IP = '10.55.0.1'
 /** kube-apiserver refuses to advertise a loopback address; nobody is to reach it by this one (RFC 5737). */
 const ADVERTISED_IP = '192.0.2.1'
@@ -143,7 +143,7 @@ export async function startRealApiServer(): Promise<RealApiServer> {
     '--bind-address=127.0.0.1',
     `--secure-port=${apiPort}`,
     `--advertise-address=${ADVERTISED_IP}`,
-    `--service-cluster-ip-range=${SERVICE_CIDR}`,
+    `--service-cluster-ip-range=${SERVICE_CIDRS}`,
     '--authorization-mode=RBAC',
     `--tls-cert-file=${at('server.crt')}`,
     `--tls-private-key-file=${at('server.key')}`,
