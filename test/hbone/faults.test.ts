@@ -8,6 +8,7 @@ import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import t, { type Test } from 'tap'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/hbone/h2/protocol.ts'
 import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
+import type { HboneTunnel } from '../../mesh/hbone/types.ts'
 import { makeCertificate, makeRoot, testIdentity } from './certs.ts'
 import { type World, makeWorld } from './harness.ts'
 import { CONNECT, frame, goAwayCode, headers, rawPeer } from './raw-peer.ts'
@@ -464,3 +465,33 @@ await t.test('DATA beyond the stream window resets the stream', async (t) => {
   const reset = await peer.frame((seen) => seen.type === FRAME.rstStream)
   t.equal(reset.payload.readUInt32BE(0), H2_CODE.flowControlError)
 })
+
+await t.test(
+  'a peer that takes window back in the middle gets every byte all the same',
+  async (t) => {
+    const accepted = Promise.withResolvers<HboneTunnel>()
+    const world = await makeWorld(t, {
+      onTunnel: (incoming) => accepted.resolve(incoming.accept({})),
+    })
+    const peer = await rawPeer(t, world.port, world.clientCertificate)
+    peer.send(headers(1, CONNECT))
+    const tunnel = await accepted.promise
+    tunnel.on('error', () => undefined)
+    const received = (): Buffer =>
+      Buffer.concat(
+        peer.seen.filter(({ type }) => type === FRAME.data).map(({ payload }) => payload),
+      )
+    const window = 65_535
+    tunnel.write(Buffer.alloc(window, 'a'))
+    while (received().length < window) await setImmediate()
+    // The window of every stream shrinks by 5 (RFC 9113 6.9.2): this one is below 0.
+    peer.send(frame(FRAME.settings, 0, 0, Buffer.from([0, 4, 0, 0, 0xff, 0xfa])))
+    // Ours, and the acknowledgements of both of the peer's.
+    while (peer.seen.filter(({ type }) => type === FRAME.settings).length < 3) await setImmediate()
+    tunnel.end('hello world')
+    const more = Buffer.from([0, 1, 0, 0])
+    peer.send(frame(FRAME.windowUpdate, 0, 0, more), frame(FRAME.windowUpdate, 0, 1, more))
+    await peer.frame(({ type, flags }) => type === FRAME.data && flags === FLAG.endStream)
+    t.equal(received().subarray(window).toString(), 'hello world')
+  },
+)

@@ -119,7 +119,8 @@ export class H2Stream implements Holder {
     if (this.isClosed || this.#isEndQueued) return true
     let sent = 0
     if (this.#pending.length === 0) {
-      sent = Math.min(chunk.length, this.#sendWindow, this.#host.dataRoom())
+      // The window is below 0 when the peer took some of it back (RFC 9113 6.9.2).
+      sent = Math.max(0, Math.min(chunk.length, this.#sendWindow, this.#host.dataRoom()))
       if (sent > 0) {
         this.#sendWindow -= sent
         this.#host.sendData(this, chunk, 0, sent, false)
