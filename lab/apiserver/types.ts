@@ -299,6 +299,8 @@ export type StartControllers = (options: {
   readonly labels?: { readonly [key: string]: string } | undefined
   /** Asks whether an owner is really gone before what it owned is deleted; without it, not knowing it is enough. */
   readonly confirmGone?: ConfirmGone | undefined
+  /** Deletes what is in a namespace and gives how much there still was; without it, what the reads show. */
+  readonly emptyNamespace?: ((name: string) => Promise<number>) | undefined
   /** Called when a control loop met something unexpected; the loop goes on. */
   readonly onError?: ((error: Error) => void) | undefined
 }) => Controllers

@@ -20,6 +20,7 @@ import { API_SERVER_PORT, FABRIC_GATEWAY4, FABRIC_GATEWAY6 } from '../network/ad
 import { startServiceProxy } from '../serviceproxy/index.ts'
 import { LAB_LABEL, leaseHolder, PART_LEASES, RUN_LABEL } from './identity.ts'
 import { mirrorCluster } from './mirror.ts'
+import { emptyNamespace, namespacedTypes } from './namespace-content.ts'
 import { reachableFrom } from './reachable.ts'
 import { socketAccess } from './socket-access.ts'
 
@@ -55,6 +56,7 @@ async function main(options: AttachedDaemonArguments): Promise<void> {
       rootCaPem: options.rootCaPem,
       labels: { [RUN_LABEL]: options.runId },
       confirmGone: cluster.isGone,
+      emptyNamespace: async (name) => await emptyNamespace(api, await namespacedTypes(api), name),
       onError: (error) => logger.error({ error: error.message }, 'a controller failed'),
     })
   for (const part of ['manager', 'scheduler'] as const) {

@@ -4,11 +4,11 @@
 // was cut short at any point. In a cluster without controllers of its own nobody else would finish a deletion.
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { errorMessage } from '../../mesh/errors.ts'
 import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
 import { loadKubeConfig } from '../../mesh/kube/access.ts'
 import {
   CONFIG_MAPS,
-  defineResource,
   type KubeObject,
   type KubeResource,
   LEASES,
@@ -16,12 +16,12 @@ import {
   type Namespace,
   NODES,
   PODS,
-  resourcePath,
   SECRETS,
   SERVICE_ACCOUNTS,
 } from '../../mesh/kube/resources.ts'
 import type { ControllerParts } from '../apiserver/types.ts'
 import { MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from './identity.ts'
+import { emptyNamespace, namespacedTypes } from './namespace-content.ts'
 
 /** An object that a lab made, or was about to. */
 export type MadeObject = {
@@ -72,7 +72,12 @@ export async function removeFromCluster(
     deadlineMs: REACH_DEADLINE_MS,
   })
   if (!reached.ok) return { objects: 0, leftovers: [unremoved(state, reached.error.message)] }
-  return await new Removal(api, state, nodes).run()
+  try {
+    return await new Removal(api, state, nodes).run()
+  } catch (error) {
+    // Whatever it is: the machine has yet to be cleaned.
+    return { objects: 0, leftovers: [unremoved(state, errorMessage(error))] }
+  }
 }
 
 function unremoved(state: AttachedState, reason: string): string {
@@ -269,20 +274,8 @@ class Removal {
   /** What a namespace controller does: deletes all in it, then lets it go. */
   async #emptyNamespace(namespace: Namespace): Promise<void> {
     const { name = '' } = namespace.metadata ?? {}
-    let remaining = 0
-    for (const type of await this.#namespacedTypes()) {
-      const found = await this.#api.list(type, { namespace: name, deadlineMs: CALL_DEADLINE_MS })
-      for (const object of found.ok ? found.value.items : []) {
-        remaining += 1
-        const target = { namespace: name, name: object.metadata?.name ?? '' }
-        await this.#api.delete(type, target, {
-          gracePeriodSeconds: 0,
-          propagationPolicy: 'Background',
-          deadlineMs: CALL_DEADLINE_MS,
-        })
-      }
-    }
-    if (remaining > 0) return
+    const types = await this.#namespacedTypes()
+    if ((await emptyNamespace(this.#api, types, name, { gracePeriodSeconds: 0 })) > 0) return
     // A conflict is met by the next round.
     await this.#api.update(
       NAMESPACES,
@@ -290,46 +283,4 @@ class Removal {
       { subresource: 'finalize', deadlineMs: CALL_DEADLINE_MS },
     )
   }
-}
-
-type GroupList = {
-  readonly groups?: readonly {
-    readonly name: string
-    readonly preferredVersion: { readonly groupVersion: string; readonly version: string }
-  }[]
-}
-type TypeList = {
-  readonly resources?: readonly {
-    readonly name: string
-    readonly kind: string
-    readonly namespaced: boolean
-    readonly verbs?: readonly string[]
-  }[]
-}
-
-/** Every kind of object that a namespace can hold and that can be listed and deleted. */
-async function namespacedTypes(api: KubeApi): Promise<readonly KubeResource[]> {
-  const call = 'discover resources'
-  const groups = await api.raw<GroupList>({ method: 'GET', path: '/apis', call })
-  const versions = [
-    { group: '', version: 'v1' },
-    ...(groups.ok ? (groups.value.groups ?? []) : []).map(({ name, preferredVersion }) => ({
-      group: name,
-      version: preferredVersion.version,
-    })),
-  ]
-  const lists = await Promise.all(
-    versions.map(async ({ group, version }) => {
-      // The path of a collection, without the collection.
-      const path = resourcePath(defineResource(group, version, '', '')).replace(/\/$/, '')
-      const list = await api.raw<TypeList>({ method: 'GET', path, call })
-      return (list.ok ? (list.value.resources ?? []) : [])
-        .filter(
-          ({ name, namespaced, verbs = [] }) =>
-            namespaced && !name.includes('/') && verbs.includes('list') && verbs.includes('delete'),
-        )
-        .map(({ name, kind }) => defineResource(group, version, name, kind))
-    }),
-  )
-  return lists.flat()
 }

@@ -67,11 +67,7 @@ function runManager(
   onError: (error: Error) => void,
 ): { readonly queues: readonly WorkQueue[]; readonly stop: () => void } {
   const { api } = options
-  const namespaces = run(
-    api,
-    namespaceLoop(api, { rootCaPem: options.rootCaPem, labels: options.labels }),
-    onError,
-  )
+  const namespaces = run(api, namespaceLoop(api, options), onError)
   const loops = [
     namespaces,
     ...[

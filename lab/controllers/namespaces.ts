@@ -2,7 +2,7 @@
 // Namespaces: the default service account and root certificate in each, and emptying those that go.
 
 import { texts } from '../apiserver/json.ts'
-import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
+import type { ClusterApi, KubeObject, StartControllers } from '../apiserver/types.ts'
 import { servedTypes } from './all-resources.ts'
 import {
   type ControlLoop,
@@ -17,16 +17,15 @@ import {
 const ROOT_CA_CONFIG_MAP = 'kube-root-ca.crt'
 const FINALIZER = 'kubernetes'
 
-/** What each namespace gets. */
-type Furniture = {
-  readonly rootCaPem: string | undefined
-  readonly labels: { readonly [key: string]: string } | undefined
-}
+type NamespaceOptions = Pick<
+  Parameters<StartControllers>[0],
+  'rootCaPem' | 'labels' | 'emptyNamespace'
+>
 
 async function furnish(
   api: ClusterApi,
   name: string,
-  { rootCaPem, labels }: Furniture,
+  { rootCaPem, labels }: NamespaceOptions,
 ): Promise<string | undefined> {
   if (find(api, 'serviceaccounts', name, 'default') === undefined) {
     const problem = problemOf(
@@ -45,8 +44,7 @@ async function furnish(
 }
 
 /** Deletes what is in a namespace; it may go once nothing is left. */
-async function empty(api: ClusterApi, space: KubeObject): Promise<string | undefined> {
-  const { name } = space.metadata
+async function emptyByReads(api: ClusterApi, name: string): Promise<number> {
   let remaining = 0
   for (const type of servedTypes(api)) {
     if (!type.namespaced) continue
@@ -55,6 +53,18 @@ async function empty(api: ClusterApi, space: KubeObject): Promise<string | undef
       if (find(api, type.id, name, object.metadata.name) !== undefined) remaining += 1
     }
   }
+  return remaining
+}
+
+async function finish(
+  api: ClusterApi,
+  space: KubeObject,
+  { emptyNamespace }: NamespaceOptions,
+): Promise<string | undefined> {
+  const { name } = space.metadata
+  const remaining = await (emptyNamespace?.(name) ?? emptyByReads(api, name))
+  // Nothing tells of what is not watched: look again after a while.
+  if (remaining > 0 && emptyNamespace !== undefined) return `${remaining} objects are left in it`
   if (remaining > 0 || !texts(space.spec?.finalizers).includes(FINALIZER)) return undefined
   const finalizers = texts(space.spec?.finalizers).filter((one) => one !== FINALIZER)
   return problemOf(
@@ -63,7 +73,7 @@ async function empty(api: ClusterApi, space: KubeObject): Promise<string | undef
 }
 
 /** The loop; the caller adds the keys of namespaces whose content goes away. */
-export function namespaceLoop(api: ClusterApi, furniture: Furniture): ControlLoop {
+export function namespaceLoop(api: ClusterApi, options: NamespaceOptions): ControlLoop {
   return {
     name: 'namespaces',
     feeds: [
@@ -84,8 +94,8 @@ export function namespaceLoop(api: ClusterApi, furniture: Furniture): ControlLoo
       const space = find(api, 'namespaces', undefined, splitKey(key).name)
       if (space === undefined) return undefined
       return isDeleting(space)
-        ? await empty(api, space)
-        : await furnish(api, space.metadata.name, furniture)
+        ? await finish(api, space, options)
+        : await furnish(api, space.metadata.name, options)
     },
   }
 }

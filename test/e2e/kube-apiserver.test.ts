@@ -104,6 +104,29 @@ async function story(t: Test, hasControllers: boolean): Promise<void> {
     await lab.kubectl('wait', 'pod', '-n', 'shop', '-l', 'app=web', '--for=delete', '--timeout=60s')
   })
 
+  await t.test('a namespace goes with everything in it, of whatever kind', async (t) => {
+    await lab.kubectl('create', 'namespace', 'extra')
+    await lab.kubectl('create', 'quota', 'small', '-n', 'extra', '--hard=pods=3')
+    await lab.kubectl('create', 'ingress', 'way', '-n', 'extra', '--rule=a.test/=web:80')
+    await lab.kubectl(
+      'run',
+      'idle',
+      '-n',
+      'extra',
+      '--image=host',
+      '--command',
+      '--',
+      'sleep',
+      '1000',
+    )
+    await lab.kubectl('wait', 'pod/idle', '-n', 'extra', '--for=condition=Ready')
+    await lab.kubectl('delete', 'pod', 'idle', '-n', 'extra', '--grace-period=1')
+    await lab.kubectl('delete', 'namespace', 'extra', '--timeout=60s')
+    await lab.kubectl('create', 'namespace', 'extra')
+    t.equal(await lab.kubectl('get', 'quota,ingress,pods', '-n', 'extra', '-o', 'name'), '')
+    await lab.kubectl('delete', 'namespace', 'extra', '--timeout=60s')
+  })
+
   await t.test('down leaves the server as it was', async (t) => {
     t.strictSame((await lab.down()).leftovers, [])
     t.strictSame(await apiObjects(server.api), before)
