@@ -4,20 +4,13 @@
 
 import t, { type Test } from 'tap'
 import { execFileSync } from 'node:child_process'
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { labLayout } from '../../lab/cluster/layout.ts'
 import { type CommandOutput, tryCommand } from '../../lab/network/command.ts'
+import { compileBpf } from '../compile-bpf.ts'
 import { cgroup2Mount, missing, uniqueName } from '../helpers.ts'
 
 const skip = missing('root', 'cgroup2')
@@ -157,9 +150,8 @@ void t.test('given an agent whose BPF object cannot be used', { skip }, async (t
   }
 
   await t.test('one that the verifier refuses is quoted with its last lines', async (t) => {
-    const source = join(scratch, 'refused.bpf.c')
-    writeFileSync(
-      source,
+    const object = compileBpf(
+      t,
       `#include "capture.bpf.c"
        SEC("cgroup/connect4") int ambit_bad(struct bpf_sock_addr *ctx)
        {
@@ -168,9 +160,6 @@ void t.test('given an agent whose BPF object cannot be used', { skip }, async (t
          return pod->flags & 1;
        }`,
     )
-    const object = join(scratch, 'refused.bpf.o')
-    const include = [`-I${ROOT}/bpf`, `-I${ROOT}/bpf/build`]
-    execFileSync('clang', ['-g', '-O2', '-target', 'bpf', ...include, '-c', source, '-o', object])
     const line = failedWith(t, await agentWith(object), 'AMB_BPF_OBJECT')
     t.match(line, /invalid mem access 'map_value_or_null'/)
     untouched(t)
