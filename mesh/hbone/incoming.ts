@@ -5,9 +5,9 @@ import type { SpiffeId, SocketAddress } from '../model/types.ts'
 import type { AuthenticatedConnection } from './acceptor.ts'
 import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, IGNORING_SINK, type StreamSink } from './h2/stream.ts'
-import { keepable } from './read-in-place.ts'
 import type { ConnectRequest } from './request.ts'
 import { StreamTunnel } from './tunnel.ts'
+import { WaitingChunks } from './waiting-chunks.ts'
 import type { HboneTunnel, IncomingTunnel, TunnelHeaders } from './types.ts'
 
 /** Waits for accept() or reject(); keeps what the client sends meanwhile, bounded by the stream's window. */
@@ -18,7 +18,7 @@ export class Incoming implements IncomingTunnel, StreamSink {
   readonly peer: SocketAddress
   readonly local: SocketAddress
   readonly #stream: H2Stream
-  #early: Buffer[] = []
+  readonly #early = new WaitingChunks()
   #hasEnded = false
   #isAnswered = false
   #resetCode: number | undefined
@@ -54,9 +54,9 @@ export class Incoming implements IncomingTunnel, StreamSink {
       tunnel.markReset(this.#resetCode)
       return tunnel
     }
-    for (const chunk of this.#early) tunnel.onData(chunk)
+    for (let chunk = this.#early.shift(); chunk !== undefined; chunk = this.#early.shift())
+      tunnel.onData(chunk)
     if (this.#hasEnded) tunnel.onEnd()
-    this.#early = []
     return tunnel
   }
 
@@ -70,9 +70,7 @@ export class Incoming implements IncomingTunnel, StreamSink {
   }
 
   onData(chunk: Buffer): boolean {
-    const kept = keepable(chunk)
-    this.#early.push(kept)
-    return kept === chunk
+    return this.#early.push(chunk)
   }
 
   onEnd(): void {
@@ -81,7 +79,7 @@ export class Incoming implements IncomingTunnel, StreamSink {
 
   onReset(code: number): boolean {
     this.#resetCode = code
-    this.#early = []
+    this.#early.clear()
     this.#abort?.abort()
     return false
   }

@@ -9,6 +9,7 @@ import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts
 import { keepable, readInPlace, sharedReadBuffer } from './read-in-place.ts'
 import { resetSocket, resetSocketNow } from './reset-socket.ts'
 import { StreamTunnel, takeStream } from './tunnel.ts'
+import { WaitingChunks } from './waiting-chunks.ts'
 import type { HboneTunnel } from './types.ts'
 
 export interface SpliceOptions {
@@ -50,18 +51,23 @@ class Splice implements StreamSink {
   #stream: H2Stream | undefined
   #sent = 0
   #received = 0
-  /** Received, and waiting in the socket's buffer: given back to the peer as the kernel takes it. */
+  /** Received, and waiting for the kernel: given back to the peer as it takes them. While there are any, onWritten comes. */
   #unread = 0
+  /** Of the unread bytes those that the socket was not given yet. */
+  #waiting: WaitingChunks | undefined
   #end: EndReason = 'ok'
   #isTunnelReset = false
   #isSocketClosed = false
   #isStreamClosed = false
   readonly #onAbort = (): void => this.#abort()
   readonly #onWritten = (): void => {
-    const gone = this.#unread - this.#socket.writableLength
-    if (gone <= 0) return
-    this.#unread -= gone
-    this.#stream?.consume(gone)
+    const { writableLength } = this.#socket
+    const gone = this.#unread - writableLength - (this.#waiting?.bytes ?? 0)
+    if (gone > 0) {
+      this.#unread -= gone
+      this.#stream?.consume(gone)
+    }
+    if (writableLength === 0) this.#flush()
   }
 
   constructor(
@@ -105,20 +111,23 @@ class Splice implements StreamSink {
   onData(chunk: Buffer): boolean {
     this.#received += chunk.length
     const socket = this.#socket
-    if (socket.writableLength === 0) {
+    const isFirst = this.#unread === 0
+    if (isFirst && socket.writableLength === 0) {
       // The kernel takes it, or it alone waits: gone either way.
       socket.write(chunk)
       this.#stream?.consume(chunk.length)
       return socket.writableLength > 0
     }
     // It waits behind others: the peer gets no more window until it went on, so what we hold is bounded by one window.
-    const kept = keepable(chunk)
     this.#unread += chunk.length
+    if (!isFirst) return (this.#waiting ??= new WaitingChunks()).push(chunk)
+    const kept = keepable(chunk)
     socket.write(kept, this.#onWritten)
     return kept === chunk
   }
 
   onEnd(): void {
+    this.#flush()
     this.#socket.end()
   }
 
@@ -136,6 +145,7 @@ class Splice implements StreamSink {
       return false
     }
     this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
+    this.#flush()
     resetSocket(this.#socket)
     return true
   }
@@ -149,6 +159,20 @@ class Splice implements StreamSink {
     this.#finishIfDone()
   }
 
+  /** Gives the socket all that waits, as one write. */
+  #flush(): void {
+    const socket = this.#socket
+    let chunk = this.#waiting?.shift()
+    if (chunk === undefined || socket.destroyed) return
+    socket.cork()
+    while (chunk !== undefined) {
+      const next = this.#waiting?.shift()
+      socket.write(chunk, next === undefined ? this.#onWritten : undefined)
+      chunk = next
+    }
+    socket.uncork()
+  }
+
   #onSocketClosed(): void {
     this.#isSocketClosed = true
     const stream = this.#stream
@@ -159,6 +183,7 @@ class Splice implements StreamSink {
         stream.reset(RELAY_RESET_CODE)
       }
     }
+    this.#waiting = undefined
     stream?.drop()
     this.#finishIfDone()
   }

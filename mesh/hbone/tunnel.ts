@@ -6,6 +6,7 @@ import { Duplex } from 'node:stream'
 import { H2_CODE } from './h2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts'
 import { keepable } from './read-in-place.ts'
+import { WaitingChunks } from './waiting-chunks.ts'
 import type { HboneTunnel } from './types.ts'
 
 type Done = (error?: Error | null) => void
@@ -14,7 +15,7 @@ type Done = (error?: Error | null) => void
 export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
   readonly #stream: H2Stream
   /** Came before anybody asked for it; bounded by the stream's window. */
-  #queue: Buffer[] = []
+  readonly #queue = new WaitingChunks()
   #isWanted = false
   #isEndQueued = false
   #isUsed = false
@@ -59,9 +60,9 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
       return stream
     }
     stream.sink = sink
-    for (const chunk of this.#queue) sink.onData(chunk)
+    for (let chunk = this.#queue.shift(); chunk !== undefined; chunk = this.#queue.shift())
+      sink.onData(chunk)
     if (this.#isEndQueued) sink.onEnd()
-    this.#queue = []
     return stream
   }
 
@@ -79,7 +80,7 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
       this.#deliver(chunk)
       chunk = this.#isWanted ? this.#queue.shift() : undefined
     }
-    if (this.#isEndQueued && this.#queue.length === 0) this.push(null)
+    if (this.#isEndQueued && this.#queue.bytes === 0) this.push(null)
   }
 
   override _write(chunk: Buffer, _encoding: string, done: Done): void {
@@ -95,7 +96,7 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
   }
 
   override _destroy(error: Error | null, done: Done): void {
-    this.#queue = []
+    this.#queue.clear()
     // After END both ways the stream finishes by itself: it may still have bytes waiting for the peer's window.
     const isComplete = this.#stream.isEndQueued && this.#stream.isEndReceived && !error
     if (!this.#isTaken) {
@@ -114,15 +115,15 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
       this.#stream.consume(chunk.length)
       return false
     }
+    if (!this.#isWanted || this.#queue.bytes > 0) return this.#queue.push(chunk)
     const kept = keepable(chunk)
-    if (this.#isWanted && this.#queue.length === 0) this.#deliver(kept)
-    else this.#queue.push(kept)
+    this.#deliver(kept)
     return kept === chunk
   }
 
   onEnd(): void {
     this.#isEndQueued = true
-    if (this.#queue.length === 0 && this.#isUsed) this.push(null)
+    if (this.#queue.bytes === 0 && this.#isUsed) this.push(null)
   }
 
   onWritable(): void {

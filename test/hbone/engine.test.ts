@@ -9,6 +9,7 @@ import { type FrameHandler, FrameReader } from '../../mesh/hbone/h2/frame-reader
 import { HpackDecoder, encodeHeaders } from '../../mesh/hbone/h2/hpack.ts'
 import { decodeHuffman } from '../../mesh/hbone/h2/huffman.ts'
 import { FLAG, FRAME, H2ConnectionError } from '../../mesh/hbone/h2/protocol.ts'
+import { WaitingChunks } from '../../mesh/hbone/waiting-chunks.ts'
 import { frame } from './raw-peer.ts'
 
 t.setTimeout(60_000)
@@ -197,5 +198,33 @@ await t.test('a budget lets its burst through and then only its rate', (t) => {
   const budget = new Budget({ burst: 10, perSecond: 1 })
   const taken = Array.from({ length: 30 }, () => budget.take()).filter(Boolean).length
   t.equal(taken, 10)
+  t.end()
+})
+
+await t.test('WaitingChunks gives what it took, in order, however it was cut', (t) => {
+  const sizes = fc.array(fc.oneof(fc.nat({ max: 30 }), fc.nat({ max: 20_000 })), { maxLength: 60 })
+  fc.assert(
+    fc.property(sizes, fc.infiniteStream(fc.boolean()), (lengths, reads) => {
+      const waiting = new WaitingChunks()
+      const took: Buffer[] = []
+      const gave: Buffer[] = []
+      const read = (): boolean => {
+        const chunk = waiting.shift()
+        if (chunk !== undefined) gave.push(Buffer.from(chunk))
+        return chunk !== undefined
+      }
+      for (const [index, length] of lengths.entries()) {
+        const chunk = Buffer.alloc(length, index)
+        took.push(Buffer.from(chunk))
+        if (!waiting.push(chunk)) chunk.fill(0xff) // it is read into again
+        if (reads.next().value) read()
+      }
+      while (read());
+      deepStrictEqual(Buffer.concat(gave), Buffer.concat(took))
+      deepStrictEqual(waiting.bytes, 0)
+    }),
+    { numRuns: 300 },
+  )
+  t.pass('for three hundred runs')
   t.end()
 })

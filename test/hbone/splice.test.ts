@@ -67,6 +67,33 @@ await t.test('64 MiB each way at once arrive unharmed', async (t) => {
   t.equal(got, farSent)
 })
 
+await t.test('small and large writes to a reader that lags arrive unharmed, too', async (t) => {
+  const sent = createHash('sha256')
+  const app = await relayApp(t, (socket) => {
+    const write = (length: number, fill: number): Promise<void> => {
+      const block = Buffer.alloc(length, fill)
+      sent.update(block)
+      return new Promise((resolve) => void socket.write(block, () => resolve()))
+    }
+    void (async () => {
+      await write(6 * MIB, 1) // what the kernel takes for a reader that does not read
+      for (let index = 0; index < 400; index += 1)
+        await Promise.all([1, 700, 8 * 1024, 30_000, 3].map((length) => write(length, index)))
+      socket.end()
+    })()
+  })
+  const socket = await app.connect()
+  const got = createHash('sha256')
+  socket.on('data', (chunk) => {
+    got.update(chunk)
+    socket.pause()
+    setImmediate(() => socket.resume())
+  })
+  await once(socket, 'end')
+  socket.end()
+  t.equal(got.digest('hex'), sent.digest('hex'))
+})
+
 await t.test('RST of the client reaches the server as RST', async (t) => {
   const failure = Promise.withResolvers<NodeJS.ErrnoException>()
   const app = await relayApp(t, (socket) => {

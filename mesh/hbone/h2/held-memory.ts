@@ -6,8 +6,10 @@
 
 import { HELD_LIMIT_BYTES } from '../limits.ts'
 
-/** What a waiting chunk costs beside its bytes: buffer, backing store and queue entry, as measured on Node 26. */
+/** What a kept chunk costs beside its bytes: buffer, backing store and queue entry, as measured on Node 26. */
 export const CHUNK_COST_BYTES = 600
+/** What the first waiting bytes of a stream cost, however few: lists, and a buffer for small chunks to gather in. */
+export const HOLDER_COST_BYTES = 2048
 
 /** One stream that holds something. */
 export interface Holder {

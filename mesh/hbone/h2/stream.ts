@@ -3,7 +3,7 @@
 // It buffers at most what one write brought while the window was shut; write() says when to stop.
 // Hot: bench/hbone-relays.ts watches it.
 
-import { CHUNK_COST_BYTES, type HeldMemory, type Holder } from './held-memory.ts'
+import { CHUNK_COST_BYTES, HOLDER_COST_BYTES, type HeldMemory, type Holder } from './held-memory.ts'
 import type { HeaderList } from './hpack.ts'
 import { H2_CODE, LARGEST_WINDOW_BYTES } from './protocol.ts'
 import type { ReceiveWindow } from './receive-window.ts'
@@ -309,9 +309,9 @@ export class H2Stream implements Holder {
   #hold(isChunkKept: boolean): void {
     const { receiveWindow, memory } = this.#host
     const bytes = this.#outstanding - this.#held
-    // A slice that is kept keeps the whole of what was read with it.
-    const kept = isChunkKept ? Math.max(bytes, TLS_READ_BYTES) : bytes
-    const cost = kept + CHUNK_COST_BYTES
+    // A slice that is kept keeps the whole of what was read with it; what was copied is gathered with others.
+    let cost = isChunkKept ? Math.max(bytes, TLS_READ_BYTES) + CHUNK_COST_BYTES : bytes
+    if (this.#held === 0) cost += HOLDER_COST_BYTES
     if (this.heldCost === 0) memory.enter(this)
     this.#held = this.#outstanding
     this.#cost += cost
