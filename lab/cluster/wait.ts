@@ -39,13 +39,17 @@ export class PodsNotReady extends AmbitError {
   }
 }
 
-/** Waits until every pod is ready or has succeeded; the error says what each other one lacks. */
+/**
+ * Waits until every pod is ready or has succeeded; the error says what each other one lacks. The deadline counts anew
+ * from each pod that becomes ready: a slow machine gets its time, a pod that never comes up does not hold up for long.
+ */
 export async function waitForPods(
   api: KubeApi,
   options: {
     readonly namespace?: string
     /** Only pods of these; all when left out. */
     readonly namespaces?: ReadonlySet<string>
+    /** Without progress. */
     readonly deadlineMs: number
     readonly report?: ((line: string) => void) | undefined
     readonly signal?: AbortSignal | undefined
@@ -54,7 +58,8 @@ export async function waitForPods(
   const { namespaces } = options
   const isAwaited = ({ metadata }: KubeObject): boolean =>
     namespaces?.has(metadata?.namespace ?? '') !== false
-  const deadline = Date.now() + options.deadlineMs
+  let deadline = Date.now() + options.deadlineMs
+  let mostReady = 0
   let reported = ''
   for (;;) {
     options.signal?.throwIfAborted()
@@ -66,13 +71,18 @@ export async function waitForPods(
     // Controllers need a moment to make pods out of what was applied.
     const hasBegun = list.ok && (await areWorkloadsFull(api, options.namespace, isAwaited))
     if (hasBegun && unready.length === 0) return
-    const line = `pods: ${pods.length - unready.length} of ${pods.length} ready`
+    const ready = pods.length - unready.length
+    if (ready > mostReady) {
+      mostReady = ready
+      deadline = Date.now() + options.deadlineMs
+    }
+    const line = `pods: ${ready} of ${pods.length} ready`
     if (line !== reported && pods.length > 0) options.report?.(line)
     reported = line
     if (Date.now() > deadline) {
       const why = list.ok ? unready.map(describe).join('; ') : list.error.message
       throw new PodsNotReady(
-        `Cannot get all pods ready within ${options.deadlineMs / 1000} s: ${why}`,
+        `Cannot get all pods ready, none more within ${options.deadlineMs / 1000} s: ${why}`,
         unready.map((pod) => objectKey(pod)),
       )
     }
