@@ -5,6 +5,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import t from 'tap'
 import { deadline, missing } from '../helpers.ts'
+import { programsAt } from './support/kernel.ts'
 import { ADDRESS, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
@@ -49,7 +50,7 @@ void t.test('an agent that dies', { skip, timeout: deadline(60_000) }, async (t)
     t.match((await outside.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^plaintext/)
     t.equal(readdirSync(`${world.bpffs}/v1/links`).length, 9)
     t.equal(readdirSync(`${world.bpffs}/v1/pods`).length, 2)
-    t.equal(attachedPrograms(world.cgroup), 9)
+    t.equal(programsAt(world.cgroup), 9)
 
     await second.process.ask('sweep', ['uid-a'])
     t.strictSame(
@@ -66,7 +67,7 @@ void t.test('an agent that dies', { skip, timeout: deadline(60_000) }, async (t)
       [],
       'unpinned, nothing is left',
     )
-    t.equal(attachedPrograms(world.cgroup), 0)
+    t.equal(programsAt(world.cgroup), 0)
     const free = await strict.connect({ address: ADDRESS.remoteV4, port: 7070 })
     t.equal(free.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
   })
@@ -306,12 +307,6 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
     t.comment(`enrol p50 ${sorted[500]?.toFixed(2)} ms, p99 ${sorted[990]?.toFixed(2)} ms`)
   })
 })
-
-/** Programs attached at a cgroup, by the kernel's own account. */
-function attachedPrograms(cgroup: string): number {
-  const text = execFileSync('bpftool', ['-j', 'cgroup', 'show', cgroup], { encoding: 'utf8' })
-  return (JSON.parse(text.trim() === '' ? '[]' : text) as unknown[]).length
-}
 
 /** sk_lookup links on the namespaces of this world that are still alive. */
 function linkCount(type: string, world: World): number {
