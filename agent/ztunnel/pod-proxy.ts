@@ -198,9 +198,11 @@ export class PodProxy {
     await this.#acceptWhatWaits()
     this.#closeListeners()
     const emptied = this.#whenEmpty(deadlineMs)
+    // The deadline is ours alone: were it theirs, too, they might cut first, and what they cut would be neither counted
+    // nor told as drained.
     const drained = [
-      this.#pool.drain(deadlineMs),
-      ...this.#hboneServers.map((server) => server.drain(deadlineMs)),
+      this.#pool.drain(deadlineMs + RESET_FLUSH_MS),
+      ...this.#hboneServers.map((server) => server.drain(deadlineMs + RESET_FLUSH_MS)),
     ]
     await emptied
     const cut = this.#context.open.size
