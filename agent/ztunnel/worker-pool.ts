@@ -278,8 +278,8 @@ export class WorkerPool {
         const enrolment = await this.#options.reEnrol(uid)
         if (!enrolment.ok) throw enrolment.error
         const { listeners } = enrolment.value
-        // It may have left meanwhile, and its namespace fd with it.
-        if (this.#pods.get(uid) === orphan && !this.#isClosing)
+        // It may have left meanwhile, and its namespace fd with it; or that worker died, and it is on its way to another.
+        if (this.#pods.get(uid) === orphan && orphan.slot === slot && !this.#isClosing)
           await this.#serve(orphan, slot, listeners)
         else closeListeners(listeners)
       } catch (thrown) {
