@@ -17,6 +17,21 @@ await t.test('a tunnel carries bytes both ways and the half-close of either side
   t.notOk(tunnel.wasReset)
 })
 
+await t.test('many bytes written at once arrive, and the connection lives', async (t) => {
+  const length = 4 * 1024 * 1024
+  const { open, server } = await makeWorld(t, {
+    onTunnel: (incoming) => {
+      incoming
+        .accept({})
+        .on('error', () => undefined)
+        .end(Buffer.alloc(length, 1))
+    },
+  })
+  const { tunnel } = await open()
+  t.equal((await buffer(tunnel)).length, length)
+  t.equal(server.connectionCount(), 1)
+})
+
 await t.test('the server hears who calls, from where, and for what', async (t) => {
   const seen: unknown[] = []
   const { pool, target } = await makeWorld(t, {

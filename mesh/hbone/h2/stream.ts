@@ -51,7 +51,7 @@ export interface StreamHost {
 
 /** The window is topped up when this much of it was consumed: few updates, and never an empty window in between. */
 const WINDOW_UPDATE_BYTES = STREAM_WINDOW_BYTES / 4
-/** What one stream may send before the next one's turn. */
+/** What one stream may send before the next one's turn; as much as is read of a socket at once. */
 const TURN_BYTES = 64 * 1024
 const NOTHING = Buffer.alloc(0)
 
@@ -120,7 +120,8 @@ export class H2Stream implements Holder {
     let sent = 0
     if (this.#pending.length === 0) {
       // The window is below 0 when the peer took some of it back (RFC 9113 6.9.2).
-      sent = Math.max(0, Math.min(chunk.length, this.#sendWindow, this.#host.dataRoom()))
+      const length = Math.min(chunk.length, TURN_BYTES)
+      sent = Math.max(0, Math.min(length, this.#sendWindow, this.#host.dataRoom()))
       if (sent > 0) {
         this.#sendWindow -= sent
         this.#host.sendData(this, chunk, 0, sent, false)
