@@ -185,6 +185,21 @@ await t.test('a connection that was refused a loan gets it when memory is there 
   t.end()
 })
 
+await t.test('a connection that got a part of its loan gets the rest when memory is there', (t) => {
+  const memory = new HeldMemory(64 * MIB)
+  const others: Holder = { owner: 'a', heldBy: {}, heldCost: 0, shed: () => undefined }
+  memory.enter(others)
+  memory.take(32 * MIB - 1)
+  const window = new ReceiveWindow(memory, () => undefined)
+  const held = CONNECTION_WINDOW_BYTES
+  window.take(held)
+  window.hold(held)
+  t.equal(window.open, 1)
+  memory.giveBack(31 * MIB)
+  t.equal(window.lent, (held / 4) * 3)
+  t.end()
+})
+
 await t.test(
   'no order of receiving, reading and resetting loses or invents window or memory',
   (t) => {

@@ -85,7 +85,8 @@ export class ReceiveWindow implements Borrower {
     const wanted = this.#held - this.#lent - LEND_ABOVE_BYTES
     if (wanted <= 0) return
     const granted = Math.min(wanted, this.#memory.lendable - this.#lent)
-    if (granted <= 0) return this.#memory.refused(this)
+    if (granted < wanted) this.#memory.refused(this)
+    if (granted <= 0) return
     this.#lent += granted
     this.credit(granted)
   }
