@@ -4,7 +4,7 @@
 
 import { SMALL_CHUNK_BYTES, TLS_READ_BYTES } from './read-in-place.ts'
 
-/** The first gathering buffer; each next one is twice as large, so that no more than half of it all is empty. */
+/** The first gathering buffer; each next one is twice as large, so that no more than half of what waits is empty. */
 const FIRST_GATHER_BYTES = 1024
 const NOTHING = Buffer.alloc(0)
 
@@ -40,6 +40,7 @@ export class WaitingChunks {
     if (this.#chunks.length === 0) this.#seal()
     const chunk = this.#chunks.shift()
     if (chunk !== undefined) this.#bytes -= chunk.length
+    if (this.#bytes === 0) this.#nextGatherBytes = FIRST_GATHER_BYTES
     return chunk
   }
 
@@ -48,6 +49,7 @@ export class WaitingChunks {
     this.#gather = NOTHING
     this.#gathered = 0
     this.#bytes = 0
+    this.#nextGatherBytes = FIRST_GATHER_BYTES
   }
 
   #startGather(least: number): void {

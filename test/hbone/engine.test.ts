@@ -228,3 +228,12 @@ await t.test('WaitingChunks gives what it took, in order, however it was cut', (
   t.pass('for three hundred runs')
   t.end()
 })
+
+await t.test('a byte that waits alone takes a small buffer, whatever waited before it', (t) => {
+  const waiting = new WaitingChunks()
+  for (let index = 0; index < 40_000; index += 1) waiting.push(Buffer.alloc(1))
+  while (waiting.shift() !== undefined);
+  waiting.push(Buffer.alloc(1))
+  t.equal(waiting.shift()?.buffer.byteLength, 1024)
+  t.end()
+})
