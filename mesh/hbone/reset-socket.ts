@@ -24,13 +24,17 @@ export function resetSocket(socket: Socket): void {
   else socket.write(NOTHING, reset)
 }
 
-/** Resets the connection and drops what waits; a shutdown under way becomes a plain close, which libuv allows. */
+/**
+ * Resets the connection and drops what waits. A shutdown under way becomes a plain close, which libuv allows: the kernel
+ * has everything then, so the peer misses nothing by it.
+ */
 export function resetSocketNow(socket: Socket): void {
   if (socket.destroyed) return
   if (isShuttingDown(socket)) socket.destroy()
   else socket.resetAndDestroy()
 }
 
+/** Node asks for the shutdown only when the kernel has taken every byte; before that an end() is no more than a wish. */
 function isShuttingDown(socket: Socket): boolean {
-  return socket.writableEnded && !socket.writableFinished
+  return socket.writableEnded && socket.writableLength === 0 && !socket.writableFinished
 }

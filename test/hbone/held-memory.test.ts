@@ -9,7 +9,7 @@ import { HeldMemory, type Holder } from '../../mesh/hbone/h2/held-memory.ts'
 import { FRAME } from '../../mesh/hbone/h2/protocol.ts'
 import { CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES } from '../../mesh/hbone/limits.ts'
 import { splice } from '../../mesh/hbone/splice.ts'
-import type { IncomingTunnel } from '../../mesh/hbone/types.ts'
+import type { HboneTunnel, IncomingTunnel } from '../../mesh/hbone/types.ts'
 import { makeWorld } from './harness.ts'
 import { CONNECT, frame, headers, rawPeer } from './raw-peer.ts'
 import { readAll, relayApp } from './relayed-app.ts'
@@ -193,6 +193,40 @@ await t.test('what came before anybody listened is given back, too', async (t) =
   t.match(await outcome, { received: 100_000, end: 'ok' })
   t.equal(memory.total, 0)
 })
+
+for (const cause of ['the peer resets', 'memory is short'] as const)
+  await t.test(
+    `an answer cut because ${cause} ends by RST, also when its end was there already`,
+    async (t) => {
+      const memory = new HeldMemory(256 * MIB)
+      // More than the kernel takes for a reader that does not read, and less than that and a window.
+      const length = 6 * MIB
+      const accepted = Promise.withResolvers<HboneTunnel>()
+      const world = await makeWorld(t, {
+        memory,
+        onTunnel: (incoming) => {
+          const tunnel = incoming.accept({})
+          tunnel.on('error', () => undefined).end(Buffer.alloc(length, 1))
+          accepted.resolve(tunnel)
+        },
+      })
+      const { tunnel } = await world.open()
+      const { near, far } = await socketPair(t)
+      far.pause()
+      const outcome = splice(near, tunnel, { socketRole: 'client' })
+      await until(() => near.writableEnded)
+      t.ok(near.writableLength > 0, 'some of it waits in the agent')
+      if (cause === 'memory is short') memory.setLimit(1)
+      else (await accepted.promise).reset()
+      t.match(await outcome, {
+        end: cause === 'memory is short' ? 'tooManyUnreadBytes' : 'serverReset',
+      })
+      t.equal(memory.total, 0)
+      const failure = once(far, 'error')
+      far.resume()
+      t.match(await failure, [{ code: 'ECONNRESET' }])
+    },
+  )
 
 await t.test('under pressure the greediest pod pays, by its greediest connection', (t) => {
   const memory = new HeldMemory(1000)
