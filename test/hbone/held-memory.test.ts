@@ -194,6 +194,38 @@ await t.test('what came before anybody listened is given back, too', async (t) =
   t.equal(memory.total, 0)
 })
 
+await t.test(
+  'where many small holders have to go, each is looked at a few times, not for each that goes',
+  (t) => {
+    const count = 2_000
+    const heldCost = 1_000
+    const memory = new HeldMemory(count * heldCost)
+    let looks = 0
+    let sheds = 0
+    const hold = (heldBy: object): void => {
+      const holder: Holder = {
+        owner: 'pod',
+        heldBy,
+        get heldCost() {
+          looks += 1
+          return heldCost
+        },
+        shed: () => {
+          sheds += 1
+          memory.leave(holder)
+          memory.giveBack(heldCost)
+        },
+      }
+      memory.enter(holder)
+      memory.take(heldCost)
+    }
+    for (let made = 0; made <= count; made += 1) hold({})
+    t.ok(sheds >= count / 64, `${sheds} had to go`)
+    t.ok(looks <= 4 * count, `${looks} looks at ${count}`)
+    t.end()
+  },
+)
+
 for (const cause of ['the peer resets', 'memory is short'] as const)
   await t.test(
     `an answer cut because ${cause} ends by RST, also when its end was there already`,

@@ -104,46 +104,59 @@ export class HeldMemory {
     if (this.#isShedding) return
     this.#isShedding = true
     const goal = this.#limit * (1 - RELIEF_PART)
-    while (this.#total > goal && this.#holders.size > 0)
-      for (const holder of this.#heaviest()) {
-        if (this.#total <= goal) break
-        holder.shed()
-        this.#holders.delete(holder)
-      }
+    for (const holder of greediestFirst(this.#holders)) {
+      if (this.#total <= goal) break
+      holder.shed()
+      this.#holders.delete(holder)
+    }
     this.#isShedding = false
-  }
-
-  /** The streams of the heaviest connection of the heaviest owner, the heaviest first. */
-  #heaviest(): readonly Holder[] {
-    const all = [...this.#holders]
-    const owner = heaviestBy(all, (holder) => holder.owner)
-    const owned = all.filter((holder) => holder.owner === owner)
-    const connection = heaviestBy(owned, (holder) => holder.heldBy)
-    return owned
-      .filter((holder) => holder.heldBy === connection)
-      .sort((one, other) => other.heldCost - one.heldCost)
   }
 }
 
 /** The account of this thread, unless a test brings its own. */
 export const threadHeldMemory = new HeldMemory(HELD_LIMIT_BYTES)
 
-/** The key whose holders hold the most together. */
-function heaviestBy<Key>(
-  holders: readonly Holder[],
-  keyOf: (holder: Holder) => Key,
-): Key | undefined {
-  const sums = new Map<Key, number>()
-  let heaviest: Key | undefined
-  let most = -1
-  for (const holder of holders) {
-    const key = keyOf(holder)
-    const sum = (sums.get(key) ?? 0) + holder.heldCost
-    sums.set(key, sum)
-    if (sum > most) {
-      most = sum
-      heaviest = key
-    }
+/** What the streams of one connection hold. */
+interface Load {
+  readonly cost: number
+  readonly streams: Holder[]
+}
+
+/** What the connections of one owner hold, the heaviest last. */
+interface OwnerLoad {
+  cost: number
+  readonly connections: Load[]
+}
+
+/**
+ * The streams of the heaviest connection of the heaviest owner, the heaviest first, then those of whichever connection
+ * is next. All are looked at once, however many are taken: with 100,000 of them another look would stall the thread.
+ */
+function* greediestFirst(holders: Iterable<Holder>): Generator<Holder> {
+  const owners = [...Map.groupBy(holders, (holder) => holder.owner).values()].map(loadOfOwner)
+  for (;;) {
+    const owner = heaviest(owners)
+    const connection = owner?.connections.pop()
+    if (owner === undefined || connection === undefined) return
+    owner.cost -= connection.cost
+    yield* connection.streams.sort((one, other) => other.heldCost - one.heldCost)
   }
-  return heaviest
+}
+
+function loadOfOwner(holders: readonly Holder[]): OwnerLoad {
+  const connections = [...Map.groupBy(holders, (holder) => holder.heldBy).values()]
+    .map((streams) => ({ cost: costOf(streams), streams }))
+    .sort((one, other) => one.cost - other.cost)
+  return { cost: connections.reduce((sum, { cost }) => sum + cost, 0), connections }
+}
+
+function costOf(streams: readonly Holder[]): number {
+  return streams.reduce((sum, { heldCost }) => sum + heldCost, 0)
+}
+
+function heaviest(owners: readonly OwnerLoad[]): OwnerLoad | undefined {
+  return owners.reduce<OwnerLoad | undefined>(
+    (most, owner) => (most === undefined || owner.cost > most.cost ? owner : most),
+    undefined,
+  )
 }
