@@ -104,4 +104,6 @@ export function rejectStream(stream: H2Stream, status: number): void {
   stream.sendHeaders([[':status', String(status)]], true)
   // RFC 9113 8.1: a server that has answered in full may ask the client to stop sending.
   stream.reset(H2_CODE.noError)
+  // When the client had ended, too, the answer has closed the stream, and what it had sent is dropped all the same.
+  stream.drop()
 }

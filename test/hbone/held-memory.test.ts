@@ -6,7 +6,7 @@ import { type Socket, connect, createServer } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { HeldMemory, type Holder } from '../../mesh/hbone/h2/held-memory.ts'
-import { FRAME } from '../../mesh/hbone/h2/protocol.ts'
+import { FLAG, FRAME } from '../../mesh/hbone/h2/protocol.ts'
 import { CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES } from '../../mesh/hbone/limits.ts'
 import { splice } from '../../mesh/hbone/splice.ts'
 import type { HboneTunnel, IncomingTunnel } from '../../mesh/hbone/types.ts'
@@ -193,6 +193,25 @@ await t.test('what came before anybody listened is given back, too', async (t) =
   t.match(await outcome, { received: 100_000, end: 'ok' })
   t.equal(memory.total, 0)
 })
+
+await t.test(
+  'a client that is done before its CONNECT is refused leaves nothing behind',
+  async (t) => {
+    const memory = new HeldMemory(256 * MIB)
+    const refusals: (() => void)[] = []
+    const world = await makeWorld(t, {
+      memory,
+      onTunnel: (incoming) => void refusals.push(() => incoming.reject(503)),
+    })
+    const peer = await rawPeer(t, world.port, world.clientCertificate)
+    peer.send(headers(1, CONNECT), frame(FRAME.data, FLAG.endStream, 1, Buffer.alloc(1000)))
+    peer.send(frame(FRAME.ping, 0, 0, Buffer.alloc(8)))
+    await peer.frame(({ type, flags }) => type === FRAME.ping && flags === FLAG.ack)
+    t.ok(memory.total >= 1000)
+    for (const refuse of refusals) refuse()
+    t.equal(memory.total, 0)
+  },
+)
 
 await t.test(
   'where many small holders have to go, each is looked at a few times, not for each that goes',
