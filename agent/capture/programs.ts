@@ -189,11 +189,7 @@ export class CapturePrograms {
       connectPrograms.some((program) => this.#isBehindAnother(program, cgroupPath))
     if (isBehind) {
       for (const child of readdirSync(cgroupPath, { withFileTypes: true }))
-        if (child.isDirectory())
-          for (const program of connectPrograms) {
-            const path = `${cgroupPath}/${child.name}`
-            this.#attach(program, path, `${program.name}@${cgroupIdOf(path)}`)
-          }
+        if (child.isDirectory()) this.#attachBelow(connectPrograms, `${cgroupPath}/${child.name}`)
       this.#hookOrder = 'below'
     }
     // An earlier agent's, of cgroups that are gone or from when they were needed.
@@ -202,6 +198,13 @@ export class CapturePrograms {
         const fd = openPinned(pins.link(name))
         if (fd !== undefined) detachLink(fd, pins.link(name))
       }
+  }
+
+  #attachBelow(connectPrograms: readonly LoadedProgram[], path: string): void {
+    const found = statSync(path, { bigint: true, throwIfNoEntry: false })
+    if (found === undefined) return // gone since it was listed
+    for (const program of connectPrograms)
+      this.#attach(program, path, `${program.name}@${found.ino}`)
   }
 
   #isBehindAnother({ name, attachType }: LoadedProgram, cgroupPath: string): boolean {

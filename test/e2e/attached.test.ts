@@ -13,11 +13,9 @@ import { type ApiServer, startApiServer } from '../../lab/apiserver/index.ts'
 import { createLab, takeDown } from '../../lab/cluster/index.ts'
 import { labLayout } from '../../lab/cluster/layout.ts'
 import { readState } from '../../lab/cluster/state.ts'
-import { demoChecks } from '../../lab/demo/checks.ts'
-import { demoLab } from '../../lab/demo/demo-lab.ts'
-import { startOutside } from '../../lab/demo/outside.ts'
 import { type CommandOutput, tryCommand } from '../../lab/network/command.ts'
 import { createKubeApi, type KubeApi, loadKubeConfig } from '../../mesh/kube/index.ts'
+import { holdDemoChecks } from './support/demo.ts'
 import { missing } from '../helpers.ts'
 import { apiObjects } from './support/api-objects.ts'
 import { NEEDS } from './support/mesh-lab.ts'
@@ -111,16 +109,7 @@ await t.test('given a cluster of somebody else', { skip, timeout: 120_000 }, asy
     t.end()
   })
 
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-attached-pcap-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-  const outside = await startOutside(lab)
-  for (const check of demoChecks(demoLab(lab, directory))) {
-    await t.test(check.title, async (t) => {
-      t.comment(await check.run())
-      t.pass('the check held')
-    })
-  }
-  await outside.stop()
+  await holdDemoChecks(t, lab)
 
   await t.test(
     'pods reach the API server by its own service, with its own authority',

@@ -4,16 +4,11 @@
 // kube-controller-manager and kube-scheduler.
 
 import t, { type Test } from 'tap'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createLab, type Lab, takeDown } from '../../lab/cluster/index.ts'
-import { demoChecks } from '../../lab/demo/checks.ts'
-import { demoLab } from '../../lab/demo/demo-lab.ts'
-import { startOutside } from '../../lab/demo/outside.ts'
 import { apiObjects } from './support/api-objects.ts'
 import { NEEDS } from './support/mesh-lab.ts'
+import { holdDemoChecks } from './support/demo.ts'
 import { missing } from '../helpers.ts'
 import { FIRST_SERVICE_IP, missingPrograms, startRealApiServer } from './support/real-api-server.ts'
 
@@ -52,16 +47,7 @@ async function story(t: Test, hasControllers: boolean): Promise<void> {
   const whose = hasControllers ? "the cluster's own" : "the lab's"
   t.match(told.join('\n'), `controllers: ${whose}; scheduler: ${whose}`)
 
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-real-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-  const outside = await startOutside(lab)
-  for (const check of demoChecks(demoLab(lab, directory))) {
-    await t.test(check.title, async (t) => {
-      t.comment(await check.run())
-      t.pass('the check held')
-    })
-  }
-  await outside.stop()
+  await holdDemoChecks(t, lab)
 
   await t.test('pods reach the server by its own service and authority', async (t) => {
     const script = [

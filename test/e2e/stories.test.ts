@@ -5,15 +5,10 @@
 import t from 'tap'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { takeDown } from '../../lab/cluster/index.ts'
-import { demoChecks } from '../../lab/demo/checks.ts'
-import { demoLab } from '../../lab/demo/demo-lab.ts'
-import { startOutside } from '../../lab/demo/outside.ts'
 import { tryCommand } from '../../lab/network/command.ts'
+import { holdDemoChecks } from './support/demo.ts'
 import { missing } from '../helpers.ts'
 import { meshLab, NEEDS, waitForCapture, waitUntil } from './support/mesh-lab.ts'
 import { hostNetwork, NO_TRACES, remainders, tracesOf } from './support/traces.ts'
@@ -30,15 +25,7 @@ t.setTimeout(120_000)
 await t.test('given the shop on two nodes', { skip, timeout: 90_000 }, async (t) => {
   const host = await hostNetwork()
   const lab = await meshLab(t, [SHOP])
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-stories-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-  const outside = await startOutside(lab)
-  for (const check of demoChecks(demoLab(lab, directory))) {
-    await t.test(check.title, async (t) => {
-      t.comment(await check.run())
-      t.pass('the check held')
-    })
-  }
+  await holdDemoChecks(t, lab)
 
   await t.test('lab down, from a labelled namespace, leaves nothing', async (t) => {
     await lab.kubectl('label', 'namespace', 'shop', 'istio.io/dataplane-mode=ambient')
@@ -54,7 +41,6 @@ await t.test('given the shop on two nodes', { skip, timeout: 90_000 }, async (t)
     )
     t.strictSame(await remainders(lab.name, before), NO_TRACES)
     t.strictSame(await hostNetwork(), host, 'the host itself is as it was')
-    await outside.stop()
   })
 })
 
