@@ -4,15 +4,15 @@
 import type { MarkRoute } from './netns-messages.ts'
 
 // linux/fib_rules.h, linux/netlink.h
-const NLMSG_HEADER = 16
+export const NLMSG_HEADER = 16
 const NLMSG_DONE = 3
-const NLMSG_ERROR = 2
-const RTM_NEWRULE = 32
+export const NLMSG_ERROR = 2
+export const RTM_NEWRULE = 32
 const RULE_HEADER = 12
-const FRA_PRIORITY = 6
-const FRA_FWMARK = 10
-const FRA_TABLE = 15
-const FRA_FWMASK = 16
+export const FRA_PRIORITY = 6
+export const FRA_FWMARK = 10
+export const FRA_TABLE = 15
+export const FRA_FWMASK = 16
 /** The rule of the local table, which the kernel makes, and which nothing may precede. */
 const LOCAL_PRIORITY = 0
 

@@ -7,13 +7,23 @@ import koffi from 'koffi'
 import { NativeError } from './error.ts'
 import { closeFd } from './libc.ts'
 import type { MarkRoute } from './netns-messages.ts'
-import { parseRules, placeRule, type RoutingRule } from './routing-rules.ts'
+import {
+  FRA_FWMARK,
+  FRA_FWMASK,
+  FRA_PRIORITY,
+  FRA_TABLE,
+  NLMSG_ERROR,
+  NLMSG_HEADER,
+  parseRules,
+  placeRule,
+  type RoutingRule,
+  RTM_NEWRULE,
+} from './routing-rules.ts'
 import { openRouteSocket } from './socket-spec.ts'
 
 // linux/rtnetlink.h, linux/netlink.h, linux/fib_rules.h
 const RTM_NEWROUTE = 24
 const RTM_DELROUTE = 25
-const RTM_NEWRULE = 32
 const RTM_DELRULE = 33
 const RTM_GETRULE = 34
 const NLM_F_REQUEST = 0x1
@@ -21,12 +31,6 @@ const NLM_F_ACK = 0x4
 const NLM_F_DUMP = 0x300
 const NLM_F_EXCL = 0x200
 const NLM_F_CREATE = 0x400
-const NLMSG_HEADER = 16
-const NLMSG_ERROR = 2
-const FRA_PRIORITY = 6
-const FRA_FWMARK = 10
-const FRA_TABLE = 15
-const FRA_FWMASK = 16
 const FR_ACT_TO_TBL = 1
 const RTA_OIF = 4
 const RTA_TABLE = 15

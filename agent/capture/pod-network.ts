@@ -73,7 +73,7 @@ export interface PodNetwork {
   readonly formerSysctls: readonly SysctlValue[]
 }
 
-/** Makes listeners, then sysctls, then rule and route. When a step fails the listeners are closed, the rest is left. */
+/** Makes listeners, then rule and route, then sysctls. When a step fails the listeners are closed, the rest is left. */
 export async function preparePodNetwork(
   thread: NetnsThread,
   netnsFd: number,
@@ -94,11 +94,12 @@ export async function preparePodNetwork(
         'AMB_SYSCALL',
         `Cannot enrol pod ${pod.namespace}/${pod.name}: its namespace has no address family to listen on`,
       )
+    // Before the sysctls: a clash must leave the pod as it was.
+    await addMarkRoute(thread, netnsFd, pod, present)
     const formerSysctls = await thread.writeSysctls(netnsFd, [
       ...TCP_SYSCTLS,
       ...present.map((family) => REFLECT_SYSCTL[family]),
     ])
-    await addMarkRoute(thread, netnsFd, pod, present)
     return { listeners: collect(byFamily), byFamily, formerSysctls }
   } catch (thrown) {
     closeListeners(byFamily)

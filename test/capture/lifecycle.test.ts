@@ -258,6 +258,8 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
         ['ip', 'from 10.9.9.9 lookup 100 pref 1000', '1000: lookup 100'],
         ['ip', 'from 10.9.9.9 lookup 77 pref 1', '1: lookup 77'],
       ] as const
+      const sysctl = 'cat /proc/sys/net/ipv4/tcp_fwmark_accept'
+      const before = world.inside('a', sysctl)
       for (const [ip, rule, named] of clashes) {
         world.inside('a', `${ip} rule add ${rule}`)
         t.match(await agent.enrol(world.pod('a')), {
@@ -269,6 +271,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
           world.inside('a', 'ip rule; ip -6 rule; ip route show table 100'),
           /0x111\/0xfff |local default/,
         )
+        t.equal(world.inside('a', sysctl), before, 'nothing else is changed either')
         world.inside('a', `${ip} rule del ${rule}`)
       }
       t.match(await agent.enrol(world.pod('a')), { listeners: 6 }, 'without it the pod is enrolled')
