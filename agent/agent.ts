@@ -16,15 +16,15 @@ import type { Logger } from '../mesh/telemetry/log.ts'
 import { createAddressConsumer } from '../mesh/xds/address-consumer.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
 import { configDump } from './admin/config-dump.ts'
-import { listen } from './admin/listen.ts'
+import { listen } from '../mesh/program/listen.ts'
 import { AgentMetrics } from './admin/metrics.ts'
-import { Readiness } from './admin/readiness.ts'
+import { Readiness } from '../mesh/program/readiness.ts'
 import { createAdminServer, createMetricsServer, createReadinessServer } from './admin/servers.ts'
 import { type CapturePod, type NodeCapture, openCapture } from './capture/index.ts'
 import { installCni, startCniServer } from './cni/index.ts'
 import type { AgentConfig } from './config.ts'
 import { DEFAULT_ELIGIBILITY, type EnrolmentListener, startEnrolment } from './enrolment/index.ts'
-import { WorkerPool } from './ztunnel/worker-pool.ts'
+import { WorkerPool } from './proxy/worker/worker-pool.ts'
 
 const VERSION = '0.1.0'
 
@@ -102,7 +102,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
   })
   const pool = new WorkerPool({
     count: config.workers,
-    workerUrl: new URL('./ztunnel/data-plane-worker.ts', import.meta.url),
+    workerUrl: new URL('./proxy/worker/data-plane-worker.ts', import.meta.url),
     start: {
       handles: capture.dataPlaneHandles,
       network: config.network,

@@ -4,7 +4,7 @@
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import type { SameNode } from './ztunnel/worker-protocol.ts'
+import type { SameNode } from './proxy/worker/worker-protocol.ts'
 
 export interface AgentConfig {
   readonly nodeName: string

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ambit agent`: reads the flags, runs until a signal or a request to quit, stops in good order.
 
-import { runCommand } from '../mesh/command-line.ts'
+import { runCommand } from '../mesh/program/command-line.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { createLogger, type Logger } from '../mesh/telemetry/log.ts'
 import { startAgent } from './agent.ts'

@@ -4,7 +4,7 @@
 import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { nodeLayout } from '../lab/cluster/layout.ts'
+import { nodeLayout } from '../lab/machine/layout.ts'
 import { agentPod, type Lab } from '../lab/cluster/index.ts'
 import type { Topology } from './topology.ts'
 

@@ -5,11 +5,11 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { pathToFileURL } from 'node:url'
-import type { Relay } from '../agent/ztunnel/relay.ts'
-import { SOCKET_OPTIONS } from '../agent/ztunnel/upstream.ts'
+import type { Relay } from '../mesh/relay/relay.ts'
+import { SOCKET_OPTIONS } from '../agent/proxy/upstream.ts'
 
 const upstreamPort = Number(process.argv[2])
-const module = process.argv[3] ?? new URL('../agent/ztunnel/relay.ts', import.meta.url).pathname
+const module = process.argv[3] ?? new URL('../mesh/relay/relay.ts', import.meta.url).pathname
 const { streamRelay } = (await import(pathToFileURL(module).href)) as {
   readonly streamRelay: Relay
 }

@@ -4,8 +4,8 @@
 import { join } from 'node:path'
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
-import type { AttachOptions } from '../lab/attached/plan.ts'
-import type { ControllersChoice } from '../lab/attached/preflight.ts'
+import type { AttachOptions } from '../lab/kubernetes/real/plan.ts'
+import type { ControllersChoice } from '../lab/kubernetes/real/preflight.ts'
 import {
   agentPod,
   captureCommandLine,
@@ -17,8 +17,8 @@ import {
   requireLab,
   takeDown,
 } from '../lab/cluster/index.ts'
-import { DEFAULT_LAB_NAME, labLayout } from '../lab/cluster/layout.ts'
-import { requireRoot, requireTool } from '../lab/cluster/requirements.ts'
+import { DEFAULT_LAB_NAME, labLayout } from '../lab/machine/layout.ts'
+import { requireRoot, requireTool } from '../lab/machine/requirements.ts'
 import { readState, runningProcesses } from '../lab/cluster/state.ts'
 import { MAX_NODES } from '../lab/network/addressing.ts'
 import { readPodRecords } from '../lab/kubelet/pod-record.ts'

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ambit controller`: reads the flags, runs until a signal, stops in good order.
 
-import { runCommand } from '../mesh/command-line.ts'
+import { runCommand } from '../mesh/program/command-line.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { createLogger, type Logger } from '../mesh/telemetry/log.ts'

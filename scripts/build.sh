@@ -17,7 +17,7 @@ if [ -x node_modules/.bin/node ] && { [ ! -e "$stamp" ] ||
   # Entries are found by content, so old ones do no harm; they only take room.
   rm -rf "$cache"
   NODE_COMPILE_CACHE=$PWD/$cache node_modules/.bin/node --input-type=module --disable-warning=ExperimentalWarning -e '
-    for (const path of ["agent/main.ts", "agent/ztunnel/data-plane.ts", "agent/capture/data-plane-sockets.ts",
+    for (const path of ["agent/main.ts", "agent/proxy/worker/data-plane.ts", "agent/capture/data-plane-sockets.ts",
       "controller/main.ts", "cli/lab.ts", "cli/programs.ts"]) await import(`./${path}`)
     process.exit(0)' || { printf 'build: the programs cannot be loaded; the reason is above\n' >&2; exit 1; }
   touch "$stamp"

@@ -4,8 +4,8 @@
 import type { CertificateStatus } from '../../mesh/identity/certificate-manager.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { GatewayAddress, Service, SpiffeId, Workload } from '../../mesh/model/types.ts'
-import type { LocalPod } from '../ztunnel/local-pod.ts'
-import type { ConnectionDump } from '../ztunnel/pod-proxy.ts'
+import type { LocalPod } from '../proxy/local-pod.ts'
+import type { ConnectionDump } from '../proxy/pod-proxy.ts'
 
 export interface ConfigDumpSources {
   readonly mesh: MeshState

@@ -3,11 +3,7 @@
 // bound on how many there may be.
 
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
-import {
-  TRAFFIC_LABELS,
-  type TrafficDelta,
-  type TrafficLabels,
-} from '../ztunnel/traffic-counters.ts'
+import { TRAFFIC_LABELS, type TrafficDelta, type TrafficLabels } from '../proxy/traffic-counters.ts'
 
 /**
  * Series of traffic metrics kept at most: a node with 100 pods that each talk to 100 others. Beyond it, new pairs

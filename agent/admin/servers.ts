@@ -2,9 +2,9 @@
 // The agent's three HTTP ports, by Istio's numbers: 15000 admin (loopback only), 15020 metrics, 15021 readiness.
 
 import fastify, { type FastifyInstance } from 'fastify'
-import { boundConnections, PUBLIC_SERVER_TIMEOUTS } from './bounded-connections.ts'
+import { boundConnections, PUBLIC_SERVER_TIMEOUTS } from '../../mesh/program/bounded-connections.ts'
 import type { AgentMetrics } from './metrics.ts'
-import type { Readiness } from './readiness.ts'
+import type { Readiness } from '../../mesh/program/readiness.ts'
 
 /** How long the workers may take to answer a readiness probe; the kubelet's own time-out is one second by default. */
 const WORKER_ANSWER_MS = 500

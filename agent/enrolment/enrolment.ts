@@ -5,7 +5,7 @@
 import type { CniHandlers, CniPod } from '../cni/index.ts'
 import type { Capture } from '../capture/types.ts'
 import { AmbitError } from '../../mesh/errors.ts'
-import { delay } from '../../mesh/backoff.ts'
+import { delay } from '../../mesh/async/backoff.ts'
 import {
   NAMESPACES,
   objectKey,

@@ -3,7 +3,7 @@
 // CNI ADD the informer is often some milliseconds behind.
 
 import type { CniPod } from '../cni/index.ts'
-import { Backoff, delay } from '../../mesh/backoff.ts'
+import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import {
   NAMESPACES,
   PODS,

@@ -2,7 +2,7 @@
 // Tells the control plane which pods speak HBONE, by an annotation on the pod. Written after
 // capture is live, taken away before it ends (when the pod lives on), tried again until the API server has it.
 
-import { Backoff, delay } from '../../mesh/backoff.ts'
+import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import { PODS, type KubeApi, type Pod } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 

@@ -6,7 +6,7 @@ import type { SpiffeId } from '../../mesh/model/types.ts'
 import { parseSpiffeId, spiffeId } from '../../mesh/identity/spiffe.ts'
 import { type KubeApi, PODS } from '../../mesh/kube/index.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
-import { type Caller, type Refusal, callerName } from './caller.ts'
+import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
 import { type IndexedPod, type PodIndex, indexedPod } from './pod-index.ts'
 
 export interface AuthorisationContext {

@@ -2,7 +2,7 @@
 // Publishes the root as ConfigMap istio-ca-root-cert in each namespace, and puts it right when somebody edits
 // or deletes it. Runs on the leader only.
 
-import { delay } from '../../mesh/backoff.ts'
+import { delay } from '../../mesh/async/backoff.ts'
 import {
   CONFIG_MAPS,
   type ConfigMap,

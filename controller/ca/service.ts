@@ -19,11 +19,11 @@ import {
 import { type Result, err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
-import { type Caller, type Refusal, callerName } from './caller.ts'
+import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
 import { type AuthorisationContext, authoriseIdentity } from './node-authorisation.ts'
 import type { RateLimiter } from './rate-limit.ts'
 import { type IssuedLeaf, LIFETIME_LIMITS, signRequest } from './signing-authority.ts'
-import type { TokenAuthenticator } from './token-authenticator.ts'
+import type { TokenAuthenticator } from '../auth/token-authenticator.ts'
 
 export interface CertificateServiceOptions extends AuthorisationContext {
   readonly root: SigningRoot

@@ -8,9 +8,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { KubeFailure } from '../../mesh/kube/failure.ts'
 import type { Result } from '../../mesh/result.ts'
 import { AmbitError } from '../../mesh/errors.ts'
-import { record, records } from '../apiserver/json.ts'
-import type { Ownership } from '../attached/ownership.ts'
-import { bad, type Manifest } from './manifests.ts'
+import { record, records } from '../kubernetes/own/apiserver/json.ts'
+import type { Ownership } from '../kubernetes/real/ownership.ts'
+import { bad, type Manifest } from '../machine/manifests.ts'
 
 const FIELD_MANAGER = 'ambit-lab'
 /**

@@ -4,10 +4,10 @@
 
 import { writeFile } from 'node:fs/promises'
 import { createLogger } from '../../mesh/telemetry/log.ts'
-import { startApiServer } from '../apiserver/index.ts'
-import type { LocalApi } from '../apiserver/types.ts'
-import { startControllers } from '../controllers/index.ts'
-import { startDnsServer } from '../dns/server.ts'
+import { startApiServer } from '../kubernetes/own/apiserver/index.ts'
+import type { LocalApi } from '../kubernetes/own/apiserver/types.ts'
+import { startControllers } from '../kubernetes/own/controllers/index.ts'
+import { startDnsServer } from '../services/dns/server.ts'
 import {
   API_SERVER_PORT,
   DNS_SERVICE_IP4,
@@ -18,9 +18,9 @@ import {
   SERVICE_CIDR4,
   SERVICE_CIDR6,
 } from '../network/addressing.ts'
-import { startServiceProxy } from '../serviceproxy/index.ts'
-import { ServiceIndex } from './kube-view.ts'
-import { labLayout, nodeLayout } from './layout.ts'
+import { startServiceProxy } from '../services/proxy/index.ts'
+import { ServiceIndex } from '../services/kube-view.ts'
+import { labLayout, nodeLayout } from '../machine/layout.ts'
 import { labPodRuntime } from './pod-runtime.ts'
 
 /** What the lab tells its daemon at its start. */

@@ -14,9 +14,9 @@ import {
 import { rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
-import { removeFromCluster } from '../attached/removal.ts'
-import { command, ipBatch } from '../network/command.ts'
-import { type LabLayout, LABS_DIRECTORY, labLayout, NETNS_DIRECTORY } from './layout.ts'
+import { removeFromCluster } from '../kubernetes/real/removal.ts'
+import { command, ipBatch } from '../machine/command.ts'
+import { type LabLayout, LABS_DIRECTORY, labLayout, NETNS_DIRECTORY } from '../machine/layout.ts'
 import { readState, runningProcesses } from './state.ts'
 
 /** How long killed processes may take to be gone. */

@@ -10,23 +10,29 @@ import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
 import { loadKubeConfig } from '../../mesh/kube/access.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import { FABRIC_BRIDGE, NODE_UPLINK } from '../network/fabric.ts'
-import { type CommandOutput, tryCommand } from '../network/command.ts'
+import { type CommandOutput, tryCommand } from '../machine/command.ts'
 import { enterCgroup, execCommandLine } from '../kubelet/container-exec.ts'
 import { containerLog, type PodRecord, readPodRecords } from '../kubelet/pod-record.ts'
-import { type Ownership, ownershipOf } from '../attached/ownership.ts'
-import { type AttachOptions, planAttachment } from '../attached/plan.ts'
+import { type Ownership, ownershipOf } from '../kubernetes/real/ownership.ts'
+import { type AttachOptions, planAttachment } from '../kubernetes/real/plan.ts'
 import { nodePlans } from '../network/addressing.ts'
 import { applyManifests } from './apply.ts'
 import { type DownReport, takeBack, takeDown } from './down.ts'
-import { DEFAULT_LAB_NAME, type LabLayout, labLayout, netnsPath, nodeLayout } from './layout.ts'
-import { type Manifest, parseManifests, readManifests } from './manifests.ts'
+import {
+  DEFAULT_LAB_NAME,
+  type LabLayout,
+  labLayout,
+  netnsPath,
+  nodeLayout,
+} from '../machine/layout.ts'
+import { type Manifest, parseManifests, readManifests } from '../machine/manifests.ts'
 import { exclusiveObjects, MESH_NAMESPACE, meshManifests } from './mesh.ts'
 import { type LabState, readState, runningProcesses, writeState } from './state.ts'
 import { bringUp, refuseExisting } from './up.ts'
 import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
 
 export { type DownReport, listLabs, takeDown } from './down.ts'
-export type { CommandOutput } from '../network/command.ts'
+export type { CommandOutput } from '../machine/command.ts'
 
 export type LabOptions = {
   readonly name?: string | undefined

@@ -4,9 +4,9 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { defineResource } from '../../mesh/kube/resources.ts'
-import type { ExclusiveObject } from '../attached/preflight.ts'
-import type { LabLayout } from './layout.ts'
-import { type Manifest, parseManifests } from './manifests.ts'
+import type { ExclusiveObject } from '../kubernetes/real/preflight.ts'
+import type { LabLayout } from '../machine/layout.ts'
+import { type Manifest, parseManifests } from '../machine/manifests.ts'
 
 /** Where lab/manifests/mesh.yaml puts controller and agents. */
 export const MESH_NAMESPACE = 'ambit-system'

@@ -13,11 +13,11 @@ import type {
   ExecSession,
   LogRequest,
   PodRuntime,
-} from '../apiserver/types.ts'
+} from '../kubernetes/own/apiserver/types.ts'
 import { execCommandLine } from '../kubelet/container-exec.ts'
 import { type ContainerRecord, containerLog, readPodRecord } from '../kubelet/pod-record.ts'
 import { shellQuote } from '../kubelet/start-script.ts'
-import type { LabLayout } from './layout.ts'
+import type { LabLayout } from '../machine/layout.ts'
 
 /** Between looks at a followed log of a container that may have ended. */
 const FOLLOW_CHECK_MS = 500

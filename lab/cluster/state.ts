@@ -4,8 +4,8 @@
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { isRunning, type ProcessRecord } from '../kubelet/pod-record.ts'
-import type { AttachedState } from '../attached/removal.ts'
-import type { LabLayout } from './layout.ts'
+import type { AttachedState } from '../kubernetes/real/removal.ts'
+import type { LabLayout } from '../machine/layout.ts'
 
 export type LabProcess = ProcessRecord & { readonly role: string }
 

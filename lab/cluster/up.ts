@@ -9,10 +9,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { checkMachine } from '../../agent/capture/index.ts'
 import { AmbitError } from '../../mesh/errors.ts'
-import type { AttachedDaemonArguments } from '../attached/daemon.ts'
-import type { GatewayArguments } from '../attached/gateway.ts'
-import { LAB_LABEL, LAB_TAINT, RUN_LABEL } from '../attached/identity.ts'
-import type { AttachPlan } from '../attached/plan.ts'
+import type { AttachedDaemonArguments } from '../kubernetes/real/daemon.ts'
+import type { GatewayArguments } from '../kubernetes/real/gateway.ts'
+import { LAB_LABEL, LAB_TAINT, RUN_LABEL } from '../kubernetes/real/identity.ts'
+import type { AttachPlan } from '../kubernetes/real/plan.ts'
 import type { KubeletArguments } from '../kubelet/main.ts'
 import {
   DNS_SERVICE_IP4,
@@ -24,13 +24,13 @@ import {
   type NodePlan,
   nodePlans,
 } from '../network/addressing.ts'
-import { command } from '../network/command.ts'
+import { command } from '../machine/command.ts'
 import { createFabric } from '../network/fabric.ts'
-import { INHERITED_FD, type StartedProcess, startLabProcess } from './child-process.ts'
+import { INHERITED_FD, type StartedProcess, startLabProcess } from '../machine/child-process.ts'
 import type { DaemonArguments } from './daemon.ts'
 import { takeBack } from './down.ts'
-import { type LabLayout, labLayout, nodeLayout } from './layout.ts'
-import { requireLabMachine } from './requirements.ts'
+import { type LabLayout, labLayout, nodeLayout } from '../machine/layout.ts'
+import { requireLabMachine } from '../machine/requirements.ts'
 import { type LabProcess, type LabState, readState, runningProcesses, writeState } from './state.ts'
 
 export type UpOptions = {
@@ -47,8 +47,10 @@ export type UpOptions = {
 }
 
 const DAEMON_PROGRAM = fileURLToPath(new URL('./daemon.ts', import.meta.url))
-const ATTACHED_DAEMON_PROGRAM = fileURLToPath(new URL('../attached/daemon.ts', import.meta.url))
-const GATEWAY_PROGRAM = fileURLToPath(new URL('../attached/gateway.ts', import.meta.url))
+const ATTACHED_DAEMON_PROGRAM = fileURLToPath(
+  new URL('../kubernetes/real/daemon.ts', import.meta.url),
+)
+const GATEWAY_PROGRAM = fileURLToPath(new URL('../kubernetes/real/gateway.ts', import.meta.url))
 const KUBELET_PROGRAM = fileURLToPath(new URL('../kubelet/main.ts', import.meta.url))
 
 /** Makes the lab's machinery (everything but what runs in its pods). */

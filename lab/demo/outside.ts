@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AmbitError } from '../../mesh/errors.ts'
 import type { Lab } from '../cluster/index.ts'
-import { netnsPath } from '../cluster/layout.ts'
+import { netnsPath } from '../machine/layout.ts'
 
 const SERVER = fileURLToPath(new URL('../samples/server.ts', import.meta.url))
 const OUTSIDE_PORT = 80

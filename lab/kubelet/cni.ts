@@ -6,7 +6,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errorMessage } from '../../mesh/errors.ts'
-import { tryCommand } from '../network/command.ts'
+import { tryCommand } from '../machine/command.ts'
 
 export const BUILT_IN_PLUGIN = 'ambit-lab-net'
 

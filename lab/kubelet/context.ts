@@ -3,7 +3,7 @@
 
 import type { KubeApi } from '../../mesh/kube/api.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import type { LabLayout, NodeLayout } from '../cluster/layout.ts'
+import type { LabLayout, NodeLayout } from '../machine/layout.ts'
 import type { NodePlan, PodAddressPool } from '../network/addressing.ts'
 import type { EventRecorder } from './events.ts'
 import type { ObjectCache } from './object-cache.ts'

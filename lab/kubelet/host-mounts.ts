@@ -3,7 +3,7 @@
 // namespaces, which a pod gets only by asking for them as hostPath volumes.
 
 import { readFile } from 'node:fs/promises'
-import { LABS_DIRECTORY, NETNS_DIRECTORY } from '../cluster/layout.ts'
+import { LABS_DIRECTORY, NETNS_DIRECTORY } from '../machine/layout.ts'
 
 /** Top-level mount points of the host (what is mounted below them comes with them). */
 export async function hostMounts(): Promise<readonly string[]> {

@@ -4,7 +4,7 @@
 
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { LabLayout } from '../cluster/layout.ts'
+import type { LabLayout } from '../machine/layout.ts'
 
 export type ContainerRecord = {
   readonly name: string

@@ -2,8 +2,8 @@
 // The lab's network between nodes: a bridge in the fabric's namespace, one namespace per node with an eth0
 // on that bridge, routes to every node's pods, and masquerading of pods towards addresses outside the cluster.
 
-import type { LabLayout } from '../cluster/layout.ts'
-import { netnsPath, nodeLayout } from '../cluster/layout.ts'
+import type { LabLayout } from '../machine/layout.ts'
+import { netnsPath, nodeLayout } from '../machine/layout.ts'
 import {
   clusterCidrs,
   FABRIC_CIDR4,
@@ -16,7 +16,7 @@ import {
   SERVICE_CIDR4,
   SERVICE_CIDR6,
 } from './addressing.ts'
-import { command, ipBatch } from './command.ts'
+import { command, ipBatch } from '../machine/command.ts'
 import { NFT_FROM_STDIN } from './nft.ts'
 
 /** The bridge's name inside the fabric's namespace; `ambit lab capture fabric` listens on it. */

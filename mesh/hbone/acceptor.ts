@@ -11,7 +11,7 @@ import {
   MAX_UNAUTHENTICATED,
   MAX_UNAUTHENTICATED_PER_SOURCE,
 } from './limits.ts'
-import { resetSocket } from './reset-socket.ts'
+import { resetSocket } from '../relay/reset-socket.ts'
 import { socketAddress } from './socket-address.ts'
 import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
 import type { HboneServerOptions } from './types.ts'

@@ -4,11 +4,11 @@
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
 import { type SecuredConnection, abandoned } from './connect.ts'
-import { type ConnectionClosed, H2Connection } from './h2/connection.ts'
-import type { HeldMemory } from './h2/held-memory.ts'
-import type { HeaderList } from './h2/hpack.ts'
-import { H2_CODE } from './h2/protocol.ts'
-import type { H2Stream, StreamSink } from './h2/stream.ts'
+import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
+import type { HeldMemory } from '../http2/held-memory.ts'
+import type { HeaderList } from '../http2/hpack.ts'
+import { H2_CODE } from '../http2/protocol.ts'
+import type { H2Stream, StreamSink } from '../http2/stream.ts'
 import {
   ANSWER_DEADLINE_MS,
   CLIENT_HEADER_LIST_BYTES,

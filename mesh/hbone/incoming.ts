@@ -3,11 +3,11 @@
 
 import type { SpiffeId, SocketAddress } from '../model/types.ts'
 import type { AuthenticatedConnection } from './acceptor.ts'
-import { H2_CODE } from './h2/protocol.ts'
-import { type H2Stream, IGNORING_SINK, type StreamSink } from './h2/stream.ts'
+import { H2_CODE } from '../http2/protocol.ts'
+import { type H2Stream, IGNORING_SINK, type StreamSink } from '../http2/stream.ts'
 import type { ConnectRequest } from './request.ts'
 import { StreamTunnel } from './tunnel.ts'
-import { WaitingChunks } from './waiting-chunks.ts'
+import { WaitingChunks } from '../relay/waiting-chunks.ts'
 import type { HboneTunnel, IncomingTunnel, TunnelHeaders } from './types.ts'
 
 /** Waits for accept() or reject(); keeps what the client sends meanwhile, bounded by the stream's window. */

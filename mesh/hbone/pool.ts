@@ -5,7 +5,7 @@
 import { type Result, err, ok } from '../result.ts'
 import { type ClientConnection, type OpenFailure, establishClient } from './client.ts'
 import { abandoned, connectSecured } from './connect.ts'
-import type { HeldMemory } from './h2/held-memory.ts'
+import type { HeldMemory } from '../http2/held-memory.ts'
 import { IDLE_RELEASE_MS } from './limits.ts'
 import type {
   HboneFailure,

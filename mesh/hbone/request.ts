@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the headers of a request on 15008: is it a well-formed CONNECT (RFC 9113 8.2, 8.3, 8.5), and for whom.
 
-import type { HeaderList } from './h2/hpack.ts'
+import type { HeaderList } from '../http2/hpack.ts'
 import { type Result, err, ok } from '../result.ts'
 import type { TunnelHeaders } from './types.ts'
 

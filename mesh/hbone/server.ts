@@ -2,11 +2,11 @@
 // The HBONE server of one pod: authenticated connections in, CONNECT requests out to the caller.
 
 import { type AcceptLimits, type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
-import { type ConnectionClosed, H2Connection } from './h2/connection.ts'
-import type { HeldMemory } from './h2/held-memory.ts'
-import type { HeaderList } from './h2/hpack.ts'
-import { H2_CODE } from './h2/protocol.ts'
-import { type H2Stream, IGNORING_SINK } from './h2/stream.ts'
+import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
+import type { HeldMemory } from '../http2/held-memory.ts'
+import type { HeaderList } from '../http2/hpack.ts'
+import { H2_CODE } from '../http2/protocol.ts'
+import { type H2Stream, IGNORING_SINK } from '../http2/stream.ts'
 import { Incoming, rejectStream } from './incoming.ts'
 import {
   MAX_CONNECTIONS_PER_SOURCE,

@@ -3,10 +3,10 @@
 // again (takeStream) and save the cost of the Duplex; everybody else uses it as any other stream.
 
 import { Duplex } from 'node:stream'
-import { H2_CODE } from './h2/protocol.ts'
-import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from './h2/stream.ts'
-import { keepable } from './read-in-place.ts'
-import { WaitingChunks } from './waiting-chunks.ts'
+import { H2_CODE } from '../http2/protocol.ts'
+import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
+import { keepable } from '../relay/read-in-place.ts'
+import { WaitingChunks } from '../relay/waiting-chunks.ts'
 import type { HboneTunnel } from './types.ts'
 
 type Done = (error?: Error | null) => void

@@ -6,7 +6,7 @@
 import type { Logger } from '../telemetry/log.ts'
 import { errorMessage } from '../errors.ts'
 import { selectorQuery, type KubeApi, type Selectors } from './api.ts'
-import { Backoff, delay, type BackoffOptions } from '../backoff.ts'
+import { Backoff, delay, type BackoffOptions } from '../async/backoff.ts'
 import { failureOfStatus, failureOfTransport, type KubeFailure } from './failure.ts'
 import { objectKey, resourcePath, type KubeObject, type KubeResource } from './resources.ts'
 import { openExchange } from './transport.ts'

@@ -11,7 +11,7 @@ import {
   type ServiceError,
   status,
 } from '@grpc/grpc-js'
-import { Backoff, delay } from '../backoff.ts'
+import { Backoff, delay } from '../async/backoff.ts'
 import { errorMessage } from '../errors.ts'
 import type { ResourceProblem } from '../model/convert.ts'
 import {

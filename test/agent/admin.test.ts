@@ -7,19 +7,19 @@ import { connect, type Socket } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
 import { configDump } from '../../agent/admin/config-dump.ts'
-import { listen } from '../../agent/admin/listen.ts'
+import { listen } from '../../mesh/program/listen.ts'
 import { AgentMetrics } from '../../agent/admin/metrics.ts'
-import { Readiness } from '../../agent/admin/readiness.ts'
+import { Readiness } from '../../mesh/program/readiness.ts'
 import {
   createAdminServer,
   createMetricsServer,
   createReadinessServer,
 } from '../../agent/admin/servers.ts'
-import { trafficLabels, type TrafficDelta } from '../../agent/ztunnel/traffic-counters.ts'
+import { trafficLabels, type TrafficDelta } from '../../agent/proxy/traffic-counters.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { makeCertificate, makeRoot } from '../hbone/certs.ts'
-import { inService, testPod, testService, workloadOf } from '../ztunnel/loopback-world.ts'
+import { inService, testPod, testService, workloadOf } from '../proxy/loopback-world.ts'
 
 void t.test('readiness lists what is missing until nothing is', async (t) => {
   const readiness = new Readiness(['capture', 'xDS'])

@@ -154,7 +154,9 @@ void t.test('the server listens on a socket that somebody else opened', async (t
   await once(listener, 'listening')
   const { port } = listener.address() as AddressInfo
   const { _handle: handle } = listener as unknown as { _handle: { fd: number } }
-  const index = fileURLToPath(new URL('../../lab/apiserver/index.ts', import.meta.url))
+  const index = fileURLToPath(
+    new URL('../../lab/kubernetes/own/apiserver/index.ts', import.meta.url),
+  )
   const script = `
     import { startApiServer } from ${JSON.stringify(index)}
     const server = await startApiServer()

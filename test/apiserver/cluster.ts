@@ -6,10 +6,14 @@ import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_pro
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type ApiServer, type ApiServerOptions, startApiServer } from '../../lab/apiserver/index.ts'
-import type { KubeObject, LocalApi } from '../../lab/apiserver/types.ts'
-import { type Controllers } from '../../lab/apiserver/types.ts'
-import { startControllers } from '../../lab/controllers/index.ts'
+import {
+  type ApiServer,
+  type ApiServerOptions,
+  startApiServer,
+} from '../../lab/kubernetes/own/apiserver/index.ts'
+import type { KubeObject, LocalApi } from '../../lab/kubernetes/own/apiserver/types.ts'
+import { type Controllers } from '../../lab/kubernetes/own/apiserver/types.ts'
+import { startControllers } from '../../lab/kubernetes/own/controllers/index.ts'
 
 /** How long any single kubectl call may take. */
 const KUBECTL_DEADLINE_MS = 20_000

@@ -2,8 +2,8 @@
 // Services and what stands behind them: addresses by family, endpoint slices that follow pods.
 
 import t from 'tap'
-import { at, records, text, texts } from '../../lab/apiserver/json.ts'
-import type { KubeObject, LocalApi } from '../../lab/apiserver/types.ts'
+import { at, records, text, texts } from '../../lab/kubernetes/own/apiserver/json.ts'
+import type { KubeObject, LocalApi } from '../../lab/kubernetes/own/apiserver/types.ts'
 import { startCluster, untilObject } from './cluster.ts'
 
 const SLICES = 'endpointslices.discovery.k8s.io'

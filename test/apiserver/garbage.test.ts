@@ -3,8 +3,8 @@
 
 import fc from 'fast-check'
 import t from 'tap'
-import type { KubeObject, LocalApi } from '../../lab/apiserver/types.ts'
-import { nextSizes, resolveLimits } from '../../lab/controllers/rollout.ts'
+import type { KubeObject, LocalApi } from '../../lab/kubernetes/own/apiserver/types.ts'
+import { nextSizes, resolveLimits } from '../../lab/kubernetes/own/controllers/rollout.ts'
 import { startCluster } from './cluster.ts'
 
 function map(

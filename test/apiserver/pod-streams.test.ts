@@ -6,7 +6,11 @@ import { once } from 'node:events'
 import { Readable } from 'node:stream'
 import t from 'tap'
 import { err, ok } from '../../mesh/result.ts'
-import type { ExecRequest, LogRequest, PodRuntime } from '../../lab/apiserver/types.ts'
+import type {
+  ExecRequest,
+  LogRequest,
+  PodRuntime,
+} from '../../lab/kubernetes/own/apiserver/types.ts'
 import { type Cluster, missingKubectl, startCluster, untilObject, untilOutput } from './cluster.ts'
 
 const skip = missingKubectl()

@@ -6,7 +6,7 @@ import { request } from 'node:https'
 import { createInterface } from 'node:readline'
 import fc from 'fast-check'
 import t from 'tap'
-import type { KubeObject } from '../../lab/apiserver/types.ts'
+import type { KubeObject } from '../../lab/kubernetes/own/apiserver/types.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 
 type Event = { readonly type: string; readonly object: KubeObject & { readonly code?: number } }

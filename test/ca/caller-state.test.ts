@@ -4,7 +4,7 @@
 import t from 'tap'
 import { PodIndex } from '../../controller/ca/pod-index.ts'
 import { RateLimiter } from '../../controller/ca/rate-limit.ts'
-import { TokenAuthenticator } from '../../controller/ca/token-authenticator.ts'
+import { TokenAuthenticator } from '../../controller/auth/token-authenticator.ts'
 import { FakeKube, acceptedToken } from './fake-kube.ts'
 
 const CALLER = { ok: true, value: { namespace: 'shop', serviceAccount: 'catalog' } }

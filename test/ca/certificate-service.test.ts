@@ -15,7 +15,7 @@ import {
   addCertificateService,
 } from '../../controller/ca/service.ts'
 import { ServingCertificate } from '../../controller/ca/serving-certificate.ts'
-import { TokenAuthenticator } from '../../controller/ca/token-authenticator.ts'
+import { TokenAuthenticator } from '../../controller/auth/token-authenticator.ts'
 import { assembleCertificate } from '../../mesh/identity/assemble.ts'
 import { CaClient } from '../../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'

@@ -3,7 +3,7 @@
 
 import t from 'tap'
 import { CommanderError } from 'commander'
-import { servingNames } from '../../controller/certificate-names.ts'
+import { servingNames } from '../../controller/ca/certificate-names.ts'
 import { type ControllerConfig, controllerCommand, parseHostPort } from '../../controller/config.ts'
 
 async function parse(...argv: readonly string[]): Promise<ControllerConfig> {

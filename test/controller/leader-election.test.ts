@@ -2,7 +2,7 @@
 // One leader at a time: taking over from the dead, the clean and the cut off.
 
 import t from 'tap'
-import { LeaderElection } from '../../controller/lease/leader-election.ts'
+import { LeaderElection } from '../../controller/leader/leader-election.ts'
 import { LEASES } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { FakeKube } from '../ca/fake-kube.ts'

@@ -8,8 +8,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } fr
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { labLayout } from '../../lab/cluster/layout.ts'
-import { type CommandOutput, tryCommand } from '../../lab/network/command.ts'
+import { labLayout } from '../../lab/machine/layout.ts'
+import { type CommandOutput, tryCommand } from '../../lab/machine/command.ts'
 import { compileBpf } from '../compile-bpf.ts'
 import { cgroup2Mount, missing, uniqueName } from '../helpers.ts'
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { pino } from 'pino'
 import { startEnrolment } from '../../agent/enrolment/index.ts'
-import { startApiServer } from '../../lab/apiserver/index.ts'
+import { startApiServer } from '../../lab/kubernetes/own/apiserver/index.ts'
 import {
   createKubeApi,
   EVENTS,

@@ -4,7 +4,7 @@
 import { deepStrictEqual } from 'node:assert'
 import fc from 'fast-check'
 import t from 'tap'
-import { formatForwarded, parseForwarded } from '../../mesh/hbone/forwarded.ts'
+import { formatForwarded, parseForwarded } from '../../mesh/telemetry/forwarded.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { type Baggage, formatBaggage, parseBaggage } from '../../mesh/telemetry/baggage.ts'
 import {

@@ -7,7 +7,7 @@ import koffi from 'koffi'
 import type { Test } from 'tap'
 import type { AcceptLimits } from '../../mesh/hbone/acceptor.ts'
 import { dialFailure } from '../../mesh/hbone/connect.ts'
-import type { HeldMemory } from '../../mesh/hbone/h2/held-memory.ts'
+import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type {

@@ -14,7 +14,7 @@ import { err, ok } from '../../mesh/result.ts'
 import { makeCertificate, testIdentity } from './certs.ts'
 import { type World, echo, listeningFd, makeWorld } from './harness.ts'
 import { CONNECT, headers, rawPeer } from './raw-peer.ts'
-import { FRAME } from '../../mesh/hbone/h2/protocol.ts'
+import { FRAME } from '../../mesh/http2/protocol.ts'
 
 t.setTimeout(60_000)
 

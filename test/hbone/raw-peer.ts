@@ -4,8 +4,8 @@
 import { once } from 'node:events'
 import { type TLSSocket, connect } from 'node:tls'
 import type { Test } from 'tap'
-import { FRAME, PREFACE } from '../../mesh/hbone/h2/protocol.ts'
-import { encodeHeaders, type HeaderList } from '../../mesh/hbone/h2/hpack.ts'
+import { FRAME, PREFACE } from '../../mesh/http2/protocol.ts'
+import { encodeHeaders, type HeaderList } from '../../mesh/http2/hpack.ts'
 import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 

@@ -4,7 +4,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import type { Test } from 'tap'
-import { type SpliceOutcome, splice } from '../../mesh/hbone/splice.ts'
+import { type SpliceOutcome, splice } from '../../mesh/relay/splice.ts'
 import { type World, type WorldOptions, makeWorld } from './harness.ts'
 
 export interface RelayedApp {

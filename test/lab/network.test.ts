@@ -7,7 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Lab } from '../../lab/cluster/index.ts'
-import { command } from '../../lab/network/command.ts'
+import { command } from '../../lab/machine/command.ts'
 import { missing } from '../helpers.ts'
 import { ECHO_SERVER, IDLE, podManifest, testLab } from './fixture.ts'
 

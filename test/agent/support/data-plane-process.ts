@@ -3,7 +3,7 @@
 // workers serves its own pods, and a pod of the other pool is a pod of another node.
 
 import { type CapturePod, type NodeCapture, openCapture } from '../../../agent/capture/index.ts'
-import { WorkerPool } from '../../../agent/ztunnel/worker-pool.ts'
+import { WorkerPool } from '../../../agent/proxy/worker/worker-pool.ts'
 import { CertificateManager } from '../../../mesh/identity/certificate-manager.ts'
 import { spiffeId } from '../../../mesh/identity/spiffe.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
@@ -14,7 +14,7 @@ import { AmbitError } from '../../../mesh/errors.ts'
 import type { OpenRequest } from '../../capture/support/agent-process.ts'
 import { serveRpc } from '../../capture/support/rpc.ts'
 import { makeCertificate, makeRoot } from '../../hbone/certs.ts'
-import { inService, testPod, testService, workloadOf } from '../../ztunnel/loopback-world.ts'
+import { inService, testPod, testService, workloadOf } from '../../proxy/loopback-world.ts'
 
 export type Node = 'near' | 'far'
 
@@ -63,7 +63,7 @@ serveRpc({
         node,
         new WorkerPool({
           count: 1,
-          workerUrl: new URL('../../../agent/ztunnel/data-plane-worker.ts', import.meta.url),
+          workerUrl: new URL('../../../agent/proxy/worker/data-plane-worker.ts', import.meta.url),
           start: {
             handles: capture.dataPlaneHandles,
             network: '',

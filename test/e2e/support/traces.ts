@@ -4,8 +4,8 @@
 
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { labLayout, NETNS_DIRECTORY } from '../../../lab/cluster/layout.ts'
-import { command } from '../../../lab/network/command.ts'
+import { labLayout, NETNS_DIRECTORY } from '../../../lab/machine/layout.ts'
+import { command } from '../../../lab/machine/command.ts'
 
 interface BpfLink {
   readonly id: number

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// What to do with a captured outbound connection: a pure function of the address the app asked for, the pod that
+// asked, and the mesh state. Row numbers are those of the outbound decision table in docs/compatibility.md.
+
+import { parseSpiffeId } from '../../../mesh/identity/spiffe.ts'
+import type {
+  IpAddress,
+  Service,
+  SocketAddress,
+  SpiffeId,
+  Workload,
+  WorkloadUid,
+} from '../../../mesh/model/types.ts'
+import { type Endpoint, pickEndpoint } from '../../../mesh/model/load-balance.ts'
+import type { MeshState } from '../../../mesh/model/mesh-state.ts'
+import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
+import type { LocalPod, LocalPods } from '../local-pod.ts'
+import { isMeshPort, MESH_PORTS } from '../../mesh-ports.ts'
+import { workloadIdentity } from '../workload-identity.ts'
+
+interface Destination {
+  readonly service: Service | undefined
+  readonly workload: Workload | undefined
+}
+
+export type OutboundDecision =
+  | (Destination & {
+      readonly kind: 'hbone'
+      readonly workload: Workload
+      /** The peer's HBONE listener. */
+      readonly peer: SocketAddress
+      /** What the CONNECT asks for. */
+      readonly target: SocketAddress
+      readonly expectedIdentities: readonly SpiffeId[]
+    })
+  | (Destination & {
+      /** Both pods are this agent's: one relay, no TLS, straight to the app (both ends known by the kernel). */
+      readonly kind: 'sameNode'
+      readonly pod: LocalPod
+      readonly target: SocketAddress
+    })
+  | (Destination & { readonly kind: 'passthrough'; readonly target: SocketAddress })
+  | (Destination & { readonly kind: 'deny'; readonly reason: EndReason; readonly message: string })
+
+export interface OutboundRequest {
+  readonly originalDestination: SocketAddress
+  readonly source: LocalPod
+  readonly mesh: MeshState
+  readonly localPods: LocalPods
+  readonly random: () => number
+  /** Endpoints of the service that have just failed this connection. */
+  readonly exclude?: ReadonlySet<WorkloadUid>
+}
+
+const UNKNOWN: Destination = { service: undefined, workload: undefined }
+
+/** Decides one outbound connection. Never throws; fails closed where security is at stake. */
+export function decideOutbound(request: OutboundRequest): OutboundDecision {
+  const { originalDestination, source, mesh } = request
+  const { address, port } = originalDestination
+  // Row 10: a proxy that dialled its own listener would call itself without end.
+  if (isMeshPort(port) && isLoopback(address))
+    return deny(UNKNOWN, 'selfCall', `port ${port} belongs to the mesh`)
+
+  const service = mesh.findServiceByAddress(address, source.namespace)
+  if (service !== undefined) return decideService(request, service)
+
+  const workload = mesh.findWorkload(address)
+  // Row 9: an address the mesh does not know is none of its business.
+  if (workload === undefined)
+    return { kind: 'passthrough', target: originalDestination, ...UNKNOWN }
+  // Row 7 needs waypoints; going past a bound waypoint would skip its policy, so it fails closed.
+  if (workload.waypoint !== undefined)
+    return deny(
+      { service: undefined, workload },
+      'noHealthyUpstream',
+      `workload ${workload.uid} is bound to a waypoint, and waypoints are not supported yet`,
+    )
+  return decideWorkload(request, { workload, address, port }, undefined)
+}
+
+function decideService(request: OutboundRequest, service: Service): OutboundDecision {
+  const { originalDestination, source, mesh, random } = request
+  // Rows 1 and 2 need waypoints.
+  if (service.waypoint !== undefined)
+    return deny(
+      { service, workload: undefined },
+      'noHealthyUpstream',
+      `service ${service.key} is bound to a waypoint, and waypoints are not supported yet`,
+    )
+  if (service.loadBalancing.mode === 'passthrough')
+    return { kind: 'passthrough', target: originalDestination, service, workload: undefined }
+  const { exclude } = request
+  const all = mesh.endpoints(service.key)
+  const candidates = exclude === undefined ? all : all.filter(({ uid }) => !exclude.has(uid))
+  const endpoint = pickEndpoint(candidates, {
+    service,
+    servicePort: originalDestination.port,
+    client: mesh.workload(source.workloadUid),
+    requested: originalDestination.address,
+    random,
+  })
+  // Row 6.
+  if (endpoint === undefined)
+    return deny(
+      { service, workload: undefined },
+      'noHealthyUpstream',
+      `no healthy upstream: service ${service.key} port ${originalDestination.port}`,
+    )
+  return decideWorkload(request, endpoint, service)
+}
+
+function decideWorkload(
+  { source, mesh, localPods }: OutboundRequest,
+  { workload, address, port }: Endpoint,
+  service: Service | undefined,
+): OutboundDecision {
+  const destination = { service, workload }
+  const target = { address, port }
+  // Row 3 needs gateways to other networks.
+  const ownNetwork = mesh.workload(source.workloadUid)?.network
+  if (ownNetwork !== undefined && workload.network !== ownNetwork)
+    return deny(
+      destination,
+      'noHealthyUpstream',
+      `workload ${workload.uid} is on network "${workload.network}", and other networks are not supported yet`,
+    )
+  // Rows 5 and 9.
+  if (workload.tunnelProtocol === 'none') return { kind: 'passthrough', target, ...destination }
+
+  const pod = localPods.byAddress(address)
+  // The uid check keeps a successor on a reused address from being taken for the workload that was meant.
+  if (pod !== undefined && pod.workloadUid === workload.uid) {
+    if (isMeshPort(port)) return deny(destination, 'selfCall', `port ${port} belongs to the mesh`)
+    return { kind: 'sameNode', pod, target, ...destination }
+  }
+  // Rows 4 and 8.
+  return {
+    kind: 'hbone',
+    peer: { address, port: MESH_PORTS.hbone },
+    target,
+    expectedIdentities: expectedIdentities(workload, service),
+    ...destination,
+    workload,
+  }
+}
+
+/** The destination workload's own identity and whatever else the service says its servers may prove. */
+function expectedIdentities(workload: Workload, service: Service | undefined): readonly SpiffeId[] {
+  const own = workloadIdentity(workload)
+  if (service === undefined || service.subjectAltNames.length === 0) return [own]
+  const identities = new Set<SpiffeId>([own])
+  for (const name of service.subjectAltNames) {
+    const parsed = parseSpiffeId(name)
+    if (parsed !== undefined) identities.add(parsed.id)
+  }
+  return [...identities]
+}
+
+function isLoopback(address: IpAddress): boolean {
+  return address === '::1' || address.startsWith('127.')
+}
+
+function deny(
+  destination: Destination,
+  reason: EndReason,
+  message: string,
+): Extract<OutboundDecision, { kind: 'deny' }> {
+  return { kind: 'deny', reason, message, ...destination }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Entry of a data-plane worker thread: joins the DataPlane to its message port. Holds no logic.
+
+import { parentPort, workerData } from 'node:worker_threads'
+import { threadHeldMemory } from '../../../mesh/http2/held-memory.ts'
+import { createLogger } from '../../../mesh/telemetry/log.ts'
+import { createDataPlaneSockets } from '../../capture/data-plane-sockets.ts'
+import { DataPlane } from './data-plane.ts'
+import type { ToWorker, WorkerStart } from './worker-protocol.ts'
+
+const port = parentPort
+if (port === null) throw new Error('data-plane-worker.ts runs as a worker thread only')
+// The main thread passes exactly this (WorkerLink); workerData is untyped by nature.
+const start = workerData as WorkerStart
+if (start.heldLimitBytes !== undefined) threadHeldMemory.setLimit(start.heldLimitBytes)
+
+const dataPlane = new DataPlane({
+  sockets: createDataPlaneSockets(start.handles),
+  network: start.network,
+  sameNode: start.sameNode,
+  maxConnectionsPerPod: start.maxConnectionsPerPod,
+  log: createLogger('data-plane', start.logLevel),
+  accessLog: createLogger('access', start.logLevel),
+  post: (message) => port.postMessage(message),
+})
+port.on('message', (message: ToWorker) => dataPlane.receive(message))

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of a data-plane worker: takes the main thread's messages, keeps a read-only copy of the mesh, and runs a
+// PodProxy for each pod it serves. Free of worker_threads, so that it can be tested in one thread.
+
+import { errorMessage } from '../../../mesh/errors.ts'
+import { MeshState } from '../../../mesh/model/mesh-state.ts'
+import type { Logger } from '../../../mesh/telemetry/log.ts'
+import type { DataPlaneSockets, PodListeners } from '../../capture/types.ts'
+import { CertificateCache } from '../certificate-cache.ts'
+import { type LocalPod, LocalPods } from '../local-pod.ts'
+import type { WorkerMesh } from '../pod-context.ts'
+import { type ConnectionDump, PodProxy } from '../pod-proxy.ts'
+import { streamRelay } from '../../../mesh/relay/relay.ts'
+import { TrafficCounters } from '../traffic-counters.ts'
+import type {
+  FromWorker,
+  SameNode,
+  ToWorker,
+  WorkerAnswers,
+  WorkerRequest,
+} from './worker-protocol.ts'
+
+export interface DataPlaneOptions {
+  readonly sockets: DataPlaneSockets
+  readonly network: string
+  /** Whether pods of this node reach one another through one relay, or by HBONE as those of other nodes do. */
+  readonly sameNode: SameNode
+  readonly maxConnectionsPerPod: number
+  readonly log: Logger
+  readonly accessLog: Logger
+  readonly post: (message: FromWorker) => void
+  /** For tests. */
+  readonly reportTrafficMs?: number
+}
+
+/** How often open connections report their bytes; well below the interval of a scrape. */
+const REPORT_TRAFFIC_MS = 5_000
+
+/** The worker's copy of the mesh; waiters are released by the first complete picture. */
+class SyncedMesh implements WorkerMesh {
+  readonly state: MeshState
+  isSynced = false
+  readonly #synced = Promise.withResolvers<true>()
+
+  constructor(network: string) {
+    this.state = new MeshState({ network })
+  }
+
+  synced(): void {
+    this.isSynced = true
+    this.#synced.resolve(true)
+  }
+
+  async whenSynced(timeoutMs: number): Promise<boolean> {
+    if (this.isSynced) return true
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), timeoutMs)
+    })
+    const isInTime = await Promise.race([this.#synced.promise, late])
+    clearTimeout(timer)
+    return isInTime
+  }
+}
+
+export class DataPlane {
+  readonly #options: DataPlaneOptions
+  readonly #mesh: SyncedMesh
+  readonly #localPods = new LocalPods()
+  readonly #proxies = new Map<string, PodProxy>()
+  /** Of pods that have left and still have connections. */
+  readonly #leaving = new Set<PodProxy>()
+  readonly #certificates: CertificateCache
+  readonly #counters: TrafficCounters
+  readonly #report: NodeJS.Timeout
+
+  constructor(options: DataPlaneOptions) {
+    this.#options = options
+    this.#mesh = new SyncedMesh(options.network)
+    this.#certificates = new CertificateCache((identity) =>
+      options.post({ kind: 'certificateWanted', identity }),
+    )
+    this.#counters = new TrafficCounters((deltas) => options.post({ kind: 'traffic', deltas }))
+    this.#report = setInterval(() => {
+      for (const proxy of this.#proxies.values()) proxy.reportTraffic()
+    }, options.reportTrafficMs ?? REPORT_TRAFFIC_MS).unref()
+  }
+
+  /** Takes one message of the main thread. Never throws; failed requests are answered as failures. */
+  receive(message: ToWorker): void {
+    switch (message.kind) {
+      case 'mesh':
+        this.#mesh.state.apply(message.changes)
+        return
+      case 'meshSynced':
+        this.#mesh.synced()
+        return
+      case 'localPod':
+        // Unknown as a neighbour, a pod is reached by HBONE like any other.
+        if (this.#options.sameNode === 'direct') this.#localPods.add(message.pod)
+        return
+      case 'certificate':
+        this.#certificates.set(message.certificate)
+        for (const proxy of this.#proxies.values())
+          if (proxy.identity === message.certificate.identity)
+            proxy.setCertificate(message.certificate).catch((thrown: unknown) => {
+              this.#options.log.error(
+                { error: errorMessage(thrown), pod: proxy.pod.uid },
+                'HBONE listener failed',
+              )
+            })
+        return
+      case 'certificateFailed':
+        this.#certificates.fail(message.identity, message.message)
+        return
+      case 'certificateForgotten':
+        this.#certificates.forget(message.identity)
+        return
+      case 'logLevel':
+        this.#options.log.level = message.level
+        this.#options.accessLog.level = message.level
+        return
+      case 'request':
+        this.#answer(message.request).then(
+          (value) => this.#options.post({ kind: 'answer', id: message.id, value }),
+          (thrown: unknown) =>
+            this.#options.post({ kind: 'failure', id: message.id, message: errorMessage(thrown) }),
+        )
+        return
+    }
+  }
+
+  async #answer(request: WorkerRequest): Promise<WorkerAnswers[WorkerRequest['kind']]> {
+    switch (request.kind) {
+      case 'servePod':
+        return this.#servePod(request.pod, request.listeners)
+      case 'drainPod':
+        return (
+          (await this.#proxies.get(request.uid)?.drainOutboundPool(request.deadlineMs)) ?? {
+            cut: 0,
+          }
+        )
+      case 'stopPod':
+        return this.#stopPod(request.uid, request.deadlineMs)
+      case 'forgetLocalPod':
+        await this.#localPods.drain(request.uid, request.deadlineMs)
+        return undefined
+      case 'dump':
+        return this.#dump()
+      case 'ping':
+        return undefined
+      case 'drainAll': {
+        // Before stopPod adds the others, whose connections would be counted twice.
+        const leaving = [...this.#leaving]
+        const drained = await Promise.all([
+          ...[...this.#proxies.keys()].map((uid) => this.#stopPod(uid, request.deadlineMs)),
+          // Again, with less time than they were given when their pods left.
+          ...leaving.map((proxy) => proxy.drain(request.deadlineMs)),
+        ])
+        clearInterval(this.#report)
+        this.#counters.flush()
+        return { cut: drained.reduce((sum, { cut }) => sum + cut, 0) }
+      }
+    }
+  }
+
+  async #servePod(pod: LocalPod, listeners: PodListeners): Promise<undefined> {
+    const served = this.#proxies.get(pod.uid)
+    if (served !== undefined) {
+      await served.replaceListeners(listeners)
+      return undefined
+    }
+    const proxy = new PodProxy({
+      pod,
+      listeners,
+      sockets: this.#options.sockets,
+      mesh: this.#mesh,
+      localPods: this.#localPods,
+      certificates: this.#certificates,
+      relay: streamRelay,
+      counters: this.#counters,
+      accessLog: this.#options.accessLog,
+      log: this.#options.log,
+      maxConnections: this.#options.maxConnectionsPerPod,
+    })
+    this.#proxies.set(pod.uid, proxy)
+    await proxy.start()
+    return undefined
+  }
+
+  async #stopPod(uid: string, deadlineMs: number): Promise<{ readonly cut: number }> {
+    const proxy = this.#proxies.get(uid)
+    if (proxy === undefined) return { cut: 0 }
+    this.#proxies.delete(uid)
+    this.#leaving.add(proxy)
+    const drained =
+      deadlineMs > 0 ? await proxy.drain(deadlineMs) : { cut: proxy.connectionCount() }
+    await proxy.remove()
+    this.#leaving.delete(proxy)
+    return drained
+  }
+
+  #dump(): ReadonlyMap<string, readonly ConnectionDump[]> {
+    return new Map([...this.#proxies].map(([uid, proxy]) => [uid, proxy.connections()]))
+  }
+}

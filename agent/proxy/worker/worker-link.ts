@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// One worker thread as the main thread sees it: messages out, questions with answers, and the news of its death.
+
+import { Worker } from 'node:worker_threads'
+import type { SpiffeId } from '../../../mesh/model/types.ts'
+import type { TrafficDelta } from '../traffic-counters.ts'
+import type {
+  FromWorker,
+  ToWorker,
+  WorkerAnswers,
+  WorkerRequest,
+  WorkerStart,
+} from './worker-protocol.ts'
+
+/** A thread that does not end in this time is left to the end of the process. */
+const TERMINATE_DEADLINE_MS = 1_000
+
+export interface WorkerLinkEvents {
+  readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
+  readonly onCertificateWanted: (link: WorkerLink, identity: SpiffeId) => void
+  /** Called once, when the thread is gone without having been told to. */
+  readonly onExit: (error: Error | undefined) => void
+}
+
+interface Question {
+  readonly resolve: (value: WorkerAnswers[WorkerRequest['kind']]) => void
+  readonly reject: (error: Error) => void
+}
+
+export class WorkerLink {
+  readonly #worker: Worker
+  readonly #questions = new Map<number, Question>()
+  readonly #events: WorkerLinkEvents
+  #nextId = 1
+  #error: Error | undefined
+  #isGone = false
+  #isTerminating = false
+
+  constructor(url: URL, start: WorkerStart, name: string, events: WorkerLinkEvents) {
+    this.#events = events
+    this.#worker = new Worker(url, { workerData: start, name })
+    this.#worker.on('message', (message: FromWorker) => this.#receive(message))
+    this.#worker.on('error', (error) => {
+      this.#error = error instanceof Error ? error : new Error(String(error))
+    })
+    this.#worker.on('exit', () => this.#exited())
+  }
+
+  /** Sends without an answer; to a dead worker it is dropped, its successor gets the state anew. */
+  send(message: ToWorker): void {
+    if (!this.#isGone) this.#worker.postMessage(message)
+  }
+
+  /** Asks and waits; rejects when the worker fails the request or dies. */
+  ask<K extends WorkerRequest['kind']>(
+    request: Extract<WorkerRequest, { readonly kind: K }>,
+  ): Promise<WorkerAnswers[K]> {
+    if (this.#isGone) return Promise.reject(new Error('the worker is gone'))
+    const id = this.#nextId
+    this.#nextId += 1
+    return new Promise((resolve, reject) => {
+      this.#questions.set(id, {
+        // The worker answers each kind with its own type (WorkerAnswers); the map cannot say so.
+        resolve: (value) => resolve(value as WorkerAnswers[K]),
+        reject,
+      })
+      this.#worker.postMessage({ kind: 'request', id, request } satisfies ToWorker)
+    })
+  }
+
+  /** Whether the worker's event loop answers in time. */
+  async isAlive(timeoutMs: number): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), timeoutMs)
+    })
+    const answered = this.ask({ kind: 'ping' }).then(
+      () => true,
+      () => false,
+    )
+    const isAlive = await Promise.race([answered, late])
+    clearTimeout(timer)
+    return isAlive
+  }
+
+  async terminate(): Promise<void> {
+    this.#isTerminating = true
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, TERMINATE_DEADLINE_MS)
+    })
+    await Promise.race([this.#worker.terminate(), late])
+    clearTimeout(timer)
+  }
+
+  #receive(message: FromWorker): void {
+    switch (message.kind) {
+      case 'traffic':
+        this.#events.onTraffic(message.deltas)
+        return
+      case 'certificateWanted':
+        this.#events.onCertificateWanted(this, message.identity)
+        return
+      case 'answer':
+        this.#questions.get(message.id)?.resolve(message.value)
+        this.#questions.delete(message.id)
+        return
+      case 'failure':
+        this.#questions.get(message.id)?.reject(new Error(message.message))
+        this.#questions.delete(message.id)
+        return
+    }
+  }
+
+  #exited(): void {
+    this.#isGone = true
+    const error = this.#error ?? new Error('the worker is gone')
+    for (const question of this.#questions.values()) question.reject(error)
+    this.#questions.clear()
+    if (!this.#isTerminating) this.#events.onExit(this.#error)
+  }
+}

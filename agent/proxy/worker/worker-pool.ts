@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+// The main thread's side of the data plane: gives each pod to the least loaded worker, keeps all workers supplied
+// with mesh state, local pods and certificates, and survives the death of any of them.
+
+import { closeSync, openSync } from 'node:fs'
+import type { AmbitError } from '../../../mesh/errors.ts'
+import { errorMessage } from '../../../mesh/errors.ts'
+import type { CertificateSource, WorkloadCertificate } from '../../../mesh/identity/types.ts'
+import type { MeshState } from '../../../mesh/model/mesh-state.ts'
+import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
+import type { Result } from '../../../mesh/result.ts'
+import type { Logger } from '../../../mesh/telemetry/log.ts'
+import { closeFd } from '../../../native/libc.ts'
+import type { Enrolment, PodListeners } from '../../capture/types.ts'
+import type { LocalPod } from '../local-pod.ts'
+import type { ConnectionDump } from '../pod-proxy.ts'
+import type { TrafficDelta } from '../traffic-counters.ts'
+import { WorkerLink } from './worker-link.ts'
+import type { WorkerStart } from './worker-protocol.ts'
+
+/** A certificate asked for by a connection is worth waiting for no longer than the connection would. */
+const CERTIFICATE_WAIT_MS = 10_000
+
+/** A worker that dies at once each time must not make the agent spin. */
+const RESTART_DELAY_MS = { first: 50, longest: 10_000 }
+
+/** A worker that lived this long was sound: its death does not count towards the delay of the next start. */
+const SOUND_AFTER_MS = 60_000
+
+export interface WorkerPoolOptions {
+  readonly count: number
+  readonly workerUrl: URL
+  readonly start: WorkerStart
+  /** The agent's mesh state; the pool sends each worker a snapshot and every change. */
+  readonly mesh: MeshState
+  readonly certificates: CertificateSource
+  readonly log: Logger
+  readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
+  /** Makes fresh listeners for a pod whose worker died. */
+  readonly reEnrol: (uid: string) => Promise<Result<Enrolment, AmbitError>>
+}
+
+interface Slot {
+  readonly index: number
+  link: WorkerLink
+  startedAt: number
+  restartDelayMs: number
+  restart: NodeJS.Timeout | undefined
+  isUp: boolean
+}
+
+interface ServedPod {
+  readonly pod: LocalPod
+  slot: Slot | undefined
+}
+
+export class WorkerPool {
+  readonly #options: WorkerPoolOptions
+  readonly #slots: Slot[] = []
+  readonly #pods = new Map<string, ServedPod>()
+  readonly #unsubscribe: (() => void)[] = []
+  #isSynced = false
+  #isClosing = false
+
+  constructor(options: WorkerPoolOptions) {
+    this.#options = options
+    for (let index = 0; index < options.count; index += 1) {
+      const slot: Slot = {
+        index,
+        link: this.#spawn(index),
+        startedAt: performance.now(),
+        restartDelayMs: RESTART_DELAY_MS.first,
+        restart: undefined,
+        isUp: true,
+      }
+      this.#slots.push(slot)
+    }
+    this.#unsubscribe.push(
+      options.mesh.subscribe((changes) => this.#broadcastMesh(changes)),
+      options.certificates.onCertificate((certificate) => this.#spreadCertificate(certificate)),
+    )
+  }
+
+  /** Resolves when every worker answers: the data plane runs. */
+  async ready(): Promise<void> {
+    await Promise.all(this.#slots.map(({ link }) => link.ask({ kind: 'ping' })))
+  }
+
+  /** The workers that do not answer within the time; empty when all is well. */
+  async unresponsive(timeoutMs: number): Promise<readonly number[]> {
+    const answers = await Promise.all(
+      this.#slots.map(async ({ link, index }) =>
+        (await link.isAlive(timeoutMs)) ? undefined : index,
+      ),
+    )
+    return answers.filter((index) => index !== undefined)
+  }
+
+  /** The first full picture of the mesh is there. */
+  meshSynced(): void {
+    this.#isSynced = true
+    for (const { link } of this.#slots) link.send({ kind: 'meshSynced' })
+  }
+
+  /** Serves a pod; resolves when its captured traffic is served. The pool owns the listeners' fds from now on. */
+  async addPod(pod: Omit<LocalPod, 'netnsFd'>, enrolment: Enrolment): Promise<void> {
+    const known = this.#pods.get(pod.uid)
+    // An fd of our own: capture may close its own at withdrawal, while a worker is about to use the number.
+    const netnsFd = known?.pod.netnsFd ?? openSync(`/proc/self/fd/${enrolment.netnsFd}`, 'r')
+    const served: ServedPod = { pod: { ...pod, netnsFd }, slot: undefined }
+    this.#pods.set(pod.uid, served)
+    if (known === undefined) this.#options.certificates.retain(pod.identity)
+    for (const { link } of this.#slots) link.send({ kind: 'localPod', pod: served.pod })
+    const slot = known?.slot?.isUp === true ? known.slot : this.#leastLoaded()
+    await this.#serve(served, slot, enrolment.listeners)
+  }
+
+  /** The pod is being deleted: its peers are told not to use its connections any more. */
+  async drainPod(uid: string, deadlineMs: number): Promise<void> {
+    await this.#pods.get(uid)?.slot?.link.ask({ kind: 'drainPod', uid, deadlineMs })
+  }
+
+  /** Stops serving a pod and forgets it everywhere. Idempotent. */
+  async removePod(uid: string, deadlineMs: number): Promise<void> {
+    const served = this.#pods.get(uid)
+    if (served === undefined) return
+    this.#pods.delete(uid)
+    const { identity, netnsFd } = served.pod
+    await Promise.allSettled([
+      served.slot?.link.ask({ kind: 'stopPod', uid, deadlineMs }),
+      ...this.#slots.map(({ link }) => link.ask({ kind: 'forgetLocalPod', uid, deadlineMs })),
+    ])
+    closeSync(netnsFd)
+    this.#options.certificates.release(identity)
+    if (![...this.#pods.values()].some(({ pod }) => pod.identity === identity))
+      for (const { link } of this.#slots) link.send({ kind: 'certificateForgotten', identity })
+  }
+
+  pods(): readonly LocalPod[] {
+    return [...this.#pods.values()].map(({ pod }) => pod)
+  }
+
+  /** Every open connection, by pod. */
+  async connections(): Promise<ReadonlyMap<string, readonly ConnectionDump[]>> {
+    const dumps = await Promise.allSettled(
+      this.#slots.map(({ link }) => link.ask({ kind: 'dump' })),
+    )
+    return new Map(dumps.flatMap((dump) => (dump.status === 'fulfilled' ? [...dump.value] : [])))
+  }
+
+  setLogLevel(level: string): void {
+    for (const { link } of this.#slots) link.send({ kind: 'logLevel', level })
+  }
+
+  /** Lets connections end until the deadline, cuts the rest, stops the workers. Says how many were cut. */
+  async close(deadlineMs: number): Promise<{ readonly cut: number }> {
+    this.#isClosing = true
+    for (const unsubscribe of this.#unsubscribe.splice(0)) unsubscribe()
+    let cut = 0
+    await Promise.all(
+      this.#slots.map(async (slot) => {
+        clearTimeout(slot.restart)
+        const drained = await slot.link
+          .ask({ kind: 'drainAll', deadlineMs })
+          .catch(() => ({ cut: 0 })) // a dead worker has nothing left to drain
+        cut += drained.cut
+        await slot.link.terminate()
+      }),
+    )
+    for (const { pod } of this.#pods.values()) {
+      closeSync(pod.netnsFd)
+      this.#options.certificates.release(pod.identity)
+    }
+    this.#pods.clear()
+    return { cut }
+  }
+
+  #spawn(index: number): WorkerLink {
+    return new WorkerLink(this.#options.workerUrl, this.#options.start, `data-plane-${index}`, {
+      onTraffic: this.#options.onTraffic,
+      onCertificateWanted: (link, identity) => void this.#supplyCertificate(link, identity),
+      onExit: (error) => this.#workerDied(index, error),
+    })
+  }
+
+  async #serve(served: ServedPod, slot: Slot, listeners: PodListeners): Promise<void> {
+    served.slot = slot
+    const { pod } = served
+    const certificate = await this.#certificateAtHand(pod.identity)
+    if (certificate !== undefined) slot.link.send({ kind: 'certificate', certificate })
+    await slot.link.ask({ kind: 'servePod', pod, listeners })
+  }
+
+  /** The certificate if it is there already; serving a pod does not wait for the CA. */
+  async #certificateAtHand(identity: SpiffeId): Promise<WorkloadCertificate | undefined> {
+    const now = AbortSignal.timeout(0)
+    const result = await this.#options.certificates.get(identity, now)
+    return result.ok ? result.value : undefined
+  }
+
+  async #supplyCertificate(link: WorkerLink, identity: SpiffeId): Promise<void> {
+    const result = await this.#options.certificates.get(
+      identity,
+      AbortSignal.timeout(CERTIFICATE_WAIT_MS),
+    )
+    if (result.ok) link.send({ kind: 'certificate', certificate: result.value })
+    else link.send({ kind: 'certificateFailed', identity, message: result.error.message })
+  }
+
+  #spreadCertificate(certificate: WorkloadCertificate): void {
+    const slots = new Set<Slot>()
+    for (const { pod, slot } of this.#pods.values())
+      if (slot !== undefined && pod.identity === certificate.identity) slots.add(slot)
+    for (const { link } of slots) link.send({ kind: 'certificate', certificate })
+  }
+
+  #broadcastMesh(changes: readonly MeshChange[]): void {
+    for (const { link } of this.#slots) link.send({ kind: 'mesh', changes })
+  }
+
+  #leastLoaded(): Slot {
+    const load = new Map<Slot, number>()
+    for (const { slot } of this.#pods.values())
+      if (slot !== undefined) load.set(slot, (load.get(slot) ?? 0) + 1)
+    const up = this.#slots.filter(({ isUp }) => isUp)
+    const [first, ...others] = up.length > 0 ? up : this.#slots
+    if (first === undefined) throw new Error('a worker pool has at least one worker')
+    return others.reduce(
+      (best, slot) => ((load.get(slot) ?? 0) < (load.get(best) ?? 0) ? slot : best),
+      first,
+    )
+  }
+
+  #workerDied(index: number, error: Error | undefined): void {
+    const slot = this.#slots[index]
+    if (slot === undefined || this.#isClosing) return
+    const orphans = [...this.#pods.values()].filter((served) => served.slot === slot)
+    slot.isUp = false
+    const livedMs = performance.now() - slot.startedAt
+    if (livedMs > SOUND_AFTER_MS) slot.restartDelayMs = RESTART_DELAY_MS.first
+    this.#options.log.error(
+      {
+        worker: index,
+        pods: orphans.map(({ pod }) => pod.uid),
+        error: error === undefined ? 'exited' : errorMessage(error),
+        restartInMs: slot.restartDelayMs,
+      },
+      'a data-plane worker died; its pods get fresh listeners on another',
+    )
+    slot.restart = setTimeout(() => this.#restart(slot), slot.restartDelayMs)
+    slot.restartDelayMs = Math.min(slot.restartDelayMs * 2, RESTART_DELAY_MS.longest)
+    for (const orphan of orphans) orphan.slot = undefined
+    // With another worker up the pods move at once; alone, they wait for the replacement.
+    if (this.#slots.some(({ isUp }) => isUp)) void this.#rehome(orphans)
+  }
+
+  #restart(slot: Slot): void {
+    slot.link = this.#spawn(slot.index)
+    slot.startedAt = performance.now()
+    slot.isUp = true
+    const { mesh } = this.#options
+    const snapshot: MeshChange[] = []
+    for (const service of mesh.services()) snapshot.push({ kind: 'service', service })
+    for (const workload of mesh.workloads()) snapshot.push({ kind: 'workload', workload })
+    slot.link.send({ kind: 'mesh', changes: snapshot })
+    if (this.#isSynced) slot.link.send({ kind: 'meshSynced' })
+    for (const { pod } of this.#pods.values()) slot.link.send({ kind: 'localPod', pod })
+    void this.#rehome([...this.#pods.values()].filter((served) => served.slot === undefined))
+  }
+
+  async #rehome(orphans: readonly ServedPod[]): Promise<void> {
+    for (const orphan of orphans) {
+      const { uid } = orphan.pod
+      if (orphan.slot !== undefined || this.#pods.get(uid) !== orphan || this.#isClosing) continue
+      const slot = this.#leastLoaded()
+      orphan.slot = slot
+      try {
+        const enrolment = await this.#options.reEnrol(uid)
+        if (!enrolment.ok) throw enrolment.error
+        const { listeners } = enrolment.value
+        // It may have left meanwhile, and its namespace fd with it; or that worker died, and it is on its way to another.
+        if (this.#pods.get(uid) === orphan && orphan.slot === slot && !this.#isClosing)
+          await this.#serve(orphan, slot, listeners)
+        else closeListeners(listeners)
+      } catch (thrown) {
+        // Had that worker died, too, the pod is on its way to a third by now.
+        if (orphan.slot !== slot) continue
+        orphan.slot = undefined
+        // The next start of a worker takes it up again; until then the pod fails closed.
+        this.#options.log.error(
+          { pod: uid, error: errorMessage(thrown) },
+          'cannot serve a pod after its worker died',
+        )
+      }
+    }
+  }
+}
+
+function closeListeners({ outbound, inbound, hbone }: PodListeners): void {
+  for (const fd of [...outbound, ...inbound, ...hbone]) closeFd(fd)
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the main thread and the data-plane workers say to each other. All of it is plain, cloneable data; fds travel
+// as numbers, because they belong to the process and not to a thread.
+
+import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
+import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
+import type { DataPlaneHandles, PodListeners } from '../../capture/types.ts'
+import type { LocalPod } from '../local-pod.ts'
+import type { ConnectionDump } from '../pod-proxy.ts'
+import type { TrafficDelta } from '../traffic-counters.ts'
+
+/** `direct`: one relay inside the node, no TLS. `encrypt`: HBONE, over the pods' own network. */
+export type SameNode = 'direct' | 'encrypt'
+
+/** A worker's start data. */
+export interface WorkerStart {
+  readonly handles: DataPlaneHandles
+  readonly network: string
+  readonly logLevel: string
+  readonly sameNode: SameNode
+  readonly maxConnectionsPerPod: number
+  /** Memory the worker's HBONE connections may hold for receivers that lag; one worker's default when absent. */
+  readonly heldLimitBytes?: number
+}
+
+/** Sent by the main thread; nothing is answered but `request`. Order is kept. */
+export type ToWorker =
+  | { readonly kind: 'mesh'; readonly changes: readonly MeshChange[] }
+  | { readonly kind: 'meshSynced' }
+  /** A pod of this agent, whoever serves it: other pods may call it on the same node. */
+  | { readonly kind: 'localPod'; readonly pod: LocalPod }
+  | { readonly kind: 'certificate'; readonly certificate: WorkloadCertificate }
+  | { readonly kind: 'certificateFailed'; readonly identity: SpiffeId; readonly message: string }
+  | { readonly kind: 'certificateForgotten'; readonly identity: SpiffeId }
+  | { readonly kind: 'logLevel'; readonly level: string }
+  | { readonly kind: 'request'; readonly id: number; readonly request: WorkerRequest }
+
+/** Asks for something to be done and answered. */
+export type WorkerRequest =
+  /** Serve this pod's listeners; the worker owns the fds from now on. */
+  | { readonly kind: 'servePod'; readonly pod: LocalPod; readonly listeners: PodListeners }
+  /** The pod is being deleted: GOAWAY to its peers; inbound goes on. */
+  | { readonly kind: 'drainPod'; readonly uid: string; readonly deadlineMs: number }
+  /** Stop serving the pod: let connections end until the deadline, then cut. 0 cuts at once. */
+  | { readonly kind: 'stopPod'; readonly uid: string; readonly deadlineMs: number }
+  /**
+   * No pod may reach this one through its namespace fd any more; answered when the connections that did have ended,
+   * by themselves or at the deadline.
+   */
+  | { readonly kind: 'forgetLocalPod'; readonly uid: string; readonly deadlineMs: number }
+  | { readonly kind: 'dump' }
+  | { readonly kind: 'ping' }
+  | { readonly kind: 'drainAll'; readonly deadlineMs: number }
+
+/** The answers, by request kind. */
+export interface WorkerAnswers {
+  readonly servePod: undefined
+  readonly drainPod: { readonly cut: number }
+  readonly stopPod: { readonly cut: number }
+  readonly forgetLocalPod: undefined
+  readonly dump: ReadonlyMap<string, readonly ConnectionDump[]>
+  readonly ping: undefined
+  readonly drainAll: { readonly cut: number }
+}
+
+/** Sent by a worker. */
+export type FromWorker =
+  | { readonly kind: 'traffic'; readonly deltas: readonly TrafficDelta[] }
+  | { readonly kind: 'certificateWanted'; readonly identity: SpiffeId }
+  | {
+      readonly kind: 'answer'
+      readonly id: number
+      readonly value: WorkerAnswers[WorkerRequest['kind']]
+    }
+  | { readonly kind: 'failure'; readonly id: number; readonly message: string }

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Exec and log of pods: WebSocket channels and plain streams, joined to what the pod runtime gives.
+// SPDY is not spoken; kubectl 1.31 and later use WebSockets by themselves. Port forwarding is not served.
+
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Readable } from 'node:stream'
+import { type Result, ok } from '../../../../../mesh/result.ts'
+import { badRequest, refuse, statusOf } from '../failures.ts'
+import { records, text } from '../json.ts'
+import type { Registry } from '../registry.ts'
+import type {
+  ApiFailure,
+  ExecExit,
+  ExecSession,
+  JsonObject,
+  KubeObject,
+  PodRuntime,
+} from '../types.ts'
+import type { ResourcePath } from './request.ts'
+import { sendFailure } from './respond.ts'
+import { WebSocketConnection } from './websocket.ts'
+
+const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4, close: 255 } as const
+/** Best first; v5 adds the message that closes stdin. */
+const PROTOCOLS = ['v5.channel.k8s.io', 'v4.channel.k8s.io'] as const
+const STREAMS = new Set(['exec', 'attach', 'portforward', 'log'])
+
+const NO_RUNTIME = 'the lab has no pod runtime yet: nothing can run in pods'
+const SPDY_HINT =
+  'SPDY is not supported: use WebSockets (kubectl 1.31 or later does by default; older ones cannot exec here)'
+
+/** Whether a path is a stream of a pod. */
+export function isPodStream(path: ResourcePath): boolean {
+  return path.group === '' && path.plural === 'pods' && STREAMS.has(path.subresource ?? '')
+}
+
+/** The Status on the error channel that tells how the process ended. */
+function exitStatus(exit: ExecExit): JsonObject {
+  if (exit.kind === 'exited' && exit.code === 0) return { metadata: {}, status: 'Success' }
+  if (exit.kind === 'failed')
+    return {
+      metadata: {},
+      status: 'Failure',
+      message: exit.message,
+      reason: 'InternalError',
+      code: 500,
+    }
+  // A process ended by a signal counts as in a shell: 128 plus the number is not known here, 137 is usual.
+  const code = exit.kind === 'exited' ? exit.code : (SIGNAL_EXIT_CODES[exit.signal] ?? 128)
+  return {
+    metadata: {},
+    status: 'Failure',
+    message: `command terminated with non-zero exit code: exit code ${code}`,
+    reason: 'NonZeroExitCode',
+    details: { causes: [{ reason: 'ExitCode', message: String(code) }] },
+  }
+}
+
+const SIGNAL_EXIT_CODES: { readonly [signal: string]: number } = {
+  SIGHUP: 129,
+  SIGINT: 130,
+  SIGQUIT: 131,
+  SIGABRT: 134,
+  SIGKILL: 137,
+  SIGSEGV: 139,
+  SIGPIPE: 141,
+  SIGTERM: 143,
+}
+
+const flag = (query: URLSearchParams, name: string): boolean =>
+  query.get(name) === 'true' || query.get(name) === '1'
+
+const numberOf = (query: URLSearchParams, name: string): number | undefined => {
+  const value = query.get(name)
+  return value === null || value === '' || Number.isNaN(Number(value)) ? undefined : Number(value)
+}
+
+type Target = { readonly pod: KubeObject; readonly container: string }
+
+export class PodStreams {
+  runtime: PodRuntime | undefined
+  readonly #registry: Registry
+
+  constructor(registry: Registry, runtime: PodRuntime | undefined) {
+    this.#registry = registry
+    this.runtime = runtime
+  }
+
+  /** Plain HTTP: logs. Exec without an upgrade is told how to do it. */
+  async handle(
+    request: IncomingMessage,
+    response: ServerResponse,
+    path: ResourcePath,
+    query: URLSearchParams,
+  ): Promise<void> {
+    if (path.subresource === 'log' && request.method === 'GET')
+      return this.#logs(response, path, query)
+    return sendFailure(response, badRequest(`Upgrade request required. ${SPDY_HINT}`).error)
+  }
+
+  async upgrade(
+    request: IncomingMessage,
+    socket: Socket,
+    path: ResourcePath,
+    query: URLSearchParams,
+  ): Promise<void> {
+    // kubectl tries SPDY after any refused WebSocket: both must tell what is wrong in the first place.
+    const target = this.#execTarget(path, query)
+    if (!target.ok) return this.refuseUpgrade(socket, target.error)
+    const offered = (request.headers['sec-websocket-protocol'] ?? '')
+      .split(',')
+      .map((one) => one.trim())
+    const protocol = PROTOCOLS.find((one) => offered.includes(one))
+    const key = request.headers['sec-websocket-key']
+    if (request.headers.upgrade?.toLowerCase() !== 'websocket' || key === undefined)
+      return this.refuseUpgrade(socket, badRequest(SPDY_HINT).error)
+    if (protocol === undefined)
+      return this.refuseUpgrade(
+        socket,
+        badRequest(
+          `none of the offered subprotocols is supported; supported: ${PROTOCOLS.join(', ')}`,
+        ).error,
+      )
+    const { pod, container, runtime } = target.value
+    const session = await runtime.exec({
+      podUid: pod.metadata.uid,
+      namespace: path.namespace ?? '',
+      podName: path.name ?? '',
+      container,
+      command: query.getAll('command'),
+      stdin: flag(query, 'stdin'),
+      tty: flag(query, 'tty'),
+    })
+    if (socket.destroyed) {
+      if (session.ok) session.value.kill()
+      return
+    }
+    const connection = new WebSocketConnection(socket, key, protocol)
+    if (session.ok) await join(connection, session.value)
+    else finish(connection, { kind: 'failed', message: session.error })
+  }
+
+  /** Answers an upgrade with a Status instead. */
+  refuseUpgrade(socket: Socket, failure: ApiFailure): void {
+    const body = JSON.stringify(statusOf(failure))
+    socket.end(
+      `HTTP/1.1 ${failure.code} ${failure.reason}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    )
+  }
+
+  #execTarget(
+    path: ResourcePath,
+    query: URLSearchParams,
+  ): Result<Target & { readonly runtime: PodRuntime }, ApiFailure> {
+    if (path.subresource !== 'exec')
+      return badRequest(`${String(path.subresource)} is not served by the lab; exec and log are`)
+    const target = this.#target(path, query)
+    if (!target.ok) return target
+    if (this.runtime === undefined) return refuse(503, 'ServiceUnavailable', NO_RUNTIME)
+    if (query.getAll('command').length === 0)
+      return badRequest('you must specify at least 1 command for the container')
+    return ok({ ...target.value, runtime: this.runtime })
+  }
+
+  #target(path: ResourcePath, query: URLSearchParams): Result<Target, ApiFailure> {
+    const type = this.#registry.type('pods')
+    if (!type.ok) return type
+    const pod = this.#registry.get(type.value, path.namespace, path.name ?? '')
+    if (!pod.ok) return pod
+    const names = [
+      ...records(pod.value.spec?.containers),
+      ...records(pod.value.spec?.initContainers),
+    ].map((container) => text(container.name) ?? '')
+    const container = query.get('container') ?? names[0] ?? ''
+    if (!names.includes(container))
+      return badRequest(`container ${container} is not valid for pod ${path.name ?? ''}`)
+    if ((text(pod.value.spec?.nodeName) ?? '') === '')
+      return badRequest(`pod ${path.name ?? ''} does not have a host assigned`)
+    return ok({ pod: pod.value, container })
+  }
+
+  async #logs(response: ServerResponse, path: ResourcePath, query: URLSearchParams): Promise<void> {
+    const target = this.#target(path, query)
+    if (!target.ok) return sendFailure(response, target.error)
+    if (this.runtime === undefined)
+      return sendFailure(response, refuse(503, 'ServiceUnavailable', NO_RUNTIME).error)
+    const { pod, container } = target.value
+    const opened = await this.runtime.logs({
+      podUid: pod.metadata.uid,
+      namespace: path.namespace ?? '',
+      podName: path.name ?? '',
+      container,
+      follow: flag(query, 'follow'),
+      previous: flag(query, 'previous'),
+      timestamps: flag(query, 'timestamps'),
+      tailLines: numberOf(query, 'tailLines'),
+      sinceSeconds: numberOf(query, 'sinceSeconds'),
+      limitBytes: numberOf(query, 'limitBytes'),
+    })
+    if (!opened.ok) return sendFailure(response, badRequest(opened.error).error)
+    const logs = opened.value
+    response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' })
+    response.flushHeaders()
+    response.on('close', () => logs.destroy())
+    logs.on('error', () => response.destroy())
+    logs.pipe(response)
+  }
+}
+
+/** Sends everything a stream gives on a channel, at the client's pace. */
+async function pump(
+  stream: Readable | undefined,
+  channel: number,
+  connection: WebSocketConnection,
+) {
+  if (stream === undefined) return
+  const head = Buffer.from([channel])
+  try {
+    for await (const chunk of stream as AsyncIterable<Buffer | string>)
+      if (!connection.send(Buffer.concat([head, Buffer.from(chunk)]))) await connection.drained()
+  } catch {
+    // A stream cut short ends like one at its end; the exit status tells the rest.
+    return
+  }
+}
+
+/** Joins the channels of a WebSocket to a process, until both are done. */
+async function join(connection: WebSocketConnection, session: ExecSession): Promise<void> {
+  const { stdin } = session
+  stdin?.on('error', () => undefined) // the process closed its stdin: what is typed goes nowhere
+  stdin?.on('drain', () => connection.pause(false))
+  connection.onMessage = (message) => {
+    const channel = message[0]
+    const payload = message.subarray(1)
+    if (channel === CHANNEL.stdin && stdin?.writable === true) {
+      if (payload.length > 0 && !stdin.write(payload)) connection.pause(true)
+    } else if (channel === CHANNEL.close && payload[0] === CHANNEL.stdin) stdin?.end()
+    else if (channel === CHANNEL.resize) {
+      const size = /"Width":\s*(\d+).*"Height":\s*(\d+)/i.exec(payload.toString('utf8'))
+      if (size !== null) session.resize(Number(size[1]), Number(size[2]))
+    }
+  }
+  connection.onClose = () => session.kill()
+  const output = Promise.all([
+    pump(session.stdout, CHANNEL.stdout, connection),
+    pump(session.stderr, CHANNEL.stderr, connection),
+  ])
+  const exit = await session.exit
+  await output
+  finish(connection, exit)
+}
+
+/** Tells how the process ended, and ends the connection. */
+function finish(connection: WebSocketConnection, exit: ExecExit): void {
+  connection.send(
+    Buffer.concat([Buffer.from([CHANNEL.error]), Buffer.from(JSON.stringify(exitStatus(exit)))]),
+  )
+  connection.close()
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reviews: who a token belongs to, and whether somebody may do something. In the lab whoever is
+// authenticated may do everything: RBAC objects are stored, not enforced.
+
+import { type Result, ok } from '../../../../../mesh/result.ts'
+import { badRequest } from '../failures.ts'
+import { type Draft, at, ensureRecord, record, text, texts } from '../json.ts'
+import type { TokenAuthority, UserInfo } from '../tokens.ts'
+import type { ApiFailure } from '../types.ts'
+
+export type Authenticator = (
+  token: string,
+  audiences: readonly string[],
+) => Result<{ readonly user: UserInfo; readonly audiences: readonly string[] }, string>
+
+const allowed = { allowed: true, reason: 'the lab allows everything to whoever is authenticated' }
+
+function reviewToken(review: Draft, authority: TokenAuthority, authenticate: Authenticator) {
+  const token = text(at(review, 'spec', 'token')) ?? ''
+  const wanted = texts(at(review, 'spec', 'audiences'))
+  const answer = authenticate(token, wanted.length === 0 ? [authority.issuer] : wanted)
+  if (!answer.ok)
+    return { authenticated: false, error: `[invalid bearer token, ${answer.error}]`, user: {} }
+  const { user, audiences } = answer.value
+  return { authenticated: true, user, audiences }
+}
+
+/** Answers a review of some kind; undefined for a kind that is none. */
+export function answerReview(
+  kind: string,
+  body: unknown,
+  user: UserInfo,
+  authority: TokenAuthority,
+  authenticate: Authenticator,
+): Result<Draft, ApiFailure> {
+  const review = record(body)
+  if (review === undefined) return badRequest('the review must be an object')
+  ensureRecord(review, 'metadata')
+  switch (kind) {
+    case 'TokenReview':
+      review.status = reviewToken(review, authority, authenticate)
+      break
+    case 'SelfSubjectReview':
+      review.status = { userInfo: user }
+      break
+    case 'SelfSubjectRulesReview':
+      review.status = {
+        incomplete: false,
+        resourceRules: [{ verbs: ['*'], apiGroups: ['*'], resources: ['*'] }],
+        nonResourceRules: [{ verbs: ['*'], nonResourceURLs: ['*'] }],
+      }
+      break
+    default:
+      review.status = allowed
+  }
+  return ok(review)
+}

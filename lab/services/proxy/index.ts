@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lab's stand-in for kube-proxy: keeps the nftables ruleset of every node equal to the services of the
+// cluster. One instance serves all nodes, since it may enter their namespaces.
+
+import type { ClusterApi } from '../../kubernetes/own/apiserver/types.ts'
+import { netnsPath } from '../../machine/layout.ts'
+import { ServiceIndex } from '../kube-view.ts'
+import { command } from '../../machine/command.ts'
+import { serviceRuleset } from './ruleset.ts'
+import { NFT_FROM_STDIN } from '../../network/nft.ts'
+
+/** Changes come in bursts (a Service, then its slices): one ruleset for all that came within this time. */
+const SETTLE_MS = 5
+/** A refused ruleset is tried again: a node's namespace may just be going away or coming. */
+const RETRY_MS = 1000
+
+export type ServiceProxy = {
+  /** Resolves when the rules for every change so far are in all nodes. */
+  synced(): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Starts to keep the nodes' rules; `onError` hears of rules that could not be applied. */
+export function startServiceProxy(options: {
+  readonly api: Pick<ClusterApi, 'watch'>
+  /** Network namespaces of the nodes. */
+  readonly nodeNetns: readonly string[]
+  /** Ranges of service addresses; empty when nobody tells them. */
+  readonly serviceRanges: readonly string[]
+  readonly onError: (error: Error) => void
+}): ServiceProxy {
+  let applied = ''
+  let isStopped = false
+  let timer: NodeJS.Timeout | undefined
+  let running: Promise<void> = Promise.resolve()
+
+  const apply = async (): Promise<void> => {
+    const ruleset = serviceRuleset(index, options.serviceRanges)
+    if (ruleset === applied || isStopped) return
+    const results = await Promise.allSettled(
+      options.nodeNetns.map(
+        async (netns) =>
+          await command(['nsenter', `--net=${netnsPath(netns)}`, 'sh', '-c', NFT_FROM_STDIN], {
+            input: ruleset,
+          }),
+      ),
+    )
+    const failure = results.find((result) => result.status === 'rejected')
+    if (failure === undefined) {
+      applied = ruleset
+      return
+    }
+    if (isStopped) return
+    const { reason }: { readonly reason: unknown } = failure
+    options.onError(reason instanceof Error ? reason : new Error(String(reason)))
+    schedule(RETRY_MS)
+  }
+
+  const schedule = (delayMs: number): void => {
+    if (isStopped) return
+    timer ??= setTimeout(() => {
+      timer = undefined
+      running = running.then(apply)
+    }, delayMs)
+  }
+
+  const index: ServiceIndex = new ServiceIndex(options.api, () => schedule(SETTLE_MS))
+  schedule(0)
+  return {
+    async synced(): Promise<void> {
+      if (timer !== undefined) {
+        clearTimeout(timer)
+        timer = undefined
+        running = running.then(apply)
+      }
+      await running
+    },
+    async stop(): Promise<void> {
+      isStopped = true
+      clearTimeout(timer)
+      index.stop()
+      await running
+    },
+  }
+}

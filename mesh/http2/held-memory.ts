@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// What came from one side and the other side has not taken yet, added up over all HTTP/2 connections of a thread.
+// Each connection is bounded by its window; this bounds their sum: over the limit, whoever holds the most is reset.
+// Below the limit it costs a few additions where a receiver lags, and nothing where it keeps up
+// (bench/hbone-relays.ts watches that).
+
+import { HELD_LIMIT_BYTES } from '../hbone/limits.ts'
+
+/** What a kept chunk costs beside its bytes: buffer, backing store and queue entry, as measured on Node 26. */
+export const CHUNK_COST_BYTES = 600
+/** What the first waiting bytes of a stream cost, however few: lists, and a buffer for small chunks to gather in. */
+export const HOLDER_COST_BYTES = 2048
+
+/** One stream that holds something. */
+export interface Holder {
+  /** Memory it holds, in bytes. */
+  readonly heldCost: number
+  /** Its connection: of the owner's, the heaviest is relieved first. */
+  readonly heldBy: object
+  /** On whose account: of all, the heaviest is relieved first, so that others do not pay for it. */
+  readonly owner: string
+  /** Resets the stream, and drops what it holds. */
+  shed(): void
+}
+
+/** A connection that was refused a loan: asked again when memory came back. */
+export interface Borrower {
+  lend(): void
+}
+
+/** Loans are granted up to this part of the limit; the rest is for the windows of those who got none. */
+const LENDABLE_PART = 1 / 2
+/** Once over the limit, this part of it is freed: looking for the heaviest holder costs a walk over all. */
+const RELIEF_PART = 1 / 64
+/** Who was refused a loan is asked again each time this part of the limit came back. */
+const ASK_AGAIN_PART = 1 / 64
+
+export class HeldMemory {
+  readonly #holders = new Set<Holder>()
+  readonly #refused = new Set<Borrower>()
+  #limit: number
+  #total = 0
+  #askBelow = 0
+  #isShedding = false
+
+  constructor(limitBytes: number) {
+    this.#limit = limitBytes
+  }
+
+  /** Bytes held now, by all. */
+  get total(): number {
+    return this.#total
+  }
+
+  /** What may still be lent; below 0 when memory is short. */
+  get lendable(): number {
+    return this.#limit * LENDABLE_PART - this.#total
+  }
+
+  setLimit(bytes: number): void {
+    this.#limit = bytes
+    if (this.#total > bytes) this.#relieve()
+  }
+
+  /** The first bytes of a holder. */
+  enter(holder: Holder): void {
+    this.#holders.add(holder)
+  }
+
+  /** It holds nothing any more. */
+  leave(holder: Holder): void {
+    this.#holders.delete(holder)
+  }
+
+  /** A holder took more; may shed any holder, itself included. */
+  take(bytes: number): void {
+    this.#total += bytes
+    if (this.#total > this.#limit) this.#relieve()
+  }
+
+  giveBack(bytes: number): void {
+    this.#total -= bytes
+    if (this.#total < this.#askBelow) this.#askAgain()
+  }
+
+  refused(borrower: Borrower): void {
+    this.#refused.add(borrower)
+    this.#askBelow = Math.max(this.#askBelow, this.#total - this.#limit * ASK_AGAIN_PART)
+  }
+
+  /** Its connection is gone. */
+  forget(borrower: Borrower): void {
+    this.#refused.delete(borrower)
+  }
+
+  #askAgain(): void {
+    this.#askBelow = 0
+    const refused = [...this.#refused]
+    this.#refused.clear()
+    for (const borrower of refused) borrower.lend()
+  }
+
+  #relieve(): void {
+    if (this.#isShedding) return
+    this.#isShedding = true
+    const goal = this.#limit * (1 - RELIEF_PART)
+    for (const holder of greediestFirst(this.#holders)) {
+      if (this.#total <= goal) break
+      holder.shed()
+      this.#holders.delete(holder)
+    }
+    this.#isShedding = false
+  }
+}
+
+/** The account of this thread, unless a test brings its own. */
+export const threadHeldMemory = new HeldMemory(HELD_LIMIT_BYTES)
+
+/** What the streams of one connection hold. */
+interface Load {
+  readonly cost: number
+  readonly streams: Holder[]
+}
+
+/** What the connections of one owner hold, the heaviest last. */
+interface OwnerLoad {
+  cost: number
+  readonly connections: Load[]
+}
+
+/**
+ * The streams of the heaviest connection of the heaviest owner, the heaviest first, then those of whichever connection
+ * is next. All are looked at once, however many are taken: with 100,000 of them another look would stall the thread.
+ */
+function* greediestFirst(holders: Iterable<Holder>): Generator<Holder> {
+  const owners = [...Map.groupBy(holders, (holder) => holder.owner).values()].map(loadOfOwner)
+  for (;;) {
+    const owner = heaviest(owners)
+    const connection = owner?.connections.pop()
+    if (owner === undefined || connection === undefined) return
+    owner.cost -= connection.cost
+    yield* connection.streams.sort((one, other) => other.heldCost - one.heldCost)
+  }
+}
+
+function loadOfOwner(holders: readonly Holder[]): OwnerLoad {
+  const connections = [...Map.groupBy(holders, (holder) => holder.heldBy).values()]
+    .map((streams) => ({ cost: costOf(streams), streams }))
+    .sort((one, other) => one.cost - other.cost)
+  return { cost: connections.reduce((sum, { cost }) => sum + cost, 0), connections }
+}
+
+function costOf(streams: readonly Holder[]): number {
+  return streams.reduce((sum, { heldCost }) => sum + heldCost, 0)
+}
+
+function heaviest(owners: readonly OwnerLoad[]): OwnerLoad | undefined {
+  return owners.reduce<OwnerLoad | undefined>(
+    (most, owner) => (most === undefined || owner.cost > most.cost ? owner : most),
+    undefined,
+  )
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The relay seam: everything that moves payload bytes lives behind `Relay.join`. Policy, pools, logs and metrics never
+// touch payload, so a faster implementation may replace this one without any of them knowing.
+// What the apps must not notice: half-close per direction, FIN against RST, back-pressure, server-first protocols.
+
+import { Socket } from 'node:net'
+import { resetSocket } from './reset-socket.ts'
+import { splice } from './splice.ts'
+import type { HboneTunnel } from '../hbone/types.ts'
+import type { EndReason } from '../telemetry/end-reason.ts'
+import { type ByteStream, Pump } from './pump.ts'
+
+/** What a relayed connection came to. */
+export interface RelayResult {
+  /** Request bytes: from the one who called towards the one who was called. */
+  readonly bytesToUpstream: number
+  /** Response bytes: back to the one who called. */
+  readonly bytesToDownstream: number
+  readonly end: EndReason
+  readonly durationMs: number
+}
+
+/** Bytes moved until now. */
+export type ByteCounts = Pick<RelayResult, 'bytesToUpstream' | 'bytesToDownstream'>
+
+/** Takes, once, the way to read a running connection's bytes: long ones are reported before their end. */
+export type OnMeter = (read: () => ByteCounts) => void
+
+/** Joins two connected byte streams until both directions are over. Owns both from the call on. */
+export interface Relay {
+  /** `signal` cuts the connection with a reset; its reason, when an EndReason, becomes the end reason. */
+  join(
+    downstream: ByteStream,
+    upstream: ByteStream,
+    signal?: AbortSignal,
+    onMeter?: OnMeter,
+  ): Promise<RelayResult>
+}
+
+/**
+ * Bytes accepted before a reset arrived are still delivered, as the kernel would have done, but a peer that
+ * does not read must not hold the connection: one second is ample on a path that is not stuck.
+ */
+const FLUSH_BEFORE_RESET_MS = 1_000
+
+const EMPTY = Buffer.alloc(0)
+
+/** Ends a stream as abruptly as its kind allows: TCP RST, or RST_STREAM which the far side turns into one. */
+export function resetStream(stream: ByteStream): void {
+  if (stream instanceof Socket) resetSocket(stream)
+  else stream.reset()
+}
+
+function resetAfterFlush(stream: ByteStream): void {
+  if (stream.destroyed) return
+  if (stream instanceof Socket) {
+    resetSocket(stream)
+    return
+  }
+  if (stream.writableLength === 0 || stream.writableEnded) {
+    stream.reset()
+    return
+  }
+  const deadline = setTimeout(() => stream.reset(), FLUSH_BEFORE_RESET_MS)
+  stream.write(EMPTY, () => {
+    clearTimeout(deadline)
+    stream.reset()
+  })
+}
+
+/** The end reason of a connection that this signal cut. */
+export function cutReason({ reason }: { readonly reason?: unknown }): EndReason {
+  return reason === 'podRemoved' || reason === 'policyDenied' ? reason : 'drained'
+}
+
+class Join {
+  readonly #downstream: ByteStream
+  readonly #upstream: ByteStream
+  readonly #signal: AbortSignal | undefined
+  readonly #startedAt = performance.now()
+  readonly #resolve: (result: RelayResult) => void
+  readonly #toUpstream: Pump
+  readonly #toDownstream: Pump
+  #end: EndReason = 'ok'
+  #open = 2
+
+  constructor(
+    downstream: ByteStream,
+    upstream: ByteStream,
+    signal: AbortSignal | undefined,
+    resolve: (result: RelayResult) => void,
+  ) {
+    this.#downstream = downstream
+    this.#upstream = upstream
+    this.#signal = signal
+    this.#resolve = resolve
+    this.#toUpstream = new Pump(downstream, upstream)
+    this.#toDownstream = new Pump(upstream, downstream)
+    this.#watch(downstream, upstream, 'clientReset')
+    this.#watch(upstream, downstream, 'serverReset')
+    if (signal?.aborted === true) this.#onAbort()
+    else signal?.addEventListener('abort', this.#onAbort)
+    if (this.#open === 2) {
+      // Accepted sockets arrive paused, so that nothing is read before the decision.
+      this.#toUpstream.start()
+      this.#toDownstream.start()
+    }
+  }
+
+  counts(): ByteCounts {
+    return {
+      bytesToUpstream: this.#toUpstream.bytes,
+      bytesToDownstream: this.#toDownstream.bytes,
+    }
+  }
+
+  #watch(stream: ByteStream, other: ByteStream, reason: EndReason): void {
+    stream.on('error', () => this.#broken(other, reason))
+    if (stream.closed) {
+      this.#broken(other, reason)
+      this.#closed()
+      return
+    }
+    stream.on('close', () => {
+      // Closed before its end was read: cut. A tunnel may be reset after its end, and without an 'error'.
+      const cut = !stream.readableEnded || (!(stream instanceof Socket) && stream.wasReset)
+      if (cut) this.#broken(other, reason)
+      this.#closed()
+    })
+  }
+
+  #broken(other: ByteStream, reason: EndReason): void {
+    if (this.#end === 'ok') this.#end = reason
+    resetAfterFlush(other)
+  }
+
+  readonly #onAbort = (): void => {
+    if (this.#end === 'ok') this.#end = cutReason(this.#signal ?? {})
+    resetStream(this.#downstream)
+    resetStream(this.#upstream)
+  }
+
+  #closed(): void {
+    this.#open -= 1
+    if (this.#open > 0) return
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.#resolve({
+      ...this.counts(),
+      end: this.#end,
+      durationMs: performance.now() - this.#startedAt,
+    })
+  }
+}
+
+/** A socket and a tunnel, past the tunnel's stream interface: several times cheaper (bench/hbone-relays.ts). */
+async function spliceTunnel(
+  socket: Socket,
+  tunnel: HboneTunnel,
+  socketRole: 'client' | 'server',
+  signal: AbortSignal | undefined,
+  onMeter: OnMeter | undefined,
+): Promise<RelayResult> {
+  const startedAt = performance.now()
+  const counts = (sent: number, received: number): ByteCounts =>
+    socketRole === 'client'
+      ? { bytesToUpstream: sent, bytesToDownstream: received }
+      : { bytesToUpstream: received, bytesToDownstream: sent }
+  const { sent, received, end } = await splice(socket, tunnel, {
+    socketRole,
+    ...(signal === undefined ? {} : { signal }),
+    ...(onMeter === undefined
+      ? {}
+      : {
+          onMeter: (read) =>
+            onMeter(() => {
+              const now = read()
+              return counts(now.sent, now.received)
+            }),
+        }),
+  })
+  const isCut = end === 'drained' && signal !== undefined
+  return {
+    ...counts(sent, received),
+    end: isCut ? cutReason(signal) : end,
+    durationMs: performance.now() - startedAt,
+  }
+}
+
+/** The relay in TypeScript, on Node's sockets and our own HTTP/2. */
+export const streamRelay: Relay = {
+  join: (downstream, upstream, signal, onMeter) => {
+    if (downstream instanceof Socket && !(upstream instanceof Socket))
+      return spliceTunnel(downstream, upstream, 'client', signal, onMeter)
+    if (!(downstream instanceof Socket) && upstream instanceof Socket)
+      return spliceTunnel(upstream, downstream, 'server', signal, onMeter)
+    return new Promise((resolve) => {
+      const join = new Join(downstream, upstream, signal, resolve)
+      onMeter?.(() => join.counts())
+    })
+  },
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Joins a captured TCP connection to an HBONE tunnel: bytes, half-close, RST and backpressure both ways.
+// It speaks to the HTTP/2 stream directly, past the tunnel's Duplex. Hot: bench/hbone-relays.ts watches it.
+
+import type { Socket } from 'node:net'
+import type { EndReason } from '../telemetry/end-reason.ts'
+import { H2_CODE } from '../http2/protocol.ts'
+import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
+import { keepable, readInPlace, sharedReadBuffer } from './read-in-place.ts'
+import { resetSocket, resetSocketNow } from './reset-socket.ts'
+import { StreamTunnel, takeStream } from '../hbone/tunnel.ts'
+import { WaitingChunks } from './waiting-chunks.ts'
+import type { HboneTunnel } from '../hbone/types.ts'
+
+export interface SpliceOptions {
+  /** Which end of the user's connection the socket is: `client` at the outbound side, `server` at the inbound side. */
+  readonly socketRole: 'client' | 'server'
+  /** Called once, at the start, with a way to read how many bytes have passed so far. */
+  readonly onMeter?: (read: () => { readonly sent: number; readonly received: number }) => void
+  /** Aborting cuts both sides with a reset; the outcome is then `drained`. */
+  readonly signal?: AbortSignal
+}
+
+export interface SpliceOutcome {
+  /** Bytes from the socket into the tunnel. */
+  readonly sent: number
+  /** Bytes from the tunnel into the socket. */
+  readonly received: number
+  readonly end: EndReason
+}
+
+/**
+ * Relays until both directions ended or either side was reset; never rejects and owns both from now on.
+ * The socket must have been made with allowHalfOpen (it may be paused); neither it nor the tunnel may have been used.
+ */
+export function splice(
+  socket: Socket,
+  tunnel: HboneTunnel,
+  options: SpliceOptions,
+): Promise<SpliceOutcome> {
+  return new Promise((resolve) => {
+    new Splice(socket, tunnel, options, resolve).start()
+  })
+}
+
+class Splice implements StreamSink {
+  readonly #socket: Socket
+  readonly #tunnel: HboneTunnel
+  readonly #options: SpliceOptions
+  readonly #resolve: (outcome: SpliceOutcome) => void
+  #stream: H2Stream | undefined
+  #sent = 0
+  #received = 0
+  /** Received, and waiting for the kernel: given back to the peer as it takes them. While there are any, onWritten comes. */
+  #unread = 0
+  /** Of the unread bytes those that the socket was not given yet. */
+  #waiting: WaitingChunks | undefined
+  #end: EndReason = 'ok'
+  #isTunnelReset = false
+  #isSocketClosed = false
+  #isStreamClosed = false
+  readonly #onAbort = (): void => this.#abort()
+  readonly #onWritten = (): void => {
+    const { writableLength } = this.#socket
+    const gone = this.#unread - writableLength - (this.#waiting?.bytes ?? 0)
+    if (gone > 0) {
+      this.#unread -= gone
+      this.#stream?.consume(gone)
+    }
+    if (writableLength === 0) this.#flush()
+  }
+
+  constructor(
+    socket: Socket,
+    tunnel: HboneTunnel,
+    options: SpliceOptions,
+    resolve: (outcome: SpliceOutcome) => void,
+  ) {
+    this.#socket = socket
+    this.#tunnel = tunnel
+    this.#options = options
+    this.#resolve = resolve
+  }
+
+  start(): void {
+    const socket = this.#socket
+    socket.setNoDelay(true)
+    this.#options.onMeter?.(() => ({ sent: this.#sent, received: this.#received }))
+    socket.on('error', () => this.#blame(this.#options.socketRole))
+    socket.on('close', () => this.#onSocketClosed())
+    const stream = takeStream(this.#tunnel, (taken) => {
+      this.#stream = taken
+      return this
+    })
+    const { signal } = this.#options
+    if (signal?.aborted) return this.#abort()
+    signal?.addEventListener('abort', this.#onAbort, { once: true })
+    if (socket.destroyed) return this.#onSocketClosed()
+    socket.on('end', () => stream.end())
+    readInPlace(socket, sharedReadBuffer(), (chunk) => {
+      this.#sent += chunk.length
+      if (!stream.write(chunk, true)) socket.pause()
+      return false
+    })
+  }
+
+  onHeaders(): void {
+    // Answered before the splice; the connection lets no more headers through.
+  }
+
+  onData(chunk: Buffer): boolean {
+    this.#received += chunk.length
+    const socket = this.#socket
+    const isFirst = this.#unread === 0
+    if (isFirst && socket.writableLength === 0) {
+      // The kernel takes it, or it alone waits: gone either way.
+      socket.write(chunk)
+      this.#stream?.consume(chunk.length)
+      return socket.writableLength > 0
+    }
+    // It waits behind others: the peer gets no more window until it went on, so what we hold is bounded by one window.
+    this.#unread += chunk.length
+    if (!isFirst) return (this.#waiting ??= new WaitingChunks()).push(chunk)
+    const kept = keepable(chunk)
+    socket.write(kept, this.#onWritten)
+    return kept === chunk
+  }
+
+  onEnd(): void {
+    this.#flush()
+    this.#socket.end()
+  }
+
+  onReset(code: number): boolean {
+    this.#isTunnelReset = true
+    if (code === H2_CODE.noError && this.#socket.writableEnded) {
+      // The peer is done and only wants no more of ours (RFC 9113 8.1): what it sent must still arrive.
+      this.#socket.destroySoon()
+      return true
+    }
+    if (code === H2_CODE.enhanceYourCalm) {
+      // Ours or the far agent's memory is short: no time is left to deliver the rest.
+      if (this.#end === 'ok') this.#end = 'tooManyUnreadBytes'
+      resetSocketNow(this.#socket)
+      return false
+    }
+    this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
+    this.#flush()
+    resetSocket(this.#socket)
+    return true
+  }
+
+  onWritable(): void {
+    this.#socket.resume()
+  }
+
+  onClosed(): void {
+    this.#isStreamClosed = true
+    this.#finishIfDone()
+  }
+
+  /** Gives the socket all that waits, as one write. */
+  #flush(): void {
+    const socket = this.#socket
+    let chunk = this.#waiting?.shift()
+    if (chunk === undefined || socket.destroyed) return
+    socket.cork()
+    while (chunk !== undefined) {
+      const next = this.#waiting?.shift()
+      socket.write(chunk, next === undefined ? this.#onWritten : undefined)
+      chunk = next
+    }
+    socket.uncork()
+  }
+
+  #onSocketClosed(): void {
+    this.#isSocketClosed = true
+    const stream = this.#stream
+    if (stream !== undefined && !stream.isClosed) {
+      const isComplete = stream.isEndQueued && this.#socket.writableFinished
+      if (!isComplete) {
+        this.#blame(this.#options.socketRole)
+        stream.reset(RELAY_RESET_CODE)
+      }
+    }
+    this.#waiting = undefined
+    stream?.drop()
+    this.#finishIfDone()
+  }
+
+  #abort(): void {
+    this.#end = 'drained'
+    this.#stream?.reset(RELAY_RESET_CODE)
+    resetSocket(this.#socket)
+  }
+
+  /** The first to break it is the reason. */
+  #blame(role: 'client' | 'server'): void {
+    if (this.#end === 'ok') this.#end = role === 'client' ? 'clientReset' : 'serverReset'
+  }
+
+  #finishIfDone(): void {
+    if (!this.#isSocketClosed || !this.#isStreamClosed) return
+    this.#options.signal?.removeEventListener('abort', this.#onAbort)
+    if (this.#tunnel instanceof StreamTunnel) this.#tunnel.settle(this.#isTunnelReset)
+    this.#resolve({ sent: this.#sent, received: this.#received, end: this.#end })
+  }
+}

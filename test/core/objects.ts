@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kubernetes objects as the API server gives them, and a translator that keeps what it gave out.
+
+import { MeshState } from '../../mesh/model/mesh-state.ts'
+import type { MeshChange, Service, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+import type { InputObjects } from '../../controller/core/input.ts'
+import type { ObjectProblem } from '../../controller/core/problem.ts'
+import { MeshTranslator } from '../../controller/core/translator.ts'
+import { podUid, serviceKey } from '../model/samples.ts'
+
+export const CONFIG = {
+  clusterId: 'Kubernetes',
+  clusterDomain: 'cluster.local',
+  trustDomain: 'cluster.local',
+  network: '',
+}
+
+type Pod = InputObjects['Pod']
+type KubeService = InputObjects['Service']
+type EndpointSlice = InputObjects['EndpointSlice']
+
+export interface PodChoices {
+  readonly namespace?: string
+  readonly labels?: Record<string, string>
+  readonly annotations?: Record<string, string>
+  readonly uid?: string
+  readonly deletionTimestamp?: string
+  readonly owner?: { readonly kind: string; readonly name: string }
+  readonly spec?: Partial<NonNullable<Pod['spec']>>
+  readonly status?: NonNullable<Pod['status']>
+}
+
+/** A ready pod on node-a with one container on port 8080, named http. */
+export function kubePod(name: string, choices: PodChoices = {}): Pod {
+  const { owner } = choices
+  return {
+    metadata: {
+      name,
+      namespace: choices.namespace ?? 'shop',
+      uid: choices.uid ?? `uid-${name}`,
+      labels: choices.labels ?? { app: 'catalog' },
+      annotations: choices.annotations ?? {},
+      ...(choices.deletionTimestamp === undefined
+        ? {}
+        : { deletionTimestamp: choices.deletionTimestamp }),
+      ...(owner === undefined
+        ? {}
+        : {
+            ownerReferences: [{ ...owner, apiVersion: 'apps/v1', uid: 'owner', controller: true }],
+          }),
+    },
+    spec: {
+      nodeName: 'node-a',
+      serviceAccountName: 'catalog',
+      containers: [{ name: 'main', ports: [{ name: 'http', containerPort: 8080 }] }],
+      ...choices.spec,
+    },
+    status: choices.status ?? {
+      phase: 'Running',
+      podIP: '10.244.0.1',
+      podIPs: [{ ip: '10.244.0.1' }],
+      conditions: [{ type: 'Ready', status: 'True' }],
+    },
+  }
+}
+
+export function kubeService(
+  name: string,
+  spec: NonNullable<KubeService['spec']> = {},
+  metadata: NonNullable<KubeService['metadata']> = {},
+): KubeService {
+  return {
+    metadata: { name, namespace: 'shop', ...metadata },
+    spec: {
+      clusterIP: '10.96.0.50',
+      clusterIPs: ['10.96.0.50'],
+      ipFamilies: ['IPv4'],
+      selector: { app: 'catalog' },
+      ports: [{ name: 'http', port: 80, targetPort: 8080, protocol: 'TCP' }],
+      ...spec,
+    },
+  }
+}
+
+export function kubeSlice(
+  name: string,
+  service: string,
+  endpoints: NonNullable<EndpointSlice['endpoints']>,
+  ports: NonNullable<EndpointSlice['ports']> = [{ name: 'http', port: 9090, protocol: 'TCP' }],
+): EndpointSlice {
+  return {
+    metadata: { name, namespace: 'shop', labels: { 'kubernetes.io/service-name': service } },
+    addressType: 'IPv4',
+    endpoints,
+    ports,
+  }
+}
+
+/** A translator with everything it said, and the state that follows from it. */
+export function startTranslator() {
+  const problems: ObjectProblem[] = []
+  const batches: (readonly MeshChange[])[] = []
+  const state = new MeshState()
+  const translator = new MeshTranslator({
+    config: CONFIG,
+    onChanges: (changes) => {
+      batches.push(changes)
+      state.apply(changes)
+    },
+    onProblems: (found) => void problems.push(...found),
+  })
+  return {
+    translator,
+    state,
+    problems,
+    batches,
+    pod: (name: string): Workload | undefined => state.workload(podUid('shop', name)),
+    service: (name: string): Service | undefined => state.service(serviceKey('shop', name)),
+    workloadNames: (): string[] => [...state.workloads()].map((each) => each.name).sort(),
+  }
+}
+
+/** What a state holds, in an order that does not depend on how it came about. */
+export function snapshot(state: MeshState): {
+  readonly workloads: ReadonlyMap<WorkloadUid, Workload>
+  readonly services: readonly Service[]
+} {
+  const byKey = <T>(values: Iterable<T>, keyOf: (value: T) => string): T[] =>
+    [...values].sort((left, right) => (keyOf(left) < keyOf(right) ? -1 : 1))
+  return {
+    workloads: new Map(byKey(state.workloads(), ({ uid }) => uid).map((each) => [each.uid, each])),
+    services: byKey(state.services(), ({ key }) => key),
+  }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inbound decision tables, row by row.
+
+import fc from 'fast-check'
+import t from 'tap'
+import {
+  decideInboundHbone,
+  decideInboundPlaintext,
+  parseAuthority,
+} from '../../agent/proxy/decision/inbound.ts'
+import type { IpAddress } from '../../mesh/model/types.ts'
+import { testPod } from './loopback-world.ts'
+
+const POD_IP = '10.244.2.3' as IpAddress
+const POD_IP6 = 'fd98:244:2::3' as IpAddress
+const pod = { ...testPod('catalog', POD_IP), addresses: [POD_IP, POD_IP6] }
+const peer = { address: '10.244.1.2' as IpAddress, port: 40000 }
+const local = { address: POD_IP, port: 15008 }
+
+void t.test('HBONE row 3: an authority that is not ip:port is answered 400', (t) => {
+  for (const authority of [
+    '',
+    'catalog',
+    'catalog.shop:80',
+    '10.244.2.3',
+    '10.244.2.3:',
+    '10.244.2.3:0',
+    '10.244.2.3:65536',
+    '10.244.2.3:8e1',
+    '10.244.2.3:+80',
+    'fd98:244:2::3:80',
+    '[fd98:244:2::3%eth0]:80',
+    '[10.244.2.3]:80',
+  ])
+    t.match(
+      decideInboundHbone({ authority, peer, local, pod }),
+      { kind: 'reject', status: 400, reason: 'hboneBadRequest' },
+      JSON.stringify(authority),
+    )
+  t.end()
+})
+
+void t.test('HBONE row 5: an authority of another pod, or of loopback, is answered 400', (t) => {
+  for (const authority of ['10.244.2.4:80', '127.0.0.1:80', '[fd98:244:2::3]:80'])
+    t.match(
+      decideInboundHbone({ authority, peer, local, pod }),
+      { kind: 'reject', status: 400 },
+      authority,
+    )
+  t.end()
+})
+
+void t.test("HBONE row 7: the mesh's own ports are answered 503", (t) => {
+  for (const port of [15001, 15006, 15008])
+    t.match(
+      decideInboundHbone({ authority: `${POD_IP}:${port}`, peer, local, pod }),
+      { kind: 'reject', status: 503, reason: 'selfCall' },
+      String(port),
+    )
+  t.end()
+})
+
+void t.test("HBONE row 9: the app is dialled from the client's own address", (t) => {
+  t.same(decideInboundHbone({ authority: `${POD_IP}:8080`, peer, local, pod }), {
+    kind: 'connect',
+    target: { address: POD_IP, port: 8080 },
+    sourceIp: peer.address,
+  })
+  const v6 = { address: POD_IP6, port: 15008 }
+  const peer6 = { address: 'fd98:244:1::2' as IpAddress, port: 1 }
+  t.match(
+    decideInboundHbone({ authority: '[fd98:0244:2:0::3]:8080', peer: peer6, local: v6, pod }),
+    { kind: 'connect', target: { address: POD_IP6, port: 8080 }, sourceIp: peer6.address },
+  )
+  t.end()
+})
+
+void t.test('HBONE row 9: a pod that calls itself is not spoofed', (t) => {
+  const decision = decideInboundHbone({
+    authority: `${POD_IP}:8080`,
+    peer: { address: POD_IP, port: 5 },
+    local,
+    pod,
+  })
+  t.match(decision, { kind: 'connect' })
+  t.equal(decision.kind === 'connect' && decision.sourceIp, undefined)
+  t.end()
+})
+
+void t.test(
+  'plaintext: relayed to the port that was dialled, from the address that dialled',
+  (t) => {
+    t.same(decideInboundPlaintext({ peer, local: { address: POD_IP, port: 8080 } }), {
+      kind: 'connect',
+      target: { address: POD_IP, port: 8080 },
+      sourceIp: peer.address,
+    })
+    t.end()
+  },
+)
+
+void t.test("plaintext row 1: the mesh's own ports are dropped", (t) => {
+  for (const port of [15001, 15006, 15008])
+    t.match(decideInboundPlaintext({ peer, local: { address: POD_IP, port } }), { kind: 'drop' })
+  t.end()
+})
+
+void t.test('parseAuthority() reads back every IPv4 address and port it is given', (t) => {
+  fc.assert(
+    fc.property(fc.ipV4(), fc.integer({ min: 1, max: 65_535 }), (address, port) => {
+      const parsed = parseAuthority(`${address}:${port}`)
+      return parsed?.address === address && parsed.port === port
+    }),
+  )
+  t.end()
+})
+
+void t.test('parseAuthority() never throws', (t) => {
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      parseAuthority(text)
+      parseAuthority(`[${text}]:80`)
+    }),
+  )
+  t.end()
+})

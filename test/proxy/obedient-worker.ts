@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands for a data-plane worker in the tests of the pool: a real thread that serves nothing, says in its dump what it
+// would serve, and dies when it is asked to drain a pod or to serve a deadly listener.
+
+import { parentPort, threadName } from 'node:worker_threads'
+import type { ConnectionDump } from '../../agent/proxy/pod-proxy.ts'
+import type {
+  FromWorker,
+  ToWorker,
+  WorkerRequest,
+} from '../../agent/proxy/worker/worker-protocol.ts'
+
+/** An outbound listener that kills the worker which gets it. */
+export const DEADLY_LISTENER = -13
+
+const served = new Map<string, readonly ConnectionDump[]>()
+const localPods = new Set<string>()
+
+function answer(request: WorkerRequest): Extract<FromWorker, { kind: 'answer' }>['value'] {
+  switch (request.kind) {
+    case 'servePod': {
+      const [outbound] = request.listeners.outbound
+      if (outbound === DEADLY_LISTENER) process.exit(1)
+      served.set(request.pod.uid, [
+        {
+          direction: 'outbound',
+          src: threadName ?? '',
+          actualDst: `listener ${outbound}`,
+          originalDst: [...localPods].sort().join(' '),
+          protocol: 'TCP',
+        },
+      ])
+      return undefined
+    }
+    case 'drainPod':
+      return process.exit(1)
+    case 'stopPod':
+      served.delete(request.uid)
+      return { cut: 0 }
+    case 'drainAll':
+      return { cut: 0 }
+    case 'dump':
+      return served
+    case 'forgetLocalPod':
+    case 'ping':
+      return undefined
+  }
+}
+
+// The pool's tests import the constant above in the main thread.
+parentPort?.on('message', (message: ToWorker) => {
+  if (message.kind === 'localPod') localPods.add(message.pod.name)
+  if (message.kind !== 'request') return
+  const reply: FromWorker = { kind: 'answer', id: message.id, value: answer(message.request) }
+  parentPort?.postMessage(reply)
+})

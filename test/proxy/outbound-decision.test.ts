@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// The outbound decision table, row by row.
+
+import t from 'tap'
+import { LocalPods } from '../../agent/proxy/local-pod.ts'
+import { decideOutbound, type OutboundDecision } from '../../agent/proxy/decision/outbound.ts'
+import { MeshState } from '../../mesh/model/mesh-state.ts'
+import type { GatewayAddress, IpAddress, Service, Workload } from '../../mesh/model/types.ts'
+import { inService, testPod, testService, workloadOf } from './loopback-world.ts'
+
+const CLIENT_IP = '10.244.1.2' as IpAddress
+const SERVER_IP = '10.244.2.3' as IpAddress
+const VIP = '10.96.0.20' as IpAddress
+const client = testPod('frontend', CLIENT_IP)
+const server = testPod('catalog', SERVER_IP)
+const SERVER_IDENTITY = 'spiffe://cluster.local/ns/shop/sa/catalog'
+const waypoint: GatewayAddress = {
+  destination: { kind: 'hostname', namespace: 'shop', hostname: 'waypoint.shop.svc.cluster.local' },
+  hbonePort: 15008,
+}
+
+interface Case {
+  readonly to: string
+  readonly port?: number
+  readonly service?: Partial<Service>
+  readonly server?: Partial<Workload>
+  readonly isServerLocal?: boolean
+}
+
+/** frontend calls an address; the mesh has catalog at 10.244.2.3:8080 behind 10.96.0.20:80. */
+function decide({
+  to,
+  port = 80,
+  service: overrides,
+  server: workload,
+  isServerLocal,
+}: Case): OutboundDecision {
+  const service = testService('catalog', VIP, overrides)
+  const mesh = new MeshState()
+  mesh.apply([
+    { kind: 'service', service },
+    { kind: 'workload', workload: workloadOf(client) },
+    {
+      kind: 'workload',
+      workload: workloadOf(server, { ...inService(service, 8080), ...workload }),
+    },
+  ])
+  const localPods = new LocalPods()
+  localPods.add(client)
+  if (isServerLocal === true) localPods.add(server)
+  return decideOutbound({
+    originalDestination: { address: to as IpAddress, port },
+    source: client,
+    mesh,
+    localPods,
+    random: () => 0.5,
+  })
+}
+
+void t.test('row 4: a service with an HBONE endpoint goes to the endpoint by HBONE', (t) => {
+  t.match(decide({ to: VIP }), {
+    kind: 'hbone',
+    peer: { address: SERVER_IP, port: 15008 },
+    target: { address: SERVER_IP, port: 8080 },
+    expectedIdentities: [SERVER_IDENTITY],
+    service: { name: 'catalog' },
+    workload: { name: 'catalog' },
+  })
+  t.end()
+})
+
+void t.test(
+  "row 4: the service's own subject names are accepted too, malformed ones never",
+  (t) => {
+    const other = 'spiffe://cluster.local/ns/shop/sa/other'
+    const decision = decide({ to: VIP, service: { subjectAltNames: [other, 'catalog.shop.svc'] } })
+    t.match(decision, { kind: 'hbone', expectedIdentities: [SERVER_IDENTITY, other] })
+    t.equal(decision.kind === 'hbone' && decision.expectedIdentities.length, 2)
+    t.end()
+  },
+)
+
+void t.test('row 5: a service with a plain endpoint is relayed as it is', (t) => {
+  t.match(decide({ to: VIP, server: { tunnelProtocol: 'none' } }), {
+    kind: 'passthrough',
+    target: { address: SERVER_IP, port: 8080 },
+  })
+  t.end()
+})
+
+void t.test('row 6: a service without a healthy endpoint is refused', (t) => {
+  t.match(decide({ to: VIP, server: { status: 'unhealthy' } }), {
+    kind: 'deny',
+    reason: 'noHealthyUpstream',
+    service: { name: 'catalog' },
+  })
+  t.match(decide({ to: VIP, server: { services: new Map() } }), {
+    kind: 'deny',
+    reason: 'noHealthyUpstream',
+  })
+  t.end()
+})
+
+void t.test('row 6: a port the service does not have is refused', (t) => {
+  t.match(decide({ to: VIP, port: 81 }), { kind: 'deny', reason: 'noHealthyUpstream' })
+  t.end()
+})
+
+void t.test('row 6, exception: load balancing mode passthrough goes where the app said', (t) => {
+  const loadBalancing = {
+    routingPreference: [],
+    mode: 'passthrough',
+    healthPolicy: 'onlyHealthy',
+  } as const
+  t.match(decide({ to: VIP, service: { loadBalancing } }), {
+    kind: 'passthrough',
+    target: { address: VIP, port: 80 },
+  })
+  t.end()
+})
+
+void t.test(
+  'rows 1 and 7: what is bound to a waypoint fails closed until waypoints are served',
+  (t) => {
+    t.match(decide({ to: VIP, service: { waypoint } }), {
+      kind: 'deny',
+      message: /bound to a waypoint, and waypoints are not supported yet/,
+    })
+    t.match(decide({ to: SERVER_IP, server: { waypoint } }), {
+      kind: 'deny',
+      message: /bound to a waypoint/,
+    })
+    t.end()
+  },
+)
+
+void t.test('row 3: an endpoint on another network is refused, not sent in plaintext', (t) => {
+  t.match(decide({ to: VIP, server: { network: 'elsewhere' } }), { kind: 'deny' })
+  t.end()
+})
+
+void t.test('row 8: a pod address goes by HBONE with the port that was asked for', (t) => {
+  t.match(decide({ to: SERVER_IP, port: 9999 }), {
+    kind: 'hbone',
+    peer: { address: SERVER_IP, port: 15008 },
+    target: { address: SERVER_IP, port: 9999 },
+    service: undefined,
+  })
+  t.end()
+})
+
+void t.test('row 9: a plain workload and an unknown address pass through', (t) => {
+  t.match(decide({ to: SERVER_IP, server: { tunnelProtocol: 'none' } }), {
+    kind: 'passthrough',
+    target: { address: SERVER_IP, port: 80 },
+  })
+  t.match(decide({ to: '203.0.113.10', port: 443 }), {
+    kind: 'passthrough',
+    target: { address: '203.0.113.10', port: 443 },
+    service: undefined,
+    workload: undefined,
+  })
+  t.match(decide({ to: '2001:db8::1', port: 443 }), { kind: 'passthrough' })
+  t.end()
+})
+
+void t.test("row 10: a loopback call to the mesh's own ports is refused", (t) => {
+  for (const port of [15001, 15006, 15008])
+    for (const to of ['127.0.0.1', '127.9.9.9', '::1'])
+      t.match(decide({ to, port }), { kind: 'deny', reason: 'selfCall' }, `${to}:${port}`)
+  t.match(decide({ to: '203.0.113.10', port: 15001 }), { kind: 'passthrough' })
+  t.end()
+})
+
+void t.test('same node: two pods of this agent are joined without TLS', (t) => {
+  t.match(decide({ to: VIP, isServerLocal: true }), {
+    kind: 'sameNode',
+    pod: { uid: server.uid },
+    target: { address: SERVER_IP, port: 8080 },
+  })
+  t.match(decide({ to: SERVER_IP, port: 15008, isServerLocal: true }), {
+    kind: 'deny',
+    reason: 'selfCall',
+  })
+  t.end()
+})
+
+void t.test(
+  'same node: a pod that only inherited the address is not taken for the workload',
+  (t) => {
+    const service = testService('catalog', VIP)
+    const mesh = new MeshState()
+    mesh.apply([{ kind: 'workload', workload: workloadOf(server, inService(service, 8080)) }])
+    const localPods = new LocalPods()
+    localPods.add(testPod('successor', SERVER_IP))
+    const decision = decideOutbound({
+      originalDestination: { address: SERVER_IP, port: 80 },
+      source: client,
+      mesh,
+      localPods,
+      random: () => 0,
+    })
+    t.match(decision, { kind: 'hbone', expectedIdentities: [SERVER_IDENTITY] })
+    t.end()
+  },
+)
+
+void t.test('a pod that calls its own service reaches itself', (t) => {
+  const service = testService('frontend', VIP)
+  const mesh = new MeshState()
+  mesh.apply([
+    { kind: 'service', service },
+    { kind: 'workload', workload: workloadOf(client, inService(service, 8080)) },
+  ])
+  const localPods = new LocalPods()
+  localPods.add(client)
+  t.match(
+    decideOutbound({
+      originalDestination: { address: VIP, port: 80 },
+      source: client,
+      mesh,
+      localPods,
+      random: () => 0,
+    }),
+    { kind: 'sameNode', pod: { uid: client.uid }, target: { address: CLIENT_IP, port: 8080 } },
+  )
+  t.end()
+})
