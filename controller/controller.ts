@@ -8,16 +8,16 @@ import { type Clock, systemClock } from '../mesh/identity/clock.ts'
 import type { SigningRoot } from '../mesh/identity/root.ts'
 import { retryDelayMs } from '../mesh/identity/schedule.ts'
 import { delay } from '../mesh/async/backoff.ts'
+import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
 import { type KubeApi } from '../mesh/kube/index.ts'
 import { type Result, err, ok } from '../mesh/result.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import { XDS_SERVER_OPTIONS } from '../mesh/xds/server.ts'
 import { meshComponentGate } from './auth/mesh-component-gate.ts'
 import { PodIndex } from './ca/pod-index.ts'
-import { CERTIFICATE_RATE, RateLimiter } from './ca/rate-limit.ts'
 import { publishRoot } from './ca/root-publisher.ts'
 import { loadOrCreateRoot } from './ca/root-secret.ts'
-import { addCertificateService } from './ca/service.ts'
+import { addCertificateService, CERTIFICATE_RATE } from './ca/service.ts'
 import { ServingCertificate } from './ca/serving-certificate.ts'
 import { TokenAuthenticator } from './auth/token-authenticator.ts'
 import { servingNames } from './ca/certificate-names.ts'
@@ -129,7 +129,7 @@ async function start(
     root: root.value,
     log: log.child({ part: 'ca' }),
     authenticator,
-    limiter: new RateLimiter(CERTIFICATE_RATE),
+    limiter: new KeyedBuckets(CERTIFICATE_RATE),
     trustDomain: config.trustDomain,
     clusterId: config.clusterId,
     trustedNodeAccounts: agents,

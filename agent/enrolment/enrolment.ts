@@ -5,7 +5,7 @@
 import type { CniHandlers, CniPod } from '../cni/index.ts'
 import type { Capture } from '../capture/types.ts'
 import { AmbitError } from '../../mesh/errors.ts'
-import { delay } from '../../mesh/async/backoff.ts'
+import { inTime } from '../../mesh/async/deadline.ts'
 import {
   NAMESPACES,
   objectKey,
@@ -228,11 +228,7 @@ export class NodeEnrolment implements CniHandlers {
       this.#isWithdrawingAll = true
       await Promise.all([...this.#pods.values()].map((pod) => pod.reconcile()))
       // The API server may be away; the mesh can be uninstalled all the same.
-      const written = new AbortController()
-      await Promise.race([
-        this.#annotations.settled().finally(() => written.abort()),
-        delay(ANNOTATION_DEADLINE_MS, written.signal),
-      ])
+      await inTime(this.#annotations.settled(), ANNOTATION_DEADLINE_MS)
     }
     this.#closing.abort()
     await Promise.all([this.#podWatch?.close(), this.#namespaceWatch?.close()])

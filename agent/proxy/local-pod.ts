@@ -3,7 +3,7 @@
 // node's own pod list), nothing from xDS, so a pod can talk before the control plane has heard of it.
 
 import type { Socket } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
+import { inTime } from '../../mesh/async/deadline.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { IpAddress, SpiffeId, WorkloadUid } from '../../mesh/model/types.ts'
 
@@ -63,12 +63,7 @@ export class LocalPods {
     const ended = [...visitors].map(
       (socket) => new Promise<void>((resolve) => socket.once('close', () => resolve())),
     )
-    const late = new AbortController()
-    await Promise.race([
-      Promise.all(ended),
-      delay(deadlineMs, undefined, { signal: late.signal }).catch(() => undefined),
-    ])
-    late.abort()
+    await inTime(Promise.all(ended), deadlineMs)
     for (const socket of visitors) resetSocket(socket)
   }
 

@@ -3,6 +3,7 @@
 // under the token's hash; tokens themselves are neither kept nor logged.
 
 import { createHash } from 'node:crypto'
+import { PerSource } from '../../mesh/async/per-source.ts'
 import { type KubeApi, TOKEN_REVIEWS, type TokenReview } from '../../mesh/kube/index.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
 import type { Caller, Refusal } from './caller.ts'
@@ -40,7 +41,10 @@ export class TokenAuthenticator {
   readonly #verdicts = new Map<string, { readonly verdict: Verdict; readonly untilMs: number }>()
   /** Reviews under way, so that a crowd with one token asks once. */
   readonly #pending = new Map<string, Promise<Verdict>>()
-  readonly #pendingBySource = new Map<string, number>()
+  readonly #reviews = new PerSource({
+    perSource: MAX_PENDING_PER_SOURCE,
+    total: MAX_PENDING_REVIEWS,
+  })
 
   constructor(api: KubeApi, options: TokenAuthenticatorOptions) {
     this.#api = api
@@ -62,29 +66,16 @@ export class TokenAuthenticator {
     if (this.#pending.size >= MAX_PENDING_REVIEWS)
       return err({ kind: 'throttled', reason: 'too many tokens are being reviewed; try again' })
     const source = peer?.replace(/:\d+$/, '')
-    if (source !== undefined && !this.#admit(source))
+    if (source !== undefined && !this.#reviews.enter(source))
       return err({ kind: 'throttled', reason: 'too many tokens of yours are being reviewed' })
     const review = this.#review(token).finally(() => {
       this.#pending.delete(key)
-      if (source !== undefined) this.#leave(source)
+      if (source !== undefined) this.#reviews.leave(source)
     })
     this.#pending.set(key, review)
     const verdict = await review
     this.#remember(key, token, verdict)
     return verdict
-  }
-
-  #admit(source: string): boolean {
-    const others = this.#pendingBySource.get(source) ?? 0
-    if (others >= MAX_PENDING_PER_SOURCE) return false
-    this.#pendingBySource.set(source, others + 1)
-    return true
-  }
-
-  #leave(source: string): void {
-    const left = (this.#pendingBySource.get(source) ?? 1) - 1
-    if (left > 0) this.#pendingBySource.set(source, left)
-    else this.#pendingBySource.delete(source)
   }
 
   async #review(token: string): Promise<Verdict> {

@@ -4,6 +4,8 @@
 
 import { create } from '@bufbuild/protobuf'
 import { type Server, type ServerUnaryCall, status } from '@grpc/grpc-js'
+import type { BucketSize } from '../../mesh/async/bucket.ts'
+import type { KeyedBuckets } from '../../mesh/async/keyed-buckets.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import {
   CERTIFICATE_SERVICE,
@@ -21,7 +23,6 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
 import { type AuthorisationContext, authoriseIdentity } from './node-authorisation.ts'
-import type { RateLimiter } from './rate-limit.ts'
 import { type IssuedLeaf, LIFETIME_LIMITS, signRequest } from './signing-authority.ts'
 import type { TokenAuthenticator } from '../auth/token-authenticator.ts'
 
@@ -29,12 +30,14 @@ export interface CertificateServiceOptions extends AuthorisationContext {
   readonly root: SigningRoot
   readonly clusterId: string
   readonly authenticator: TokenAuthenticator
-  readonly limiter: RateLimiter
+  readonly limiter: KeyedBuckets
   readonly log: Logger
   /** Told of every outcome, for metrics. */
   readonly onOutcome?: (outcome: 'issued' | Refusal['kind']) => void
 }
 
+/** A full node (250 pods, each its own identity) may prefetch twice over at once; then 20 a second. */
+export const CERTIFICATE_RATE: BucketSize = { perSecond: 20, burst: 500 }
 /** Lines about callers nobody vouched for: any pod can cause them. */
 const STRANGERS_LINES = { burst: 100, perSecond: 10 }
 

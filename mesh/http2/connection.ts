@@ -7,9 +7,10 @@
 // It is long because the frame types share one state; what could stand alone does (stream, output, reader, budget).
 
 import type { TLSSocket } from 'node:tls'
+import { Bucket } from '../async/bucket.ts'
 import { CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES } from '../hbone/limits.ts'
 import { TLS_READ_BYTES, readInPlace } from '../relay/read-in-place.ts'
-import { Budget, CONTROL_FRAMES, WASTED_STREAMS } from './budget.ts'
+import { CONTROL_FRAMES, WASTED_STREAMS } from './budget.ts'
 import { type FrameHandler, FrameReader } from './frame-reader.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
 import { type HeldMemory, threadHeldMemory } from './held-memory.ts'
@@ -98,8 +99,8 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly receiveWindow: ReceiveWindow
   readonly memory: HeldMemory
   readonly owner: string
-  readonly #controlBudget = new Budget(CONTROL_FRAMES)
-  readonly #wasteBudget = new Budget(WASTED_STREAMS)
+  readonly #controlBudget = new Bucket(CONTROL_FRAMES)
+  readonly #wasteBudget = new Bucket(WASTED_STREAMS)
   readonly #keepalive: NodeJS.Timeout
   readonly #settingsDeadline: NodeJS.Timeout
   #queue: H2Stream[] = []

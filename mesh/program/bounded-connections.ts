@@ -3,6 +3,7 @@
 // keep the kubelet's probe out.
 
 import type { Server } from 'node:http'
+import { PerSource } from '../async/per-source.ts'
 
 /** A scraper or a kubelet uses one or two. */
 const MAX_PER_SOURCE = 16
@@ -20,22 +21,10 @@ export const PUBLIC_SERVER_TIMEOUTS = {
 
 /** Cuts connections over the bounds as they arrive. */
 export function boundConnections(server: Server): void {
-  const bySource = new Map<string, number>()
-  let total = 0
+  const connections = new PerSource({ perSource: MAX_PER_SOURCE, total: MAX_TOTAL })
   server.on('connection', (socket) => {
     const source = socket.remoteAddress ?? ''
-    const others = bySource.get(source) ?? 0
-    if (others >= MAX_PER_SOURCE || total >= MAX_TOTAL) {
-      socket.destroy()
-      return
-    }
-    bySource.set(source, others + 1)
-    total += 1
-    socket.once('close', () => {
-      total -= 1
-      const left = (bySource.get(source) ?? 1) - 1
-      if (left > 0) bySource.set(source, left)
-      else bySource.delete(source)
-    })
+    if (connections.enter(source)) socket.once('close', () => connections.leave(source))
+    else socket.destroy()
   })
 }

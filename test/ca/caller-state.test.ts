@@ -3,7 +3,6 @@
 
 import t from 'tap'
 import { PodIndex } from '../../controller/ca/pod-index.ts'
-import { RateLimiter } from '../../controller/ca/rate-limit.ts'
 import { TokenAuthenticator } from '../../controller/auth/token-authenticator.ts'
 import { FakeKube, acceptedToken } from './fake-kube.ts'
 
@@ -129,22 +128,5 @@ void t.test('two pods of one account: the identity stays until the last is gone'
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), true)
   index.remove('shop', 'v2')
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), false)
-  t.end()
-})
-
-void t.test('each caller has a burst of its own, and earns more with time', (t) => {
-  let now = 0
-  const limiter = new RateLimiter({ perSecond: 10, burst: 3 }, () => now)
-  const take = (key: string): boolean => limiter.take(key)
-  t.same([take('a'), take('a'), take('a'), take('a')], [true, true, true, false])
-  t.equal(take('b'), true, 'another caller is not affected')
-  now += 100
-  t.same([take('a'), take('a')], [true, false])
-  now += 60_000
-  t.same(
-    [take('a'), take('a'), take('a'), take('a')],
-    [true, true, true, false],
-    'no more than the burst',
-  )
   t.end()
 })

@@ -9,7 +9,8 @@ import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { Server } from '@grpc/grpc-js'
 import { PodIndex } from '../../controller/ca/pod-index.ts'
-import { CERTIFICATE_RATE, RateLimiter } from '../../controller/ca/rate-limit.ts'
+import { CERTIFICATE_RATE } from '../../controller/ca/service.ts'
+import { KeyedBuckets } from '../../mesh/async/keyed-buckets.ts'
 import {
   type CertificateServiceOptions,
   addCertificateService,
@@ -109,7 +110,7 @@ async function cluster(t: TestScope): Promise<Cluster> {
     trustDomain: 'cluster.local',
     trustedNodeAccounts: new Set(['ambit-system/ambit-agent']),
     authenticator: new TokenAuthenticator(kube.api, { audience: 'istio-ca' }),
-    limiter: new RateLimiter({ ...CERTIFICATE_RATE, burst: 30 }),
+    limiter: new KeyedBuckets({ ...CERTIFICATE_RATE, burst: 30 }),
   }
   let server: Server | undefined
   const listen = async (wanted: number): Promise<number> => {

@@ -4,7 +4,6 @@
 import { deepStrictEqual, throws } from 'node:assert'
 import fc from 'fast-check'
 import t from 'tap'
-import { Budget } from '../../mesh/http2/budget.ts'
 import { type FrameHandler, FrameReader } from '../../mesh/http2/frame-reader.ts'
 import { HpackDecoder, encodeHeaders } from '../../mesh/http2/hpack.ts'
 import { decodeHuffman } from '../../mesh/http2/huffman.ts'
@@ -191,13 +190,6 @@ await t.test('FrameReader refuses padding longer than its frame', (t) => {
     () => reader.read(frame(FRAME.data, FLAG.padded, 1, Buffer.from([9, 1, 2]))),
     H2ConnectionError,
   )
-  t.end()
-})
-
-await t.test('a budget lets its burst through and then only its rate', (t) => {
-  const budget = new Budget({ burst: 10, perSecond: 1 })
-  const taken = Array.from({ length: 30 }, () => budget.take()).filter(Boolean).length
-  t.equal(taken, 10)
   t.end()
 })
 

@@ -2,6 +2,7 @@
 // The inside of a data-plane worker: takes the main thread's messages, keeps a read-only copy of the mesh, and runs a
 // PodProxy for each pod it serves. Free of worker_threads, so that it can be tested in one thread.
 
+import { inTime, LATE } from '../../../mesh/async/deadline.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
@@ -52,14 +53,7 @@ class SyncedMesh implements WorkerMesh {
   }
 
   async whenSynced(timeoutMs: number): Promise<boolean> {
-    if (this.isSynced) return true
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<false>((resolve) => {
-      timer = setTimeout(() => resolve(false), timeoutMs)
-    })
-    const isInTime = await Promise.race([this.#synced.promise, late])
-    clearTimeout(timer)
-    return isInTime
+    return this.isSynced || (await inTime(this.#synced.promise, timeoutMs)) !== LATE
   }
 }
 

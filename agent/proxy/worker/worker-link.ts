@@ -2,6 +2,7 @@
 // One worker thread as the main thread sees it: messages out, questions with answers, and the news of its death.
 
 import { Worker } from 'node:worker_threads'
+import { inTime } from '../../../mesh/async/deadline.ts'
 import type { SpiffeId } from '../../../mesh/model/types.ts'
 import type { TrafficDelta } from '../traffic-counters.ts'
 import type {
@@ -70,27 +71,16 @@ export class WorkerLink {
 
   /** Whether the worker's event loop answers in time. */
   async isAlive(timeoutMs: number): Promise<boolean> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<false>((resolve) => {
-      timer = setTimeout(() => resolve(false), timeoutMs)
-    })
     const answered = this.ask({ kind: 'ping' }).then(
       () => true,
       () => false,
     )
-    const isAlive = await Promise.race([answered, late])
-    clearTimeout(timer)
-    return isAlive
+    return (await inTime(answered, timeoutMs)) === true
   }
 
   async terminate(): Promise<void> {
     this.#isTerminating = true
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, TERMINATE_DEADLINE_MS)
-    })
-    await Promise.race([this.#worker.terminate(), late])
-    clearTimeout(timer)
+    await inTime(this.#worker.terminate(), TERMINATE_DEADLINE_MS)
   }
 
   #receive(message: FromWorker): void {
