@@ -31,6 +31,7 @@ import { PodEnrolment, type PodEnrolmentContext, type PodName, type Wish } from 
 import { PodLookup } from './pod-lookup.ts'
 import { postEnrolmentFailure } from './pod-events.ts'
 import { RedirectionAnnotations } from './redirection-annotation.ts'
+import { seenNamespace, seenPod } from './seen-objects.ts'
 import { PodStateFiles } from './state-files.ts'
 import type { EnrolmentListener, EnrolmentOutcome } from './types.ts'
 
@@ -139,11 +140,13 @@ export class NodeEnrolment implements CniHandlers {
     const logger = this.#logger
     this.#namespaceWatch = watchResource(api, NAMESPACES, {
       logger,
+      keep: seenNamespace,
       added: (namespace) => this.#onNamespace(namespace),
       updated: (_, namespace) => this.#onNamespace(namespace),
     })
     this.#podWatch = watchResource(api, PODS, {
       logger,
+      keep: seenPod,
       fieldSelector: `spec.nodeName=${nodeName}`,
       added: (pod) => this.#onPod(pod),
       updated: (_, pod) => this.#onPod(pod),
@@ -339,7 +342,7 @@ export class NodeEnrolment implements CniHandlers {
       (pod) => pod.isEnrolled || pod.network !== undefined,
     )
     await this.#options.capture.sweep(new Set(keep.map((pod) => pod.name.uid)))
-    this.#logger.info({ enrolled: this.enrolledPods().length, pods: pods.objects.size }, 'in step')
+    this.#logger.info({ enrolled: this.enrolledPods().length, pods: pods.size }, 'in step')
   }
 
   #pod(name: PodName): PodEnrolment {

@@ -5,11 +5,9 @@
 import { delay } from '../../mesh/async/backoff.ts'
 import {
   CONFIG_MAPS,
-  type ConfigMap,
   type KubeApi,
   type KubeFailure,
   NAMESPACES,
-  type Namespace,
   type ResourceWatch,
   watchResource,
 } from '../../mesh/kube/index.ts'
@@ -38,24 +36,40 @@ export async function publishRoot(api: KubeApi, options: RootPublisherOptions): 
   await publisher.finished()
 }
 
+/** What is read of a Namespace. */
+interface SeenNamespace {
+  readonly name: string | undefined
+  readonly isLeaving: boolean
+}
+
+/** What is read of the ConfigMap in one namespace. */
+interface SeenConfigMap {
+  readonly namespace: string | undefined
+  readonly rootsPem: string | undefined
+}
+
 class RootPublisher {
   readonly #api: KubeApi
   readonly #options: RootPublisherOptions
   /** Namespaces to look at, in order. */
   readonly #pending = new Set<string>()
   readonly #busy = new Map<string, Promise<void>>()
-  readonly #namespaces: ResourceWatch<Namespace>
-  readonly #configMaps: ResourceWatch<ConfigMap>
+  readonly #namespaces: ResourceWatch<SeenNamespace>
+  readonly #configMaps: ResourceWatch<SeenConfigMap>
 
   constructor(api: KubeApi, options: RootPublisherOptions) {
     this.#api = api
     this.#options = options
-    const { signal, log: logger } = options
-    const ofNamespace = (object: Namespace): void => this.#enqueue(object.metadata?.name)
-    const ofConfigMap = (object: ConfigMap): void => this.#enqueue(object.metadata?.namespace)
+    const { signal, log: logger, rootsPem } = options
+    const ofNamespace = ({ name }: SeenNamespace): void => this.#enqueue(name)
+    const ofConfigMap = ({ namespace }: SeenConfigMap): void => this.#enqueue(namespace)
     this.#namespaces = watchResource(api, NAMESPACES, {
       logger,
       signal,
+      keep: ({ metadata }) => ({
+        name: metadata?.name,
+        isLeaving: metadata?.deletionTimestamp !== undefined,
+      }),
       added: ofNamespace,
       updated: (_previous, current) => ofNamespace(current),
     })
@@ -63,6 +77,11 @@ class RootPublisher {
       logger,
       signal,
       fieldSelector: `metadata.name=${ROOT_CONFIG_MAP}`,
+      keep: ({ metadata, data }) => ({
+        namespace: metadata?.namespace,
+        // Equal texts are one: there is a copy of it in each namespace.
+        rootsPem: data?.[ROOT_KEY] === rootsPem ? rootsPem : data?.[ROOT_KEY],
+      }),
       updated: (_previous, current) => ofConfigMap(current),
       deleted: ofConfigMap,
       listed: () => this.#pump(),
@@ -101,10 +120,9 @@ class RootPublisher {
 
   /** Whether the namespace is alive and its ConfigMap missing or wrong, as far as the watches know. */
   #isWanting(namespace: string): boolean {
-    const object = this.#namespaces.get(namespace)
-    if (object === undefined || object.metadata?.deletionTimestamp !== undefined) return false
+    if (this.#namespaces.get(namespace)?.isLeaving !== false) return false
     const found = this.#configMaps.get(`${namespace}/${ROOT_CONFIG_MAP}`)
-    return found?.data?.[ROOT_KEY] !== this.#options.rootsPem
+    return found?.rootsPem !== this.#options.rootsPem
   }
 
   async #write(namespace: string): Promise<void> {

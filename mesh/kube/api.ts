@@ -64,6 +64,11 @@ export interface KubeApi {
     name: ObjectName,
     options?: CallOptions,
   ): Promise<Result<T, KubeFailure>>
+  /** With `keep`, what it takes of each object, a page at a time: the whole objects are let go. */
+  list<T extends KubeObject, V>(
+    resource: KubeResource<T>,
+    options: Selectors & CallOptions & { readonly keep: (object: T) => V },
+  ): Promise<Result<KubeList<V>, KubeFailure>>
   list<T extends KubeObject>(
     resource: KubeResource<T>,
     options?: Selectors & CallOptions,
@@ -132,7 +137,12 @@ export function createKubeApi(access: ClusterAccess): KubeApi {
         call: describe('get', resource, name),
       }),
 
-    list: (resource, options = {}) => listAll(send, resource, options),
+    list: <T extends KubeObject, V>(
+      resource: KubeResource<T>,
+      options: Selectors & CallOptions & { readonly keep?: (object: T) => V } = {},
+    ) =>
+      // Without `keep` V is T: so says the overload that has none.
+      listAll(send, resource, options, options.keep ?? ((object) => object as unknown as V)),
 
     create: (resource, object, options = {}) => {
       const { namespace, name } = object.metadata ?? {}
@@ -194,12 +204,13 @@ type Send = <T>(
   request: Omit<KubeRequest, 'deadlineMs' | 'signal'>,
 ) => Promise<Result<T, KubeFailure>>
 
-async function listAll<T extends KubeObject>(
+async function listAll<T extends KubeObject, V>(
   send: Send,
   resource: KubeResource<T>,
   options: Selectors & CallOptions,
-): Promise<Result<KubeList<T>, KubeFailure>> {
-  const items: T[] = []
+  keep: (object: T) => V,
+): Promise<Result<KubeList<V>, KubeFailure>> {
+  const items: V[] = []
   let continueToken = ''
   let isPaged = true
   for (;;) {
@@ -223,7 +234,7 @@ async function listAll<T extends KubeObject>(
       return err(page.error)
     }
     // Items of a list carry neither apiVersion nor kind.
-    for (const item of page.value.items ?? []) items.push(withType(resource, item))
+    for (const item of page.value.items ?? []) items.push(keep(withType(resource, item)))
     continueToken = page.value.metadata?.continue ?? ''
     if (continueToken === '')
       return ok({ items, resourceVersion: page.value.metadata?.resourceVersion ?? '' })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps a local copy of a resource's objects: lists, then watches, for ever. Broken watches go on from the last
-// version seen; when the server has forgotten that (410 Gone) everything is listed anew and the difference is
+// Keeps a local copy of what is read of a resource's objects: lists, then watches, for ever. Broken watches go on from
+// the last version seen; when the server has forgotten that (410 Gone) everything is listed anew and the difference is
 // told, so that deletions that happened unseen are told, too.
 
 import type { Logger } from '../telemetry/log.ts'
@@ -13,17 +13,17 @@ import { openExchange } from './transport.ts'
 import { MalformedWatchEvent, readWatchEvents } from './watch-stream.ts'
 
 /** Called one at a time, in the server's order. What they throw is logged and goes no further. */
-export interface WatchHandlers<T> {
-  readonly added?: (object: T) => void
-  readonly updated?: (previous: T, current: T) => void
-  readonly deleted?: (last: T) => void
+export interface WatchHandlers<V> {
+  readonly added?: (value: V) => void
+  readonly updated?: (previous: V, current: V) => void
+  readonly deleted?: (last: V) => void
   /** After every full list, once its differences have been told. */
   readonly listed?: () => void
   /** A list or watch failed and is going to be tried again. */
   readonly failed?: (failure: KubeFailure) => void
 }
 
-export interface WatchOptions<T> extends Selectors, WatchHandlers<T> {
+export interface WatchOptions<V> extends Selectors, WatchHandlers<V> {
   readonly logger: Logger
   /** Ends the watch, as close() does. */
   readonly signal?: AbortSignal
@@ -32,13 +32,25 @@ export interface WatchOptions<T> extends Selectors, WatchHandlers<T> {
   readonly watchTimeoutSeconds?: number
 }
 
-export interface ResourceWatch<T> {
+/** What a watch is to keep of each object, and tell its handlers. */
+export interface Keep<T, V> {
+  /**
+   * Takes out of an object what is read of it; called once for each state of it. Pure: the object itself is let go, so
+   * that a watch costs what its owner reads and not what the server sends (a Pod is some 10 KB, most of it managedFields
+   * and container statuses).
+   */
+  readonly keep: (object: T) => V
+}
+
+export interface ResourceWatch<V> {
   /** Resolves after the first list was told; rejects only if the watch is closed before that. */
   readonly synced: Promise<void>
   readonly isSynced: boolean
-  /** The copy, by `namespace/name` (or name). Do not change the objects. */
-  readonly objects: ReadonlyMap<string, T>
-  get(key: string): T | undefined
+  /** How many objects there are. */
+  readonly size: number
+  /** What was kept of the object of this key: `namespace/name` (or name). Do not change it. */
+  get(key: string): V | undefined
+  values(): Iterable<V>
   /** Ends it; resolves when nothing will be told any more. */
   close(): Promise<void>
 }
@@ -51,22 +63,37 @@ const WATCH_OVERDUE_MS = 30_000
 /** A watch that lived this long was healthy: the next failure starts at the shortest delay again. */
 const HEALTHY_WATCH_MS = 5_000
 
-/** Starts keeping a copy of the selected objects of a resource. */
+/**
+ * Starts keeping a copy of the selected objects of a resource, or of what `keep` takes of each.
+ *
+ * @example watchResource(api, PODS, { logger, keep: podFacts, added: (facts) => pods.set(facts) })
+ */
+export function watchResource<T extends KubeObject, V>(
+  api: KubeApi,
+  resource: KubeResource<T>,
+  options: WatchOptions<V> & Keep<T, V>,
+): ResourceWatch<V>
 export function watchResource<T extends KubeObject>(
   api: KubeApi,
   resource: KubeResource<T>,
   options: WatchOptions<T>,
-): ResourceWatch<T> {
+): ResourceWatch<T>
+export function watchResource<T extends KubeObject, V>(
+  api: KubeApi,
+  resource: KubeResource<T>,
+  options: WatchOptions<V> & Partial<Keep<T, V>>,
+): ResourceWatch<V> {
   const closing = new AbortController()
   const signal =
     options.signal === undefined
       ? closing.signal
       : AbortSignal.any([closing.signal, options.signal])
-  const objects = new Map<string, T>()
   const { promise: synced, resolve: markSynced, reject: failSynced } = Promise.withResolvers<void>()
   // Not everybody awaits it.
   synced.catch(() => undefined)
-  const reflector = new Reflector(api, resource, options, signal, objects, markSynced)
+  // Without `keep` V is T: so says the overload that has none.
+  const keep = options.keep ?? ((object: T) => object as unknown as V)
+  const reflector = new Reflector(api, resource, { ...options, keep }, signal, markSynced)
   const finished = reflector.run().finally(() => {
     failSynced(new Error(`the watch of ${resource.plural} was closed before its first list`))
   })
@@ -75,13 +102,25 @@ export function watchResource<T extends KubeObject>(
     get isSynced() {
       return reflector.isSynced
     },
-    objects,
-    get: (key) => objects.get(key),
+    get size() {
+      return reflector.kept.size
+    },
+    get: (key) => reflector.kept.get(key)?.value,
+    *values() {
+      for (const { value } of reflector.kept.values()) yield value
+    },
     close: () => {
       closing.abort()
       return finished
     },
   }
+}
+
+/** What the reflector itself needs of an object, beside what its owner reads. */
+interface Kept<V> {
+  readonly uid: string | undefined
+  readonly resourceVersion: string | undefined
+  readonly value: V
 }
 
 /** How one watch request ended. Without a failure it ended as watches do: the server's time was up. */
@@ -93,12 +132,12 @@ interface WatchOutcome {
   readonly wasHealthy: boolean
 }
 
-class Reflector<T extends KubeObject> {
+class Reflector<T extends KubeObject, V> {
   readonly #api: KubeApi
   readonly #resource: KubeResource<T>
-  readonly #options: WatchOptions<T>
+  readonly #options: WatchOptions<V> & Keep<T, V>
   readonly #signal: AbortSignal
-  readonly #objects: Map<string, T>
+  readonly kept = new Map<string, Kept<V>>()
   readonly #markSynced: () => void
   readonly #logger: Logger
   /** Where to go on watching from; undefined when a list is due. */
@@ -108,16 +147,14 @@ class Reflector<T extends KubeObject> {
   constructor(
     api: KubeApi,
     resource: KubeResource<T>,
-    options: WatchOptions<T>,
+    options: WatchOptions<V> & Keep<T, V>,
     signal: AbortSignal,
-    objects: Map<string, T>,
     markSynced: () => void,
   ) {
     this.#api = api
     this.#resource = resource
     this.#options = options
     this.#signal = signal
-    this.#objects = objects
     this.#markSynced = markSynced
     this.#logger = options.logger.child({ watch: resource.plural })
   }
@@ -148,12 +185,14 @@ class Reflector<T extends KubeObject> {
       ...(fieldSelector === undefined ? {} : { fieldSelector }),
       signal: this.#signal,
       deadlineMs: LIST_DEADLINE_MS,
+      // Page by page, so that never more than one page of whole objects is held.
+      keep: (object: T) => this.#read(object),
     })
     if (!listed.ok) return listed.error
-    const gone = new Set(this.#objects.keys())
-    for (const object of listed.value.items) gone.delete(objectKey(object))
+    const gone = new Set(this.kept.keys())
+    for (const { key } of listed.value.items) gone.delete(key)
     for (const key of gone) this.#remove(key)
-    for (const object of listed.value.items) this.#put(object)
+    for (const { key, kept } of listed.value.items) if (kept !== undefined) this.#put(key, kept)
     this.#resourceVersion = listed.value.resourceVersion
     this.isSynced = true
     this.#tell(() => this.#options.listed?.())
@@ -201,8 +240,7 @@ class Reflector<T extends KubeObject> {
           return { failure, relist: true, wasHealthy: wasHealthy() }
         }
         const version = event.object.metadata?.resourceVersion
-        if (event.type === 'DELETED') this.#remove(objectKey(event.object), event.object)
-        else if (event.type !== 'BOOKMARK') this.#put(event.object)
+        if (event.type !== 'BOOKMARK') this.#take(event.object, event.type === 'DELETED')
         if (version !== undefined && version !== '') this.#resourceVersion = version
         hasTold = true
       }
@@ -220,26 +258,44 @@ class Reflector<T extends KubeObject> {
     }
   }
 
-  #put(object: T): void {
+  #take(object: T, isDeleted: boolean): void {
+    const { key, kept } = this.#read(object)
+    if (isDeleted) this.#remove(key, kept)
+    else if (kept !== undefined) this.#put(key, kept)
+  }
+
+  /** Nothing is kept where the reading fails: that is a bug, is logged, and leaves the object as it was known. */
+  #read(object: T): { readonly key: string; readonly kept: Kept<V> | undefined } {
+    const { uid, resourceVersion } = object.metadata ?? {}
     const key = objectKey(object)
-    const previous = this.#objects.get(key)
-    this.#objects.set(key, object)
-    if (previous === undefined) {
-      this.#tell(() => this.#options.added?.(object))
-    } else if (previous.metadata?.uid !== object.metadata?.uid) {
-      // Deleted and made again under the same name while we were not looking.
-      this.#tell(() => this.#options.deleted?.(previous))
-      this.#tell(() => this.#options.added?.(object))
-    } else if (previous.metadata?.resourceVersion !== object.metadata?.resourceVersion) {
-      this.#tell(() => this.#options.updated?.(previous, object))
+    try {
+      return { key, kept: { uid, resourceVersion, value: this.#options.keep(object) } }
+    } catch (thrown) {
+      this.#logger.error({ err: thrown, key }, `cannot read an object: ${errorMessage(thrown)}`)
+      return { key, kept: undefined }
     }
   }
 
-  #remove(key: string, last?: T): void {
-    const previous = this.#objects.get(key)
+  #put(key: string, next: Kept<V>): void {
+    const previous = this.kept.get(key)
+    const isSame = previous !== undefined && previous.uid === next.uid
+    // A relist brings everything again. What was told stays: its owner may hold it, too.
+    if (isSame && previous.resourceVersion === next.resourceVersion) return
+    this.kept.set(key, next)
+    if (isSame) {
+      this.#tell(() => this.#options.updated?.(previous.value, next.value))
+      return
+    }
+    // Deleted and made again under the same name while we were not looking.
+    if (previous !== undefined) this.#tell(() => this.#options.deleted?.(previous.value))
+    this.#tell(() => this.#options.added?.(next.value))
+  }
+
+  #remove(key: string, last?: Kept<V>): void {
+    const previous = this.kept.get(key)
     if (previous === undefined) return
-    this.#objects.delete(key)
-    this.#tell(() => this.#options.deleted?.(last ?? previous))
+    this.kept.delete(key)
+    this.#tell(() => this.#options.deleted?.((last ?? previous).value))
   }
 
   /** A handler's bug must neither end the watch nor pass unseen. */

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { pino } from 'pino'
 import {
   createKubeApi,
+  objectKey,
   PODS,
   watchResource,
   type KubeFailure,
@@ -84,7 +85,7 @@ void t.test('tells what is there first, then every change, in order', async (t) 
   stub.remove(PODS, 'shop/b')
   await until(() => told.length === 4, 'four things told')
   t.same(told, ['+a', '+b', 'a>a2', '-b'])
-  t.same([...pods.objects.keys()], ['shop/a'])
+  t.same([...pods.values()].map(objectKey), ['shop/a'])
   t.equal(pods.get('shop/a')?.kind, 'Pod')
 })
 
@@ -93,7 +94,7 @@ void t.test('hundreds of objects come in pages', async (t) => {
   for (let index = 0; index < 1234; index += 1) stub.put(PODS, pod(`p${index}`), true)
   const pods = watch()
   await pods.synced
-  t.equal(pods.objects.size, 1234)
+  t.equal(pods.size, 1234)
   t.equal(new Set(told).size, 1234)
   t.equal(stub.requests.filter(({ url }) => !url.searchParams.has('watch')).length, 3)
 })
@@ -104,7 +105,7 @@ void t.test('a list whose continue token expired starts again in one piece', asy
   stub.fail('GET', /continue=/, 1, 410, 'Expired')
   const pods = watch()
   await pods.synced
-  t.equal(pods.objects.size, 700)
+  t.equal(pods.size, 700)
   t.notOk(stub.requests[2]?.url.searchParams.has('limit'))
 })
 
@@ -218,7 +219,7 @@ void t.test('characters cut in two by packets arrive whole', async (t) => {
   const object = { ...pod('umlaut', { v: 'ü€😀' }), kind: 'Pod' }
   const line = Buffer.from(`${JSON.stringify({ type: 'ADDED', object })}\n`)
   for (const byte of line) stub.writeToWatches(PODS, Buffer.from([byte]))
-  await until(() => pods.objects.size === 1, 'the pod')
+  await until(() => pods.size === 1, 'the pod')
   t.equal(pods.get('shop/umlaut')?.metadata?.labels?.v, 'ü€😀')
 })
 
@@ -266,7 +267,7 @@ void t.test('selectors reach the server, and what leaves the selection is delete
   t.same(told, ['+mine'])
   stub.put(PODS, pod('mine', { app: 'other' }))
   await until(() => told.includes('-mine'), 'the deletion')
-  t.equal(pods.objects.size, 0)
+  t.equal(pods.size, 0)
 })
 
 void t.test('a handler that throws is logged and does not end the watch', async (t) => {
@@ -302,4 +303,73 @@ void t.test('closing ends everything, also before the first list', async (t) => 
   await never.close()
   await t.rejects(never.synced, /closed before its first list/)
   await t.rejects(also.synced, /closed before its first list/)
+})
+
+void t.test(
+  'keeps and tells what its owner takes of an object, and lets the rest go',
+  async (t) => {
+    const { stub } = await setUp(t)
+    const told: string[] = []
+    const taken: string[] = []
+    const watch = watchResource(createKubeApi(stub.access()), PODS, {
+      logger: pino({ level: 'silent' }),
+      backoff: { firstMs: 5, longestMs: 20 },
+      keep: (object) => {
+        taken.push(objectKey(object))
+        return { name: object.metadata?.name, version: object.metadata?.labels?.v ?? '1' }
+      },
+      added: ({ name, version }) => void told.push(`+${name}${version}`),
+      updated: (previous, { name, version }) =>
+        void told.push(`${name}${previous.version}>${version}`),
+      deleted: ({ name, version }) => void told.push(`-${name}${version}`),
+    })
+    t.teardown(() => watch.close())
+    stub.put(PODS, pod('a'))
+    stub.put(PODS, pod('b'))
+    await watch.synced
+    const kept = watch.get('shop/a')
+    t.same(kept, { name: 'a', version: '1' }, 'nothing else of the object')
+    await stub.until(() => stub.watches.size === 1, 'the watch')
+    stub.put(PODS, pod('b', { v: '2' }))
+    await until(() => told.length === 3, 'the change')
+    stub.remove(PODS, 'shop/b', true)
+    stub.put(PODS, pod('b', { v: '3' }), true)
+    stub.put(PODS, pod('c'), true)
+    stub.compact()
+    stub.endWatches(PODS)
+    await until(() => told.length === 6, 'what a relist finds')
+    t.same(told, ['+a1', '+b1', 'b1>2', '-b2', '+b3', '+c1'])
+    t.equal(watch.get('shop/a'), kept, 'what was told of an unchanged object stays the same')
+    t.same([...watch.values()].map(({ name }) => name).sort(), ['a', 'b', 'c'])
+    t.equal(watch.size, 3)
+    t.ok(taken.includes('shop/c'))
+  },
+)
+
+void t.test('an object that cannot be read stays as it was known; the others go on', async (t) => {
+  const { stub, logged } = await setUp(t)
+  const told: string[] = []
+  const watch = watchResource(createKubeApi(stub.access()), PODS, {
+    logger: pino({ level: 'trace' }, { write: (line: string) => void logged.push(line) }),
+    keep: ({ metadata }) => {
+      if (metadata?.labels?.v === 'bad') throw new Error('a bug in the reading')
+      return metadata?.name ?? ''
+    },
+    added: (name) => void told.push(`+${name}`),
+    deleted: (name) => void told.push(`-${name}`),
+  })
+  t.teardown(() => watch.close())
+  stub.put(PODS, pod('never', { v: 'bad' }))
+  stub.put(PODS, pod('a'))
+  await watch.synced
+  t.same(told, ['+a'])
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.put(PODS, pod('a', { v: 'bad' }))
+  stub.put(PODS, pod('b'))
+  await until(() => told.length === 2, 'the next pod')
+  t.equal(watch.get('shop/a'), 'a')
+  stub.remove(PODS, 'shop/a')
+  await until(() => told.length === 3, 'the deletion')
+  t.same(told, ['+a', '+b', '-a'])
+  t.equal(logged.filter((line) => line.includes('a bug in the reading')).length, 3)
 })

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// What enrolment reads of the objects that it watches. The watches keep this much of each and no more: an agent should
+// not pay for managedFields and container statuses of pods, nor for every annotation of every namespace.
+
+import type { Namespace, Pod } from '../../mesh/kube/index.ts'
+
+/** The annotations that eligibility, sandbox look-up and redirection read. */
+const ANNOTATIONS = [
+  'sidecar.istio.io/status',
+  'ambient.istio.io/redirection',
+  'kubernetes.io/config.hash',
+  'kubernetes.io/config.mirror',
+] as const
+
+/** A Pod with what enrolment reads of it. */
+export function seenPod({ metadata, spec, status }: Pod): Pod {
+  const annotations: Record<string, string> = {}
+  for (const name of ANNOTATIONS) {
+    const value = metadata?.annotations?.[name]
+    if (value !== undefined) annotations[name] = value
+  }
+  return {
+    metadata: {
+      ...defined('uid', metadata?.uid),
+      ...defined('namespace', metadata?.namespace),
+      ...defined('name', metadata?.name),
+      ...defined('labels', metadata?.labels),
+      ...defined('deletionTimestamp', metadata?.deletionTimestamp),
+      annotations,
+    },
+    spec: {
+      containers: [],
+      ...defined('hostNetwork', spec?.hostNetwork),
+      ...defined('serviceAccountName', spec?.serviceAccountName),
+      ...defined('runtimeClassName', spec?.runtimeClassName),
+    },
+    status: {
+      ...defined('phase', status?.phase),
+      ...defined('podIP', status?.podIP),
+      ...defined('podIPs', status?.podIPs),
+    },
+  }
+}
+
+/** A Namespace with what enrolment reads of it. */
+export function seenNamespace({ metadata }: Namespace): Namespace {
+  return {
+    metadata: { ...defined('name', metadata?.name), ...defined('labels', metadata?.labels) },
+  }
+}
+
+function defined<Name extends string, T>(
+  name: Name,
+  value: T | undefined,
+): { readonly [Key in Name]?: T } {
+  return value === undefined ? {} : ({ [name]: value } as { readonly [Key in Name]: T })
+}
