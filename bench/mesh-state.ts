@@ -69,7 +69,7 @@ function makeWorkload(index: number, status: Workload['status']): Workload {
     status,
     clusterId: 'Kubernetes',
     locality: { region: 'region-1', zone: `zone-${index % 3}`, subzone: '' },
-    networkMode: 'standard',
+    foundBy: 'address',
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,

@@ -54,7 +54,7 @@ function dumpWorkload(workload: Workload): Record<string, unknown> {
     status: workload.status === 'healthy' ? 'Healthy' : 'Unhealthy',
     authorizationPolicies: workload.authorizationPolicies,
     hostname: workload.hostname,
-    networkMode: workload.networkMode === 'standard' ? 'Standard' : 'HostNetwork',
+    networkMode: workload.foundBy === 'address' ? 'Standard' : 'HostNetwork',
     capacity: workload.capacity,
     services: [...workload.services.keys()],
   }

@@ -45,9 +45,8 @@ function nameOf(change: MeshChange): string {
 function encode(change: MeshChange): ResourceInput | undefined {
   switch (change.kind) {
     case 'workload': {
-      const { uid, network, addresses, networkMode } = change.workload
-      // A node's address names no single workload.
-      const own = networkMode === 'hostNetwork' ? [] : addresses
+      const { uid, network, addresses, foundBy } = change.workload
+      const own = foundBy === 'address' ? addresses : []
       const payload = toBinary(AddressSchema, addressFromWorkload(change.workload))
       return { name: uid, aliases: own.map((address) => `${network}/${address}`), payload }
     }

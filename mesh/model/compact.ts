@@ -49,7 +49,7 @@ export class Compactor {
       status: workload.status,
       clusterId: this.#string(workload.clusterId),
       locality: this.#locality(workload.locality),
-      networkMode: workload.networkMode,
+      foundBy: workload.foundBy,
       waypoint: workload.waypoint,
       networkGateway: workload.networkGateway,
       capacity: workload.capacity,

@@ -45,7 +45,7 @@ export function addressFromWorkload(workload: Workload): Address {
         status: WIRE_NUMBERS.status.indexOf(workload.status),
         clusterId: workload.clusterId,
         ...(hasLocality ? { locality } : {}),
-        networkMode: WIRE_NUMBERS.networkMode.indexOf(workload.networkMode),
+        networkMode: WIRE_NUMBERS.foundBy.indexOf(workload.foundBy),
         ...optional('waypoint', workload.waypoint),
         ...optional('networkGateway', workload.networkGateway),
         ...(workload.capacity === DEFAULT_CAPACITY ? {} : { capacity: workload.capacity }),

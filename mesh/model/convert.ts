@@ -6,13 +6,13 @@ import { err, ok, type Result } from '../result.ts'
 import { ipAddressFromBytes, isIpv4Address } from './address.ts'
 import type {
   AppProtocol,
+  FoundBy,
   GatewayAddress,
   HealthStatus,
   IpAddress,
   IpFamilies,
   LoadBalancing,
   MeshChange,
-  NetworkMode,
   RoutingScope,
   Service,
   ServiceKey,
@@ -49,7 +49,8 @@ export function formatResourceProblem(problem: ResourceProblem): string {
 const TUNNEL_PROTOCOLS: readonly TunnelProtocol[] = ['none', 'hbone']
 const WORKLOAD_TYPES: readonly WorkloadType[] = ['deployment', 'cronjob', 'pod', 'job']
 const HEALTH_STATUSES: readonly HealthStatus[] = ['healthy', 'unhealthy']
-const NETWORK_MODES: readonly NetworkMode[] = ['standard', 'hostNetwork']
+// network_mode STANDARD and HOST_NETWORK: peers keep the latter out of their index of addresses.
+const FOUND_BY: readonly FoundBy[] = ['address', 'service']
 const APP_PROTOCOLS: readonly AppProtocol[] = ['unknown', 'http1', 'http2', 'grpc', 'tcp', 'tls']
 const IP_FAMILIES: readonly IpFamilies[] = ['automatic', 'ipv4', 'ipv6', 'dual']
 const MODES: readonly LoadBalancing['mode'][] = ['standard', 'strict', 'failover', 'passthrough']
@@ -69,7 +70,7 @@ export const WIRE_NUMBERS = {
   tunnelProtocol: TUNNEL_PROTOCOLS,
   workloadType: WORKLOAD_TYPES,
   status: HEALTH_STATUSES,
-  networkMode: NETWORK_MODES,
+  foundBy: FOUND_BY,
   appProtocol: APP_PROTOCOLS,
   ipFamilies: IP_FAMILIES,
   mode: MODES,
@@ -139,7 +140,7 @@ function readWorkload(resourceName: string, workload: wire.Workload): Workload {
       zone: workload.locality?.zone ?? '',
       subzone: workload.locality?.subzone ?? '',
     },
-    networkMode: word('network_mode', NETWORK_MODES, workload.networkMode),
+    foundBy: word('network_mode', FOUND_BY, workload.networkMode),
     waypoint: readGateway('waypoint', workload.waypoint),
     networkGateway: readGateway('network_gateway', workload.networkGateway),
     capacity: workload.capacity ?? DEFAULT_CAPACITY,

@@ -193,8 +193,7 @@ function addressKey(network: string, address: IpAddress): string {
 }
 
 function workloadAddressKeys(workload: Workload): readonly string[] {
-  // A node's address is shared by all that use its network: it names none of them.
-  if (workload.networkMode === 'hostNetwork') return NO_KEYS
+  if (workload.foundBy === 'service') return NO_KEYS
   return distinct(workload.addresses.map((address) => addressKey(workload.network, address)))
 }
 

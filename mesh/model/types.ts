@@ -23,7 +23,8 @@ export interface SocketAddress {
 export type TunnelProtocol = 'none' | 'hbone'
 export type WorkloadType = 'deployment' | 'cronjob' | 'pod' | 'job'
 export type HealthStatus = 'healthy' | 'unhealthy'
-export type NetworkMode = 'standard' | 'hostNetwork'
+/** How callers find a workload: by its own address, or only as an endpoint of a service. */
+export type FoundBy = 'address' | 'service'
 export type AppProtocol = 'unknown' | 'http1' | 'http2' | 'grpc' | 'tcp' | 'tls'
 
 export interface Locality {
@@ -67,7 +68,11 @@ export interface Workload {
   readonly status: HealthStatus
   readonly clusterId: string
   readonly locality: Locality
-  readonly networkMode: NetworkMode
+  /**
+   * 'service' when its address is not its own to be found by: a node's, which all host-network pods there share, or
+   * whatever an EndpointSlice lists. (The wire says so by network_mode HOST_NETWORK.)
+   */
+  readonly foundBy: FoundBy
   readonly waypoint: GatewayAddress | undefined
   readonly networkGateway: GatewayAddress | undefined
   readonly capacity: number

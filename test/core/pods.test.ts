@@ -71,7 +71,7 @@ void t.test('a ready pod is a healthy workload with all that identifies it', asy
     status: 'healthy',
     clusterId: 'Kubernetes',
     locality: { region: 'r1', zone: 'z1', subzone: 's1' },
-    networkMode: 'standard',
+    foundBy: 'address',
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
@@ -109,11 +109,14 @@ void t.test('a pod speaks HBONE when its node captures it or it does so itself',
   t.strictSame(tunnel({ labels: { 'networking.istio.io/tunnel': 'http' } }), ['hbone', true])
 })
 
-void t.test('a host-network pod keeps its addresses and says whose network it uses', async (t) => {
-  const { workload } = translate({ spec: { hostNetwork: true } })
-  t.equal(workload?.networkMode, 'hostNetwork')
-  t.strictSame(workload?.addresses, ['10.244.0.1'])
-})
+void t.test(
+  'a host-network pod keeps its addresses but is not found by them: they are of its node',
+  async (t) => {
+    const { workload } = translate({ spec: { hostNetwork: true } })
+    t.equal(workload?.foundBy, 'service')
+    t.strictSame(workload?.addresses, ['10.244.0.1'])
+  },
+)
 
 void t.test('a workload is named after what people deployed', async (t) => {
   const cases: readonly (readonly [PodChoices, string, string])[] = [

@@ -184,7 +184,7 @@ void t.test(
     t.strictSame(workloadNames(), ['kubernetes-1-172.30.0.2', 'kubernetes-1-172.30.0.3'])
     t.match(state.endpoints(serviceKey('shop', 'kubernetes'))[0], {
       uid: 'Kubernetes/discovery.k8s.io/EndpointSlice/shop/kubernetes-1/172.30.0.2',
-      networkMode: 'hostNetwork',
+      foundBy: 'service',
       tunnelProtocol: 'none',
       status: 'healthy',
       addresses: ['172.30.0.2'],

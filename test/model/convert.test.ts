@@ -6,7 +6,7 @@ import t from 'tap'
 import { changeFromAddress, formatResourceProblem } from '../../mesh/model/convert.ts'
 import { addressFromService, addressFromWorkload } from '../../mesh/model/convert-to-proto.ts'
 import type { Service, Workload } from '../../mesh/model/types.ts'
-import { AddressSchema } from '../../mesh/proto/gen/workload_pb.js'
+import { AddressSchema, NetworkMode } from '../../mesh/proto/gen/workload_pb.js'
 import { ip, sampleService, sampleWorkload, serviceKey } from './samples.ts'
 
 const WORKLOAD: Workload = sampleWorkload('full', {
@@ -22,7 +22,7 @@ const WORKLOAD: Workload = sampleWorkload('full', {
   authorizationPolicies: ['shop/deny'],
   status: 'unhealthy',
   locality: { region: 'r', zone: 'z', subzone: 's' },
-  networkMode: 'hostNetwork',
+  foundBy: 'service',
   waypoint: {
     destination: { kind: 'hostname', namespace: 'shop', hostname: 'waypoint.shop' },
     hbonePort: 15008,
@@ -71,7 +71,7 @@ void t.test('what is left empty on the wire gets the protocol’s defaults', asy
         capacity: 1,
         status: 'healthy',
         tunnelProtocol: 'none',
-        networkMode: 'standard',
+        foundBy: 'address',
         workloadType: 'deployment',
       },
     },
@@ -171,3 +171,16 @@ void t.test('a bad resource is refused by name and field', async (t) => {
     t.equal(change.ok ? 'accepted' : formatResourceProblem(change.error), expected)
   }
 })
+
+void t.test(
+  'what is not found by its address travels as host-networked, as peers expect',
+  async (t) => {
+    for (const [foundBy, mode] of [
+      ['address', NetworkMode.STANDARD],
+      ['service', NetworkMode.HOST_NETWORK],
+    ] as const) {
+      const { type } = addressFromWorkload(sampleWorkload('any', { foundBy }))
+      t.match(type, { case: 'workload', value: { networkMode: mode } })
+    }
+  },
+)

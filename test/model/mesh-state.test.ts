@@ -53,12 +53,12 @@ void t.test(
 )
 
 void t.test(
-  'a host-network workload is found by uid, node and service, not by the node address',
+  'a workload whose address is not its own is found by uid, node and service',
   async (t) => {
     const state = new MeshState()
     const key = serviceKey('shop', 'catalog')
     const workload = sampleWorkload('daemon', {
-      networkMode: 'hostNetwork',
+      foundBy: 'service',
       services: new Map([[key, []]]),
     })
     state.apply([upsert(workload)])

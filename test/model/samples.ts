@@ -47,7 +47,7 @@ export function sampleWorkload(name: string, overrides: Partial<Workload> = {}):
     status: 'healthy',
     clusterId: 'Kubernetes',
     locality: { region: '', zone: '', subzone: '' },
-    networkMode: 'standard',
+    foundBy: 'address',
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,

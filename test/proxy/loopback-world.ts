@@ -105,7 +105,7 @@ export function workloadOf(pod: LocalPod, overrides: Partial<Workload> = {}): Wo
     status: 'healthy',
     clusterId: 'Kubernetes',
     locality: { region: '', zone: '', subzone: '' },
-    networkMode: 'standard',
+    foundBy: 'address',
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
