@@ -78,6 +78,7 @@ async function inbound(): Promise<number> {
   }
   const server = createHboneServer({
     certificate: settings.certificate,
+    isFromOutside: () => true,
     onTunnel: (incoming) => void relay(incoming),
     onRefused: (event) => console.error(event),
   })

@@ -19,6 +19,7 @@ import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
 import type { CertificateCache } from './certificate-cache.ts'
 import { Connection, UNKNOWN_PARTY } from './connection.ts'
 import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
+import { isFromOutside } from './decision/from-outside.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
 import { MESH_PORTS } from '../mesh-ports.ts'
 import { handleOutbound } from './outbound.ts'
@@ -178,6 +179,7 @@ export class PodProxy {
     const server = createHboneServer({
       certificate,
       owner: this.pod.uid,
+      isFromOutside: (peer, local) => isFromOutside(this.pod, peer, local),
       onTunnel: (incoming) => {
         handleIncomingTunnel(this.#context, incoming).catch((thrown: unknown) =>
           this.#options.log.error({ error: errorMessage(thrown) }, 'tunnel handler failed'),

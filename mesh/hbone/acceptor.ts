@@ -29,6 +29,7 @@ export interface AcceptorOptions {
   readonly certificate: WorkloadCertificate
   readonly onConnection: (connection: AuthenticatedConnection) => void
   readonly onRefused: HboneServerOptions['onRefused']
+  readonly isFromOutside: HboneServerOptions['isFromOutside']
   /** For tests; defaults to the limits of limits.ts. */
   readonly limits?: Partial<AcceptLimits>
 }
@@ -111,6 +112,12 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     const local = socketAddress(raw.localAddress, raw.localPort)
     if (peer === undefined || local === undefined) {
       raw.destroy() // gone before we looked
+      return
+    }
+    if (!options.isFromOutside(peer, local)) {
+      resetSocket(raw)
+      const message = `a call from ${peer.address} to ${local.address} is none from outside to this pod`
+      options.onRefused({ peer, reason: 'selfCall', message })
       return
     }
     const fromSource = bySource.get(peer.address) ?? 0

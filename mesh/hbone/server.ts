@@ -105,6 +105,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     certificate: options.certificate,
     onConnection: serve,
     onRefused: options.onRefused,
+    isFromOutside: options.isFromOutside,
     ...(options.limits && { limits: options.limits }),
   })
   return {

@@ -94,6 +94,11 @@ export interface IncomingTunnel {
 
 export interface HboneServerOptions {
   readonly certificate: WorkloadCertificate
+  /**
+   * Whether a connection came to the pod from outside of it. Others are reset before TLS: by loopback a pod would reach its own
+   * node's agent, which no NetworkPolicy and no capture stands before.
+   */
+  readonly isFromOutside: (peer: SocketAddress, local: SocketAddress) => boolean
   /** As for the pool. */
   readonly owner?: string
   /** Never throws; called once per valid CONNECT. */

@@ -107,6 +107,27 @@ await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) 
       t.equal((await remote.connect({ address: ADDRESS.bV4, port })).error, 'ECONNRESET')
   })
 
+  await t.test("a pod does not reach its own node's agent through the back door", async (t) => {
+    for (const address of ['127.0.0.1', '::1', '::ffff:127.0.0.1'])
+      for (const port of [15_001, 15_006, 15_008])
+        t.equal((await a.connect({ address, port })).error, 'ECONNRESET', `${address} ${port}`)
+    for (const [address, localAddress] of [
+      [ADDRESS.aV4, '127.0.0.1'],
+      [ADDRESS.aV6, '::1'],
+    ] as const) {
+      // Loopback at the caller's end alone is enough for sk_lookup to see two parties.
+      const seen = await a.connect({ address, port: 15_008, localAddress })
+      t.equal(seen.error, 'ECONNRESET', `${address} from ${localAddress}`)
+    }
+    t.ok(await line((entry) => /none from outside/.test(String(entry['error']))))
+    const seen = await a.connect({ address: VIP_B, port: 80 })
+    t.equal(
+      seen.received,
+      `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`,
+      'who calls as usual is served',
+    )
+  })
+
   await t.test('a worker that dies is replaced, and its pods are served again', async (t) => {
     await agent.ask('killWorkers', 'near')
     let seen = await a.connect({ address: VIP_B, port: 80 })

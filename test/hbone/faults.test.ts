@@ -83,6 +83,19 @@ await t.test(
   },
 )
 
+await t.test('a call from inside the pod is reset before a byte of TLS', async (t) => {
+  const world = await makeWorld(t, {
+    isFromOutside: (peer, local) => peer.address !== local.address,
+  })
+  const socket = connect(world.port, '127.0.0.1')
+  const heard: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => heard.push(chunk))
+  const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
+  t.equal(error.code, 'ECONNRESET')
+  t.same(heard, [])
+  t.match(await world.refusal(() => true), { reason: 'selfCall', message: /none from outside/ })
+})
+
 await t.test('one source cannot take all handshakes', async (t) => {
   const world = await makeWorld(t, { limits: { unauthenticatedPerSource: 3 } })
   for (let count = 0; count < 4; count += 1) knock(t, world.port)

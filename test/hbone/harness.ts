@@ -58,6 +58,7 @@ export interface World {
 
 export interface WorldOptions {
   readonly onTunnel?: (incoming: IncomingTunnel) => void
+  readonly isFromOutside?: HboneServerOptions['isFromOutside']
   readonly limits?: Partial<AcceptLimits>
   readonly expected?: readonly SpiffeId[]
   readonly clientCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
@@ -92,6 +93,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
   const watchers = new Set<(event: Refused) => void>()
   const server = createHboneServer({
     certificate: serverCertificate,
+    isFromOutside: options.isFromOutside ?? (() => true), // these tests have nothing but loopback
     onTunnel: options.onTunnel ?? echo,
     onRefused: (event) => {
       refused.push(event)

@@ -8,6 +8,7 @@ import {
   decideInboundPlaintext,
   parseAuthority,
 } from '../../agent/proxy/decision/inbound.ts'
+import { isFromOutside } from '../../agent/proxy/decision/from-outside.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { testPod } from './loopback-world.ts'
 
@@ -122,5 +123,27 @@ void t.test('parseAuthority() never throws', (t) => {
       parseAuthority(`[${text}]:80`)
     }),
   )
+  t.end()
+})
+
+void t.test('HBONE is for calls from outside the pod to one of its addresses', (t) => {
+  const outside = (from: string, to: string): boolean =>
+    isFromOutside(
+      pod,
+      { address: from as IpAddress, port: 40000 },
+      { address: to as IpAddress, port: 15008 },
+    )
+  t.ok(outside('10.244.1.2', POD_IP))
+  t.ok(outside('fd98:244:1::2', POD_IP6))
+  for (const loopback of ['127.0.0.1', '127.255.255.254', '::1']) {
+    t.notOk(outside(loopback, loopback), `${loopback} to itself`)
+    t.notOk(outside(POD_IP, loopback), `the pod to ${loopback}`)
+    t.notOk(outside(loopback, POD_IP), `${loopback} to the pod`)
+    t.notOk(outside(loopback, POD_IP6), `${loopback} to the pod`)
+  }
+  t.notOk(outside(POD_IP, POD_IP), 'the pod to itself')
+  t.notOk(outside(POD_IP6, POD_IP), 'the pod to its other address')
+  t.notOk(outside('10.244.1.2', '10.244.2.4'), 'an address of somebody else')
+  t.notOk(outside('fe80::1', 'fe80::2'), 'an address the mesh does not know as the pod')
   t.end()
 })
