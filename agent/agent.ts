@@ -12,7 +12,9 @@ import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import type { WorkloadUid } from '../mesh/model/types.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
-import type { Logger } from '../mesh/telemetry/log.ts'
+import { releaseAll } from '../mesh/program/release.ts'
+import type { Running } from '../mesh/program/run.ts'
+import { type Logger } from '../mesh/telemetry/log.ts'
 import { createAddressConsumer } from '../mesh/xds/address-consumer.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
 import { configDump } from './admin/config-dump.ts'
@@ -28,44 +30,39 @@ import { WorkerPool } from './proxy/worker/worker-pool.ts'
 
 const VERSION = '0.1.0'
 
-export interface RunningAgent {
-  /** Drains and closes everything. With `unpin` the pods leave the mesh; else capture stays and fails closed. */
-  stop(options: { readonly unpin: boolean }): Promise<void>
-}
-
 export interface AgentOptions {
   readonly config: AgentConfig
   readonly log: Logger
   /** Called when the admin API asks the agent to end. */
-  readonly quit: (options: { readonly unpin: boolean }) => void
+  readonly quit: () => void
 }
 
-/** What has to be undone, in reverse order. */
-type Undo = (options: { readonly unpin: boolean }) => Promise<unknown> | unknown
+/** Whether the pods leave the mesh when the agent ends; known once it runs: an agent that failed to start takes no pod out. */
+interface Ending {
+  unpin: boolean
+}
 
 /** Starts the agent; a failure undoes what was started. Node itself has raised RLIMIT_NOFILE to the hard limit. */
-export async function startAgent(options: AgentOptions): Promise<Result<RunningAgent, AmbitError>> {
-  const undo: Undo[] = []
-  const stop = async (how: { readonly unpin: boolean }): Promise<void> => {
-    for (const step of undo.splice(0).reverse()) {
-      try {
-        await step(how)
-      } catch (thrown) {
-        options.log.error({ error: errorMessage(thrown) }, 'a part of the agent did not stop')
-      }
-    }
-  }
+export async function startAgent(options: AgentOptions): Promise<Result<Running, AmbitError>> {
+  const { config, log } = options
+  const started = new AsyncDisposableStack()
+  const ending: Ending = { unpin: false }
   try {
-    await start(options, undo)
-    return ok({ stop })
+    await start(options, started, ending)
+    ending.unpin = config.unpinOnExit
+    return ok({ stop: () => releaseAll(started, log) })
   } catch (thrown) {
-    await stop({ unpin: false })
+    await releaseAll(started, log)
     if (thrown instanceof AmbitError) return err(thrown)
     throw thrown
   }
 }
 
-async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise<void> {
+async function start(
+  { config, log, quit }: AgentOptions,
+  started: AsyncDisposableStack,
+  ending: Ending,
+): Promise<void> {
   const readiness = new Readiness(['capture', 'CNI socket', "this node's pods", 'xDS'])
   const capture = unwrap(
     await openCapture({
@@ -76,7 +73,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
       logger: log.child({ part: 'capture' }),
     }),
   )
-  undo.push(({ unpin }) => capture.close({ unpin }))
+  started.defer(() => capture.close(ending))
   readiness.done('capture')
 
   const authority = new CaClient({
@@ -85,13 +82,13 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
     tokenFile: config.tokenFile,
     clusterId: config.clusterId,
   })
-  undo.push(() => authority.close())
+  started.defer(() => authority.close())
   const certificates = new CertificateManager({
     authority,
     log: log.child({ part: 'identity' }),
     ttlSeconds: config.certificateTtlSeconds,
   })
-  undo.push(() => certificates.close())
+  started.defer(() => certificates.close())
 
   const mesh = new MeshState({ network: config.network })
   const captured = new Map<string, CapturePod>()
@@ -106,7 +103,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
     start: {
       handles: capture.dataPlaneHandles,
       network: config.network,
-      logLevel: log.level,
+      logLevel: config.logLevel,
       sameNode: config.sameNode,
       maxConnectionsPerPod: config.maxConnectionsPerPod,
       heldLimitBytes: heldLimitOf(config.workers),
@@ -117,7 +114,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
     onTraffic: (deltas) => metrics.add(deltas),
     reEnrol: (uid) => reEnrol(capture, captured, uid),
   })
-  undo.push(async () => {
+  started.defer(async () => {
     const { cut } = await pool.close(config.drainDeadlineMs)
     if (cut > 0)
       log.warn(
@@ -142,7 +139,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
       log.level = level
       pool.setLogLevel(level)
     },
-    quit: () => quit({ unpin: config.unpinOnExit }),
+    quit,
   })
   const ready = createReadinessServer(readiness, (timeoutMs) => pool.unresponsive(timeoutMs))
   for (const [app, where, name] of [
@@ -151,13 +148,10 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
     [ready, config.readinessAddress, '--readiness-address'],
   ] as const) {
     await listen(app, where, name)
-    undo.push(() => app.close())
+    started.defer(() => app.close())
   }
 
-  const access = await loadKubeConfig({
-    ...(config.kubeconfig !== undefined && { kubeconfig: config.kubeconfig }),
-    ...(config.context !== undefined && { context: config.context }),
-  })
+  const access = await loadKubeConfig(config)
   const enrolment = await startEnrolment({
     api: createKubeApi(unwrap(access)),
     nodeName: config.nodeName,
@@ -168,7 +162,7 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
     failOpen: config.failOpen,
     procRoot: config.procRoot,
   })
-  undo.push(({ unpin }) => enrolment.close({ withdraw: unpin }))
+  started.defer(() => enrolment.close({ withdraw: ending.unpin }))
   enrolment.synced.then(
     () => readiness.done("this node's pods"),
     (thrown: unknown) =>
@@ -182,9 +176,9 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
       logger: log.child({ part: 'cni' }),
     }),
   )
-  undo.push(() => cni.close())
+  started.defer(() => cni.close())
   readiness.done('CNI socket')
-  await chainCni(config, log, undo)
+  await chainCni(config, log, started, ending)
 
   const xds = new XdsClient({
     address: config.xdsAddress,
@@ -209,11 +203,16 @@ async function start({ config, log, quit }: AgentOptions, undo: Undo[]): Promise
       log.warn({ typeUrl, problems }, 'some discovery resources were refused'),
   })
   xds.start()
-  undo.push(() => xds.stop())
+  started.defer(() => xds.stop())
   log.info({ node: config.nodeName, workers: config.workers }, 'the agent runs')
 }
 
-async function chainCni(config: AgentConfig, log: Logger, undo: Undo[]): Promise<void> {
+async function chainCni(
+  config: AgentConfig,
+  log: Logger,
+  started: AsyncDisposableStack,
+  ending: Ending,
+): Promise<void> {
   const { cniBinDir, cniConfDir } = config
   if (cniBinDir === undefined || cniConfDir === undefined) {
     log.info('no --cni-bin-dir and --cni-conf-dir: the CNI plugin is not installed by this agent')
@@ -231,7 +230,10 @@ async function chainCni(config: AgentConfig, log: Logger, undo: Undo[]): Promise
       logger: log.child({ part: 'cni' }),
     }),
   )
-  undo.push(({ unpin }) => (unpin ? installation.uninstall() : installation.close()))
+  started.defer(async () => {
+    if (ending.unpin) unwrap(await installation.uninstall())
+    else await installation.close()
+  })
 }
 
 function workloadUid(clusterId: string, namespace: string, name: string): WorkloadUid {

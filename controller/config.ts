@@ -2,7 +2,20 @@
 // The controller's configuration: flags, each with an environment variable, each checked before anything starts.
 
 import { existsSync } from 'node:fs'
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
+import type { HostPort } from '../mesh/model/host-port.ts'
+import {
+  flagCommand,
+  type FlagTable,
+  hostPort,
+  KUBE_FLAGS,
+  logLevel,
+  parseList,
+  parsed,
+  parseTrustDomain,
+  text,
+} from '../mesh/program/flags.ts'
+import type { LogLevel } from '../mesh/telemetry/log.ts'
 
 export interface ControllerConfig {
   readonly kubeconfig?: string
@@ -26,144 +39,82 @@ export interface ControllerConfig {
   readonly trustedNodeAccounts: readonly string[]
   /** Further names or addresses for the serving certificate. */
   readonly servingNames: readonly string[]
-  readonly logLevel: string
-}
-
-export interface HostPort {
-  readonly host: string
-  readonly port: number
+  readonly logLevel: LogLevel
 }
 
 const DEFAULT_NAMESPACE = 'ambit-system'
 /** All addresses of both families, or of IPv4 where the kernel has no IPv6. */
 const ANY_HOST = existsSync('/proc/net/if_inet6') ? '[::]' : '0.0.0.0'
-const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
+
+const flags: FlagTable<ControllerConfig> = {
+  ...KUBE_FLAGS,
+  namespace: text('--namespace <name>', 'namespace of the controller', {
+    env: 'POD_NAMESPACE',
+    fallback: DEFAULT_NAMESPACE,
+  }),
+  serviceName: text('--service-name <name>', 'its Service', {
+    env: 'AMBIT_SERVICE_NAME',
+    fallback: 'ambit-controller',
+  }),
+  podName: text('--pod-name <name>', 'unique name of this replica', {
+    env: 'POD_NAME',
+    fallback: `local-${process.pid}`,
+  }),
+  listen: hostPort('--listen', 'gRPC: xDS and CA', {
+    env: 'AMBIT_LISTEN',
+    fallback: `${ANY_HOST}:15012`,
+  }),
+  healthAddress: hostPort('--health-address', 'HTTP: /healthz, /readyz, /metrics', {
+    env: 'AMBIT_HEALTH_ADDRESS',
+    fallback: `${ANY_HOST}:8080`,
+  }),
+  trustDomain: parsed('--trust-domain <name>', 'SPIFFE trust domain', parseTrustDomain, {
+    env: 'TRUST_DOMAIN',
+    fallback: 'cluster.local',
+  }),
+  clusterId: text('--cluster-id <id>', 'id of this cluster', {
+    env: 'CLUSTER_ID',
+    fallback: 'Kubernetes',
+  }),
+  clusterDomain: text('--cluster-domain <name>', 'DNS domain', {
+    env: 'CLUSTER_DOMAIN',
+    fallback: 'cluster.local',
+  }),
+  network: text('--network <name>', 'network of the pods, in a mesh of several', {
+    env: 'NETWORK',
+    fallback: '',
+  }),
+  caSecret: text('--ca-secret <name>', 'Secret with the root', {
+    env: 'AMBIT_CA_SECRET',
+    fallback: 'ambit-ca-secret',
+  }),
+  tokenAudience: text('--token-audience <name>', "audience of callers' tokens", {
+    env: 'TOKEN_AUDIENCE',
+    fallback: 'istio-ca',
+  }),
+  trustedNodeAccounts: parsed(
+    '--trusted-node-accounts <list>',
+    'namespace/service-account of the agents, comma-separated',
+    parseAccounts,
+    { env: 'CA_TRUSTED_NODE_ACCOUNTS', fallback: [`${DEFAULT_NAMESPACE}/ambit-agent`] },
+  ),
+  servingNames: parsed(
+    '--serving-names <list>',
+    'more DNS names or IP addresses for the serving certificate, comma-separated',
+    parseList,
+    { env: 'AMBIT_SERVING_NAMES', fallback: [] },
+  ),
+  logLevel: logLevel(),
+}
 
 /** Builds the command; `run` gets the checked configuration. */
 export function controllerCommand(run: (config: ControllerConfig) => Promise<void>): Command {
-  return new Command('ambit controller')
-    .description('Watch Kubernetes, serve the mesh to agents over xDS, and sign certificates.')
-    .addOption(flag('--kubeconfig <file>', 'kubeconfig; in-cluster when left out', 'KUBECONFIG'))
-    .addOption(flag('--context <name>', "another context than the kubeconfig's current one"))
-    .addOption(
-      flag('--namespace <name>', 'namespace of the controller', 'POD_NAMESPACE', DEFAULT_NAMESPACE),
-    )
-    .addOption(
-      flag('--service-name <name>', 'its Service', 'AMBIT_SERVICE_NAME', 'ambit-controller'),
-    )
-    .addOption(
-      flag('--pod-name <name>', 'unique name of this replica', 'POD_NAME', `local-${process.pid}`),
-    )
-    .addOption(
-      flag(
-        '--listen <host:port>',
-        'gRPC: xDS and CA',
-        'AMBIT_LISTEN',
-        `${ANY_HOST}:15012`,
-      ).argParser(parseHostPort),
-    )
-    .addOption(
-      flag(
-        '--health-address <host:port>',
-        'HTTP: /healthz, /readyz, /metrics',
-        'AMBIT_HEALTH_ADDRESS',
-        `${ANY_HOST}:8080`,
-      ).argParser(parseHostPort),
-    )
-    .addOption(
-      flag(
-        '--trust-domain <name>',
-        'SPIFFE trust domain',
-        'TRUST_DOMAIN',
-        'cluster.local',
-      ).argParser(parseTrustDomain),
-    )
-    .addOption(flag('--cluster-id <id>', 'id of this cluster', 'CLUSTER_ID', 'Kubernetes'))
-    .addOption(flag('--cluster-domain <name>', 'DNS domain', 'CLUSTER_DOMAIN', 'cluster.local'))
-    .addOption(flag('--network <name>', 'network of the pods, in a mesh of several', 'NETWORK', ''))
-    .addOption(
-      flag('--ca-secret <name>', 'Secret with the root', 'AMBIT_CA_SECRET', 'ambit-ca-secret'),
-    )
-    .addOption(
-      flag('--token-audience <name>', "audience of callers' tokens", 'TOKEN_AUDIENCE', 'istio-ca'),
-    )
-    .addOption(
-      flag(
-        '--trusted-node-accounts <list>',
-        'namespace/service-account of the agents, comma-separated',
-        'CA_TRUSTED_NODE_ACCOUNTS',
-        `${DEFAULT_NAMESPACE}/ambit-agent`,
-      ).argParser(parseAccounts),
-    )
-    .addOption(
-      flag(
-        '--serving-names <list>',
-        'more DNS names or IP addresses for the serving certificate, comma-separated',
-        'AMBIT_SERVING_NAMES',
-        '',
-      ).argParser(parseList),
-    )
-    .addOption(flag('--log-level <level>', 'log level', 'LOG_LEVEL', 'info').choices(LOG_LEVELS))
-    .allowExcessArguments(false)
-    .action((options: RawOptions) => run(withParsedDefaults(options)))
-}
-
-type ListOption = string | readonly string[]
-interface RawOptions
-  extends Omit<
-    ControllerConfig,
-    'listen' | 'healthAddress' | 'trustedNodeAccounts' | 'servingNames'
-  > {
-  readonly listen: string | HostPort
-  readonly healthAddress: string | HostPort
-  readonly trustedNodeAccounts: ListOption
-  readonly servingNames: ListOption
-}
-
-/** commander hands defaults over as they are written; only given values went through the parsers. */
-function withParsedDefaults(options: RawOptions): ControllerConfig {
-  const { listen, healthAddress, trustedNodeAccounts, servingNames } = options
-  return {
-    ...options,
-    listen: typeof listen === 'string' ? parseHostPort(listen) : listen,
-    healthAddress: typeof healthAddress === 'string' ? parseHostPort(healthAddress) : healthAddress,
-    trustedNodeAccounts:
-      typeof trustedNodeAccounts === 'string'
-        ? parseAccounts(trustedNodeAccounts)
-        : trustedNodeAccounts,
-    servingNames: typeof servingNames === 'string' ? parseList(servingNames) : servingNames,
-  }
-}
-
-function flag(flags: string, description: string, env?: string, value?: string): Option {
-  const option = new Option(flags, description)
-  if (env !== undefined) option.env(env)
-  if (value !== undefined) option.default(value)
-  return option
-}
-
-/** Reads host:port, with IPv6 addresses in brackets. */
-export function parseHostPort(text: string): HostPort {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(text)
-  const host = match?.[1] ?? match?.[2]
-  const port = Number(match?.[3])
-  if (host === undefined || port > 65_535)
-    throw new InvalidArgumentError('It must be host:port, e.g. 0.0.0.0:15012 or [::]:15012.')
-  return { host, port }
-}
-
-function parseTrustDomain(text: string): string {
-  // SPIFFE ID 2.1: lower case letters, digits, dots, dashes, underscores; at most 255.
-  if (!/^[a-z0-9._-]{1,255}$/.test(text))
-    throw new InvalidArgumentError('It must be a SPIFFE trust domain, e.g. cluster.local.')
-  return text
-}
-
-function parseList(text: string): readonly string[] {
-  return text
-    .split(',')
-    .map((item) => item.trim())
-    .filter((item) => item !== '')
+  return flagCommand<ControllerConfig>(
+    'ambit controller',
+    'Watch Kubernetes, serve the mesh to agents over xDS, and sign certificates.',
+    flags,
+    run,
+  )
 }
 
 function parseAccounts(text: string): readonly string[] {

@@ -10,6 +10,9 @@ import { retryDelayMs } from '../mesh/identity/schedule.ts'
 import { delay } from '../mesh/async/backoff.ts'
 import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
 import { type KubeApi } from '../mesh/kube/index.ts'
+import { formatHostPort, type HostPort } from '../mesh/model/host-port.ts'
+import { Readiness } from '../mesh/program/readiness.ts'
+import { releaseAll } from '../mesh/program/release.ts'
 import { type Result, err, ok } from '../mesh/result.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import { XDS_SERVER_OPTIONS } from '../mesh/xds/server.ts'
@@ -21,8 +24,8 @@ import { addCertificateService, CERTIFICATE_RATE } from './ca/service.ts'
 import { ServingCertificate } from './ca/serving-certificate.ts'
 import { TokenAuthenticator } from './auth/token-authenticator.ts'
 import { servingNames } from './ca/certificate-names.ts'
-import type { ControllerConfig, HostPort } from './config.ts'
-import { Readiness, startHealthServer } from './health.ts'
+import type { ControllerConfig } from './config.ts'
+import { startHealthServer } from './health.ts'
 import { LeaderElection, type LeaseTimings } from './leader/leader-election.ts'
 import { type ControllerMetrics, createMetrics } from './metrics.ts'
 import { startDiscovery } from './serve/discovery.ts'
@@ -64,20 +67,14 @@ const LEASE_NAME = 'ambit-controller'
 /** Of the name controllers give in their lease, so that two processes of one pod name never share it. */
 const leaseHolder = (podName: string): string => `${podName}_${crypto.randomUUID()}`
 
-/** What must be let go of at the end, last made first. */
-type Release = () => Promise<void> | void
-
 /** Starts everything; the error is one that waiting will not cure. */
 export async function startController(
   options: ControllerOptions,
 ): Promise<Result<RunningController, AmbitError>> {
-  const releases: Release[] = []
-  const stop = async (): Promise<void> => {
-    for (let release = releases.pop(); release !== undefined; release = releases.pop())
-      await release()
-  }
+  const parts = new AsyncDisposableStack()
+  const stop = (): Promise<void> => releaseAll(parts, options.log)
   try {
-    const started = await start(options, releases, stop)
+    const started = await start(options, parts, stop)
     if (!started.ok) await stop()
     return started
   } catch (thrown) {
@@ -89,7 +86,7 @@ export async function startController(
 
 async function start(
   options: ControllerOptions,
-  releases: Release[],
+  parts: AsyncDisposableStack,
   stop: () => Promise<void>,
 ): Promise<Result<RunningController, AmbitError>> {
   const { config, api, log } = options
@@ -97,7 +94,7 @@ async function start(
   const metrics = createMetrics()
   const readiness = new Readiness(['root', 'cluster', 'grpc'])
   const health = await startHealthServer(config.healthAddress, readiness, metrics)
-  releases.push(() => health.close())
+  parts.defer(() => health.close())
 
   const root = await waitForRoot(options)
   if (!root.ok) return root
@@ -106,7 +103,7 @@ async function start(
 
   const serving = new ServingCertificate(root.value, { names: servingNames(config), clock, log })
   await serving.start()
-  releases.push(() => serving.close())
+  parts.defer(() => serving.close())
   const server = new Server(GRPC_OPTIONS)
   const authenticator = new TokenAuthenticator(api, { audience: config.tokenAudience })
   const agents = new Set(config.trustedNodeAccounts)
@@ -118,7 +115,7 @@ async function start(
   })
   const pods = new PodIndex()
   const cluster = watchCluster({ api, input: withPodIndex(discovery.input, pods), logger: log })
-  releases.push(() => cluster.close())
+  parts.defer(() => cluster.close())
   cluster.synced.then(
     () => readiness.set('cluster', true),
     () => log.debug('stopped before the cluster was listed'),
@@ -136,13 +133,13 @@ async function start(
     onOutcome: (outcome) => metrics.certificateOutcome(outcome),
   })
   const grpcPort = await bind(server, config.listen, serving)
-  releases.push(() => shutDown(server))
-  releases.push(() => discovery.stop())
+  parts.defer(() => shutDown(server))
+  parts.defer(() => discovery.stop())
 
   const election = electLeader(options, clock, root.value, metrics)
-  releases.push(() => election.stop())
+  parts.defer(() => election.stop())
   // Released first: no new caller while the rest ends.
-  releases.push(() => readiness.set('grpc', false))
+  parts.defer(() => readiness.set('grpc', false))
   readiness.set('grpc', true)
   log.info({ grpcPort, trustDomain: config.trustDomain }, 'controller started')
   const address = health.addresses()[0]
@@ -243,8 +240,7 @@ function electLeader(
 }
 
 function bind(server: Server, listen: HostPort, serving: ServingCertificate): Promise<number> {
-  const host = listen.host.includes(':') ? `[${listen.host}]` : listen.host
-  const address = `${host}:${listen.port}`
+  const address = formatHostPort(listen)
   return new Promise((resolve, reject) => {
     server.bindAsync(address, serving.serverCredentials(), (error, port) => {
       if (error === null) resolve(port)

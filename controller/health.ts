@@ -4,27 +4,9 @@
 
 import { type FastifyInstance, fastify } from 'fastify'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
-import type { HostPort } from './config.ts'
+import type { HostPort } from '../mesh/model/host-port.ts'
+import type { Readiness } from '../mesh/program/readiness.ts'
 import type { ControllerMetrics } from './metrics.ts'
-
-/** What readiness waits for; each part is set to true once it holds. */
-export class Readiness {
-  readonly #missing: Set<string>
-
-  constructor(parts: readonly string[]) {
-    this.#missing = new Set(parts)
-  }
-
-  /** Notes that a part is there, or is there no longer. */
-  set(part: string, isThere: boolean): void {
-    if (isThere) this.#missing.delete(part)
-    else this.#missing.add(part)
-  }
-
-  get missing(): readonly string[] {
-    return [...this.#missing]
-  }
-}
 
 /** Starts the HTTP server; close() it at the end. */
 export async function startHealthServer(
@@ -35,7 +17,7 @@ export async function startHealthServer(
   const server = fastify({ logger: false, forceCloseConnections: true })
   server.get('/healthz', () => ({ status: 'ok' }))
   server.get('/readyz', (_request, reply) => {
-    const { missing } = readiness
+    const missing = readiness.pending()
     reply.code(missing.length === 0 ? 200 : 503)
     return { status: missing.length === 0 ? 'ready' : 'not ready', missing }
   })

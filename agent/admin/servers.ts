@@ -3,8 +3,9 @@
 
 import fastify, { type FastifyInstance } from 'fastify'
 import { boundConnections, PUBLIC_SERVER_TIMEOUTS } from '../../mesh/program/bounded-connections.ts'
-import type { AgentMetrics } from './metrics.ts'
 import type { Readiness } from '../../mesh/program/readiness.ts'
+import { isLogLevel, LOG_LEVELS, type LogLevel } from '../../mesh/telemetry/log.ts'
+import type { AgentMetrics } from './metrics.ts'
 
 /** How long the workers may take to answer a readiness probe; the kubelet's own time-out is one second by default. */
 const WORKER_ANSWER_MS = 500
@@ -12,28 +13,16 @@ const WORKER_ANSWER_MS = 500
 /** Writing 20,000 series takes the main thread tens of milliseconds; whoever asks in a loop gets the same text again. */
 const METRICS_REUSE_MS = 500
 
-const LOG_LEVELS: ReadonlySet<string> = new Set([
-  'trace',
-  'debug',
-  'info',
-  'warn',
-  'error',
-  'fatal',
-  'silent',
-])
-
 export interface AdminActions {
   /** The whole state as plain data. */
   readonly configDump: () => Promise<Record<string, unknown>>
   readonly logLevel: () => string
-  readonly setLogLevel: (level: string) => void
+  readonly setLogLevel: (level: LogLevel) => void
   /** Begins a graceful stop. */
   readonly quit: () => void
 }
 
-// A fastify reply is a thenable that settles once the response is sent: awaiting it before that waits for ever.
-
-// Setting code or type is never awaited: a reply is a promise of its own end, which comes only after the handler's.
+// Setting code or type is never awaited: a fastify reply is a promise of its own end, which comes only after the handler's.
 
 /**
  * GET /config_dump, POST /logging?level=, POST /quitquitquit. Whoever runs on the node's network can ask, so nothing
@@ -52,9 +41,9 @@ export function createAdminServer(actions: AdminActions): FastifyInstance {
     '/logging',
     async (request, reply) => {
       const level = request.query.reset === undefined ? request.query.level : 'info'
-      if (level === undefined || !LOG_LEVELS.has(level)) {
+      if (!isLogLevel(level)) {
         void reply.code(400)
-        return { error: `level must be one of ${[...LOG_LEVELS].join(', ')}` }
+        return { error: `level must be one of ${LOG_LEVELS.join(', ')}` }
       }
       actions.setLogLevel(level)
       return { level: actions.logLevel() }

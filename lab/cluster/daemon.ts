@@ -3,7 +3,7 @@
 // nodes. Runs in the fabric's network namespace; the host reaches it by a listener that it inherits.
 
 import { writeFile } from 'node:fs/promises'
-import { createLogger } from '../../mesh/telemetry/log.ts'
+import { createLogger, environmentLogLevel } from '../../mesh/telemetry/log.ts'
 import { startApiServer } from '../kubernetes/own/apiserver/index.ts'
 import type { LocalApi } from '../kubernetes/own/apiserver/types.ts'
 import { startControllers } from '../kubernetes/own/controllers/index.ts'
@@ -36,7 +36,7 @@ export type DaemonArguments = {
 
 async function main(options: DaemonArguments): Promise<void> {
   const lab = labLayout(options.lab)
-  const logger = createLogger('lab-daemon')
+  const logger = createLogger('lab-daemon', environmentLogLevel())
   const server = await startApiServer({
     subjectAltNames: [FABRIC_GATEWAY4, FABRIC_GATEWAY6, KUBERNETES_SERVICE_IP],
     serviceCidr4: SERVICE_CIDR4,

@@ -8,7 +8,7 @@ import { createKubeApi } from '../../mesh/kube/api.ts'
 import { type ClusterAccess, loadKubeConfig } from '../../mesh/kube/access.ts'
 import { type Pod, PODS } from '../../mesh/kube/resources.ts'
 import { watchResource } from '../../mesh/kube/watch-resource.ts'
-import { createLogger } from '../../mesh/telemetry/log.ts'
+import { createLogger, environmentLogLevel } from '../../mesh/telemetry/log.ts'
 import { socketAccess } from '../kubernetes/real/socket-access.ts'
 import { labLayout, nodeLayout } from '../machine/layout.ts'
 import { nodePlan, PodAddressPool, type PodNet } from '../network/addressing.ts'
@@ -38,7 +38,7 @@ async function main(options: KubeletArguments): Promise<void> {
   const plan = nodePlan(options.nodeIndex, options.podNet)
   const lab = labLayout(options.lab)
   const node = nodeLayout(lab, plan.name)
-  const logger = createLogger('kubelet').child({ node: plan.name })
+  const logger = createLogger('kubelet', environmentLogLevel()).child({ node: plan.name })
   const api = createKubeApi(await accessOf(options.api))
   const context: KubeletContext = {
     lab,

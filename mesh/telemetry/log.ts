@@ -6,10 +6,22 @@ import { type Logger, pino } from 'pino'
 
 export type { Logger }
 
-/** Makes the process's logger. `level` is a pino level name; LOG_LEVEL in the environment overrides it. */
-export function createLogger(component: string, level = 'info'): Logger {
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
+export type LogLevel = (typeof LOG_LEVELS)[number]
+
+export function isLogLevel(text: string | undefined): text is LogLevel {
+  return LOG_LEVELS.some((level) => level === text)
+}
+
+/** The level that LOG_LEVEL asks for, for programs without a flag for it. */
+export function environmentLogLevel(): LogLevel {
+  return isLogLevel(process.env.LOG_LEVEL) ? process.env.LOG_LEVEL : 'info'
+}
+
+/** Makes the process's logger. */
+export function createLogger(component: string, level: LogLevel): Logger {
   return pino({
-    level: process.env.LOG_LEVEL ?? level,
+    level,
     base: { component },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },

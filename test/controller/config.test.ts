@@ -4,7 +4,8 @@
 import t from 'tap'
 import { CommanderError } from 'commander'
 import { servingNames } from '../../controller/ca/certificate-names.ts'
-import { type ControllerConfig, controllerCommand, parseHostPort } from '../../controller/config.ts'
+import { type ControllerConfig, controllerCommand } from '../../controller/config.ts'
+import { parseHostPort } from '../../mesh/model/host-port.ts'
 
 async function parse(...argv: readonly string[]): Promise<ControllerConfig> {
   const { promise, resolve } = Promise.withResolvers<ControllerConfig>()

@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { type Server, type Socket, connect, createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { type ControllerConfig, parseHostPort } from '../../controller/config.ts'
+import type { ControllerConfig } from '../../controller/config.ts'
 import { type RunningController, startController } from '../../controller/controller.ts'
 import { startApiServer } from '../../lab/kubernetes/own/apiserver/index.ts'
 import type { ApiServer } from '../../lab/kubernetes/own/apiserver/types.ts'
@@ -29,9 +29,12 @@ import {
 } from '../../mesh/kube/index.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
-import { createLogger } from '../../mesh/telemetry/log.ts'
+import { createLogger, isLogLevel } from '../../mesh/telemetry/log.ts'
 
-export const log = createLogger('test', process.env.TEST_LOG_LEVEL ?? 'silent')
+export const log = createLogger(
+  'test',
+  isLogLevel(process.env.TEST_LOG_LEVEL) ? process.env.TEST_LOG_LEVEL : 'silent',
+)
 /** Short enough for a test, long enough for a busy machine. */
 const LEASE_TIMINGS = { leaseMs: 3000, renewDeadlineMs: 2000, retryMs: 200 }
 
@@ -263,8 +266,8 @@ function controllerConfig(): ControllerConfig {
     namespace: 'ambit-system',
     serviceName: 'ambit-controller',
     podName: 'replica',
-    listen: parseHostPort('127.0.0.1:0'),
-    healthAddress: parseHostPort('127.0.0.1:0'),
+    listen: { host: '127.0.0.1', port: 0 },
+    healthAddress: { host: '127.0.0.1', port: 0 },
     trustDomain: 'cluster.local',
     clusterId: 'Kubernetes',
     clusterDomain: 'cluster.local',

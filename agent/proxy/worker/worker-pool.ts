@@ -9,7 +9,7 @@ import type { CertificateSource, WorkloadCertificate } from '../../../mesh/ident
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
 import type { Result } from '../../../mesh/result.ts'
-import type { Logger } from '../../../mesh/telemetry/log.ts'
+import type { Logger, LogLevel } from '../../../mesh/telemetry/log.ts'
 import { closeFd } from '../../../native/libc.ts'
 import type { Enrolment, PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
@@ -59,11 +59,14 @@ export class WorkerPool {
   readonly #slots: Slot[] = []
   readonly #pods = new Map<string, ServedPod>()
   readonly #unsubscribe: (() => void)[] = []
+  /** What a worker that starts later is told. */
+  #logLevel: LogLevel
   #isSynced = false
   #isClosing = false
 
   constructor(options: WorkerPoolOptions) {
     this.#options = options
+    this.#logLevel = options.start.logLevel
     for (let index = 0; index < options.count; index += 1) {
       const slot: Slot = {
         index,
@@ -148,7 +151,8 @@ export class WorkerPool {
     return new Map(dumps.flatMap((dump) => (dump.status === 'fulfilled' ? [...dump.value] : [])))
   }
 
-  setLogLevel(level: string): void {
+  setLogLevel(level: LogLevel): void {
+    this.#logLevel = level
     for (const { link } of this.#slots) link.send({ kind: 'logLevel', level })
   }
 
@@ -176,7 +180,8 @@ export class WorkerPool {
   }
 
   #spawn(index: number): WorkerLink {
-    return new WorkerLink(this.#options.workerUrl, this.#options.start, `data-plane-${index}`, {
+    const start = { ...this.#options.start, logLevel: this.#logLevel }
+    return new WorkerLink(this.#options.workerUrl, start, `data-plane-${index}`, {
       onTraffic: this.#options.onTraffic,
       onCertificateWanted: (link, identity) => void this.#supplyCertificate(link, identity),
       onExit: (error) => this.#workerDied(index, error),

@@ -4,6 +4,7 @@
 
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
+import type { LogLevel } from '../../../mesh/telemetry/log.ts'
 import type { DataPlaneHandles, PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { ConnectionDump } from '../pod-proxy.ts'
@@ -16,7 +17,7 @@ export type SameNode = 'direct' | 'encrypt'
 export interface WorkerStart {
   readonly handles: DataPlaneHandles
   readonly network: string
-  readonly logLevel: string
+  readonly logLevel: LogLevel
   readonly sameNode: SameNode
   readonly maxConnectionsPerPod: number
   /** Memory the worker's HBONE connections may hold for receivers that lag; one worker's default when absent. */
@@ -32,7 +33,7 @@ export type ToWorker =
   | { readonly kind: 'certificate'; readonly certificate: WorkloadCertificate }
   | { readonly kind: 'certificateFailed'; readonly identity: SpiffeId; readonly message: string }
   | { readonly kind: 'certificateForgotten'; readonly identity: SpiffeId }
-  | { readonly kind: 'logLevel'; readonly level: string }
+  | { readonly kind: 'logLevel'; readonly level: LogLevel }
   | { readonly kind: 'request'; readonly id: number; readonly request: WorkerRequest }
 
 /** Asks for something to be done and answered. */

@@ -9,7 +9,7 @@ import { pipeline } from 'node:stream'
 import { LeaderElection } from '../../../controller/leader/leader-election.ts'
 import { systemClock } from '../../../mesh/identity/clock.ts'
 import { createKubeApi } from '../../../mesh/kube/api.ts'
-import { createLogger } from '../../../mesh/telemetry/log.ts'
+import { createLogger, environmentLogLevel } from '../../../mesh/telemetry/log.ts'
 import { BUILT_IN_TYPES } from '../own/apiserver/resources.ts'
 import type { ControllerParts, Controllers } from '../own/apiserver/types.ts'
 import { ServiceIndex } from '../../services/kube-view.ts'
@@ -43,7 +43,7 @@ const GATEWAYS = [FABRIC_GATEWAY4, FABRIC_GATEWAY6]
 
 async function main(options: AttachedDaemonArguments): Promise<void> {
   const lab = labLayout(options.lab)
-  const logger = createLogger('lab-daemon')
+  const logger = createLogger('lab-daemon', environmentLogLevel())
   const api = createKubeApi(socketAccess(options.apiSocket))
   const cluster = mirrorCluster(api, logger)
   await Promise.all(GATEWAYS.map(async (host) => await openWayForPods(host, options.relaySocket)))

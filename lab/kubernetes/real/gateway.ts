@@ -11,7 +11,7 @@ import { once } from 'node:events'
 import { pipeline } from 'node:stream'
 import { errorMessage } from '../../../mesh/errors.ts'
 import { type ClusterAccess, loadKubeConfig } from '../../../mesh/kube/access.ts'
-import { createLogger } from '../../../mesh/telemetry/log.ts'
+import { createLogger, environmentLogLevel } from '../../../mesh/telemetry/log.ts'
 
 /** What the lab tells its gateway at its start. */
 export type GatewayArguments = {
@@ -28,7 +28,7 @@ const BAD_GATEWAY = 502
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'host'])
 
 async function main(options: GatewayArguments): Promise<void> {
-  const logger = createLogger('lab-gateway')
+  const logger = createLogger('lab-gateway', environmentLogLevel())
   const loaded = await loadKubeConfig({ kubeconfig: options.kubeconfig })
   if (!loaded.ok) throw loaded.error
   const access = loaded.value

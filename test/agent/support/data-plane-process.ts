@@ -9,7 +9,7 @@ import { spiffeId } from '../../../mesh/identity/spiffe.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { IpAddress, MeshChange, Service, WorkloadUid } from '../../../mesh/model/types.ts'
 import { err, ok } from '../../../mesh/result.ts'
-import { createLogger } from '../../../mesh/telemetry/log.ts'
+import { createLogger, type LogLevel } from '../../../mesh/telemetry/log.ts'
 import { AmbitError } from '../../../mesh/errors.ts'
 import type { OpenRequest } from '../../capture/support/agent-process.ts'
 import { serveRpc } from '../../capture/support/rpc.ts'
@@ -31,7 +31,7 @@ export interface ServiceSpec {
   readonly pods: readonly string[]
 }
 
-const log = createLogger('test')
+const log = createLogger('test', 'info')
 const captured = new Map<string, CapturePod>()
 const meshes = { near: new MeshState(), far: new MeshState() }
 const pools = new Map<Node, WorkerPool>()
@@ -127,8 +127,11 @@ serveRpc({
     }
     for (const mesh of Object.values(meshes)) mesh.apply(changes)
   },
-  /** A level that the logger does not know is thrown at the worker's top: it dies of it. */
-  killWorkers: (node: Node) => pool(node).setLogLevel('no-such-level'),
+  /** A level that the logger does not know is thrown at the worker's top: it dies of it. Its successor starts with a sound one. */
+  killWorkers(node: Node) {
+    pool(node).setLogLevel('no-such-level' as LogLevel)
+    pool(node).setLogLevel('info')
+  },
   async connections(node: Node) {
     return [...(await pool(node).connections()).values()].flat().length
   },

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// Flags of the long-running programs as tables: a configuration's fields, each with its flag, environment variable, default and
+// reader. Every value is checked before anything starts; the command line wins over the environment, which wins over the default.
+
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { type HostPort, parseHostPort } from '../model/host-port.ts'
+import { LOG_LEVELS, type LogLevel } from '../telemetry/log.ts'
+
+/** One flag and what it gives. */
+export interface Flag<T> {
+  readonly option: Option
+  /** From what the command line, the environment or the default gave. */
+  readonly read: (given: unknown) => T
+}
+
+/** A flag for each field of a configuration. */
+export type FlagTable<C> = { readonly [K in keyof C]-?: Flag<C[K]> }
+
+interface Source {
+  /** Environment variable that stands for the flag. */
+  readonly env?: string
+}
+
+interface WithDefault<T> extends Source {
+  readonly fallback: T
+  /** How --help shows the default, where it is not written as it is read. */
+  readonly shown?: string
+}
+
+/** A command that reads the flags of a table and runs; commander tells of wrong ones, naming the flag. */
+export function flagCommand<C extends object>(
+  name: string,
+  description: string,
+  flags: FlagTable<C>,
+  run: (config: C) => Promise<void>,
+): Command {
+  const command = new Command(name).description(description).allowExcessArguments(false)
+  const entries = Object.entries<Flag<unknown>>(flags)
+  for (const [, flag] of entries) command.addOption(flag.option)
+  return command.action(async (given: Readonly<Record<string, unknown>>) => {
+    const config: Record<string, unknown> = {}
+    for (const [field, flag] of entries) {
+      const value = flag.read(given[flag.option.attributeName()])
+      if (value !== undefined) config[field] = value
+    }
+    // The table has a flag for each field of C, and each reads that field's type: its own type says so.
+    await run(config as C)
+  })
+}
+
+/** Any text; one that must be given when there is no fallback. */
+export function text(
+  name: string,
+  description: string,
+  source: Source & { readonly fallback?: string } = {},
+): Flag<string> {
+  const option = plain(name, description, source)
+  if (source.fallback === undefined) option.makeOptionMandatory()
+  else option.default(source.fallback)
+  return { option, read: (given) => given as string }
+}
+
+/** Any text, or nothing. */
+export function optionalText(
+  name: string,
+  description: string,
+  source: Source = {},
+): Flag<string | undefined> {
+  return {
+    option: plain(name, description, source),
+    read: (given) => given as string | undefined,
+  }
+}
+
+/** Text in a form of its own; `parse` throws InvalidArgumentError, saying the form it wants. */
+export function parsed<T>(
+  name: string,
+  description: string,
+  parse: (text: string) => T,
+  { env, fallback, shown }: WithDefault<T>,
+): Flag<T> {
+  const option = plain(name, description, env === undefined ? {} : { env })
+  option.default(fallback, shown).argParser(parse)
+  return { option, read: (given) => given as T }
+}
+
+/** One of a few words. */
+export function choice<T extends string>(
+  name: string,
+  description: string,
+  choices: readonly T[],
+  { env, fallback }: WithDefault<T>,
+): Flag<T> {
+  const option = plain(name, description, env === undefined ? {} : { env })
+  option.default(fallback).choices([...choices])
+  return { option, read: (given) => given as T }
+}
+
+/** On or off. */
+export function onOff(name: string, description: string, source: Source): Flag<boolean> {
+  return {
+    option: plain(name, description, source).default(false),
+    read: (given) => given === true,
+  }
+}
+
+/** Several words, given one by one (`--flag <word...>`) or separated by commas, as the environment must. */
+export function words(
+  name: string,
+  description: string,
+  { env, fallback }: WithDefault<readonly string[]>,
+): Flag<readonly string[]> {
+  const option = plain(name, description, env === undefined ? {} : { env })
+  option.default(fallback)
+  return {
+    option,
+    // commander wraps what the environment says into a list of one.
+    read: (given) => (given as readonly string[]).flatMap(parseList),
+  }
+}
+
+/** `host:port`, IPv6 addresses in brackets. */
+export function hostPort(
+  name: string,
+  description: string,
+  { env, fallback }: { readonly env: string; readonly fallback: string },
+): Flag<HostPort> {
+  return parsed(`${name} <host:port>`, description, readHostPort, {
+    env,
+    fallback: readHostPort(fallback),
+    shown: fallback,
+  })
+}
+
+export function logLevel(): Flag<LogLevel> {
+  return choice('--log-level <level>', 'verbosity', LOG_LEVELS, {
+    env: 'LOG_LEVEL',
+    fallback: 'info',
+  })
+}
+
+/** Which API server, as kubectl is told. */
+export const KUBE_FLAGS = {
+  kubeconfig: optionalText('--kubeconfig <file>', 'kubeconfig; in-cluster when left out', {
+    env: 'KUBECONFIG',
+  }),
+  context: optionalText('--context <name>', "another context than the kubeconfig's current one"),
+} as const
+
+function plain(name: string, description: string, { env }: Source): Option {
+  const option = new Option(name, description)
+  if (env !== undefined) option.env(env)
+  return option
+}
+
+function readHostPort(text: string): HostPort {
+  const address = parseHostPort(text)
+  if (address === undefined)
+    throw new InvalidArgumentError('It must be host:port, e.g. 0.0.0.0:15012 or [::]:15012.')
+  return address
+}
+
+/** Items between commas; blanks around them and empty ones are dropped. */
+export function parseList(text: string): readonly string[] {
+  return text
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '')
+}
+
+/** A whole number within bounds, which the refusal names. */
+export function wholeNumber(from: number, to?: number): (text: string) => number {
+  return (text) => {
+    const count = Number(text)
+    if (Number.isInteger(count) && count >= from && count <= (to ?? Number.MAX_SAFE_INTEGER))
+      return count
+    throw new InvalidArgumentError(
+      to === undefined
+        ? `It must be a whole number, ${from} or more.`
+        : `It must be a whole number from ${from} to ${to}.`,
+    )
+  }
+}
+
+/** Seconds as a decimal number, in milliseconds. */
+export function parseSecondsAsMs(text: string): number {
+  const seconds = Number(text)
+  if (!Number.isFinite(seconds) || seconds < 0 || text.trim() === '')
+    throw new InvalidArgumentError('It must be a number of seconds, 0 or more.')
+  return seconds * 1_000
+}
+
+/** Seconds of a duration as Go writes it, in one unit. */
+export function parseDurationSeconds(text: string): number {
+  const [, count, unit] = /^([1-9]\d{0,6})(s|m|h)$/.exec(text) ?? []
+  if (count === undefined)
+    throw new InvalidArgumentError('It must be a duration such as 90s, 30m or 24h.')
+  return Number(count) * (unit === 'h' ? 3600 : unit === 'm' ? 60 : 1)
+}
+
+/** A SPIFFE trust domain (SPIFFE-ID 2.1): lower case letters, digits, dots, dashes, underscores; at most 255. */
+export function parseTrustDomain(text: string): string {
+  if (!/^[a-z0-9._-]{1,255}$/.test(text))
+    throw new InvalidArgumentError('It must be a SPIFFE trust domain, e.g. cluster.local.')
+  return text
+}
