@@ -4,7 +4,6 @@
 
 import { once } from 'node:events'
 import { type Socket, connect, createServer } from 'node:net'
-import { dialFailure } from '../mesh/hbone/connect.ts'
 import { createHbonePool } from '../mesh/hbone/pool.ts'
 import { createHboneServer } from '../mesh/hbone/server.ts'
 import { splice } from '../mesh/relay/splice.ts'
@@ -12,7 +11,7 @@ import type { IncomingTunnel, PoolTarget } from '../mesh/hbone/types.ts'
 import type { WorkloadCertificate } from '../mesh/identity/types.ts'
 import type { IpAddress, SpiffeId } from '../mesh/model/types.ts'
 import { err, ok } from '../mesh/result.ts'
-import { listeningFd } from '../test/hbone/harness.ts'
+import { dialFailure, listeningFd } from '../test/hbone/harness.ts'
 
 export interface RelaySettings {
   readonly role: 'outbound' | 'inbound'

@@ -8,6 +8,7 @@ import { fromBinary, toBinary } from '@bufbuild/protobuf'
 import { parseIpAddress } from '../mesh/model/address.ts'
 import { changeFromAddress } from '../mesh/model/convert.ts'
 import { addressFromService, addressFromWorkload } from '../mesh/model/convert-to-proto.ts'
+import { pickEndpoint } from '../mesh/model/load-balance.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import type {
   IpAddress,
@@ -171,7 +172,7 @@ const result = {
     nanosecondsPer(LOOKUPS, (index) => {
       const service = services[index % SERVICES]
       if (service === undefined) return undefined
-      return state.pickEndpoint({
+      return pickEndpoint(state.endpoints(service.key), {
         service,
         servicePort: 80,
         client: undefined,

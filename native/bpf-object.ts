@@ -15,7 +15,6 @@ import {
 } from './libbpf.ts'
 
 const RODATA = '.rodata'
-const TEST_RUN_OPTIONS_SIZE = 80
 
 /** A program in the kernel. */
 export interface LoadedProgram {
@@ -23,12 +22,6 @@ export interface LoadedProgram {
   /** Owned by the object: closed with it. */
   readonly fd: number
   readonly attachType: number
-}
-
-/** What BPF_PROG_TEST_RUN gave back. */
-export interface TestRunResult {
-  readonly returnValue: number
-  readonly context: Buffer
 }
 
 /** An opened object. Methods throw NativeError; a refusal by the verifier quotes its last lines. */
@@ -145,32 +138,4 @@ function readTypes(object: ObjectPointer, path: string): BtfTypes {
   const data = checkPointer(library.btf__raw_data(btf, size), 'btf__raw_data', path)
   // Copied: the memory is libbpf's and goes with the object.
   return parseBtf(Buffer.from(new Uint8Array(koffi.view(data, size[0] ?? 0))))
-}
-
-/** Runs a program once with a made-up context (BPF_PROG_TEST_RUN), for the program types that allow it. */
-export function testRun(programFd: number, context: Uint8Array): TestRunResult {
-  const contextOut = Buffer.alloc(context.length)
-  const options = {
-    sz: TEST_RUN_OPTIONS_SIZE,
-    data_in: null,
-    data_out: null,
-    data_size_in: 0,
-    data_size_out: 0,
-    ctx_in: context,
-    ctx_out: contextOut,
-    ctx_size_in: context.length,
-    ctx_size_out: contextOut.length,
-    retval: 0,
-    repeat: 1,
-    duration: 0,
-    flags: 0,
-    cpu: 0,
-    batch_size: 0,
-  }
-  check(
-    loadLibbpf().bpf_prog_test_run_opts(programFd, options),
-    'bpf_prog_test_run_opts',
-    `program fd ${programFd}`,
-  )
-  return { returnValue: options.retval, context: contextOut }
 }

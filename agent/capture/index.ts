@@ -2,7 +2,6 @@
 // What the rest of the agent uses of capture.
 
 export type { NodeCapture } from './capture.ts'
-export { createDataPlaneSockets } from './data-plane-sockets.ts'
 export { checkMachine } from './machine.ts'
 export { openCapture } from './open.ts'
 export type {

@@ -20,8 +20,6 @@ export interface CniInstallOptions {
   readonly confDirectory: string
   readonly config: CniPluginConfig
   readonly logger: Logger
-  /** Told whenever it becomes known whether the plugin is chained. */
-  readonly onChained?: (file: string | undefined) => void
 }
 
 export interface CniInstallation {
@@ -128,9 +126,7 @@ class ChainKeeper implements CniInstallation {
       if (name !== target && name.endsWith('.conflist'))
         await this.#unchain(path.join(this.#options.confDirectory, name))
     const chained = target !== undefined && (await this.#chain(target)) ? target : undefined
-    const changed = chained !== this.chainedIn
     this.chainedIn = chained
-    if (changed) this.#options.onChained?.(chained)
     await this.#restoreBinary()
   }
 

@@ -4,5 +4,5 @@
 
 export { startEnrolment } from './enrolment.ts'
 export type { EnrolmentOptions, NodeEnrolment } from './enrolment.ts'
-export { DEFAULT_ELIGIBILITY, eligibility } from './eligibility.ts'
+export { DEFAULT_ELIGIBILITY } from './eligibility.ts'
 export type { EnrolledPod, EnrolmentListener } from './types.ts'

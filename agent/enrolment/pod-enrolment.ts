@@ -91,11 +91,6 @@ export class PodEnrolment {
     return this.#enrolled !== undefined
   }
 
-  /** The namespace in which the pod is captured. */
-  get enrolledNetns(): NetnsIdentity | undefined {
-    return this.#enrolled?.identity
-  }
-
   /** Asks for a look at the pod; those who ask while one is due share it. */
   reconcile(): Promise<EnrolmentOutcome> {
     if (this.#queued !== undefined) return this.#queued

@@ -2,6 +2,7 @@
 // One connection through the data plane, from accept to its single access line. Whatever way it ends, `finish`
 // writes the line and the metrics exactly once; later calls do nothing.
 
+import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { Service, SocketAddress, SpiffeId, Workload } from '../../mesh/model/types.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
@@ -9,7 +10,6 @@ import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { ByteCounts } from '../../mesh/relay/relay.ts'
 import type { LocalPod } from './local-pod.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
-import { formatAddress } from './upstream.ts'
 
 export type Direction = 'inbound' | 'outbound'
 
@@ -194,7 +194,7 @@ function errorText({ reason, message }: ConnectionEnd): string | undefined {
 }
 
 function address(value: SocketAddress | undefined): string | undefined {
-  return value === undefined ? undefined : formatAddress(value)
+  return value === undefined ? undefined : formatSocketAddress(value)
 }
 
 function workloadName({ workload, pod }: Party): string | undefined {

@@ -16,7 +16,7 @@ import {
   relayToEnd,
   remoteAddress,
 } from './pod-context.ts'
-import { baggageOf, forwardedHost } from './tunnel-headers.ts'
+import { baggageOf, calledHost } from './tunnel-headers.ts'
 import { connectUpstream } from './upstream.ts'
 import { provenWorkload } from './workload-identity.ts'
 
@@ -126,7 +126,7 @@ function ownParty({ pod, mesh }: PodContext, isProven: boolean): Party {
 }
 
 function calledService(context: PodContext, forwarded: string | undefined): Service | undefined {
-  const host = forwardedHost(forwarded)
+  const host = calledHost(forwarded)
   return host === undefined
     ? undefined
     : context.mesh.state.findServiceByHostname(host, context.pod.namespace)

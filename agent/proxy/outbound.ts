@@ -6,6 +6,7 @@
 import type { Socket } from 'node:net'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
+import { familyOf, formatSocketAddress } from '../../mesh/model/address.ts'
 import type { IpAddress, SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
@@ -22,7 +23,7 @@ import {
 import type { ByteStream } from '../../mesh/relay/pump.ts'
 import { cutReason } from '../../mesh/relay/relay.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
-import { connectUpstream, familyOf, formatAddress, socketFd } from './upstream.ts'
+import { connectUpstream, socketFd } from './upstream.ts'
 
 /** How long a connection of a freshly started agent may wait for the first picture of the mesh. */
 const FIRST_SYNC_TIMEOUT_MS = 5_000
@@ -218,7 +219,7 @@ async function openUpstream(
           destination: decision.peer,
           expectedIdentities: decision.expectedIdentities,
         },
-        formatAddress(decision.target),
+        formatSocketAddress(decision.target),
         tunnelHeaders(pod, mesh.state.workload(pod.workloadUid), source, decision.service),
         signal,
       )

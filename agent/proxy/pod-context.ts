@@ -3,7 +3,7 @@
 
 import type { Socket } from 'node:net'
 import type { HbonePool } from '../../mesh/hbone/types.ts'
-import { parseIpAddress } from '../../mesh/model/address.ts'
+import { socketAddressOf } from '../../mesh/model/address.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { SocketAddress } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
@@ -54,21 +54,12 @@ export function isOverLimit({ open, maxConnections }: PodContext): boolean {
 
 /** The far end of an accepted socket; undefined when it is gone already. */
 export function remoteAddress(socket: Socket): SocketAddress | undefined {
-  return socketAddress(socket.remoteAddress, socket.remotePort)
+  return socketAddressOf(socket.remoteAddress, socket.remotePort)
 }
 
 /** The near end of an accepted socket: with sk_lookup, the address the client dialled. */
 export function localAddress(socket: Socket): SocketAddress | undefined {
-  return socketAddress(socket.localAddress, socket.localPort)
-}
-
-function socketAddress(
-  address: string | undefined,
-  port: number | undefined,
-): SocketAddress | undefined {
-  if (address === undefined || port === undefined) return undefined
-  const ip = parseIpAddress(address)
-  return ip === undefined ? undefined : { address: ip, port }
+  return socketAddressOf(socket.localAddress, socket.localPort)
 }
 
 /**

@@ -10,6 +10,7 @@ import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
+import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
@@ -26,7 +27,7 @@ import { handleOutbound } from './outbound.ts'
 import type { PodContext, WorkerMesh } from './pod-context.ts'
 import type { Relay } from '../../mesh/relay/relay.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
-import { connectUpstream, formatAddress, serveListeningFd } from './upstream.ts'
+import { connectUpstream, serveListeningFd } from './upstream.ts'
 
 export interface PodProxyOptions {
   readonly pod: LocalPod
@@ -322,5 +323,5 @@ export class PodProxy {
 }
 
 function show(address: SocketAddress | undefined): string | undefined {
-  return address === undefined ? undefined : formatAddress(address)
+  return address === undefined ? undefined : formatSocketAddress(address)
 }

@@ -5,6 +5,7 @@
 import { createServer, type Server, Socket, type SocketConstructorOpts } from 'node:net'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
+import { familyOf, formatSocketAddress } from '../../mesh/model/address.ts'
 import type { IpAddress, SocketAddress } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
@@ -37,11 +38,6 @@ export interface UpstreamRequest {
   /** Which end reason a time-out means here: for HBONE it hints at a NetworkPolicy. */
   readonly timeoutReason?: EndReason
   readonly timeoutMs?: number
-}
-
-/** 4 or 6, by the text of a canonical address. */
-export function familyOf(address: IpAddress): 4 | 6 {
-  return address.includes(':') ? 6 : 4
 }
 
 /** A failure with the system's code for it, where it has one. */
@@ -111,7 +107,7 @@ function connectOnce(
         settle(
           err({
             reason: request.timeoutReason ?? 'connectFailed',
-            message: `connect to ${formatAddress(destination)} timed out`,
+            message: `connect to ${formatSocketAddress(destination)} timed out`,
           }),
         ),
       request.timeoutMs ?? CONNECT_TIMEOUT_MS,
@@ -121,11 +117,6 @@ function connectOnce(
     socket.on('error', onError)
     socket.connect({ host: destination.address, port: destination.port })
   })
-}
-
-/** Writes `ip:port`, with brackets for IPv6. */
-export function formatAddress({ address, port }: SocketAddress): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 }
 
 /** A listener for 'error' on a socket whose fate is already decided: Node would otherwise throw. */

@@ -12,7 +12,7 @@ import {
   MAX_UNAUTHENTICATED_PER_SOURCE,
 } from './limits.ts'
 import { resetSocket } from '../relay/reset-socket.ts'
-import { socketAddress } from './socket-address.ts'
+import { socketAddressOf } from '../model/address.ts'
 import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
 import type { HboneServerOptions } from './types.ts'
 
@@ -108,8 +108,8 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   })
 
   const tcp: Server = createServer({ noDelay: true }, (raw) => {
-    const peer = socketAddress(raw.remoteAddress, raw.remotePort)
-    const local = socketAddress(raw.localAddress, raw.localPort)
+    const peer = socketAddressOf(raw.remoteAddress, raw.remotePort)
+    const local = socketAddressOf(raw.localAddress, raw.localPort)
     if (peer === undefined || local === undefined) {
       raw.destroy() // gone before we looked
       return

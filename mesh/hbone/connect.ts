@@ -3,7 +3,6 @@
 
 import type { Socket } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
-import { errorMessage } from '../errors.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
@@ -15,14 +14,6 @@ import type { HboneFailure, HbonePoolOptions, PoolTarget } from './types.ts'
 export interface SecuredConnection {
   readonly socket: TLSSocket
   readonly peerIdentity: SpiffeId
-}
-
-/** Why a TCP connect failed, in the mesh's words; for the `dial` of a pool. */
-export function dialFailure(error: unknown): HboneFailure {
-  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
-  if (code === 'ETIMEDOUT')
-    return { reason: 'connectTimeout', message: END_REASONS.connectTimeout.text }
-  return { reason: 'connectFailed', message: `cannot connect: ${errorMessage(error)}` }
 }
 
 /** Dials, then shakes hands. Aborting `signal` gives up at any point and leaves nothing open. */

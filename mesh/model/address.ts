@@ -3,11 +3,12 @@
 // that came in an IPv6 coat (::ffff:a.b.c.d, as dual-stack sockets report it) written as the IPv4 address it is.
 
 import { isIPv4, isIPv6 } from 'node:net'
-import type { IpAddress } from './types.ts'
+import type { IpAddress, SocketAddress } from './types.ts'
 
 const IPV4_BYTES = 4
 const IPV6_BYTES = 16
 const GROUPS = 8
+const HIGHEST_PORT = 65_535
 
 /**
  * Reads an IP address; undefined for anything else, including an address with a zone (`fe80::1%eth0`), which means
@@ -47,6 +48,48 @@ export function isIpv4Address(address: IpAddress): boolean {
   return !address.includes(':')
 }
 
+/** 4 or 6: the family of a canonical address, as the calls that make sockets want it. */
+export function familyOf(address: IpAddress): 4 | 6 {
+  return isIpv4Address(address) ? 4 : 6
+}
+
+/**
+ * Writes `ip:port`, IPv6 in brackets.
+ *
+ * @example formatSocketAddress({ address: 'fd00::1', port: 80 }) // '[fd00::1]:80'
+ */
+export function formatSocketAddress({ address, port }: SocketAddress): string {
+  return isIpv4Address(address) ? `${address}:${port}` : `[${address}]:${port}`
+}
+
+/** Reads `1.2.3.4:80` or `[fd00::1]:80`, ports from 1; undefined for anything else, names included. */
+export function parseSocketAddress(text: string): SocketAddress | undefined {
+  const colon = text.lastIndexOf(':')
+  if (colon <= 0) return undefined
+  const host = text.slice(0, colon)
+  const port = portOfDecimal(text.slice(colon + 1))
+  if (port === undefined) return undefined
+  if (isIPv4(host)) return { address: host as IpAddress, port }
+  if (!host.startsWith('[') || !host.endsWith(']')) return undefined
+  const bare = host.slice(1, -1)
+  const address = isIPv6(bare) ? parseIpAddress(bare) : undefined
+  return address === undefined ? undefined : { address, port }
+}
+
+/**
+ * The address of one end of a socket as Node tells it. A zone is cut off: it means nothing beyond this host. undefined when the
+ * socket no longer knows, because it is closed. Hot: twice per accepted connection.
+ */
+export function socketAddressOf(
+  address: string | undefined,
+  port: number | undefined,
+): SocketAddress | undefined {
+  if (address === undefined || port === undefined) return undefined
+  const zone = address.indexOf('%')
+  const parsed = parseIpAddress(zone < 0 ? address : address.slice(0, zone))
+  return parsed === undefined ? undefined : { address: parsed, port }
+}
+
 /** Whether the address lies in the network of this many leading bits of the base; false across families. */
 export function isInPrefix(address: IpAddress, base: IpAddress, prefixLength: number): boolean {
   if (isIpv4Address(address) !== isIpv4Address(base)) return false
@@ -64,6 +107,17 @@ export function isInPrefix(address: IpAddress, base: IpAddress, prefixLength: nu
 function isMapped(bytes: Uint8Array): boolean {
   for (let index = 0; index < 10; index += 1) if (bytes[index] !== 0) return false
   return bytes[10] === 0xff && bytes[11] === 0xff
+}
+
+/** Digits alone: Number() would also take blanks, signs, hexadecimal and exponents. */
+function portOfDecimal(text: string): number | undefined {
+  if (text.length === 0 || text.length > 5) return undefined
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index)
+    if (code < 48 || code > 57) return undefined
+  }
+  const port = Number(text)
+  return port >= 1 && port <= HIGHEST_PORT ? port : undefined
 }
 
 /** The eight groups of a valid IPv6 text without zone. */

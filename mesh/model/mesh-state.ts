@@ -5,7 +5,6 @@
 
 import { isInPrefix } from './address.ts'
 import { Compactor } from './compact.ts'
-import { type Endpoint, type PickRequest, pickEndpoint } from './load-balance.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import type { IpAddress, MeshChange, Service, ServiceKey, Workload, WorkloadUid } from './types.ts'
 
@@ -32,7 +31,6 @@ export class MeshState {
   readonly #workloads = new Map<WorkloadUid, Workload>()
   readonly #services = new Map<ServiceKey, Service>()
   readonly #workloadsByAddress = new MultiIndex<string, Workload>()
-  readonly #workloadsByNode = new MultiIndex<string, Workload>()
   // Kept for services that have not arrived yet, too: order of arrival does not matter.
   readonly #endpoints = new MultiIndex<ServiceKey, Workload>()
   readonly #servicesByAddress = new MultiIndex<string, Service>()
@@ -109,16 +107,6 @@ export class MeshState {
     return this.#endpoints.get(service)
   }
 
-  /** Chooses an endpoint of the service for one connection; see load-balance.ts. */
-  pickEndpoint(request: PickRequest): Endpoint | undefined {
-    return pickEndpoint(this.endpoints(request.service.key), request)
-  }
-
-  /** All workloads on this node; valid until the next apply(). */
-  workloadsOnNode(node: string): readonly Workload[] {
-    return this.#workloadsByNode.get(node)
-  }
-
   #applyOne(change: MeshChange): void {
     switch (change.kind) {
       case 'workload':
@@ -137,7 +125,6 @@ export class MeshState {
     if (next === undefined) this.#workloads.delete(uid)
     else this.#workloads.set(uid, next)
     move(this.#workloadsByAddress, previous, next, workloadAddressKeys)
-    move(this.#workloadsByNode, previous, next, (workload) => [workload.node])
     move(this.#endpoints, previous, next, (workload) => [...workload.services.keys()])
   }
 

@@ -1,72 +1,108 @@
 // SPDX-License-Identifier: Apache-2.0
 // The `forwarded` header of HBONE (RFC 7239): the client's address, and the service it called, for telemetry only.
+// Hot: written and read once per tunnel, so it is scanned by hand.
 
-import { isIP, isIPv6 } from 'node:net'
-import type { IpAddress, SocketAddress } from '../model/types.ts'
+import { formatSocketAddress, parseSocketAddress } from '../model/address.ts'
+import type { SocketAddress } from '../model/types.ts'
 
 export interface Forwarded {
-  readonly for?: SocketAddress
+  readonly for?: SocketAddress | undefined
   /** The service's hostname, when a service was addressed. */
-  readonly host?: string
+  readonly host?: string | undefined
 }
 
 /** The longest header that is read; what is longer is not from a mesh peer. */
 const LONGEST_FORWARDED = 1024
-const HOST = /^[A-Za-z0-9._-]{1,253}$/
-/** One `name=value` of an element; the value is a token or a quoted string. */
-const PAIR = /\s*([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*(?:;|$)/y
+/** RFC 1035 2.3.4, without the root's dot. */
+const LONGEST_HOST = 253
 
 /**
- * Writes the header value.
+ * Writes the header value; a host that is no host name is left out.
  *
  * @example formatForwarded({ for: { address: '10.1.2.3', port: 4 }, host: 'catalog.shop.svc.cluster.local' })
  * // 'for="10.1.2.3:4";host=catalog.shop.svc.cluster.local'
  */
-export function formatForwarded(forwarded: Forwarded): string {
-  const pairs: string[] = []
-  if (forwarded.for) {
-    const { address, port } = forwarded.for
-    pairs.push(`for="${isIPv6(address) ? `[${address}]` : address}:${port}"`)
-  }
-  if (forwarded.host !== undefined && HOST.test(forwarded.host))
-    pairs.push(`host=${forwarded.host}`)
-  return pairs.join(';')
+export function formatForwarded({ for: client, host }: Forwarded): string {
+  const by = client === undefined ? '' : `for="${formatSocketAddress(client)}"`
+  if (host === undefined || !isHostName(host)) return by
+  return by === '' ? `host=${host}` : `${by};host=${host}`
 }
 
-/** Reads the first element of the header; what is malformed is as if it were absent. */
+/**
+ * Reads the first element of the header, `name=value` pairs joined by semicolons, values as tokens or quoted. What is malformed,
+ * and all that follows it, is as if it were absent; of equal names the first counts.
+ */
 export function parseForwarded(header: string): Forwarded {
   if (header.length > LONGEST_FORWARDED) return {}
-  const element = firstElement(header)
-  const found = new Map<string, string>()
-  PAIR.lastIndex = 0
-  for (let match = PAIR.exec(element); match !== null; match = PAIR.exec(element)) {
-    const name = match[1]?.toLowerCase() ?? ''
-    const value = match[2]?.replaceAll(/\\(.)/g, '$1') ?? match[3] ?? ''
-    if (!found.has(name)) found.set(name, value)
-    if (PAIR.lastIndex >= element.length) break
-  }
-  const client = socketAddressOf(found.get('for') ?? '')
-  const host = found.get('host') ?? ''
-  return { ...(client && { for: client }), ...(HOST.test(host) && { host }) }
-}
-
-/** Up to the first comma outside of quotes. */
-function firstElement(header: string): string {
-  let isQuoted = false
+  const found: { for?: string; host?: string } = {}
   for (let at = 0; at < header.length; at += 1) {
-    const character = header[at]
-    if (character === '\\' && isQuoted) at += 1
-    else if (character === '"') isQuoted = !isQuoted
-    else if (character === ',' && !isQuoted) return header.slice(0, at)
+    const equals = header.indexOf('=', at)
+    if (equals < 0) break
+    const name = header.slice(at, equals).trim().toLowerCase()
+    if (!isToken(name)) break
+    const value = readValue(header, equals + 1)
+    if (value === undefined) break
+    if (name === 'for' || name === 'host') found[name] ??= value.text
+    at = skipBlanks(header, value.end)
+    // A comma ends the element; anything but a semicolon is malformed.
+    if (header[at] !== ';') break
   }
-  return header
+  const client = found.for === undefined ? undefined : parseSocketAddress(found.for)
+  return {
+    ...(client !== undefined && { for: client }),
+    ...(found.host !== undefined && isHostName(found.host) && { host: found.host }),
+  }
 }
 
-function socketAddressOf(text: string): SocketAddress | undefined {
-  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):(\d{1,5})$/.exec(text)
-  const address = match?.[1] ?? match?.[2]
-  const port = Number(match?.[3])
-  if (address === undefined || isIP(address) === 0 || port > 65_535) return undefined
-  if (isIPv6(address) !== (match?.[1] !== undefined)) return undefined
-  return { address: address.toLowerCase() as IpAddress, port }
+interface Value {
+  readonly text: string
+  /** Where the header goes on. */
+  readonly end: number
+}
+
+function readValue(header: string, start: number): Value | undefined {
+  if (header[start] === '"') return readQuoted(header, start + 1)
+  let end = start
+  while (end < header.length && isTokenCode(header.charCodeAt(end))) end += 1
+  return { text: header.slice(start, end), end }
+}
+
+/** RFC 9110 5.6.4: a backslash stands for the character after it. */
+function readQuoted(header: string, start: number): Value | undefined {
+  let text = ''
+  for (let at = start; at < header.length; at += 1) {
+    const character = header[at]
+    if (character === '"') return { text, end: at + 1 }
+    if (character === '\\') at += 1
+    text += header[at] ?? ''
+  }
+  return undefined
+}
+
+function skipBlanks(header: string, start: number): number {
+  let at = start
+  while (header[at] === ' ' || header[at] === '\t') at += 1
+  return at
+}
+
+function isToken(text: string): boolean {
+  for (let at = 0; at < text.length; at += 1) if (!isTokenCode(text.charCodeAt(at))) return false
+  return text !== ''
+}
+
+/** What may stand in a value without quotes; wider than RFC 9110's token, since peers write addresses bare, too. */
+function isTokenCode(code: number): boolean {
+  return code > 0x20 && code < 0x7f && code !== 0x22 && code !== 0x2c && code !== 0x3b
+}
+
+function isHostName(text: string): boolean {
+  if (text === '' || text.length > LONGEST_HOST) return false
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at)
+    const isLetter = (code | 0x20) >= 0x61 && (code | 0x20) <= 0x7a
+    const isDigit = code >= 0x30 && code <= 0x39
+    // Dot, dash, underscore: names of Kubernetes and of DNS.
+    if (!isLetter && !isDigit && code !== 0x2d && code !== 0x2e && code !== 0x5f) return false
+  }
+  return true
 }

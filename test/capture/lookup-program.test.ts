@@ -7,8 +7,9 @@ import t from 'tap'
 import { toMapAddress } from '../../agent/capture/addresses.ts'
 import { readCounters, type CaptureReason } from '../../agent/capture/counters.ts'
 import { encodeAddressInfo, encodeU64, LAYOUT } from '../../agent/capture/layout.ts'
-import { BpfObject, testRun } from '../../native/bpf-object.ts'
+import { BpfObject } from '../../native/bpf-object.ts'
 import { missing } from '../helpers.ts'
+import { testRun } from './support/test-run.ts'
 
 const OBJECT = fileURLToPath(new URL('../../bpf/build/capture.bpf.o', import.meta.url))
 const SK_DROP = 0

@@ -2,7 +2,7 @@
 // Which pods are in the mesh: one line a case, in the order in which the tests apply.
 
 import t from 'tap'
-import { DEFAULT_ELIGIBILITY, eligibility } from '../../agent/enrolment/index.ts'
+import { DEFAULT_ELIGIBILITY, eligibility } from '../../agent/enrolment/eligibility.ts'
 import type { Pod } from '../../mesh/kube/index.ts'
 
 const MODE = 'istio.io/dataplane-mode'

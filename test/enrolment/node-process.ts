@@ -3,12 +3,8 @@
 // What is captured is answered with the destination that was asked for.
 
 import { createServer, type Server, type Socket } from 'node:net'
-import {
-  createDataPlaneSockets,
-  type DataPlaneSockets,
-  type NodeCapture,
-  openCapture,
-} from '../../agent/capture/index.ts'
+import { type DataPlaneSockets, type NodeCapture, openCapture } from '../../agent/capture/index.ts'
+import { createDataPlaneSockets } from '../../agent/capture/data-plane-sockets.ts'
 import { startCniServer } from '../../agent/cni/index.ts'
 import { startEnrolment, type EnrolledPod } from '../../agent/enrolment/index.ts'
 import { createKubeApi, NAMESPACES, PODS } from '../../mesh/kube/index.ts'

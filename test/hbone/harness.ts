@@ -5,12 +5,13 @@ import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import koffi from 'koffi'
 import type { Test } from 'tap'
+import { errorMessage } from '../../mesh/errors.ts'
 import type { AcceptLimits } from '../../mesh/hbone/acceptor.ts'
-import { dialFailure } from '../../mesh/hbone/connect.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type {
+  HboneFailure,
   HbonePool,
   HboneServer,
   HboneServerOptions,
@@ -25,6 +26,11 @@ import { type TestRoot, makeCertificate, makeRoot, testIdentity } from './certs.
 
 const LOOPBACK = '127.0.0.1' as IpAddress
 type Refused = Parameters<HboneServerOptions['onRefused']>[0]
+
+/** Why a TCP connect failed, as the `dial` of a pool tells it. */
+export function dialFailure(error: unknown): HboneFailure {
+  return { reason: 'connectFailed', message: `cannot connect: ${errorMessage(error)}` }
+}
 
 /** A listening TCP socket as a bare fd that nobody else owns, as the agent's namespace worker hands it over. */
 export async function listeningFd(): Promise<{ readonly fd: number; readonly port: number }> {

@@ -5,10 +5,14 @@ import { isIPv6 } from 'node:net'
 import fc from 'fast-check'
 import t from 'tap'
 import {
+  familyOf,
+  formatSocketAddress,
   ipAddressFromBytes,
   ipAddressToBytes,
   isInPrefix,
   parseIpAddress,
+  parseSocketAddress,
+  socketAddressOf,
 } from '../../mesh/model/address.ts'
 import { ip } from './samples.ts'
 
@@ -71,4 +75,52 @@ void t.test('isInPrefix() compares leading bits within one family', async (t) =>
   t.equal(isInPrefix(ip('fd98:1::1'), ip('fd98::'), 16), true)
   t.equal(isInPrefix(ip('fd98:1::1'), ip('fd98::'), 32), false)
   t.equal(isInPrefix(ip('10.0.0.1'), ip('::'), 0), false)
+})
+
+void t.test('an address and its port are written and read back in both families', async (t) => {
+  const address = fc.oneof(fc.ipV4(), fc.ipV6()).map((text) => parseIpAddress(text) ?? ip('::'))
+  fc.assert(
+    fc.property(address, fc.integer({ min: 1, max: 65_535 }), (address, port) => {
+      const parsed = parseSocketAddress(formatSocketAddress({ address, port }))
+      return parsed?.address === address && parsed.port === port
+    }),
+  )
+  t.equal(formatSocketAddress({ address: ip('10.0.0.1'), port: 80 }), '10.0.0.1:80')
+  t.equal(formatSocketAddress({ address: ip('fd00::1'), port: 80 }), '[fd00::1]:80')
+  t.equal(familyOf(ip('10.0.0.1')), 4)
+  t.equal(familyOf(ip('fd00::1')), 6)
+})
+
+void t.test('parseSocketAddress() takes nothing but an address and a decimal port', async (t) => {
+  for (const text of [
+    '',
+    '10.0.0.1',
+    '10.0.0.1:',
+    '10.0.0.1:0',
+    '10.0.0.1:65536',
+    '10.0.0.1:+80',
+    '10.0.0.1: 80',
+    '10.0.0.1:0x50',
+    '10.0.0.1:8e1',
+    '010.0.0.1:80',
+    'fd00::1:80',
+    '[10.0.0.1]:80',
+    '[fe80::1%eth0]:80',
+    'catalog:80',
+    'localhost:80',
+    ':80',
+  ])
+    t.equal(parseSocketAddress(text), undefined, text)
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      parseSocketAddress(text)
+      parseSocketAddress(`[${text}]:80`)
+    }),
+  )
+})
+
+void t.test('what a socket says of its ends is told in the canonical text', async (t) => {
+  t.strictSame(socketAddressOf('::ffff:10.0.0.1', 80), { address: '10.0.0.1', port: 80 })
+  t.strictSame(socketAddressOf('fe80::1%eth0', 80), { address: 'fe80::1', port: 80 })
+  t.equal(socketAddressOf(undefined, undefined), undefined)
 })

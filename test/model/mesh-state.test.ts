@@ -52,48 +52,38 @@ void t.test(
   },
 )
 
-void t.test(
-  'a workload whose address is not its own is found by uid, node and service',
-  async (t) => {
-    const state = new MeshState()
-    const key = serviceKey('shop', 'catalog')
-    const workload = sampleWorkload('daemon', {
-      foundBy: 'service',
-      services: new Map([[key, []]]),
-    })
-    state.apply([upsert(workload)])
-    t.equal(state.findWorkload(ip('10.244.0.1')), undefined)
-    t.strictSame(state.workload(workload.uid), workload)
-    t.strictSame(state.workloadsOnNode('node-a'), [workload])
-    t.strictSame(state.endpoints(key), [workload])
-  },
-)
+void t.test('a workload whose address is not its own is found by uid and service', async (t) => {
+  const state = new MeshState()
+  const key = serviceKey('shop', 'catalog')
+  const workload = sampleWorkload('daemon', {
+    foundBy: 'service',
+    services: new Map([[key, []]]),
+  })
+  state.apply([upsert(workload)])
+  t.equal(state.findWorkload(ip('10.244.0.1')), undefined)
+  t.strictSame(state.workload(workload.uid), workload)
+  t.strictSame(state.endpoints(key), [workload])
+})
 
-void t.test(
-  'a workload that changes its address, node and services leaves nothing behind',
-  async (t) => {
-    const state = new MeshState()
-    const [catalog, basket] = [serviceKey('shop', 'catalog'), serviceKey('shop', 'basket')]
-    const first = sampleWorkload('pod', {
-      addresses: [ip('10.244.0.1'), ip('10.244.0.1'), ip('fd98::1')],
-      services: new Map([[catalog, []]]),
-    })
-    const second = sampleWorkload('pod', {
-      addresses: [ip('fd98::1'), ip('fd98::2')],
-      node: 'node-b',
-      services: new Map([[basket, []]]),
-    })
-    state.apply([upsert(first), upsert(second)])
-    t.equal(state.findWorkload(ip('10.244.0.1')), undefined)
-    t.strictSame(state.findWorkload(ip('fd98::1')), second)
-    t.strictSame(state.findWorkload(ip('fd98::2')), second)
-    t.strictSame(state.endpoints(catalog), [])
-    t.strictSame(state.endpoints(basket), [second])
-    t.strictSame(state.workloadsOnNode('node-a'), [])
-    t.strictSame(state.workloadsOnNode('node-b'), [second])
-    t.strictSame([...state.workloads()], [second])
-  },
-)
+void t.test('a workload that changes its address and services leaves nothing behind', async (t) => {
+  const state = new MeshState()
+  const [catalog, basket] = [serviceKey('shop', 'catalog'), serviceKey('shop', 'basket')]
+  const first = sampleWorkload('pod', {
+    addresses: [ip('10.244.0.1'), ip('10.244.0.1'), ip('fd98::1')],
+    services: new Map([[catalog, []]]),
+  })
+  const second = sampleWorkload('pod', {
+    addresses: [ip('fd98::1'), ip('fd98::2')],
+    services: new Map([[basket, []]]),
+  })
+  state.apply([upsert(first), upsert(second)])
+  t.equal(state.findWorkload(ip('10.244.0.1')), undefined)
+  t.strictSame(state.findWorkload(ip('fd98::1')), second)
+  t.strictSame(state.findWorkload(ip('fd98::2')), second)
+  t.strictSame(state.endpoints(catalog), [])
+  t.strictSame(state.endpoints(basket), [second])
+  t.strictSame([...state.workloads()], [second])
+})
 
 void t.test(
   'a virtual address of several services means the one in the client’s namespace, then the canonical one',
@@ -207,11 +197,6 @@ void t.test(
           if (each.kind === 'workloadRemoved') last.delete(each.uid)
         }
         t.equal(state.size.workloads, last.size)
-        for (const node of ['node-a', 'node-b'])
-          t.strictSame(
-            new Set(state.workloadsOnNode(node).map(({ uid }) => uid)),
-            uidsWhere(last, (each) => each.node === node),
-          )
         for (let service = 0; service <= 2; service += 1) {
           const key = serviceKey('shop', `service-${service}`)
           const expected = uidsWhere(last, (each) => each.services.has(key))

@@ -1,13 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inbound decision tables, row by row.
 
-import fc from 'fast-check'
 import t from 'tap'
-import {
-  decideInboundHbone,
-  decideInboundPlaintext,
-  parseAuthority,
-} from '../../agent/proxy/decision/inbound.ts'
+import { decideInboundHbone, decideInboundPlaintext } from '../../agent/proxy/decision/inbound.ts'
 import { isFromOutside } from '../../agent/proxy/decision/from-outside.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { testPod } from './loopback-world.ts'
@@ -103,26 +98,6 @@ void t.test(
 void t.test("plaintext row 1: the mesh's own ports are dropped", (t) => {
   for (const port of [15001, 15006, 15008])
     t.match(decideInboundPlaintext({ peer, local: { address: POD_IP, port } }), { kind: 'drop' })
-  t.end()
-})
-
-void t.test('parseAuthority() reads back every IPv4 address and port it is given', (t) => {
-  fc.assert(
-    fc.property(fc.ipV4(), fc.integer({ min: 1, max: 65_535 }), (address, port) => {
-      const parsed = parseAuthority(`${address}:${port}`)
-      return parsed?.address === address && parsed.port === port
-    }),
-  )
-  t.end()
-})
-
-void t.test('parseAuthority() never throws', (t) => {
-  fc.assert(
-    fc.property(fc.string(), (text) => {
-      parseAuthority(text)
-      parseAuthority(`[${text}]:80`)
-    }),
-  )
   t.end()
 })
 

@@ -2,8 +2,7 @@
 // What to do with a connection that arrives at a pod: pure functions for HBONE tunnels and for plaintext.
 // Row numbers are those of the inbound decision tables in docs/compatibility.md.
 
-import { isIPv4, isIPv6 } from 'node:net'
-import { parseIpAddress } from '../../../mesh/model/address.ts'
+import { parseSocketAddress } from '../../../mesh/model/address.ts'
 import type { IpAddress, SocketAddress } from '../../../mesh/model/types.ts'
 import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
 import type { LocalPod } from '../local-pod.ts'
@@ -39,8 +38,8 @@ export function decideInboundHbone(request: {
   readonly pod: LocalPod
 }): InboundHboneDecision {
   const { authority, peer, local, pod } = request
-  const target = parseAuthority(authority)
-  // Row 3.
+  // Row 3. Hostnames need gateways and are not served yet.
+  const target = parseSocketAddress(authority)
   if (target === undefined)
     return reject(400, 'hboneBadRequest', `authority "${authority.slice(0, 128)}" is not ip:port`)
   // Row 5: only the address that was dialled is ours to serve; anything else would make the pod an open proxy.
@@ -70,30 +69,6 @@ export function decideInboundPlaintext(request: {
 /** Row 9: nothing is spoofed when client and server are the same pod; it has that address already. */
 function spoofed(peer: SocketAddress, target: SocketAddress): IpAddress | undefined {
   return peer.address === target.address ? undefined : peer.address
-}
-
-/** Reads `1.2.3.4:80` or `[fd00::1]:80`; undefined for anything else. Hostnames need gateways and are not served yet. */
-export function parseAuthority(authority: string): SocketAddress | undefined {
-  const colon = authority.lastIndexOf(':')
-  if (colon <= 0) return undefined
-  const host = authority.slice(0, colon)
-  const portText = authority.slice(colon + 1)
-  if (portText.length === 0 || portText.length > 5 || !isDecimal(portText)) return undefined
-  const port = Number(portText)
-  if (port < 1 || port > 65_535) return undefined
-  if (isIPv4(host)) return { address: host as IpAddress, port }
-  if (!host.startsWith('[') || !host.endsWith(']')) return undefined
-  const bare = host.slice(1, -1)
-  const address = isIPv6(bare) ? parseIpAddress(bare) : undefined
-  return address === undefined ? undefined : { address, port }
-}
-
-function isDecimal(text: string): boolean {
-  for (let index = 0; index < text.length; index += 1) {
-    const code = text.charCodeAt(index)
-    if (code < 48 || code > 57) return false
-  }
-  return true
 }
 
 function reject(status: 400 | 503, reason: EndReason, message: string): InboundHboneDecision {

@@ -6,12 +6,12 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { Worker } from 'node:worker_threads'
 import {
   type CapturePod,
-  createDataPlaneSockets,
   type DataPlaneSockets,
   type Enrolment,
   type NodeCapture,
   openCapture,
 } from '../../../agent/capture/index.ts'
+import { createDataPlaneSockets } from '../../../agent/capture/data-plane-sockets.ts'
 import type { AmbitError } from '../../../mesh/errors.ts'
 import { createLogger } from '../../../mesh/telemetry/log.ts'
 import { closeFd } from '../../../native/libc.ts'

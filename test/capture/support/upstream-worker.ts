@@ -3,7 +3,8 @@
 
 import { Socket } from 'node:net'
 import { parentPort, workerData } from 'node:worker_threads'
-import { createDataPlaneSockets, type DataPlaneHandles } from '../../../agent/capture/index.ts'
+import { createDataPlaneSockets } from '../../../agent/capture/data-plane-sockets.ts'
+import type { DataPlaneHandles } from '../../../agent/capture/index.ts'
 import type { IpAddress } from '../../../mesh/model/types.ts'
 import { connectSocket } from '../../../native/libc.ts'
 
