@@ -13,7 +13,7 @@ import {
   listLabs,
   nodeCommandLine,
   openLab,
-  podCommandLine,
+  podCommand,
   requireLab,
   takeDown,
 } from '../lab/cluster/index.ts'
@@ -271,8 +271,8 @@ function execCommand(): Command {
       ) => {
         requireRoot('enter a pod')
         const { layout } = requireLab(flags.name)
-        const argv = podCommandLine(layout, pod, withoutDashes(command), flags.container)
-        process.exitCode = await runForeground(argv)
+        const found = podCommand(layout, pod, withoutDashes(command), flags.container)
+        process.exitCode = await runForeground(found.argv, found.environment)
       },
     )
 }

@@ -20,7 +20,7 @@ import {
 } from '../network/addressing.ts'
 import { startServiceProxy } from '../services/proxy/index.ts'
 import { ServiceIndex } from '../services/kube-view.ts'
-import { labLayout, nodeLayout } from '../machine/layout.ts'
+import { labLayout, nodeLayout, SECRET_FILE_MODE } from '../machine/layout.ts'
 import { labPodRuntime } from './pod-runtime.ts'
 
 /** What the lab tells its daemon at its start. */
@@ -63,7 +63,7 @@ async function main(options: DaemonArguments): Promise<void> {
   })
   await proxy.synced()
   const name = `ambit-lab-${lab.name}`
-  const asAdmin = { mode: 0o600 }
+  const asAdmin = { mode: SECRET_FILE_MODE }
   const fromHost = `https://127.0.0.1:${options.hostPort}`
   const fromNodes = `https://${FABRIC_GATEWAY4}:${API_SERVER_PORT}`
   await writeFile(lab.kubeconfig, server.kubeconfig({ server: fromHost, name }), asAdmin)

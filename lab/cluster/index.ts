@@ -11,7 +11,7 @@ import { loadKubeConfig } from '../../mesh/kube/access.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import { FABRIC_BRIDGE, NODE_UPLINK } from '../network/fabric.ts'
 import { type CommandOutput, tryCommand } from '../machine/command.ts'
-import { enterCgroup, execCommandLine } from '../kubelet/container-exec.ts'
+import { type ContainerCommand, containerCommand, enterCgroup } from '../kubelet/container-exec.ts'
 import { containerLog, type PodRecord, readPodRecords } from '../kubelet/pod-record.ts'
 import { type Ownership, ownershipOf } from '../kubernetes/real/ownership.ts'
 import { type AttachOptions, planAttachment } from '../kubernetes/real/plan.ts'
@@ -232,8 +232,9 @@ export class Lab {
     command: readonly string[],
     options: ExecOptions = {},
   ): Promise<CommandOutput> {
-    const argv = podCommandLine(this.layout, pod, command, options.container)
+    const { argv, environment: env } = podCommand(this.layout, pod, command, options.container)
     return await tryCommand(argv, {
+      env,
       ...(options.input === undefined ? {} : { input: options.input }),
       ...(options.timeoutMs === undefined ? {} : { timeoutMs: options.timeoutMs }),
     })
@@ -241,8 +242,9 @@ export class Lab {
 
   /** Starts a command in a pod and leaves its streams to the caller. */
   spawn(pod: string, command: readonly string[], options: ExecOptions = {}): ChildProcess {
-    const [program = 'sh', ...args] = podCommandLine(this.layout, pod, command, options.container)
-    return spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+    const found = podCommand(this.layout, pod, command, options.container)
+    const [program = 'sh', ...args] = found.argv
+    return spawn(program, args, { env: found.environment, stdio: ['pipe', 'pipe', 'pipe'] })
   }
 
   /** Runs a command on a node: its network namespace, in a cgroup that is not the kubelet's. */
@@ -383,17 +385,17 @@ function pickContainer(
   )
 }
 
-/** The command line that runs a command inside a pod's container. */
-export function podCommandLine(
+/** What to spawn to run a command inside a pod's container. */
+export function podCommand(
   layout: LabLayout,
   pod: string,
   command: readonly string[],
   container?: string,
-): readonly string[] {
+): ContainerCommand {
   const record = findPod(layout, pod)
   const found = pickContainer(record, container)
-  const argv = execCommandLine(found, command)
-  if (argv !== undefined) return argv
+  const spawned = containerCommand(found, command)
+  if (spawned !== undefined) return spawned
   throw new AmbitError(
     'AMB_LAB_TARGET',
     `Cannot run a command in ${record.namespace}/${record.name}: its container "${found.name}" is not running`,

@@ -14,7 +14,7 @@ import type {
   LogRequest,
   PodRuntime,
 } from '../kubernetes/own/apiserver/types.ts'
-import { execCommandLine } from '../kubelet/container-exec.ts'
+import { type ContainerCommand, containerCommand } from '../kubelet/container-exec.ts'
 import { type ContainerRecord, containerLog, readPodRecord } from '../kubelet/pod-record.ts'
 import { shellQuote } from '../kubelet/start-script.ts'
 import type { LabLayout } from '../machine/layout.ts'
@@ -28,9 +28,9 @@ export function labPodRuntime(lab: LabLayout): PodRuntime {
     async exec(request: ExecRequest): Promise<Result<ExecSession, string>> {
       const container = findContainer(lab, request)
       if (!container.ok) return container
-      const argv = execCommandLine(container.value, request.command)
-      if (argv === undefined) return err(`container "${request.container}" is not running`)
-      return ok(startSession(argv, request))
+      const found = containerCommand(container.value, request.command)
+      if (found === undefined) return err(`container "${request.container}" is not running`)
+      return ok(startSession(found, request))
     },
     async logs(request: LogRequest): Promise<Result<Readable, string>> {
       const container = findContainer(lab, request)
@@ -76,7 +76,10 @@ function logOf(
   return runs[request.previous ? 1 : 0]
 }
 
-function startSession(argv: readonly string[], request: ExecRequest): ExecSession {
+function startSession(
+  { argv, environment: env }: ContainerCommand,
+  request: ExecRequest,
+): ExecSession {
   // script(1) of util-linux makes the terminal; its size stays what it is by default.
   const words = request.tty
     ? [
@@ -89,7 +92,7 @@ function startSession(argv: readonly string[], request: ExecRequest): ExecSessio
         '/dev/null',
       ]
     : argv
-  const child = spawn(words[0] ?? 'sh', words.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] })
+  const child = spawn(words[0] ?? 'sh', words.slice(1), { env, stdio: ['pipe', 'pipe', 'pipe'] })
   const { promise: exit, resolve } = Promise.withResolvers<ExecExit>()
   child.on('error', (error) => resolve({ kind: 'failed', message: error.message }))
   child.on('close', (code, signal) => {

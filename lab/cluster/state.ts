@@ -3,6 +3,7 @@
 // even of a lab that was only half made.
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { AmbitError } from '../../mesh/errors.ts'
 import { isRunning, type ProcessRecord } from '../kubelet/pod-record.ts'
 import type { AttachedState } from '../kubernetes/real/removal.ts'
 import type { LabLayout } from '../machine/layout.ts'
@@ -23,12 +24,15 @@ export type LabState = {
   readonly processes: readonly LabProcess[]
 }
 
-/** Reads a lab's state; undefined when there is none that can be read. */
+/** Reads a lab's state; undefined when there is none. Throws AMB_NOT_ROOT for who may not read it. */
 export function readState(lab: LabLayout): LabState | undefined {
   try {
     // Written by writeState below, whole or not at all.
     return JSON.parse(readFileSync(lab.stateFile, 'utf8')) as LabState
-  } catch {
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EACCES') {
+      throw new AmbitError('AMB_NOT_ROOT', `Cannot read lab "${lab.name}": this needs root`)
+    }
     return undefined // no such lab, or it stopped before its first line
   }
 }

@@ -29,7 +29,14 @@ import { createFabric } from '../network/fabric.ts'
 import { INHERITED_FD, type StartedProcess, startLabProcess } from '../machine/child-process.ts'
 import type { DaemonArguments } from './daemon.ts'
 import { takeBack } from './down.ts'
-import { type LabLayout, labLayout, nodeLayout } from '../machine/layout.ts'
+import {
+  type LabLayout,
+  LABS_DIRECTORY,
+  labLayout,
+  nodeLayout,
+  PRIVATE_DIRECTORY_MODE,
+  SECRET_FILE_MODE,
+} from '../machine/layout.ts'
 import { requireLabMachine } from '../machine/requirements.ts'
 import { type LabProcess, type LabState, readState, runningProcesses, writeState } from './state.ts'
 
@@ -115,7 +122,8 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
   }
   const check = (): void => options.signal?.throwIfAborted()
 
-  mkdirSync(lab.runDir, { recursive: true })
+  mkdirSync(LABS_DIRECTORY, { recursive: true })
+  mkdirSync(lab.runDir, { mode: PRIVATE_DIRECTORY_MODE })
   save({})
   await makeDirectories(lab, nodes)
   check()
@@ -134,7 +142,7 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
   } else {
     const { attach } = options
     // First what a `down` needs, whatever happens from here on.
-    writeFileSync(lab.kubeconfig, attach.kubeconfig.content, { mode: 0o600 })
+    writeFileSync(lab.kubeconfig, attach.kubeconfig.content, { mode: SECRET_FILE_MODE })
     save({ attached: attach.state })
     await track(startGateway(lab))
     await track(startAttachedDaemon(lab, state.nodes, attach))
@@ -279,7 +287,8 @@ function descriptorOf(server: Server): number {
 }
 
 async function makeDirectories(lab: LabLayout, nodes: readonly NodePlan[]): Promise<void> {
-  for (const directory of [lab.logsDir, lab.podsDir, lab.bpfDir, lab.cgroup]) {
+  mkdirSync(lab.podsDir, { mode: PRIVATE_DIRECTORY_MODE })
+  for (const directory of [lab.logsDir, lab.bpfDir, lab.cgroup]) {
     mkdirSync(directory, { recursive: true })
   }
   await command(['mount', '-t', 'bpf', 'ambit-lab', lab.bpfDir])

@@ -1,44 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 // How to run one more command in a running container: its cgroup, namespaces, working directory, user and
-// environment. Gives the command line; the caller spawns it as it needs.
+// environment. Says what to spawn; the caller spawns it as it needs.
 
-import { readFileSync } from 'node:fs'
 import { type ContainerRecord, isRunning } from './pod-record.ts'
+import { userSwitch } from './start-script.ts'
 
-/** The command line, or undefined when the container does not run. */
-export function execCommandLine(
+export interface ContainerCommand {
+  readonly argv: readonly string[]
+  /** For the spawned process itself, never as words of its command line: those, every user of the machine can read. */
+  readonly environment: Readonly<Record<string, string>>
+}
+
+/** What to spawn, or undefined when the container does not run. */
+export function containerCommand(
   container: ContainerRecord,
   command: readonly string[],
-): readonly string[] | undefined {
-  const { process: running, cgroup, user, group } = container
+): ContainerCommand | undefined {
+  const { process: running, cgroup, environment } = container
   if (running === undefined || !isRunning(running)) return undefined
-  const environment = readFileSync(`/proc/${running.pid}/environ`, 'utf8')
-    .split('\0')
-    .filter((entry) => entry.includes('='))
-  const switchUser =
-    user === undefined && group === undefined
-      ? []
-      : [
-          'setpriv',
-          ...(user === undefined ? [] : [`--reuid=${user}`]),
-          `--regid=${group ?? 0}`,
-          '--clear-groups',
-          '--',
-        ]
-  return [
-    ...enterCgroup(cgroup),
-    'nsenter',
-    `--target=${running.pid}`,
-    '--mount',
-    '--uts',
-    '--net',
-    '--wd',
-    ...switchUser,
-    'env',
-    '-i',
-    ...environment,
-    ...command,
-  ]
+  const enter = ['nsenter', `--target=${running.pid}`, '--mount', '--uts', '--net', '--wd']
+  return {
+    argv: [...enterCgroup(cgroup), ...enter, ...userSwitch(container), ...command],
+    // What the container was started with. /proc/PID/environ would be what its processes have made of it since, and a
+    // PATH of theirs must not choose the programs that root runs here.
+    environment,
+  }
 }
 
 /** Words that put what follows them into a cgroup before it runs. */

@@ -10,12 +10,13 @@ import { dirname, join } from 'node:path'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { Result } from '../../mesh/result.ts'
 import { tryCommand } from '../machine/command.ts'
-import { execCommandLine } from './container-exec.ts'
+import { SECRET_FILE_MODE } from '../machine/layout.ts'
+import { containerCommand } from './container-exec.ts'
 import type { Container } from './environment.ts'
 import { containerLog, type ContainerRecord, podDirectory, processRecord } from './pod-record.ts'
 import { type Probe, ProbeLoop, type ProbeTarget, runProbe } from './probe.ts'
 import type { KubeletContext } from './context.ts'
-import { enterScript, rootScript, type StartPlan } from './start-script.ts'
+import { type ContainerUser, enterScript, rootScript, type StartPlan } from './start-script.ts'
 
 export type ContainerState =
   | { readonly kind: 'waiting'; readonly reason: string; readonly message: string }
@@ -45,8 +46,7 @@ export type ContainerOptions = {
   readonly spec: Container
   readonly isInit: boolean
   readonly restartPolicy: RestartPolicy
-  readonly user: number | undefined
-  readonly group: number | undefined
+  readonly user: ContainerUser
   readonly podIp: string
   /** Resolves environment and volumes; the error becomes CreateContainerConfigError and is tried again. */
   readonly prepare: () => Promise<Result<StartInputs, string>>
@@ -75,6 +75,7 @@ export class ContainerRunner {
   #state: ContainerState = { kind: 'waiting', reason: 'PodInitializing', message: '' }
   #lastState: ContainerState | undefined
   #child: ChildProcess | undefined
+  #environment: Readonly<Record<string, string>> = {}
   #restartCount = 0
   #failuresInRow = 0
   #isReady = false
@@ -143,8 +144,8 @@ export class ContainerRunner {
       restartCount: this.#restartCount,
       process: pid === undefined ? undefined : processRecord(pid),
       cgroup: this.#cgroup,
-      user: this.#options.user,
-      group: this.#options.group,
+      environment: this.#environment,
+      ...this.#options.user,
     }
   }
 
@@ -197,14 +198,15 @@ export class ContainerRunner {
   }
 
   async #spawn(inputs: StartInputs): Promise<void> {
-    const { context, podUid, user, group } = this.#options
+    const { context, podUid, user } = this.#options
     const directory = join(podDirectory(context.lab, podUid), 'containers', this.spec.name)
     const rootDirectory = join(directory, 'root')
     mkdirSync(rootDirectory, { recursive: true })
     mkdirSync(this.#cgroup, { recursive: true })
-    const plan: StartPlan = { ...inputs, rootDirectory, cgroup: this.#cgroup, user, group }
+    const plan: StartPlan = { ...inputs, ...user, rootDirectory, cgroup: this.#cgroup }
     const scriptFile = join(directory, 'start.sh')
-    await writeFile(scriptFile, rootScript(plan))
+    // Its words may hold Secrets: $(NAME) is expanded by now.
+    await writeFile(scriptFile, rootScript(plan), { mode: SECRET_FILE_MODE })
     if (this.#isStopping) return
     const logFile = containerLog(context.lab, podUid, this.spec.name, this.#restartCount)
     mkdirSync(dirname(logFile), { recursive: true })
@@ -216,6 +218,7 @@ export class ContainerRunner {
     })
     closeSync(log)
     this.#child = child
+    this.#environment = inputs.environment
     const startedAt = new Date()
     let setupError = ''
     child.stderr?.setEncoding('utf8').on('data', (text: string) => (setupError += text))
@@ -435,9 +438,10 @@ export class ContainerRunner {
     command: readonly string[],
     timeoutMs: number,
   ): Promise<{ readonly code: number | null; readonly output: string }> {
-    const argv = execCommandLine(this.record(), command)
-    if (argv === undefined) return { code: null, output: 'the container does not run' }
-    const { code, stdout, stderr } = await tryCommand(argv, { timeoutMs })
+    const found = containerCommand(this.record(), command)
+    if (found === undefined) return { code: null, output: 'the container does not run' }
+    const { argv, environment: env } = found
+    const { code, stdout, stderr } = await tryCommand(argv, { timeoutMs, env })
     return { code, output: stdout + stderr }
   }
 }

@@ -4,7 +4,8 @@
 
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { LabLayout } from '../machine/layout.ts'
+import { type LabLayout, SECRET_FILE_MODE } from '../machine/layout.ts'
+import type { ContainerUser } from './start-script.ts'
 
 export type ContainerRecord = {
   readonly name: string
@@ -13,9 +14,9 @@ export type ContainerRecord = {
   /** Present while the container runs. */
   readonly process: ProcessRecord | undefined
   readonly cgroup: string
-  readonly user: number | undefined
-  readonly group: number | undefined
-}
+  /** What it was last started with: holds whatever Secrets the pod has in its environment. */
+  readonly environment: Readonly<Record<string, string>>
+} & ContainerUser
 
 /** A process that cannot be mistaken for a later one with the same pid. */
 export type ProcessRecord = {
@@ -52,7 +53,7 @@ export function containerLog(
 /** Writes or replaces a pod's record. */
 export function writePodRecord(lab: LabLayout, record: PodRecord): void {
   const path = join(podDirectory(lab, record.uid), RECORD_FILE)
-  writeFileSync(`${path}.new`, JSON.stringify(record))
+  writeFileSync(`${path}.new`, JSON.stringify(record), { mode: SECRET_FILE_MODE })
   renameSync(`${path}.new`, path)
 }
 

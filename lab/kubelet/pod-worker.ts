@@ -11,7 +11,7 @@ import type { V1VolumeMount } from '@kubernetes/client-node'
 import { errorMessage } from '../../mesh/errors.ts'
 import { type Pod, PODS, type Wire } from '../../mesh/kube/resources.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
-import { netnsPath, podNetns } from '../machine/layout.ts'
+import { netnsPath, podNetns, PRIVATE_DIRECTORY_MODE } from '../machine/layout.ts'
 import { type BuiltInPlugin, type CniAttachment, type CniCall, cniAdd, cniDelete } from './cni.ts'
 import { ContainerRunner, type RestartPolicy, type StartInputs } from './container.ts'
 import type { KubeletContext } from './context.ts'
@@ -20,16 +20,17 @@ import { hostMounts } from './host-mounts.ts'
 import { createPodNetns, deletePodNetns } from '../network/pod-link.ts'
 import { hostsFile, resolvConf } from './pod-files.ts'
 import { podDirectory, writePodRecord } from './pod-record.ts'
+import { containerUser } from './pod-user.ts'
 import { podStatus } from './pod-status.ts'
 import { refusal } from './refusal.ts'
 import { withServiceAccountVolume } from './service-account.ts'
 import type { Mount } from './start-script.ts'
 import { PodVolumes } from './volumes.ts'
 
-/** Networks and volumes that cannot be made are tried again after this, then twice this, up to the longest. */
 /** Working directory of the image `host`, as an image names one: this repository, so that samples run by relative path. */
 const IMAGE_WORKING_DIRECTORY = fileURLToPath(new URL('../..', import.meta.url))
 
+/** Networks and volumes that cannot be made are tried again after this, then twice this, up to the longest. */
 const FIRST_RETRY_MS = 500
 const LONGEST_RETRY_MS = 16_000
 const DEFAULT_GRACE_SECONDS = 30
@@ -153,15 +154,13 @@ export class PodWorker {
   #runner(spec: Container, isInit: boolean): ContainerRunner {
     const policy = this.#restartPolicy()
     const isSidecar = isInit && spec.restartPolicy === 'Always'
-    const security = { ...this.#pod.spec?.securityContext, ...spec.securityContext }
     return new ContainerRunner({
       context: this.#context,
       podUid: this.#uid,
       spec,
       isInit,
       restartPolicy: isSidecar ? 'Always' : isInit && policy === 'Always' ? 'OnFailure' : policy,
-      user: security.runAsUser,
-      group: security.runAsGroup,
+      user: containerUser(this.#pod, spec),
       podIp: this.#podIps[0] ?? '',
       prepare: async () => await this.#prepare(spec),
       onChange: () => this.#changed(),
@@ -218,7 +217,9 @@ export class PodWorker {
   }
 
   async #setUpNetwork(): Promise<Result<void, string>> {
-    await mkdir(join(podDirectory(this.#context.lab, this.#uid), 'logs'), { recursive: true })
+    const directory = podDirectory(this.#context.lab, this.#uid)
+    await mkdir(directory, { recursive: true, mode: PRIVATE_DIRECTORY_MODE })
+    await mkdir(join(directory, 'logs'), { recursive: true })
     await mkdir(this.#cgroup, { recursive: true })
     const { plan, node } = this.#context
     if (this.#isHostNetwork()) {

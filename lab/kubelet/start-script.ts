@@ -27,9 +27,15 @@ export type StartPlan = {
   readonly overlaidFiles: ReadonlyMap<string, string>
   readonly mounts: readonly Mount[]
   readonly workingDirectory: string
+  readonly command: readonly string[]
+} & ContainerUser
+
+/** Who a container's processes are. */
+export interface ContainerUser {
   readonly user: number | undefined
   readonly group: number | undefined
-  readonly command: readonly string[]
+  /** Supplementary groups: fsGroup and supplementalGroups of the pod. */
+  readonly groups: readonly number[]
 }
 
 /** Where the old root hangs for the moment of the switch. */
@@ -99,14 +105,14 @@ function mountLines(mount: Mount): readonly string[] {
   ]
 }
 
-function userSwitch(plan: StartPlan): readonly string[] {
-  if (plan.user === undefined && plan.group === undefined) return []
-  const group = plan.group ?? 0
+/** Words that make what follows them run as that user. */
+export function userSwitch({ user, group, groups }: ContainerUser): readonly string[] {
+  if (user === undefined && group === undefined && groups.length === 0) return []
   return [
     'setpriv',
-    ...(plan.user === undefined ? [] : [`--reuid=${plan.user}`]),
-    `--regid=${group}`,
-    '--clear-groups',
+    ...(user === undefined ? [] : [`--reuid=${user}`]),
+    `--regid=${group ?? 0}`,
+    groups.length === 0 ? '--clear-groups' : `--groups=${groups.join(',')}`,
     '--',
   ]
 }

@@ -2,14 +2,26 @@
 // Makes a pod's volumes as directories and files on the host, ready to be bind-mounted into its containers,
 // and keeps those that come from API objects current.
 
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile, chmod } from 'node:fs/promises'
+import {
+  chmod,
+  chown,
+  mkdir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { V1KeyToPath, V1Volume, V1VolumeProjection } from '@kubernetes/client-node'
 import type { KubeApi } from '../../mesh/kube/api.ts'
 import { defineResource, type KubeObject, type Wire } from '../../mesh/kube/resources.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
+import { SECRET_FILE_MODE } from '../machine/layout.ts'
 import { podField, type PodFields } from './environment.ts'
 import type { ObjectCache } from './object-cache.ts'
+import { type FileAccess, tokenAccess } from './pod-user.ts'
 
 export type Volume = Wire<V1Volume>
 
@@ -30,7 +42,11 @@ const DEFAULT_TOKEN_SECONDS = 3600
 const DEFAULT_FILE_MODE = 0o644
 
 /** One file of a volume. */
-type VolumeFile = { readonly path: string; readonly data: Buffer; readonly mode: number }
+interface VolumeFile {
+  readonly path: string
+  readonly data: Buffer
+  readonly access: FileAccess
+}
 type Files = Result<readonly VolumeFile[], string>
 
 type CachedToken = { readonly token: string; readonly refreshAtMs: number }
@@ -134,7 +150,7 @@ export class PodVolumes {
       const seconds = expirationSeconds ?? DEFAULT_TOKEN_SECONDS
       const token = await this.#token(fields, path, audience, seconds)
       if (!token.ok) return token
-      return ok([{ path, data: Buffer.from(token.value), mode }])
+      return ok([{ path, data: Buffer.from(token.value), access: tokenAccess(fields.pod, mode) }])
     }
     if (source.downwardAPI !== undefined) {
       const files: VolumeFile[] = []
@@ -142,7 +158,8 @@ export class PodVolumes {
         if (item.fieldRef === undefined) return err(`${item.path}: only fieldRef is supported`)
         const value = podField(item.fieldRef.fieldPath, fields)
         if (!value.ok) return err(`${item.path}: ${value.error}`)
-        files.push({ path: item.path, data: Buffer.from(value.value), mode: item.mode ?? mode })
+        const own = rootsFile(item.mode ?? mode)
+        files.push({ path: item.path, data: Buffer.from(value.value), access: own })
       }
       return ok(files)
     }
@@ -203,6 +220,11 @@ export class PodVolumes {
   }
 }
 
+/** Secrets and settings: root's, with the mode that the volume asks for. */
+function rootsFile(mode: number): FileAccess {
+  return { mode, uid: 0, gid: 0 }
+}
+
 function pick(
   data: ReadonlyMap<string, Buffer>,
   items: readonly Wire<V1KeyToPath>[] | undefined,
@@ -211,12 +233,13 @@ function pick(
   what: string,
 ): Files {
   if (items === undefined)
-    return ok([...data].map(([path, bytes]) => ({ path, data: bytes, mode })))
+    return ok([...data].map(([path, bytes]) => ({ path, data: bytes, access: rootsFile(mode) })))
   const files: VolumeFile[] = []
   for (const item of items) {
     const bytes = data.get(item.key)
-    if (bytes !== undefined) files.push({ path: item.path, data: bytes, mode: item.mode ?? mode })
-    else if (!isOptional) return err(`${what} has no key "${item.key}"`)
+    if (bytes !== undefined) {
+      files.push({ path: item.path, data: bytes, access: rootsFile(item.mode ?? mode) })
+    } else if (!isOptional) return err(`${what} has no key "${item.key}"`)
   }
   return ok(files)
 }
@@ -237,7 +260,10 @@ async function writeFiles(directory: string, files: readonly VolumeFile[]): Prom
     if (isSame) continue
     await mkdir(dirname(path), { recursive: true })
     const temporary = join(dirname(path), `.${process.pid}.new`)
-    await writeFile(temporary, file.data, { mode: file.mode })
+    // Root's until it is whose it shall be.
+    await writeFile(temporary, file.data, { mode: SECRET_FILE_MODE })
+    await chown(temporary, file.access.uid, file.access.gid)
+    await chmod(temporary, file.access.mode)
     await rename(temporary, path)
   }
 }

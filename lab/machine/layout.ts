@@ -11,6 +11,14 @@ export const LABS_DIRECTORY = '/run/ambit-lab'
 /** Where `ip netns` keeps its bind mounts. */
 export const NETNS_DIRECTORY = '/run/netns'
 
+/**
+ * The lab's directory, and the pods' in it, are root's alone: below them are kubeconfigs, tokens and Secrets, sockets that
+ * lead past authentication, and logs. A pod's containers do not notice: what is theirs is mounted from there by root.
+ */
+export const PRIVATE_DIRECTORY_MODE = 0o700
+/** Files that hold a secret are root's by themselves as well. */
+export const SECRET_FILE_MODE = 0o600
+
 export const DEFAULT_LAB_NAME = 'demo'
 
 /** Lab names become parts of file and namespace names. */
