@@ -10,12 +10,13 @@ import { retryDelayMs } from '../mesh/identity/schedule.ts'
 import { delay } from '../mesh/async/backoff.ts'
 import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
 import { type KubeApi } from '../mesh/kube/index.ts'
-import { formatHostPort, type HostPort } from '../mesh/model/host-port.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import { type Result, err, ok } from '../mesh/result.ts'
+import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import { XDS_SERVER_OPTIONS } from '../mesh/xds/server.ts'
+import { callGate } from './auth/call-gate.ts'
 import { meshComponentGate } from './auth/mesh-component-gate.ts'
 import { PodIndex } from './ca/pod-index.ts'
 import { publishRoot } from './ca/root-publisher.ts'
@@ -28,7 +29,9 @@ import type { ControllerConfig } from './config.ts'
 import { startHealthServer } from './health.ts'
 import { LeaderElection, type LeaseTimings } from './leader/leader-election.ts'
 import { type ControllerMetrics, createMetrics } from './metrics.ts'
+import { connectionBudget } from './serve/connection-budget.ts'
 import { startDiscovery } from './serve/discovery.ts'
+import { GrpcListener } from './serve/grpc-listener.ts'
 import { watchCluster } from './sources/watch-cluster.ts'
 import type { InputObjects, TranslatorInput } from './core/input.ts'
 
@@ -53,15 +56,17 @@ export interface RunningController {
 
 /** Streams get this long to end by themselves when the controller stops. */
 const GRPC_DRAIN_MS = 3_000
-/**
- * Requests are small even from agents that hold a large mesh (names and versions of 100,000 resources: 10 MB), and
- * they are read before anybody is authenticated.
- */
 const GRPC_OPTIONS = {
   ...XDS_SERVER_OPTIONS,
+  // Small even from agents that hold a large mesh: names and versions of 100,000 resources are 10 MB.
   'grpc.max_receive_message_length': 16 * 1024 * 1024,
   // Of one connection; an agent uses one for discovery and at most eight for certificates.
   'grpc.max_concurrent_streams': 32,
+  // A token is checked when a call begins, and a discovery stream goes on for ever: so nobody stays who has lost the right to.
+  'grpc.max_connection_age_ms': 60 * 60_000,
+  'grpc.max_connection_age_grace_ms': 10_000,
+  // A channel for certificates is used twice a day.
+  'grpc.max_connection_idle_ms': 5 * 60_000,
 }
 const LEASE_NAME = 'ambit-controller'
 /** Of the name controllers give in their lease, so that two processes of one pod name never share it. */
@@ -93,7 +98,8 @@ async function start(
   const clock = options.clock ?? systemClock
   const metrics = createMetrics()
   const readiness = new Readiness(['root', 'cluster', 'grpc'])
-  const health = await startHealthServer(config.healthAddress, readiness, metrics)
+  const budget = connectionBudget(descriptorLimit())
+  const health = await startHealthServer(config.healthAddress, readiness, metrics, budget.health)
   parts.defer(() => health.close())
 
   const root = await waitForRoot(options)
@@ -104,8 +110,22 @@ async function start(
   const serving = new ServingCertificate(root.value, { names: servingNames(config), clock, log })
   await serving.start()
   parts.defer(() => serving.close())
-  const server = new Server(GRPC_OPTIONS)
   const authenticator = new TokenAuthenticator(api, { audience: config.tokenAudience })
+  const gate = callGate({
+    authenticator,
+    log: log.child({ part: 'gate' }),
+    onAuthenticated: (peer, account) => listener.authenticated(peer, account),
+    onRefused: (kind) => metrics.callRefused(kind),
+  })
+  const server = new Server({ ...GRPC_OPTIONS, interceptors: [gate] })
+  const listener = new GrpcListener({
+    server,
+    credentials: serving.serverCredentials(),
+    budget,
+    log: log.child({ part: 'listener' }),
+    onCut: (bound) => metrics.connectionCut(bound),
+  })
+  metrics.watchConnections(() => ({ ...listener.connections }))
   const agents = new Set(config.trustedNodeAccounts)
   const discovery = startDiscovery({
     grpcServer: server,
@@ -132,8 +152,9 @@ async function start(
     trustedNodeAccounts: agents,
     onOutcome: (outcome) => metrics.certificateOutcome(outcome),
   })
-  const grpcPort = await bind(server, config.listen, serving)
+  const grpcPort = await listener.listen(config.listen)
   parts.defer(() => shutDown(server))
+  parts.defer(() => listener.close())
   parts.defer(() => discovery.stop())
 
   const election = electLeader(options, clock, root.value, metrics)
@@ -237,16 +258,6 @@ function electLeader(
       await publishing
     },
   }
-}
-
-function bind(server: Server, listen: HostPort, serving: ServingCertificate): Promise<number> {
-  const address = formatHostPort(listen)
-  return new Promise((resolve, reject) => {
-    server.bindAsync(address, serving.serverCredentials(), (error, port) => {
-      if (error === null) resolve(port)
-      else reject(new AmbitError('AMB_LISTEN', `Cannot listen on ${address}: ${error.message}`))
-    })
-  })
 }
 
 /** Lets calls end, then cuts what is left. */

@@ -2,29 +2,28 @@
 // The controller's HTTP port: /healthz (the process answers), /readyz (it can serve; else 503 with what is
 // missing), /metrics.
 
-import { type FastifyInstance, fastify } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import type { HostPort } from '../mesh/model/host-port.ts'
+import { publicServer, serveMetrics } from '../mesh/program/public-server.ts'
 import type { Readiness } from '../mesh/program/readiness.ts'
 import type { ControllerMetrics } from './metrics.ts'
 
-/** Starts the HTTP server; close() it at the end. */
+/** Starts the HTTP server, for at most so many connections at a time; close() it at the end. */
 export async function startHealthServer(
   address: HostPort,
   readiness: Readiness,
   metrics: ControllerMetrics,
+  maxConnections: number,
 ): Promise<FastifyInstance> {
-  const server = fastify({ logger: false, forceCloseConnections: true })
+  const server = publicServer(maxConnections)
   server.get('/healthz', () => ({ status: 'ok' }))
   server.get('/readyz', (_request, reply) => {
     const missing = readiness.pending()
     reply.code(missing.length === 0 ? 200 : 503)
     return { status: missing.length === 0 ? 'ready' : 'not ready', missing }
   })
-  server.get('/metrics', async (_request, reply) => {
-    reply.type(metrics.registry.contentType)
-    return metrics.registry.metrics()
-  })
+  serveMetrics(server, metrics.registry, ['/metrics'])
   try {
     await server.listen({ host: address.host, port: address.port })
   } catch (thrown) {

@@ -9,6 +9,12 @@ export interface ControllerMetrics {
   rootWritten(): void
   setLeader(isLeader: boolean): void
   setRootExpiry(notAfter: Date): void
+  /** A gRPC call was refused before its method saw it. */
+  callRefused(reason: string): void
+  /** A connection to the gRPC port was ended by a bound. */
+  connectionCut(bound: string): void
+  /** Where to read how many connections the gRPC port has, at each scrape. */
+  watchConnections(read: () => Readonly<Record<string, number>>): void
 }
 
 /** Makes the metrics in a registry of their own, so that two controllers in one process do not clash. */
@@ -36,11 +42,38 @@ export function createMetrics(): ControllerMetrics {
     help: 'When the root expires, in seconds since the epoch.',
     registers: [registry],
   })
+  const refused = new Counter({
+    name: 'ambit_controller_calls_refused_total',
+    help: 'gRPC calls without a good token, by what was wrong.',
+    labelNames: ['reason'],
+    registers: [registry],
+  })
+  const cut = new Counter({
+    name: 'ambit_controller_connections_cut_total',
+    help: 'Connections to the gRPC port that had to go, by the bound.',
+    labelNames: ['bound'],
+    registers: [registry],
+  })
+  let readConnections = (): Readonly<Record<string, number>> => ({})
+  const connections: Gauge<'of'> = new Gauge({
+    name: 'ambit_controller_connections',
+    help: 'Connections to the gRPC port: of callers with a good token, and of newcomers.',
+    labelNames: ['of'],
+    registers: [registry],
+    collect: (): void => {
+      for (const [of, count] of Object.entries(readConnections())) connections.set({ of }, count)
+    },
+  })
   return {
     registry,
     certificateOutcome: (outcome) => certificates.inc({ outcome }),
     rootWritten: () => rootWrites.inc(),
     setLeader: (isLeader) => leader.set(isLeader ? 1 : 0),
     setRootExpiry: (notAfter) => rootExpiry.set(notAfter.getTime() / 1000),
+    callRefused: (reason) => refused.inc({ reason }),
+    connectionCut: (bound) => cut.inc({ bound }),
+    watchConnections: (read) => {
+      readConnections = read
+    },
   }
 }

@@ -2,16 +2,13 @@
 // The agent's three HTTP ports, by Istio's numbers: 15000 admin (loopback only), 15020 metrics, 15021 readiness.
 
 import fastify, { type FastifyInstance } from 'fastify'
-import { boundConnections, PUBLIC_SERVER_TIMEOUTS } from '../../mesh/program/bounded-connections.ts'
+import { publicServer, serveMetrics } from '../../mesh/program/public-server.ts'
 import type { Readiness } from '../../mesh/program/readiness.ts'
 import { isLogLevel, LOG_LEVELS, type LogLevel } from '../../mesh/telemetry/log.ts'
 import type { AgentMetrics } from './metrics.ts'
 
 /** How long the workers may take to answer a readiness probe; the kubelet's own time-out is one second by default. */
 const WORKER_ANSWER_MS = 500
-
-/** Writing 20,000 series takes the main thread tens of milliseconds; whoever asks in a loop gets the same text again. */
-const METRICS_REUSE_MS = 500
 
 export interface AdminActions {
   /** The whole state as plain data. */
@@ -81,24 +78,6 @@ export function createReadinessServer(
 /** GET /metrics and /stats/prometheus, in the Prometheus text format. */
 export function createMetricsServer(metrics: AgentMetrics): FastifyInstance {
   const app = publicServer()
-  let rendered: { readonly text: Promise<string>; readonly atMs: number } | undefined
-  const render = (): Promise<string> => {
-    const now = performance.now()
-    if (rendered === undefined || now - rendered.atMs > METRICS_REUSE_MS)
-      rendered = { text: metrics.registry.metrics(), atMs: now }
-    return rendered.text
-  }
-  for (const path of ['/metrics', '/stats/prometheus'])
-    app.get(path, async (_request, reply) => {
-      void reply.type(metrics.registry.contentType)
-      return render()
-    })
-  return app
-}
-
-/** A server on a port that pods can reach. */
-function publicServer(): FastifyInstance {
-  const app = fastify({ forceCloseConnections: true, ...PUBLIC_SERVER_TIMEOUTS })
-  boundConnections(app.server)
+  serveMetrics(app, metrics.registry, ['/metrics', '/stats/prometheus'])
   return app
 }

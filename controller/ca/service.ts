@@ -21,6 +21,7 @@ import {
 import { type Result, err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
+import { GRPC_STATUS } from '../auth/call-gate.ts'
 import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
 import { type AuthorisationContext, authoriseIdentity } from './node-authorisation.ts'
 import { type IssuedLeaf, LIFETIME_LIMITS, signRequest } from './signing-authority.ts'
@@ -42,14 +43,6 @@ export const CERTIFICATE_RATE: BucketSize = { perSecond: 20, burst: 500 }
 const STRANGERS_LINES = { burst: 100, perSecond: 10 }
 
 type Outcome = Result<IssuedLeaf, Refusal>
-
-const GRPC_STATUS: Readonly<Record<Refusal['kind'], status>> = {
-  unauthenticated: status.UNAUTHENTICATED,
-  denied: status.PERMISSION_DENIED,
-  invalid: status.INVALID_ARGUMENT,
-  throttled: status.RESOURCE_EXHAUSTED,
-  unavailable: status.UNAVAILABLE,
-}
 
 /** Adds Istio's certificate service to a gRPC server. */
 export function addCertificateService(server: Server, options: CertificateServiceOptions): void {

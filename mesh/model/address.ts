@@ -103,6 +103,21 @@ export function isInPrefix(address: IpAddress, base: IpAddress, prefixLength: nu
   return true
 }
 
+/**
+ * What stands for whoever is behind an address, given as a socket tells it: an IPv4 address itself, of IPv6 the /64, for any
+ * machine has as many addresses as it likes in its own.
+ *
+ * @example sourceNetwork('2001:db8::1:2:3') // '2001:db8:0:0'
+ */
+export function sourceNetwork(address: string): string {
+  const zone = address.indexOf('%')
+  const parsed = parseIpAddress(zone < 0 ? address : address.slice(0, zone))
+  if (parsed === undefined) return address
+  if (isIpv4Address(parsed)) return parsed
+  const [a = 0, b = 0, c = 0, d = 0] = groupsOfText(parsed)
+  return `${a.toString(16)}:${b.toString(16)}:${c.toString(16)}:${d.toString(16)}`
+}
+
 /** Whether 16 bytes hold an IPv4 address in its IPv6 coat. */
 function isMapped(bytes: Uint8Array): boolean {
   for (let index = 0; index < 10; index += 1) if (bytes[index] !== 0) return false

@@ -2,15 +2,12 @@
 // The whole controller against the lab's API server: what an agent, an operator and a kubelet see of it.
 
 import t from 'tap'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { X509Certificate } from 'node:crypto'
 import type { RunningController } from '../../controller/controller.ts'
 import { CONFIG_MAPS, PODS, SECRETS } from '../../mesh/kube/index.ts'
-import type { MeshChange } from '../../mesh/model/types.ts'
-import { createAddressConsumer } from '../../mesh/xds/address-consumer.ts'
-import { XdsClient } from '../../mesh/xds/client.ts'
-import { expectOk, log, smallCluster, type SmallCluster, type TestScope } from './small-cluster.ts'
+import { runController } from './controller-process.ts'
+import { follow } from './follow.ts'
+import { expectOk, smallCluster } from './small-cluster.ts'
 
 const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog'
 const ROOT = { name: 'istio-ca-root-cert' }
@@ -29,46 +26,6 @@ async function becomesReady(controller: RunningController): Promise<void> {
     if ((await http(controller, '/readyz')).status === 200) return
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
-}
-
-function follow(
-  t: TestScope,
-  cluster: SmallCluster,
-  controller: RunningController,
-  tokenFile: string,
-  onChange?: (change: MeshChange) => void,
-): { readonly changes: MeshChange[]; synced: Promise<void>; refused: Promise<string> } {
-  const synced = Promise.withResolvers<void>()
-  const refused = Promise.withResolvers<string>()
-  const changes: MeshChange[] = []
-  const client = new XdsClient({
-    address: `127.0.0.1:${controller.grpcPort}`,
-    serverName: 'ambit-controller.ambit-system.svc',
-    rootFile: cluster.file(controller.rootsPem),
-    tokenFile,
-    node: {
-      address: '10.244.2.1',
-      podName: 'agent-b',
-      namespace: 'ambit-system',
-      nodeName: 'node-b',
-      clusterId: 'Kubernetes',
-      clusterDomain: 'cluster.local',
-    },
-    consumers: [
-      createAddressConsumer((batch) => {
-        changes.push(...batch)
-        if (onChange !== undefined) batch.forEach(onChange)
-      }),
-    ],
-    logger: log,
-    onSynced: () => synced.resolve(),
-    onConnectionState: (state) => {
-      if (state.kind === 'disconnected') refused.resolve(state.reason)
-    },
-  })
-  client.start()
-  t.teardown(() => client.stop())
-  return { changes, synced: synced.promise, refused: refused.promise }
 }
 
 void t.test('an agent gets the mesh and its certificates from a fresh controller', async (t) => {
@@ -265,62 +222,3 @@ void t.test(
     t.same(await controller.exit, [0, null])
   },
 )
-
-/** Runs the real program. */
-function runController(
-  t: TestScope,
-  cluster: SmallCluster,
-): {
-  readonly process: ReturnType<typeof spawn>
-  readonly exit: Promise<unknown[]>
-  output(): string
-  logged(message: string): Promise<void>
-} {
-  const main = new URL('../../controller/main.ts', import.meta.url).href
-  const program = `const { main } = await import(${JSON.stringify(main)}); await main(process.argv.slice(1))`
-  const child = spawn(
-    process.execPath,
-    [
-      '--input-type=module',
-      '-e',
-      program,
-      '--',
-      '--kubeconfig',
-      cluster.kubeconfig,
-      '--listen',
-      '127.0.0.1:0',
-      '--health-address',
-      '127.0.0.1:0',
-      '--log-level',
-      'info',
-    ],
-    { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, LOG_LEVEL: 'info' } },
-  )
-  const exit = once(child, 'exit')
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await exit
-  })
-  let output = ''
-  const waiting = new Set<() => void>()
-  child.stdout?.on('data', (chunk: Buffer) => {
-    output += chunk.toString()
-    for (const look of waiting) look()
-  })
-  return {
-    process: child,
-    exit,
-    output: () => output,
-    logged: (message) =>
-      new Promise((resolve, reject) => {
-        const look = (): void => {
-          if (!output.includes(`"msg":"${message}"`)) return
-          waiting.delete(look)
-          resolve()
-        }
-        waiting.add(look)
-        look()
-        void exit.then(() => reject(new Error(`ended before it logged "${message}":\n${output}`)))
-      }),
-  }
-}

@@ -186,7 +186,7 @@ export class SmallCluster {
 
   /** Asks a controller for a certificate with a token. */
   async ask(
-    controller: RunningController,
+    controller: Pick<RunningController, 'grpcPort' | 'rootsPem'>,
     tokenFile: string,
     identity: string,
   ): Promise<Result<SignedChain, CaFailure>> {

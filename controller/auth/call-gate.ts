@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands before every gRPC method: who has no good token is answered before a byte of the request's message is read, so that
+// strangers can make us hold nothing. What the caller may do is for the method to decide.
+
+import {
+  type Metadata,
+  ServerInterceptingCall,
+  type ServerInterceptingCallInterface,
+  type ServerInterceptor,
+  ServerListenerBuilder,
+  ResponderBuilder,
+  status,
+} from '@grpc/grpc-js'
+import { errorMessage } from '../../mesh/errors.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
+import { type Caller, callerName, type Refusal } from './caller.ts'
+import type { TokenAuthenticator } from './token-authenticator.ts'
+
+export interface CallGateOptions {
+  readonly authenticator: TokenAuthenticator
+  readonly log: Logger
+  /** Told of each call that may pass, before it does: the peer as address:port, and an account to charge it to. */
+  readonly onAuthenticated: (peer: string, account: string) => void
+  /** Told of each call that may not. */
+  readonly onRefused: (kind: Refusal['kind']) => void
+}
+
+/** Lines about callers nobody vouched for: any pod can cause them. */
+const STRANGERS_LINES = { burst: 100, perSecond: 10 }
+
+/** One gRPC status for each kind of refusal. */
+export const GRPC_STATUS: Readonly<Record<Refusal['kind'], status>> = {
+  unauthenticated: status.UNAUTHENTICATED,
+  denied: status.PERMISSION_DENIED,
+  invalid: status.INVALID_ARGUMENT,
+  throttled: status.RESOURCE_EXHAUSTED,
+  unavailable: status.UNAVAILABLE,
+}
+
+/** Makes the gate; give it to the gRPC server as its first interceptor. */
+export function callGate(options: CallGateOptions): ServerInterceptor {
+  const strangers = new LogBudget(STRANGERS_LINES)
+  const refuse = (
+    call: ServerInterceptingCallInterface,
+    method: string,
+    { kind, reason }: Refusal,
+  ): void => {
+    options.onRefused(kind)
+    const keptBack = strangers.take()
+    if (keptBack !== undefined)
+      options.log.warn({ peer: call.getPeer(), method, kind, reason, keptBack }, 'caller refused')
+    call.sendStatus({ code: GRPC_STATUS[kind], details: reason })
+  }
+  const judge = async (
+    call: ServerInterceptingCallInterface,
+    method: string,
+    metadata: Metadata,
+    pass: (metadata: Metadata) => void,
+  ): Promise<void> => {
+    const peer = call.getPeer()
+    const caller = await options.authenticator.authenticate(
+      metadata.get('authorization')[0]?.toString(),
+      peer,
+    )
+    if (!caller.ok) return refuse(call, method, caller.error)
+    options.onAuthenticated(peer, accountOf(caller.value))
+    pass(metadata)
+  }
+  return ({ path }, call) =>
+    new ServerInterceptingCall(
+      call,
+      new ResponderBuilder()
+        .withStart((start) =>
+          start(
+            new ServerListenerBuilder()
+              .withOnReceiveMetadata((metadata, pass) => {
+                judge(call, path, metadata, pass).catch((thrown: unknown) => {
+                  // A fault in the check is no permission.
+                  options.log.error({ reason: errorMessage(thrown) }, 'cannot check a caller')
+                  call.sendStatus({ code: status.INTERNAL, details: 'internal error' })
+                })
+              })
+              .build(),
+          ),
+        )
+        .build(),
+    )
+}
+
+/** Whose a connection is: the pod's that the token is bound to, for many pods may share an account. */
+function accountOf(caller: Caller): string {
+  return caller.pod?.uid ?? callerName(caller)
+}

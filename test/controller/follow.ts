@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Follows a controller's discovery as an agent does.
+
+import type { RunningController } from '../../controller/controller.ts'
+import type { MeshChange } from '../../mesh/model/types.ts'
+import { createAddressConsumer } from '../../mesh/xds/address-consumer.ts'
+import { XdsClient } from '../../mesh/xds/client.ts'
+import { log, type SmallCluster, type TestScope } from './small-cluster.ts'
+
+export function follow(
+  t: TestScope,
+  cluster: SmallCluster,
+  controller: Pick<RunningController, 'grpcPort' | 'rootsPem'>,
+  tokenFile: string,
+  onChange?: (change: MeshChange) => void,
+): { readonly changes: MeshChange[]; synced: Promise<void>; refused: Promise<string> } {
+  const synced = Promise.withResolvers<void>()
+  const refused = Promise.withResolvers<string>()
+  const changes: MeshChange[] = []
+  const client = new XdsClient({
+    address: `127.0.0.1:${controller.grpcPort}`,
+    serverName: 'ambit-controller.ambit-system.svc',
+    rootFile: cluster.file(controller.rootsPem),
+    tokenFile,
+    node: {
+      address: '10.244.2.1',
+      podName: 'agent-b',
+      namespace: 'ambit-system',
+      nodeName: 'node-b',
+      clusterId: 'Kubernetes',
+      clusterDomain: 'cluster.local',
+    },
+    consumers: [
+      createAddressConsumer((batch) => {
+        changes.push(...batch)
+        if (onChange !== undefined) batch.forEach(onChange)
+      }),
+    ],
+    logger: log,
+    onSynced: () => synced.resolve(),
+    onConnectionState: (state) => {
+      if (state.kind === 'disconnected') refused.resolve(state.reason)
+    },
+  })
+  client.start()
+  t.teardown(() => client.stop())
+  return { changes, synced: synced.promise, refused: refused.promise }
+}

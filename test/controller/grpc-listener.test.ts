@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// The front door of the gRPC port with real sockets: who may stay, who has to go, and what strangers cost.
+
+import t from 'tap'
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import {
+  Client,
+  credentials,
+  Metadata,
+  Server,
+  ServerCredentials,
+  status,
+  type ServiceError,
+} from '@grpc/grpc-js'
+import { callGate } from '../../controller/auth/call-gate.ts'
+import { TokenAuthenticator } from '../../controller/auth/token-authenticator.ts'
+import { CallerConnections } from '../../controller/serve/caller-connections.ts'
+import { connectionBudget } from '../../controller/serve/connection-budget.ts'
+import { type ConnectionCut, GrpcListener } from '../../controller/serve/grpc-listener.ts'
+import { descriptorLimit } from '../../mesh/program/descriptor-limit.ts'
+import { Newcomers } from '../../mesh/program/newcomers.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { acceptedToken, FakeKube } from '../ca/fake-kube.ts'
+
+const log = createLogger('test', 'silent')
+const SHORT_MS = 300
+const LONG_MS = 60_000
+const ECHO = {
+  path: '/test.Echo/Say',
+  requestStream: false as const,
+  responseStream: false as const,
+  requestSerialize: (bytes: Buffer) => bytes,
+  requestDeserialize: (bytes: Buffer) => bytes,
+  responseSerialize: (bytes: Buffer) => bytes,
+  responseDeserialize: (bytes: Buffer) => bytes,
+}
+
+interface Door {
+  readonly port: number
+  readonly listener: GrpcListener
+  readonly cuts: ConnectionCut[]
+  readonly heard: number[]
+  silent(localAddress: string): Promise<Socket>
+  /** Makes a connection of its own and calls over it. */
+  client(): { say(token: string, bytes?: number): Promise<status>; close(): void }
+}
+
+async function door(
+  t: { teardown(fn: () => void): void },
+  options: { readonly newcomers?: number; readonly firstCallDeadlineMs?: number } = {},
+): Promise<Door> {
+  const kube = new FakeKube()
+  for (const name of ['a', 'b'])
+    kube.tokens.set(name, acceptedToken('shop', name, { name, uid: `uid-${name}` }))
+  const cuts: ConnectionCut[] = []
+  const heard: number[] = []
+  const gate = callGate({
+    authenticator: new TokenAuthenticator(kube.api, { audience: 'istio-ca' }),
+    log,
+    onAuthenticated: (peer, account) => listener.authenticated(peer, account),
+    onRefused: () => undefined,
+  })
+  const server = new Server({ interceptors: [gate], 'grpc.max_receive_message_length': 16_777_216 })
+  server.addService(
+    { say: ECHO },
+    {
+      say: (call: { request: Buffer }, callback: (error: null, reply: Buffer) => void) => {
+        heard.push(call.request.length)
+        callback(null, Buffer.from('heard'))
+      },
+    },
+  )
+  const listener = new GrpcListener({
+    server,
+    credentials: ServerCredentials.createInsecure(),
+    budget: { health: 1, newcomers: options.newcomers ?? 100, callers: 100 },
+    log,
+    onCut: (cut) => cuts.push(cut),
+    firstCallDeadlineMs: options.firstCallDeadlineMs ?? LONG_MS,
+  })
+  const port = await listener.listen({ host: '127.0.0.1', port: 0 })
+  const sockets: Socket[] = []
+  t.teardown(() => {
+    listener.close()
+    server.forceShutdown()
+    for (const socket of sockets) socket.destroy()
+  })
+  return {
+    port,
+    listener,
+    cuts,
+    heard,
+    silent: async (localAddress) => {
+      const socket = connect({ host: '127.0.0.1', port, localAddress })
+      sockets.push(socket)
+      socket.on('error', () => undefined)
+      await once(socket, 'connect')
+      return socket.resume()
+    },
+    client: () => {
+      const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), {
+        'grpc.use_local_subchannel_pool': 1,
+      })
+      t.teardown(() => client.close())
+      return {
+        close: () => client.close(),
+        say: (token, bytes = 1) =>
+          new Promise((resolve) => {
+            const metadata = new Metadata()
+            metadata.set('authorization', `Bearer ${token}`)
+            const { path, requestSerialize, responseDeserialize } = ECHO
+            client.makeUnaryRequest(
+              path,
+              requestSerialize,
+              responseDeserialize,
+              Buffer.alloc(bytes),
+              metadata,
+              (error: ServiceError | null) => resolve(error?.code ?? status.OK),
+            )
+          }),
+      }
+    },
+  }
+}
+
+void t.test(
+  'who stays silent is cut in time; who made a call with a good token stays',
+  async (t) => {
+    const { silent, client, cuts, listener } = await door(t, { firstCallDeadlineMs: SHORT_MS })
+    const known = client()
+    t.equal(await known.say('a'), status.OK)
+    const mute = await silent('127.0.0.2')
+    await once(mute, 'close')
+    t.same(cuts, ['silent'])
+    t.same(listener.connections, { newcomers: 0, callers: 1 })
+    t.equal(await known.say('a'), status.OK)
+    t.same(listener.connections, { newcomers: 0, callers: 1 }, 'over the same connection')
+    known.close()
+    while (listener.connections.callers > 0) await new Promise(setImmediate)
+    t.pass('and is forgotten when it leaves')
+  },
+)
+
+void t.test('bad tokens, however many, do not make a connection somebody', async (t) => {
+  const { client, cuts, listener } = await door(t, { firstCallDeadlineMs: SHORT_MS })
+  const stranger = client()
+  let accepted = 0
+  while (cuts.length === 0) if ((await stranger.say('made-up')) === status.OK) accepted += 1
+  t.equal(accepted, 0)
+  t.equal(cuts[0], 'silent')
+  t.equal(listener.connections.callers, 0)
+})
+
+void t.test('what a stranger sends is not read', async (t) => {
+  const { client, heard } = await door(t)
+  t.equal(await client().say('made-up', 8_000_000), status.UNAUTHENTICATED)
+  t.equal(await client().say('', 8_000_000), status.UNAUTHENTICATED)
+  t.same(heard, [])
+  t.equal(await client().say('a', 8_000_000), status.OK)
+  t.same(heard, [8_000_000])
+})
+
+void t.test('a crowd from one address makes room for one another, and for callers', async (t) => {
+  const { silent, client, cuts, listener } = await door(t)
+  const first = await silent('127.0.0.2')
+  const closed = once(first, 'close')
+  for (let count = 0; count < 16; count += 1) await silent('127.0.0.2')
+  await closed
+  t.same(cuts, ['address'], 'the oldest goes')
+  t.equal(await client().say('a'), status.OK, 'another address')
+  t.same(listener.connections, { newcomers: 16, callers: 1 })
+})
+
+void t.test('a crowd from everywhere keeps out nobody who has a token', async (t) => {
+  const { silent, client, cuts, listener } = await door(t, { newcomers: 20 })
+  for (let count = 0; count < 60; count += 1) await silent(`127.0.1.${count + 1}`)
+  for (const token of ['a', 'b', 'a']) t.equal(await client().say(token), status.OK)
+  t.equal(listener.connections.callers, 3)
+  t.ok(listener.connections.newcomers <= 20)
+  t.ok(cuts.length >= 40 && cuts.every((cut) => cut === 'total'))
+})
+
+void t.test('one caller cannot take all connections; those of others stay', async (t) => {
+  const { client, cuts, listener } = await door(t)
+  const other = client()
+  t.equal(await other.say('b'), status.OK)
+  for (let count = 0; count < 20; count += 1) t.equal(await client().say('a'), status.OK)
+  t.same(cuts, ['caller', 'caller', 'caller', 'caller'])
+  t.equal(listener.connections.callers, 17)
+  t.equal(await other.say('b'), status.OK)
+})
+
+void t.test('descriptors are shared out so that all together leave a reserve', (t) => {
+  for (const descriptors of [256, 1024, 20_000, 1_048_576]) {
+    const { health, newcomers, callers } = connectionBudget(descriptors)
+    t.ok(health > 0 && newcomers > 0 && callers > newcomers)
+    t.ok(health + newcomers + callers <= descriptors - 64, `${descriptors}`)
+  }
+  t.equal(descriptorLimit('Max open files            1024  2048  files\n'), 1024)
+  t.equal(descriptorLimit('Max open files            unlimited unlimited files\n'), 1_048_576)
+  t.end()
+})
+
+void t.test('over its bounds the oldest newcomer goes, IPv6 by network', (t) => {
+  const gone: string[] = []
+  const limits = { perAddress: 2, perNetwork: 3, total: 4 }
+  const newcomers = new Newcomers<string>(limits, (who, bound) => gone.push(`${who} ${bound}`))
+  newcomers.add('2001:db8::1', 'a')
+  newcomers.add('2001:db8::1', 'b')
+  newcomers.add('2001:db8::1', 'c')
+  newcomers.add('2001:db8:0:0:ffff::1', 'd')
+  newcomers.add('2001:db8::2', 'e')
+  newcomers.add('::ffff:10.0.0.1', 'f')
+  newcomers.add('10.0.0.1', 'g')
+  t.same(gone, ['a address', 'b network', 'c total'])
+  t.equal(newcomers.delete('a'), false)
+  t.equal(newcomers.delete('g'), true)
+  t.equal(newcomers.size, 3)
+  t.equal(newcomers.of('2001:db8::1'), 0)
+  t.end()
+})
+
+void t.test('when all is full, the caller with the most connections pays', (t) => {
+  const gone: string[] = []
+  const limits = { perCaller: 3, total: 4 }
+  const callers = new CallerConnections<string>(limits, (who, bound) =>
+    gone.push(`${who} ${bound}`),
+  )
+  for (const [caller, connection] of ['aA', 'aB', 'aC', 'bD', 'cE', 'cE'].map((pair) => [...pair]))
+    callers.add(caller ?? '', connection ?? '')
+  t.same(gone, ['A total'])
+  callers.delete('D')
+  callers.add('a', 'F')
+  callers.add('a', 'G')
+  t.same(gone, ['A total', 'B caller'])
+  t.equal(callers.size, 4)
+  t.end()
+})
