@@ -4,6 +4,8 @@
 
 import { once } from 'node:events'
 import { type Socket, connect, createServer } from 'node:net'
+import { HELD_LIMIT_BYTES } from '../mesh/hbone/limits.ts'
+import { HeldMemory } from '../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../mesh/hbone/pool.ts'
 import { createHboneServer } from '../mesh/hbone/server.ts'
 import { splice } from '../mesh/relay/splice.ts'
@@ -20,6 +22,7 @@ export interface RelaySettings {
   readonly upstreamPort: number
 }
 
+const memory = new HeldMemory(HELD_LIMIT_BYTES)
 const LOOPBACK = '127.0.0.1' as IpAddress
 const settings = JSON.parse(process.argv[2] ?? '{}') as RelaySettings
 const port = settings.role === 'outbound' ? await outbound() : await inbound()
@@ -42,6 +45,7 @@ async function outbound(): Promise<number> {
   const pool = createHbonePool({
     certificate: () => Promise.resolve(ok(settings.certificate)),
     dial: () => dial(settings.upstreamPort),
+    memory,
   })
   const target = {
     sourceIdentity: settings.certificate.identity,
@@ -80,6 +84,7 @@ async function inbound(): Promise<number> {
     isFromOutside: () => true,
     onTunnel: (incoming) => void relay(incoming),
     onRefused: (event) => console.error(event),
+    memory,
   })
   const { fd, port } = await listeningFd()
   await server.listen(fd)

@@ -9,6 +9,7 @@ import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
+import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
@@ -38,6 +39,8 @@ export interface PodProxyOptions {
   readonly certificates: CertificateCache
   readonly relay: Relay
   readonly counters: TrafficCounters
+  /** The worker's account of what waits for receivers that do not read. */
+  readonly memory: HeldMemory
   readonly accessLog: Logger
   readonly log: Logger
   /** Connections the pod may have open at once. */
@@ -111,6 +114,7 @@ export class PodProxy {
         ),
       certificate: (identity, signal) => options.certificates.get(identity, signal),
       owner: options.pod.uid,
+      memory: options.memory,
     })
     this.#context = {
       pod: options.pod,
@@ -181,6 +185,7 @@ export class PodProxy {
       certificate,
       owner: this.pod.uid,
       isFromOutside: (peer, local) => isFromOutside(this.pod, peer, local),
+      memory: this.#options.memory,
       onTunnel: (incoming) => {
         handleIncomingTunnel(this.#context, incoming).catch((thrown: unknown) =>
           this.#options.log.error({ error: errorMessage(thrown) }, 'tunnel handler failed'),

@@ -11,7 +11,7 @@ import { H2_CODE } from '../http2/protocol.ts'
 import type { H2Stream, StreamSink } from '../http2/stream.ts'
 import {
   ANSWER_DEADLINE_MS,
-  CLIENT_HEADER_LIST_BYTES,
+  CLIENT_SETTINGS,
   HANDSHAKE_DEADLINE_MS,
   PING_INTERVAL_MS,
   PING_TIMEOUT_MS,
@@ -41,6 +41,7 @@ export interface ClientConnection {
 }
 
 export interface ClientConnectionOptions {
+  readonly memory: HeldMemory
   readonly onTunnelClosed: () => void
   readonly onClosed: () => void
   /** Who pays first when what it holds is too much. */
@@ -49,7 +50,6 @@ export interface ClientConnectionOptions {
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
   readonly answerDeadlineMs?: number
-  readonly memory?: HeldMemory
 }
 
 /** Resolves when the peer's SETTINGS came, so that its stream limit is known before the first request. */
@@ -61,13 +61,12 @@ export function establishClient(
     const connection: H2Connection = new H2Connection({
       role: 'client',
       socket: secured.socket,
-      headerListBytes: CLIENT_HEADER_LIST_BYTES,
-      maxStreams: 0,
+      settings: CLIENT_SETTINGS,
       settingsDeadlineMs: HANDSHAKE_DEADLINE_MS,
       pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
       pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
       ...(options.owner !== undefined && { owner: options.owner }),
-      ...(options.memory && { memory: options.memory }),
+      memory: options.memory,
       onReady: () => {
         const answerDeadlineMs = options.answerDeadlineMs ?? ANSWER_DEADLINE_MS
         resolve(ok(new Client(connection, secured.peerIdentity, answerDeadlineMs)))

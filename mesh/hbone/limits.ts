@@ -2,6 +2,8 @@
 // The numbers of HBONE in one place, each with its unit and its reason. Those marked "wire" are what
 // Istio's ztunnel announces, so that peers meet the windows they were tuned for.
 
+import type { H2Settings } from '../http2/settings.ts'
+
 /** Wire. Bytes of one tunnel that may be under way unread: a 4 ms path fills 8 Gbit/s with it. */
 export const STREAM_WINDOW_BYTES = 4 * 1024 * 1024
 /** Wire. Bytes of all tunnels of a connection that may be under way unread; what stalled ones hold is lent on top of it. */
@@ -21,15 +23,30 @@ export function heldLimitOf(threads: number): number {
   return Math.max(LEAST_HELD_LIMIT_BYTES, Math.min(HELD_LIMIT_BYTES, HELD_BYTES / threads))
 }
 /** Wire. The largest frame we accept. */
-export const MAX_FRAME_BYTES = 1024 * 1024
+const MAX_FRAME_BYTES = 1024 * 1024
 /** Wire. Tunnels a client may have open on one connection to us. */
-export const SERVER_MAX_STREAMS = 200
+const SERVER_MAX_STREAMS = 200
 /** Wire. Header list a client accepts: responses carry a status and baggage. */
-export const CLIENT_HEADER_LIST_BYTES = 16 * 1024
+const CLIENT_HEADER_LIST_BYTES = 16 * 1024
 /** Wire. Header list the server accepts: a CONNECT carries baggage, forwarded and traceparent. */
 export const SERVER_HEADER_LIST_BYTES = 64 * 1024
 /** Tunnels the pool puts on one connection even if the peer allows more: bounds what one lost connection takes along. */
 export const POOL_MAX_STREAMS = 100
+
+/** What the server of a pod announces. */
+export const SERVER_SETTINGS: H2Settings = {
+  streamWindowBytes: STREAM_WINDOW_BYTES,
+  connectionWindowBytes: CONNECTION_WINDOW_BYTES,
+  maxFrameBytes: MAX_FRAME_BYTES,
+  headerListBytes: SERVER_HEADER_LIST_BYTES,
+  maxStreams: SERVER_MAX_STREAMS,
+}
+/** What a client announces; it takes no streams of a server's. */
+export const CLIENT_SETTINGS: H2Settings = {
+  ...SERVER_SETTINGS,
+  headerListBytes: CLIENT_HEADER_LIST_BYTES,
+  maxStreams: 0,
+}
 
 /** Wire. Interval of HTTP/2 PINGs. */
 export const PING_INTERVAL_MS = 10_000

@@ -5,7 +5,6 @@
 import { type Result, err, ok } from '../result.ts'
 import { type ClientConnection, type OpenFailure, establishClient } from './client.ts'
 import { abandoned, connectSecured } from './connect.ts'
-import type { HeldMemory } from '../http2/held-memory.ts'
 import { IDLE_RELEASE_MS } from './limits.ts'
 import type {
   HboneFailure,
@@ -41,7 +40,6 @@ const NONE: ReadonlySet<ClientConnection> = new Set()
 export interface PoolTimes {
   readonly idleReleaseMs?: number
   readonly answerDeadlineMs?: number
-  readonly memory?: HeldMemory
 }
 
 /** Makes a pool; it lives as long as the pod whose connections it carries. */
@@ -168,7 +166,7 @@ class Pool implements HbonePool {
     const established = await establishClient(secured.value, {
       ...(answerDeadlineMs === undefined ? {} : { answerDeadlineMs }),
       ...(owner === undefined ? {} : { owner }),
-      ...(memory === undefined ? {} : { memory }),
+      memory,
       onTunnelClosed: () => {
         if (made.connection !== undefined) this.#watchIdle(made.connection)
       },

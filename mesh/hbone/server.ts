@@ -3,7 +3,6 @@
 
 import { type AcceptLimits, type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
 import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
-import type { HeldMemory } from '../http2/held-memory.ts'
 import type { HeaderList } from '../http2/hpack.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, IGNORING_SINK } from '../http2/stream.ts'
@@ -13,7 +12,7 @@ import {
   PING_INTERVAL_MS,
   PING_TIMEOUT_MS,
   SERVER_HEADER_LIST_BYTES,
-  SERVER_MAX_STREAMS,
+  SERVER_SETTINGS,
 } from './limits.ts'
 import { readConnect } from './request.ts'
 import type { HboneServer, HboneServerOptions } from './types.ts'
@@ -25,7 +24,6 @@ export interface HboneServerTuning {
   readonly pingTimeoutMs?: number
   readonly maxStreams?: number
   readonly maxConnectionsPerSource?: number
-  readonly memory?: HeldMemory
 }
 
 /** RFC 6585 5: header fields too large. */
@@ -51,13 +49,15 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     const connection: H2Connection = new H2Connection({
       role: 'server',
       socket: authenticated.socket,
-      headerListBytes: SERVER_HEADER_LIST_BYTES,
-      maxStreams: options.maxStreams ?? SERVER_MAX_STREAMS,
+      settings:
+        options.maxStreams === undefined
+          ? SERVER_SETTINGS
+          : { ...SERVER_SETTINGS, maxStreams: options.maxStreams },
       settingsDeadlineMs: authenticated.deadlineAt - performance.now(),
       pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
       pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
       ...(options.owner !== undefined && { owner: options.owner }),
-      ...(options.memory && { memory: options.memory }),
+      memory: options.memory,
       onReady: () => undefined,
       onRequest: (stream, headers, isTooLarge) =>
         onRequest(authenticated, stream, headers, isTooLarge),

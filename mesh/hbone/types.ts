@@ -4,6 +4,7 @@
 
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { HeldMemory } from '../http2/held-memory.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { IpAddress, SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Result } from '../result.ts'
@@ -52,6 +53,8 @@ export interface HbonePoolOptions {
   ) => Promise<Result<WorkloadCertificate, HboneFailure>>
   /** The pod served: when too much waits for receivers that do not read, the pod with the most of it is relieved first. */
   readonly owner?: string
+  /** The account of what waits in this thread. */
+  readonly memory: HeldMemory
 }
 
 export interface OpenedTunnel {
@@ -101,6 +104,7 @@ export interface HboneServerOptions {
   readonly isFromOutside: (peer: SocketAddress, local: SocketAddress) => boolean
   /** As for the pool. */
   readonly owner?: string
+  readonly memory: HeldMemory
   /** Never throws; called once per valid CONNECT. */
   readonly onTunnel: (incoming: IncomingTunnel) => void
   /** Connections refused before a tunnel existed: TLS failure, wrong trust domain, not CONNECT, flood. For log and metrics. */

@@ -7,13 +7,11 @@
 // It is long because the frame types share one state; what could stand alone does (stream, output, reader, budget).
 
 import type { TLSSocket } from 'node:tls'
-import { Bucket } from '../async/bucket.ts'
-import { CONNECTION_WINDOW_BYTES, MAX_FRAME_BYTES, STREAM_WINDOW_BYTES } from '../hbone/limits.ts'
 import { TLS_READ_BYTES, readInPlace } from '../relay/read-in-place.ts'
-import { CONTROL_FRAMES, WASTED_STREAMS } from './budget.ts'
+import { type H2Account, type H2Accounts, connectionAccounts } from './budget.ts'
 import { type FrameHandler, FrameReader } from './frame-reader.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
-import { type HeldMemory, threadHeldMemory } from './held-memory.ts'
+import type { HeldMemory } from './held-memory.ts'
 import { FrameOutput } from './output.ts'
 import {
   DEFAULT_MAX_FRAME_BYTES,
@@ -29,6 +27,7 @@ import {
   SETTING,
 } from './protocol.ts'
 import { ReceiveWindow } from './receive-window.ts'
+import type { H2Settings } from './settings.ts'
 import { H2Stream, type StreamHost, type StreamSink } from './stream.ts'
 
 /** Unwritten output above which no DATA is added: one good TLS write, and little to wait behind for the next stream. */
@@ -61,17 +60,17 @@ export interface ConnectionClosed {
 export interface H2ConnectionOptions {
   readonly role: 'client' | 'server'
   readonly socket: TLSSocket
-  readonly headerListBytes: number
-  /** Announced by a server. */
-  readonly maxStreams: number
+  readonly settings: H2Settings
   /** Time left for the peer's first SETTINGS. */
   readonly settingsDeadlineMs: number
   readonly pingIntervalMs: number
   readonly pingTimeoutMs: number
   /** Who pays first when what it holds is too much: the pod served. */
   readonly owner?: string
-  /** The thread's, unless a test brings its own. */
-  readonly memory?: HeldMemory
+  /** The account of what all connections of the thread hold. */
+  readonly memory: HeldMemory
+  /** Who pays for nuisance; fresh accounts when absent. One that outlives the connection makes reconnecting useless. */
+  readonly accounts?: Partial<H2Accounts>
   /** The peer's first SETTINGS came. */
   readonly onReady: () => void
   /** Server: a request. The stream's sink must be set before returning. */
@@ -99,8 +98,9 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly receiveWindow: ReceiveWindow
   readonly memory: HeldMemory
   readonly owner: string
-  readonly #controlBudget = new Bucket(CONTROL_FRAMES)
-  readonly #wasteBudget = new Bucket(WASTED_STREAMS)
+  readonly streamWindowBytes: number
+  readonly #control: H2Account
+  readonly #waste: H2Account
   readonly #keepalive: NodeJS.Timeout
   readonly #settingsDeadline: NodeJS.Timeout
   #queue: H2Stream[] = []
@@ -127,14 +127,21 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#socket = options.socket
     this.#isServer = options.role === 'server'
     this.owner = options.owner ?? ''
-    this.memory = options.memory ?? threadHeldMemory
-    this.receiveWindow = new ReceiveWindow(this.memory, (increment) =>
-      this.sendWindowUpdate(0, increment),
+    this.memory = options.memory
+    const { settings } = options
+    this.streamWindowBytes = settings.streamWindowBytes
+    const accounts = connectionAccounts(options.accounts)
+    this.#control = accounts.control
+    this.#waste = accounts.waste
+    this.receiveWindow = new ReceiveWindow(
+      this.memory,
+      settings.connectionWindowBytes,
+      (increment) => this.sendWindowUpdate(0, increment),
     )
-    this.#decoder = new HpackDecoder(options.headerListBytes)
+    this.#decoder = new HpackDecoder(settings.headerListBytes)
     this.#reader = new FrameReader(
       this,
-      { maxFrameBytes: MAX_FRAME_BYTES, maxCollectedBytes: options.headerListBytes },
+      { maxFrameBytes: settings.maxFrameBytes, maxCollectedBytes: settings.headerListBytes },
       this.#isServer,
     )
     this.#output = new FrameOutput(options.socket, () => this.#pump())
@@ -241,6 +248,13 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   sendReset(stream: H2Stream, code: number): void {
     this.#sendResetOf(stream.id, code)
+  }
+
+  spendWaste(tokens: number, what: string): void {
+    if (this.#isClosed || this.#waste.take(tokens)) return
+    // What was done is paid for all the same: else many small debts would never count.
+    this.#waste.charge(tokens)
+    this.#fail(H2_CODE.enhanceYourCalm, `flood: ${what}`)
   }
 
   enqueue(stream: H2Stream): void {
@@ -353,7 +367,10 @@ export class H2Connection implements FrameHandler, StreamHost {
       throw broken('CONTINUATION without its HEADERS')
     block.parts.push(Buffer.from(payload))
     block.bytes += payload.length
-    if (block.bytes > this.#options.headerListBytes || block.parts.length > MOST_CONTINUATIONS)
+    if (
+      block.bytes > this.#options.settings.headerListBytes ||
+      block.parts.length > MOST_CONTINUATIONS
+    )
       throw new H2ConnectionError(
         H2_CODE.enhanceYourCalm,
         'a header block is too large (CONTINUATION flood)',
@@ -376,7 +393,7 @@ export class H2Connection implements FrameHandler, StreamHost {
       throw broken(`HEADERS opened stream ${block.streamId}, which the peer may not open`)
     this.#lastPeerStreamId = block.streamId
     if (this.#sentFinalGoAway) return // RFC 9113 6.8: streams above the last one are ignored
-    if (this.#streams.size >= this.#options.maxStreams) {
+    if (this.#streams.size >= this.#options.settings.maxStreams) {
       this.#sendResetOf(block.streamId, H2_CODE.refusedStream)
       return this.#spendWaste('streams over the limit')
     }
@@ -557,13 +574,12 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   #greet(): void {
+    const ours = this.#options.settings
     const settings: (readonly [number, number])[] = [
-      [SETTING.initialWindowSize, STREAM_WINDOW_BYTES],
-      [SETTING.maxFrameSize, MAX_FRAME_BYTES],
-      [SETTING.maxHeaderListSize, this.#options.headerListBytes],
-      this.#isServer
-        ? [SETTING.maxConcurrentStreams, this.#options.maxStreams]
-        : [SETTING.enablePush, 0],
+      [SETTING.initialWindowSize, ours.streamWindowBytes],
+      [SETTING.maxFrameSize, ours.maxFrameBytes],
+      [SETTING.maxHeaderListSize, ours.headerListBytes],
+      this.#isServer ? [SETTING.maxConcurrentStreams, ours.maxStreams] : [SETTING.enablePush, 0],
     ]
     if (!this.#isServer) this.#output.raw(PREFACE)
     let at = this.#output.frame(settings.length * SETTING_BYTES, FRAME.settings, 0, 0)
@@ -571,7 +587,7 @@ export class H2Connection implements FrameHandler, StreamHost {
       at = this.#output.buffer.writeUInt16BE(id, at)
       at = this.#output.buffer.writeUInt32BE(value, at)
     }
-    this.sendWindowUpdate(0, CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW_BYTES)
+    this.sendWindowUpdate(0, ours.connectionWindowBytes - DEFAULT_WINDOW_BYTES)
   }
 
   #sendPing(kind: number, flags: number): void {
@@ -613,13 +629,12 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   #spendControl(what: string): void {
-    if (!this.#controlBudget.take())
+    if (!this.#control.take())
       throw new H2ConnectionError(H2_CODE.enhanceYourCalm, `flood of ${what}`)
   }
 
   #spendWaste(what: string): void {
-    if (!this.#wasteBudget.take())
-      throw new H2ConnectionError(H2_CODE.enhanceYourCalm, `flood: ${what}`)
+    if (!this.#waste.take()) throw new H2ConnectionError(H2_CODE.enhanceYourCalm, `flood: ${what}`)
   }
 
   #mustBeReady(): void {

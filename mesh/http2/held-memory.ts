@@ -4,8 +4,6 @@
 // Below the limit it costs a few additions where a receiver lags, and nothing where it keeps up
 // (bench/hbone-relays.ts watches that).
 
-import { HELD_LIMIT_BYTES } from '../hbone/limits.ts'
-
 /** What a kept chunk costs beside its bytes: buffer, backing store and queue entry, as measured on Node 26. */
 export const CHUNK_COST_BYTES = 600
 /** What the first waiting bytes of a stream cost, however few: lists, and a buffer for small chunks to gather in. */
@@ -112,9 +110,6 @@ export class HeldMemory {
     this.#isShedding = false
   }
 }
-
-/** The account of this thread, unless a test brings its own. */
-export const threadHeldMemory = new HeldMemory(HELD_LIMIT_BYTES)
 
 /** What the streams of one connection hold. */
 interface Load {

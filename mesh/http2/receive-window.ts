@@ -1,29 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 // How much the peer may still send on one connection. Streams whose receivers stall must not use the window up for
 // the others: what they hold above a part of it is lent, that is credited to the peer as if it had gone on.
-// At any time: window + held - lent + not yet credited = CONNECTION_WINDOW_BYTES, DATA frames under way aside.
+// At any time: window + held - lent + not yet credited = the whole window, DATA frames under way aside.
 // Hot: bench/hbone-relays.ts watches it.
 
-import { CONNECTION_WINDOW_BYTES } from '../hbone/limits.ts'
 import type { Borrower, HeldMemory } from './held-memory.ts'
 
-/** The window is topped up when this much was consumed. */
-const UPDATE_BYTES = CONNECTION_WINDOW_BYTES / 4
-/** Held bytes that are not lent: with as much waiting for the next update, half of the window is always open. */
-const LEND_ABOVE_BYTES = CONNECTION_WINDOW_BYTES / 4
+/** The window is topped up when this part of it was consumed. */
+const UPDATE_PART = 1 / 4
+/** The part that held bytes may take up before they are lent: with as much waiting for the next update, half is always open. */
+const LEND_ABOVE_PART = 1 / 4
 
 /** The receiving side's flow control of one connection. */
 export class ReceiveWindow implements Borrower {
   readonly #memory: HeldMemory
   readonly #update: (increment: number) => void
-  #window = CONNECTION_WINDOW_BYTES
+  readonly #updateBytes: number
+  readonly #lendAboveBytes: number
+  #window: number
   #uncredited = 0
   #held = 0
   #lent = 0
 
   /** `update` tells the peer that it may send so many bytes more. */
-  constructor(memory: HeldMemory, update: (increment: number) => void) {
+  constructor(memory: HeldMemory, windowBytes: number, update: (increment: number) => void) {
     this.#memory = memory
+    this.#window = windowBytes
+    this.#updateBytes = windowBytes * UPDATE_PART
+    this.#lendAboveBytes = windowBytes * LEND_ABOVE_PART
     this.#update = update
   }
 
@@ -55,7 +59,7 @@ export class ReceiveWindow implements Borrower {
   /** So many bytes of those taken were not consumed on the spot. */
   hold(bytes: number): void {
     this.#held += bytes
-    if (this.#held - this.#lent > LEND_ABOVE_BYTES) this.lend()
+    if (this.#held - this.#lent > this.#lendAboveBytes) this.lend()
   }
 
   /** Held bytes go on: repays the loan first and says how many of them remain to be credited. */
@@ -70,7 +74,7 @@ export class ReceiveWindow implements Borrower {
   credit(bytes: number): void {
     this.#uncredited += bytes
     // Few updates; but while held bytes take up the window, each as soon as it doubles what is left.
-    if (this.#uncredited < UPDATE_BYTES && this.#uncredited <= this.#window) return
+    if (this.#uncredited < this.#updateBytes && this.#uncredited <= this.#window) return
     const increment = this.#uncredited
     this.#window += increment
     this.#uncredited = 0
@@ -82,7 +86,7 @@ export class ReceiveWindow implements Borrower {
    * greedy ones there are, a new one still finds something.
    */
   lend(): void {
-    const wanted = this.#held - this.#lent - LEND_ABOVE_BYTES
+    const wanted = this.#held - this.#lent - this.#lendAboveBytes
     if (wanted <= 0) return
     const granted = Math.min(wanted, this.#memory.lendable - this.#lent)
     if (granted < wanted) this.#memory.refused(this)

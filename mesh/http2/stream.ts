@@ -7,7 +7,6 @@ import { CHUNK_COST_BYTES, HOLDER_COST_BYTES, type HeldMemory, type Holder } fro
 import type { HeaderList } from './hpack.ts'
 import { H2_CODE, LARGEST_WINDOW_BYTES } from './protocol.ts'
 import type { ReceiveWindow } from './receive-window.ts'
-import { STREAM_WINDOW_BYTES } from '../hbone/limits.ts'
 import { TLS_READ_BYTES } from '../relay/read-in-place.ts'
 
 /** Who uses a stream. Calls come from the connection, in the order of the wire. */
@@ -40,6 +39,10 @@ export interface StreamHost {
   sendReset(stream: H2Stream, code: number): void
   /** The stream has something to send, or wants onWritable, when there is room. */
   enqueue(stream: H2Stream): void
+  /** Work was done for nothing: takes tokens of the peer's, and cuts the connection when there are too few. */
+  spendWaste(tokens: number, what: string): void
+  /** The window of each stream for what comes in. */
+  readonly streamWindowBytes: number
   /** The connection's window for what comes in. */
   readonly receiveWindow: ReceiveWindow
   /** The account of what streams hold, and on whose name they hold it. */
@@ -49,8 +52,8 @@ export interface StreamHost {
   forget(stream: H2Stream): void
 }
 
-/** The window is topped up when this much of it was consumed: few updates, and never an empty window in between. */
-const WINDOW_UPDATE_BYTES = STREAM_WINDOW_BYTES / 4
+/** The window is topped up when this part of it was consumed: few updates, and never an empty window in between. */
+const WINDOW_UPDATE_PART = 1 / 4
 /** What one stream may send before the next one's turn; as much as is read of a socket at once. */
 const TURN_BYTES = 64 * 1024
 const NOTHING = Buffer.alloc(0)
@@ -68,7 +71,7 @@ export class H2Stream implements Holder {
   #isEndQueued = false
   #isEndSent = false
   #sendWindow: number
-  #receiveWindow = STREAM_WINDOW_BYTES
+  #receiveWindow: number
   #consumed = 0
   /** Delivered to the sink and not consumed yet. */
   #outstanding = 0
@@ -87,6 +90,7 @@ export class H2Stream implements Holder {
     this.#host = host
     this.sink = sink
     this.#sendWindow = sendWindow
+    this.#receiveWindow = host.streamWindowBytes
   }
 
   get heldCost(): number {
@@ -151,6 +155,14 @@ export class H2Stream implements Holder {
     this.#close()
   }
 
+  /**
+   * The request ends without what it asked for, after work of ours: its sender pays `tokens` of the account for waste,
+   * and who has none left is cut off with all streams. To be called where a server refuses a request.
+   */
+  wasted(what: string, tokens = 1): void {
+    this.#host.spendWaste(tokens, what)
+  }
+
   /** The given bytes have gone on: lets the peer send as many more. */
   consume(bytes: number): void {
     // Nothing is left when it was dropped: the sink only did not know yet.
@@ -162,7 +174,7 @@ export class H2Stream implements Holder {
     this.#host.receiveWindow.credit(credit)
     if (this.isEndReceived) return
     this.#consumed += bytes
-    if (this.#consumed < WINDOW_UPDATE_BYTES) return
+    if (this.#consumed < this.#host.streamWindowBytes * WINDOW_UPDATE_PART) return
     this.#receiveWindow += this.#consumed
     this.#host.sendWindowUpdate(this.id, this.#consumed)
     this.#consumed = 0

@@ -7,7 +7,8 @@ import koffi from 'koffi'
 import type { Test } from 'tap'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { AcceptLimits } from '../../mesh/hbone/acceptor.ts'
-import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
+import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
+import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type {
@@ -95,6 +96,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
   const serverCertificate =
     (await options.serverCertificate?.(root)) ??
     (await makeCertificate(root, testIdentity('server')))
+  const memory = options.memory ?? new HeldMemory(HELD_LIMIT_BYTES)
   const refused: Refused[] = []
   const watchers = new Set<(event: Refused) => void>()
   const server = createHboneServer({
@@ -112,7 +114,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     }),
     ...(options.pingIntervalMs !== undefined && { pingIntervalMs: options.pingIntervalMs }),
     ...(options.pingTimeoutMs !== undefined && { pingTimeoutMs: options.pingTimeoutMs }),
-    ...(options.memory && { memory: options.memory }),
+    memory,
   })
   const { fd, port } = await listeningFd()
   await server.listen(fd)
@@ -132,7 +134,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     },
     ...(options.idleReleaseMs !== undefined && { idleReleaseMs: options.idleReleaseMs }),
     ...(options.answerDeadlineMs !== undefined && { answerDeadlineMs: options.answerDeadlineMs }),
-    ...(options.memory && { memory: options.memory }),
+    memory,
   })
   const target: PoolTarget = {
     sourceIdentity: clientCertificate.identity,

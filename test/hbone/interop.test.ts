@@ -17,6 +17,8 @@ import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
+import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
+import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { clientTlsOptions, serverTlsOptions } from '../../mesh/hbone/tls.ts'
 import type { OpenedTunnel } from '../../mesh/hbone/types.ts'
@@ -113,6 +115,7 @@ async function nodeServer(
       await once(socket, 'connect')
       return ok(socket)
     },
+    memory: new HeldMemory(HELD_LIMIT_BYTES),
   })
   t.teardown(async () => {
     await pool.drain(0)

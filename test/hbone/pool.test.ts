@@ -7,6 +7,8 @@ import { buffer } from 'node:stream/consumers'
 import t from 'tap'
 import { connectSecured } from '../../mesh/hbone/connect.ts'
 import { establishClient } from '../../mesh/hbone/client.ts'
+import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
+import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import type { HboneTunnel, IncomingTunnel, OpenedTunnel } from '../../mesh/hbone/types.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
@@ -246,6 +248,7 @@ await t.test('a server that falls silent is given up after the PING timeout', as
   const closed = Promise.withResolvers<undefined>()
   const established = await establishClient(secured.value, {
     pingIntervalMs: 100,
+    memory: new HeldMemory(HELD_LIMIT_BYTES),
     pingTimeoutMs: 200,
     onTunnelClosed: () => undefined,
     onClosed: () => closed.resolve(undefined),
@@ -277,6 +280,7 @@ await t.test('a certificate that cannot be had fails the open with its reason', 
   const pool = createHbonePool({
     certificate: () => Promise.resolve(err({ reason: 'identityError' as const, message: 'no CA' })),
     dial: () => Promise.reject(new Error('must not be dialled')),
+    memory: new HeldMemory(HELD_LIMIT_BYTES),
   })
   const world = await makeWorld(t)
   t.match(await pool.open(world.target, 'a:1', {}, PATIENCE()), {

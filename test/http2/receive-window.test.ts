@@ -8,7 +8,7 @@ import { HeldMemory, type Holder } from '../../mesh/http2/held-memory.ts'
 import { H2_CODE, LARGEST_WINDOW_BYTES } from '../../mesh/http2/protocol.ts'
 import { ReceiveWindow } from '../../mesh/http2/receive-window.ts'
 import { H2Stream, type StreamHost, type StreamSink } from '../../mesh/http2/stream.ts'
-import { CONNECTION_WINDOW_BYTES } from '../../mesh/hbone/limits.ts'
+import { CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES } from '../../mesh/hbone/limits.ts'
 
 t.setTimeout(60_000)
 
@@ -62,9 +62,11 @@ class Model {
   constructor(limit: number) {
     this.#limit = limit
     this.memory = new HeldMemory(limit)
-    this.#window = new ReceiveWindow(this.memory, () => undefined)
+    this.#window = new ReceiveWindow(this.memory, CONNECTION_WINDOW_BYTES, () => undefined)
     this.#host = {
       receiveWindow: this.#window,
+      streamWindowBytes: STREAM_WINDOW_BYTES,
+      spendWaste: () => undefined,
       memory: this.memory,
       owner: 'pod',
       dataRoom: () => this.#room,
@@ -174,7 +176,7 @@ await t.test('a connection that was refused a loan gets it when memory is there 
   const others: Holder = { owner: 'a', heldBy: {}, heldCost: 0, shed: () => undefined }
   memory.enter(others)
   memory.take(40 * MIB)
-  const window = new ReceiveWindow(memory, () => undefined)
+  const window = new ReceiveWindow(memory, CONNECTION_WINDOW_BYTES, () => undefined)
   const held = CONNECTION_WINDOW_BYTES
   window.take(held)
   window.hold(held)
@@ -190,7 +192,7 @@ await t.test('a connection that got a part of its loan gets the rest when memory
   const others: Holder = { owner: 'a', heldBy: {}, heldCost: 0, shed: () => undefined }
   memory.enter(others)
   memory.take(32 * MIB - 1)
-  const window = new ReceiveWindow(memory, () => undefined)
+  const window = new ReceiveWindow(memory, CONNECTION_WINDOW_BYTES, () => undefined)
   const held = CONNECTION_WINDOW_BYTES
   window.take(held)
   window.hold(held)

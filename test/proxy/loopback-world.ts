@@ -16,6 +16,8 @@ import type {
   ToWorker,
   WorkerRequest,
 } from '../../agent/proxy/worker/worker-protocol.ts'
+import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
+import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { parseSpiffeId, spiffeId } from '../../mesh/identity/spiffe.ts'
 import type {
   IpAddress,
@@ -227,6 +229,7 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     sameNode: options.sameNode ?? 'direct',
     ...(options.reportTrafficMs === undefined ? {} : { reportTrafficMs: options.reportTrafficMs }),
     maxConnectionsPerPod: options.maxConnectionsPerPod ?? 1000,
+    memory: new HeldMemory(HELD_LIMIT_BYTES),
     log: pino({ level: 'silent' }),
     accessLog,
     post: (message) => {

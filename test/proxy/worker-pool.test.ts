@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import type { Enrolment } from '../../agent/capture/types.ts'
 import { WorkerPool, type WorkerPoolOptions } from '../../agent/proxy/worker/worker-pool.ts'
 import { AmbitError } from '../../mesh/errors.ts'
+import { heldLimitOf } from '../../mesh/hbone/limits.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { err, ok } from '../../mesh/result.ts'
@@ -40,6 +41,7 @@ class Setting {
         logLevel: 'silent',
         sameNode: 'direct',
         maxConnectionsPerPod: 1,
+        heldLimitBytes: heldLimitOf(1),
       },
       mesh: new MeshState(),
       certificates: {

@@ -2,7 +2,7 @@
 // Entry of a data-plane worker thread: joins the DataPlane to its message port. Holds no logic.
 
 import { parentPort, workerData } from 'node:worker_threads'
-import { threadHeldMemory } from '../../../mesh/http2/held-memory.ts'
+import { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { createLogger } from '../../../mesh/telemetry/log.ts'
 import { createDataPlaneSockets } from '../../capture/data-plane-sockets.ts'
 import { DataPlane } from './data-plane.ts'
@@ -12,13 +12,13 @@ const port = parentPort
 if (port === null) throw new Error('data-plane-worker.ts runs as a worker thread only')
 // The main thread passes exactly this (WorkerLink); workerData is untyped by nature.
 const start = workerData as WorkerStart
-if (start.heldLimitBytes !== undefined) threadHeldMemory.setLimit(start.heldLimitBytes)
 
 const dataPlane = new DataPlane({
   sockets: createDataPlaneSockets(start.handles),
   network: start.network,
   sameNode: start.sameNode,
   maxConnectionsPerPod: start.maxConnectionsPerPod,
+  memory: new HeldMemory(start.heldLimitBytes),
   log: createLogger('data-plane', start.logLevel),
   accessLog: createLogger('access', start.logLevel),
   post: (message) => port.postMessage(message),

@@ -4,6 +4,7 @@
 
 import { inTime, LATE } from '../../../mesh/async/deadline.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
+import type { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
 import type { DataPlaneSockets, PodListeners } from '../../capture/types.ts'
@@ -27,6 +28,8 @@ export interface DataPlaneOptions {
   /** Whether pods of this node reach one another through one relay, or by HBONE as those of other nodes do. */
   readonly sameNode: SameNode
   readonly maxConnectionsPerPod: number
+  /** The worker's account of what its HBONE connections hold. */
+  readonly memory: HeldMemory
   readonly log: Logger
   readonly accessLog: Logger
   readonly post: (message: FromWorker) => void
@@ -173,6 +176,7 @@ export class DataPlane {
       certificates: this.#certificates,
       relay: streamRelay,
       counters: this.#counters,
+      memory: this.#options.memory,
       accessLog: this.#options.accessLog,
       log: this.#options.log,
       maxConnections: this.#options.maxConnectionsPerPod,

@@ -20,8 +20,8 @@ export interface WorkerStart {
   readonly logLevel: LogLevel
   readonly sameNode: SameNode
   readonly maxConnectionsPerPod: number
-  /** Memory the worker's HBONE connections may hold for receivers that lag; one worker's default when absent. */
-  readonly heldLimitBytes?: number
+  /** Memory the worker's HBONE connections may hold. */
+  readonly heldLimitBytes: number
 }
 
 /** Sent by the main thread; nothing is answered but `request`. Order is kept. */

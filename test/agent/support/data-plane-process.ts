@@ -4,6 +4,7 @@
 
 import { type CapturePod, type NodeCapture, openCapture } from '../../../agent/capture/index.ts'
 import { WorkerPool } from '../../../agent/proxy/worker/worker-pool.ts'
+import { heldLimitOf } from '../../../mesh/hbone/limits.ts'
 import { CertificateManager } from '../../../mesh/identity/certificate-manager.ts'
 import { spiffeId } from '../../../mesh/identity/spiffe.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
@@ -70,6 +71,7 @@ serveRpc({
             logLevel: 'info',
             sameNode: 'direct',
             maxConnectionsPerPod: 1000,
+            heldLimitBytes: heldLimitOf(1),
           },
           mesh: meshes[node],
           certificates: {
