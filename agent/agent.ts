@@ -10,6 +10,7 @@ import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
 import { spiffeId } from '../mesh/identity/spiffe.ts'
 import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
+import { podWorkloadUid } from '../mesh/model/names.ts'
 import type { WorkloadUid } from '../mesh/model/types.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
 import { releaseAll } from '../mesh/program/release.ts'
@@ -236,10 +237,6 @@ async function chainCni(
   })
 }
 
-function workloadUid(clusterId: string, namespace: string, name: string): WorkloadUid {
-  return `${clusterId}//Pod/${namespace}/${name}` as WorkloadUid
-}
-
 /** Connections that a pod made in the mesh go on this long after it left. */
 const LEFT_BEHIND_DEADLINE_MS = 3_600_000
 /** How long a pod that leaves the mesh waits to hear of it from the control plane. */
@@ -289,7 +286,7 @@ function poolListener(
           name,
           serviceAccount,
           identity: spiffeId({ trustDomain, namespace, serviceAccount }),
-          workloadUid: workloadUid(clusterId, namespace, name),
+          workloadUid: podWorkloadUid(clusterId, { namespace, name }),
           addresses: enrolment.pod.addresses,
         },
         enrolment,
@@ -297,7 +294,7 @@ function poolListener(
     },
     onDraining: (uid) => void logFailure('drain', uid, pool.drainPod(uid, drainDeadlineMs)),
     onLeaving: ({ namespace, name }) =>
-      peersKnowPlain(mesh, workloadUid(clusterId, namespace, name)),
+      peersKnowPlain(mesh, podWorkloadUid(clusterId, { namespace, name })),
     onWithdrawn: (uid, { livesOn }) => {
       captured.delete(uid)
       const deadlineMs = livesOn ? LEFT_BEHIND_DEADLINE_MS : drainDeadlineMs

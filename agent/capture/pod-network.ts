@@ -7,7 +7,7 @@ import { NativeError } from '../../native/error.ts'
 import { closeFd } from '../../native/libc.ts'
 import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/netns.ts'
 import { RULE_CLASH } from '../../native/rtnetlink.ts'
-import { MESH_PORTS } from '../mesh-ports.ts'
+import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { UPSTREAM_MARK } from './data-plane-sockets.ts'
 import type { CapturePod, PodListeners } from './types.ts'
 

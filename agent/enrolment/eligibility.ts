@@ -2,6 +2,7 @@
 // Which pods are part of the mesh. The order of the tests is Istio's; the first that applies decides.
 
 import type { Pod } from '../../mesh/kube/index.ts'
+import { DATAPLANE_MODE_LABEL, SIDECAR_ANNOTATION } from '../../mesh/model/names.ts'
 
 export type IneligibleReason =
   | 'hostNetwork'
@@ -25,10 +26,6 @@ export interface EligibilityOptions {
 
 export type Labels = Readonly<Record<string, string>>
 
-/** `ambient` enrols, `none` keeps out; on pods and namespaces, the pod's own word counting more. */
-const DATAPLANE_MODE_LABEL = 'istio.io/dataplane-mode'
-/** What an injector leaves on pods that have a sidecar. */
-const SIDECAR_ANNOTATION = 'sidecar.istio.io/status'
 /** `app` labels of node agents, ours and Istio's: capturing one's own traffic would be a loop. */
 const NODE_AGENT_APPS: ReadonlySet<string> = new Set(['ambit-agent', 'ztunnel', 'istio-cni-node'])
 

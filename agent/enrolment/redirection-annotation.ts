@@ -4,10 +4,10 @@
 
 import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import { PODS, type KubeApi, type Pod } from '../../mesh/kube/index.ts'
+import { REDIRECTION_ANNOTATION } from '../../mesh/model/names.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 
-/** Read by the controller (and istiod): the pod accepts HBONE on 15008 when it says `enabled`. */
-const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
+/** Read by the controller (and istiod). */
 const ENABLED = 'enabled'
 
 export interface AnnotatedPod {

@@ -3,11 +3,12 @@
 // not pay for managedFields and container statuses of pods, nor for every annotation of every namespace.
 
 import type { Namespace, Pod } from '../../mesh/kube/index.ts'
+import { REDIRECTION_ANNOTATION, SIDECAR_ANNOTATION } from '../../mesh/model/names.ts'
 
 /** The annotations that eligibility, sandbox look-up and redirection read. */
 const ANNOTATIONS = [
-  'sidecar.istio.io/status',
-  'ambient.istio.io/redirection',
+  SIDECAR_ANNOTATION,
+  REDIRECTION_ANNOTATION,
   'kubernetes.io/config.hash',
   'kubernetes.io/config.mirror',
 ] as const

@@ -2,6 +2,7 @@
 // What the mesh needs of Nodes and Namespaces: where a node stands, what a namespace wishes for its services.
 
 import type { Namespace, Node } from '../../mesh/kube/resources.ts'
+import { SUBZONE_LABEL } from '../../mesh/model/names.ts'
 import type { Locality } from '../../mesh/model/types.ts'
 import type { Reading } from './pod-facts.ts'
 import { ObjectReader } from './problem.ts'
@@ -9,7 +10,6 @@ import { readTrafficDistribution, type TrafficDistribution } from './traffic-dis
 
 const REGION_LABEL = 'topology.kubernetes.io/region'
 const ZONE_LABEL = 'topology.kubernetes.io/zone'
-const SUBZONE_LABEL = 'topology.istio.io/subzone'
 
 export const NOWHERE: Locality = { region: '', zone: '', subzone: '' }
 

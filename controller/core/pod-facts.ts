@@ -2,21 +2,19 @@
 // What the mesh needs of a Pod, read and validated once, free of everything else a Pod carries.
 
 import type { Pod } from '../../mesh/kube/resources.ts'
+import {
+  CANONICAL_NAME_LABEL,
+  CANONICAL_REVISION_LABEL,
+  REDIRECTION_ANNOTATION,
+  TUNNEL_LABEL,
+} from '../../mesh/model/names.ts'
 import type { IpAddress, TunnelProtocol, WorkloadType } from '../../mesh/model/types.ts'
 import { ownerOf } from './owner.ts'
 import { type ObjectProblem, ObjectReader } from './problem.ts'
 
-/** Set by the agent on the pod once its node captures the pod's traffic. */
-const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
-/** Set by people on pods that terminate HBONE themselves. */
-const TUNNEL_LABEL = 'networking.istio.io/tunnel'
 const HASH_LABEL = 'pod-template-hash'
-const NAME_LABELS = ['service.istio.io/canonical-name', 'app.kubernetes.io/name', 'app'] as const
-const REVISION_LABELS = [
-  'service.istio.io/canonical-revision',
-  'app.kubernetes.io/version',
-  'version',
-] as const
+const NAME_LABELS = [CANONICAL_NAME_LABEL, 'app.kubernetes.io/name', 'app'] as const
+const REVISION_LABELS = [CANONICAL_REVISION_LABEL, 'app.kubernetes.io/version', 'version'] as const
 
 export interface PodFacts {
   readonly namespace: string

@@ -2,11 +2,10 @@
 // What the mesh needs of an EndpointSlice, read and validated once.
 
 import type { EndpointSlice } from '../../mesh/kube/resources.ts'
+import { SERVICE_NAME_LABEL } from '../../mesh/model/names.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import type { Reading } from './pod-facts.ts'
 import { ObjectReader } from './problem.ts'
-
-const SERVICE_LABEL = 'kubernetes.io/service-name'
 
 export interface SliceEndpoint {
   readonly addresses: readonly IpAddress[]
@@ -30,7 +29,7 @@ export interface SliceFacts {
 export function readEndpointSlice(slice: EndpointSlice): Reading<SliceFacts> {
   const reader = new ObjectReader('EndpointSlice', slice.metadata)
   const labels = reader.texts('metadata.labels', slice.metadata?.labels)
-  const serviceName = labels.get(SERVICE_LABEL) ?? ''
+  const serviceName = labels.get(SERVICE_NAME_LABEL) ?? ''
   if (serviceName === '' || slice.addressType === 'FQDN')
     return { facts: undefined, problems: reader.problems }
   const facts: SliceFacts = {

@@ -2,6 +2,7 @@
 // From facts about Kubernetes objects to workloads and services of the mesh. Pure: everything an answer depends on is a
 // parameter, which is what lets the translator recompute only what an event touches.
 
+import { podWorkloadUid } from '../../mesh/model/names.ts'
 import { isIpv4Address } from '../../mesh/model/address.ts'
 import type {
   Locality,
@@ -16,11 +17,6 @@ import type { PodFacts } from './pod-facts.ts'
 import type { ServiceFacts } from './service-facts.ts'
 import type { SliceEndpoint, SliceFacts } from './slice-facts.ts'
 import { loadBalancingOf, type TrafficDistribution } from './traffic-distribution.ts'
-
-/** The key of a pod's workload. */
-export function podUid(config: TranslateConfig, namespace: string, name: string): WorkloadUid {
-  return `${config.clusterId}//Pod/${namespace}/${name}` as WorkloadUid
-}
 
 /** The cluster's own host name of a Service. */
 function serviceHostname(config: TranslateConfig, namespace: string, name: string): string {
@@ -67,7 +63,7 @@ export function workloadOfPod(
     services.set(key, [...(services.get(key) ?? []), ...slicePorts(service, ports)])
   }
   return {
-    uid: podUid(config, pod.namespace, pod.name),
+    uid: podWorkloadUid(config.clusterId, pod),
     name: pod.name,
     namespace: pod.namespace,
     addresses: pod.addresses,

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a Service's traffic should preferably go: the Service's own field, Istio's annotation on it, or on its namespace.
 
+import { TRAFFIC_DISTRIBUTION_ANNOTATION } from '../../mesh/model/names.ts'
 import type { LoadBalancing, RoutingScope } from '../../mesh/model/types.ts'
 import type { ObjectReader } from './problem.ts'
-
-const ANNOTATION = 'networking.istio.io/traffic-distribution'
 
 const PREFERENCES = {
   Any: [],
@@ -22,9 +21,9 @@ export function readTrafficDistribution(
   field: string | undefined,
 ): TrafficDistribution | undefined {
   if (field !== undefined) return readWord(reader, 'spec.trafficDistribution', field)
-  const annotation = annotations.get(ANNOTATION)
+  const annotation = annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION)
   if (annotation === undefined) return undefined
-  return readWord(reader, `metadata.annotations[${ANNOTATION}]`, annotation)
+  return readWord(reader, `metadata.annotations[${TRAFFIC_DISTRIBUTION_ANNOTATION}]`, annotation)
 }
 
 function readWord(

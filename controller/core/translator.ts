@@ -2,6 +2,7 @@
 // Keeps the mesh resources in step with the cluster's objects. Each event changes the facts about one object and
 // recomputes only the workloads and services those facts enter into; only what then differs is given out.
 
+import { podWorkloadUid } from '../../mesh/model/names.ts'
 import { isDeepStrictEqual } from 'node:util'
 import { errorMessage } from '../../mesh/errors.ts'
 import { MultiIndex, reindex } from '../../mesh/model/multi-index.ts'
@@ -22,7 +23,6 @@ import type { ObjectProblem } from './problem.ts'
 import { readService, type ServiceFacts } from './service-facts.ts'
 import { readEndpointSlice, type SliceFacts } from './slice-facts.ts'
 import {
-  podUid,
   selects,
   serviceKey,
   serviceOf,
@@ -218,7 +218,7 @@ export class MeshTranslator implements TranslatorInput {
     const { config } = this.#options
     const pod = this.#pods.get(namespace, name)
     this.#setWorkload(
-      podUid(config, namespace, name),
+      podWorkloadUid(config.clusterId, { namespace, name }),
       pod === undefined ? undefined : this.#workloadOfPod(pod),
     )
   }

@@ -6,6 +6,7 @@
 import { isInPrefix } from './address.ts'
 import { Compactor } from './compact.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
+import { isPodWorkloadUid } from './names.ts'
 import type { IpAddress, MeshChange, Service, ServiceKey, Workload, WorkloadUid } from './types.ts'
 
 export interface MeshStateOptions {
@@ -201,13 +202,7 @@ function hasRange(service: Service | undefined): boolean {
 }
 
 function claimRank(workload: Workload): number {
-  return (isPodUid(workload.uid) ? 2 : 0) + (workload.tunnelProtocol === 'hbone' ? 1 : 0)
-}
-
-/** Whether this is the key of a pod, as against a WorkloadEntry or a bare endpoint. */
-function isPodUid(uid: WorkloadUid): boolean {
-  const slash = uid.indexOf('/')
-  return slash >= 0 && uid.startsWith('//Pod/', slash)
+  return (isPodWorkloadUid(workload.uid) ? 2 : 0) + (workload.tunnelProtocol === 'hbone' ? 1 : 0)
 }
 
 function preferredService(

@@ -2,6 +2,7 @@
 // TypeScript's picture of the structs in bpf/ambit.h is what the compiler made of them, and its readers and writers
 // agree with it.
 
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import t from 'tap'
@@ -16,6 +17,7 @@ import {
   layoutDifferences,
   SOCKET_FLAG,
 } from '../../agent/capture/layout.ts'
+import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { BpfObject } from '../../native/bpf-object.ts'
 import type { BtfTypes } from '../../native/btf.ts'
 
@@ -48,6 +50,14 @@ void t.test('layoutDifferences() names every struct, member and reason that diff
   t.match(differences.join('\n'), /ambit_socket\.address is at 8, expected 0/)
   t.match(differences.join('\n'), /struct ambit_tuple is missing/)
   t.match(differences.join('\n'), /AMBIT_OUT_CAPTURED4 is not number 0/)
+})
+
+void t.test("the kernel's side has the same mesh ports", async (t) => {
+  const header = readFileSync(new URL('../../bpf/ambit.h', import.meta.url), 'utf8')
+  const defined = [...header.matchAll(/#define AMBIT_PORT_(\w+)\s+(\d+)/g)].map(
+    ([, name, port]) => [String(name).toLowerCase(), Number(port)] as const,
+  )
+  t.same(Object.fromEntries(defined), MESH_PORTS)
 })
 
 void t.test('counter names map to the enum constants one to one', async (t) => {

@@ -6,7 +6,7 @@ import { parseSocketAddress } from '../../../mesh/model/address.ts'
 import type { IpAddress, SocketAddress } from '../../../mesh/model/types.ts'
 import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
 import type { LocalPod } from '../local-pod.ts'
-import { isMeshPort } from '../../mesh-ports.ts'
+import { isMeshPort } from '../../../mesh/model/ports.ts'
 
 export type InboundHboneDecision =
   | {

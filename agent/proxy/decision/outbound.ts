@@ -15,7 +15,7 @@ import { type Endpoint, pickEndpoint } from '../../../mesh/model/load-balance.ts
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
 import type { LocalPod, LocalPods } from '../local-pod.ts'
-import { isMeshPort, MESH_PORTS } from '../../mesh-ports.ts'
+import { isMeshPort, MESH_PORTS } from '../../../mesh/model/ports.ts'
 import { workloadIdentity } from '../workload-identity.ts'
 
 interface Destination {

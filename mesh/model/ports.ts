@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ports the mesh owns inside a pod. They are never a legal target of relayed traffic: a proxy that connected
-// to one would call itself.
+// The ports the mesh owns inside a pod, by Istio's numbers; bpf/ambit.h has them once more for the kernel's side, and
+// test/capture/layout.test.ts compares the two. They are never a legal target of relayed traffic: a proxy that connected to one would
+// call itself.
 
 export const MESH_PORTS = { outbound: 15001, inbound: 15006, hbone: 15008 } as const
 

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names that two processes must agree on: Istio's labels and annotations as they are, and the forms of keys. Kubernetes' own names
+// stand where they are read.
+
+import type { WorkloadUid } from './types.ts'
+
+/** On a namespace or pod: `ambient` puts it into the mesh, `none` on a pod keeps it out. */
+export const DATAPLANE_MODE_LABEL = 'istio.io/dataplane-mode'
+/** On a pod, written by whoever captures it: it accepts HBONE on 15008 when it says `enabled`. */
+export const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
+/** On a pod that accepts HBONE by itself: `http`. */
+export const TUNNEL_LABEL = 'networking.istio.io/tunnel'
+/** On a pod that has a sidecar of Istio's. */
+export const SIDECAR_ANNOTATION = 'sidecar.istio.io/status'
+/** On a pod: its name and version in metrics, before those of app.kubernetes.io. */
+export const CANONICAL_NAME_LABEL = 'service.istio.io/canonical-name'
+export const CANONICAL_REVISION_LABEL = 'service.istio.io/canonical-revision'
+/** On a node, below region and zone. */
+export const SUBZONE_LABEL = 'topology.istio.io/subzone'
+/** On a Service, for servers without spec.trafficDistribution. */
+export const TRAFFIC_DISTRIBUTION_ANNOTATION = 'networking.istio.io/traffic-distribution'
+/** On an EndpointSlice: the Service it belongs to. */
+export const SERVICE_NAME_LABEL = 'kubernetes.io/service-name'
+
+/** A pod's key in the mesh state. Made of its name, not its uid: a pod of a StatefulSet that comes again is the same workload. */
+export function podWorkloadUid(
+  clusterId: string,
+  { namespace, name }: { readonly namespace: string; readonly name: string },
+): WorkloadUid {
+  return `${clusterId}//Pod/${namespace}/${name}` as WorkloadUid
+}
+
+/** Whether a workload key names a pod, in whatever cluster. */
+export function isPodWorkloadUid(uid: WorkloadUid): boolean {
+  const slash = uid.indexOf('/')
+  return slash >= 0 && uid.startsWith('//Pod/', slash)
+}
