@@ -82,6 +82,7 @@ async function inbound(): Promise<number> {
   const server = createHboneServer({
     certificate: settings.certificate,
     isFromOutside: () => true,
+    isKnownSource: () => true,
     onTunnel: (incoming) => void relay(incoming),
     onRefused: (event) => console.error(event),
     memory,

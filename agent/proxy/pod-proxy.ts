@@ -181,11 +181,15 @@ export class PodProxy {
   }
 
   async #serveHbone(fd: number, certificate: WorkloadCertificate): Promise<void> {
+    const { mesh, localPods } = this.#options
     const server = createHboneServer({
       certificate,
       owner: this.pod.uid,
       isFromOutside: (peer, local) => isFromOutside(this.pod, peer, local),
       memory: this.#options.memory,
+      isKnownSource: (address) =>
+        localPods.byAddress(address) !== undefined ||
+        mesh.state.findWorkload(address) !== undefined,
       onTunnel: (incoming) => {
         handleIncomingTunnel(this.#context, incoming).catch((thrown: unknown) =>
           this.#options.log.error({ error: errorMessage(thrown) }, 'tunnel handler failed'),

@@ -6,10 +6,13 @@ import { type Server, type Socket, createServer } from 'node:net'
 import { type Server as TlsServer, type TLSSocket, createServer as createTlsServer } from 'node:tls'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SocketAddress, SpiffeId } from '../model/types.ts'
+import { type KnockLimits, type Knocker, Knocking } from './knocking.ts'
 import {
   ACCEPT_DEADLINE_MS,
   MAX_UNAUTHENTICATED,
   MAX_UNAUTHENTICATED_PER_SOURCE,
+  RESERVED_FOR_MESH,
+  SHORTEST_ACCEPT_DEADLINE_MS,
 } from './limits.ts'
 import { resetSocket } from '../relay/reset-socket.ts'
 import { socketAddressOf } from '../model/address.ts'
@@ -30,14 +33,9 @@ export interface AcceptorOptions {
   readonly onConnection: (connection: AuthenticatedConnection) => void
   readonly onRefused: HboneServerOptions['onRefused']
   readonly isFromOutside: HboneServerOptions['isFromOutside']
+  readonly isKnownSource: HboneServerOptions['isKnownSource']
   /** For tests; defaults to the limits of limits.ts. */
-  readonly limits?: Partial<AcceptLimits>
-}
-
-export interface AcceptLimits {
-  readonly deadlineMs: number
-  readonly unauthenticated: number
-  readonly unauthenticatedPerSource: number
+  readonly limits?: Partial<KnockLimits>
 }
 
 export interface Acceptor {
@@ -47,44 +45,61 @@ export interface Acceptor {
   close(): void
 }
 
-interface Knock {
+/** One connection until its handshake is over. */
+class Knock implements Knocker {
   readonly raw: Socket
   readonly peer: SocketAddress
   readonly local: SocketAddress
-  readonly deadline: NodeJS.Timeout
-  readonly deadlineAt: number
+  deadline: NodeJS.Timeout | undefined
+  /** In milliseconds of performance.now(). */
+  deadlineAt = 0
+
+  constructor(raw: Socket, peer: SocketAddress, local: SocketAddress) {
+    this.raw = raw
+    this.peer = peer
+    this.local = local
+  }
+
+  get bytesRead(): number {
+    return this.raw.bytesRead
+  }
 }
 
 /** Makes the acceptor of one pod's port 15008. */
 export function createAcceptor(options: AcceptorOptions): Acceptor {
-  const limits: AcceptLimits = {
+  const limits: KnockLimits = {
     deadlineMs: ACCEPT_DEADLINE_MS,
+    shortestDeadlineMs: SHORTEST_ACCEPT_DEADLINE_MS,
     unauthenticated: MAX_UNAUTHENTICATED,
     unauthenticatedPerSource: MAX_UNAUTHENTICATED_PER_SOURCE,
+    reservedForMesh: RESERVED_FOR_MESH,
     ...options.limits,
   }
   let certificate = options.certificate
-  const knocking = new Map<Socket, Knock>()
-  const bySource = new Map<string, number>()
+  const bySocket = new Map<Socket, Knock>()
 
-  const forget = (knock: Knock): void => {
-    if (!knocking.delete(knock.raw)) return
+  const forget = (knock: Knock): boolean => {
+    if (!bySocket.delete(knock.raw)) return false
+    knocking.delete(knock)
     clearTimeout(knock.deadline)
-    const left = (bySource.get(knock.peer.address) ?? 1) - 1
-    if (left > 0) bySource.set(knock.peer.address, left)
-    else bySource.delete(knock.peer.address)
+    return true
   }
 
   const refuse = (knock: Knock, message: string): void => {
-    if (!knocking.has(knock.raw)) return
-    forget(knock)
-    options.onRefused({ peer: knock.peer, reason: 'tlsFailure', message })
+    if (forget(knock)) options.onRefused({ peer: knock.peer, reason: 'tlsFailure', message })
   }
+
+  const refuseAndCut = (knock: Knock, message: string): void => {
+    refuse(knock, message)
+    cutHandshake(knock.raw)
+  }
+
+  const knocking = new Knocking<Knock>(limits, refuseAndCut)
 
   // Fed by hand, never listening itself: net.Server accepts, so that strangers can be bounded before TLS begins.
   const tls: TlsServer = createTlsServer(serverTlsOptions(certificate))
   tls.on('secureConnection', (socket: TLSSocket) => {
-    const knock = knockOf(socket, knocking)
+    const knock = knockOf(socket, bySocket)
     if (knock === undefined) return void socket.destroy() // refused meanwhile
     const identity = checkClient(socket, certificate.identity)
     if (!identity.ok) {
@@ -102,7 +117,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     })
   })
   tls.on('tlsClientError', (error: Error, socket: TLSSocket) => {
-    const knock = knockOf(socket, knocking)
+    const knock = knockOf(socket, bySocket)
     if (knock !== undefined) refuse(knock, explainTls(error, socket))
     socket.destroy()
   })
@@ -120,25 +135,17 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       options.onRefused({ peer, reason: 'selfCall', message })
       return
     }
-    const fromSource = bySource.get(peer.address) ?? 0
-    if (knocking.size >= limits.unauthenticated || fromSource >= limits.unauthenticatedPerSource) {
-      resetSocket(raw)
-      options.onRefused({
-        peer,
-        reason: 'tlsFailure',
-        message: `too many connections in their handshake (${fromSource} from ${peer.address}, ${knocking.size} in all)`,
-      })
-      return
-    }
+    const knock = new Knock(raw, peer, local)
+    bySocket.set(raw, knock)
+    const deadlineMs = knocking.add(peer.address, options.isKnownSource(peer.address), knock)
+    knock.deadlineAt = performance.now() + deadlineMs
     // Node's handshakeTimeout starts anew with each byte, so a slow-loris outlives it: this one does not.
-    const deadline = setTimeout(() => {
-      refuse(knock, `not finished within ${limits.deadlineMs} ms`)
-      cutHandshake(raw)
-    }, limits.deadlineMs)
-    const deadlineAt = performance.now() + limits.deadlineMs
-    const knock: Knock = { raw, peer, local, deadline, deadlineAt }
-    knocking.set(raw, knock)
-    bySource.set(peer.address, fromSource + 1)
+    knock.deadline = setTimeout(
+      refuseAndCut,
+      deadlineMs,
+      knock,
+      `not finished within ${deadlineMs} ms`,
+    )
     raw.once('close', () => {
       // One turn later, for TLS reports its more telling reason only after this.
       setImmediate(refuse, knock, 'the client closed the connection during the handshake')
@@ -166,7 +173,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     },
     close() {
       tcp.close()
-      for (const knock of [...knocking.values()]) {
+      for (const knock of [...bySocket.values()]) {
         forget(knock)
         cutHandshake(knock.raw)
       }
@@ -183,6 +190,6 @@ function cutHandshake(raw: Socket): void {
 }
 
 /** Node keeps the TCP socket under a TLS socket in `_parent`; there is no public way back to it. */
-function knockOf(socket: TLSSocket, knocking: ReadonlyMap<Socket, Knock>): Knock | undefined {
-  return knocking.get(Reflect.get(socket, '_parent') as Socket)
+function knockOf(socket: TLSSocket, bySocket: ReadonlyMap<Socket, Knock>): Knock | undefined {
+  return bySocket.get(Reflect.get(socket, '_parent') as Socket)
 }

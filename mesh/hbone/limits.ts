@@ -52,8 +52,10 @@ export const CLIENT_SETTINGS: H2Settings = {
 export const PING_INTERVAL_MS = 10_000
 /** Wire. A peer that has been silent for this long after a PING is dead. */
 export const PING_TIMEOUT_MS = 20_000
-/** Time from TCP accept to the peer's first SETTINGS: cuts slow-loris and half a TLS hello. */
+/** Time from TCP accept to the peer's first SETTINGS while few are in their handshake: cuts slow-loris and half a TLS hello. */
 export const ACCEPT_DEADLINE_MS = 10_000
+/** The same when all places are taken: an honest handshake on a busy machine takes a tenth of it. */
+export const SHORTEST_ACCEPT_DEADLINE_MS = 2_000
 /** Time the client allows for TCP connect, as ztunnel does. */
 export const CONNECT_DEADLINE_MS = 10_000
 /** Time the client allows for TLS and the first SETTINGS after TCP is there. */
@@ -65,8 +67,10 @@ export const IDLE_RELEASE_MS = 5 * 60_000
 
 /** Connections that may be in their handshake at once, over all sources: each costs about 50 KB and a signature. */
 export const MAX_UNAUTHENTICATED = 1024
-/** The same from one source address, so that one pod cannot use up the whole allowance. */
+/** The same from one source (address, or /64 of strangers); more of it push out its own. */
 export const MAX_UNAUTHENTICATED_PER_SOURCE = 128
+/** Of them all, places that only addresses of the mesh's workloads take: a quarter, as many as can shake hands in a second. */
+export const RESERVED_FOR_MESH = 256
 
 /** HTTP/2 connections one source address may have to a pod. Our pool puts 100 tunnels on each. */
 export const MAX_CONNECTIONS_PER_SOURCE = 128

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The HBONE server of one pod: authenticated connections in, CONNECT requests out to the caller.
 
-import { type AcceptLimits, type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
+import { type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
 import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
 import type { HeaderList } from '../http2/hpack.ts'
 import { H2_CODE } from '../http2/protocol.ts'
@@ -14,12 +14,13 @@ import {
   SERVER_HEADER_LIST_BYTES,
   SERVER_SETTINGS,
 } from './limits.ts'
+import type { KnockLimits } from './knocking.ts'
 import { readConnect } from './request.ts'
 import type { HboneServer, HboneServerOptions } from './types.ts'
 
 /** What tests make smaller; defaults to limits.ts. */
 export interface HboneServerTuning {
-  readonly limits?: Partial<AcceptLimits>
+  readonly limits?: Partial<KnockLimits>
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
   readonly maxStreams?: number
@@ -106,6 +107,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     onConnection: serve,
     onRefused: options.onRefused,
     isFromOutside: options.isFromOutside,
+    isKnownSource: options.isKnownSource,
     ...(options.limits && { limits: options.limits }),
   })
   return {

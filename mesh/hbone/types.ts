@@ -102,6 +102,8 @@ export interface HboneServerOptions {
    * node's agent, which no NetworkPolicy and no capture stands before.
    */
   readonly isFromOutside: (peer: SocketAddress, local: SocketAddress) => boolean
+  /** Whether a workload of the mesh lives at this address: in a crowd of strangers it finds a place all the same. */
+  readonly isKnownSource: (address: IpAddress) => boolean
   /** As for the pool. */
   readonly owner?: string
   readonly memory: HeldMemory

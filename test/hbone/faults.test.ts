@@ -96,14 +96,6 @@ await t.test('a call from inside the pod is reset before a byte of TLS', async (
   t.match(await world.refusal(() => true), { reason: 'selfCall', message: /none from outside/ })
 })
 
-await t.test('one source cannot take all handshakes', async (t) => {
-  const world = await makeWorld(t, { limits: { unauthenticatedPerSource: 3 } })
-  for (let count = 0; count < 4; count += 1) knock(t, world.port)
-  t.match(await world.refusal(() => true), {
-    message: /too many connections in their handshake \(3 from/,
-  })
-})
-
 await t.test('one source has so many connections and no more, until it closes one', async (t) => {
   const world = await makeWorld(t, { maxConnectionsPerSource: 2 })
   const peers = [

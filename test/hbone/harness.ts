@@ -6,7 +6,7 @@ import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import koffi from 'koffi'
 import type { Test } from 'tap'
 import { errorMessage } from '../../mesh/errors.ts'
-import type { AcceptLimits } from '../../mesh/hbone/acceptor.ts'
+import type { KnockLimits } from '../../mesh/hbone/knocking.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
@@ -66,7 +66,8 @@ export interface World {
 export interface WorldOptions {
   readonly onTunnel?: (incoming: IncomingTunnel) => void
   readonly isFromOutside?: HboneServerOptions['isFromOutside']
-  readonly limits?: Partial<AcceptLimits>
+  readonly isKnownSource?: HboneServerOptions['isKnownSource']
+  readonly limits?: Partial<KnockLimits>
   readonly expected?: readonly SpiffeId[]
   readonly clientCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly serverCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
@@ -102,6 +103,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
   const server = createHboneServer({
     certificate: serverCertificate,
     isFromOutside: options.isFromOutside ?? (() => true), // these tests have nothing but loopback
+    isKnownSource: options.isKnownSource ?? (() => false),
     onTunnel: options.onTunnel ?? echo,
     onRefused: (event) => {
       refused.push(event)
