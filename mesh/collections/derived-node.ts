@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+// A collection that follows from another, input by input, and from whatever its transformation fetches besides.
+
+import { Node } from './node.ts'
+import type { Graph } from './graph.ts'
+import { type Reader, type Readers, trackReads } from './readers.ts'
+import type { Derived, Fetch, Transformation } from './types.ts'
+
+const NONE: readonly never[] = []
+
+/** Runs the transformation for the inputs that changed, or read something that did, at most once each a commit. */
+export class DerivedNode<
+    InK extends string,
+    In extends NonNullable<unknown>,
+    K extends string,
+    V extends NonNullable<unknown>,
+  >
+  extends Node<K, V>
+  implements Derived<K, V>
+{
+  readonly errors = new Map<string, unknown>()
+  readonly #input: Node<InK, In>
+  readonly #transform: Transformation<InK, In, K, V>
+  readonly #inputs = new Map<InK, Input<InK, K>>()
+  #stale = new Set<Input<InK, K>>()
+  /** Whose output lies under a key. */
+  readonly #owners = new Map<K, Input<InK, K>>()
+  /** All that several inputs give under one key; the input that comes first by its key has it. */
+  readonly #rivals = new Map<K, Map<Input<InK, K>, V>>()
+  #touched = new Map<K, V | undefined>()
+  #isStarted = false
+  /** What the running transformation has fetched; undefined while none runs. */
+  #reads: (Readers | string)[] | undefined
+
+  constructor(
+    graph: Graph,
+    name: string,
+    order: number,
+    input: Node<InK, In>,
+    transform: Transformation<InK, In, K, V>,
+  ) {
+    super(graph, name, order)
+    this.#input = input
+    this.#transform = transform
+    input.addFollower(this)
+  }
+
+  get isSynced(): boolean {
+    return this.#isStarted
+  }
+
+  inputChanged(key: InK): void {
+    // Before the start nothing is computed: the start takes all inputs there are.
+    if (this.#isStarted) this.#stale.add(this.#inputOf(key))
+  }
+
+  override commit(): void {
+    if (!this.#isStarted) {
+      if (!this.graph.isSyncedBefore(this.readers.order)) return
+      this.#isStarted = true
+      for (const key of this.#input.keys()) this.#stale.add(this.#inputOf(key))
+    }
+    if (this.#stale.size === 0) return
+    const stale = this.#stale
+    this.#stale = new Set()
+    for (const input of stale) this.#recompute(input)
+    const touched = this.#touched
+    this.#touched = new Map()
+    this.settle(touched)
+  }
+
+  #inputOf(key: InK): Input<InK, K> {
+    const known = this.#inputs.get(key)
+    if (known !== undefined) return known
+    const input = new Input<InK, K>(key, this.#invalidate)
+    this.#inputs.set(key, input)
+    return input
+  }
+
+  readonly #invalidate = (input: Input<InK, K>): void => void this.#stale.add(input)
+
+  #recompute(input: Input<InK, K>): void {
+    const value = this.#input.get(input.key)
+    const outputs = value === undefined ? new Map<K, V>() : this.#run(input, value)
+    if (value === undefined) {
+      trackReads(input, [])
+      this.errors.delete(input.key)
+      this.#inputs.delete(input.key)
+    }
+    for (const key of input.outputs) if (!outputs.has(key)) this.#withdraw(key, input)
+    for (const [key, output] of outputs) this.#claim(key, input, output)
+    input.outputs = outputs.size === 0 ? NONE : [...outputs.keys()]
+  }
+
+  #run(input: Input<InK, K>, value: In): ReadonlyMap<K, V> {
+    const reads: (Readers | string)[] = []
+    this.#reads = reads
+    try {
+      const outputs = this.graph.transform(
+        () => new Map(this.#transform(this.#fetch, value, input.key)),
+      )
+      this.errors.delete(input.key)
+      return outputs
+    } catch (thrown) {
+      // One input's fault is its own: it has no outputs until it, or what it has read, changes.
+      this.errors.set(input.key, thrown)
+      this.graph.report({ collection: this.name, key: input.key, error: thrown })
+      return new Map()
+    } finally {
+      this.#reads = undefined
+      trackReads(input, reads)
+    }
+  }
+
+  readonly #fetch: Fetch = (from, key) => {
+    if (this.#reads === undefined) throw new Error(`${this.name} fetches while it is not asked`)
+    // Collections are computed in the order they were made in: a later one is not up to date yet.
+    if (from.readers.order >= this.readers.order)
+      throw new Error(`${this.name} fetches from a collection that was made after it`)
+    this.#reads.push(from.readers, key)
+    return from.get(key)
+  }
+
+  #claim(key: K, input: Input<InK, K>, value: V): void {
+    this.#touch(key)
+    const rivals = this.#rivals.get(key)
+    const owner = this.#owners.get(key)
+    const present = this.entries.get(key)
+    if (rivals !== undefined) rivals.set(input, value)
+    else if (owner === undefined || owner === input || present === undefined) {
+      this.#give(key, input, value)
+      return
+    } else
+      this.#rivals.set(
+        key,
+        new Map([
+          [owner, present],
+          [input, value],
+        ]),
+      )
+    this.#giveToFirst(key)
+  }
+
+  #withdraw(key: K, input: Input<InK, K>): void {
+    this.#touch(key)
+    if (this.#rivals.get(key)?.delete(input) === true) this.#giveToFirst(key)
+    else {
+      this.#owners.delete(key)
+      this.entries.delete(key)
+    }
+  }
+
+  #giveToFirst(key: K): void {
+    const rivals = this.#rivals.get(key)
+    if (rivals === undefined) return
+    let first: Input<InK, K> | undefined
+    for (const input of rivals.keys())
+      if (first === undefined || input.key < first.key) first = input
+    const value = first === undefined ? undefined : rivals.get(first)
+    if (first !== undefined && value !== undefined) this.#give(key, first, value)
+    if (rivals.size < 2) this.#rivals.delete(key)
+  }
+
+  #give(key: K, input: Input<InK, K>, value: V): void {
+    this.#owners.set(key, input)
+    this.entries.set(key, value)
+  }
+
+  #touch(key: K): void {
+    if (!this.#touched.has(key)) this.#touched.set(key, this.entries.get(key))
+  }
+}
+
+class Input<InK extends string, K extends string> implements Reader {
+  readonly key: InK
+  reads: Reader['reads'] = NONE
+  outputs: readonly K[] = NONE
+  readonly #invalidate: (input: Input<InK, K>) => void
+
+  constructor(key: InK, invalidate: (input: Input<InK, K>) => void) {
+    this.key = key
+    this.#invalidate = invalidate
+  }
+
+  invalidate(): void {
+    this.#invalidate(this)
+  }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// A collection that is told what it holds: where the outside world enters a graph.
+
+import { Node } from './node.ts'
+import type { Source } from './types.ts'
+
+/** Keeps what it is told until the batch ends. */
+export class SourceNode<K extends string, V extends NonNullable<unknown>>
+  extends Node<K, V>
+  implements Source<K, V>
+{
+  #pending = new Map<K, V | undefined>()
+  #isComplete = false
+
+  get isSynced(): boolean {
+    return this.#isComplete
+  }
+
+  set(key: K, value: V): void {
+    this.#note(key, value)
+  }
+
+  delete(key: K): void {
+    this.#note(key, undefined)
+  }
+
+  complete(): void {
+    if (this.#isComplete) return
+    this.graph.forbidInTransformation(this.name)
+    this.#isComplete = true
+    this.graph.touch()
+  }
+
+  override commit(): void {
+    if (this.#pending.size === 0) return
+    const touched = new Map<K, V | undefined>()
+    for (const [key, value] of this.#pending) {
+      touched.set(key, this.entries.get(key))
+      if (value === undefined) this.entries.delete(key)
+      else this.entries.set(key, value)
+    }
+    this.#pending = new Map()
+    this.settle(touched)
+  }
+
+  #note(key: K, value: V | undefined): void {
+    this.graph.forbidInTransformation(this.name)
+    this.#pending.set(key, value)
+    this.graph.touch()
+  }
+}
