@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Imports run one way: cli, lab -> agent | waypoint | controller -> mesh -> native.
+// Imports run one way: cli, lab -> agent | waypoint | controller -> mesh; agent -> native. Inside, what decides does no I/O.
 module.exports = {
   forbidden: [
     { name: 'no-cycles', comment: 'a cycle means two files are one concept', severity: 'error', from: {}, to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } } },
     { name: 'native-is-the-bottom', severity: 'error', from: { path: '^native/' }, to: { path: '^(agent|waypoint|controller|mesh|cli|lab)/' } },
-    { name: 'mesh-knows-no-process', severity: 'error', from: { path: '^mesh/' }, to: { path: '^(agent|waypoint|controller|cli|lab)/' } },
+    { name: 'mesh-knows-no-process', severity: 'error', from: { path: '^mesh/' }, to: { path: '^(agent|waypoint|controller|cli|lab|native)/' } },
     { name: 'http2-stands-alone', comment: 'settings, accounts and memory are parameters: waypoints use it without HBONE', severity: 'error', from: { path: '^mesh/http2/' }, to: { path: '^(mesh/hbone|agent)/' } },
+    { name: 'what-decides-does-no-io', comment: 'decisions and translations are pure, so that they are tested by table and shown by why', severity: 'error', from: { path: '^(mesh/(model|policy|collections)|agent/proxy/decision|agent/enrolment/next-step|agent/direct/local-routes|controller/(core|gateway-api|istio-api)|controller/provisioner/desired|waypoint/router)' }, to: { path: '^(node:)?(fs|http2?|https|tls|child_process|worker_threads|dgram|dns|timers)|^mesh/(hbone|http2|relay|xds/(client|server))|^native/' } },
+    { name: 'proxy-knows-no-enrolment', comment: 'who enrols and who carries meet in agent.ts', severity: 'error', from: { path: '^agent/proxy/' }, to: { path: '^agent/(enrolment|cni|admin)/' } },
+    { name: 'filters-know-messages-only', severity: 'error', from: { path: '^waypoint/filters/' }, to: { path: '^(mesh/(?!http/|result)|waypoint/(?!filters))' } },
     { name: 'agent-stands-alone', severity: 'error', from: { path: '^agent/' }, to: { path: '^(waypoint|controller|cli|lab)/' } },
     { name: 'controller-stands-alone', severity: 'error', from: { path: '^controller/' }, to: { path: '^(agent|waypoint|cli|lab)/' } },
     { name: 'waypoint-stands-alone', severity: 'error', from: { path: '^waypoint/' }, to: { path: '^(agent|controller|cli|lab)/' } },

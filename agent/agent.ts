@@ -15,7 +15,8 @@ import type { WorkloadUid } from '../mesh/model/types.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import type { Running } from '../mesh/program/run.ts'
-import { type Logger } from '../mesh/telemetry/log.ts'
+import { VERSION } from '../mesh/program/version.ts'
+import type { Logger } from '../mesh/telemetry/log.ts'
 import { createAddressConsumer } from '../mesh/xds/address-consumer.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
 import { configDump } from './admin/config-dump.ts'
@@ -28,8 +29,6 @@ import { installCni, startCniServer } from './cni/index.ts'
 import type { AgentConfig } from './config.ts'
 import { DEFAULT_ELIGIBILITY, type EnrolmentListener, startEnrolment } from './enrolment/index.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
-
-const VERSION = '0.1.0'
 
 export interface AgentOptions {
   readonly config: AgentConfig
@@ -166,8 +165,7 @@ async function start(
   started.defer(() => enrolment.close({ withdraw: ending.unpin }))
   enrolment.synced.then(
     () => readiness.done("this node's pods"),
-    (thrown: unknown) =>
-      log.debug({ reason: errorMessage(thrown) }, 'closed before the first list'),
+    (thrown: unknown) => log.debug({ error: errorMessage(thrown) }, 'closed before the first list'),
   )
 
   const cni = unwrap(

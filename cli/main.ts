@@ -3,12 +3,14 @@
 // (0 done, 1 failed, 2 wrong usage).
 
 import { Command, CommanderError } from 'commander'
+import { VERSION } from '../mesh/program/version.ts'
 import { labCommand } from './lab.ts'
 import { exitCodeOf, printError } from './output.ts'
 import { programCommands } from './programs.ts'
 
 const program = new Command('ambit')
   .description('Ambit: an ambient service mesh for Kubernetes')
+  .version(VERSION)
   .helpCommand(false)
   .exitOverride()
   .configureOutput({ writeErr: () => undefined })

@@ -232,7 +232,7 @@ function electLeader(
         onWrite: () => metrics.rootWritten(),
       })
     } catch (thrown) {
-      log.error({ reason: errorMessage(thrown) }, 'the root publisher crashed')
+      log.error({ error: errorMessage(thrown) }, 'the root publisher crashed')
     }
   }
   const election = new LeaderElection(api, {

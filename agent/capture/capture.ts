@@ -191,7 +191,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       await restorePodNetwork(thread, netnsFd, [4, 6], network?.formerSysctls ?? [])
     } catch (thrown) {
       logger.warn(
-        { err: thrown },
+        { error: thrown },
         'cannot take rule and sysctls out of a pod that was not enrolled',
       )
     }
@@ -234,7 +234,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       await restorePodNetwork(thread, netnsFd, families, formerSysctls)
     } catch (thrown) {
       // Harmless without listeners and links; the pod must not stay half enrolled because of it.
-      logger.warn({ err: thrown, uid }, 'cannot take rule and sysctls out of the pod')
+      logger.warn({ error: thrown, uid }, 'cannot take rule and sysctls out of the pod')
     } finally {
       closeSync(netnsFd)
     }

@@ -129,7 +129,7 @@ function followKubelet(
     try {
       refresh()
     } catch (error) {
-      logger.warn({ err: error }, 'cannot refresh the cgroups of the kubelet')
+      logger.warn({ error }, 'cannot refresh the cgroups of the kubelet')
     }
   }, KUBELET_REFRESH_MS)
   timer.unref()

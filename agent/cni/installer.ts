@@ -73,7 +73,10 @@ class ChainKeeper implements CniInstallation {
     // Watch first, then look: whatever changes in between is seen by one of the two.
     this.#watcher = watch(this.#options.confDirectory, () => this.#queueCheck())
     this.#watcher.on('error', (thrown) =>
-      this.#logger.warn({ err: thrown }, 'watching the CNI configuration failed; polling goes on'),
+      this.#logger.warn(
+        { error: thrown },
+        'watching the CNI configuration failed; polling goes on',
+      ),
     )
     this.#timer = setInterval(() => this.#queueCheck(), RECHECK_MS)
     this.#timer.unref()

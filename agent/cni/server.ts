@@ -62,10 +62,10 @@ export async function startCniServer(
     connections.add(socket)
     socket.on('close', () => connections.delete(socket))
     socket.on('error', (thrown) =>
-      logger.debug({ reason: thrown.message }, 'a CNI connection broke'),
+      logger.debug({ error: thrown.message }, 'a CNI connection broke'),
     )
     serve(socket, options, closing.signal).catch((thrown: unknown) => {
-      logger.error({ err: thrown }, 'a CNI call could not be served')
+      logger.error({ error: thrown }, 'a CNI call could not be served')
       socket.destroy()
     })
   })
@@ -97,7 +97,7 @@ export async function startCniServer(
       ),
     )
   }
-  server.on('error', (thrown) => logger.error({ err: thrown }, 'the CNI socket failed'))
+  server.on('error', (thrown) => logger.error({ error: thrown }, 'the CNI socket failed'))
   return ok({
     async close() {
       closing.abort()
@@ -178,7 +178,7 @@ async function answer(
     log.debug({ tookMs }, 'CNI call answered')
     return { ok: true }
   }
-  log.warn({ tookMs, err: outcome.error }, 'CNI call refused')
+  log.warn({ tookMs, error: outcome.error }, 'CNI call refused')
   const details =
     outcome.error instanceof AmbitError
       ? `${outcome.error.code}: ${outcome.error.hint}`

@@ -157,7 +157,7 @@ export class NodeEnrolment implements CniHandlers {
       () => this.#synced.resolve(),
       (thrown: unknown) => {
         if (!this.#closing.signal.aborted)
-          this.#logger.error({ err: thrown }, 'the first look at the node failed')
+          this.#logger.error({ error: thrown }, 'the first look at the node failed')
         this.#synced.reject(thrown instanceof Error ? thrown : new Error(String(thrown)))
       },
     )
@@ -277,7 +277,7 @@ export class NodeEnrolment implements CniHandlers {
     this.#posted.set(pod.name.uid, error.message)
     const { api, nodeName } = this.#options
     const { uid, namespace, name } = pod.name
-    this.#logger.warn({ uid, pod: `${namespace}/${name}`, err: error }, 'the pod is not served')
+    this.#logger.warn({ uid, pod: `${namespace}/${name}`, error }, 'the pod is not served')
     const signal = this.#closing.signal
     postEnrolmentFailure(
       api,
@@ -286,7 +286,7 @@ export class NodeEnrolment implements CniHandlers {
       { uid, namespace, name },
       error,
       signal,
-    ).catch((thrown: unknown) => this.#logger.error({ err: thrown }, 'posting an event failed'))
+    ).catch((thrown: unknown) => this.#logger.error({ error: thrown }, 'posting an event failed'))
   }
 
   #onPod(object: Pod): void {

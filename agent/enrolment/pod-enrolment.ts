@@ -116,7 +116,7 @@ export class PodEnrolment {
     try {
       outcome = await this.#step()
     } catch (thrown) {
-      this.#logger.error({ err: thrown }, 'enrolment met an error of its own')
+      this.#logger.error({ error: thrown }, 'enrolment met an error of its own')
       const error = thrown instanceof Error ? thrown : new Error(errorMessage(thrown))
       outcome = { kind: 'failed', error }
     }
@@ -132,7 +132,7 @@ export class PodEnrolment {
       this.#context.settled(this, outcome)
     } catch (thrown) {
       // The queue must go on whatever a listener does.
-      this.#logger.error({ err: thrown }, 'telling how a pod stands failed')
+      this.#logger.error({ error: thrown }, 'telling how a pod stands failed')
     }
     return outcome
   }

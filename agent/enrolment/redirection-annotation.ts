@@ -42,7 +42,7 @@ export class RedirectionAnnotations {
     if (this.#writers.has(pod.uid) || this.#signal.aborted) return
     const writer = this.#write(pod)
       .catch((thrown: unknown) => {
-        this.#logger.error({ err: thrown, uid: pod.uid }, 'annotating a pod failed')
+        this.#logger.error({ error: thrown, uid: pod.uid }, 'annotating a pod failed')
       })
       .finally(() => this.#writers.delete(pod.uid))
     this.#writers.set(pod.uid, writer)

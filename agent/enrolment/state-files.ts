@@ -107,7 +107,7 @@ export class PodStateFiles {
     this.#writes = this.#writes
       .then(() => write(file))
       .catch((thrown: unknown) =>
-        this.#logger.warn({ err: thrown, file }, `cannot ${verb} the state of a pod`),
+        this.#logger.warn({ error: thrown, file }, `cannot ${verb} the state of a pod`),
       )
     return this.#writes
   }

@@ -77,7 +77,7 @@ export function callGate(options: CallGateOptions): ServerInterceptor {
               .withOnReceiveMetadata((metadata, pass) => {
                 judge(call, path, metadata, pass).catch((thrown: unknown) => {
                   // A fault in the check is no permission.
-                  options.log.error({ reason: errorMessage(thrown) }, 'cannot check a caller')
+                  options.log.error({ error: errorMessage(thrown) }, 'cannot check a caller')
                   call.sendStatus({ code: status.INTERNAL, details: 'internal error' })
                 })
               })

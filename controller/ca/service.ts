@@ -63,7 +63,7 @@ export function addCertificateService(server: Server, options: CertificateServic
           else callback(null, responseOf(outcome.value))
         },
         (thrown: unknown) => {
-          options.log.error({ reason: errorMessage(thrown) }, 'certificate request crashed')
+          options.log.error({ error: errorMessage(thrown) }, 'certificate request crashed')
           callback({ code: status.INTERNAL, details: 'internal error; see the controller log' })
         },
       )

@@ -108,7 +108,7 @@ export class ServingCertificate {
     this.#cancelTimer = clock.after(delayMs, () => {
       this.#renew().catch((thrown: unknown) => {
         this.#failures += 1
-        log.error({ reason: errorMessage(thrown) }, 'cannot renew the serving certificate')
+        log.error({ error: errorMessage(thrown) }, 'cannot renew the serving certificate')
         this.#renewAfter(retryDelayMs(this.#failures, Math.random(), false))
       })
     })

@@ -271,7 +271,7 @@ class Reflector<T extends KubeObject, V> {
     try {
       return { key, kept: { uid, resourceVersion, value: this.#options.keep(object) } }
     } catch (thrown) {
-      this.#logger.error({ err: thrown, key }, `cannot read an object: ${errorMessage(thrown)}`)
+      this.#logger.error({ error: thrown, key }, `cannot read an object: ${errorMessage(thrown)}`)
       return { key, kept: undefined }
     }
   }
@@ -304,7 +304,7 @@ class Reflector<T extends KubeObject, V> {
     try {
       handler()
     } catch (thrown) {
-      this.#logger.error({ err: thrown }, `a handler of the watch threw: ${errorMessage(thrown)}`)
+      this.#logger.error({ error: thrown }, `a handler of the watch threw: ${errorMessage(thrown)}`)
     }
   }
 

@@ -34,7 +34,7 @@ export async function runProgram({
     end()
   }
   const onFault = (error: unknown): void => {
-    log.fatal({ err: error }, `the ${name} failed`)
+    log.fatal({ error }, `the ${name} failed`)
     process.exit(1)
   }
   process.once('SIGTERM', onSignal)

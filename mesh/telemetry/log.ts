@@ -2,7 +2,7 @@
 // The one place that makes loggers. Components log JSON lines on stdout; nothing secret ever goes in:
 // keys, tokens and certificates' private parts are not passed to the logger at all, rather than redacted.
 
-import { type Logger, pino } from 'pino'
+import { type Logger, pino, stdSerializers } from 'pino'
 
 export type { Logger }
 
@@ -25,5 +25,7 @@ export function createLogger(component: string, level: LogLevel): Logger {
     base: { component },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
+    // What failed is always `error`: its text where that says all, the error itself, with its stack, where it is a fault of ours.
+    serializers: { error: stdSerializers.err },
   })
 }

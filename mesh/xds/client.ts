@@ -182,7 +182,7 @@ export class XdsClient {
       handled = subscription.handle(response)
     } catch (thrown) {
       // A fault of ours in applying it. It must not take the data path down; the next stream asks for the same again.
-      logger.error({ typeUrl, err: thrown }, 'cannot apply a response')
+      logger.error({ typeUrl, error: thrown }, 'cannot apply a response')
       stream.destroy(new Error(`cannot apply a response: ${errorMessage(thrown)}`))
       return
     }
