@@ -1,29 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Istio's certificate service as grpc-js sees it: one unary method. Shared by the client and the controller's server.
 
-import { fromBinary, toBinary } from '@bufbuild/protobuf'
-import type { MethodDefinition } from '@grpc/grpc-js'
-import {
-  type IstioCertificateRequest,
-  IstioCertificateRequestSchema,
-  type IstioCertificateResponse,
-  IstioCertificateResponseSchema,
-  IstioCertificateService,
-} from '../proto/gen/certificate_pb.js'
+import { grpcMethod } from '../grpc/method.ts'
+import { IstioCertificateService } from '../proto/gen/certificate_pb.js'
 
 /** The one method of the certificate service. */
-export const CREATE_CERTIFICATE: MethodDefinition<
-  IstioCertificateRequest,
-  IstioCertificateResponse
-> = {
-  path: `/${IstioCertificateService.typeName}/CreateCertificate`,
-  requestStream: false,
-  responseStream: false,
-  requestSerialize: (message) => Buffer.from(toBinary(IstioCertificateRequestSchema, message)),
-  requestDeserialize: (bytes) => fromBinary(IstioCertificateRequestSchema, bytes),
-  responseSerialize: (message) => Buffer.from(toBinary(IstioCertificateResponseSchema, message)),
-  responseDeserialize: (bytes) => fromBinary(IstioCertificateResponseSchema, bytes),
-}
+export const CREATE_CERTIFICATE = grpcMethod(IstioCertificateService.method.createCertificate)
 
 /** The service definition, for a grpc-js server. */
 export const CERTIFICATE_SERVICE = { createCertificate: CREATE_CERTIFICATE }

@@ -129,7 +129,6 @@ export class CertificateManager implements CertificateSource {
     }
   }
 
-  /** The certificate in hand, if there is one that has not expired. */
   current(identity: SpiffeId): WorkloadCertificate | undefined {
     const certificate = this.#entries.get(identity)?.certificate
     return certificate !== undefined && certificate.notAfter.getTime() > this.#clock.now()

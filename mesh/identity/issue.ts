@@ -2,7 +2,6 @@
 // Writes leaf certificates. Pure of policy: who may get what, and for how long, is decided by the caller
 // (controller/ca); here only what every leaf of the mesh looks like.
 
-import { randomBytes } from 'node:crypto'
 import {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -18,6 +17,7 @@ import {
   X509CertificateGenerator,
 } from './x509.ts'
 import type { SigningRoot } from './root.ts'
+import { newSerialNumber } from './serial.ts'
 
 /** A name a leaf is issued for. */
 export interface LeafName {
@@ -32,9 +32,6 @@ export interface LeafRequest {
   readonly notBefore: Date
   readonly notAfter: Date
 }
-
-/** Bytes of randomness in a serial number: CA/Browser Forum asks for at least 8; 20 is the RFC 5280 limit. */
-const SERIAL_BYTES = 16
 
 /** Signs one leaf certificate and returns its PEM. The leaf never outlives the root. */
 export async function issueLeaf(root: SigningRoot, request: LeafRequest): Promise<string> {
@@ -59,11 +56,4 @@ export async function issueLeaf(root: SigningRoot, request: LeafRequest): Promis
     ],
   })
   return `${certificate.toString('pem').trim()}\n`
-}
-
-/** A random positive serial number as hex: the first byte is kept in 1..127, so that DER adds no sign byte. */
-export function newSerialNumber(): string {
-  const serial = randomBytes(SERIAL_BYTES)
-  serial.writeUInt8((serial.readUInt8(0) & 0x7f) | 0x01, 0)
-  return serial.toString('hex')
 }

@@ -5,9 +5,9 @@
 import { X509Certificate as NodeCertificate, createPrivateKey, type KeyObject } from 'node:crypto'
 import { errorMessage } from '../errors.ts'
 import { type Result, err, ok } from '../result.ts'
-import { newSerialNumber } from './issue.ts'
 import { exportPrivateKeyPem } from './csr.ts'
 import { splitCertificates } from './pem.ts'
+import { newSerialNumber } from './serial.ts'
 import {
   BasicConstraintsExtension,
   KEY_ALGORITHM,

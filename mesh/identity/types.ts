@@ -45,6 +45,8 @@ export interface CertificateSource {
   release(identity: SpiffeId): void
   /** The current certificate; waits for the first one until the signal aborts. */
   get(identity: SpiffeId, signal: AbortSignal): Promise<Result<WorkloadCertificate, CaFailure>>
+  /** The certificate in hand, if there is one that has not expired. */
+  current(identity: SpiffeId): WorkloadCertificate | undefined
   /** Calls back on the first and each renewed certificate of any retained identity. Returns the unsubscriber. */
   onCertificate(listener: (certificate: WorkloadCertificate) => void): () => void
 }

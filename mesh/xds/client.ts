@@ -20,9 +20,9 @@ import {
   type DeltaDiscoveryResponse,
 } from '../proto/gen/discovery_pb.js'
 import type { Logger } from '../telemetry/log.ts'
-import { grpcMethod } from './grpc-service.ts'
+import { grpcMethod } from '../grpc/method.ts'
 import { type NodeIdentity, nodeMessage } from './node.ts'
-import { secureChannel } from './secure-channel.ts'
+import { secureChannel } from '../grpc/channel.ts'
 import { type ResourceConsumer, Subscription } from './subscription.ts'
 import { MAX_MESSAGE_BYTES } from './type-urls.ts'
 

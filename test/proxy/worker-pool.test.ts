@@ -48,6 +48,7 @@ class Setting {
         retain: () => undefined,
         release: () => undefined,
         onCertificate: () => () => undefined,
+        current: () => undefined,
         get: () => Promise.resolve(err({ kind: 'unavailable', message: 'no CA in this test' })),
       },
       log,

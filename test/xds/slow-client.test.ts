@@ -10,8 +10,8 @@ import {
   DeltaDiscoveryRequestSchema,
   type DeltaDiscoveryResponse,
 } from '../../mesh/proto/gen/discovery_pb.js'
-import { grpcMethod } from '../../mesh/xds/grpc-service.ts'
-import { secureChannel } from '../../mesh/xds/secure-channel.ts'
+import { grpcMethod } from '../../mesh/grpc/method.ts'
+import { secureChannel } from '../../mesh/grpc/channel.ts'
 import { ADDRESS_TYPE_URL } from '../../mesh/xds/type-urls.ts'
 import { ip, sampleWorkload } from '../model/samples.ts'
 import { makePki, startServer, TOKEN, Waiter, workloadResource } from './support.ts'

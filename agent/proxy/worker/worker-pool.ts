@@ -191,16 +191,10 @@ export class WorkerPool {
   async #serve(served: ServedPod, slot: Slot, listeners: PodListeners): Promise<void> {
     served.slot = slot
     const { pod } = served
-    const certificate = await this.#certificateAtHand(pod.identity)
+    // Serving a pod does not wait for the CA.
+    const certificate = this.#options.certificates.current(pod.identity)
     if (certificate !== undefined) slot.link.send({ kind: 'certificate', certificate })
     await slot.link.ask({ kind: 'servePod', pod, listeners })
-  }
-
-  /** The certificate if it is there already; serving a pod does not wait for the CA. */
-  async #certificateAtHand(identity: SpiffeId): Promise<WorkloadCertificate | undefined> {
-    const now = AbortSignal.timeout(0)
-    const result = await this.#options.certificates.get(identity, now)
-    return result.ok ? result.value : undefined
   }
 
   async #supplyCertificate(link: WorkerLink, identity: SpiffeId): Promise<void> {

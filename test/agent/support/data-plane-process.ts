@@ -78,6 +78,7 @@ serveRpc({
             retain: () => undefined,
             release: () => undefined,
             onCertificate: () => () => undefined,
+            current: () => undefined,
             get: async (identity) => ok(await makeCertificate(root, identity)),
           },
           log,

@@ -3,7 +3,8 @@
 // that nobody knows.
 
 import { createKeyAndCsr, exportPrivateKeyPem } from '../../../mesh/identity/csr.ts'
-import { issueLeaf, newSerialNumber } from '../../../mesh/identity/issue.ts'
+import { issueLeaf } from '../../../mesh/identity/issue.ts'
+import { newSerialNumber } from '../../../mesh/identity/serial.ts'
 import { createRoot, loadRoot, type SigningRoot } from '../../../mesh/identity/root.ts'
 import {
   ExtendedKeyUsageExtension,
