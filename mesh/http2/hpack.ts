@@ -2,6 +2,7 @@
 // Header compression (RFC 7541): a complete decoder with bounds, and an encoder that never indexes, because
 // a tunnel has one header block and the peer's table would only be state to keep right.
 
+import { ENTRY_OVERHEAD_BYTES, HpackTable } from './hpack-table.ts'
 import { decodeHuffman } from './huffman.ts'
 import { H2ConnectionError, H2_CODE } from './protocol.ts'
 
@@ -9,7 +10,7 @@ import { H2ConnectionError, H2_CODE } from './protocol.ts'
 export type HeaderList = readonly (readonly [name: string, value: string])[]
 
 /** RFC 7541 appendix A, index 1 first. */
-const STATIC_TABLE: HeaderList = [
+export const STATIC_TABLE: HeaderList = [
   [':authority', ''],
   [':method', 'GET'],
   [':method', 'POST'],
@@ -73,12 +74,14 @@ const STATIC_TABLE: HeaderList = [
   ['www-authenticate', ''],
 ]
 
-/** RFC 7541 4.1: what an entry counts beyond its octets; also RFC 9113 6.5.2 for the header list. */
-const ENTRY_OVERHEAD_BYTES = 32
 /** The dynamic table that we allow, the default of RFC 9113 6.5.2: we never announce another. */
 const TABLE_BYTES = 4096
 /** Integers longer than this many continuation octets cannot be sizes or indexes of ours. */
 const MOST_INTEGER_OCTETS = 4
+const NOTHING = Buffer.alloc(0)
+
+/** RFC 7541 4.2: however often the size changed since the last block, two updates say it. */
+const MOST_SIZE_UPDATES = 2
 
 const entryBytes = (name: string, value: string): number =>
   name.length + value.length + ENTRY_OVERHEAD_BYTES
@@ -88,95 +91,121 @@ const corrupt = (message: string): H2ConnectionError =>
 
 export interface DecodedHeaders {
   readonly headers: HeaderList
-  /** The list was over the limit: it was decoded, to keep the table right, but not kept. */
+  /** The list was over the limit: it was read on to keep the table right, but not kept. */
   readonly isTooLarge: boolean
+  /** What the list counts (RFC 9113 6.5.2); where it is too large, some number over the limit. */
+  readonly listBytes: number
 }
 
-/** Decodes the header blocks of one connection, in order. */
+/**
+ * Decodes the header blocks of one connection, in order. A block costs at most what a list of the limit costs: beyond it
+ * no strings are made but those that enter the table, and the others are not even read.
+ */
 export class HpackDecoder {
   readonly #listLimit: number
-  /** Newest last, so that adding is a push; eviction advances #oldest and compacts now and then. */
-  #entries: (readonly [string, string])[] = []
-  #oldest = 0
-  #tableBytes = 0
-  #tableLimit = TABLE_BYTES
-  #block: Buffer = Buffer.alloc(0)
+  readonly #table = new HpackTable(TABLE_BYTES)
+  #block: Buffer = NOTHING
   #at = 0
+  #headers: (readonly [string, string])[] = []
+  /** What the list may still grow by; below 0 when it is too large. */
+  #left = 0
 
   constructor(listLimit: number) {
     this.#listLimit = listLimit
+  }
+
+  /** Memory the decoder holds between blocks, in bytes. */
+  get heldBytes(): number {
+    return this.#table.heldBytes
   }
 
   /** Decodes one whole header block; throws a connection error when it is corrupt. */
   decode(block: Buffer): DecodedHeaders {
     this.#block = block
     this.#at = 0
+    this.#left = this.#listLimit
     const headers: (readonly [string, string])[] = []
-    let listBytes = 0
-    let mayResize = true
+    this.#headers = headers
+    this.#sizeUpdates()
     while (this.#at < block.length) {
+      if (this.#left < 0) this.#skipReferences()
       const first = block[this.#at] ?? 0
-      if ((first & 0xe0) === 0x20) {
-        if (!mayResize) throw corrupt('table size update after a field')
-        this.#resize(this.#integer(5))
-        continue
-      }
-      mayResize = false
-      const field = this.#field(first)
-      listBytes += entryBytes(field[0], field[1])
-      if (listBytes <= this.#listLimit) headers.push(field)
+      if ((first & 0x80) !== 0) this.#indexed(first)
+      else if ((first & 0x40) !== 0) this.#literal(6, true)
+      else if ((first & 0x20) !== 0) throw corrupt('table size update after a field')
+      else this.#literal(4, false)
     }
-    this.#block = Buffer.alloc(0)
-    const isTooLarge = listBytes > this.#listLimit
-    return { headers: isTooLarge ? [] : headers, isTooLarge }
+    this.#block = NOTHING
+    this.#headers = []
+    const isTooLarge = this.#left < 0
+    return {
+      headers: isTooLarge ? [] : headers,
+      isTooLarge,
+      listBytes: this.#listLimit - this.#left,
+    }
   }
 
-  #field(first: number): readonly [string, string] {
-    if ((first & 0x80) !== 0) return this.#lookup(this.#integer(7))
-    const isIndexed = (first & 0xc0) === 0x40
-    const nameIndex = this.#integer(isIndexed ? 6 : 4)
-    const name = nameIndex === 0 ? this.#string() : this.#lookup(nameIndex)[0]
-    const field = [name, this.#string()] as const
-    if (isIndexed) this.#add(field)
-    return field
+  #sizeUpdates(): void {
+    for (let count = 0; ((this.#block[this.#at] ?? 0) & 0xe0) === 0x20; count += 1) {
+      const limit = this.#integer(5)
+      if (limit > TABLE_BYTES)
+        throw corrupt(`table size ${limit} is over the ${TABLE_BYTES} allowed`)
+      if (count === MOST_SIZE_UPDATES) throw corrupt('too many table size updates')
+      this.#table.resize(limit)
+    }
+  }
+
+  /** Passes over one-octet references to entries that exist; a block may consist of nothing else. */
+  #skipReferences(): void {
+    const block = this.#block
+    const last = Math.min(STATIC_TABLE.length + this.#table.count, 0x7e) | 0x80
+    let at = this.#at
+    // The last octet is left to the caller, who reads one in any case.
+    for (const end = block.length - 1; at < end; at += 1) {
+      const octet = block[at] ?? 0
+      if (octet <= 0x80 || octet > last) break
+    }
+    this.#at = at
+  }
+
+  #indexed(first: number): void {
+    let index = first & 0x7f
+    if (index === 0x7f) index = this.#integer(7)
+    else this.#at += 1
+    const field = this.#lookup(index)
+    if (this.#left >= 0) this.#append(field)
+  }
+
+  #literal(prefixBits: number, entersTable: boolean): void {
+    const nameIndex = this.#integer(prefixBits)
+    // What is longer than this fits neither the list nor the table: nobody will ever look at it.
+    const most =
+      (entersTable ? Math.max(this.#left, this.#table.limit) : this.#left) - ENTRY_OVERHEAD_BYTES
+    const name = nameIndex === 0 ? this.#string(most) : this.#lookup(nameIndex)[0]
+    const value = this.#string(name === undefined ? -1 : most - name.length)
+    if (name === undefined || value === undefined) {
+      // RFC 7541 4.4: an entry larger than the table empties it and does not enter.
+      if (entersTable) this.#table.clear()
+      this.#left = Math.min(this.#left, -1)
+      return
+    }
+    const field = [name, value] as const
+    if (this.#left >= 0) this.#append(field)
+    if (entersTable) this.#table.add(field)
+  }
+
+  #append(field: readonly [string, string]): void {
+    this.#left -= entryBytes(field[0], field[1])
+    if (this.#left >= 0) this.#headers.push(field)
   }
 
   #lookup(index: number): readonly [string, string] {
     const entry =
       index <= STATIC_TABLE.length
         ? STATIC_TABLE[index - 1]
-        : this.#dynamic(index - STATIC_TABLE.length - 1)
+        : this.#table.get(index - STATIC_TABLE.length - 1)
     if (entry === undefined) throw corrupt(`no header table entry ${index}`)
     return entry
-  }
-
-  #dynamic(age: number): readonly [string, string] | undefined {
-    const at = this.#entries.length - 1 - age
-    return at < this.#oldest ? undefined : this.#entries[at]
-  }
-
-  #add(field: readonly [string, string]): void {
-    this.#entries.push(field)
-    this.#tableBytes += entryBytes(field[0], field[1])
-    this.#evict()
-  }
-
-  #resize(limit: number): void {
-    if (limit > TABLE_BYTES) throw corrupt(`table size ${limit} is over the ${TABLE_BYTES} allowed`)
-    this.#tableLimit = limit
-    this.#evict()
-  }
-
-  #evict(): void {
-    while (this.#tableBytes > this.#tableLimit) {
-      const [name, value] = this.#entries[this.#oldest] ?? ['', '']
-      this.#tableBytes -= entryBytes(name, value)
-      this.#oldest += 1
-    }
-    if (this.#oldest > TABLE_BYTES / ENTRY_OVERHEAD_BYTES) {
-      this.#entries = this.#entries.slice(this.#oldest)
-      this.#oldest = 0
-    }
   }
 
   #integer(prefixBits: number): number {
@@ -191,16 +220,17 @@ export class HpackDecoder {
     }
   }
 
-  #string(): string {
+  /** The next string; undefined, and not made, when it is longer than `limit` octets. */
+  #string(limit: number): string | undefined {
     const isHuffman = ((this.#block[this.#at] ?? 0) & 0x80) !== 0
     const length = this.#integer(7)
     const start = this.#at
     const end = start + length
     if (end > this.#block.length) throw corrupt('string runs past its header block')
     this.#at = end
-    return isHuffman
-      ? decodeHuffman(this.#block, start, end)
-      : this.#block.toString('latin1', start, end)
+    if (limit < 0) return undefined
+    if (isHuffman) return decodeHuffman(this.#block, start, end, limit)
+    return length > limit ? undefined : this.#block.toString('latin1', start, end)
   }
 
   #octet(): number {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Huffman decoding of header strings (RFC 7541 5.2). The code is canonical: within a length, codes count up in
-// symbol order, and each length goes on where the shorter one stopped; so the lengths alone define it.
+// Huffman decoding of header strings (RFC 7541 5.2), four bits at a step: it must cost us less than it costs the peer to
+// send them (bench/header-flood.ts watches that). The code is canonical: within a length, codes count up in symbol
+// order, and each length goes on where the shorter one stopped; so the lengths alone define it.
 
 import { H2ConnectionError, H2_CODE } from './protocol.ts'
 
 /** Code length of each octet, and of EOS as number 256 (RFC 7541 appendix B). */
-const CODE_LENGTHS: readonly number[] = [
+export const CODE_LENGTHS: readonly number[] = [
   13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
   28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5,
   6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
@@ -21,12 +22,46 @@ const EOS = 256
 const LONGEST_CODE_BITS = 30
 /** RFC 7541 5.2: padding is at most 7 bits of ones. */
 const MOST_PADDING_BITS = 7
+/** Inner nodes of the code's tree: one less than its leaves. Each is a state: the bits of a symbol read so far. */
+const STATES = EOS
+
+/** In a step: a symbol is complete; its octet stands above the next state. */
+const EMITS = 1 << 16
+/** In a step: EOS, which no string may contain. */
+const FAILS = 1 << 17
+const SYMBOL_SHIFT = 8
+
+const { steps: STEPS, isEnd: IS_END } = buildSteps()
+
+/** For each state and four bits the next state, and what was completed on the way: at most one symbol, for none is shorter. */
+function buildSteps(): { readonly steps: Int32Array; readonly isEnd: Uint8Array } {
+  const tree = buildTree()
+  const steps = new Int32Array(STATES * 16)
+  for (let state = 0; state < STATES; state += 1)
+    for (let nibble = 0; nibble < 16; nibble += 1) {
+      let node = state
+      let done = 0
+      for (let bit = 3; bit >= 0; bit -= 1) {
+        node = tree[2 * node + ((nibble >>> bit) & 1)] ?? 0
+        if (node >= 0) continue
+        const symbol = -1 - node
+        done = symbol === EOS ? FAILS : EMITS | (symbol << SYMBOL_SHIFT)
+        node = 0
+        if (done === FAILS) break
+      }
+      steps[16 * state + nibble] = done | node
+    }
+  const isEnd = new Uint8Array(STATES)
+  for (let bits = 0, node = 0; bits <= MOST_PADDING_BITS; bits += 1) {
+    isEnd[node] = 1
+    node = tree[2 * node + 1] ?? 0
+  }
+  return { steps, isEnd }
+}
 
 /** Two children per node; a positive number is a node, a negative one is -1 - symbol. */
-const TREE = buildTree()
-
 function buildTree(): Int16Array {
-  const tree = new Int16Array(2 * EOS + 2)
+  const tree = new Int16Array(2 * STATES)
   let nodes = 1
   let code = 0
   for (let length = 1; length <= LONGEST_CODE_BITS; length += 1) {
@@ -49,33 +84,47 @@ function buildTree(): Int16Array {
   return tree
 }
 
-/** Decodes `bytes` from `start` to `end`; throws a compression error for EOS, or padding that is not ones or too long. */
-export function decodeHuffman(bytes: Uint8Array, start: number, end: number): string {
-  const octets: number[] = []
-  let node = 0
-  let bitsInSymbol = 0
-  let isAllOnes = true
+/** No code is shorter: what a string can become at most is known from its length. */
+const SHORTEST_CODE_BITS = 5
+let scratch = Buffer.allocUnsafeSlow(4096)
+
+/**
+ * Decodes `bytes` from `start` to `end`; undefined as soon as it turns out to be longer than `limit` octets.
+ * @throws H2ConnectionError for EOS, or padding that is not ones or too long
+ */
+export function decodeHuffman(
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  limit: number,
+): string | undefined {
+  const most = Math.min(limit, Math.floor(((end - start) * 8) / SHORTEST_CODE_BITS))
+  // An octet may bring two symbols, and they are written before they are counted.
+  if (scratch.length < most + 2) scratch = Buffer.allocUnsafeSlow(most + 2)
+  const out = scratch
+  let length = 0
+  let state = 0
   for (let at = start; at < end; at += 1) {
     const octet = bytes[at] ?? 0
-    for (let bit = 7; bit >= 0; bit -= 1) {
-      const value = (octet >>> bit) & 1
-      const next = TREE[2 * node + value] ?? 0
-      bitsInSymbol += 1
-      if (value === 0) isAllOnes = false
-      if (next >= 0) {
-        node = next
-        continue
-      }
-      const symbol = -1 - next
-      if (symbol === EOS)
-        throw new H2ConnectionError(H2_CODE.compressionError, 'EOS in a Huffman string')
-      octets.push(symbol)
-      node = 0
-      bitsInSymbol = 0
-      isAllOnes = true
+    const high = STEPS[(state << 4) | (octet >>> 4)] ?? 0
+    if (high >= EMITS) {
+      if (high >= FAILS) throw corrupt('EOS in a Huffman string')
+      out[length] = high >>> SYMBOL_SHIFT
+      length += 1
     }
+    const low = STEPS[((high & 0xff) << 4) | (octet & 0xf)] ?? 0
+    if (low >= EMITS) {
+      if (low >= FAILS) throw corrupt('EOS in a Huffman string')
+      out[length] = low >>> SYMBOL_SHIFT
+      length += 1
+    }
+    if (length > limit) return undefined
+    state = low & 0xff
   }
-  if (bitsInSymbol > MOST_PADDING_BITS || !isAllOnes)
-    throw new H2ConnectionError(H2_CODE.compressionError, 'bad padding of a Huffman string')
-  return Buffer.from(octets).toString('latin1')
+  if (IS_END[state] !== 1) throw corrupt('bad padding of a Huffman string')
+  return out.toString('latin1', 0, length)
+}
+
+function corrupt(message: string): H2ConnectionError {
+  return new H2ConnectionError(H2_CODE.compressionError, message)
 }
