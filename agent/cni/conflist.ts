@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Edits of a CNI configuration list: our plugin at its end, or gone from it. Pure, on the text of the file.
 
-import { errorMessage } from '../../mesh/errors.ts'
+import { parseJson } from '../../mesh/json.ts'
 import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 
@@ -47,19 +47,18 @@ function rewrite(text: string, list: Conflist, plugins: readonly unknown[]): str
 }
 
 function parse(text: string): Result<Conflist, string> {
-  try {
-    const value: unknown = JSON.parse(text)
-    if (
-      typeof value === 'object' &&
-      value !== null &&
-      'plugins' in value &&
-      Array.isArray(value.plugins)
-    )
-      return ok(value as Conflist)
-    return err('field plugins is missing or no list')
-  } catch (thrown) {
-    return err(`it is not JSON: ${errorMessage(thrown)}`)
-  }
+  // Configurations of CNI plugins hold tokens and passwords, at times: the text is not quoted.
+  const parsed = parseJson(text)
+  if (!parsed.ok) return parsed
+  const { value } = parsed
+  if (
+    typeof value === 'object' &&
+    value !== null &&
+    'plugins' in value &&
+    Array.isArray(value.plugins)
+  )
+    return ok(value as Conflist)
+  return err('field plugins is missing or no list')
 }
 
 const isOurs = (plugin: unknown): boolean =>

@@ -3,6 +3,7 @@
 
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { parseIpAddress } from '../../mesh/model/address.ts'
+import { parseJson } from '../../mesh/json.ts'
 import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 
@@ -30,12 +31,9 @@ const PROTOCOL_VERSION = 1
 
 /** Reads a request; the error says which field is wrong and why. */
 export function readCniRequest(body: string): Result<CniRequest, string> {
-  let value: unknown
-  try {
-    value = JSON.parse(body)
-  } catch (thrown) {
-    return err(`the request is not JSON: ${String(thrown)}`)
-  }
+  const parsed = parseJson(body)
+  if (!parsed.ok) return err(`the request cannot be read: ${parsed.error}`)
+  const { value } = parsed
   if (!isMapping(value)) return err('the request is no object')
   if (value.protocol !== PROTOCOL_VERSION)
     return err(`protocol ${String(value.protocol)} is unknown: ambit-cni is of another version`)

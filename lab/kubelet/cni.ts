@@ -6,6 +6,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errorMessage } from '../../mesh/errors.ts'
+import { parseJson } from '../../mesh/json.ts'
 import { tryCommand } from '../machine/command.ts'
 
 export const BUILT_IN_PLUGIN = 'ambit-lab-net'
@@ -99,12 +100,12 @@ async function readConfigList(netDir: string): Promise<CniConfigList> {
   const path = join(netDir, first)
   const bad = (reason: string): Error =>
     new Error(`Cannot read CNI configuration ${path}: ${reason}`)
-  let parsed: unknown
-  try {
-    parsed = JSON.parse(await readFile(path, 'utf8'))
-  } catch (error) {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
     throw bad(errorMessage(error))
-  }
+  })
+  const read = parseJson(text)
+  if (!read.ok) throw bad(read.error)
+  const parsed = read.value
   if (typeof parsed !== 'object' || parsed === null) throw bad('it is not an object')
   const fields: { readonly [field: string]: unknown } = { ...parsed }
   const { cniVersion, name } = fields
@@ -179,13 +180,11 @@ function failureText(stdout: string, stderr: string): string {
 }
 
 function parseResult(type: string, output: string): CniResult {
-  try {
-    const parsed: unknown = JSON.parse(output)
-    if (typeof parsed === 'object' && parsed !== null && 'cniVersion' in parsed) {
-      return { ...parsed, cniVersion: String(parsed.cniVersion) }
-    }
-  } catch (error) {
-    throw new Error(`plugin ${type} gave no CNI result: ${errorMessage(error)}`, { cause: error })
+  const read = parseJson(output)
+  if (!read.ok) throw new Error(`plugin ${type} gave no CNI result: ${read.error}`)
+  const parsed = read.value
+  if (typeof parsed === 'object' && parsed !== null && 'cniVersion' in parsed) {
+    return { ...parsed, cniVersion: String(parsed.cniVersion) }
   }
   throw new Error(`plugin ${type} gave no CNI result: cniVersion is missing`)
 }

@@ -4,8 +4,8 @@
 
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Document, isNode, LineCounter, parseAllDocuments } from 'yaml'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import { parseYamlDocuments } from '../../mesh/kube/yaml.ts'
 
 export type Manifest = {
   readonly apiVersion: string
@@ -35,25 +35,18 @@ export function readManifests(path: string): readonly Manifest[] {
 
 /** Parses the text of a manifest file; `file` is what messages call it. Throws AMB_BAD_MANIFEST. */
 export function parseManifests(text: string, file: string): readonly Manifest[] {
-  const lineCounter = new LineCounter()
-  const documents = parseAllDocuments(text, { lineCounter })
-  // An empty text gives a thing that is no list.
-  if (!Array.isArray(documents)) return []
-  return documents.flatMap((document): readonly Manifest[] => {
-    const problem = document.errors[0]
-    if (problem !== undefined) {
-      const line = problem.linePos?.[0].line ?? 1
-      const [what = problem.message] = problem.message.split(/ at line \d+/)
-      throw bad(`${file}:${line}`, `this is not YAML: ${what}`)
-    }
-    const object: unknown = document.toJS()
-    if (object === null) return []
-    const where = (fieldPath: string): string =>
-      `${file}:${lineOf(document, lineCounter, fieldPath)}`
-    if (typeof object !== 'object' || Array.isArray(object)) {
+  const documents = parseYamlDocuments(text)
+  if (!documents.ok) {
+    const { line, field, what } = documents.error
+    throw bad(`${file}:${line}`, `${field === '' ? 'this is not YAML' : `field ${field}`}: ${what}`)
+  }
+  return documents.value.flatMap(({ value, lineOf }): readonly Manifest[] => {
+    if (value === null) return []
+    const where = (fieldPath: string): string => `${file}:${lineOf(fieldPath)}`
+    if (typeof value !== 'object' || Array.isArray(value)) {
       throw bad(where(''), 'a manifest must be an object with apiVersion, kind and metadata')
     }
-    const fields: { readonly [field: string]: unknown } = { ...object }
+    const fields: { readonly [field: string]: unknown } = { ...value }
     if (fields['kind'] === 'List' && Array.isArray(fields['items'])) {
       return fields['items'].map((item: unknown, at) =>
         toManifest(item, (path) => where(join2(`items[${at}]`, path))),
@@ -93,20 +86,4 @@ function toManifest(item: unknown, where: (fieldPath: string) => string): Manife
 /** An error that leads to the place: "FILE:LINE: what is wrong". */
 export function bad(where: string, what: string): AmbitError {
   return new AmbitError('AMB_BAD_MANIFEST', `Cannot apply ${where}: ${what}`)
-}
-
-/** The line of a field or, when it is not there, of the nearest field above it. */
-function lineOf(document: Document, lines: LineCounter, fieldPath: string): number {
-  const path = fieldPath
-    .split(/[.[\]]+/)
-    .filter((part) => part !== '')
-    .map((part) => (/^\d+$/.test(part) ? Number(part) : part))
-  for (let length = path.length; length >= 0; length -= 1) {
-    const node: unknown =
-      length === 0 ? document.contents : document.getIn(path.slice(0, length), true)
-    if (isNode(node) && node.range !== undefined && node.range !== null) {
-      return lines.linePos(node.range[0]).line
-    }
-  }
-  return 1
 }

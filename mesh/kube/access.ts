@@ -78,8 +78,8 @@ async function fromServiceAccount(): Promise<ClusterAccess | undefined> {
     namespace: existsSync(namespaceFile)
       ? (await readFile(namespaceFile, 'utf8')).trim()
       : 'default',
-    ca: { file: path.join(SERVICE_ACCOUNT_DIRECTORY, 'ca.crt') },
-    token: { file: tokenFile },
+    ca: { file: path.join(SERVICE_ACCOUNT_DIRECTORY, 'ca.crt'), field: 'ca.crt' },
+    token: { file: tokenFile, field: 'token' },
   })
 }
 
@@ -91,9 +91,10 @@ async function fromFile(file: string, contextName: string | undefined): Promise<
     )
   })
   const context = await readKubeconfig(text, file, contextName)
-  return context.needsOfficialClient
-    ? officialClientAccess(file, contextName, context)
-    : staticAccess(context)
+  const { forOfficialClient } = context
+  return forOfficialClient === undefined
+    ? staticAccess(context)
+    : officialClientAccess(file, forOfficialClient, contextName, context)
 }
 
 function staticAccess(context: KubeconfigContext): ClusterAccess {
@@ -144,12 +145,21 @@ function staticAccess(context: KubeconfigContext): ClusterAccess {
 /** Exec plugins, auth providers and proxies, through the official client. */
 async function officialClientAccess(
   file: string,
+  json: string,
   contextName: string | undefined,
   context: KubeconfigContext,
 ): Promise<ClusterAccess> {
   const { KubeConfig } = await import('@kubernetes/client-node')
   const config = new KubeConfig()
-  config.loadFromFile(file)
+  try {
+    // What was read already: its own parser of YAML warns and throws with quotes of the text.
+    config.loadFromString(json)
+  } catch (thrown) {
+    const [field] = /^[\w.[\]]+(?= is missing$)/.exec(errorMessage(thrown)) ?? []
+    const reason = field === undefined ? 'the official client refuses it' : `${field} is missing`
+    throw new AmbitError('AMB_KUBECONFIG', `Cannot use kubeconfig ${file}: ${reason}`)
+  }
+  config.makePathsAbsolute(path.dirname(file))
   if (contextName !== undefined) config.setCurrentContext(contextName)
   resolvePlugin(config.getCurrentUser()?.exec, file)
   return {
@@ -159,7 +169,12 @@ async function officialClientAccess(
     async credentials() {
       const options: https.RequestOptions = {}
       // The client caches its agent and its plugin's token until that expires.
-      await config.applyToHTTPSOptions(options)
+      await config.applyToHTTPSOptions(options).catch((thrown: unknown) => {
+        throw new AmbitError(
+          'AMB_KUBE_AUTH',
+          `Cannot use kubeconfig ${file}: no credentials: ${reasonOfClient(thrown)}`,
+        )
+      })
       const headers: Record<string, string> = {}
       for (const [name, value] of Object.entries(options.headers ?? {}))
         if (value !== undefined) headers[name.toLowerCase()] = String(value)
@@ -172,6 +187,17 @@ async function officialClientAccess(
       return { headers, agent }
     },
   }
+}
+
+/**
+ * Why there are no credentials. A plugin's own words on stderr are told; not what it gave instead of JSON, which may hold
+ * the token, nor the arguments that an error of spawn() carries.
+ */
+function reasonOfClient(thrown: unknown): string {
+  if (thrown instanceof SyntaxError) return 'the plugin gave no JSON'
+  if (thrown instanceof Error && 'code' in thrown)
+    return `the plugin cannot be run (${String(thrown.code)})`
+  return errorMessage(thrown)
 }
 
 /** A plugin's path is relative to the kubeconfig, as kubectl has it; the official client takes it as it stands. */
@@ -199,5 +225,9 @@ function serverIdentity(name: string | undefined): https.AgentOptions {
 
 async function material(source: KubeconfigContext['ca']): Promise<string | undefined> {
   if (source === undefined) return undefined
-  return 'file' in source ? await readFile(source.file, 'utf8') : source.text
+  if ('text' in source) return source.text
+  return await readFile(source.file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    // The path is not quoted: more than one token has been written where its file's name belongs.
+    throw new Error(`cannot read the file of field ${source.field} (${error.code ?? 'unknown'})`)
+  })
 }

@@ -2,6 +2,7 @@
 // Why a call to the Kubernetes API did not succeed, as a value one can switch on.
 
 import { errorMessage } from '../errors.ts'
+import { parseJson } from '../json.ts'
 
 export type KubeFailureKind =
   | 'notFound'
@@ -100,17 +101,15 @@ function kindOf(status: number, reason: string): KubeFailureKind {
 }
 
 function readStatusBody(body: string): StatusBody {
-  try {
-    const parsed: unknown = JSON.parse(body)
-    if (typeof parsed === 'object' && parsed !== null) {
-      const message =
-        'message' in parsed && typeof parsed.message === 'string' ? parsed.message : ''
-      const reason = 'reason' in parsed && typeof parsed.reason === 'string' ? parsed.reason : ''
-      return { message, reason }
-    }
-  } catch (thrown) {
-    // Proxies in front of an API server answer in plain text or HTML: that text is the best reason there is.
-    if (!(thrown instanceof SyntaxError)) throw thrown
+  const parsed = parseJson(body)
+  if (parsed.ok && typeof parsed.value === 'object' && parsed.value !== null) {
+    const { value } = parsed
+    const message = 'message' in value && typeof value.message === 'string' ? value.message : ''
+    const reason = 'reason' in value && typeof value.reason === 'string' ? value.reason : ''
+    return { message, reason }
   }
-  return { message: body.slice(0, 200).trim(), reason: '' }
+  // Proxies in front of an API server answer in plain text or HTML: that text is the best reason there is. What begins
+  // as an object may be a Secret that was cut off.
+  const text = body.trim()
+  return { message: /^[{[]/.test(text) ? '' : text.slice(0, 200), reason: '' }
 }

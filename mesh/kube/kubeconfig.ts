@@ -2,10 +2,12 @@
 // Reads the text of a kubeconfig into one resolved context. Pure apart from loading the YAML parser when needed.
 
 import path from 'node:path'
-import { AmbitError, errorMessage } from '../errors.ts'
+import { AmbitError } from '../errors.ts'
+import { parseJson } from '../json.ts'
+import { err, ok, type Result } from '../result.ts'
 
-/** Text given inline, or a file to read (again and again, as it rotates). */
-export type Material = { readonly text: string } | { readonly file: string }
+/** Text given inline, or the file that a field names, to be read (again and again, as it rotates). */
+export type Material = { readonly text: string } | { readonly file: string; readonly field: string }
 
 export interface KubeconfigContext {
   readonly source: string
@@ -19,13 +21,16 @@ export interface KubeconfigContext {
   readonly basic?: string
   readonly tlsServerName?: string
   readonly insecureSkipTlsVerify?: boolean
-  /** True for exec plugins, auth providers and proxies. */
-  readonly needsOfficialClient?: boolean
+  /** For exec plugins, auth providers and proxies: the whole kubeconfig as JSON, for the official client. */
+  readonly forOfficialClient?: string
 }
 
 type Mapping = Readonly<Record<string, unknown>>
 
-/** Resolves the current (or the named) context. Throws AmbitError naming file, field and reason. */
+/**
+ * Resolves the current (or the named) context. Throws AmbitError naming file, field and reason. Nothing that stands in
+ * the file is quoted, names neither: with a line break lost, a token becomes part of a name.
+ */
 export async function readKubeconfig(
   text: string,
   file: string,
@@ -33,20 +38,27 @@ export async function readKubeconfig(
 ): Promise<KubeconfigContext> {
   const fail = (reason: string): AmbitError =>
     new AmbitError('AMB_KUBECONFIG', `Cannot use kubeconfig ${file}: ${reason}`)
-  const root = await parse(text, fail)
+  const root = await parseKubeconfig(text, file)
   const wanted = contextName ?? stringOf(root, 'current-context')
   if (wanted === undefined || wanted === '') throw fail('current-context is not set')
-  const context = named(root, 'contexts', wanted, 'context', fail)
+  const context = named(root, 'contexts', wanted, 'context')
+  // By whoever asks it may be named; what stands in the file may not.
+  const asked = contextName === undefined ? 'the current context' : `context "${contextName}"`
+  if (context === undefined) throw fail(`contexts has no entry with a context for ${asked}`)
   const clusterName = stringOf(context, 'cluster')
-  if (clusterName === undefined) throw fail(`context "${wanted}" names no cluster`)
-  const cluster = named(root, 'clusters', clusterName, 'cluster', fail)
-  const userName = stringOf(context, 'user')
-  const user =
-    userName === undefined || userName === '' ? {} : named(root, 'users', userName, 'user', fail)
+  if (clusterName === undefined) throw fail(`${asked} names no cluster`)
+  const cluster = named(root, 'clusters', clusterName, 'cluster')
+  if (cluster === undefined) throw fail(`clusters has no entry with the cluster of ${asked}`)
+  const userName = stringOf(context, 'user') ?? ''
+  const user = userName === '' ? {} : named(root, 'users', userName, 'user')
+  if (user === undefined) throw fail(`users has no entry with the user of ${asked}`)
 
   const server = stringOf(cluster, 'server')
   if (server === undefined || !/^https?:\/\//.test(server) || !URL.canParse(server))
-    throw fail(`cluster "${clusterName}" has no valid server URL (field server)`)
+    throw fail(`the cluster of ${asked} has no valid server URL (field server)`)
+  // They would end in every message that names the server.
+  if (new URL(server).username !== '' || new URL(server).password !== '')
+    throw fail(`the cluster of ${asked} has credentials in its URL (field server)`)
   const directory = path.dirname(path.resolve(file))
   const ca = materialOf(cluster, 'certificate-authority', directory)
   const clientCertificate = materialOf(user, 'client-certificate', directory)
@@ -60,17 +72,18 @@ export async function readKubeconfig(
     server,
     namespace: stringOf(context, 'namespace') ?? 'default',
     insecureSkipTlsVerify: cluster['insecure-skip-tls-verify'] === true,
-    needsOfficialClient:
-      user.exec !== undefined ||
-      user['auth-provider'] !== undefined ||
-      cluster['proxy-url'] !== undefined,
+    ...(user.exec !== undefined ||
+    user['auth-provider'] !== undefined ||
+    cluster['proxy-url'] !== undefined
+      ? { forOfficialClient: JSON.stringify(root) }
+      : {}),
     ...(ca === undefined ? {} : { ca }),
     ...(clientCertificate === undefined ? {} : { clientCertificate }),
     ...(clientKey === undefined ? {} : { clientKey }),
     ...(tlsServerName === undefined ? {} : { tlsServerName }),
     // kubectl: the file wins over the inline token.
     ...(tokenFile !== undefined
-      ? { token: { file: path.resolve(directory, tokenFile) } }
+      ? { token: { file: path.resolve(directory, tokenFile), field: 'tokenFile' } }
       : token !== undefined
         ? { token: { text: token } }
         : {}),
@@ -78,39 +91,30 @@ export async function readKubeconfig(
   }
 }
 
-async function parse(text: string, fail: (reason: string) => AmbitError): Promise<Mapping> {
-  let value: unknown
-  try {
-    // JSON is YAML, and needs no parser to be loaded.
-    value = text.trimStart().startsWith('{') ? JSON.parse(text) : (await import('yaml')).parse(text)
-  } catch (thrown) {
-    throw fail(`it is not valid YAML${placeOf(thrown)}`)
-  }
-  if (!isMapping(value)) throw fail('it is not a mapping')
-  return value
+/** The whole of a kubeconfig's text. Throws AMB_KUBECONFIG with file, line and reason; quotes nothing. */
+export async function parseKubeconfig(text: string, file: string): Promise<Mapping> {
+  // JSON is YAML, and needs no parser to be loaded.
+  const parsed = text.trimStart().startsWith('{') ? parseJson(text) : await parseYaml(text)
+  if (parsed.ok && isMapping(parsed.value)) return parsed.value
+  const reason = parsed.ok ? 'it is not a mapping' : `it is not valid YAML: ${parsed.error}`
+  throw new AmbitError('AMB_KUBECONFIG', `Cannot use kubeconfig ${file}: ${reason}`)
 }
 
-/** What is wrong and where. The parsers also quote the text, and that may be a token. */
-function placeOf(thrown: unknown): string {
-  if (thrown instanceof SyntaxError) return ''
-  const [first = ''] = errorMessage(thrown).split('\n')
-  return `: ${first.replace(/:$/, '')}`
+async function parseYaml(text: string): Promise<Result<unknown, string>> {
+  const { parseYamlDocuments } = await import('./yaml.ts')
+  const documents = parseYamlDocuments(text)
+  if (!documents.ok) return err(`line ${documents.error.line}: ${documents.error.what}`)
+  const [first, second] = documents.value
+  return second === undefined ? ok(first?.value) : err('it holds several documents')
 }
 
-function named(
-  root: Mapping,
-  list: string,
-  name: string,
-  field: string,
-  fail: (reason: string) => AmbitError,
-): Mapping {
+function named(root: Mapping, list: string, name: string, field: string): Mapping | undefined {
   const entries = root[list]
   const entry: unknown = Array.isArray(entries)
     ? entries.find((candidate: unknown) => isMapping(candidate) && candidate.name === name)
     : undefined
   const value = isMapping(entry) ? entry[field] : undefined
-  if (!isMapping(value)) throw fail(`${list} has no entry named "${name}" with a ${field}`)
-  return value
+  return isMapping(value) ? value : undefined
 }
 
 function materialOf(mapping: Mapping, field: string, directory: string): Material | undefined {
@@ -118,7 +122,9 @@ function materialOf(mapping: Mapping, field: string, directory: string): Materia
   if (data !== undefined && data !== '')
     return { text: Buffer.from(data, 'base64').toString('utf8') }
   const file = stringOf(mapping, field)
-  return file === undefined || file === '' ? undefined : { file: path.resolve(directory, file) }
+  return file === undefined || file === ''
+    ? undefined
+    : { file: path.resolve(directory, file), field }
 }
 
 const stringOf = (mapping: Mapping, field: string): string | undefined => {

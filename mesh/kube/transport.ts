@@ -3,6 +3,7 @@
 
 import http from 'node:http'
 import https from 'node:https'
+import { parseJson } from '../json.ts'
 import type { Result } from '../result.ts'
 import { err, ok } from '../result.ts'
 import type { ClusterAccess } from './access.ts'
@@ -48,8 +49,10 @@ export async function exchange<T>(
   const opened = await openExchange(access, { ...request, signal })
   if (!opened.ok) return err(relabel(opened.error, request, deadline))
   try {
-    const text = await readAll(opened.value, LARGEST_BODY_BYTES, signal)
-    return ok(JSON.parse(text) as T)
+    const parsed = parseJson(await readAll(opened.value, LARGEST_BODY_BYTES, signal))
+    if (parsed.ok) return ok(parsed.value as T)
+    const reason = `the answer cannot be read: ${parsed.error}`
+    return err(relabel(failureOfTransport(request.call, reason), request, deadline))
   } catch (thrown) {
     return err(relabel(failureOfTransport(request.call, thrown), request, deadline))
   }

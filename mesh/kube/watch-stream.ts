@@ -2,6 +2,7 @@
 // The wire of a watch: one JSON event per line, over an answer that ends whenever the server likes.
 // A line that is cut short or is not an event is an error, never skipped: what it said would be lost.
 
+import { parseJson } from '../json.ts'
 import type { KubeObject } from './resources.ts'
 
 export interface WatchEvent<T extends KubeObject> {
@@ -56,14 +57,10 @@ export async function* readWatchEvents<T extends KubeObject>(
 }
 
 function parseEvent<T extends KubeObject>(line: string): WatchEvent<T> {
-  let value: unknown
-  try {
-    value = JSON.parse(line)
-  } catch (thrown) {
-    throw new MalformedWatchEvent(`a watch event is not JSON: ${line.slice(0, 100)}`, {
-      cause: thrown,
-    })
-  }
+  // Neither the line nor the parser's message is told: a watched object may be a Secret.
+  const parsed = parseJson(line)
+  if (!parsed.ok) throw new MalformedWatchEvent(`a watch event cannot be read: ${parsed.error}`)
+  const { value } = parsed
   if (
     typeof value !== 'object' ||
     value === null ||
@@ -74,8 +71,6 @@ function parseEvent<T extends KubeObject>(line: string): WatchEvent<T> {
     typeof value.object !== 'object' ||
     value.object === null
   )
-    throw new MalformedWatchEvent(
-      `a watch event has no known type or no object: ${line.slice(0, 100)}`,
-    )
+    throw new MalformedWatchEvent('a watch event has no known type or no object')
   return value as WatchEvent<T>
 }

@@ -5,9 +5,10 @@
 
 import { readFile } from 'node:fs/promises'
 import { dirname, isAbsolute, resolve } from 'node:path'
-import { parse, stringify } from 'yaml'
+import { stringify } from 'yaml'
 import { AmbitError } from '../../../mesh/errors.ts'
 import { loadKubeConfig } from '../../../mesh/kube/access.ts'
+import { parseKubeconfig } from '../../../mesh/kube/kubeconfig.ts'
 import { type Draft, record, records, text } from '../own/apiserver/json.ts'
 
 export type ServerChoice = { readonly kubeconfig: string; readonly context?: string | undefined }
@@ -36,7 +37,7 @@ export async function copyKubeconfig(choice: ServerChoice): Promise<KubeconfigCo
   const bad = (reason: string): AmbitError =>
     new AmbitError('AMB_KUBECONFIG', `Cannot use kubeconfig ${kubeconfig}: ${reason}`)
 
-  const root = record(parse(await readFile(kubeconfig, 'utf8'))) ?? {}
+  const root: Draft = { ...(await parseKubeconfig(await readFile(kubeconfig, 'utf8'), kubeconfig)) }
   const name = wanted ?? text(root['current-context']) ?? ''
   const entry = (list: string, of: string | undefined): Draft | undefined =>
     records(root[list]).find((each) => each.name === of)
@@ -49,12 +50,10 @@ export async function copyKubeconfig(choice: ServerChoice): Promise<KubeconfigCo
 
   const { server } = access.value
   if (server.protocol !== 'https:')
-    throw bad(
-      `cluster "${text(context.cluster) ?? ''}": field server must be an https URL: pods speak TLS`,
-    )
+    throw bad(`the cluster of its context: field server must be an https URL: pods speak TLS`)
   if (cluster['proxy-url'] !== undefined)
     throw bad(
-      `cluster "${text(context.cluster) ?? ''}": field proxy-url is not supported: the lab's pods need a direct way`,
+      `the cluster of its context: field proxy-url is not supported: the lab's pods need a direct way`,
     )
   return {
     content: stringify({
@@ -94,6 +93,6 @@ async function authorityOf(
   const file = text(cluster['certificate-authority'])
   if (file === undefined || file === '') return undefined
   return await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw bad(`cannot read certificate-authority ${file}: ${error.message}`)
+    throw bad(`cannot read the file of field certificate-authority (${error.code ?? 'unknown'})`)
   })
 }

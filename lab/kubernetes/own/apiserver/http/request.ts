@@ -2,7 +2,8 @@
 // What a request asks for: its path taken apart, and its body read with a limit.
 
 import type { IncomingMessage } from 'node:http'
-import { parse as parseYaml } from 'yaml'
+import { parseJson } from '../../../../../mesh/json.ts'
+import { parseYamlDocuments } from '../../../../../mesh/kube/yaml.ts'
 import { type Result, err, ok } from '../../../../../mesh/result.ts'
 import { badRequest, refuse, unsupportedMediaType } from '../failures.ts'
 import { PROTOBUF_MEDIA_TYPE, decodeProtobuf } from '../protobuf/decode.ts'
@@ -86,13 +87,18 @@ export async function readObject(request: IncomingMessage): Promise<Result<unkno
       `the body of the request was in an unknown format - accepted media types include: application/json, application/yaml (got ${mediaType})`,
     )
   const source = body.value.toString('utf8')
-  try {
-    return ok(mediaType.includes('yaml') ? parseYaml(source) : (JSON.parse(source) as unknown))
-  } catch (thrown) {
-    return badRequest(
-      `the object provided is unrecognized (must be of type JSON or YAML): ${thrown instanceof Error ? thrown.message : String(thrown)}`,
-    )
-  }
+  const parsed = mediaType.includes('yaml') ? parseYaml(source) : parseJson(source)
+  if (parsed.ok) return parsed
+  return badRequest(
+    `the object provided is unrecognized (must be of type JSON or YAML): ${parsed.error}`,
+  )
+}
+
+function parseYaml(source: string): Result<unknown, string> {
+  const documents = parseYamlDocuments(source)
+  if (!documents.ok) return err(`line ${documents.error.line}: ${documents.error.what}`)
+  const [first, second] = documents.value
+  return second === undefined ? ok(first?.value) : err('it holds several documents')
 }
 
 /** The bearer token of a request. */
