@@ -8,6 +8,7 @@ import { HELD_LIMIT_BYTES } from '../mesh/hbone/limits.ts'
 import { HeldMemory } from '../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../mesh/hbone/pool.ts'
 import { createHboneServer } from '../mesh/hbone/server.ts'
+import { HboneSources } from '../mesh/hbone/sources.ts'
 import { splice } from '../mesh/relay/splice.ts'
 import type { IncomingTunnel, PoolTarget } from '../mesh/hbone/types.ts'
 import type { WorkloadCertificate } from '../mesh/identity/types.ts'
@@ -83,6 +84,7 @@ async function inbound(): Promise<number> {
     certificate: settings.certificate,
     isFromOutside: () => true,
     isKnownSource: () => true,
+    sources: new HboneSources(),
     onTunnel: (incoming) => void relay(incoming),
     onRefused: (event) => console.error(event),
     memory,

@@ -7,6 +7,7 @@ import { setImmediate as eventLoopTurn, setTimeout as delay } from 'node:timers/
 import { errorMessage } from '../../mesh/errors.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
+import type { HboneSources } from '../../mesh/hbone/sources.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
@@ -19,7 +20,7 @@ import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { closeFd } from '../../native/libc.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
 import type { CertificateCache } from './certificate-cache.ts'
-import { Connection, UNKNOWN_PARTY } from './connection.ts'
+import { Connection, type ConnectionSinks, UNKNOWN_PARTY } from './connection.ts'
 import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
 import { isFromOutside } from './decision/from-outside.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
@@ -41,6 +42,8 @@ export interface PodProxyOptions {
   readonly counters: TrafficCounters
   /** The worker's account of what waits for receivers that do not read. */
   readonly memory: HeldMemory
+  /** The worker's books of who calls its pods. */
+  readonly sources: HboneSources
   readonly accessLog: Logger
   readonly log: Logger
   /** Connections the pod may have open at once. */
@@ -63,6 +66,10 @@ type Handler = (context: PodContext, socket: Socket) => Promise<void>
  * loop must neither fill the node's log nor hide the other pods in it.
  */
 const ACCESS_LINES = { burst: 5_000, perSecond: 500 }
+/** Lines of callers that got no tunnel: strangers must not use up the pod's own lines. */
+const REFUSAL_LINES = { burst: 500, perSecond: 20 }
+/** Lines of callers that are kept out after a flood: one says it, and the next how many more there were. */
+const FLOOD_LINES = { burst: 3, perSecond: 0.1 }
 
 /** Time for the resets of cut tunnels to leave before their HTTP/2 connections are closed under them. */
 const RESET_FLUSH_MS = 200
@@ -89,6 +96,8 @@ export class PodProxy {
   readonly #options: PodProxyOptions
   readonly #cut = new AbortController()
   readonly #context: PodContext
+  readonly #refusalSinks: ConnectionSinks
+  readonly #floodSinks: ConnectionSinks
   readonly #pool: HbonePool
   #servers: Server[] = []
   /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
@@ -130,6 +139,8 @@ export class PodProxy {
       accessBudget: new LogBudget(ACCESS_LINES),
       signal: this.#cut.signal,
     }
+    this.#refusalSinks = { ...this.#context, accessBudget: new LogBudget(REFUSAL_LINES) }
+    this.#floodSinks = { ...this.#context, accessBudget: new LogBudget(FLOOD_LINES) }
   }
 
   /** Serves the first listeners. Resolves when captured traffic is served; HBONE follows with the first certificate. */
@@ -187,6 +198,7 @@ export class PodProxy {
       owner: this.pod.uid,
       isFromOutside: (peer, local) => isFromOutside(this.pod, peer, local),
       memory: this.#options.memory,
+      sources: this.#options.sources,
       isKnownSource: (address) =>
         localPods.byAddress(address) !== undefined ||
         mesh.state.findWorkload(address) !== undefined,
@@ -287,7 +299,7 @@ export class PodProxy {
         service: undefined,
         isMutualTls: false,
       },
-      this.#context,
+      event.reason === 'floodRefused' ? this.#floodSinks : this.#refusalSinks,
     )
     connection.fail(event.reason, event.message)
   }

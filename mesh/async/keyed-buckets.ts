@@ -28,6 +28,11 @@ export class KeyedBuckets {
     return this.of(key).take(tokens)
   }
 
+  /** Whether the key could take a token now. A key that is unknown is not remembered for being asked about. */
+  peek(key: string): boolean {
+    return this.#buckets.get(key)?.hasToken ?? true
+  }
+
   /** The key's own bucket; a later call may give another one, once this one is full again. */
   of(key: string): Bucket {
     const known = this.#buckets.get(key)

@@ -26,11 +26,15 @@ export class PerSource {
     return this.#counts.get(source) ?? 0
   }
 
+  /** Whether one more of the source would be counted. */
+  hasRoom(source: string): boolean {
+    return this.of(source) < this.#limits.perSource && this.#total < this.#limits.total
+  }
+
   /** Counts one more; false, and not counted, when the source or all together have as many as they may. */
   enter(source: string): boolean {
-    const others = this.of(source)
-    if (others >= this.#limits.perSource || this.#total >= this.#limits.total) return false
-    this.#counts.set(source, others + 1)
+    if (!this.hasRoom(source)) return false
+    this.#counts.set(source, this.of(source) + 1)
     this.#total += 1
     return true
   }

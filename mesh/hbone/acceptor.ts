@@ -6,14 +6,8 @@ import { type Server, type Socket, createServer } from 'node:net'
 import { type Server as TlsServer, type TLSSocket, createServer as createTlsServer } from 'node:tls'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SocketAddress, SpiffeId } from '../model/types.ts'
-import { type KnockLimits, type Knocker, Knocking } from './knocking.ts'
-import {
-  ACCEPT_DEADLINE_MS,
-  MAX_UNAUTHENTICATED,
-  MAX_UNAUTHENTICATED_PER_SOURCE,
-  RESERVED_FOR_MESH,
-  SHORTEST_ACCEPT_DEADLINE_MS,
-} from './limits.ts'
+import type { Knocker } from './knocking.ts'
+import type { HboneSources } from './sources.ts'
 import { resetSocket } from '../relay/reset-socket.ts'
 import { socketAddressOf } from '../model/address.ts'
 import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
@@ -24,6 +18,8 @@ export interface AuthenticatedConnection {
   readonly peerIdentity: SpiffeId
   readonly peer: SocketAddress
   readonly local: SocketAddress
+  /** Whether the peer's address was that of a workload when it came. */
+  readonly isKnown: boolean
   /** When the first HTTP/2 SETTINGS must have come, in milliseconds of performance.now(). */
   readonly deadlineAt: number
 }
@@ -34,8 +30,9 @@ export interface AcceptorOptions {
   readonly onRefused: HboneServerOptions['onRefused']
   readonly isFromOutside: HboneServerOptions['isFromOutside']
   readonly isKnownSource: HboneServerOptions['isKnownSource']
-  /** For tests; defaults to the limits of limits.ts. */
-  readonly limits?: Partial<KnockLimits>
+  readonly sources: HboneSources
+  /** The pod served, in the books of `sources`. */
+  readonly pod: string
 }
 
 export interface Acceptor {
@@ -50,31 +47,38 @@ class Knock implements Knocker {
   readonly raw: Socket
   readonly peer: SocketAddress
   readonly local: SocketAddress
+  readonly isKnown: boolean
   deadline: NodeJS.Timeout | undefined
   /** In milliseconds of performance.now(). */
   deadlineAt = 0
+  readonly #giveWay: (knock: Knock, message: string) => void
 
-  constructor(raw: Socket, peer: SocketAddress, local: SocketAddress) {
+  constructor(
+    raw: Socket,
+    peer: SocketAddress,
+    local: SocketAddress,
+    isKnown: boolean,
+    giveWay: (knock: Knock, message: string) => void,
+  ) {
+    this.#giveWay = giveWay
     this.raw = raw
     this.peer = peer
     this.local = local
+    this.isKnown = isKnown
   }
 
   get bytesRead(): number {
     return this.raw.bytesRead
   }
+
+  giveWay(message: string): void {
+    this.#giveWay(this, message)
+  }
 }
 
 /** Makes the acceptor of one pod's port 15008. */
 export function createAcceptor(options: AcceptorOptions): Acceptor {
-  const limits: KnockLimits = {
-    deadlineMs: ACCEPT_DEADLINE_MS,
-    shortestDeadlineMs: SHORTEST_ACCEPT_DEADLINE_MS,
-    unauthenticated: MAX_UNAUTHENTICATED,
-    unauthenticatedPerSource: MAX_UNAUTHENTICATED_PER_SOURCE,
-    reservedForMesh: RESERVED_FOR_MESH,
-    ...options.limits,
-  }
+  const { knocking } = options.sources
   let certificate = options.certificate
   const bySocket = new Map<Socket, Knock>()
 
@@ -86,15 +90,15 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   }
 
   const refuse = (knock: Knock, message: string): void => {
-    if (forget(knock)) options.onRefused({ peer: knock.peer, reason: 'tlsFailure', message })
+    if (!forget(knock)) return
+    options.sources.handshakeWasted(knock.peer.address, knock.isKnown)
+    options.onRefused({ peer: knock.peer, reason: 'tlsFailure', message })
   }
 
   const refuseAndCut = (knock: Knock, message: string): void => {
     refuse(knock, message)
     cutHandshake(knock.raw)
   }
-
-  const knocking = new Knocking<Knock>(limits, refuseAndCut)
 
   // Fed by hand, never listening itself: net.Server accepts, so that strangers can be bounded before TLS begins.
   const tls: TlsServer = createTlsServer(serverTlsOptions(certificate))
@@ -113,6 +117,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       peerIdentity: identity.value,
       peer: knock.peer,
       local: knock.local,
+      isKnown: knock.isKnown,
       deadlineAt: knock.deadlineAt,
     })
   })
@@ -135,9 +140,16 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       options.onRefused({ peer, reason: 'selfCall', message })
       return
     }
-    const knock = new Knock(raw, peer, local)
+    const isKnown = options.isKnownSource(peer.address)
+    const away = options.sources.turnAway(options.pod, peer.address, isKnown)
+    if (away !== undefined) {
+      resetSocket(raw)
+      options.onRefused({ peer, ...away })
+      return
+    }
+    const knock = new Knock(raw, peer, local, isKnown, refuseAndCut)
     bySocket.set(raw, knock)
-    const deadlineMs = knocking.add(peer.address, options.isKnownSource(peer.address), knock)
+    const deadlineMs = knocking.add(peer.address, isKnown, knock)
     knock.deadlineAt = performance.now() + deadlineMs
     // Node's handshakeTimeout starts anew with each byte, so a slow-loris outlives it: this one does not.
     knock.deadline = setTimeout(

@@ -6,6 +6,7 @@ import type { AuthenticatedConnection } from './acceptor.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, IGNORING_SINK, type StreamSink } from '../http2/stream.ts'
 import type { ConnectRequest } from './request.ts'
+import { wasteOf } from './sources.ts'
 import { StreamTunnel } from './tunnel.ts'
 import { WaitingChunks } from '../relay/waiting-chunks.ts'
 import type { HboneTunnel, IncomingTunnel, TunnelHeaders } from './types.ts'
@@ -98,7 +99,7 @@ export class Incoming implements IncomingTunnel, StreamSink {
   }
 }
 
-/** Answers with a status and is done with the stream, whatever the client still sends. */
+/** Answers with a status and is done with the stream, whatever the client still sends; it pays if the fault is its own. */
 export function rejectStream(stream: H2Stream, status: number): void {
   stream.sink = IGNORING_SINK
   stream.sendHeaders([[':status', String(status)]], true)
@@ -106,4 +107,6 @@ export function rejectStream(stream: H2Stream, status: number): void {
   stream.reset(H2_CODE.noError)
   // When the client had ended, too, the answer has closed the stream, and what it had sent is dropped all the same.
   stream.drop()
+  const tokens = wasteOf(status)
+  if (tokens > 0) stream.wasted(`requests answered ${status}`, tokens)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Connections to a pod whose handshake is not done: strangers until it is. Nobody who comes is turned away for those who are
+// Connections to a worker's pods whose handshake is not done: strangers until it is. Nobody who comes is turned away for those who are
 // there: when there are too many, the oldest silent one of the source that has the most gives way. An honest handshake takes
 // milliseconds and stands alone, so it is never that one, and whoever sends nothing keeps nobody out.
 
@@ -21,12 +21,14 @@ export interface KnockLimits {
 export interface Knocker {
   /** Bytes that came so far. */
   readonly bytesRead: number
+  /** Called when its place is taken, after it was forgotten here: it is to be cut. */
+  giveWay(message: string): void
 }
 
-interface Source<T> {
+interface Source {
   readonly isKnown: boolean
   /** The oldest first. */
-  readonly knockers: Set<T>
+  readonly knockers: Set<Knocker>
 }
 
 /**
@@ -38,18 +40,15 @@ export function sourceKey(address: IpAddress, isKnown: boolean): string {
 }
 
 /** Adding costs a look at each source only when the places are used up, which they are under attack alone. */
-export class Knocking<T extends Knocker> {
+export class Knocking {
   readonly #limits: KnockLimits
-  readonly #giveWay: (knocker: T, message: string) => void
   /** The source that began to knock first stands first. */
-  readonly #sources = new Map<string, Source<T>>()
-  readonly #keys = new Map<T, string>()
+  readonly #sources = new Map<string, Source>()
+  readonly #keys = new Map<Knocker, string>()
   #strangers = 0
 
-  /** `giveWay` is told whom to cut, after it was forgotten here, and why. */
-  constructor(limits: KnockLimits, giveWay: (knocker: T, message: string) => void) {
+  constructor(limits: KnockLimits) {
     this.#limits = limits
-    this.#giveWay = giveWay
   }
 
   get size(): number {
@@ -57,7 +56,7 @@ export class Knocking<T extends Knocker> {
   }
 
   /** Makes room, then takes it in. How long its handshake may take, in milliseconds: the shorter, the more there are. */
-  add(address: IpAddress, isKnown: boolean, knocker: T): number {
+  add(address: IpAddress, isKnown: boolean, knocker: Knocker): number {
     const key = sourceKey(address, isKnown)
     this.#makeRoom(key, isKnown)
     let source = this.#sources.get(key)
@@ -71,7 +70,7 @@ export class Knocking<T extends Knocker> {
   }
 
   /** Its handshake is over, one way or the other; false when it was not here any more. */
-  delete(knocker: T): boolean {
+  delete(knocker: Knocker): boolean {
     const key = this.#keys.get(knocker)
     const source = key === undefined ? undefined : this.#sources.get(key)
     if (key === undefined || source === undefined) return false
@@ -95,8 +94,8 @@ export class Knocking<T extends Knocker> {
   }
 
   /** The source that has the most; a workload of the mesh only when no stranger is there. */
-  #greediest(): readonly [string, Source<T>] | undefined {
-    let found: readonly [string, Source<T>] | undefined
+  #greediest(): readonly [string, Source] | undefined {
+    let found: readonly [string, Source] | undefined
     for (const entry of this.#sources) {
       const [, source] = entry
       const best = found?.[1]
@@ -110,7 +109,7 @@ export class Knocking<T extends Knocker> {
     return found
   }
 
-  #evictFrom({ knockers }: Source<T>, key: string): void {
+  #evictFrom({ knockers }: Source, key: string): void {
     const [oldest] = knockers
     let chosen = oldest
     for (const knocker of knockers)
@@ -121,6 +120,6 @@ export class Knocking<T extends Knocker> {
     if (chosen === undefined) return
     const message = `gave way to newcomers: ${this.size} connections were in their handshake, ${knockers.size} of them from ${key}`
     this.delete(chosen)
-    this.#giveWay(chosen, message)
+    chosen.giveWay(message)
   }
 }

@@ -65,15 +65,25 @@ export const ANSWER_DEADLINE_MS = CONNECT_DEADLINE_MS + 2_000
 /** Pooled connections without tunnels are closed after this. */
 export const IDLE_RELEASE_MS = 5 * 60_000
 
-/** Connections that may be in their handshake at once, over all sources: each costs about 50 KB and a signature. */
-export const MAX_UNAUTHENTICATED = 1024
+/** Connections to a worker's pods that may be in their handshake at once, over all sources: each costs about 50 KB and a signature. */
+export const MAX_UNAUTHENTICATED = 2_048
 /** The same from one source (address, or /64 of strangers); more of it push out its own. */
-export const MAX_UNAUTHENTICATED_PER_SOURCE = 128
-/** Of them all, places that only addresses of the mesh's workloads take: a quarter, as many as can shake hands in a second. */
-export const RESERVED_FOR_MESH = 256
+export const MAX_UNAUTHENTICATED_PER_SOURCE = 256
+/** Of them all, places that only addresses of the mesh's workloads take: a quarter, as many as can shake hands in half a second. */
+export const RESERVED_FOR_MESH = 512
 
 /** HTTP/2 connections one source address may have to a pod. Our pool puts 100 tunnels on each. */
 export const MAX_CONNECTIONS_PER_SOURCE = 128
+/**
+ * The same to all pods of a worker. A pod that calls each of the 250 pods of a full node has a connection to each, and 164 carry
+ * all the 16,384 connections it may have; twice as many while certificates are renewed: 828.
+ */
+export const MAX_CONNECTIONS_OF_ADDRESS = 1_024
+/**
+ * The same of one identity, whose pods may be many: 16 that each call every pod of a full node, or 250 that each call 16 of its
+ * pods. At some 100 KB each it is the memory that sets the bound.
+ */
+export const MAX_CONNECTIONS_OF_IDENTITY = 4_096
 
 /** TLS 1.3 only. AES-128 first: on AES-NI it is about 15 % faster per byte than AES-256 and as sound; both are accepted. */
 export const TLS_CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384'

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The HBONE server of one pod: authenticated connections in, CONNECT requests out to the caller.
 
+import { PerSource } from '../async/per-source.ts'
 import { type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
 import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
 import type { HeaderList } from '../http2/hpack.ts'
@@ -14,13 +15,12 @@ import {
   SERVER_HEADER_LIST_BYTES,
   SERVER_SETTINGS,
 } from './limits.ts'
-import type { KnockLimits } from './knocking.ts'
 import { readConnect } from './request.ts'
+import type { Seat, TurnedAway } from './sources.ts'
 import type { HboneServer, HboneServerOptions } from './types.ts'
 
 /** What tests make smaller; defaults to limits.ts. */
 export interface HboneServerTuning {
-  readonly limits?: Partial<KnockLimits>
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
   readonly maxStreams?: number
@@ -34,19 +34,29 @@ const STATUS_BAD_REQUEST = 400
 /** Makes the server of one pod's port 15008; call listen() with the pod's listening fd. */
 export function createHboneServer(options: HboneServerOptions & HboneServerTuning): HboneServer {
   const connections = new Set<H2Connection>()
-  const bySource = new Map<string, number>()
-  const maxPerSource = options.maxConnectionsPerSource ?? MAX_CONNECTIONS_PER_SOURCE
+  const pod = options.owner ?? ''
+  const toThisPod = new PerSource({
+    perSource: options.maxConnectionsPerSource ?? MAX_CONNECTIONS_PER_SOURCE,
+    total: Number.POSITIVE_INFINITY,
+  })
   let onEmpty: (() => void) | undefined
 
   const serve = (authenticated: AuthenticatedConnection): void => {
-    const { peer } = authenticated
-    const others = bySource.get(peer.address) ?? 0
-    if (others >= maxPerSource) {
+    const { peer, isKnown, peerIdentity } = authenticated
+    const others = toThisPod.of(peer.address)
+    const seat: Seat | TurnedAway = toThisPod.hasRoom(peer.address)
+      ? options.sources.enter(pod, peer.address, isKnown, peerIdentity)
+      : {
+          reason: 'tooManyConnections',
+          message: `${peer.address} has ${others} HBONE connections to this pod already`,
+        }
+    if ('reason' in seat) {
       authenticated.socket.destroy()
-      const message = `${peer.address} has ${others} HBONE connections to this pod already`
-      return options.onRefused({ peer, reason: 'tooManyConnections', message })
+      options.sources.handshakeWasted(peer.address, isKnown)
+      return options.onRefused({ peer, ...seat })
     }
-    bySource.set(peer.address, others + 1)
+    toThisPod.enter(peer.address)
+    let hasAsked = false
     const connection: H2Connection = new H2Connection({
       role: 'server',
       socket: authenticated.socket,
@@ -60,14 +70,18 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
       ...(options.owner !== undefined && { owner: options.owner }),
       memory: options.memory,
       onReady: () => undefined,
-      onRequest: (stream, headers, isTooLarge) =>
-        onRequest(authenticated, stream, headers, isTooLarge),
+      accounts: seat.accounts,
+      onRequest: (stream, headers, isTooLarge) => {
+        hasAsked = true
+        onRequest(authenticated, stream, headers, isTooLarge)
+      },
       onStreamClosed: () => undefined,
       onClosed: (closed) => {
         connections.delete(connection)
-        const left = (bySource.get(peer.address) ?? 1) - 1
-        if (left > 0) bySource.set(peer.address, left)
-        else bySource.delete(peer.address)
+        toThisPod.leave(peer.address)
+        seat.leave()
+        if (closed.isPeerFault && closed.code === H2_CODE.enhanceYourCalm) seat.flooded()
+        if (!hasAsked) options.sources.handshakeWasted(peer.address, isKnown)
         reportFault(authenticated, closed)
         if (connections.size === 0) onEmpty?.()
       },
@@ -92,6 +106,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     if (request.error.kind === 'malformed') {
       stream.sink = IGNORING_SINK
       stream.reset(H2_CODE.protocolError)
+      stream.wasted('malformed requests')
     } else rejectStream(stream, STATUS_BAD_REQUEST)
     refuse(request.error.message)
   }
@@ -108,7 +123,8 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     onRefused: options.onRefused,
     isFromOutside: options.isFromOutside,
     isKnownSource: options.isKnownSource,
-    ...(options.limits && { limits: options.limits }),
+    sources: options.sources,
+    pod,
   })
   return {
     listen: acceptor.listen,

@@ -9,6 +9,7 @@ import type { WorkloadCertificate } from '../identity/types.ts'
 import type { IpAddress, SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Result } from '../result.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
+import type { HboneSources } from './sources.ts'
 
 /** Headers of the CONNECT beyond :method and :authority. Absent fields are not sent. */
 export interface TunnelHeaders {
@@ -104,6 +105,8 @@ export interface HboneServerOptions {
   readonly isFromOutside: (peer: SocketAddress, local: SocketAddress) => boolean
   /** Whether a workload of the mesh lives at this address: in a crowd of strangers it finds a place all the same. */
   readonly isKnownSource: (address: IpAddress) => boolean
+  /** What callers have used up; shared by all pods of the thread. */
+  readonly sources: HboneSources
   /** As for the pool. */
   readonly owner?: string
   readonly memory: HeldMemory

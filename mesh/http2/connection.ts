@@ -120,6 +120,8 @@ export class H2Connection implements FrameHandler, StreamHost {
   #peerMaxFrame = DEFAULT_MAX_FRAME_BYTES
   #sendWindow = DEFAULT_WINDOW_BYTES
   #heardSincePing = false
+  /** Streams that we reset and the peer has not reset since. */
+  #crossedResets = 0
   #silentPings = 0
 
   constructor(options: H2ConnectionOptions) {
@@ -449,7 +451,12 @@ export class H2Connection implements FrameHandler, StreamHost {
     if (streamId === 0 || this.#isIdle(streamId))
       throw broken(`RST_STREAM on idle stream ${streamId}`)
     const stream = this.#streams.get(streamId)
-    if (stream === undefined) return this.#spendControl('resets of closed streams')
+    if (stream === undefined) {
+      // A peer that had not heard of our reset yet may send its own: a thousand refused requests are no flood of resets.
+      if (this.#crossedResets === 0) return this.#spendControl('resets of closed streams')
+      this.#crossedResets -= 1
+      return
+    }
     const code = payload.readUInt32BE(0)
     if (this.#isServer && !stream.isAnswered) this.#spendWaste('rapid reset')
     stream.receiveReset(code, code === H2_CODE.refusedStream)
@@ -598,6 +605,7 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   #sendResetOf(streamId: number, code: number): void {
     if (this.#isClosed) return
+    this.#crossedResets += 1
     const at = this.#output.frame(4, FRAME.rstStream, 0, streamId)
     this.#output.buffer.writeUInt32BE(code, at)
   }

@@ -32,6 +32,10 @@ export const END_REASONS = {
     flag: 'OVERLOAD',
     text: 'reset for memory: too many bytes waited for a receiver that does not read',
   },
+  floodRefused: {
+    flag: 'OVERLOAD',
+    text: 'refused for a while: the caller flooded the pod or made it work for nothing',
+  },
   policyDenied: { flag: 'DENY', text: 'connection closed due to policy rejection' },
   drained: { flag: '-', text: 'connection closed due to connection drain' },
   podRemoved: { flag: '-', text: 'connection closed because the pod left the mesh' },

@@ -6,7 +6,7 @@ import { type Socket, connect } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { type KnockLimits, Knocking, sourceKey } from '../../mesh/hbone/knocking.ts'
+import { type KnockLimits, type Knocker, Knocking, sourceKey } from '../../mesh/hbone/knocking.ts'
 import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { type World, makeWorld } from './harness.ts'
@@ -21,15 +21,10 @@ const LIMITS: KnockLimits = {
   reservedForMesh: 2,
 }
 
-interface Stranger {
-  readonly name: string
-  readonly bytesRead: number
-}
-
 /** A table that names whom it turned out. */
 function table(limits = LIMITS): {
   readonly out: string[]
-  readonly knocking: Knocking<Stranger>
+  readonly knocking: Knocking
   readonly add: (
     address: string,
     name: string,
@@ -37,12 +32,15 @@ function table(limits = LIMITS): {
   ) => number
 } {
   const out: string[] = []
-  const knocking = new Knocking<Stranger>(limits, ({ name }) => out.push(name))
+  const knocking = new Knocking(limits)
   return {
     out,
     knocking,
     add: (address, name, { known = false, bytes = 0 } = {}) =>
-      knocking.add(address as IpAddress, known, { name, bytesRead: bytes }),
+      knocking.add(address as IpAddress, known, {
+        bytesRead: bytes,
+        giveWay: () => out.push(name),
+      }),
   }
 }
 
@@ -118,10 +116,8 @@ void t.test('in any order of coming and going the bounds hold, and a lone newcom
   })
   fc.assert(
     fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
-      const inside = new Map<Stranger, { readonly key: string; readonly known: boolean }>()
-      const knocking = new Knocking<Stranger>(LIMITS, (stranger) => {
-        if (!inside.delete(stranger)) throw new Error('turned out twice')
-      })
+      const inside = new Map<Knocker, { readonly key: string; readonly known: boolean }>()
+      const knocking = new Knocking(LIMITS)
       for (const { host, known, bytes, leaves } of steps) {
         const [first] = inside.keys()
         if (leaves && first !== undefined) {
@@ -129,7 +125,12 @@ void t.test('in any order of coming and going the bounds hold, and a lone newcom
           if (!knocking.delete(first)) throw new Error('was not there')
         }
         const address = `10.${known ? 1 : 0}.0.${host}` as IpAddress
-        const stranger = { name: `${address}`, bytesRead: bytes }
+        const stranger: Knocker = {
+          bytesRead: bytes,
+          giveWay() {
+            if (!inside.delete(stranger)) throw new Error('turned out twice')
+          },
+        }
         inside.set(stranger, { key: address, known })
         knocking.add(address, known, stranger)
         if (!inside.has(stranger)) throw new Error('a newcomer was turned out')

@@ -6,11 +6,11 @@ import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import koffi from 'koffi'
 import type { Test } from 'tap'
 import { errorMessage } from '../../mesh/errors.ts'
-import type { KnockLimits } from '../../mesh/hbone/knocking.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
+import { HboneSources, type SourceBounds } from '../../mesh/hbone/sources.ts'
 import type {
   HboneFailure,
   HbonePool,
@@ -67,7 +67,11 @@ export interface WorldOptions {
   readonly onTunnel?: (incoming: IncomingTunnel) => void
   readonly isFromOutside?: HboneServerOptions['isFromOutside']
   readonly isKnownSource?: HboneServerOptions['isKnownSource']
-  readonly limits?: Partial<KnockLimits>
+  readonly limits?: Partial<SourceBounds>
+  /** Shared with other worlds: several pods of one worker. */
+  readonly sources?: HboneSources
+  readonly owner?: string
+  readonly root?: TestRoot
   readonly expected?: readonly SpiffeId[]
   readonly clientCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly serverCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
@@ -90,7 +94,7 @@ export function echo(incoming: IncomingTunnel): void {
 
 /** A listening server and a pool that dials it; both are drained at the end of the test. */
 export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<World> {
-  const root = await makeRoot()
+  const root = options.root ?? (await makeRoot())
   const clientCertificate =
     (await options.clientCertificate?.(root)) ??
     (await makeCertificate(root, testIdentity('client')))
@@ -104,12 +108,13 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     certificate: serverCertificate,
     isFromOutside: options.isFromOutside ?? (() => true), // these tests have nothing but loopback
     isKnownSource: options.isKnownSource ?? (() => false),
+    sources: options.sources ?? new HboneSources(options.limits),
+    ...(options.owner !== undefined && { owner: options.owner }),
     onTunnel: options.onTunnel ?? echo,
     onRefused: (event) => {
       refused.push(event)
       for (const watcher of watchers) watcher(event)
     },
-    ...(options.limits && { limits: options.limits }),
     ...(options.maxStreams !== undefined && { maxStreams: options.maxStreams }),
     ...(options.maxConnectionsPerSource !== undefined && {
       maxConnectionsPerSource: options.maxConnectionsPerSource,

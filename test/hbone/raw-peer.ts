@@ -2,6 +2,7 @@
 // A peer that says exactly what a test tells it to, frame by frame, over mutual TLS.
 
 import { once } from 'node:events'
+import { connect as tcpConnect } from 'node:net'
 import { type TLSSocket, connect } from 'node:tls'
 import type { Test } from 'tap'
 import { FRAME, PREFACE } from '../../mesh/http2/protocol.ts'
@@ -55,9 +56,14 @@ export async function rawPeer(
   port: number,
   certificate: WorkloadCertificate,
   greets = true,
+  localAddress = '127.0.0.1',
 ): Promise<RawPeer> {
-  const socket = connect({ ...clientTlsOptions(certificate), port, host: '127.0.0.1' })
-  t.teardown(() => socket.destroy())
+  const raw = tcpConnect({ port, host: '127.0.0.1', localAddress })
+  const socket = connect({ ...clientTlsOptions(certificate), socket: raw })
+  t.teardown(() => {
+    socket.destroy()
+    raw.destroy()
+  })
   await once(socket, 'secureConnect')
   socket.on('error', () => undefined)
   const seen: SeenFrame[] = []

@@ -5,6 +5,7 @@
 import { inTime, LATE } from '../../../mesh/async/deadline.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import type { HeldMemory } from '../../../mesh/http2/held-memory.ts'
+import { HboneSources } from '../../../mesh/hbone/sources.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
 import type { DataPlaneSockets, PodListeners } from '../../capture/types.ts'
@@ -69,6 +70,7 @@ export class DataPlane {
   readonly #leaving = new Set<PodProxy>()
   readonly #certificates: CertificateCache
   readonly #counters: TrafficCounters
+  readonly #sources = new HboneSources()
   readonly #report: NodeJS.Timeout
 
   constructor(options: DataPlaneOptions) {
@@ -177,6 +179,7 @@ export class DataPlane {
       relay: streamRelay,
       counters: this.#counters,
       memory: this.#options.memory,
+      sources: this.#sources,
       accessLog: this.#options.accessLog,
       log: this.#options.log,
       maxConnections: this.#options.maxConnectionsPerPod,

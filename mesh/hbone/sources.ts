@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each caller of this worker's pods has used up: connections it has open, and work it made us do for nothing. It outlives
+// connections, so that nothing is gained by reconnecting, and is shared by all pods of the worker, so that nothing is gained
+// by going from pod to pod.
+//
+// Whose fault a refusal is decides who pays (wasteOf). The sender's: a request that is malformed or not for this pod (400), headers
+// over the limit (431), a reset before our answer, a handshake that comes to nothing, a connection without a single request. Not the
+// sender's, and free: 503, because the app is down, the pod has too many connections, or it is going. A caller that meets
+// such a pod with thousands of tunnels is as honest as any other, and what it costs is what a served tunnel costs. 401 and 403 cost
+// little: policy says no before the app is dialled, and an app that tries again is no attacker.
+//
+// Who "the caller" is: on a connection that is authenticated its identity, together with its address where that is a workload of the
+// mesh: pods that share a service account must not pay for one another. An identity at any other address counts as one, for
+// addresses outside the mesh are as many as one likes. Before authentication it is the address alone (sourceKey).
+
+import type { BucketSize } from '../async/bucket.ts'
+import { KeyedBuckets } from '../async/keyed-buckets.ts'
+import { PerSource } from '../async/per-source.ts'
+import type { H2Accounts } from '../http2/budget.ts'
+import type { IpAddress, SpiffeId } from '../model/types.ts'
+import type { EndReason } from '../telemetry/end-reason.ts'
+import { type KnockLimits, Knocking, sourceKey } from './knocking.ts'
+import {
+  ACCEPT_DEADLINE_MS,
+  MAX_CONNECTIONS_OF_ADDRESS,
+  MAX_CONNECTIONS_OF_IDENTITY,
+  MAX_UNAUTHENTICATED,
+  MAX_UNAUTHENTICATED_PER_SOURCE,
+  RESERVED_FOR_MESH,
+  SHORTEST_ACCEPT_DEADLINE_MS,
+} from './limits.ts'
+
+/** Requests of one caller to one pod that led to nothing by its fault: an honest one has next to none. */
+const WASTE: BucketSize = { burst: 400, perSecond: 200 }
+/** Frames without content of one caller to one pod, over all its connections: 128 idle ones ping 13 times a second. */
+const CONTROL: BucketSize = { burst: 1_000, perSecond: 100 }
+/** Handshakes of one address that came to nothing: each costs about a millisecond of the worker. */
+const FAILED_HANDSHAKES: BucketSize = { burst: 200, perSecond: 20 }
+/** How long a caller is kept out after a flood: floods become rare, and an honest caller with a bug is soon back. */
+const SHUT_OUT_MS = 5_000
+/** Bounds memory; whoever floods from more callers than this at once loses the oldest of its bans. */
+const MAX_SHUT_OUT = 10_000
+
+/** The largest list of headers is some 30 times that of a CONNECT. */
+const WASTE_OF_TOO_LARGE = 8
+const WASTE_OF_DENIED = 0.25
+
+/** What a caller pays for an answer, in tokens of its account for waste; see the top of this file. */
+export function wasteOf(status: number): number {
+  switch (status) {
+    case 431:
+      return WASTE_OF_TOO_LARGE
+    case 400:
+      return 1
+    case 401:
+    case 403:
+      return WASTE_OF_DENIED
+    default:
+      return 0
+  }
+}
+
+/** For tests; defaults to those of limits.ts. */
+export interface SourceBounds extends KnockLimits {
+  readonly ofAddress: number
+  readonly ofIdentity: number
+  readonly shutOutMs: number
+}
+
+export interface TurnedAway {
+  readonly reason: EndReason
+  readonly message: string
+}
+
+/** An authenticated caller's connection, as far as it is accounted for. */
+export interface Seat {
+  readonly accounts: H2Accounts
+  /** The connection was ended for a flood: the caller stays out for a while. */
+  flooded(): void
+  /** The connection is over. To be called once. */
+  leave(): void
+}
+
+export class HboneSources {
+  /** Who is in the handshake. */
+  readonly knocking: Knocking
+  readonly #shutOutMs: number
+  readonly #waste = new KeyedBuckets(WASTE)
+  readonly #control = new KeyedBuckets(CONTROL)
+  readonly #handshakes = new KeyedBuckets(FAILED_HANDSHAKES)
+  readonly #ofAddress: PerSource
+  readonly #ofIdentity: PerSource
+  /** Until when, in milliseconds of performance.now(); the oldest first. */
+  readonly #shutOut = new Map<string, number>()
+
+  constructor(bounds: Partial<SourceBounds> = {}) {
+    this.knocking = new Knocking({
+      deadlineMs: ACCEPT_DEADLINE_MS,
+      shortestDeadlineMs: SHORTEST_ACCEPT_DEADLINE_MS,
+      unauthenticated: MAX_UNAUTHENTICATED,
+      unauthenticatedPerSource: MAX_UNAUTHENTICATED_PER_SOURCE,
+      reservedForMesh: RESERVED_FOR_MESH,
+      ...bounds,
+    })
+    const total = Number.POSITIVE_INFINITY // file descriptors bound them all together
+    this.#shutOutMs = bounds.shutOutMs ?? SHUT_OUT_MS
+    this.#ofAddress = new PerSource({
+      perSource: bounds.ofAddress ?? MAX_CONNECTIONS_OF_ADDRESS,
+      total,
+    })
+    this.#ofIdentity = new PerSource({
+      perSource: bounds.ofIdentity ?? MAX_CONNECTIONS_OF_IDENTITY,
+      total,
+    })
+  }
+
+  /** Why there will not even be a handshake; undefined when there will. */
+  turnAway(pod: string, address: IpAddress, isKnown: boolean): TurnedAway | undefined {
+    const key = sourceKey(address, isKnown)
+    // Strangers may share an address with others, whom a flood must not shut out: theirs is asked by identity, after TLS.
+    if (isKnown && this.#isShutOut(`${pod} ${key}`)) return afterFlood(key)
+    if (!this.#handshakes.peek(key))
+      return { reason: 'floodRefused', message: `too many handshakes of ${key} came to nothing` }
+    if (!this.#ofAddress.hasRoom(key)) return tooMany(key, this.#ofAddress.of(key))
+    return undefined
+  }
+
+  /** A handshake came to nothing, or what it led to was worth nothing. */
+  handshakeWasted(address: IpAddress, isKnown: boolean): void {
+    this.#handshakes.of(sourceKey(address, isKnown)).charge(1)
+  }
+
+  /** Takes in an authenticated caller, or says why not. */
+  enter(pod: string, address: IpAddress, isKnown: boolean, identity: SpiffeId): Seat | TurnedAway {
+    const addressKey = sourceKey(address, isKnown)
+    const caller = isKnown ? `${pod} ${identity} ${address}` : `${pod} ${identity}`
+    if (this.#isShutOut(caller)) return afterFlood(identity)
+    if (!this.#ofAddress.enter(addressKey))
+      return tooMany(addressKey, this.#ofAddress.of(addressKey))
+    if (!this.#ofIdentity.enter(identity)) {
+      this.#ofAddress.leave(addressKey)
+      return tooMany(identity, this.#ofIdentity.of(identity))
+    }
+    return {
+      accounts: { waste: this.#waste.of(caller), control: this.#control.of(caller) },
+      flooded: () => {
+        this.#shut(caller)
+        if (isKnown) this.#shut(`${pod} ${addressKey}`)
+      },
+      leave: () => {
+        this.#ofAddress.leave(addressKey)
+        this.#ofIdentity.leave(identity)
+      },
+    }
+  }
+
+  #isShutOut(key: string): boolean {
+    const until = this.#shutOut.get(key)
+    if (until === undefined) return false
+    if (until > performance.now()) return true
+    this.#shutOut.delete(key)
+    return false
+  }
+
+  #shut(key: string): void {
+    this.#shutOut.delete(key)
+    this.#shutOut.set(key, performance.now() + this.#shutOutMs)
+    const now = performance.now()
+    for (const [oldest, until] of this.#shutOut) {
+      if (until > now && this.#shutOut.size <= MAX_SHUT_OUT) return
+      this.#shutOut.delete(oldest)
+    }
+  }
+}
+
+function afterFlood(who: string): TurnedAway {
+  return { reason: 'floodRefused', message: `${who} flooded this pod a moment ago` }
+}
+
+function tooMany(who: string, count: number): TurnedAway {
+  const message = `${who} has ${count} HBONE connections to the pods here already`
+  return { reason: 'tooManyConnections', message }
+}

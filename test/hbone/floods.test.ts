@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Work that leads to nothing costs whoever sends it, also when they come again; and nobody else.
+
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Socket, connect } from 'node:net'
+import t, { type Test } from 'tap'
+import { FLAG, FRAME, H2_CODE } from '../../mesh/http2/protocol.ts'
+import type { HeaderList } from '../../mesh/http2/hpack.ts'
+import { HboneSources, wasteOf } from '../../mesh/hbone/sources.ts'
+import type { IpAddress } from '../../mesh/model/types.ts'
+import { makeCertificate, testIdentity } from './certs.ts'
+import { type World, echo, makeWorld } from './harness.ts'
+import { CONNECT, type RawPeer, goAwayCode, headers, rawPeer } from './raw-peer.ts'
+
+t.setTimeout(60_000)
+
+const REQUESTS: readonly (readonly [string, HeaderList])[] = [
+  [
+    'another method',
+    [
+      [':method', 'GET'],
+      [':scheme', 'https'],
+      [':path', '/'],
+      [':authority', 'a'],
+    ],
+  ],
+  ['no authority', [[':method', 'CONNECT']]],
+  ['a malformed header', [...CONNECT, ['Upper', 'x']]],
+]
+
+/** Resolves when the socket is closed, however it came to it. */
+function gone(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.closed) resolve()
+    else socket.once('close', () => resolve())
+  })
+}
+
+/** Sends requests until it is cut, or all went; how many that were. */
+async function flood(peer: RawPeer, list: HeaderList, count: number): Promise<number> {
+  const closed = gone(peer.socket)
+  let sent = 0
+  for (; sent < count && !peer.socket.destroyed; sent += 1) {
+    peer.send(headers(2 * sent + 1, list, FLAG.endStream))
+    if (sent % 50 === 0) await new Promise((resolve) => setImmediate(resolve))
+  }
+  await closed
+  return sent
+}
+
+/** Whether a handshake from the address leads to HTTP/2. */
+async function isServed(t: Test, world: World, localAddress = '127.0.0.1'): Promise<boolean> {
+  const peer = await rawPeer(t, world.port, world.clientCertificate, true, localAddress).catch(
+    () => undefined,
+  )
+  if (peer === undefined) return false
+  const answer = await peer
+    .frame((seen) => seen.type === FRAME.settings)
+    .then(() => true)
+    .catch(() => false)
+  peer.socket.destroy()
+  return answer
+}
+
+for (const [what, list] of REQUESTS)
+  await t.test(
+    `a flood of requests with ${what} ends, and coming again does not help`,
+    async (t) => {
+      const world = await makeWorld(t, { limits: { shutOutMs: 1_000 }, isKnownSource: () => true })
+      const peer = await rawPeer(t, world.port, world.clientCertificate)
+      const goAway = peer.frame((seen) => seen.type === FRAME.goAway)
+      await flood(peer, list, 2_000)
+      t.equal(goAwayCode(await goAway), H2_CODE.enhanceYourCalm)
+      await world.refusal(({ message }) => message.startsWith('flood'))
+      const requests = world.refused.filter(({ reason }) => reason === 'hboneBadRequest').length
+      t.ok(requests < 600, `${requests} of 2,000 requests were looked at`)
+
+      t.notOk(await isServed(t, world), 'it is not shaken hands with again')
+      t.match(world.refused.at(-1), { reason: 'floodRefused', message: /a moment ago/ })
+      t.ok(await isServed(t, world, '127.0.0.9'), 'another pod of the same identity is served')
+      await delay(1_100)
+      t.ok(await isServed(t, world), 'and it, too, after a while')
+    },
+  )
+
+await t.test('oversized headers cost more than small nonsense', async (t) => {
+  const world = await makeWorld(t)
+  const peer = await rawPeer(t, world.port, world.clientCertificate)
+  // 34 bytes each in the list's size, 5 on the wire.
+  const big: HeaderList = Array.from({ length: 2_100 }, () => ['a', 'b'] as const)
+  await flood(peer, [...CONNECT, ...big], 200)
+  const tooLarge = world.refused.filter(({ message }) => /headers are over/.test(message)).length
+  t.ok(tooLarge >= 40 && tooLarge <= 120, `${tooLarge} of 200 requests were answered 431`)
+})
+
+await t.test(
+  'an identity that floods from outside the mesh is shut out at any address',
+  async (t) => {
+    const world = await makeWorld(t)
+    const peer = await rawPeer(t, world.port, world.clientCertificate)
+    await flood(peer, CONNECT.slice(0, 1), 2_000)
+    await world.refusal(({ message }) => message.startsWith('flood'))
+    t.notOk(await isServed(t, world, '127.0.0.9'), 'its identity is refused from any address')
+    t.match(world.refused.at(-1), { reason: 'floodRefused' })
+    const other = await makeCertificate(world.root, testIdentity('other'))
+    const honest = await rawPeer(t, world.port, other)
+    t.ok(
+      await honest.frame((seen) => seen.type === FRAME.settings),
+      'who shares its address is served',
+    )
+  },
+)
+
+await t.test('a caller that meets an app that is down is not shut out', async (t) => {
+  let isDown = true
+  const world = await makeWorld(t, {
+    onTunnel: (incoming) => (isDown ? incoming.reject(503) : echo(incoming)),
+  })
+  for (let round = 0; round < 30; round += 1)
+    await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const opened = await world.pool.open(world.target, 'a:1', {}, AbortSignal.timeout(10_000))
+        if (opened.ok) throw new Error('it is down')
+        if (opened.error.status !== 503) throw new Error(opened.error.message)
+      }),
+    )
+  isDown = false
+  t.ok((await world.open()).tunnel, '3,000 refusals later it is served as soon as the app is back')
+  t.equal(world.dials(), 1, 'by the same connection')
+  t.same(world.refused, [])
+})
+
+void t.test('a refusal is paid by whose fault it is', (t) => {
+  t.equal(wasteOf(503), 0)
+  t.equal(wasteOf(400), 1)
+  t.ok(wasteOf(431) > wasteOf(400))
+  t.ok(wasteOf(401) < wasteOf(400), 'an app that policy keeps out is no attacker')
+  t.end()
+})
+
+await t.test('handshakes that come to nothing end in none at all, for that address', async (t) => {
+  const world = await makeWorld(t)
+  const knock = async (localAddress: string): Promise<void> => {
+    const socket = connect({ port: world.port, host: '127.0.0.1', localAddress })
+    socket.on('error', () => undefined)
+    socket.write('GET / HTTP/1.1\r\n\r\n')
+    await gone(socket)
+  }
+  for (let round = 0; round < 25; round += 1)
+    await Promise.all(Array.from({ length: 10 }, () => knock('127.0.0.5')))
+  await world.refusal(({ reason }) => reason === 'floodRefused')
+  t.notOk(await isServed(t, world, '127.0.0.5'))
+  t.ok(await isServed(t, world, '127.0.0.6'))
+})
+
+await t.test('what one caller has open is bounded over all pods of the worker', async (t) => {
+  const sources = new HboneSources({ ofAddress: 3, ofIdentity: 5 })
+  const first = await makeWorld(t, { sources, owner: 'pod-1' })
+  const second = await makeWorld(t, { sources, owner: 'pod-2', root: first.root })
+  const open = (world: World, localAddress: string): Promise<RawPeer> =>
+    rawPeer(t, world.port, first.clientCertificate, true, localAddress)
+  const settings = (peer: RawPeer): Promise<unknown> =>
+    peer.frame((seen) => seen.type === FRAME.settings)
+  const peers = [
+    await open(first, '127.0.0.1'),
+    await open(second, '127.0.0.1'),
+    await open(second, '127.0.0.1'),
+  ]
+  await Promise.all(peers.map(settings))
+  await t.rejects(open(first, '127.0.0.1'), 'the address has as many as it may')
+  t.match(first.refused.at(-1), {
+    reason: 'tooManyConnections',
+    message: /127\.0\.0\.1 has 3 HBONE connections to the pods here/,
+  })
+  await settings(await open(first, '127.0.0.2'))
+  await settings(await open(first, '127.0.0.3'))
+  const sixth = await open(first, '127.0.0.4')
+  await t.rejects(settings(sixth), 'the identity, too')
+  t.match(first.refused.at(-1), { reason: 'tooManyConnections', message: /sa\/client has 5/ })
+
+  for (const { socket } of peers) socket.destroy()
+  while (second.server.connectionCount() > 0) await delay(5)
+  await settings(await open(second, '127.0.0.1'))
+})
+
+void t.test('the memory of who was shut out is bounded', (t) => {
+  const sources = new HboneSources()
+  const address = '10.0.0.1' as IpAddress
+  const shut = (name: string): void => {
+    const seat = sources.enter('pod', address, false, testIdentity(name))
+    if ('reason' in seat) throw new Error(seat.message)
+    seat.flooded()
+    seat.leave()
+  }
+  for (let count = 0; count < 10_050; count += 1) shut(`n${count}`)
+  t.notOk(
+    'reason' in sources.enter('pod', address, false, testIdentity('n0')),
+    'the oldest is forgotten',
+  )
+  t.ok('reason' in sources.enter('pod', address, false, testIdentity('n10000')))
+  t.end()
+})
