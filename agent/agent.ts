@@ -141,7 +141,7 @@ async function start(
     },
     quit,
   })
-  const ready = createReadinessServer(readiness, (timeoutMs) => pool.unresponsive(timeoutMs))
+  const ready = createReadinessServer(readiness, pool)
   for (const [app, where, name] of [
     [admin, config.adminAddress, '--admin-address'],
     [createMetricsServer(metrics), config.metricsAddress, '--metrics-address'],

@@ -24,7 +24,10 @@ import { inService, testPod, testService, workloadOf } from '../proxy/loopback-w
 void t.test('readiness lists what is missing until nothing is', async (t) => {
   const readiness = new Readiness(['capture', 'xDS'])
   const stuck: number[] = []
-  const app = createReadinessServer(readiness, () => Promise.resolve(stuck))
+  const app = createReadinessServer(readiness, {
+    unresponsive: () => Promise.resolve(stuck),
+    unkillable: [],
+  })
   t.teardown(() => app.close())
   // Over a real connection: an injected request does not notice a handler that waits for its own answer.
   await listen(app, { host: '127.0.0.1', port: 0 }, '--readiness-address')
@@ -83,8 +86,26 @@ void t.test('quitting is asked by POST only, and takes no pod out of the mesh', 
   t.equal(asked, 1)
 })
 
+void t.test('the agent lives until a worker hangs that nothing can end', async (t) => {
+  const unkillable: number[] = []
+  const app = createReadinessServer(new Readiness(['xDS']), {
+    unresponsive: () => Promise.resolve([]),
+    unkillable,
+  })
+  t.teardown(() => app.close())
+  t.match(await app.inject('/healthz/live'), { statusCode: 200 }, 'live, though not ready')
+  unkillable.push(1)
+  t.match(await app.inject('/healthz/live'), {
+    statusCode: 500,
+    payload: 'data-plane workers hang: 1\n',
+  })
+})
+
 void t.test('one source cannot take all connections of a port that pods reach', async (t) => {
-  const app = createReadinessServer(new Readiness([]), () => Promise.resolve([]))
+  const app = createReadinessServer(new Readiness([]), {
+    unresponsive: () => Promise.resolve([]),
+    unkillable: [],
+  })
   t.teardown(() => app.close())
   await listen(app, { host: '127.0.0.1', port: 0 }, '--readiness-address')
   const bound = app.server.address()
@@ -112,9 +133,12 @@ void t.test('one source cannot take all connections of a port that pods reach', 
 void t.test('a crowd that asks for readiness or metrics costs no more than one', async (t) => {
   let asked = 0
   const answer = Promise.withResolvers<readonly number[]>()
-  const readiness = createReadinessServer(new Readiness([]), () => {
-    asked += 1
-    return answer.promise
+  const readiness = createReadinessServer(new Readiness([]), {
+    unresponsive: () => {
+      asked += 1
+      return answer.promise
+    },
+    unkillable: [],
   })
   t.teardown(() => readiness.close())
   const crowd = [1, 2, 3].map(() => readiness.inject({ url: '/healthz/ready' }))

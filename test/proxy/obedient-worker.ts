@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands for a data-plane worker in the tests of the pool: a real thread that serves nothing, says in its dump what it
-// would serve, and dies when it is asked to drain a pod or to serve a deadly listener.
+// would serve, dies when it is asked to drain a pod or to serve a deadly listener, and hangs over an endless one.
 
 import { parentPort, threadName } from 'node:worker_threads'
 import type { ConnectionDump } from '../../agent/proxy/pod-proxy.ts'
@@ -13,6 +13,9 @@ import type {
 /** An outbound listener that kills the worker which gets it. */
 export const DEADLY_LISTENER = -13
 
+/** An outbound listener over which its worker turns for ever. */
+export const ENDLESS_LISTENER = -14
+
 const served = new Map<string, readonly ConnectionDump[]>()
 const localPods = new Set<string>()
 
@@ -21,6 +24,7 @@ function answer(request: WorkerRequest): Extract<FromWorker, { kind: 'answer' }>
     case 'servePod': {
       const [outbound] = request.listeners.outbound
       if (outbound === DEADLY_LISTENER) process.exit(1)
+      while (outbound === ENDLESS_LISTENER);
       served.set(request.pod.uid, [
         {
           direction: 'outbound',

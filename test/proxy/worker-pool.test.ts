@@ -14,7 +14,7 @@ import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { err, ok } from '../../mesh/result.ts'
 import { testPod } from './loopback-world.ts'
-import { DEADLY_LISTENER } from './obedient-worker.ts'
+import { DEADLY_LISTENER, ENDLESS_LISTENER } from './obedient-worker.ts'
 
 const PATIENCE_MS = 10_000
 
@@ -53,6 +53,7 @@ class Setting {
       },
       log,
       onTraffic: () => undefined,
+      watchdog: { intervalMs: 20, silenceMs: 500 },
       reEnrol: async (uid) => {
         this.reEnrolled.push(uid)
         return reEnrol === undefined ? ok(this.enrolment(uid, 2)) : reEnrol(this, uid)
@@ -116,6 +117,25 @@ function openListener(t: Test): { readonly fd: number; readonly isOpen: () => bo
   t.teardown(() => isOpen() && closeSync(fd))
   return { fd, isOpen }
 }
+
+void t.test('a worker that hangs is ended, and its pods are served by another', async (t) => {
+  const setting = new Setting(t, 2)
+  await setting.pool.ready()
+  await setting.add('sound')
+  // The other worker gets it, being the emptier one, and never comes back from it.
+  const hanging = setting.pool.addPod(
+    { ...testPod('endless', '10.244.1.8' as IpAddress), uid: 'endless' },
+    setting.enrolment('endless', ENDLESS_LISTENER),
+  )
+  await t.rejects(hanging, /the worker is gone/)
+  t.same(await setting.serves(2), [
+    'endless: data-plane-0 listener 2',
+    'sound: data-plane-0 listener 1',
+  ])
+  t.same(setting.reEnrolled, ['endless'])
+  t.match(setting.errors.join(''), /"worker":1.*a data-plane worker hangs/)
+  t.same(setting.pool.unkillable, [])
+})
 
 void t.test('a pod goes to the worker that has the fewest', async (t) => {
   const setting = new Setting(t, 3)

@@ -35,6 +35,8 @@ export class WorkerLink {
   #nextId = 1
   #error: Error | undefined
   #isGone = false
+  #hasAnswered = false
+  #isKilled = false
   #isTerminating = false
 
   constructor(url: URL, start: WorkerStart, name: string, events: WorkerLinkEvents) {
@@ -78,6 +80,22 @@ export class WorkerLink {
     return (await inTime(answered, timeoutMs)) === true
   }
 
+  /** Whether the thread has come up and lives: only then is its silence a bad sign. */
+  get hasAnswered(): boolean {
+    return this.#hasAnswered && !this.#isGone
+  }
+
+  /** Whether it was ended and is still there: something native holds the thread, and nothing in this process can end it. */
+  get isUnkillable(): boolean {
+    return this.#isKilled && !this.#isGone
+  }
+
+  /** Ends a thread that hangs; its exit is told as any other death. */
+  kill(): void {
+    this.#isKilled = true
+    void this.#worker.terminate()
+  }
+
   async terminate(): Promise<void> {
     this.#isTerminating = true
     await inTime(this.#worker.terminate(), TERMINATE_DEADLINE_MS)
@@ -92,6 +110,7 @@ export class WorkerLink {
         this.#events.onCertificateWanted(this, message.identity)
         return
       case 'answer':
+        this.#hasAnswered = true
         this.#questions.get(message.id)?.resolve(message.value)
         this.#questions.delete(message.id)
         return

@@ -15,6 +15,7 @@ import type { Enrolment, PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { ConnectionDump } from '../pod-proxy.ts'
 import type { TrafficDelta } from '../traffic-counters.ts'
+import { Watchdog, type WatchdogOptions } from './watchdog.ts'
 import { WorkerLink } from './worker-link.ts'
 import type { WorkerStart } from './worker-protocol.ts'
 
@@ -38,6 +39,8 @@ export interface WorkerPoolOptions {
   readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
   /** Makes fresh listeners for a pod whose worker died. */
   readonly reEnrol: (uid: string) => Promise<Result<Enrolment, AmbitError>>
+  /** How long a worker may be silent; tests pass their own. */
+  readonly watchdog?: Pick<WatchdogOptions, 'intervalMs' | 'silenceMs'>
 }
 
 interface Slot {
@@ -59,6 +62,7 @@ export class WorkerPool {
   readonly #slots: Slot[] = []
   readonly #pods = new Map<string, ServedPod>()
   readonly #unsubscribe: (() => void)[] = []
+  readonly #watchdog: Watchdog
   /** What a worker that starts later is told. */
   #logLevel: LogLevel
   #isSynced = false
@@ -78,7 +82,24 @@ export class WorkerPool {
       }
       this.#slots.push(slot)
     }
+    this.#watchdog = new Watchdog({
+      ...options.watchdog,
+      workers: () =>
+        this.#slots
+          .filter(({ link }) => link.hasAnswered && !link.isUnkillable)
+          .map(({ index, link }) => ({
+            index,
+            ping: () => link.ask({ kind: 'ping' }),
+            end: () => link.kill(),
+          })),
+      onHung: ({ index }, silentMs) =>
+        options.log.error(
+          { worker: index, silentMs: Math.round(silentMs) },
+          'a data-plane worker hangs; it is ended, and its pods are served anew',
+        ),
+    })
     this.#unsubscribe.push(
+      () => this.#watchdog.close(),
       options.mesh.subscribe((changes) => this.#broadcastMesh(changes)),
       options.certificates.onCertificate((certificate) => this.#spreadCertificate(certificate)),
     )
@@ -97,6 +118,11 @@ export class WorkerPool {
       ),
     )
     return answers.filter((index) => index !== undefined)
+  }
+
+  /** The workers that hang and cannot be ended: the process must be. */
+  get unkillable(): readonly number[] {
+    return this.#slots.filter(({ link }) => link.isUnkillable).map(({ index }) => index)
   }
 
   /** The first full picture of the mesh is there. */
