@@ -2,16 +2,12 @@
 // Puts the agent together. The order of the start is what keeps a node's pods safe: capture, then the data plane, then
 // the pods of an earlier agent, then CNI and the informers, and the control plane last, which nothing waits for.
 
-import { setTimeout as delay } from 'node:timers/promises'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
-import { spiffeId } from '../mesh/identity/spiffe.ts'
 import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
-import { podWorkloadUid } from '../mesh/model/names.ts'
-import type { WorkloadUid } from '../mesh/model/types.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import type { Running } from '../mesh/program/run.ts'
@@ -24,10 +20,11 @@ import { listen } from '../mesh/program/listen.ts'
 import { AgentMetrics } from './admin/metrics.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
 import { createAdminServer, createMetricsServer, createReadinessServer } from './admin/servers.ts'
-import { type CapturePod, type NodeCapture, openCapture } from './capture/index.ts'
+import { openCapture } from './capture/index.ts'
 import { installCni, startCniServer } from './cni/index.ts'
 import type { AgentConfig } from './config.ts'
-import { DEFAULT_ELIGIBILITY, type EnrolmentListener, startEnrolment } from './enrolment/index.ts'
+import { DEFAULT_ELIGIBILITY, type NodeEnrolment, startEnrolment } from './enrolment/index.ts'
+import { createPodServer } from './pod-server.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
 
 export interface AgentOptions {
@@ -91,10 +88,10 @@ async function start(
   started.defer(() => certificates.close())
 
   const mesh = new MeshState({ network: config.network })
-  const captured = new Map<string, CapturePod>()
+  const enrolment: { node?: NodeEnrolment } = {}
   const metrics = new AgentMetrics({
     version: VERSION,
-    activePods: () => captured.size,
+    activePods: () => enrolment.node?.enrolledPods().length ?? 0,
     captureEvents: () => capture.counters(),
   })
   const pool = new WorkerPool({
@@ -112,7 +109,6 @@ async function start(
     certificates,
     log: log.child({ part: 'workers' }),
     onTraffic: (deltas) => metrics.add(deltas),
-    reEnrol: (uid) => reEnrol(capture, captured, uid),
   })
   started.defer(async () => {
     const { cut } = await pool.close(config.drainDeadlineMs)
@@ -152,18 +148,20 @@ async function start(
   }
 
   const access = await loadKubeConfig(config)
-  const enrolment = await startEnrolment({
+  const { trustDomain, clusterId, drainDeadlineMs } = config
+  const running = await startEnrolment({
     api: createKubeApi(unwrap(access)),
     nodeName: config.nodeName,
     capture,
-    listener: poolListener(pool, mesh, captured, config, log),
+    server: createPodServer({ pool, mesh, trustDomain, clusterId, drainDeadlineMs, log }),
     stateDirectory: config.stateDir,
     logger: log,
     failOpen: config.failOpen,
     procRoot: config.procRoot,
   })
-  started.defer(() => enrolment.close({ withdraw: ending.unpin }))
-  enrolment.synced.then(
+  enrolment.node = running
+  started.defer(() => running.close({ withdraw: ending.unpin }))
+  running.synced.then(
     () => readiness.done("this node's pods"),
     (thrown: unknown) => log.debug({ error: errorMessage(thrown) }, 'closed before the first list'),
   )
@@ -171,7 +169,7 @@ async function start(
   const cni = unwrap(
     await startCniServer({
       socketPath: config.cniSocket,
-      handlers: enrolment,
+      handlers: running,
       logger: log.child({ part: 'cni' }),
     }),
   )
@@ -233,83 +231,6 @@ async function chainCni(
     if (ending.unpin) unwrap(await installation.uninstall())
     else await installation.close()
   })
-}
-
-/** Connections that a pod made in the mesh go on this long after it left. */
-const LEFT_BEHIND_DEADLINE_MS = 3_600_000
-/** How long a pod that leaves the mesh waits to hear of it from the control plane. */
-const LEAVING_DEADLINE_MS = 500
-/** The control plane tells all agents at once; this much later than we the last of them may have applied it. */
-const PEERS_BEHIND_MS = 150
-
-/** Resolves when the peers of a workload have heard, as far as can be known here, that it speaks HBONE no more. */
-async function peersKnowPlain(mesh: MeshState, uid: WorkloadUid): Promise<void> {
-  const isPlain = (): boolean => mesh.workload(uid)?.tunnelProtocol !== 'hbone'
-  if (!isPlain()) {
-    const { promise, resolve } = Promise.withResolvers<undefined>()
-    const deadline = setTimeout(() => resolve(undefined), LEAVING_DEADLINE_MS)
-    const unsubscribe = mesh.subscribe(() => {
-      if (isPlain()) resolve(undefined)
-    })
-    await promise
-    clearTimeout(deadline)
-    unsubscribe()
-  }
-  await delay(PEERS_BEHIND_MS)
-}
-
-/** Joins enrolment to the data plane. */
-function poolListener(
-  pool: WorkerPool,
-  mesh: MeshState,
-  captured: Map<string, CapturePod>,
-  config: AgentConfig,
-  log: Logger,
-): EnrolmentListener {
-  const { trustDomain, clusterId, drainDeadlineMs } = config
-  const logFailure = async (what: string, uid: string, work: Promise<unknown>): Promise<void> => {
-    try {
-      await work
-    } catch (thrown) {
-      log.error({ pod: uid, error: errorMessage(thrown) }, `cannot ${what} a pod`)
-    }
-  }
-  return {
-    async onEnrolled({ enrolment, uid, namespace, name, serviceAccount }) {
-      captured.set(uid, enrolment.pod)
-      await pool.addPod(
-        {
-          uid,
-          namespace,
-          name,
-          serviceAccount,
-          identity: spiffeId({ trustDomain, namespace, serviceAccount }),
-          workloadUid: podWorkloadUid(clusterId, { namespace, name }),
-          addresses: enrolment.pod.addresses,
-        },
-        enrolment,
-      )
-    },
-    onDraining: (uid) => void logFailure('drain', uid, pool.drainPod(uid, drainDeadlineMs)),
-    onLeaving: ({ namespace, name }) =>
-      peersKnowPlain(mesh, podWorkloadUid(clusterId, { namespace, name })),
-    onWithdrawn: (uid, { livesOn }) => {
-      captured.delete(uid)
-      const deadlineMs = livesOn ? LEFT_BEHIND_DEADLINE_MS : drainDeadlineMs
-      return logFailure('stop serving', uid, pool.removePod(uid, deadlineMs))
-    },
-  }
-}
-
-async function reEnrol(
-  capture: NodeCapture,
-  captured: ReadonlyMap<string, CapturePod>,
-  uid: string,
-): ReturnType<NodeCapture['enrol']> {
-  const pod = captured.get(uid)
-  return pod === undefined
-    ? err(new AmbitError('AMB_ENROLMENT', `Cannot enrol pod ${uid} again: it has left`))
-    : capture.enrol(pod)
 }
 
 function unwrap<T>(result: Result<T, AmbitError>): T {

@@ -24,7 +24,7 @@ import {
   writePod,
 } from './pod-maps.ts'
 import {
-  closeListeners,
+  closeListenersOf,
   type PodNetwork,
   preparePodNetwork,
   restorePodNetwork,
@@ -148,7 +148,8 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       const gone = writePod(maps, netnsCookie, entry)
       const linkFd = isAgain ? former.linkFd : programs.linkPod(netnsFd, pinPath)
       deleteListeners(maps, netnsCookie, gone)
-      const enrolment: Enrolment = { pod, netnsCookie, netnsFd, listeners: network.listeners }
+      const { listeners } = network
+      const enrolment: Enrolment = { pod, netnsCookie, netnsFd, listeners, wasCaptured }
       enrolled.set(pod.uid, {
         enrolment,
         linkFd,
@@ -164,7 +165,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       }
       return enrolment
     } catch (thrown) {
-      if (network !== undefined) closeListeners(network.byFamily)
+      if (network !== undefined) closeListenersOf(network.byFamily)
       // A pod must not get out of the mesh by making its next enrolment fail: what is captured stays so, unserved.
       if (!wasCaptured || pod.failOpen) {
         if (isAgain) await withdraw(pod.uid)

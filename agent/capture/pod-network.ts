@@ -9,6 +9,7 @@ import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/
 import { RULE_CLASH } from '../../native/rtnetlink.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { UPSTREAM_MARK } from './data-plane-sockets.ts'
+import { closeListeners } from './listeners.ts'
 import type { CapturePod, PodListeners } from './types.ts'
 
 /** Istio's numbers, so that operators who know them find them: mark 0x111 of mask 0xfff, table 100. The priority is lower where the pod has rules of its own. */
@@ -102,7 +103,7 @@ export async function preparePodNetwork(
     ])
     return { listeners: collect(byFamily), byFamily, formerSysctls }
   } catch (thrown) {
-    closeListeners(byFamily)
+    closeListenersOf(byFamily)
     throw thrown
   }
 }
@@ -136,9 +137,9 @@ export async function restorePodNetwork(
   await thread.writeSysctls(netnsFd, formerSysctls)
 }
 
-/** Closes listeners that nobody took over. */
-export function closeListeners(byFamily: PodNetwork['byFamily']): void {
-  for (const fds of byFamily.values()) for (const fd of Object.values(fds)) closeFd(fd)
+/** Closes listeners that were made in vain. */
+export function closeListenersOf(byFamily: PodNetwork['byFamily']): void {
+  closeListeners(collect(byFamily))
 }
 
 /** Only addresses of the namespace can be bound in it. */

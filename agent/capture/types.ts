@@ -39,6 +39,8 @@ export interface Enrolment {
   /** An open fd of the namespace, owned by capture until withdraw; data-plane sockets are opened through it. */
   readonly netnsFd: number
   readonly listeners: PodListeners
+  /** Whether the namespace was captured before, by this or an earlier process: unserved, it is cut off then, not plain. */
+  readonly wasCaptured: boolean
 }
 
 export interface Capture {

@@ -1,85 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
-// One pod's way into and out of the mesh. It looks at what is wanted now and brings the pod there, one step at a
-// time and never two at once; whoever learns something new asks for another look.
+// One pod's way into and out of the mesh: takes facts in, and runs the steps that follow from them (next-step.ts) in
+// one queue, never two at once. Nobody else changes what is known of a pod, or what it is.
 
 import type { Capture, Enrolment } from '../capture/types.ts'
-import type { IpAddress } from '../../mesh/model/types.ts'
-import { parseIpAddress } from '../../mesh/model/address.ts'
+import { closeListeners } from '../capture/listeners.ts'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { Backoff } from '../../mesh/async/backoff.ts'
-import type { Pod } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import type { PodNetnsFinder } from './find-pod-netns.ts'
-import { isSameNetns, netnsAt, netnsOfFd, type NetnsIdentity } from './netns-identity.ts'
-import type { PodState, PodStateFiles } from './state-files.ts'
-import type { EnrolmentListener, EnrolmentOutcome } from './types.ts'
-
-/** Where a pod's network is. */
-export interface PodNetwork {
-  readonly netnsPath: string
-  readonly identity: NetnsIdentity
-  readonly addresses: readonly IpAddress[]
-  /** Of the sandbox, when CNI told us of it. */
-  readonly containerId: string | undefined
-  /** From a state file: what the namespace's cookie must turn out to be. */
-  readonly expectedCookie?: bigint | undefined
-}
-
-export interface PodName {
-  readonly uid: string
-  readonly namespace: string
-  readonly name: string
-  readonly serviceAccount: string
-}
-
-/** Whether a pod is to be captured; `unknown` leaves it as it is. */
-export type Wish =
-  | { readonly kind: 'enrol' }
-  | { readonly kind: 'plain'; readonly reason: string }
-  | { readonly kind: 'unknown'; readonly reason: string }
+import type { EligibilityOptions } from './eligibility.ts'
+import {
+  desiredOf,
+  learn,
+  NOTHING_KNOWN,
+  type Desired,
+  type Fact,
+  type Knowledge,
+  type PodNetwork,
+} from './facts.ts'
+import { isSameNetns, netnsOfFd } from './netns-identity.ts'
+import { nextStep, type Actual, type Step } from './next-step.ts'
+import type { LocatePod } from './locate-pod.ts'
+import type { RedirectionAnnotations } from './redirection-annotation.ts'
+import type { PodStateFiles } from './state-files.ts'
+import type { EnrolmentOutcome, PodName, PodServer, ServedPod } from './types.ts'
 
 /** What a pod needs of the world. */
 export interface PodEnrolmentContext {
   readonly capture: Capture
-  readonly listener: EnrolmentListener
-  readonly states: PodStateFiles
-  readonly netnsFinder: PodNetnsFinder
+  readonly server: PodServer
+  readonly states: Pick<PodStateFiles, 'save' | 'remove'>
+  readonly annotations: Pick<RedirectionAnnotations, 'set'>
+  readonly locate: LocatePod
+  readonly rules: EligibilityOptions
   readonly failOpen: boolean
   readonly logger: Logger
-  /** Asked afresh at every look. */
-  readonly wish: (pod: PodEnrolment) => Wish
-  /** Takes the pod's annotation off. */
-  readonly announceLeaving: (pod: PodEnrolment) => void
   /** Called after every look, with how the pod stands. */
   readonly settled: (pod: PodEnrolment, outcome: EnrolmentOutcome) => void
 }
 
 /** An app that holds a port may hold it for long; a namespace that is not there yet comes soon. */
 const FIRST_RETRY_MS = 50
-/** The kubelet's hash of a static pod's file; a UID has dashes. */
-const STATIC_POD_HASH = /^[0-9a-f]{32}$/
+
+const CLOSED: EnrolmentOutcome = { kind: 'waiting', reason: 'enrolment has ended here' }
 
 export class PodEnrolment {
   readonly name: PodName
-  /** The latest object from the API; undefined for a pod known only from its state file. */
-  object: Pod | undefined
-  /** The pod's network; undefined when it has to be looked for. */
-  network: PodNetwork | undefined
-  /** CNI DEL came, or ADD failed: there is no sandbox, and none is to be looked for. */
-  isSandboxGone = false
-  /** The API says that the pod is gone. */
-  isDeleted = false
   readonly #context: PodEnrolmentContext
   readonly #logger: Logger
   readonly #backoff = new Backoff({ firstMs: FIRST_RETRY_MS })
-  #enrolled: { readonly enrolment: Enrolment; readonly identity: NetnsIdentity } | undefined
-  /** The last attempt failed: what an earlier agent had captured of the pod may still be so. */
-  #hasFailed = false
-  #isDrainingTold = false
+  #known: Knowledge = NOTHING_KNOWN
+  #actual: Actual = { kind: 'plain' }
+  /** What the data plane gave us; kept while the pod is captured, also while it is not served. */
+  #served: ServedPod | undefined
+  #netnsCookie: bigint | undefined
+  /** How often the pod has lost its listeners: a loss while a step is under way is not to be overlooked. */
+  #losses = 0
+  /** What the state file says; undefined when there is none. */
+  #remembered: Remembered | undefined
   #queue: Promise<unknown> = Promise.resolve()
   #queued: Promise<EnrolmentOutcome> | undefined
   #retryTimer: NodeJS.Timeout | undefined
-  #closed = false
+  #isClosed = false
 
   constructor(name: PodName, context: PodEnrolmentContext) {
     this.name = name
@@ -87,12 +68,47 @@ export class PodEnrolment {
     this.#logger = context.logger.child({ pod: `${name.namespace}/${name.name}`, uid: name.uid })
   }
 
+  /** Captured, served or not. */
   get isEnrolled(): boolean {
-    return this.#enrolled !== undefined
+    return this.#actual.kind === 'captured'
   }
 
-  /** Asks for a look at the pod; those who ask while one is due share it. */
-  reconcile(): Promise<EnrolmentOutcome> {
+  get known(): Knowledge {
+    return this.#known
+  }
+
+  get desired(): Desired {
+    return desiredOf(this.#known, this.#context.rules)
+  }
+
+  /**
+   * Takes a fact in and looks what follows from it. Resolves with how the pod stands when nothing more can be done;
+   * those who tell something while a look is due share it.
+   */
+  observe(fact: Fact): Promise<EnrolmentOutcome> {
+    this.#known = learn(this.#known, fact)
+    if (fact.kind === 'listenersLost') {
+      this.#losses += 1
+      if (this.#actual.kind === 'captured') this.#actual = { ...this.#actual, isServed: false }
+    }
+    // Its file is there already, and it may be captured still.
+    if (fact.kind === 'remembered') {
+      this.#remembered = { network: fact.network, isEnrolled: fact.isEnrolled }
+      if (!fact.isEnrolled)
+        return Promise.resolve({ kind: 'waiting', reason: 'it was not enrolled' })
+      this.#actual = { kind: 'uncertain' }
+    }
+    return this.#lookSoon()
+  }
+
+  /** No further steps; resolves when the one under way is over. What is enrolled stays so. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    clearTimeout(this.#retryTimer)
+    await this.#queue
+  }
+
+  #lookSoon(): Promise<EnrolmentOutcome> {
     if (this.#queued !== undefined) return this.#queued
     const queued = this.#queue.then(() => {
       this.#queued = undefined
@@ -103,18 +119,13 @@ export class PodEnrolment {
     return queued
   }
 
-  /** No further retries; resolves when the look under way is over. What is enrolled stays so. */
-  async close(): Promise<void> {
-    this.#closed = true
-    clearTimeout(this.#retryTimer)
-    await this.#queue
-  }
-
   async #look(): Promise<EnrolmentOutcome> {
     clearTimeout(this.#retryTimer)
+    if (this.#isClosed) return CLOSED
     let outcome: EnrolmentOutcome
     try {
-      outcome = await this.#step()
+      outcome = await this.#steps()
+      await this.#remember(this.isEnrolled)
     } catch (thrown) {
       this.#logger.error({ error: thrown }, 'enrolment met an error of its own')
       const error = thrown instanceof Error ? thrown : new Error(errorMessage(thrown))
@@ -122,13 +133,12 @@ export class PodEnrolment {
     }
     const retries = outcome.kind === 'failed' || outcome.kind === 'waiting'
     if (!retries) this.#backoff.reset()
-    else if (!this.#closed && !this.isDeleted && !this.isSandboxGone) {
-      this.#retryTimer = setTimeout(() => void this.reconcile(), this.#backoff.next())
+    else if (!this.#isClosed) {
+      this.#retryTimer = setTimeout(() => void this.#lookSoon(), this.#backoff.next())
       this.#retryTimer.unref()
     }
     this.#logger.debug({ outcome }, 'looked')
     try {
-      this.#tellDraining()
       this.#context.settled(this, outcome)
     } catch (thrown) {
       // The queue must go on whatever a listener does.
@@ -137,54 +147,59 @@ export class PodEnrolment {
     return outcome
   }
 
-  async #step(): Promise<EnrolmentOutcome> {
-    const wish = this.#context.wish(this)
-    if (wish.kind === 'unknown') return { kind: 'waiting', reason: wish.reason }
-    if (wish.kind === 'plain') {
-      if (await this.#takeLeave()) await this.#withdraw(wish.reason)
-      return this.isEnrolled ? { kind: 'enrolled' } : wish
+  /** One step after the other until there is nothing to do, or one fails. */
+  async #steps(): Promise<EnrolmentOutcome> {
+    await this.#remember(this.isEnrolled)
+    while (!this.#isClosed) {
+      const desired = this.desired
+      const step = nextStep(desired, this.#actual)
+      if (step.kind === 'wait') return { kind: 'waiting', reason: step.reason }
+      if (step.kind === 'rest')
+        return desired.kind === 'plain'
+          ? { kind: 'plain', reason: desired.reason }
+          : { kind: 'enrolled' }
+      const ended = await this.#run(step)
+      if (ended !== undefined) return ended
     }
-    if (this.#enrolled !== undefined) {
-      const moved =
-        this.network !== undefined && !isSameNetns(this.network.identity, this.#enrolled.identity)
-      if (!moved) return { kind: 'enrolled' }
-      await this.#withdraw('the pod has a new sandbox')
-    }
-    const network = await this.#findNetwork()
-    if (typeof network === 'string') return { kind: 'waiting', reason: network }
-    return this.#enrol(network)
+    return CLOSED
   }
 
-  async #findNetwork(): Promise<PodNetwork | string> {
-    if (this.network !== undefined) {
-      const current = await netnsAt(this.network.netnsPath)
-      if (!isSameNetns(current, this.network.identity)) this.network = undefined
+  /** Runs a step; gives an outcome when no other can follow it now. */
+  async #run(
+    step: Exclude<Step, { readonly kind: 'wait' | 'rest' }>,
+  ): Promise<EnrolmentOutcome | undefined> {
+    switch (step.kind) {
+      case 'enrol':
+        return this.#enrol()
+      case 'drain':
+        this.#served?.drain()
+        this.#become({ isDraining: true })
+        return undefined
+      case 'takeLeave':
+        return this.#takeLeave()
+      case 'stay':
+        this.#become({ hasTakenLeave: false })
+        return undefined
+      case 'withdraw':
+        return this.#withdraw(step)
     }
-    if (this.network !== undefined && this.network.addresses.length > 0) return this.network
-    const addresses = statusAddresses(this.object)
-    if (addresses.length === 0) return 'the pod has no address yet'
-    if (this.network !== undefined) {
-      this.network = { ...this.network, addresses }
-      return this.network
-    }
-    const found = await this.#context.netnsFinder.find()
-    // The processes of a static pod carry the hash of its file, not the UID of its mirror.
-    const hash = this.object?.metadata?.annotations?.['kubernetes.io/config.hash'] ?? ''
-    // Anybody may write the annotation on a pod of theirs: it must not name another pod by its UID.
-    const netns =
-      found.get(this.name.uid) ?? (STATIC_POD_HASH.test(hash) ? found.get(hash) : undefined)
-    if (netns === undefined) return 'none of its processes is running'
-    // CNI may have told us meanwhile, and knows better.
-    this.network ??= { ...netns, addresses, containerId: undefined }
-    return this.network
   }
 
-  async #enrol(network: PodNetwork): Promise<EnrolmentOutcome> {
-    const { capture, listener, failOpen } = this.#context
-    const { uid, namespace, name, serviceAccount } = this.name
+  async #enrol(): Promise<EnrolmentOutcome | undefined> {
+    const located = await this.#context.locate(this.name, this.#known)
+    for (const fact of located.facts) this.#known = learn(this.#known, fact)
+    if (!located.ok) return located.outcome
+    const { network } = located
+    // It was found elsewhere than where it is captured, or a sandbox came meanwhile: that wants another step.
+    if (this.#actual.kind === 'captured' && !isSameNetns(this.#actual.netns, network.identity))
+      return undefined
+    if (!isSameNetns(this.#known.network?.identity, network.identity)) return undefined
+
+    const { capture, failOpen } = this.#context
+    const { uid, namespace, name } = this.name
     const startedAt = performance.now()
     // Before, not after: an agent killed in between finds a captured pod that nobody serves, and must know of it.
-    await this.saveState(true)
+    await this.#remember(true)
     const result = await capture.enrol({
       uid,
       namespace,
@@ -195,29 +210,57 @@ export class PodEnrolment {
       // CNI says where a pod is; whatever is found in /proc has to be proved.
       mustHaveAddress: network.containerId === undefined,
     })
-    this.#hasFailed = !result.ok
     if (!result.ok) {
-      await this.saveState()
+      if (this.#actual.kind === 'plain') this.#actual = { kind: 'uncertain' }
       return { kind: 'failed', error: result.error }
     }
     const enrolment = result.value
-    const problem =
-      (await this.#mismatch(enrolment, network)) ??
-      (await tell(() => listener.onEnrolled({ enrolment, uid, namespace, name, serviceAccount })))
-    if (problem !== undefined) {
-      await capture.withdraw(uid)
-      this.network = undefined
-      await this.#context.states.remove(uid)
-      return {
-        kind: 'failed',
-        error: new AmbitError('AMB_ENROLMENT', `Cannot enrol pod ${namespace}/${name}: ${problem}`),
-      }
+    const { netnsCookie } = enrolment
+    const captured = {
+      kind: 'captured',
+      netns: network.identity,
+      isServed: false,
+      isDraining: false,
+      hasTakenLeave: false,
+    } as const
+    // At once: whatever fails from here on, it is captured until it is withdrawn.
+    this.#actual = captured
+    const mismatch = await this.#mismatch(enrolment, network)
+    if (mismatch !== undefined) {
+      closeListeners(enrolment.listeners)
+      this.#known = learn(this.#known, { kind: 'networkGone', identity: network.identity })
+      await this.#endCapture({ livesOn: false })
+      return this.#failed(mismatch)
     }
-    this.#enrolled = { enrolment, identity: network.identity }
-    await this.saveState()
+    this.#netnsCookie = netnsCookie
+    const losses = this.#losses
+    const isAgain = this.#served !== undefined
+    const refusal = await this.#serve(enrolment)
+    if (refusal !== undefined) {
+      // Was it in plaintext until now, it is better so than cut off; what was in the mesh does not leave it by a failure.
+      if (!isAgain && (failOpen || !enrolment.wasCaptured))
+        await this.#endCapture({ livesOn: true })
+      return this.#failed(refusal)
+    }
+    this.#actual = { ...captured, isServed: losses === this.#losses }
     const tookMs = Math.round(performance.now() - startedAt)
-    this.#logger.info({ addresses: network.addresses, tookMs }, 'enrolled')
-    return { kind: 'enrolled' }
+    this.#logger.info({ addresses: network.addresses, tookMs, isAgain }, 'enrolled')
+    return undefined
+  }
+
+  /** Hands the listeners to the data plane; the text of its refusal. */
+  async #serve(enrolment: Enrolment): Promise<string | undefined> {
+    try {
+      if (this.#served === undefined) {
+        const pod = { ...this.name, enrolment }
+        this.#served = await this.#context.server.serve(pod, () => {
+          void this.observe({ kind: 'listenersLost' })
+        })
+      } else await this.#served.serveAgain(enrolment)
+      return undefined
+    } catch (thrown) {
+      return `the data plane refused it: ${errorMessage(thrown)}`
+    }
   }
 
   /** Capture opened the path by itself: was it still the namespace we had looked at? */
@@ -230,79 +273,83 @@ export class PodEnrolment {
     return undefined
   }
 
-  /**
-   * Tells the peers first that the pod leaves: until they know, they open tunnels to it, and withdrawing at once
-   * would refuse those. False when the pod is wanted in the mesh again meanwhile.
-   */
-  async #takeLeave(): Promise<boolean> {
-    if (this.#enrolled === undefined || this.isDeleted || this.isSandboxGone) return true
-    const { listener, announceLeaving, wish } = this.#context
-    announceLeaving(this)
-    const problem = await tell(() => listener.onLeaving?.(this.name))
-    if (problem !== undefined) this.#logger.error({ problem }, 'taking leave failed')
-    return wish(this).kind !== 'enrol'
+  async #takeLeave(): Promise<undefined> {
+    this.#context.annotations.set(this.name, false)
+    try {
+      await this.#served?.takeLeave()
+    } catch (thrown) {
+      this.#logger.error({ error: thrown }, 'taking leave failed')
+    }
+    this.#become({ hasTakenLeave: true })
+    return undefined
   }
 
-  async #withdraw(reason: string): Promise<void> {
-    if (this.#enrolled === undefined) {
-      if (this.#hasFailed) await this.#context.capture.withdraw(this.name.uid)
-      this.#hasFailed = false
+  async #withdraw(step: Extract<Step, { readonly kind: 'withdraw' }>): Promise<undefined> {
+    const wasCaptured = this.#actual.kind === 'captured'
+    await this.#endCapture(step)
+    await this.#remember(false)
+    if (wasCaptured) this.#logger.info({ reason: step.reason }, 'withdrawn')
+    return undefined
+  }
+
+  /** Capture first: from there on no new connection arrives, while the data plane still carries the old ones. */
+  async #endCapture(how: { readonly livesOn: boolean }): Promise<void> {
+    const served = this.#served
+    const carried = Promise.withResolvers<undefined>()
+    // Should this fail, all is still to be done.
+    await this.#context.capture.withdraw(
+      this.name.uid,
+      served === undefined ? undefined : carried.promise,
+    )
+    this.#actual = { kind: 'plain' }
+    this.#served = undefined
+    this.#netnsCookie = undefined
+    // Not awaited: the old connections may take their time, and the pod may be wanted in the mesh again meanwhile.
+    served
+      ?.end(how)
+      .catch((thrown: unknown) =>
+        this.#logger.error({ error: thrown }, 'the data plane refused a withdrawal'),
+      )
+      .finally(() => carried.resolve(undefined))
+  }
+
+  /** Keeps what is known of the pod's network for the agent's next life; nothing of a pod that has none. */
+  async #remember(isEnrolled: boolean): Promise<void> {
+    const { states } = this.#context
+    const { network, isDeleted, isSandboxGone } = this.#known
+    const wanted =
+      network === undefined || ((isDeleted || isSandboxGone) && !isEnrolled)
+        ? undefined
+        : { network, isEnrolled, netnsCookie: this.#netnsCookie ?? network.expectedCookie }
+    if (isSameMemory(wanted, this.#remembered)) return
+    if (wanted === undefined) {
+      // A captured pod whose namespace is not known any more is still ours to serve or to withdraw.
+      if (isEnrolled) return
+      if (await states.remove(this.name.uid)) this.#remembered = undefined
       return
     }
-    const { capture, listener } = this.#context
-    const livesOn = !this.isDeleted && !this.isSandboxGone
-    const carried = Promise.withResolvers<undefined>()
-    // Capture first: from here on no new connection arrives, while the data plane still carries the old ones.
-    await capture.withdraw(this.name.uid, carried.promise)
-    this.#enrolled = undefined
-    this.#isDrainingTold = false
-    // Not awaited: the old connections may take their time, and the pod may be wanted in the mesh again meanwhile.
-    void tell(() => listener.onWithdrawn(this.name.uid, { livesOn })).then((problem) => {
-      carried.resolve(undefined)
-      if (problem !== undefined)
-        this.#logger.error({ problem }, 'the data plane refused a withdrawal')
-    })
-    if (!this.isDeleted && !this.isSandboxGone) await this.saveState()
-    this.#logger.info({ reason }, 'withdrawn')
+    const { expectedCookie: _, ...place } = wanted.network
+    const { netnsCookie } = wanted
+    if (await states.save({ ...this.name, ...place, netnsCookie, isEnrolled }))
+      this.#remembered = wanted
   }
 
-  /** Remembers what is known of the pod's network for the agent's next life. */
-  async saveState(isEnrolled = this.isEnrolled): Promise<void> {
-    const network = this.network
-    if (network === undefined) return
-    const { expectedCookie: _, ...known } = network
-    const state: PodState = {
-      ...this.name,
-      ...known,
-      netnsCookie: this.#enrolled?.enrolment.netnsCookie ?? network.expectedCookie,
-      isEnrolled,
-    }
-    await this.#context.states.save(state)
+  #become(change: Partial<Extract<Actual, { readonly kind: 'captured' }>>): void {
+    if (this.#actual.kind === 'captured') this.#actual = { ...this.#actual, ...change }
   }
 
-  #tellDraining(): void {
-    if (this.#enrolled === undefined || this.#isDrainingTold) return
-    if (this.object?.metadata?.deletionTimestamp === undefined) return
-    this.#isDrainingTold = true
-    this.#context.listener.onDraining(this.name.uid)
+  #failed(reason: string): EnrolmentOutcome {
+    const { namespace, name } = this.name
+    const message = `Cannot enrol pod ${namespace}/${name}: ${reason}`
+    return { kind: 'failed', error: new AmbitError('AMB_ENROLMENT', message) }
   }
 }
 
-/** The addresses the pod's status lists; CNI's are better, but not there for pods older than the agent. */
-function statusAddresses(pod: Pod | undefined): readonly IpAddress[] {
-  const listed = pod?.status?.podIPs?.map(({ ip }) => ip) ?? [pod?.status?.podIP]
-  return listed.flatMap((text) => {
-    const address = text === undefined ? undefined : parseIpAddress(text)
-    return address === undefined ? [] : [address]
-  })
+interface Remembered {
+  readonly network: PodNetwork
+  readonly isEnrolled: boolean
+  readonly netnsCookie?: bigint | undefined
 }
 
-/** Calls a listener that may throw or reject; the text of what it threw. */
-async function tell(call: () => undefined | void | Promise<void>): Promise<string | undefined> {
-  try {
-    await call()
-    return undefined
-  } catch (thrown) {
-    return `the data plane refused it: ${errorMessage(thrown)}`
-  }
-}
+const isSameMemory = (a: Remembered | undefined, b: Remembered | undefined): boolean =>
+  a?.network === b?.network && a?.isEnrolled === b?.isEnrolled && a?.netnsCookie === b?.netnsCookie

@@ -34,7 +34,7 @@ export class PodStateFiles {
   readonly #bootIdFile: string
   #bootId: Promise<string> | undefined
   /** Writes happen in the order in which they are asked for. */
-  #writes: Promise<void> = Promise.resolve()
+  #writes: Promise<unknown> = Promise.resolve()
 
   constructor(directory: string, logger: Logger, procRoot = '/proc') {
     this.#directory = directory
@@ -42,8 +42,11 @@ export class PodStateFiles {
     this.#bootIdFile = path.join(procRoot, 'sys/kernel/random/boot_id')
   }
 
-  /** Writes a pod's file in one step. A failure is logged: the pod works, a restart will have to look for it. */
-  save(state: PodState): Promise<void> {
+  /**
+   * Writes a pod's file in one step. False after a failure, which is logged: the pod works, a restart will have to look
+   * for it.
+   */
+  save(state: PodState): Promise<boolean> {
     return this.#inTurn('write', state.uid, async (file) => {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 })
       const text = JSON.stringify({
@@ -57,7 +60,7 @@ export class PodStateFiles {
     })
   }
 
-  remove(uid: string): Promise<void> {
+  remove(uid: string): Promise<boolean> {
     return this.#inTurn('remove', uid, (file) => rm(file, { force: true }))
   }
 
@@ -102,14 +105,19 @@ export class PodStateFiles {
     return state
   }
 
-  #inTurn(verb: string, uid: string, write: (file: string) => Promise<void>): Promise<void> {
+  #inTurn(verb: string, uid: string, write: (file: string) => Promise<void>): Promise<boolean> {
     const file = this.#file(uid)
-    this.#writes = this.#writes
-      .then(() => write(file))
-      .catch((thrown: unknown) =>
-        this.#logger.warn({ error: thrown, file }, `cannot ${verb} the state of a pod`),
-      )
-    return this.#writes
+    const written = this.#writes.then(async () => {
+      try {
+        await write(file)
+        return true
+      } catch (thrown) {
+        this.#logger.warn({ error: thrown, file }, `cannot ${verb} the state of a pod`)
+        return false
+      }
+    })
+    this.#writes = written
+    return written
   }
 
   #boot(): Promise<string> {

@@ -1,36 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-// What enrolment tells the data plane.
+// What enrolment needs of the data plane. The order in which a pod is served, drained, let go is in the types: who
+// has no ServedPod can ask for none of it, and gets one only from serve().
 
 import type { Enrolment } from '../capture/types.ts'
 
-/** A pod whose connections are captured from now on. The receiver owns the listeners' fds. */
-export interface EnrolledPod {
-  readonly enrolment: Enrolment
+/** A pod by its names. */
+export interface PodName {
   readonly uid: string
   readonly namespace: string
   readonly name: string
   readonly serviceAccount: string
 }
 
-/** A pod that leaves the mesh and lives on. */
-export type LeavingPod = Pick<EnrolledPod, 'uid' | 'namespace' | 'name'>
+/** A pod whose connections are captured from now on. */
+export interface EnrolledPod extends PodName {
+  readonly enrolment: Enrolment
+}
 
-/** Told in order for each pod: enrolled, perhaps draining or leaving, withdrawn. */
-export interface EnrolmentListener {
-  /** Capture is live. When this throws or rejects the pod is withdrawn again. */
-  onEnrolled(pod: EnrolledPod): void | Promise<void>
+/** The data plane. */
+export interface PodServer {
+  /**
+   * Serves a pod. The listeners' fds are the data plane's from the call on, also when it rejects; nothing of the pod is
+   * left in it then. `listenersLost` is called whenever who serves the pod is no more and somebody else could: the
+   * pod's connections are refused until serveAgain().
+   */
+  serve(pod: EnrolledPod, listenersLost: () => void): Promise<ServedPod>
+}
+
+/** A pod that the data plane serves, until end(). */
+export interface ServedPod {
+  /** Goes on with fresh listeners, whose fds are the data plane's from the call on. After a rejection it may be tried again. */
+  serveAgain(enrolment: Enrolment): Promise<void>
   /** The pod is being deleted (deletionTimestamp is set) but still runs and is still captured. */
-  onDraining(uid: string): void
+  drain(): void
   /**
    * The pod lives on and is to leave the mesh: its peers are being told by its annotation, and what still comes is
-   * still served. The pod is withdrawn when the promise settles.
+   * still served. Resolves when they know.
    */
-  onLeaving?(pod: LeavingPod): Promise<void>
+  takeLeave(): Promise<void>
   /**
    * Capture has ended; established connections may go on as long as the data plane lets them: those of a pod that
-   * lives on have done nothing to be cut for. A promise that it returns resolves when none is left.
+   * lives on have done nothing to be cut for. Resolves when none is left.
    */
-  onWithdrawn(uid: string, how: { readonly livesOn: boolean }): void | Promise<void>
+  end(how: { readonly livesOn: boolean }): Promise<void>
 }
 
 /** How a pod stands after a look at it. */

@@ -33,7 +33,6 @@ import { connectUpstream, serveListeningFd } from './upstream.ts'
 
 export interface PodProxyOptions {
   readonly pod: LocalPod
-  readonly listeners: PodListeners
   readonly sockets: DataPlaneSockets
   readonly mesh: WorkerMesh
   readonly localPods: LocalPods
@@ -143,25 +142,26 @@ export class PodProxy {
     this.#floodSinks = { ...this.#context, accessBudget: new LogBudget(FLOOD_LINES) }
   }
 
-  /** Serves the first listeners. Resolves when captured traffic is served; HBONE follows with the first certificate. */
-  start(): Promise<void> {
-    return this.#serve(this.#options.listeners)
-  }
-
-  /** Moves to fresh listeners (the pod was enrolled again); running connections are not touched. */
-  async replaceListeners(listeners: PodListeners): Promise<void> {
+  /**
+   * Serves these listeners, in place of those before when the pod was enrolled again; running connections are not
+   * touched. Resolves when captured traffic is served; HBONE follows with the first certificate.
+   */
+  async serve(listeners: PodListeners): Promise<void> {
     const oldServers = this.#servers
     const oldHbone = this.#hboneServers
     const oldFds = this.#waitingFds
     this.#servers = []
     this.#hboneServers = []
-    await this.#serve(listeners)
-    for (const server of oldServers) server.close()
-    for (const fd of oldFds) closeFd(fd)
-    for (const server of oldHbone)
-      server.drain(RETIRED_TUNNELS_DEADLINE_MS).catch((thrown: unknown) => {
-        this.#options.log.error({ error: errorMessage(thrown) }, 'retired HBONE listener failed')
-      })
+    try {
+      await this.#open(listeners)
+    } finally {
+      for (const server of oldServers) server.close()
+      for (const fd of oldFds) closeFd(fd)
+      for (const server of oldHbone)
+        server.drain(RETIRED_TUNNELS_DEADLINE_MS).catch((thrown: unknown) => {
+          this.#options.log.error({ error: errorMessage(thrown) }, 'retired HBONE listener failed')
+        })
+    }
   }
 
   /** Takes the first or a renewed certificate of the pod's identity. */
@@ -173,7 +173,7 @@ export class PodProxy {
     await Promise.all(fds.map((fd) => this.#serveHbone(fd, certificate)))
   }
 
-  async #serve(listeners: PodListeners): Promise<void> {
+  async #open(listeners: PodListeners): Promise<void> {
     const serve = async (fd: number, handler: Handler): Promise<void> => {
       const server = await serveListeningFd(fd, (socket) => this.#run(handler, socket))
       // An error of accept (out of fds, say) must not take the worker down; the listener goes on.
@@ -183,10 +183,12 @@ export class PodProxy {
       this.#servers.push(server)
     }
     this.#waitingFds = listeners.hbone
-    await Promise.all([
+    // All, though one fail: who closes this proxy must know of every server that was opened.
+    const opened = await Promise.allSettled([
       ...listeners.outbound.map((fd) => serve(fd, handleOutbound)),
       ...listeners.inbound.map((fd) => serve(fd, handleInboundPlaintext)),
     ])
+    for (const each of opened) if (each.status === 'rejected') throw each.reason
     const certificate = this.#options.certificates.current(this.pod.identity)
     if (certificate !== undefined) await this.setCertificate(certificate)
   }

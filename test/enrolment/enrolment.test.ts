@@ -112,10 +112,8 @@ void t.test(
     await enrolment.synced
     for (const name of ['a', 'b']) await enrolment.onAdd(await sandbox(pod(name)), inTime())
     t.same(capture.calls, [])
-    const labelledAt = performance.now()
     label('shop', AMBIENT)
     await until(() => capture.enrolled.size === 2, 'two enrolments')
-    t.ok(performance.now() - labelledAt < 250, 'within a quarter of a second')
     await until(() => annotation('a') === 'enabled' && annotation('b') === 'enabled', 'annotations')
     label('shop')
     await until(() => capture.enrolled.size === 0, 'two withdrawals')
@@ -345,11 +343,7 @@ void t.test('a data plane that refuses a pod leaves it plaintext', async (t) => 
   const { start, label, pod, sandbox, capture } = await setUpNode(t)
   label('shop', AMBIENT)
   const enrolment = await start({
-    listener: {
-      onEnrolled: () => Promise.reject(new Error('no worker left')),
-      onDraining: () => undefined,
-      onWithdrawn: () => undefined,
-    },
+    server: { serve: () => Promise.reject(new Error('no worker left')) },
   })
   await enrolment.synced
   t.match(await enrolment.onAdd(await sandbox(pod('web')), inTime()), {
@@ -402,3 +396,40 @@ void t.test('a CNI ADD given up by the runtime leaves nothing enrolled', async (
   t.match(await adding, { ok: false, error: { message: /was given up/ } })
   t.same(capture.calls, ['+web', '-web'])
 })
+
+void t.test('a pod whose worker died is captured anew and served again, once', async (t) => {
+  const { start, label, pod, sandbox, capture, told, listenersLost, until } = await setUpNode(t)
+  label('shop', AMBIENT)
+  const enrolment = await start()
+  await enrolment.synced
+  await enrolment.onAdd(await sandbox(pod('web')), inTime())
+  capture.refusals.set('web', portTaken('web'))
+  listenersLost.get('web')?.()
+  await until(() => capture.calls.includes('!web'), 'an attempt that fails')
+  t.equal(enrolment.enrolledPods().length, 1, 'it stays captured, cut off, and is tried again')
+  capture.refusals.clear()
+  await until(() => told.includes('served web again'), 'the attempt that succeeds')
+  t.same(told, ['enrolled web as web', 'served web again'])
+})
+
+void t.test(
+  'a pod that leaves the mesh just when its worker dies is plain in the end',
+  async (t) => {
+    const { start, label, pod, sandbox, capture, told, listenersLost, until } = await setUpNode(t)
+    label('shop', AMBIENT)
+    const enrolment = await start()
+    await enrolment.synced
+    await enrolment.onAdd(await sandbox(pod('web')), inTime())
+    const { promise, resolve } = Promise.withResolvers<void>()
+    capture.gate = promise
+    listenersLost.get('web')?.()
+    await until(() => capture.isBusy, 'the new enrolment to begin')
+    label('shop')
+    label('later', AMBIENT)
+    const later = enrolment.onAdd(await sandbox(pod('later', { namespace: 'later' })), inTime())
+    resolve()
+    await later
+    await until(() => told.includes('withdrawn web'), 'the withdrawal')
+    t.notOk(capture.enrolled.has(pod('web').metadata?.uid ?? ''))
+  },
+)

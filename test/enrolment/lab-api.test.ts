@@ -20,6 +20,7 @@ import {
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { AMBIENT } from './node-setting.ts'
 import { portTaken, RecordingCapture } from './recording-capture.ts'
+import { recordingServer } from './recording-server.ts'
 
 void t.test('a pod is enrolled, annotated, reported and withdrawn', async (t) => {
   const directory = await mkdtemp(path.join(tmpdir(), 'ambit-lab-api-'))
@@ -41,12 +42,7 @@ void t.test('a pod is enrolled, annotated, reported and withdrawn', async (t) =>
     api,
     nodeName: 'node-a',
     capture,
-    listener: {
-      onEnrolled: ({ name, serviceAccount }) =>
-        void told.push(`enrolled ${name} ${serviceAccount}`),
-      onDraining: () => void told.push('draining'),
-      onWithdrawn: () => void told.push('withdrawn'),
-    },
+    server: recordingServer(told),
     stateDirectory: path.join(directory, 'state'),
     logger,
   })
@@ -87,7 +83,7 @@ void t.test('a pod is enrolled, annotated, reported and withdrawn', async (t) =>
     seen.get('shop/web')?.metadata?.annotations?.['ambient.istio.io/redirection']
   await label(AMBIENT)
   await until(() => annotation() === 'enabled', 'the annotation')
-  t.same(told, ['enrolled web default'])
+  t.same(told, ['enrolled web as default'])
   await label({ 'istio.io/dataplane-mode': null })
   await until(() => annotation() === undefined && told.length === 2, 'the withdrawal')
 

@@ -37,15 +37,18 @@ async function nodeWithPod(test: Test): Promise<
   node.label('shop', AMBIENT)
   const enrolment = await node.start({
     capture,
-    listener: {
-      onEnrolled: () => undefined,
-      onDraining: () => undefined,
-      onLeaving: async () => {
-        await peersKnow.promise
-      },
-      onWithdrawn: async () => {
-        await ended.promise
-      },
+    server: {
+      serve: () =>
+        Promise.resolve({
+          serveAgain: () => Promise.resolve(),
+          drain: () => undefined,
+          takeLeave: async () => {
+            await peersKnow.promise
+          },
+          end: async () => {
+            await ended.promise
+          },
+        }),
     },
   })
   await enrolment.synced

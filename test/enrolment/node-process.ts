@@ -2,11 +2,11 @@
 // A node agent without a data plane: real capture, real CNI server, real enrolment, a small API server beside it.
 // What is captured is answered with the destination that was asked for.
 
-import { createServer, type Server, type Socket } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { type DataPlaneSockets, type NodeCapture, openCapture } from '../../agent/capture/index.ts'
 import { createDataPlaneSockets } from '../../agent/capture/data-plane-sockets.ts'
 import { startCniServer } from '../../agent/cni/index.ts'
-import { startEnrolment, type EnrolledPod } from '../../agent/enrolment/index.ts'
+import { startEnrolment, type EnrolledPod, type ServedPod } from '../../agent/enrolment/index.ts'
 import { createKubeApi, NAMESPACES, PODS } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { closeFd } from '../../native/libc.ts'
@@ -27,7 +27,6 @@ export interface NodeRequest {
 const RELABEL_DEADLINE_MS = 5000
 
 const stub = new ApiStub()
-const servers = new Map<string, readonly Server[]>()
 const told: string[] = []
 const waiting = new Set<() => void>()
 let sockets: DataPlaneSockets | undefined
@@ -46,14 +45,21 @@ function answer(socket: Socket): void {
   else socket.end(`captured ${destination.address} ${destination.port}`)
 }
 
-function serve({ uid, name, enrolment }: EnrolledPod): void {
+function serve({ name, enrolment }: EnrolledPod): ServedPod {
   const { outbound, inbound, hbone } = enrolment.listeners
   for (const fd of [...inbound, ...hbone]) closeFd(fd)
-  servers.set(
-    uid,
-    outbound.map((fd) => createServer({ allowHalfOpen: true }, answer).listen({ fd })),
-  )
+  const servers = outbound.map((fd) => createServer({ allowHalfOpen: true }, answer).listen({ fd }))
   tell(`enrolled ${name}`)
+  return {
+    serveAgain: () => Promise.reject(new Error('nothing is served again here')),
+    drain: () => undefined,
+    takeLeave: () => Promise.resolve(),
+    end: () => {
+      for (const server of servers) server.close()
+      tell('withdrawn')
+      return Promise.resolve()
+    },
+  }
 }
 
 serveRpc({
@@ -69,14 +75,7 @@ serveRpc({
       api: createKubeApi(stub.access()),
       nodeName: 'node-a',
       capture,
-      listener: {
-        onEnrolled: serve,
-        onDraining: () => undefined,
-        onWithdrawn: (uid) => {
-          for (const server of servers.get(uid) ?? []) server.close()
-          tell('withdrawn')
-        },
-      },
+      server: { serve: (pod) => Promise.resolve(serve(pod)) },
       stateDirectory: request.stateDirectory,
       logger,
     })

@@ -10,7 +10,6 @@ import { pino } from 'pino'
 import type { CniPod } from '../../agent/cni/index.ts'
 import {
   startEnrolment,
-  type EnrolmentListener,
   type EnrolmentOptions,
   type NodeEnrolment,
 } from '../../agent/enrolment/index.ts'
@@ -18,6 +17,7 @@ import { createKubeApi, NAMESPACES, PODS, type Pod } from '../../mesh/kube/index
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { ApiStub } from '../kube/api-stub.ts'
 import { RecordingCapture } from './recording-capture.ts'
+import { recordingServer } from './recording-server.ts'
 
 export const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' }
 export const NONE = { 'istio.io/dataplane-mode': 'none' }
@@ -25,8 +25,10 @@ export const NONE = { 'istio.io/dataplane-mode': 'none' }
 export interface NodeSetting {
   readonly stub: ApiStub
   readonly capture: RecordingCapture
-  /** What the data plane was told: `enrolled web`, `draining web`, `withdrawn web`. */
+  /** What the data plane was told: `enrolled web`, `draining web`, `served web again`, `withdrawn web`. */
   readonly told: string[]
+  /** By pod name: as if the worker that serves the pod had died. */
+  readonly listenersLost: ReadonlyMap<string, () => void>
   readonly logged: string[]
   readonly stateDirectory: string
   /** Starts an agent's enrolment; with another capture for another life. */
@@ -58,15 +60,7 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
   const told: string[] = []
   const logged: string[] = []
   const logger = pino({ level: 'debug' }, { write: (line: string) => void logged.push(line) })
-  const names = new Map<string, string>()
-  const listener: EnrolmentListener = {
-    onEnrolled: (pod) => {
-      names.set(pod.uid, pod.name)
-      told.push(`enrolled ${pod.name} as ${pod.serviceAccount}`)
-    },
-    onDraining: (uid) => void told.push(`draining ${names.get(uid) ?? uid}`),
-    onWithdrawn: (uid) => void told.push(`withdrawn ${names.get(uid) ?? uid}`),
-  }
+  const server = recordingServer(told)
   const running: NodeEnrolment[] = []
   const stateDirectory = path.join(directory, 'state')
   test.teardown(async () => {
@@ -79,6 +73,7 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
     stub,
     capture,
     told,
+    listenersLost: server.listenersLost,
     logged,
     stateDirectory,
     async start(options = {}) {
@@ -86,7 +81,7 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
         api: createKubeApi(stub.access()),
         nodeName: 'node-a',
         capture,
-        listener,
+        server,
         stateDirectory,
         logger,
         ...options,

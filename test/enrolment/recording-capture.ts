@@ -43,6 +43,7 @@ export class RecordingCapture implements Capture {
       netnsCookie: this.nextCookie,
       netnsFd: openSync(pod.netnsPath, 'r'),
       listeners: { outbound: [], inbound: [], hbone: [] },
+      wasCaptured: this.enrolled.has(pod.uid),
     }
     this.enrolled.set(pod.uid, enrolment)
     return ok(enrolment)

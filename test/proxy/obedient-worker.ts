@@ -11,10 +11,10 @@ import type {
 } from '../../agent/proxy/worker/worker-protocol.ts'
 
 /** An outbound listener that kills the worker which gets it. */
-export const DEADLY_LISTENER = -13
+export const DEADLY_LISTENER = 900_013
 
 /** An outbound listener over which its worker turns for ever. */
-export const ENDLESS_LISTENER = -14
+export const ENDLESS_LISTENER = 900_014
 
 const served = new Map<string, readonly ConnectionDump[]>()
 const localPods = new Set<string>()

@@ -7,30 +7,36 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import type { Enrolment } from '../../agent/capture/types.ts'
-import { WorkerPool, type WorkerPoolOptions } from '../../agent/proxy/worker/worker-pool.ts'
-import { AmbitError } from '../../mesh/errors.ts'
+import { WorkerPool } from '../../agent/proxy/worker/worker-pool.ts'
 import { heldLimitOf } from '../../mesh/hbone/limits.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
-import { err, ok } from '../../mesh/result.ts'
+import { err } from '../../mesh/result.ts'
 import { testPod } from './loopback-world.ts'
 import { DEADLY_LISTENER, ENDLESS_LISTENER } from './obedient-worker.ts'
 
 const PATIENCE_MS = 10_000
 
-type ReEnrol = WorkerPoolOptions['reEnrol']
+/** Numbers of no file of this process: what the pool does with listeners that are real is told by tests of its own. */
+const LISTENER = { first: 900_001, second: 900_002, third: 900_003 } as const
 
 class Setting {
   readonly pool: WorkerPool
-  readonly reEnrolled: string[] = []
+  /** Pods that were told that their listeners are lost, in order. */
+  readonly lost: string[] = []
+  /** Who could not be served again, and why. */
+  readonly refused: string[] = []
   readonly errors: string[] = []
   readonly #netnsFd = openSync('/dev/null', 'r')
+  readonly #again: (setting: Setting, uid: string) => number | undefined
 
+  /** `again` names the listener that a pod gets whose listeners are lost; undefined when it gets none. */
   constructor(
     t: Test,
     count: number,
-    reEnrol?: (setting: Setting, uid: string) => ReturnType<ReEnrol>,
+    again: (setting: Setting, uid: string) => number | undefined = () => LISTENER.second,
   ) {
+    this.#again = again
     const log = pino({ level: 'error' }, { write: (line: string) => void this.errors.push(line) })
     this.pool = new WorkerPool({
       count,
@@ -54,10 +60,6 @@ class Setting {
       log,
       onTraffic: () => undefined,
       watchdog: { intervalMs: 20, silenceMs: 500 },
-      reEnrol: async (uid) => {
-        this.reEnrolled.push(uid)
-        return reEnrol === undefined ? ok(this.enrolment(uid, 2)) : reEnrol(this, uid)
-      },
     })
     t.teardown(async () => {
       await this.pool.close(0)
@@ -71,14 +73,24 @@ class Setting {
       netnsCookie: 1n,
       netnsFd: this.#netnsFd,
       listeners: { outbound: [listener], inbound: [], hbone: [] },
+      wasCaptured: false,
     }
   }
 
   async add(...uids: readonly string[]): Promise<void> {
-    for (const uid of uids) await this.pool.addPod(this.#facts(uid), this.enrolment(uid, 1))
+    for (const uid of uids) await this.serve(uid, LISTENER.first)
   }
 
-  /** `a: data-plane-0 listener 1`, for every pod that is served. */
+  serve(uid: string, listener: number): Promise<void> {
+    return this.pool.addPod(this.#facts(uid), this.enrolment(uid, listener), () => {
+      this.lost.push(uid)
+      const next = this.#again(this, uid)
+      if (next === undefined) return
+      this.serve(uid, next).catch((thrown: unknown) => this.refused.push(`${uid}: ${thrown}`))
+    })
+  }
+
+  /** `a: data-plane-0 listener 900001`, for every pod that is served. */
   async served(): Promise<readonly string[]> {
     const dump = await this.pool.connections()
     return [...dump].map(([uid, [what]]) => `${uid}: ${what?.src} ${what?.actualDst}`).sort()
@@ -121,18 +133,13 @@ function openListener(t: Test): { readonly fd: number; readonly isOpen: () => bo
 void t.test('a worker that hangs is ended, and its pods are served by another', async (t) => {
   const setting = new Setting(t, 2)
   await setting.pool.ready()
-  await setting.add('sound')
-  // The other worker gets it, being the emptier one, and never comes back from it.
-  const hanging = setting.pool.addPod(
-    { ...testPod('endless', '10.244.1.8' as IpAddress), uid: 'endless' },
-    setting.enrolment('endless', ENDLESS_LISTENER),
-  )
-  await t.rejects(hanging, /the worker is gone/)
+  await setting.add('sound', 'endless')
+  await t.rejects(setting.serve('endless', ENDLESS_LISTENER), /the worker is gone/)
   t.same(await setting.serves(2), [
-    'endless: data-plane-0 listener 2',
-    'sound: data-plane-0 listener 1',
+    'endless: data-plane-0 listener 900002',
+    'sound: data-plane-0 listener 900001',
   ])
-  t.same(setting.reEnrolled, ['endless'])
+  t.same(setting.lost, ['endless'])
   t.match(setting.errors.join(''), /"worker":1.*a data-plane worker hangs/)
   t.same(setting.pool.unkillable, [])
 })
@@ -141,11 +148,11 @@ void t.test('a pod goes to the worker that has the fewest', async (t) => {
   const setting = new Setting(t, 3)
   await setting.add('a', 'b', 'c', 'd', 'e')
   t.same(await setting.served(), [
-    'a: data-plane-0 listener 1',
-    'b: data-plane-1 listener 1',
-    'c: data-plane-2 listener 1',
-    'd: data-plane-0 listener 1',
-    'e: data-plane-1 listener 1',
+    'a: data-plane-0 listener 900001',
+    'b: data-plane-1 listener 900001',
+    'c: data-plane-2 listener 900001',
+    'd: data-plane-0 listener 900001',
+    'e: data-plane-1 listener 900001',
   ])
   await setting.pool.removePod('b', 0)
   await setting.pool.removePod('e', 0)
@@ -166,19 +173,19 @@ void t.test(
     await setting.add('a', 'b', 'c', 'd')
     await setting.killWorkerOf(t, 'a')
     t.match(await setting.serves(4), [
-      /^a: data-plane-1 listener 2$/,
-      /^b: data-plane-1 listener 1$/,
+      /^a: data-plane-1 listener 900002$/,
+      /^b: data-plane-1 listener 900001$/,
       // The dead worker's successor may be up by the time it is the second pod's turn.
-      /^c: data-plane-[01] listener 2$/,
-      /^d: data-plane-1 listener 1$/,
+      /^c: data-plane-[01] listener 900002$/,
+      /^d: data-plane-1 listener 900001$/,
     ])
-    t.same(setting.reEnrolled, ['a', 'c'])
+    t.same(setting.lost, ['a', 'c'])
     t.match(setting.errors, [/a data-plane worker died/])
 
     // Its successor starts after a moment, has no pods, and knows them all.
     while ((await setting.pool.unresponsive(PATIENCE_MS)).length > 0) await delay(5)
     await setting.add('e')
-    t.match(await setting.served(), ['a', 'b', 'c', 'd', 'e: data-plane-0 listener 1'])
+    t.match(await setting.served(), ['a', 'b', 'c', 'd', 'e: data-plane-0 listener 900001'])
     const [e] = (await setting.pool.connections()).get('e') ?? []
     t.equal(e?.originalDst, 'a b c d e')
   },
@@ -188,75 +195,74 @@ void t.test('pods of the only worker wait for its successor', async (t) => {
   const setting = new Setting(t, 1)
   await setting.add('a', 'b')
   await setting.killWorkerOf(t, 'b')
-  t.same(await setting.serves(2), ['a: data-plane-0 listener 2', 'b: data-plane-0 listener 2'])
+  t.same(await setting.serves(2), [
+    'a: data-plane-0 listener 900002',
+    'b: data-plane-0 listener 900002',
+  ])
 })
 
-void t.test('a pod that cannot be enrolled again does not keep others from it', async (t) => {
-  const setting = new Setting(t, 2, async (self, uid) =>
-    uid === 'a' ? err(new AmbitError('AMB_PORT_TAKEN', 'taken')) : ok(self.enrolment(uid, 2)),
-  )
+void t.test('a pod that gets no listeners again does not keep others from theirs', async (t) => {
+  const setting = new Setting(t, 2, (_, uid) => (uid === 'a' ? undefined : LISTENER.second))
   await setting.add('a', 'b', 'c')
   await setting.killWorkerOf(t, 'a')
   t.match(await setting.serves(2), [
-    /^b: data-plane-1 listener 1$/,
-    /^c: data-plane-[01] listener 2$/,
+    /^b: data-plane-1 listener 900001$/,
+    /^c: data-plane-[01] listener 900002$/,
   ])
-  t.match(setting.errors[1], /"pod":"a","error":"taken".*cannot serve a pod/)
+  while (setting.lost.length < 3) await delay(5)
+  t.same(setting.lost, ['a', 'c', 'a'], 'it is told again when the next worker is up')
 })
 
 void t.test(
   'a pod whose next worker dies, too, is served by a third and can be removed',
   async (t) => {
-    const setting = new Setting(t, 3, async (self, uid) =>
-      ok(self.enrolment(uid, self.reEnrolled.length === 1 ? DEADLY_LISTENER : 3)),
+    const setting = new Setting(t, 3, (self) =>
+      self.lost.length === 1 ? DEADLY_LISTENER : LISTENER.third,
     )
     await setting.add('a')
     await setting.killWorkerOf(t, 'a')
     // Or by the first one's successor, which starts after a moment and may be up before the second is dead.
-    t.match(await setting.serves(1), [/^a: data-plane-[02] listener 3$/])
-    t.equal(setting.errors.length, 2, 'two deaths are told, and no failure')
+    t.match(await setting.serves(1), [/^a: data-plane-[02] listener 900003$/])
+    t.equal(setting.errors.length, 2, 'two deaths are told')
+    t.match(setting.refused, [/^a: .*the worker is gone/])
     await setting.pool.removePod('a', 0)
     t.same(await setting.served(), [])
   },
 )
 
-void t.test('a pod that leaves while it is enrolled again is not served any more', async (t) => {
+void t.test('a worker that dies while a pod is handed to it leaves no listener open', async (t) => {
+  const setting = new Setting(t, 2, () => undefined)
   const listener = openListener(t)
-  const asked = Promise.withResolvers<void>()
-  const hasLeft = Promise.withResolvers<void>()
-  const setting = new Setting(t, 2, async (self, uid) => {
-    asked.resolve()
-    await hasLeft.promise
-    return ok(self.enrolment(uid, listener.fd))
-  })
-  await setting.add('a')
-  await setting.killWorkerOf(t, 'a')
-  await asked.promise
-  await setting.pool.removePod('a', 0)
-  hasLeft.resolve()
-  await delay(0)
-  t.same(await setting.served(), [])
-  t.notOk(listener.isOpen(), 'its listeners are closed')
+  const serving = setting.serve('a', listener.fd)
+  await t.rejects(setting.serve('b', DEADLY_LISTENER), /the worker is gone/)
+  await serving
+  t.ok(listener.isOpen(), 'the other worker keeps what it has')
+  // Behind the order to die, in the same worker's queue.
+  const late = openListener(t)
+  const dying = setting.killWorkerOf(t, 'a')
+  await t.rejects(setting.serve('a', late.fd), /the worker is gone/)
+  await dying
+  t.notOk(late.isOpen(), 'what was under way to it')
+  t.notOk(listener.isOpen(), 'what it held without having made a server of it')
 })
 
-void t.test(
-  'a pod whose next worker dies while it is enrolled again gets a third, and no listeners are left over',
-  async (t) => {
-    const leftOver = openListener(t)
-    const goOn = Promise.withResolvers<void>()
-    const setting = new Setting(t, 3, async (self, uid) => {
-      if (self.reEnrolled.length > 1) return ok(self.enrolment(uid, 3))
-      await goOn.promise
-      return ok(self.enrolment(uid, leftOver.fd))
-    })
-    await setting.add('a')
-    await setting.killWorkerOf(t, 'a')
-    await setting.killWorkerOf(t, 'a')
-    t.match(await setting.serves(1), [/^a: data-plane-[02] listener 3$/])
-    goOn.resolve()
-    await delay(0)
-    t.match(await setting.serves(1), [/^a: data-plane-[02] listener 3$/])
-    t.equal(setting.errors.length, 2, 'two deaths are told, and no failure')
-    t.notOk(leftOver.isOpen(), 'the listeners that came too late are closed')
-  },
-)
+void t.test('a pod that no worker takes is not half there', async (t) => {
+  const setting = new Setting(t, 1)
+  await t.rejects(setting.serve('a', DEADLY_LISTENER), /the worker is gone/)
+  t.same(setting.pool.pods(), [])
+  const early = openListener(t)
+  await t.rejects(setting.serve('b', early.fd), /the worker is gone/, 'before the next is up')
+  t.notOk(early.isOpen())
+  t.same(setting.lost, [], 'who asked was told by the rejection')
+})
+
+void t.test('a pool that closes leaves no listener open, and takes none', async (t) => {
+  const setting = new Setting(t, 1)
+  const [held, underWay, late] = [openListener(t), openListener(t), openListener(t)]
+  await setting.serve('a', held.fd)
+  const serving = setting.serve('b', underWay.fd).catch(String)
+  await setting.pool.close(0)
+  await serving
+  await t.rejects(setting.serve('c', late.fd), /closing/)
+  for (const { isOpen } of [held, underWay, late]) t.notOk(isOpen())
+})

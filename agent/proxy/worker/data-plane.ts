@@ -165,13 +165,22 @@ export class DataPlane {
 
   async #servePod(pod: LocalPod, listeners: PodListeners): Promise<undefined> {
     const served = this.#proxies.get(pod.uid)
-    if (served !== undefined) {
-      await served.replaceListeners(listeners)
-      return undefined
+    const proxy = served ?? this.#newProxy(pod)
+    this.#proxies.set(pod.uid, proxy)
+    try {
+      await proxy.serve(listeners)
+    } catch (thrown) {
+      // The main thread takes back the listeners that are still open: nothing may be left that uses them.
+      if (this.#proxies.get(pod.uid) === proxy) this.#proxies.delete(pod.uid)
+      await proxy.remove()
+      throw thrown
     }
-    const proxy = new PodProxy({
+    return undefined
+  }
+
+  #newProxy(pod: LocalPod): PodProxy {
+    return new PodProxy({
       pod,
-      listeners,
       sockets: this.#options.sockets,
       mesh: this.#mesh,
       localPods: this.#localPods,
@@ -184,9 +193,6 @@ export class DataPlane {
       log: this.#options.log,
       maxConnections: this.#options.maxConnectionsPerPod,
     })
-    this.#proxies.set(pod.uid, proxy)
-    await proxy.start()
-    return undefined
   }
 
   async #stopPod(uid: string, deadlineMs: number): Promise<{ readonly cut: number }> {

@@ -4,7 +4,10 @@
 import { Worker } from 'node:worker_threads'
 import { inTime } from '../../../mesh/async/deadline.ts'
 import type { SpiffeId } from '../../../mesh/model/types.ts'
+import type { PodListeners } from '../../capture/types.ts'
+import type { LocalPod } from '../local-pod.ts'
 import type { TrafficDelta } from '../traffic-counters.ts'
+import { HandedListeners } from './handed-listeners.ts'
 import type {
   FromWorker,
   ToWorker,
@@ -32,6 +35,7 @@ export class WorkerLink {
   readonly #worker: Worker
   readonly #questions = new Map<number, Question>()
   readonly #events: WorkerLinkEvents
+  readonly #listeners = new HandedListeners()
   #nextId = 1
   #error: Error | undefined
   #isGone = false
@@ -69,6 +73,18 @@ export class WorkerLink {
       })
       this.#worker.postMessage({ kind: 'request', id, request } satisfies ToWorker)
     })
+  }
+
+  /** Has the thread serve a pod. When it cannot, the listeners are closed, whatever it died of and when. */
+  async servePod(pod: LocalPod, listeners: PodListeners): Promise<void> {
+    const handed = this.#listeners.add(listeners)
+    try {
+      await this.ask({ kind: 'servePod', pod, listeners })
+    } catch (thrown) {
+      // A thread that failed and lives has let go of the pod (DataPlane); one that is gone can touch nothing.
+      this.#listeners.reclaim(handed)
+      throw thrown
+    }
   }
 
   /** Whether the worker's event loop answers in time. */
@@ -126,6 +142,7 @@ export class WorkerLink {
     const error = this.#error ?? new Error('the worker is gone')
     for (const question of this.#questions.values()) question.reject(error)
     this.#questions.clear()
+    this.#listeners.reclaim()
     if (!this.#isTerminating) this.#events.onExit(this.#error)
   }
 }

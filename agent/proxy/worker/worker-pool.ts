@@ -3,14 +3,12 @@
 // with mesh state, local pods and certificates, and survives the death of any of them.
 
 import { closeSync, openSync } from 'node:fs'
-import type { AmbitError } from '../../../mesh/errors.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import type { CertificateSource, WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
-import type { Result } from '../../../mesh/result.ts'
 import type { Logger, LogLevel } from '../../../mesh/telemetry/log.ts'
-import { closeFd } from '../../../native/libc.ts'
+import { closeListeners } from '../../capture/listeners.ts'
 import type { Enrolment, PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { ConnectionDump } from '../pod-proxy.ts'
@@ -37,8 +35,6 @@ export interface WorkerPoolOptions {
   readonly certificates: CertificateSource
   readonly log: Logger
   readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
-  /** Makes fresh listeners for a pod whose worker died. */
-  readonly reEnrol: (uid: string) => Promise<Result<Enrolment, AmbitError>>
   /** How long a worker may be silent; tests pass their own. */
   readonly watchdog?: Pick<WatchdogOptions, 'intervalMs' | 'silenceMs'>
 }
@@ -54,7 +50,10 @@ interface Slot {
 
 interface ServedPod {
   readonly pod: LocalPod
+  /** The worker that serves it; undefined once that is dead. */
   slot: Slot | undefined
+  /** Told when its worker is dead and another can take the pod. */
+  readonly listenersLost: () => void
 }
 
 export class WorkerPool {
@@ -131,17 +130,36 @@ export class WorkerPool {
     for (const { link } of this.#slots) link.send({ kind: 'meshSynced' })
   }
 
-  /** Serves a pod; resolves when its captured traffic is served. The pool owns the listeners' fds from now on. */
-  async addPod(pod: Omit<LocalPod, 'netnsFd'>, enrolment: Enrolment): Promise<void> {
+  /**
+   * Serves a pod, or goes on serving it with fresh listeners; resolves when its captured traffic is served. The pool
+   * owns the listeners' fds from now on. `listenersLost` is called when the pod's worker is dead and another is up: it
+   * wants to be added again, with listeners made anew. When a first addPod rejects, nothing of the pod is left here.
+   */
+  async addPod(
+    pod: Omit<LocalPod, 'netnsFd'>,
+    enrolment: Enrolment,
+    listenersLost: () => void,
+  ): Promise<void> {
+    const { listeners } = enrolment
+    if (this.#isClosing) {
+      closeListeners(listeners)
+      throw new Error('the data plane is closing')
+    }
     const known = this.#pods.get(pod.uid)
     // An fd of our own: capture may close its own at withdrawal, while a worker is about to use the number.
     const netnsFd = known?.pod.netnsFd ?? openSync(`/proc/self/fd/${enrolment.netnsFd}`, 'r')
-    const served: ServedPod = { pod: { ...pod, netnsFd }, slot: undefined }
+    const served: ServedPod = { pod: { ...pod, netnsFd }, slot: undefined, listenersLost }
     this.#pods.set(pod.uid, served)
     if (known === undefined) this.#options.certificates.retain(pod.identity)
     for (const { link } of this.#slots) link.send({ kind: 'localPod', pod: served.pod })
     const slot = known?.slot?.isUp === true ? known.slot : this.#leastLoaded()
-    await this.#serve(served, slot, enrolment.listeners)
+    try {
+      await this.#serve(served, slot, listeners)
+    } catch (thrown) {
+      if (served.slot === slot) served.slot = undefined
+      if (known === undefined) await this.removePod(pod.uid, 0)
+      throw thrown
+    }
   }
 
   /** The pod is being deleted: its peers are told not to use its connections any more. */
@@ -220,7 +238,7 @@ export class WorkerPool {
     // Serving a pod does not wait for the CA.
     const certificate = this.#options.certificates.current(pod.identity)
     if (certificate !== undefined) slot.link.send({ kind: 'certificate', certificate })
-    await slot.link.ask({ kind: 'servePod', pod, listeners })
+    await slot.link.servePod(pod, listeners)
   }
 
   async #supplyCertificate(link: WorkerLink, identity: SpiffeId): Promise<void> {
@@ -276,7 +294,8 @@ export class WorkerPool {
     slot.restartDelayMs = Math.min(slot.restartDelayMs * 2, RESTART_DELAY_MS.longest)
     for (const orphan of orphans) orphan.slot = undefined
     // With another worker up the pods move at once; alone, they wait for the replacement.
-    if (this.#slots.some(({ isUp }) => isUp)) void this.#rehome(orphans)
+    if (this.#slots.some(({ isUp }) => isUp))
+      for (const { listenersLost } of orphans) listenersLost()
   }
 
   #restart(slot: Slot): void {
@@ -290,37 +309,7 @@ export class WorkerPool {
     slot.link.send({ kind: 'mesh', changes: snapshot })
     if (this.#isSynced) slot.link.send({ kind: 'meshSynced' })
     for (const { pod } of this.#pods.values()) slot.link.send({ kind: 'localPod', pod })
-    void this.#rehome([...this.#pods.values()].filter((served) => served.slot === undefined))
+    for (const { slot: home, listenersLost } of this.#pods.values())
+      if (home === undefined) listenersLost()
   }
-
-  async #rehome(orphans: readonly ServedPod[]): Promise<void> {
-    for (const orphan of orphans) {
-      const { uid } = orphan.pod
-      if (orphan.slot !== undefined || this.#pods.get(uid) !== orphan || this.#isClosing) continue
-      const slot = this.#leastLoaded()
-      orphan.slot = slot
-      try {
-        const enrolment = await this.#options.reEnrol(uid)
-        if (!enrolment.ok) throw enrolment.error
-        const { listeners } = enrolment.value
-        // It may have left meanwhile, and its namespace fd with it; or that worker died, and it is on its way to another.
-        if (this.#pods.get(uid) === orphan && orphan.slot === slot && !this.#isClosing)
-          await this.#serve(orphan, slot, listeners)
-        else closeListeners(listeners)
-      } catch (thrown) {
-        // Had that worker died, too, the pod is on its way to a third by now.
-        if (orphan.slot !== slot) continue
-        orphan.slot = undefined
-        // The next start of a worker takes it up again; until then the pod fails closed.
-        this.#options.log.error(
-          { pod: uid, error: errorMessage(thrown) },
-          'cannot serve a pod after its worker died',
-        )
-      }
-    }
-  }
-}
-
-function closeListeners({ outbound, inbound, hbone }: PodListeners): void {
-  for (const fd of [...outbound, ...inbound, ...hbone]) closeFd(fd)
 }

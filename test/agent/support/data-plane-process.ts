@@ -5,13 +5,18 @@
 import { type CapturePod, type NodeCapture, openCapture } from '../../../agent/capture/index.ts'
 import { WorkerPool } from '../../../agent/proxy/worker/worker-pool.ts'
 import { heldLimitOf } from '../../../mesh/hbone/limits.ts'
-import { CertificateManager } from '../../../mesh/identity/certificate-manager.ts'
 import { spiffeId } from '../../../mesh/identity/spiffe.ts'
+import type { CertificateSource, WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
-import type { IpAddress, MeshChange, Service, WorkloadUid } from '../../../mesh/model/types.ts'
-import { err, ok } from '../../../mesh/result.ts'
+import type {
+  IpAddress,
+  MeshChange,
+  Service,
+  SpiffeId,
+  WorkloadUid,
+} from '../../../mesh/model/types.ts'
+import { ok } from '../../../mesh/result.ts'
 import { createLogger, type LogLevel } from '../../../mesh/telemetry/log.ts'
-import { AmbitError } from '../../../mesh/errors.ts'
 import type { OpenRequest } from '../../capture/support/agent-process.ts'
 import { serveRpc } from '../../capture/support/rpc.ts'
 import { makeCertificate, makeRoot } from '../../hbone/certs.ts'
@@ -44,6 +49,41 @@ function pool(node: Node): WorkerPool {
   return found
 }
 
+/** As enrolment does: captured, then served, and both again when the worker is no more. */
+async function enrol(node: Node, pod: CapturePod): Promise<void> {
+  if (capture === undefined) throw new Error('not open')
+  captured.set(pod.uid, pod)
+  const enrolment = await capture.enrol(pod)
+  if (!enrolment.ok) throw enrolment.error
+  await pool(node).addPod(facts(pod), enrolment.value, () => {
+    if (captured.has(pod.uid)) void enrol(node, pod)
+  })
+}
+
+/** Certificates that come as soon as they are wanted, as those of a CA near by. */
+function madeHere(make: (identity: SpiffeId) => Promise<WorkloadCertificate>): CertificateSource {
+  const made = new Map<SpiffeId, WorkloadCertificate>()
+  const listeners = new Set<(certificate: WorkloadCertificate) => void>()
+  const get = async (identity: SpiffeId): Promise<WorkloadCertificate> => {
+    const certificate = made.get(identity) ?? (await make(identity))
+    made.set(identity, certificate)
+    return certificate
+  }
+  return {
+    retain: (identity) =>
+      void get(identity).then((certificate) => {
+        for (const listener of listeners) listener(certificate)
+      }),
+    release: () => undefined,
+    onCertificate: (listener) => {
+      listeners.add(listener)
+      return () => listeners.delete(listener)
+    },
+    current: (identity) => made.get(identity),
+    get: async (identity) => ok(await get(identity)),
+  }
+}
+
 serveRpc({
   async open(request: OpenRequest & { readonly bpfObjectPath: string }) {
     const opened = await openCapture({ kubeletCgroups: [], ...request, logger: log })
@@ -51,15 +91,6 @@ serveRpc({
     capture = opened.value
     const root = await makeRoot()
     for (const node of ['near', 'far'] as const) {
-      const certificates = new CertificateManager({
-        log,
-        authority: {
-          async sign({ identity, csrPem }) {
-            void csrPem
-            return err({ kind: 'invalid', message: `${identity} is given, not signed` })
-          },
-        },
-      })
       pools.set(
         node,
         new WorkerPool({
@@ -74,35 +105,16 @@ serveRpc({
             heldLimitBytes: heldLimitOf(1),
           },
           mesh: meshes[node],
-          certificates: {
-            retain: () => undefined,
-            release: () => undefined,
-            onCertificate: () => () => undefined,
-            current: () => undefined,
-            get: async (identity) => ok(await makeCertificate(root, identity)),
-          },
+          certificates: madeHere((identity) => makeCertificate(root, identity)),
           log,
           onTraffic: () => undefined,
-          async reEnrol(uid) {
-            const pod = captured.get(uid)
-            if (pod === undefined || capture === undefined)
-              return err(new AmbitError('AMB_ENROLMENT', 'gone'))
-            return capture.enrol(pod)
-          },
         }),
       )
-      certificates.close()
       await pool(node).ready()
       pool(node).meshSynced()
     }
   },
-  async enrol({ node, pod }: EnrolRequest) {
-    if (capture === undefined) throw new Error('not open')
-    captured.set(pod.uid, pod)
-    const enrolment = await capture.enrol(pod)
-    if (!enrolment.ok) throw enrolment.error
-    await pool(node).addPod(facts(pod), enrolment.value)
-  },
+  enrol: ({ node, pod }: EnrolRequest) => enrol(node, pod),
   async withdraw({ node, uid }: { readonly node: Node; readonly uid: string }) {
     await capture?.withdraw(uid)
     captured.delete(uid)

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is known of a pod, and how each fact that comes in changes it. Pure: a fact is what somebody saw (CNI, the
+// informers, the data plane), knowledge is what follows from all of them, desired is what the pod is to be made.
+
+import { parseIpAddress } from '../../mesh/model/address.ts'
+import type { IpAddress } from '../../mesh/model/types.ts'
+import type { Pod } from '../../mesh/kube/index.ts'
+import { eligibility, type EligibilityOptions, type Labels } from './eligibility.ts'
+import { isSameNetns, type NetnsIdentity } from './netns-identity.ts'
+
+/** Where a pod's network is. */
+export interface PodNetwork {
+  readonly netnsPath: string
+  readonly identity: NetnsIdentity
+  readonly addresses: readonly IpAddress[]
+  /** Of the sandbox, when CNI told us of it; undefined for what was found in /proc and has to be proved. */
+  readonly containerId: string | undefined
+  /** From a state file: what the namespace's cookie must turn out to be. */
+  readonly expectedCookie?: bigint | undefined
+}
+
+export type Fact =
+  /** The API's object of the pod, as the informer tells it. */
+  | { readonly kind: 'object'; readonly object: Pod }
+  /** The labels of the pod's namespace, new or changed. */
+  | { readonly kind: 'namespaceLabels'; readonly labels: Labels }
+  /** CNI ADD: the pod has a sandbox, its first or another. */
+  | { readonly kind: 'sandbox'; readonly object: Pod; readonly network: PodNetwork }
+  /** CNI DEL, or an ADD that failed: the runtime tears this sandbox down. */
+  | { readonly kind: 'sandboxGone'; readonly containerId: string }
+  /** An earlier agent's state file. */
+  | { readonly kind: 'remembered'; readonly network: PodNetwork; readonly isEnrolled: boolean }
+  /** Its namespace, as it was found or looked at again. */
+  | { readonly kind: 'networkFound'; readonly network: PodNetwork }
+  /** The path that led to this namespace leads to it no more, or the namespace turned out to be another's. */
+  | { readonly kind: 'networkGone'; readonly identity: NetnsIdentity }
+  /** The API says that the pod is gone. */
+  | { readonly kind: 'deleted' }
+  /** The worker that had the pod's listeners is no more. */
+  | { readonly kind: 'listenersLost' }
+  /** The mesh leaves this node. */
+  | { readonly kind: 'uninstalled' }
+
+/** All that is known of a pod. */
+export interface Knowledge {
+  /** Undefined for a pod known only from its state file. */
+  readonly object: Pod | undefined
+  readonly namespaceLabels: Labels | undefined
+  /** Undefined when it has to be looked for. */
+  readonly network: PodNetwork | undefined
+  /** There is no sandbox, and none is to be looked for. */
+  readonly isSandboxGone: boolean
+  readonly isDeleted: boolean
+  /** An earlier agent had enrolled it, and the API has not told of it yet. */
+  readonly isUnconfirmed: boolean
+  readonly isUninstalled: boolean
+}
+
+export const NOTHING_KNOWN: Knowledge = {
+  object: undefined,
+  namespaceLabels: undefined,
+  network: undefined,
+  isSandboxGone: false,
+  isDeleted: false,
+  isUnconfirmed: false,
+  isUninstalled: false,
+}
+
+/** What a pod is to be made. */
+export type Desired =
+  | {
+      readonly kind: 'captured'
+      /** Where; undefined as long as it is not known. */
+      readonly netns: NetnsIdentity | undefined
+      /** The pod is being deleted: others are to stop using its connections. */
+      readonly isDraining: boolean
+    }
+  /** `livesOn`: the pod goes on without the mesh, so its peers must hear of it first. */
+  | { readonly kind: 'plain'; readonly reason: string; readonly livesOn: boolean }
+  /** Not enough is known: it is to stay as it is. */
+  | { readonly kind: 'unknown'; readonly reason: string }
+
+/** Takes a fact in. */
+export function learn(known: Knowledge, fact: Fact): Knowledge {
+  switch (fact.kind) {
+    case 'object':
+      return { ...known, object: fact.object, isUnconfirmed: false }
+    case 'namespaceLabels':
+      return { ...known, namespaceLabels: fact.labels }
+    case 'sandbox': {
+      // Versions may not be compared for order, but an object that the informer told us outdoes one that was read.
+      const object = known.object ?? fact.object
+      const { network } = fact
+      return { ...known, object, network, isSandboxGone: false, isUnconfirmed: false }
+    }
+    case 'sandboxGone':
+      return isPresentSandbox(known, fact.containerId)
+        ? { ...known, network: undefined, isSandboxGone: true }
+        : known
+    case 'remembered':
+      return { ...known, network: fact.network, isUnconfirmed: fact.isEnrolled }
+    case 'networkFound':
+      return mayReplace(known, fact.network) ? { ...known, network: fact.network } : known
+    case 'networkGone':
+      return isSameNetns(known.network?.identity, fact.identity)
+        ? { ...known, network: undefined }
+        : known
+    case 'deleted':
+      return { ...known, isDeleted: true }
+    case 'uninstalled':
+      return { ...known, isUninstalled: true }
+    case 'listenersLost':
+      return known
+  }
+}
+
+/** What follows from all that is known. */
+export function desiredOf(known: Knowledge, rules: EligibilityOptions): Desired {
+  const plain = (reason: string, livesOn: boolean): Desired => ({ kind: 'plain', reason, livesOn })
+  if (known.isDeleted) return plain('the pod is deleted', false)
+  if (known.isSandboxGone) return plain('the sandbox is gone', false)
+  if (known.isUninstalled) return plain('the mesh is being uninstalled', true)
+  const captured: Desired = {
+    kind: 'captured',
+    netns: known.network?.identity,
+    isDraining: known.object?.metadata?.deletionTimestamp !== undefined,
+  }
+  if (known.object === undefined)
+    return known.isUnconfirmed
+      ? captured
+      : { kind: 'unknown', reason: 'the Kubernetes API has not been listed yet' }
+  if (known.namespaceLabels === undefined) {
+    const namespace = known.object.metadata?.namespace ?? ''
+    return { kind: 'unknown', reason: `namespace ${namespace} is not known yet` }
+  }
+  const decision = eligibility(known.object, known.namespaceLabels, rules)
+  return decision.enrol ? captured : plain(decision.reason, true)
+}
+
+/** The addresses the pod's status lists; CNI's are better, but not there for pods older than the agent. */
+export function statusAddresses(pod: Pod | undefined): readonly IpAddress[] {
+  const listed = pod?.status?.podIPs?.map(({ ip }) => ip) ?? [pod?.status?.podIP]
+  return listed.flatMap((text) => {
+    const address = text === undefined ? undefined : parseIpAddress(text)
+    return address === undefined ? [] : [address]
+  })
+}
+
+/** Runtimes delete old sandboxes of a pod late, when the pod is long in its next one. */
+function isPresentSandbox({ network }: Knowledge, containerId: string): boolean {
+  return network?.containerId === undefined || network.containerId === containerId
+}
+
+/** CNI may have told of a sandbox while somebody looked for one, and knows better. */
+function mayReplace({ network, isSandboxGone }: Knowledge, found: PodNetwork): boolean {
+  if (isSandboxGone) return false
+  return network === undefined || isSameNetns(network.identity, found.identity)
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one decision of a pod's life: what is to be done next, given what it is to be and what it is. Pure; each step
+// makes what is a little more what is desired, and the pod's queue (pod-enrolment.ts) asks again after each.
+
+import type { Desired } from './facts.ts'
+import { isSameNetns, type NetnsIdentity } from './netns-identity.ts'
+
+/** How a pod stands with capture and the data plane. */
+export type Actual =
+  /** Nothing of it is captured, so far as this process and its predecessors know. */
+  | { readonly kind: 'plain' }
+  /** An attempt failed: what an earlier agent had captured of the pod may still be so. */
+  | { readonly kind: 'uncertain' }
+  | {
+      readonly kind: 'captured'
+      readonly netns: NetnsIdentity
+      /** False while the pod has no listeners anybody serves: its connections are refused. */
+      readonly isServed: boolean
+      /** The data plane knows that the pod is being deleted. */
+      readonly isDraining: boolean
+      /** Its peers know that it leaves. */
+      readonly hasTakenLeave: boolean
+    }
+
+export type Step =
+  /** All is as it is to be. */
+  | { readonly kind: 'rest' }
+  /** Nothing can be done before something is known that is not yet. */
+  | { readonly kind: 'wait'; readonly reason: string }
+  /** Capture the pod, or capture it again for fresh listeners, and have it served. */
+  | { readonly kind: 'enrol' }
+  /** Have the data plane tell the peers that the pod's connections are not to be used any more. */
+  | { readonly kind: 'drain' }
+  /** Let the peers know that the pod leaves, while all that still comes is served. */
+  | { readonly kind: 'takeLeave' }
+  /** It has taken leave and is wanted after all. */
+  | { readonly kind: 'stay' }
+  /** End capture. `livesOn`: its established connections have done nothing to be cut for. */
+  | { readonly kind: 'withdraw'; readonly reason: string; readonly livesOn: boolean }
+
+/** What brings a pod nearer to what it is to be. */
+export function nextStep(desired: Desired, actual: Actual): Step {
+  switch (desired.kind) {
+    case 'unknown':
+      return isUnserved(actual) ? { kind: 'enrol' } : { kind: 'wait', reason: desired.reason }
+    case 'plain':
+      return towardsPlain(desired, actual)
+    case 'captured':
+      return towardsCaptured(desired, actual)
+  }
+}
+
+function towardsPlain(
+  { reason, livesOn }: Extract<Desired, { kind: 'plain' }>,
+  actual: Actual,
+): Step {
+  if (actual.kind === 'plain') return { kind: 'rest' }
+  // Until its peers know, they open tunnels to it, and withdrawing at once would refuse those. Nobody answers them
+  // where nobody serves the pod: there is nothing to wait for.
+  if (actual.kind === 'captured' && actual.isServed && livesOn && !actual.hasTakenLeave)
+    return { kind: 'takeLeave' }
+  return { kind: 'withdraw', reason, livesOn }
+}
+
+function towardsCaptured(
+  { netns, isDraining }: Extract<Desired, { kind: 'captured' }>,
+  actual: Actual,
+): Step {
+  if (actual.kind !== 'captured') return { kind: 'enrol' }
+  if (netns !== undefined && !isSameNetns(netns, actual.netns))
+    return { kind: 'withdraw', reason: 'the pod has a new sandbox', livesOn: true }
+  if (!actual.isServed) return { kind: 'enrol' }
+  if (actual.hasTakenLeave) return { kind: 'stay' }
+  return isDraining && !actual.isDraining ? { kind: 'drain' } : { kind: 'rest' }
+}
+
+const isUnserved = (actual: Actual): boolean => actual.kind === 'captured' && !actual.isServed

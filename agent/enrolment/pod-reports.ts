@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the world is told of a pod after each look at it: the control plane by the annotation, the pod's owner by an
+// event when it cannot be enrolled.
+
+import { AmbitError } from '../../mesh/errors.ts'
+import type { KubeApi } from '../../mesh/kube/index.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { IneligibleReason } from './eligibility.ts'
+import type { PodEnrolment } from './pod-enrolment.ts'
+import { postEnrolmentFailure } from './pod-events.ts'
+import type { RedirectionAnnotations } from './redirection-annotation.ts'
+import type { EnrolmentOutcome, PodName } from './types.ts'
+
+/** The one reason against enrolling that the pod's owner has to be told: it was asked for. */
+const GUEST_KERNEL: IneligibleReason = 'guestKernel'
+
+export interface PodReportsOptions {
+  readonly api: KubeApi
+  readonly nodeName: string
+  readonly annotations: RedirectionAnnotations
+  readonly logger: Logger
+  readonly signal: AbortSignal
+}
+
+export class PodReports {
+  readonly #options: PodReportsOptions
+  /** The failure last posted as an event, by pod: however many retries, it is told once. */
+  readonly #posted = new Map<string, string>()
+
+  constructor(options: PodReportsOptions) {
+    this.#options = options
+  }
+
+  /** Tells how the pod stands. */
+  settled(pod: PodEnrolment, outcome: EnrolmentOutcome): void {
+    const { annotations } = this.#options
+    if (outcome.kind === 'failed') this.#complain(pod.name, outcome.error)
+    else if (outcome.kind === 'enrolled') this.#posted.delete(pod.name.uid)
+    else if (outcome.kind === 'plain' && outcome.reason === GUEST_KERNEL)
+      this.#complain(pod.name, guestKernel(pod.name))
+    // What was restored is annotated already; the informer will tell if not.
+    const { object } = pod.known
+    if (outcome.kind === 'waiting' || object === undefined) return
+    if (!annotations.isRight(object, pod.isEnrolled)) annotations.set(pod.name, pod.isEnrolled)
+  }
+
+  /** The pod is gone: nothing is to be said of it any more. */
+  forget(uid: string): void {
+    this.#options.annotations.forget(uid)
+    this.#posted.delete(uid)
+  }
+
+  #complain(pod: PodName, error: Error): void {
+    const { api, nodeName, logger, signal } = this.#options
+    if (this.#posted.get(pod.uid) === error.message) return
+    this.#posted.set(pod.uid, error.message)
+    const { uid, namespace, name } = pod
+    logger.warn({ uid, pod: `${namespace}/${name}`, error }, 'the pod is not served')
+    postEnrolmentFailure(api, logger, nodeName, { uid, namespace, name }, error, signal).catch(
+      (thrown: unknown) => logger.error({ error: thrown }, 'posting an event failed'),
+    )
+  }
+}
+
+function guestKernel({ namespace, name }: PodName): AmbitError {
+  return new AmbitError(
+    'AMB_ENROLMENT',
+    `Cannot enrol pod ${namespace}/${name}: its containers run on a kernel of their own (Kata, gVisor, KubeVirt), whose sockets this node cannot see`,
+  )
+}
