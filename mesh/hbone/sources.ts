@@ -41,8 +41,8 @@ const SHUT_OUT_MS = 5_000
 /** Bounds memory; whoever floods from more callers than this at once loses the oldest of its bans. */
 const MAX_SHUT_OUT = 10_000
 
-/** The largest list of headers is some 30 times that of a CONNECT. */
-const WASTE_OF_TOO_LARGE = 8
+/** Besides the seven or so that HTTP/2 takes for their size (http2/conduct.ts). */
+const WASTE_OF_TOO_LARGE = 2
 const WASTE_OF_DENIED = 0.25
 
 /** What a caller pays for an answer, in tokens of its account for waste; see the top of this file. */

@@ -8,8 +8,10 @@
 
 import type { TLSSocket } from 'node:tls'
 import { TLS_READ_BYTES, readInPlace } from '../relay/read-in-place.ts'
-import { type H2Account, type H2Accounts, connectionAccounts } from './budget.ts'
+import type { H2Accounts } from './budget.ts'
+import { Conduct } from './conduct.ts'
 import { type FrameHandler, FrameReader } from './frame-reader.ts'
+import { type HeaderBlock, HeaderBlocks } from './header-blocks.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
 import type { HeldMemory } from './held-memory.ts'
 import { FrameOutput } from './output.ts'
@@ -29,6 +31,7 @@ import {
 import { ReceiveWindow } from './receive-window.ts'
 import type { H2Settings } from './settings.ts'
 import { H2Stream, type StreamHost, type StreamSink } from './stream.ts'
+import { TurnBudget } from './turn-budget.ts'
 
 /** Unwritten output above which no DATA is added: one good TLS write, and little to wait behind for the next stream. */
 const OUTPUT_FULL_BYTES = 256 * 1024
@@ -36,8 +39,13 @@ const OUTPUT_FULL_BYTES = 256 * 1024
 const OUTPUT_FLOOD_BYTES = OUTPUT_FULL_BYTES + 1024 * 1024
 /** The largest DATA frame we send: beyond it a header weighs nothing, and other streams wait too long. */
 const LARGEST_DATA_BYTES = 64 * 1024
-/** A peer may split its header block in many frames, but not so many that counting them is the attack. */
-const MOST_CONTINUATIONS = 16
+/** A header block costs so many frames' share of a turn, and one more for each so many bytes. */
+const HEADERS_UNITS = 4
+const HEADER_BYTES_PER_UNIT = 512
+/** A SETTINGS frame of more entries is made to cost us; there are ten that mean anything. */
+const MOST_SETTINGS = 64
+/** Entries that one more token pays for. */
+const SETTINGS_PER_TOKEN = 8
 /** How long we wait for the peer to read our GOAWAY before the socket is cut. */
 const LINGER_MS = 1_000
 /** How long a draining server waits for the PING that marks a round trip before it names the last stream. */
@@ -80,13 +88,6 @@ export interface H2ConnectionOptions {
   readonly onClosed: (closed: ConnectionClosed) => void
 }
 
-interface HeaderBlock {
-  readonly streamId: number
-  readonly isEndStream: boolean
-  readonly parts: Buffer[]
-  bytes: number
-}
-
 export class H2Connection implements FrameHandler, StreamHost {
   readonly #options: H2ConnectionOptions
   readonly #socket: TLSSocket
@@ -99,29 +100,32 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly memory: HeldMemory
   readonly owner: string
   readonly streamWindowBytes: number
-  readonly #control: H2Account
-  readonly #waste: H2Account
+  readonly #conduct: Conduct
+  readonly #blocks: HeaderBlocks
+  readonly #turn = new TurnBudget(() => this.#readOn())
+  /** What came after the connection's share of the turn. */
+  readonly #backlog: Buffer[] = []
   readonly #keepalive: NodeJS.Timeout
   readonly #settingsDeadline: NodeJS.Timeout
   #queue: H2Stream[] = []
   #isPumping = false
-  #block: HeaderBlock | undefined
   #dataStream: H2Stream | undefined
   #isChunkKept = false
   #isReady = false
   #isClosed = false
   #isLeaving = false
   #peerIsLeaving = false
-  #sentFinalGoAway = false
+  /** The last stream that will be served: in the GOAWAY that was sent. */
+  #finalStreamId: number | undefined
   #nextStreamId = 1
   #lastPeerStreamId = 0
+  /** Streams that the peer has opened. */
+  #peerStreams = 0
   #peerMaxStreams = LARGEST_STREAM_ID
   #peerWindow = DEFAULT_WINDOW_BYTES
   #peerMaxFrame = DEFAULT_MAX_FRAME_BYTES
   #sendWindow = DEFAULT_WINDOW_BYTES
   #heardSincePing = false
-  /** Streams that we reset and the peer has not reset since. */
-  #crossedResets = 0
   #silentPings = 0
 
   constructor(options: H2ConnectionOptions) {
@@ -132,9 +136,8 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.memory = options.memory
     const { settings } = options
     this.streamWindowBytes = settings.streamWindowBytes
-    const accounts = connectionAccounts(options.accounts)
-    this.#control = accounts.control
-    this.#waste = accounts.waste
+    this.#conduct = new Conduct(options.accounts, settings.connectionWindowBytes)
+    this.#blocks = new HeaderBlocks(settings.headerListBytes)
     this.receiveWindow = new ReceiveWindow(
       this.memory,
       settings.connectionWindowBytes,
@@ -176,6 +179,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     const stream = new H2Stream(this.#nextStreamId, this, sink, this.#peerWindow)
     this.#nextStreamId += 2
     this.#streams.set(stream.id, stream)
+    this.#conduct.openedStream()
     stream.sendHeaders(headers, false)
     return stream
   }
@@ -187,14 +191,14 @@ export class H2Connection implements FrameHandler, StreamHost {
     if (!this.#isServer || this.#streams.size === 0) return this.#sayFinalGoAway()
     // RFC 9113 6.8: first an open-ended GOAWAY, and the real one a round trip later, so that no request under way is lost.
     this.#sendGoAway(LARGEST_STREAM_ID, H2_CODE.noError, '')
-    this.#sendPing(PING_DRAIN, 0)
+    this.#sendPing(PING_DRAIN)
     setTimeout(() => this.#sayFinalGoAway(), DRAIN_ROUND_TRIP_MS).unref()
   }
 
   /** Cuts everything now; streams hear a reset. */
   destroy(): void {
     if (this.#isClosed) return
-    this.#sendGoAway(this.#lastPeerStreamId, H2_CODE.noError, '')
+    this.#sendGoAway(this.#lastServedStreamId, H2_CODE.noError, '')
     this.#close(H2_CODE.noError, 'the connection was cut', false)
   }
 
@@ -214,6 +218,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     if (this.#isClosed) return
     const largest = Math.min(this.#peerMaxFrame, LARGEST_DATA_BYTES)
     this.#sendWindow -= end - start
+    this.#conduct.sentData(end - start, this.#sendWindow <= 0 || stream.isSendWindowShut)
     let at = start
     do {
       const stop = Math.min(end, at + largest)
@@ -250,13 +255,16 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   sendReset(stream: H2Stream, code: number): void {
     this.#sendResetOf(stream.id, code)
+    if (!stream.isEndReceived) this.#conduct.cutStream(stream.openReceiveWindow)
   }
 
   spendWaste(tokens: number, what: string): void {
-    if (this.#isClosed || this.#waste.take(tokens)) return
-    // What was done is paid for all the same: else many small debts would never count.
-    this.#waste.charge(tokens)
-    this.#fail(H2_CODE.enhanceYourCalm, `flood: ${what}`)
+    if (this.#isClosed) return
+    try {
+      this.#conduct.waste(what, tokens)
+    } catch (error) {
+      this.#failBy(error)
+    }
   }
 
   enqueue(stream: H2Stream): void {
@@ -275,13 +283,15 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   onDataFrame(streamId: number, flowBytes: number): void {
     this.#mustBeReady()
-    if (this.#block !== undefined) throw broken('DATA within a header block')
+    this.#work(1)
+    if (this.#blocks.isOpen) throw broken('DATA within a header block')
     if (!this.receiveWindow.take(flowBytes))
       throw new H2ConnectionError(H2_CODE.flowControlError, 'the connection window was overrun')
     let stream = this.#streams.get(streamId)
-    if (stream === undefined && this.#isIdle(streamId))
-      throw broken(`DATA on idle stream ${streamId}`)
-    if (stream?.isEndReceived) {
+    if (stream === undefined) {
+      if (this.#isIdle(streamId)) throw broken(`DATA on idle stream ${streamId}`)
+      this.#conduct.lateData(flowBytes)
+    } else if (stream.isEndReceived) {
       this.#streamError(stream, H2_CODE.streamClosed)
       stream = undefined
     }
@@ -299,7 +309,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   onDataFrameEnd(_streamId: number, isEndStream: boolean, payload: number, padding: number): void {
-    if (payload === 0 && !isEndStream) this.#spendControl('empty DATA frames')
+    if (payload === 0 && !isEndStream) this.#conduct.control('empty DATA frames')
     const stream = this.#dataStream
     this.#dataStream = undefined
     if (stream === undefined || stream.isClosed) return this.receiveWindow.credit(padding)
@@ -309,19 +319,21 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   onUnknownFrame(): void {
     this.#mustBeReady()
-    if (this.#block !== undefined) throw broken('an unknown frame within a header block')
-    this.#spendControl('unknown frames')
+    this.#work(1)
+    if (this.#blocks.isOpen) throw broken('an unknown frame within a header block')
+    this.#conduct.control('unknown frames')
   }
 
   onFrame(type: number, flags: number, streamId: number, payload: Buffer): void {
     if (type !== FRAME.settings || (flags & FLAG.ack) !== 0) this.#mustBeReady()
-    if (this.#block !== undefined && type !== FRAME.continuation)
+    this.#work(1)
+    if (this.#blocks.isOpen && type !== FRAME.continuation)
       throw broken('a header block was interrupted')
     switch (type) {
       case FRAME.headers:
-        return this.#onHeaders(flags, streamId, payload)
+        return this.#onHeaderBlock(this.#blocks.onHeaders(flags, streamId, payload))
       case FRAME.continuation:
-        return this.#onContinuation(flags, streamId, payload)
+        return this.#onHeaderBlock(this.#blocks.onContinuation(flags, streamId, payload))
       case FRAME.windowUpdate:
         return this.#onWindowUpdate(streamId, payload)
       case FRAME.rstStream:
@@ -334,77 +346,53 @@ export class H2Connection implements FrameHandler, StreamHost {
         return this.#onGoAway(streamId, payload)
       case FRAME.priority:
         if (streamId === 0) throw broken('PRIORITY on stream 0')
-        if (payload.length !== 5) throw badSize('PRIORITY')
-        return this.#spendControl('PRIORITY frames')
+        return this.#conduct.control('PRIORITY frames')
       default:
         throw broken('PUSH_PROMISE, which we disabled or which only servers send')
     }
   }
 
-  #onHeaders(flags: number, streamId: number, payload: Buffer): void {
-    if (streamId === 0) throw broken('HEADERS on stream 0')
-    let start = 0
-    let end = payload.length
-    if ((flags & FLAG.padded) !== 0) {
-      start = 1
-      end -= payload[0] ?? 0
-    }
-    if ((flags & FLAG.priority) !== 0) start += 5
-    if (start > end) throw broken('HEADERS padding longer than the frame')
-    const block: HeaderBlock = {
-      streamId,
-      isEndStream: (flags & FLAG.endStream) !== 0,
-      parts: [payload.subarray(start, end)],
-      bytes: end - start,
-    }
-    if ((flags & FLAG.endHeaders) !== 0) return this.#onHeaderBlock(block)
-    // The payload lives only during the call.
-    block.parts[0] = Buffer.from(payload.subarray(start, end))
-    this.#block = block
-  }
-
-  #onContinuation(flags: number, streamId: number, payload: Buffer): void {
-    const block = this.#block
-    if (block === undefined || block.streamId !== streamId)
-      throw broken('CONTINUATION without its HEADERS')
-    block.parts.push(Buffer.from(payload))
-    block.bytes += payload.length
-    if (
-      block.bytes > this.#options.settings.headerListBytes ||
-      block.parts.length > MOST_CONTINUATIONS
-    )
-      throw new H2ConnectionError(
-        H2_CODE.enhanceYourCalm,
-        'a header block is too large (CONTINUATION flood)',
-      )
-    if ((flags & FLAG.endHeaders) === 0) return
-    this.#block = undefined
-    this.#onHeaderBlock(block)
-  }
-
-  #onHeaderBlock(block: HeaderBlock): void {
-    const [first, ...more] = block.parts
-    const bytes = more.length === 0 && first !== undefined ? first : Buffer.concat(block.parts)
+  #onHeaderBlock(block: HeaderBlock | undefined): void {
+    if (block === undefined) return
     // Decoded whatever becomes of the stream: the table must stay in step.
-    const { headers, isTooLarge } = this.#decoder.decode(bytes)
+    const { headers, isTooLarge, listBytes } = this.#decoder.decode(block.bytes)
+    const bytes = Math.max(block.bytes.length, listBytes)
+    this.#work(HEADERS_UNITS + Math.floor(bytes / HEADER_BYTES_PER_UNIT))
+    this.#conduct.headers(bytes)
     const stream = this.#streams.get(block.streamId)
     if (stream !== undefined)
       return this.#onLaterHeaders(stream, headers, isTooLarge, block.isEndStream)
-    if (!this.#isIdle(block.streamId)) return this.#spendWaste('headers on closed streams')
+    if (!this.#isIdle(block.streamId)) return this.#onLateHeaders()
     if (!this.#isServer || block.streamId % 2 === 0)
       throw broken(`HEADERS opened stream ${block.streamId}, which the peer may not open`)
     this.#lastPeerStreamId = block.streamId
-    if (this.#sentFinalGoAway) return // RFC 9113 6.8: streams above the last one are ignored
+    this.#peerStreams += 1
+    // RFC 9113 6.8: streams above the last one are ignored.
+    if (this.#finalStreamId !== undefined) {
+      this.#conduct.cutStream(this.streamWindowBytes)
+      return this.#conduct.waste('streams after GOAWAY')
+    }
     if (this.#streams.size >= this.#options.settings.maxStreams) {
       this.#sendResetOf(block.streamId, H2_CODE.refusedStream)
-      return this.#spendWaste('streams over the limit')
+      this.#conduct.cutStream(this.streamWindowBytes)
+      return this.#conduct.waste('streams over the limit')
     }
     this.#onRequest(block, headers, isTooLarge)
+  }
+
+  /** Headers on a stream that is closed: under way when we cut it, or against the rules. */
+  #onLateHeaders(): void {
+    if (this.#conduct.expectsLateFrames) return this.#conduct.answer('headers on closed streams')
+    // RFC 9113 5.1.1: a stream that was skipped is closed too, but was never used.
+    const skippedNone = this.#lastPeerStreamId === 2 * this.#peerStreams - 1
+    if (this.#isServer && !skippedNone) throw broken('HEADERS on a stream below the last one')
+    throw new H2ConnectionError(H2_CODE.streamClosed, 'HEADERS on a closed stream')
   }
 
   #onRequest(block: HeaderBlock, headers: HeaderList, isTooLarge: boolean): void {
     const stream = new H2Stream(block.streamId, this, NO_SINK, this.#peerWindow)
     this.#streams.set(stream.id, stream)
+    this.#conduct.openedStream()
     this.#options.onRequest(stream, headers, isTooLarge)
     if (block.isEndStream && !stream.isClosed) stream.receiveEnd()
   }
@@ -420,14 +408,14 @@ export class H2Connection implements FrameHandler, StreamHost {
       return this.#streamError(stream, H2_CODE.protocolError)
     const isInterim = headers.some(([name, value]) => name === ':status' && value.startsWith('1'))
     if (isInterim && isEndStream) return this.#streamError(stream, H2_CODE.protocolError)
-    if (isInterim) return this.#spendControl('interim responses')
+    if (isInterim) return this.#conduct.control('interim responses')
     stream.isAnswered = true
     stream.sink.onHeaders(headers, isTooLarge)
     if (isEndStream && !stream.isClosed) stream.receiveEnd()
   }
 
   #onWindowUpdate(streamId: number, payload: Buffer): void {
-    if (payload.length !== 4) throw badSize('WINDOW_UPDATE')
+    this.#conduct.answer('WINDOW_UPDATE frames')
     const increment = payload.readUInt32BE(0) & LARGEST_WINDOW_BYTES
     if (streamId === 0) {
       if (increment === 0) throw broken('WINDOW_UPDATE of 0')
@@ -447,18 +435,12 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   #onReset(streamId: number, payload: Buffer): void {
-    if (payload.length !== 4) throw badSize('RST_STREAM')
     if (streamId === 0 || this.#isIdle(streamId))
       throw broken(`RST_STREAM on idle stream ${streamId}`)
     const stream = this.#streams.get(streamId)
-    if (stream === undefined) {
-      // A peer that had not heard of our reset yet may send its own: a thousand refused requests are no flood of resets.
-      if (this.#crossedResets === 0) return this.#spendControl('resets of closed streams')
-      this.#crossedResets -= 1
-      return
-    }
+    if (stream === undefined) return this.#conduct.answer('resets of closed streams')
     const code = payload.readUInt32BE(0)
-    if (this.#isServer && !stream.isAnswered) this.#spendWaste('rapid reset')
+    if (this.#isServer && !stream.isAnswered) this.#conduct.waste('rapid reset')
     stream.receiveReset(code, code === H2_CODE.refusedStream)
   }
 
@@ -466,10 +448,14 @@ export class H2Connection implements FrameHandler, StreamHost {
     if (streamId !== 0) throw broken('SETTINGS on a stream')
     if ((flags & FLAG.ack) !== 0) {
       if (payload.length !== 0) throw badSize('SETTINGS ACK')
-      return
+      return this.#conduct.settingsAck()
     }
     if (payload.length % SETTING_BYTES !== 0) throw badSize('SETTINGS')
-    if (this.#isReady) this.#spendControl('SETTINGS frames')
+    const count = payload.length / SETTING_BYTES
+    if (count > MOST_SETTINGS)
+      throw new H2ConnectionError(H2_CODE.enhanceYourCalm, `SETTINGS with ${count} entries`)
+    if (this.#isReady)
+      this.#conduct.control('SETTINGS frames', 1 + Math.floor(count / SETTINGS_PER_TOKEN))
     for (let at = 0; at < payload.length; at += SETTING_BYTES)
       this.#onSetting(payload.readUInt16BE(at), payload.readUInt32BE(at + 2))
     this.#output.frame(0, FRAME.settings, FLAG.ack, 0)
@@ -514,12 +500,12 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   #onPing(flags: number, streamId: number, payload: Buffer): void {
     if (streamId !== 0) throw broken('PING on a stream')
-    if (payload.length !== PING_BYTES) throw badSize('PING')
     if ((flags & FLAG.ack) !== 0) {
+      this.#conduct.pingAck()
       if (payload[0] === PING_DRAIN && this.#isLeaving) this.#sayFinalGoAway()
       return
     }
-    this.#spendControl('PING frames')
+    this.#conduct.control('PING frames')
     const at = this.#output.frame(PING_BYTES, FRAME.ping, FLAG.ack, 0)
     payload.copy(this.#output.buffer, at)
   }
@@ -527,7 +513,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   #onGoAway(streamId: number, payload: Buffer): void {
     if (streamId !== 0) throw broken('GOAWAY on a stream')
     if (payload.length < 8) throw badSize('GOAWAY')
-    this.#spendControl('GOAWAY frames')
+    this.#conduct.control('GOAWAY frames')
     this.#peerIsLeaving = true
     const last = payload.readUInt32BE(0) & LARGEST_STREAM_ID
     if (!this.#isServer)
@@ -540,16 +526,48 @@ export class H2Connection implements FrameHandler, StreamHost {
   #receive(chunk: Buffer): boolean {
     if (this.#isClosed) return false
     this.#heardSincePing = true
+    if (this.#turn.isHeld) {
+      // Reading has stopped, but TLS still hands on what it had read: at most what one read brought.
+      this.#backlog.push(Buffer.from(chunk))
+      return false
+    }
     this.#isChunkKept = false
+    const used = this.#read(chunk)
+    if (this.#turn.isHeld && !this.#isClosed) {
+      this.#socket.pause()
+      this.#backlog.push(Buffer.from(chunk.subarray(used)))
+    }
+    return this.#isChunkKept
+  }
+
+  /** The next turn: first what is left of the last one. */
+  #readOn(): void {
+    for (;;) {
+      const chunk = this.#isClosed ? undefined : this.#backlog.shift()
+      if (chunk === undefined) break
+      const used = this.#read(chunk)
+      if (!this.#turn.isHeld) continue
+      this.#backlog.unshift(chunk.subarray(used))
+      return
+    }
+    if (!this.#isClosed) this.#socket.resume()
+  }
+
+  /** Acts on what came, up to the end of the turn; how much of it that was. */
+  #read(chunk: Buffer): number {
+    let used = chunk.length
     try {
-      this.#reader.read(chunk)
+      used = this.#reader.read(chunk)
     } catch (error) {
-      if (!(error instanceof H2ConnectionError)) throw error
-      this.#fail(error.code, error.message)
+      this.#failBy(error)
     }
     if (this.#output.pendingBytes > OUTPUT_FLOOD_BYTES)
       this.#fail(H2_CODE.enhanceYourCalm, 'the peer makes us answer and does not read')
-    return this.#isChunkKept
+    return used
+  }
+
+  #work(units: number): void {
+    if (!this.#turn.spend(units)) this.#reader.stop()
   }
 
   /** Lets waiting streams send, in turns, while there is room. */
@@ -577,7 +595,7 @@ export class H2Connection implements FrameHandler, StreamHost {
       return
     }
     this.#output.shrink()
-    this.#sendPing(PING_KEEPALIVE, 0)
+    this.#sendPing(PING_KEEPALIVE)
   }
 
   #greet(): void {
@@ -597,15 +615,15 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.sendWindowUpdate(0, ours.connectionWindowBytes - DEFAULT_WINDOW_BYTES)
   }
 
-  #sendPing(kind: number, flags: number): void {
-    const at = this.#output.frame(PING_BYTES, FRAME.ping, flags, 0)
+  #sendPing(kind: number): void {
+    this.#conduct.sentPing()
+    const at = this.#output.frame(PING_BYTES, FRAME.ping, 0, 0)
     this.#output.buffer.fill(0, at, at + PING_BYTES)
     this.#output.buffer[at] = kind
   }
 
   #sendResetOf(streamId: number, code: number): void {
     if (this.#isClosed) return
-    this.#crossedResets += 1
     const at = this.#output.frame(4, FRAME.rstStream, 0, streamId)
     this.#output.buffer.writeUInt32BE(code, at)
   }
@@ -618,31 +636,27 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   #sayFinalGoAway(): void {
-    if (this.#isClosed || this.#sentFinalGoAway) return
-    this.#sentFinalGoAway = true
+    if (this.#isClosed || this.#finalStreamId !== undefined) return
+    this.#finalStreamId = this.#lastPeerStreamId
     this.#sendGoAway(this.#lastPeerStreamId, H2_CODE.noError, '')
     this.#endIfDone()
   }
 
   #endIfDone(): void {
     if (this.#streams.size > 0 || this.#isClosed) return
-    if (this.#sentFinalGoAway || (this.#peerIsLeaving && !this.#isServer))
+    if (this.#finalStreamId !== undefined || (this.#peerIsLeaving && !this.#isServer))
       this.#close(H2_CODE.noError, 'the connection was drained', false)
   }
 
   #streamError(stream: H2Stream, code: number): void {
-    this.#sendResetOf(stream.id, code)
-    this.#spendWaste('stream errors')
+    this.sendReset(stream, code)
+    this.#conduct.waste('stream errors')
     stream.receiveReset(code, false)
   }
 
-  #spendControl(what: string): void {
-    if (!this.#control.take())
-      throw new H2ConnectionError(H2_CODE.enhanceYourCalm, `flood of ${what}`)
-  }
-
-  #spendWaste(what: string): void {
-    if (!this.#waste.take()) throw new H2ConnectionError(H2_CODE.enhanceYourCalm, `flood: ${what}`)
+  /** RFC 9113 6.8: no later GOAWAY names a higher stream. */
+  get #lastServedStreamId(): number {
+    return this.#finalStreamId ?? this.#lastPeerStreamId
   }
 
   #mustBeReady(): void {
@@ -657,9 +671,14 @@ export class H2Connection implements FrameHandler, StreamHost {
       : streamId >= this.#nextStreamId || this.#isServer
   }
 
+  #failBy(error: unknown): void {
+    if (!(error instanceof H2ConnectionError)) throw error
+    this.#fail(error.code, error.message)
+  }
+
   #fail(code: number, message: string): void {
     if (this.#isClosed) return
-    this.#sendGoAway(this.#lastPeerStreamId, code, message)
+    this.#sendGoAway(this.#lastServedStreamId, code, message)
     this.#close(code, message, true)
   }
 
@@ -670,6 +689,9 @@ export class H2Connection implements FrameHandler, StreamHost {
     clearTimeout(this.#settingsDeadline)
     this.#output.end()
     this.#queue = []
+    this.#reader.stop()
+    this.#backlog.length = 0
+    this.#blocks.clear()
     this.receiveWindow.close()
     if (!this.#socket.destroyed) {
       const cut = setTimeout(() => this.#socket.destroy(), LINGER_MS)

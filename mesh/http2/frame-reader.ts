@@ -29,6 +29,8 @@ export interface FrameReaderLimits {
   readonly maxCollectedBytes: number
 }
 
+/** Frames of one size only (RFC 9113 6): nothing of another size is collected. */
+const EXACT_BYTES: readonly (number | undefined)[] = frameSizes()
 const EMPTY = Buffer.alloc(0)
 const STATE_PREFACE = 0
 const STATE_HEADER = 1
@@ -43,6 +45,7 @@ export class FrameReader {
   readonly #limits: FrameReaderLimits
   readonly #header = Buffer.allocUnsafe(FRAME_HEADER_BYTES)
   #state: number
+  #isStopped = false
   /** Octets of the preface, header or payload collected so far. */
   #have = 0
   #length = 0
@@ -61,10 +64,22 @@ export class FrameReader {
     this.#state = expectsPreface ? STATE_PREFACE : STATE_HEADER
   }
 
-  /** Takes what came off the wire; throws H2ConnectionError when it is not HTTP/2. */
-  read(chunk: Buffer): void {
+  /** Ends the read() under way after what it is at; for handlers. */
+  stop(): void {
+    this.#isStopped = true
+  }
+
+  /**
+   * Takes what came off the wire; throws H2ConnectionError when it is not HTTP/2. How much it took: all, unless it was
+   * stopped; the rest, even if empty, is to be given to the next call.
+   */
+  read(chunk: Buffer): number {
+    this.#isStopped = false
     let at = 0
-    while (at < chunk.length || (this.#state === STATE_DATA && this.#left === 0)) {
+    while (
+      (at < chunk.length || (this.#state === STATE_DATA && this.#left === 0)) &&
+      !this.#isStopped
+    ) {
       switch (this.#state) {
         case STATE_HEADER:
           at = this.#readHeader(chunk, at)
@@ -89,6 +104,7 @@ export class FrameReader {
           at = this.#readPreface(chunk, at)
       }
     }
+    return at
   }
 
   #readPreface(chunk: Buffer, start: number): number {
@@ -143,6 +159,12 @@ export class FrameReader {
         throw new H2ConnectionError(H2_CODE.frameSizeError, 'a padded frame without a pad length')
       return
     }
+    const exactly = EXACT_BYTES[type]
+    if (exactly !== undefined && length !== exactly)
+      throw new H2ConnectionError(
+        H2_CODE.frameSizeError,
+        `a frame of type ${type} has ${length} bytes instead of ${exactly}`,
+      )
     if (type > FRAME.continuation) {
       this.#handler.onUnknownFrame()
       this.#left = length
@@ -213,4 +235,13 @@ export class FrameReader {
     }
     return start + payload + padding
   }
+}
+
+function frameSizes(): (number | undefined)[] {
+  const sizes = new Array<number | undefined>(FRAME.continuation + 1).fill(undefined)
+  sizes[FRAME.priority] = 5
+  sizes[FRAME.rstStream] = 4
+  sizes[FRAME.ping] = 8
+  sizes[FRAME.windowUpdate] = 4
+  return sizes
 }

@@ -105,6 +105,16 @@ export class H2Stream implements Holder {
     return this.#host.owner
   }
 
+  /** What the peer may still send. */
+  get openReceiveWindow(): number {
+    return this.#receiveWindow
+  }
+
+  /** Whether the peer takes nothing more for now. */
+  get isSendWindowShut(): boolean {
+    return this.#sendWindow <= 0
+  }
+
   /** Whether end() was called. */
   get isEndQueued(): boolean {
     return this.#isEndQueued

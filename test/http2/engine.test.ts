@@ -143,6 +143,18 @@ class Recorder implements FrameHandler {
   }
 }
 
+/** Frames of one size only get that size. */
+function sized(type: number, data: Uint8Array): Uint8Array {
+  const sizes = new Map<number, number>([
+    [FRAME.priority, 5],
+    [FRAME.rstStream, 4],
+    [FRAME.ping, 8],
+    [FRAME.windowUpdate, 4],
+  ])
+  const size = sizes.get(type)
+  return size === undefined ? data : Buffer.concat([data, Buffer.alloc(size)]).subarray(0, size)
+}
+
 const LIMITS = { maxFrameBytes: 1024 * 1024, maxCollectedBytes: 65_536 }
 
 await t.test('FrameReader reports the same frames however the octets are cut', (t) => {
@@ -160,7 +172,7 @@ await t.test('FrameReader reports the same frames however the octets are cut', (
     )
   const any = fc
     .tuple(fc.integer({ min: 0, max: 12 }), fc.constantFrom(0, 1, 4), streamId, payload)
-    .map(([type, flags, id, data]) => frame(type, flags, id, data))
+    .map(([type, flags, id, data]) => frame(type, flags, id, sized(type, data)))
   const wire = fc
     .array(fc.oneof(padded, any), { maxLength: 8 })
     .map((frames) => Buffer.concat(frames))

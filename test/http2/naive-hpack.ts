@@ -26,14 +26,14 @@ function huffmanCodes(): readonly string[] {
 
 const SYMBOLS = new Map(CODES.map((code, symbol) => [code, symbol]))
 
-export function huffman(text: string): Buffer {
+function huffman(text: string): Buffer {
   let bits = ''
   for (const octet of Buffer.from(text, 'latin1')) bits += CODES[octet] ?? ''
   bits = bits.padEnd(Math.ceil(bits.length / 8) * 8, '1')
   return Buffer.from((bits.match(/.{8}/g) ?? []).map((octet) => Number.parseInt(octet, 2)))
 }
 
-export function unhuffman(bytes: Uint8Array): string {
+function unhuffman(bytes: Uint8Array): string {
   const octets: number[] = []
   let code = ''
   for (const bit of [...bytes].map((octet) => octet.toString(2).padStart(8, '0')).join('')) {
@@ -57,7 +57,7 @@ export function integer(first: number, prefixBits: number, value: number): Buffe
   return Buffer.from([...octets, rest])
 }
 
-export function string(text: string, isHuffman: boolean): Buffer {
+function string(text: string, isHuffman: boolean): Buffer {
   const bytes = isHuffman ? huffman(text) : Buffer.from(text, 'latin1')
   return Buffer.concat([integer(isHuffman ? 0x80 : 0, 7, bytes.length), bytes])
 }
