@@ -14,7 +14,7 @@ const config: KnipConfig = {
     'agent/proxy/worker/data-plane-worker.ts!',
     'controller/main.ts!',
     'native/netns-worker.ts!',
-    'lab/kubernetes/real/daemon.ts!',
+    'lab/cluster/attached-daemon.ts!',
     'lab/kubernetes/real/gateway.ts!',
     'lab/demo/main.ts!',
     'lab/cluster/daemon.ts!',

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { KubeFailure } from '../../mesh/kube/failure.ts'
 import type { Result } from '../../mesh/result.ts'
 import { AmbitError } from '../../mesh/errors.ts'
-import { record, records } from '../kubernetes/own/apiserver/json.ts'
+import { record, records } from '../kubernetes/objects/json.ts'
 import type { Ownership } from '../kubernetes/real/ownership.ts'
 import { bad, type Manifest } from '../machine/manifests.ts'
 
@@ -20,7 +20,7 @@ const FIELD_MANAGER = 'ambit-lab'
 const FOLLOW_UP_DEADLINE_MS = 30_000
 const POLL_MS = 100
 
-type ApiResourceList = {
+interface ApiResourceList {
   readonly resources: readonly {
     readonly name: string
     readonly kind: string
@@ -28,7 +28,7 @@ type ApiResourceList = {
   }[]
 }
 
-export type ApplyOptions = {
+export interface ApplyOptions {
   /** Told of each object. */
   readonly report?: ((line: string) => void) | undefined
   /** Says which objects are to be marked as the lab's own. */
@@ -67,7 +67,10 @@ export async function applyManifests(
   }
 }
 
-type Target = { readonly namespace?: string; readonly name: string }
+interface Target {
+  readonly namespace?: string
+  readonly name: string
+}
 
 async function applyOne(
   api: KubeApi,

@@ -5,7 +5,7 @@
 import { writeFile } from 'node:fs/promises'
 import { createLogger, environmentLogLevel } from '../../mesh/telemetry/log.ts'
 import { startApiServer } from '../kubernetes/own/apiserver/index.ts'
-import type { LocalApi } from '../kubernetes/own/apiserver/types.ts'
+import type { LocalApi } from '../kubernetes/own/apiserver/local-api.ts'
 import { startControllers } from '../kubernetes/own/controllers/index.ts'
 import { startDnsServer } from '../services/dns/server.ts'
 import {
@@ -24,7 +24,7 @@ import { labLayout, nodeLayout, SECRET_FILE_MODE } from '../machine/layout.ts'
 import { labPodRuntime } from './pod-runtime.ts'
 
 /** What the lab tells its daemon at its start. */
-export type DaemonArguments = {
+export interface DaemonArguments {
   readonly lab: string
   readonly nodes: readonly string[]
   /** Inherited listening socket of the host's 127.0.0.1, and its port. */

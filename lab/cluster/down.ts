@@ -24,7 +24,7 @@ const KILL_WAIT_MS = 10_000
 const POLL_MS = 10
 
 /** What there was to remove, and what could not be. */
-export type DownReport = {
+export interface DownReport {
   readonly name: string
   readonly removed: {
     readonly processes: number

@@ -11,7 +11,8 @@ import { loadKubeConfig } from '../../mesh/kube/access.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import { FABRIC_BRIDGE, NODE_UPLINK } from '../network/fabric.ts'
 import { type CommandOutput, tryCommand } from '../machine/command.ts'
-import { type ContainerCommand, containerCommand, enterCgroup } from '../kubelet/container-exec.ts'
+import { type ContainerCommand, containerCommand } from '../kubelet/container-exec.ts'
+import { enterCgroup } from '../machine/enter-cgroup.ts'
 import { containerLog, type PodRecord, readPodRecords } from '../kubelet/pod-record.ts'
 import { type Ownership, ownershipOf } from '../kubernetes/real/ownership.ts'
 import { type AttachOptions, planAttachment } from '../kubernetes/real/plan.ts'
@@ -34,7 +35,7 @@ import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
 export { type DownReport, listLabs, takeDown } from './down.ts'
 export type { CommandOutput } from '../machine/command.ts'
 
-export type LabOptions = {
+export interface LabOptions {
   readonly name?: string | undefined
   readonly nodes?: number | undefined
   /** Install controller and agents. Default true. */
@@ -51,14 +52,14 @@ export type LabOptions = {
   readonly signal?: AbortSignal | undefined
 }
 
-export type ExecOptions = {
+export interface ExecOptions {
   readonly container?: string | undefined
   readonly input?: string | undefined
   readonly timeoutMs?: number | undefined
 }
 
 /** A running capture of packets. */
-export type Capture = {
+export interface Capture {
   /** Ends it; resolves when the file is complete. */
   stop(): Promise<void>
 }

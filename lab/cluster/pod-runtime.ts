@@ -13,7 +13,7 @@ import type {
   ExecSession,
   LogRequest,
   PodRuntime,
-} from '../kubernetes/own/apiserver/types.ts'
+} from '../kubernetes/own/apiserver/pod-runtime.ts'
 import { type ContainerCommand, containerCommand } from '../kubelet/container-exec.ts'
 import { type ContainerRecord, containerLog, readPodRecord } from '../kubelet/pod-record.ts'
 import { shellQuote } from '../kubelet/start-script.ts'

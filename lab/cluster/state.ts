@@ -4,13 +4,12 @@
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { AmbitError } from '../../mesh/errors.ts'
-import { isRunning, type ProcessRecord } from '../kubelet/pod-record.ts'
+import type { LabProcess } from '../machine/child-process.ts'
+import { isRunning } from '../machine/process-record.ts'
 import type { AttachedState } from '../kubernetes/real/removal.ts'
 import type { LabLayout } from '../machine/layout.ts'
 
-export type LabProcess = ProcessRecord & { readonly role: string }
-
-export type LabState = {
+export interface LabState {
   readonly name: string
   readonly nodes: readonly string[]
   readonly createdAt: string

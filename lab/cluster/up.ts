@@ -9,9 +9,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { checkMachine } from '../../agent/capture/index.ts'
 import { AmbitError } from '../../mesh/errors.ts'
-import type { AttachedDaemonArguments } from '../kubernetes/real/daemon.ts'
+import type { AttachedDaemonArguments } from './attached-daemon.ts'
 import type { GatewayArguments } from '../kubernetes/real/gateway.ts'
-import { LAB_LABEL, LAB_TAINT, RUN_LABEL } from '../kubernetes/real/identity.ts'
+import { LAB_LABEL, LAB_TAINT, RUN_LABEL } from '../kubernetes/objects/lab-marks.ts'
 import type { AttachPlan } from '../kubernetes/real/plan.ts'
 import type { KubeletArguments } from '../kubelet/main.ts'
 import {
@@ -38,9 +38,10 @@ import {
   SECRET_FILE_MODE,
 } from '../machine/layout.ts'
 import { requireLabMachine } from '../machine/requirements.ts'
-import { type LabProcess, type LabState, readState, runningProcesses, writeState } from './state.ts'
+import { type LabProcess } from '../machine/child-process.ts'
+import { type LabState, readState, runningProcesses, writeState } from './state.ts'
 
-export type UpOptions = {
+export interface UpOptions {
   readonly name: string
   readonly nodes: number
   /** Agents are to run in it: the machine must be fit for them, too. */
@@ -54,9 +55,7 @@ export type UpOptions = {
 }
 
 const DAEMON_PROGRAM = fileURLToPath(new URL('./daemon.ts', import.meta.url))
-const ATTACHED_DAEMON_PROGRAM = fileURLToPath(
-  new URL('../kubernetes/real/daemon.ts', import.meta.url),
-)
+const ATTACHED_DAEMON_PROGRAM = fileURLToPath(new URL('./attached-daemon.ts', import.meta.url))
 const GATEWAY_PROGRAM = fileURLToPath(new URL('../kubernetes/real/gateway.ts', import.meta.url))
 const KUBELET_PROGRAM = fileURLToPath(new URL('../kubelet/main.ts', import.meta.url))
 
@@ -171,7 +170,7 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
   })
   processes.push(...kubelets.map((kubelet) => kubelet.record))
   save({})
-  await Promise.all(kubelets.map(async (kubelet) => await kubelet.ready))
+  await Promise.all(kubelets.map((kubelet) => kubelet.ready))
   check()
   save({ isUp: true })
   options.report(`nodes: ${nodes.map((node) => node.name).join(', ')} ready`)

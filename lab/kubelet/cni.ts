@@ -11,7 +11,7 @@ import { tryCommand } from '../machine/command.ts'
 
 export const BUILT_IN_PLUGIN = 'ambit-lab-net'
 
-export type CniCall = {
+export interface CniCall {
   readonly containerId: string
   /** Path of the pod's network namespace. */
   readonly netns: string
@@ -21,28 +21,34 @@ export type CniCall = {
   readonly podUid: string
 }
 
-export type CniPluginConfig = { readonly type: string; readonly [field: string]: unknown }
+export interface CniPluginConfig {
+  readonly type: string
+  readonly [field: string]: unknown
+}
 
-export type CniConfigList = {
+export interface CniConfigList {
   readonly cniVersion: string
   readonly name: string
   readonly plugins: readonly CniPluginConfig[]
 }
 
-export type CniResult = {
+export interface CniResult {
   readonly cniVersion: string
   readonly ips?: readonly { readonly address: string }[]
   readonly [field: string]: unknown
 }
 
 /** The built-in plugin: makes the pod's link and describes it, or takes it away. */
-export type BuiltInPlugin = {
+export interface BuiltInPlugin {
   add(call: CniCall): Promise<CniResult>
   remove(call: CniCall): Promise<void>
 }
 
 /** What ADD leaves for DEL: the chain as it was then, since the files may have changed by the time of DEL. */
-export type CniAttachment = { readonly list: CniConfigList; readonly result: CniResult }
+export interface CniAttachment {
+  readonly list: CniConfigList
+  readonly result: CniResult
+}
 
 /** An external plugin may wait for an agent that is starting, but not for ever. */
 const PLUGIN_TIMEOUT_MS = 30_000

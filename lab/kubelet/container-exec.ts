@@ -2,7 +2,9 @@
 // How to run one more command in a running container: its cgroup, namespaces, working directory, user and
 // environment. Says what to spawn; the caller spawns it as it needs.
 
-import { type ContainerRecord, isRunning } from './pod-record.ts'
+import { enterCgroup } from '../machine/enter-cgroup.ts'
+import { isRunning } from '../machine/process-record.ts'
+import type { ContainerRecord } from './pod-record.ts'
 import { userSwitch } from './start-script.ts'
 
 export interface ContainerCommand {
@@ -25,9 +27,4 @@ export function containerCommand(
     // PATH of theirs must not choose the programs that root runs here.
     environment,
   }
-}
-
-/** Words that put what follows them into a cgroup before it runs. */
-export function enterCgroup(cgroup: string): readonly string[] {
-  return ['sh', '-euc', 'echo 0 > "$0/cgroup.procs"; exec "$@"', cgroup]
 }

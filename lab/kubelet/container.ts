@@ -13,7 +13,8 @@ import { tryCommand } from '../machine/command.ts'
 import { SECRET_FILE_MODE } from '../machine/layout.ts'
 import { containerCommand } from './container-exec.ts'
 import type { Container } from './environment.ts'
-import { containerLog, type ContainerRecord, podDirectory, processRecord } from './pod-record.ts'
+import { containerLog, type ContainerRecord, podDirectory } from './pod-record.ts'
+import { processRecord } from '../machine/process-record.ts'
 import { type Probe, ProbeLoop, type ProbeTarget, runProbe } from './probe.ts'
 import type { KubeletContext } from './context.ts'
 import { type ContainerUser, enterScript, rootScript, type StartPlan } from './start-script.ts'
@@ -40,14 +41,15 @@ export type StartInputs = Pick<
   'netns' | 'hostname' | 'hostMounts' | 'overlaidFiles' | 'mounts' | 'command' | 'workingDirectory'
 > & { readonly environment: Readonly<Record<string, string>> }
 
-export type ContainerOptions = {
+export interface ContainerOptions {
   readonly context: KubeletContext
   readonly podUid: string
   readonly spec: Container
   readonly isInit: boolean
   readonly restartPolicy: RestartPolicy
   readonly user: ContainerUser
-  readonly podIp: string
+  /** Asked for each probe: a container is made before its pod has an address. */
+  readonly podIp: () => string
   /** Resolves environment and volumes; the error becomes CreateContainerConfigError and is tried again. */
   readonly prepare: () => Promise<Result<StartInputs, string>>
   readonly onChange: () => void
@@ -91,9 +93,11 @@ export class ContainerRunner {
     const { context, podUid, spec } = options
     this.#cgroup = join(context.node.podsCgroup, `pod${podUid}`, spec.name)
     this.#target = {
-      podIp: options.podIp,
+      get podIp() {
+        return options.podIp()
+      },
       ports: new Map((spec.ports ?? []).map((port) => [port.name ?? '', port.containerPort])),
-      exec: async (command, timeoutMs) => await this.#exec(command, timeoutMs),
+      exec: (command, timeoutMs) => this.#exec(command, timeoutMs),
     }
   }
 

@@ -9,14 +9,14 @@ import type { EventRecorder } from './events.ts'
 import type { ObjectCache } from './object-cache.ts'
 
 /** Where pods find the cluster's own services. */
-export type ClusterAddresses = {
+export interface ClusterAddresses {
   /** ClusterIP of default/kubernetes. */
   readonly kubernetesServiceIp: string
   readonly dnsIp4: string
   readonly dnsIp6: string
 }
 
-export type KubeletContext = {
+export interface KubeletContext {
   readonly lab: LabLayout
   readonly node: NodeLayout
   readonly plan: NodePlan

@@ -12,7 +12,7 @@ export type Container = Wire<V1Container>
 export type Environment = Readonly<Record<string, string>>
 
 /** What the pod's own fields are read from: its spec and what the kubelet knows before the status is written. */
-export type PodFields = {
+export interface PodFields {
   readonly pod: Pod
   readonly podIps: readonly string[]
   readonly hostIps: readonly string[]

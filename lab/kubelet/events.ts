@@ -5,7 +5,7 @@ import type { KubeApi } from '../../mesh/kube/api.ts'
 import { EVENTS, type Pod } from '../../mesh/kube/resources.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 
-export type EventRecorder = {
+export interface EventRecorder {
   (pod: Pod, type: 'Normal' | 'Warning', reason: string, message: string): void
 }
 

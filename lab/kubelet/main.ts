@@ -9,7 +9,7 @@ import { type ClusterAccess, loadKubeConfig } from '../../mesh/kube/access.ts'
 import { type Pod, PODS } from '../../mesh/kube/resources.ts'
 import { watchResource } from '../../mesh/kube/watch-resource.ts'
 import { createLogger, environmentLogLevel } from '../../mesh/telemetry/log.ts'
-import { socketAccess } from '../kubernetes/real/socket-access.ts'
+import { socketAccess } from '../machine/socket-access.ts'
 import { labLayout, nodeLayout } from '../machine/layout.ts'
 import { nodePlan, PodAddressPool, type PodNet } from '../network/addressing.ts'
 import { BUILT_IN_PLUGIN } from './cni.ts'
@@ -21,7 +21,7 @@ import { ObjectCache } from './object-cache.ts'
 import { PodWorker } from './pod-worker.ts'
 
 /** What the lab tells a kubelet at its start. */
-export type KubeletArguments = {
+export interface KubeletArguments {
   readonly lab: string
   readonly nodeIndex: number
   readonly podNet: PodNet

@@ -9,7 +9,7 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { NodePlan } from '../network/addressing.ts'
 
 /** What a node's object carries besides the node itself. */
-export type NodeMarks = {
+export interface NodeMarks {
   readonly labels: { readonly [key: string]: string }
   readonly taints: readonly {
     readonly key: string

@@ -5,9 +5,10 @@
 import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type LabLayout, SECRET_FILE_MODE } from '../machine/layout.ts'
+import type { ProcessRecord } from '../machine/process-record.ts'
 import type { ContainerUser } from './start-script.ts'
 
-export type ContainerRecord = {
+export interface ContainerRecord extends ContainerUser {
   readonly name: string
   readonly isInit: boolean
   readonly restartCount: number
@@ -16,16 +17,9 @@ export type ContainerRecord = {
   readonly cgroup: string
   /** What it was last started with: holds whatever Secrets the pod has in its environment. */
   readonly environment: Readonly<Record<string, string>>
-} & ContainerUser
-
-/** A process that cannot be mistaken for a later one with the same pid. */
-export type ProcessRecord = {
-  readonly pid: number
-  /** In clock ticks since boot, field 22 of /proc/PID/stat. */
-  readonly startTicks: string
 }
 
-export type PodRecord = {
+export interface PodRecord {
   readonly namespace: string
   readonly name: string
   readonly uid: string
@@ -79,21 +73,4 @@ export function readPodRecord(lab: LabLayout, uid: string): PodRecord | undefine
   } catch {
     return undefined // gone, or not yet there
   }
-}
-
-/** Describes a running process; undefined when there is none. */
-export function processRecord(pid: number): ProcessRecord | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    // The command's name, in parentheses, may itself hold blanks and parentheses.
-    const startTicks = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]
-    return startTicks === undefined ? undefined : { pid, startTicks }
-  } catch {
-    return undefined // no such process
-  }
-}
-
-/** Whether exactly that process still runs. */
-export function isRunning(record: ProcessRecord): boolean {
-  return processRecord(record.pid)?.startTicks === record.startTicks
 }

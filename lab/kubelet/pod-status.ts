@@ -15,7 +15,7 @@ export type PodStatus = Wire<V1PodStatus>
 type Condition = Wire<V1PodCondition>
 
 /** What the status needs of a container. */
-export type ContainerView = {
+export interface ContainerView {
   readonly spec: { readonly name: string; readonly image?: string | undefined }
   readonly state: ContainerState
   readonly lastState: ContainerState | undefined
@@ -25,7 +25,7 @@ export type ContainerView = {
   readonly isFinished: boolean
 }
 
-export type StatusInput = {
+export interface StatusInput {
   readonly restartPolicy: 'Always' | 'OnFailure' | 'Never'
   readonly podUid: string
   readonly startTime: string

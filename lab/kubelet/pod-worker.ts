@@ -122,20 +122,16 @@ export class PodWorker {
       this.#refuse(refused)
       return
     }
-    if (!(await this.#untilDone('FailedCreatePodSandBox', async () => await this.#setUpNetwork())))
-      return
+    if (!(await this.#untilDone('FailedCreatePodSandBox', () => this.#setUpNetwork()))) return
     this.#hasSandbox = true
     this.#changed()
-    if (!(await this.#untilDone('FailedMount', async () => await this.#setUpVolumes()))) return
-    // The runners made above know no addresses yet.
-    this.#containers = (spec?.containers ?? []).map((each) => this.#runner(each, false))
-    this.#initContainers = (spec?.initContainers ?? []).map((each) => this.#runner(each, true))
+    if (!(await this.#untilDone('FailedMount', () => this.#setUpVolumes()))) return
     this.#refreshTimer = setInterval(() => void this.#refreshVolumes(), VOLUME_REFRESH_MS)
     for (const runner of this.#initContainers) {
       if (this.#isEnding || !(await this.#runInit(runner))) return
     }
     if (this.#isEnding) return
-    await Promise.all(this.#containers.map(async (runner) => await runner.start()))
+    await Promise.all(this.#containers.map((runner) => runner.start()))
   }
 
   /** Runs an init container to its good end, or (a sidecar) until it has started. */
@@ -161,8 +157,8 @@ export class PodWorker {
       isInit,
       restartPolicy: isSidecar ? 'Always' : isInit && policy === 'Always' ? 'OnFailure' : policy,
       user: containerUser(this.#pod, spec),
-      podIp: this.#podIps[0] ?? '',
-      prepare: async () => await this.#prepare(spec),
+      podIp: () => this.#podIps[0] ?? '',
+      prepare: () => this.#prepare(spec),
       onChange: () => this.#changed(),
       onEvent: (type, reason, message) => this.#context.events(this.#pod, type, reason, message),
     })
@@ -281,7 +277,7 @@ export class PodWorker {
   }
 
   async #stopContainers(graceMs: number): Promise<void> {
-    await Promise.all(this.#containers.map(async (runner) => await runner.stop(graceMs)))
+    await Promise.all(this.#containers.map((runner) => runner.stop(graceMs)))
     // Sidecars outlive the containers they serve.
     for (const runner of this.#initContainers.toReversed()) await runner.stop(graceMs)
   }
@@ -345,7 +341,7 @@ export class PodWorker {
     this.#statusTimer ??= setTimeout(() => {
       this.#statusTimer = undefined
       this.#writing = this.#writing
-        .then(async () => await this.#writeStatus())
+        .then(() => this.#writeStatus())
         .catch((error: unknown) => {
           // One that failed must not keep the next from being written, nor the pod from ending.
           this.#context.logger.error(

@@ -15,7 +15,7 @@ export type ProbeOutcome =
   | { readonly passed: true }
   | { readonly passed: false; readonly reason: string }
 
-export type ProbeTarget = {
+export interface ProbeTarget {
   /** Where httpGet and tcpSocket go unless they name a host. */
   readonly podIp: string
   /** Ports by name. */

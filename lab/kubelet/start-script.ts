@@ -5,7 +5,7 @@
 
 import { dirname } from 'node:path'
 
-export type Mount = {
+export interface Mount {
   /** A path of the host without links in it. */
   readonly source: string
   readonly target: string
@@ -13,7 +13,7 @@ export type Mount = {
   readonly isFile: boolean
 }
 
-export type StartPlan = {
+export interface StartPlan extends ContainerUser {
   /** Where the container's root is put together; must exist, be empty, and belong to this container alone. */
   readonly rootDirectory: string
   /** cgroup v2 directory of the container: entered first, so that eBPF sees it from the first instruction. */
@@ -28,7 +28,7 @@ export type StartPlan = {
   readonly mounts: readonly Mount[]
   readonly workingDirectory: string
   readonly command: readonly string[]
-} & ContainerUser
+}
 
 /** Who a container's processes are. */
 export interface ContainerUser {

@@ -49,7 +49,10 @@ interface VolumeFile {
 }
 type Files = Result<readonly VolumeFile[], string>
 
-type CachedToken = { readonly token: string; readonly refreshAtMs: number }
+interface CachedToken {
+  readonly token: string
+  readonly refreshAtMs: number
+}
 
 export class PodVolumes {
   readonly #directory: string
@@ -73,7 +76,7 @@ export class PodVolumes {
   /** Makes or refreshes every volume of the pod; the error says which cannot be made and why. */
   async sync(fields: PodFields): Promise<Result<void, string>> {
     // One at a time: containers that start together and a refresh would write the same files.
-    const result = this.#syncing.then(async () => await this.#syncAll(fields))
+    const result = this.#syncing.then(() => this.#syncAll(fields))
     this.#syncing = result.catch(() => undefined)
     return await result
   }

@@ -7,10 +7,9 @@ import { once } from 'node:events'
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
-import { enterCgroup } from '../kubelet/container-exec.ts'
-import { processRecord } from '../kubelet/pod-record.ts'
+import { enterCgroup } from './enter-cgroup.ts'
 import { type LabLayout, netnsPath } from './layout.ts'
-import type { LabProcess } from '../cluster/state.ts'
+import { processRecord, type ProcessRecord } from './process-record.ts'
 
 /** A machine under load may take this long to start a process; beyond it something hangs. */
 const READY_TIMEOUT_MS = 30_000
@@ -20,7 +19,10 @@ const QUOTED_LOG_BYTES = 2000
 /** The descriptor that a process finds its inherited listener at: after its streams and the IPC channel. */
 export const INHERITED_FD = 4
 
-export type StartedProcess = {
+/** One of the lab's own processes, and what it is for: `daemon`, `gateway`, `kubelet-node-a`. */
+export type LabProcess = ProcessRecord & { readonly role: string }
+
+export interface StartedProcess {
   readonly record: LabProcess
   /** Resolves when the process says that it is ready; rejects, quoting its log, when it ends before. */
   readonly ready: Promise<void>

@@ -7,14 +7,14 @@ import { spawn } from 'node:child_process'
 /** No tool that the lab calls takes longer than this unless the machine is stuck. */
 const DEFAULT_TIMEOUT_MS = 30_000
 
-export type CommandOptions = {
+export interface CommandOptions {
   /** Written to the command's standard input. */
   readonly input?: string
   readonly timeoutMs?: number
   readonly env?: NodeJS.ProcessEnv
 }
 
-export type CommandOutput = {
+export interface CommandOutput {
   readonly code: number | null
   readonly stdout: string
   readonly stderr: string

@@ -24,7 +24,7 @@ export const DEFAULT_LAB_NAME = 'demo'
 /** Lab names become parts of file and namespace names. */
 const NAME_PATTERN = /^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$/
 
-export type LabLayout = {
+export interface LabLayout {
   readonly name: string
   readonly runDir: string
   readonly stateFile: string
@@ -40,7 +40,7 @@ export type LabLayout = {
   readonly fabricNetns: string
 }
 
-export type NodeLayout = {
+export interface NodeLayout {
   readonly name: string
   readonly netns: string
   readonly dir: string

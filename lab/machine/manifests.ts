@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { parseYamlDocuments } from '../../mesh/kube/yaml.ts'
 
-export type Manifest = {
+export interface Manifest {
   readonly apiVersion: string
   readonly kind: string
   readonly namespace: string | undefined

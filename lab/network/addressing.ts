@@ -26,7 +26,7 @@ export const POD_GATEWAY6 = 'fe80::1'
 /** Letters name the nodes: node-a, node-b, ...; more than this many would need another scheme. */
 export const MAX_NODES = 16
 
-export type NodePlan = {
+export interface NodePlan {
   readonly name: string
   readonly index: number
   readonly podNet: PodNet

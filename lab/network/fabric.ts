@@ -29,7 +29,7 @@ export async function createFabric(lab: LabLayout, nodes: readonly NodePlan[]): 
   const namespaces = [lab.fabricNetns, ...nodes.map((node) => nodeLayout(lab, node.name).netns)]
   await ipBatch(namespaces.map((netns) => `netns add ${netns}`))
   await ipBatch(fabricLines(lab, nodes), lab.fabricNetns)
-  await Promise.all(nodes.map(async (node) => await configureNode(lab, node, nodes)))
+  await Promise.all(nodes.map((node) => configureNode(lab, node, nodes)))
 }
 
 function fabricLines(lab: LabLayout, nodes: readonly NodePlan[]): readonly string[] {

@@ -7,7 +7,7 @@ import { writeFile } from 'node:fs/promises'
 import { type IpFamily, POD_GATEWAY4, POD_GATEWAY6, type NodePlan } from './addressing.ts'
 import { command, ipBatch } from '../machine/command.ts'
 
-export type PodLink = {
+export interface PodLink {
   readonly netns: string
   /** The node's end of the pair. */
   readonly hostInterface: string

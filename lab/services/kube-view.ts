@@ -3,15 +3,16 @@
 // them current from a watch. Fields that are missing or of another type read as empty: the API server
 // has validated the objects, and neither reader may fall over one that it let through.
 
-import type { ClusterApi, KubeObject, WatchEvent } from '../kubernetes/own/apiserver/types.ts'
+import type { ClusterApi, WatchEvent } from '../kubernetes/objects/cluster-api.ts'
+import type { StoredObject } from '../kubernetes/objects/stored-object.ts'
 
-export type ServicePort = {
+export interface ServicePort {
   readonly name: string
   readonly protocol: string
   readonly port: number
 }
 
-export type ServiceView = {
+export interface ServiceView {
   readonly namespace: string
   readonly name: string
   /** Empty for headless services and those of type ExternalName. */
@@ -22,14 +23,14 @@ export type ServiceView = {
   readonly ports: readonly ServicePort[]
 }
 
-export type EndpointView = {
+export interface EndpointView {
   readonly addresses: readonly string[]
   readonly hostname: string | undefined
   readonly isReady: boolean
   readonly isServing: boolean
 }
 
-export type SliceView = {
+export interface SliceView {
   readonly namespace: string
   readonly service: string
   readonly family: 'IPv4' | 'IPv6'
@@ -37,7 +38,9 @@ export type SliceView = {
   readonly endpoints: readonly EndpointView[]
 }
 
-type Fields = { readonly [field: string]: unknown }
+interface Fields {
+  readonly [field: string]: unknown
+}
 
 const fieldsOf = (value: unknown): Fields =>
   typeof value === 'object' && value !== null ? (value as Fields) : {}
@@ -54,7 +57,7 @@ function portsOf(value: unknown): readonly ServicePort[] {
 }
 
 /** Reads a Service. */
-function serviceView(object: KubeObject): ServiceView {
+function serviceView(object: StoredObject): ServiceView {
   const spec = fieldsOf(object.spec)
   const clusterIps = [...new Set([spec['clusterIP'], ...listOf(spec['clusterIPs'])])].flatMap(
     (ip) => textOf(ip) ?? [],
@@ -72,7 +75,7 @@ function serviceView(object: KubeObject): ServiceView {
 }
 
 /** Reads an EndpointSlice; undefined when it belongs to no service or holds no IP addresses. */
-function sliceView(object: KubeObject): SliceView | undefined {
+function sliceView(object: StoredObject): SliceView | undefined {
   const service = object.metadata.labels?.['kubernetes.io/service-name']
   const family = object['addressType']
   if (service === undefined || (family !== 'IPv4' && family !== 'IPv6')) return undefined

@@ -191,13 +191,10 @@ async function officialClientAccess(
 
 /**
  * Why there are no credentials. A plugin's own words on stderr are told; not what it gave instead of JSON, which may hold
- * the token, nor the arguments that an error of spawn() carries.
+ * the token, nor the arguments that an error of spawn() carries beside its message.
  */
 function reasonOfClient(thrown: unknown): string {
-  if (thrown instanceof SyntaxError) return 'the plugin gave no JSON'
-  if (thrown instanceof Error && 'code' in thrown)
-    return `the plugin cannot be run (${String(thrown.code)})`
-  return errorMessage(thrown)
+  return thrown instanceof SyntaxError ? 'the plugin gave no JSON' : errorMessage(thrown)
 }
 
 /** A plugin's path is relative to the kubeconfig, as kubectl has it; the official client takes it as it stands. */

@@ -49,7 +49,7 @@ export function failureOfStatus(
   const { message, reason } = readStatusBody(body)
   const seconds = Number(retryAfter)
   return {
-    kind: kindOf(status, reason),
+    kind: failureKind(status, reason),
     message: `Cannot ${call}: ${message === '' ? `HTTP status ${status}` : message} (HTTP ${status})`,
     status,
     reason,
@@ -89,7 +89,8 @@ function transportReason(thrown: unknown): string {
   return thrown.errors.map(errorMessage).join('; ')
 }
 
-function kindOf(status: number, reason: string): KubeFailureKind {
+/** What an HTTP status, and the reason beside it, mean. */
+export function failureKind(status: number, reason: string): KubeFailureKind {
   if (status === 409) return reason === 'AlreadyExists' ? 'alreadyExists' : 'conflict'
   if (status === 410 || reason === 'Expired') return 'gone'
   if (status === 401) return 'unauthorized'

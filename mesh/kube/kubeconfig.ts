@@ -44,7 +44,10 @@ export async function readKubeconfig(
   const context = named(root, 'contexts', wanted, 'context')
   // By whoever asks it may be named; what stands in the file may not.
   const asked = contextName === undefined ? 'the current context' : `context "${contextName}"`
-  if (context === undefined) throw fail(`contexts has no entry with a context for ${asked}`)
+  if (context === undefined) {
+    const entry = contextName === undefined ? 'for the current context' : `named "${contextName}"`
+    throw fail(`contexts has no entry ${entry} with a context`)
+  }
   const clusterName = stringOf(context, 'cluster')
   if (clusterName === undefined) throw fail(`${asked} names no cluster`)
   const cluster = named(root, 'clusters', clusterName, 'cluster')
@@ -94,9 +97,11 @@ export async function readKubeconfig(
 /** The whole of a kubeconfig's text. Throws AMB_KUBECONFIG with file, line and reason; quotes nothing. */
 export async function parseKubeconfig(text: string, file: string): Promise<Mapping> {
   // JSON is YAML, and needs no parser to be loaded.
-  const parsed = text.trimStart().startsWith('{') ? parseJson(text) : await parseYaml(text)
+  const isJson = text.trimStart().startsWith('{')
+  const parsed = isJson ? parseJson(text) : await parseYaml(text)
   if (parsed.ok && isMapping(parsed.value)) return parsed.value
-  const reason = parsed.ok ? 'it is not a mapping' : `it is not valid YAML: ${parsed.error}`
+  const detail = parsed.ok || isJson ? '' : `: ${parsed.error}`
+  const reason = parsed.ok ? 'it is not a mapping' : `it is not valid YAML${detail}`
   throw new AmbitError('AMB_KUBECONFIG', `Cannot use kubeconfig ${file}: ${reason}`)
 }
 

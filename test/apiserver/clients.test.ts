@@ -130,11 +130,11 @@ void t.test('a stale resourceVersion or another uid is a conflict', async (t) =>
   t.equal(updated.ok, true)
   t.match(api.update('configmaps', 'default', { ...made.value, data: { a: '3' } }), {
     ok: false,
-    error: { code: 409, reason: 'Conflict' },
+    error: { status: 409, reason: 'Conflict' },
   })
   t.match(api.delete('configmaps', 'default', 'c', { preconditions: { uid: 'another' } }), {
     ok: false,
-    error: { code: 409 },
+    error: { status: 409 },
   })
   t.match(api.create('configmaps', 'default', { metadata: { name: 'c' } }), {
     ok: false,

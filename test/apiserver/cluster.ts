@@ -11,8 +11,9 @@ import {
   type ApiServerOptions,
   startApiServer,
 } from '../../lab/kubernetes/own/apiserver/index.ts'
-import type { KubeObject, LocalApi } from '../../lab/kubernetes/own/apiserver/types.ts'
-import { type Controllers } from '../../lab/kubernetes/own/apiserver/types.ts'
+import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
+import type { LocalApi } from '../../lab/kubernetes/own/apiserver/local-api.ts'
+import { type Controllers } from '../../lab/kubernetes/own/controllers/index.ts'
 import { startControllers } from '../../lab/kubernetes/own/controllers/index.ts'
 
 /** How long any single kubectl call may take. */
@@ -63,7 +64,7 @@ export function addNode(api: LocalApi, name: string, labels: { [key: string]: st
 /** Pretends to run pods: bound ones get an address and are ready; deleted ones go. */
 function pretendKubelet(api: LocalApi): () => void {
   let next = 2
-  const start = (pod: KubeObject): void => {
+  const start = (pod: StoredObject): void => {
     const ip = `10.244.0.${next}`
     const ip6 = `fd98:244::${next.toString(16)}`
     next += 1
@@ -224,9 +225,9 @@ export function untilOutput(
 export function untilObject(
   api: LocalApi,
   resource: string,
-  isIt: (object: KubeObject) => boolean,
+  isIt: (object: StoredObject) => boolean,
   deadlineMs = 10_000,
-): Promise<KubeObject> {
+): Promise<StoredObject> {
   return new Promise((resolve, reject) => {
     let stop = (): void => undefined
     const timer = setTimeout(() => {

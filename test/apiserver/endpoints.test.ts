@@ -2,13 +2,14 @@
 // Services and what stands behind them: addresses by family, endpoint slices that follow pods.
 
 import t from 'tap'
-import { at, records, text, texts } from '../../lab/kubernetes/own/apiserver/json.ts'
-import type { KubeObject, LocalApi } from '../../lab/kubernetes/own/apiserver/types.ts'
+import { at, records, text, texts } from '../../lab/kubernetes/objects/json.ts'
+import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
+import type { LocalApi } from '../../lab/kubernetes/own/apiserver/local-api.ts'
 import { startCluster, untilObject } from './cluster.ts'
 
 const SLICES = 'endpointslices.discovery.k8s.io'
 
-function service(api: LocalApi, name: string, spec: object): KubeObject {
+function service(api: LocalApi, name: string, spec: object): StoredObject {
   const made = api.create('services', 'default', {
     metadata: { name },
     spec: {
@@ -31,7 +32,7 @@ function pod(api: LocalApi, name: string, annotations = {}): void {
   if (!made.ok) throw new Error(made.error.message)
 }
 
-const sliceOf = (name: string, family: string) => (slice: KubeObject) =>
+const sliceOf = (name: string, family: string) => (slice: StoredObject) =>
   slice.metadata.labels?.['kubernetes.io/service-name'] === name && slice.addressType === family
 
 void t.test('cluster IPs come from the family the service asks for', async (t) => {
@@ -58,7 +59,7 @@ void t.test('cluster IPs come from the family the service asks for', async (t) =
     metadata: { name: 'twice' },
     spec: { clusterIP: '10.96.0.10', ports: [{ port: 1 }] },
   })
-  t.match(taken, { ok: false, error: { code: 422, message: /already allocated/ } })
+  t.match(taken, { ok: false, error: { status: 422, message: /already allocated/ } })
   cluster.api.delete('services', 'default', 's4')
   t.equal(service(cluster.api, 'again', { clusterIP: '10.96.0.10' }).spec?.clusterIP, '10.96.0.10')
 })

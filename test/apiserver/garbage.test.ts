@@ -3,16 +3,17 @@
 
 import fc from 'fast-check'
 import t from 'tap'
-import type { KubeObject, LocalApi } from '../../lab/kubernetes/own/apiserver/types.ts'
+import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
+import type { LocalApi } from '../../lab/kubernetes/own/apiserver/local-api.ts'
 import { nextSizes, resolveLimits } from '../../lab/kubernetes/own/controllers/rollout.ts'
 import { startCluster } from './cluster.ts'
 
 function map(
   api: LocalApi,
   name: string,
-  owner?: KubeObject,
+  owner?: StoredObject,
   finalizers?: readonly string[],
-): KubeObject {
+): StoredObject {
   const made = api.create('configmaps', 'default', {
     metadata: {
       name,

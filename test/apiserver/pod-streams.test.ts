@@ -10,7 +10,7 @@ import type {
   ExecRequest,
   LogRequest,
   PodRuntime,
-} from '../../lab/kubernetes/own/apiserver/types.ts'
+} from '../../lab/kubernetes/own/apiserver/pod-runtime.ts'
 import { type Cluster, missingKubectl, startCluster, untilObject, untilOutput } from './cluster.ts'
 
 const skip = missingKubectl()

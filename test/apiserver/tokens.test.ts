@@ -119,11 +119,11 @@ void t.test('tokens are refused for what does not exist or does not fit', async 
   await using _ = cluster
   const ask = (request: Partial<Parameters<typeof cluster.api.createToken>[0]>) =>
     cluster.api.createToken({ namespace: 'default', serviceAccount: 'web', ...request })
-  t.match(ask({ serviceAccount: 'ghost' }), { ok: false, error: { code: 404 } })
-  t.match(ask({ pod: { name: 'p', uid: 'another' } }), { ok: false, error: { code: 409 } })
+  t.match(ask({ serviceAccount: 'ghost' }), { ok: false, error: { status: 404 } })
+  t.match(ask({ pod: { name: 'p', uid: 'another' } }), { ok: false, error: { status: 409 } })
   t.match(ask({ serviceAccount: 'default', pod: { name: 'p', uid } }), {
     ok: false,
     error: { message: /different serviceaccount/ },
   })
-  t.match(ask({ expirationSeconds: 5 }), { ok: false, error: { code: 422 } })
+  t.match(ask({ expirationSeconds: 5 }), { ok: false, error: { status: 422 } })
 })

@@ -6,10 +6,10 @@ import { request } from 'node:https'
 import { createInterface } from 'node:readline'
 import fc from 'fast-check'
 import t from 'tap'
-import type { KubeObject } from '../../lab/kubernetes/own/apiserver/types.ts'
+import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
 import { type Cluster, startCluster } from './cluster.ts'
 
-type Event = { readonly type: string; readonly object: KubeObject & { readonly code?: number } }
+type Event = { readonly type: string; readonly object: StoredObject & { readonly code?: number } }
 type Watch = { next(): Promise<Event | 'ended'>; stop(): void }
 
 const DEADLINE_MS = 10_000
@@ -66,7 +66,7 @@ function openWatch(cluster: Cluster, path: string): Watch {
 const CONFIG_MAPS = '/api/v1/namespaces/default/configmaps'
 
 async function revision(cluster: Cluster): Promise<string> {
-  const list = (await (await cluster.fetch(CONFIG_MAPS)).json()) as KubeObject
+  const list = (await (await cluster.fetch(CONFIG_MAPS)).json()) as StoredObject
   return list.metadata.resourceVersion
 }
 
@@ -235,7 +235,9 @@ class Follower {
 
   async connect(): Promise<void> {
     const response = await this.#cluster.fetch(`${CONFIG_MAPS}?labelSelector=mesh%3Don`)
-    const list = (await response.json()) as KubeObject & { readonly items: readonly KubeObject[] }
+    const list = (await response.json()) as StoredObject & {
+      readonly items: readonly StoredObject[]
+    }
     this.#objects.clear()
     for (const { metadata } of list.items)
       this.#objects.set(metadata.name, metadata.resourceVersion)

@@ -160,7 +160,7 @@ void t.test('kubeconfigs that cannot be used say file, field and reason', async 
     [JSON.stringify({ ...good, 'current-context': '' }), /current-context is not set/],
     [
       JSON.stringify({ ...good, 'current-context': 'x' }),
-      /contexts has no entry with a context for the current context/,
+      /contexts has no entry for the current context/,
     ],
     [
       JSON.stringify({ ...good, clusters: [] }),

@@ -12,7 +12,7 @@ import { basename, join } from 'node:path'
 import { makeServerCertificate } from '../../lab/kubernetes/own/apiserver/certificates.ts'
 import { type ApiServer, startApiServer } from '../../lab/kubernetes/own/apiserver/index.ts'
 import { kubeconfigText } from '../../lab/kubernetes/own/apiserver/kubeconfig.ts'
-import type { KubeObject } from '../../lab/kubernetes/own/apiserver/types.ts'
+import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
 import { copyKubeconfig } from '../../lab/kubernetes/real/kubeconfig.ts'
 import { mirrorCluster } from '../../lab/kubernetes/real/mirror.ts'
 import { type AttachOptions, planAttachment } from '../../lab/kubernetes/real/plan.ts'
@@ -362,7 +362,7 @@ await t.test(
       service: string,
       namespace: string,
       endpoints: readonly object[],
-    ): KubeObject => ({
+    ): StoredObject => ({
       apiVersion: 'discovery.k8s.io/v1',
       kind: 'EndpointSlice',
       metadata: {
@@ -426,7 +426,7 @@ await t.test('the mirror shows a write at once, and old news never undo it', asy
     new Set(seen),
     new Set(['ADDED a {"round":"1"}', 'MODIFIED a {"round":"2"}', 'DELETED a {"round":"2"}']),
   )
-  t.match(await mirror.delete('configmaps', 'default', 'a'), { ok: false, error: { code: 404 } })
+  t.match(await mirror.delete('configmaps', 'default', 'a'), { ok: false, error: { status: 404 } })
 
   server.api.create('pods', 'default', {
     metadata: { name: 'p' },
@@ -456,8 +456,8 @@ await t.test('an owner is gone only when the server says so', async (t) => {
 })
 
 await t.test('a pod goes only where its words and the taints let it', (t) => {
-  const node = (labels: { [key: string]: string }, taints: readonly object[] = []): KubeObject =>
-    ({ metadata: { name: 'node-a', labels }, spec: { taints } }) as unknown as KubeObject
+  const node = (labels: { [key: string]: string }, taints: readonly object[] = []): StoredObject =>
+    ({ metadata: { name: 'node-a', labels }, spec: { taints } }) as unknown as StoredObject
   const affinity = (term: object): object => ({
     affinity: {
       nodeAffinity: {

@@ -3,7 +3,9 @@
 
 import t from 'tap'
 import { decode, encode } from 'dns-packet'
-import type { KubeObject, LocalApi, WatchEvent } from '../../lab/kubernetes/own/apiserver/types.ts'
+import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
+import type { LocalApi } from '../../lab/kubernetes/own/apiserver/local-api.ts'
+import type { WatchEvent } from '../../lab/kubernetes/objects/cluster-api.ts'
 import { ServiceIndex } from '../../lab/services/kube-view.ts'
 import { labLayout } from '../../lab/machine/layout.ts'
 import { parseManifests } from '../../lab/machine/manifests.ts'
@@ -19,7 +21,7 @@ import { missing } from '../helpers.ts'
 
 const META = { uid: '1', resourceVersion: '1', creationTimestamp: '' }
 
-function service(name: string, spec: KubeObject['spec']): KubeObject {
+function service(name: string, spec: StoredObject['spec']): StoredObject {
   return { apiVersion: 'v1', kind: 'Service', metadata: { ...META, name, namespace: 'shop' }, spec }
 }
 
@@ -29,7 +31,7 @@ function slice(
   addressType: string,
   addresses: readonly string[],
   ready = true,
-): KubeObject {
+): StoredObject {
   return {
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
@@ -41,7 +43,7 @@ function slice(
 }
 
 /** An index over fixed objects, and a way to change them. */
-function indexOf(objects: readonly KubeObject[]): {
+function indexOf(objects: readonly StoredObject[]): {
   readonly index: ServiceIndex
   readonly change: (event: WatchEvent) => void
 } {

@@ -14,7 +14,7 @@ import { type ClusterAccess, loadKubeConfig } from '../../../mesh/kube/access.ts
 import { createLogger, environmentLogLevel } from '../../../mesh/telemetry/log.ts'
 
 /** What the lab tells its gateway at its start. */
-export type GatewayArguments = {
+export interface GatewayArguments {
   readonly kubeconfig: string
   /** Where to take requests of the lab's own processes. */
   readonly apiSocket: string

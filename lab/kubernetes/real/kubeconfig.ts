@@ -9,11 +9,14 @@ import { stringify } from 'yaml'
 import { AmbitError } from '../../../mesh/errors.ts'
 import { loadKubeConfig } from '../../../mesh/kube/access.ts'
 import { parseKubeconfig } from '../../../mesh/kube/kubeconfig.ts'
-import { type Draft, record, records, text } from '../own/apiserver/json.ts'
+import { type Draft, record, records, text } from '../objects/json.ts'
 
-export type ServerChoice = { readonly kubeconfig: string; readonly context?: string | undefined }
+export interface ServerChoice {
+  readonly kubeconfig: string
+  readonly context?: string | undefined
+}
 
-export type KubeconfigCopy = {
+export interface KubeconfigCopy {
   /** The text of the copy: secret. */
   readonly content: string
   readonly context: string

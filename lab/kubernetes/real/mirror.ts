@@ -5,37 +5,31 @@
 import { type Result, err, ok } from '../../../mesh/result.ts'
 import type { KubeApi } from '../../../mesh/kube/api.ts'
 import type { KubeFailure } from '../../../mesh/kube/failure.ts'
-import {
-  defineResource,
-  type KubeObject as WireObject,
-  type KubeResource,
-} from '../../../mesh/kube/resources.ts'
+import { defineResource, type KubeObject } from '../../../mesh/kube/resources.ts'
 import { type ResourceWatch, watchResource } from '../../../mesh/kube/watch-resource.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
-import { definedResource } from '../own/apiserver/admission/custom-resource-definitions.ts'
-import { notFound, refuse } from '../own/apiserver/failures.ts'
-import { apiVersionOf, BUILT_IN_TYPES, type ResourceType } from '../own/apiserver/resources.ts'
-import { parseSelectors } from '../own/apiserver/selectors.ts'
+import { definedResource } from '../objects/custom-resource-types.ts'
+import { notFound, refuse } from '../objects/refusals.ts'
+import { apiVersionOf, BUILT_IN_TYPES, type ResourceType } from '../objects/resource-types.ts'
+import { parseSelectors } from '../objects/selectors.ts'
 import type {
-  ApiFailure,
   ClusterApi,
   ConfirmGone,
-  KubeInput,
-  KubeObject,
   ListOptions,
   ResourceId,
   WatchEvent,
-} from '../own/apiserver/types.ts'
+} from '../objects/cluster-api.ts'
+import type { KubeInput, StoredObject } from '../objects/stored-object.ts'
 
 const CRDS = 'customresourcedefinitions.apiextensions.k8s.io'
-const BINDINGS = defineResource<WireObject & { readonly target: object }>(
+const BINDINGS = defineResource<KubeObject & { readonly target: object }>(
   '',
   'v1',
   'pods',
   'Binding',
 )
 
-type Outcome = Result<KubeObject, ApiFailure>
+type Outcome = Result<StoredObject, KubeFailure>
 
 export type Mirror = ClusterApi & {
   /** Asks the server itself whether an owner is gone; of a kind that is not known here, it never is. */
@@ -64,12 +58,12 @@ export function mirrorCluster(api: KubeApi, logger: Logger): Mirror {
     resource === CRDS ? undefined : customTypes().find((type) => type.id === resource)
   const writing = async (
     resource: ResourceId,
-    call: (copy: Copy) => Promise<Result<WireObject, KubeFailure>>,
+    call: (copy: Copy) => Promise<Result<KubeObject, KubeFailure>>,
   ): Promise<Outcome> => {
     const copy = copyOf(resource)
     if (copy === undefined) return unknownResource(resource)
     const answer = await call(copy)
-    return answer.ok ? ok(copy.written(answer.value)) : err(failureOf(answer.error))
+    return answer.ok ? ok(copy.written(answer.value)) : err(answer.error)
   }
 
   return {
@@ -86,48 +80,41 @@ export function mirrorCluster(api: KubeApi, logger: Logger): Mirror {
       if (!matches.ok) return refuse(400, 'BadRequest', matches.error)
       return ok([...copy.objects.values()].filter(matches.value))
     },
-    create: async (resource, namespace, object) =>
-      await writing(
-        resource,
-        async (copy) => await api.create(copy.resource, wire(object, namespace)),
+    create: (resource, namespace, object) =>
+      writing(resource, (copy) => api.create(copy.type, wire(object, namespace))),
+    update: (resource, namespace, object, subresource) =>
+      writing(resource, (copy) =>
+        api.update(
+          copy.type,
+          wire(object, namespace),
+          subresource === undefined ? {} : { subresource },
+        ),
       ),
-    update: async (resource, namespace, object, subresource) =>
-      await writing(
-        resource,
-        async (copy) =>
-          await api.update(
-            copy.resource,
-            wire(object, namespace),
-            subresource === undefined ? {} : { subresource },
-          ),
-      ),
-    patch: async (resource, namespace, name, { type, body, fieldManager }, subresource) =>
-      await writing(
-        resource,
-        async (copy) =>
-          await api.patch(copy.resource, target(namespace, name), body, {
-            type,
-            ...(fieldManager === undefined ? {} : { fieldManager }),
-            ...(subresource === undefined ? {} : { subresource }),
-          }),
+    patch: (resource, namespace, name, { type, body, fieldManager }, subresource) =>
+      writing(resource, (copy) =>
+        api.patch(copy.type, target(namespace, name), body, {
+          type,
+          ...(fieldManager === undefined ? {} : { fieldManager }),
+          ...(subresource === undefined ? {} : { subresource }),
+        }),
       ),
     delete: async (resource, namespace, name, options = {}) => {
       const copy = copyOf(resource)
       if (copy === undefined) return unknownResource(resource)
       const { gracePeriodSeconds, propagationPolicy, preconditions } = options
-      const answer = await api.delete(copy.resource, target(namespace, name), {
+      const answer = await api.delete(copy.type, target(namespace, name), {
         ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
         ...(propagationPolicy === undefined ? {} : { propagationPolicy }),
         ...(preconditions?.uid === undefined ? {} : { uid: preconditions.uid }),
       })
-      if (!answer.ok) return err(failureOf(answer.error))
+      if (!answer.ok) return err(answer.error)
       return ok(copy.deleted(keyOf(namespace, name), answer.value))
     },
     bindPod: async (namespace, pod, node) => {
       const metadata = { ...target(namespace, pod), name: pod }
       const binding = { metadata, target: { apiVersion: 'v1', kind: 'Node', name: node } }
       const answer = await api.create(BINDINGS, binding, { subresource: 'binding' })
-      if (!answer.ok) return err(failureOf(answer.error))
+      if (!answer.ok) return err(answer.error)
       return ok(strict(answer.value, 'v1', 'Status'))
     },
     watch: (resource, options, onEvent) =>
@@ -139,16 +126,16 @@ export function mirrorCluster(api: KubeApi, logger: Logger): Mirror {
       const copy = type === undefined ? undefined : copyOf(type.id)
       if (copy === undefined) return false
       const found = await api.get(
-        copy.resource,
+        copy.type,
         target(copy.type.namespaced ? namespace : undefined, owner.name),
       )
       return found.ok ? found.value.metadata?.uid !== owner.uid : found.error.kind === 'notFound'
     },
     synced: async (resources) => {
-      await Promise.all(resources.map(async (resource) => await copyOf(resource)?.watched.synced))
+      await Promise.all(resources.flatMap((resource) => copyOf(resource)?.watched.synced ?? []))
     },
     close: async () => {
-      await Promise.all([...copies.values()].map(async (copy) => await copy.watched.close()))
+      await Promise.all([...copies.values()].map((copy) => copy.watched.close()))
     },
   }
 }
@@ -156,18 +143,15 @@ export function mirrorCluster(api: KubeApi, logger: Logger): Mirror {
 /** The copy of one resource. */
 class Copy {
   readonly type: ResourceType
-  readonly resource: KubeResource
-  readonly objects = new Map<string, KubeObject>()
-  readonly watched: ResourceWatch<WireObject>
-  readonly #listeners = new Set<(event: WatchEvent, previous: KubeObject | undefined) => void>()
+  readonly objects = new Map<string, StoredObject>()
+  readonly watched: ResourceWatch<KubeObject>
+  readonly #listeners = new Set<(event: WatchEvent, previous: StoredObject | undefined) => void>()
   /** Uids that a write has removed, until the watch says so, too: older news of them must not bring them back. */
   readonly #removed = new Set<string>()
 
   constructor(api: KubeApi, type: ResourceType, logger: Logger) {
     this.type = type
-    const scope = type.namespaced ? 'namespaced' : 'cluster'
-    this.resource = defineResource(type.group, type.storageVersion, type.plural, type.kind, scope)
-    this.watched = watchResource(api, this.resource, {
+    this.watched = watchResource(api, this.type, {
       logger,
       added: (object) => this.#put(this.#whole(object)),
       updated: (_previous, object) => this.#put(this.#whole(object)),
@@ -176,14 +160,14 @@ class Copy {
   }
 
   /** Takes in what a write answered. */
-  written(answer: WireObject): KubeObject {
+  written(answer: KubeObject): StoredObject {
     const object = this.#whole(answer)
     if (object.kind === this.type.kind) this.#put(object)
     return object
   }
 
   /** Takes in what a deletion answered: the object as it goes on for a while, or that it is gone. */
-  deleted(key: string, answer: WireObject): KubeObject {
+  deleted(key: string, answer: KubeObject): StoredObject {
     const object = this.#whole(answer)
     if (object.kind === this.type.kind && object.metadata.deletionTimestamp !== undefined) {
       this.#put(object)
@@ -199,7 +183,7 @@ class Copy {
   listen(options: ListOptions, onEvent: (event: WatchEvent) => void): () => void {
     const parsed = parseSelectors(options)
     const matches = parsed.ok ? parsed.value : () => false
-    const listener = ({ type, object }: WatchEvent, previous: KubeObject | undefined): void => {
+    const listener = ({ type, object }: WatchEvent, previous: StoredObject | undefined): void => {
       const wasVisible = previous !== undefined && matches(previous)
       const isVisible = type !== 'DELETED' && matches(object)
       if (isVisible) onEvent({ type: wasVisible ? 'MODIFIED' : 'ADDED', object })
@@ -211,7 +195,7 @@ class Copy {
     return () => this.#listeners.delete(listener)
   }
 
-  #put(object: KubeObject): void {
+  #put(object: StoredObject): void {
     const { uid, namespace, name } = object.metadata
     if (this.#removed.has(uid)) return
     const key = keyOf(namespace, name)
@@ -221,7 +205,7 @@ class Copy {
     this.#tell({ type: previous === undefined ? 'ADDED' : 'MODIFIED', object }, previous)
   }
 
-  #remove(object: KubeObject): void {
+  #remove(object: StoredObject): void {
     const { uid, namespace, name } = object.metadata
     this.#removed.delete(uid)
     const key = keyOf(namespace, name)
@@ -229,24 +213,24 @@ class Copy {
     if (this.objects.get(key)?.metadata.uid === uid) this.#drop(key, object)
   }
 
-  #drop(key: string, last: KubeObject): void {
+  #drop(key: string, last: StoredObject): void {
     const previous = this.objects.get(key)
     this.objects.delete(key)
     this.#tell({ type: 'DELETED', object: last }, previous)
   }
 
-  #tell(event: WatchEvent, previous: KubeObject | undefined): void {
+  #tell(event: WatchEvent, previous: StoredObject | undefined): void {
     for (const listener of this.#listeners) listener(event, previous)
   }
 
   /** Items of a list come without their type. */
-  #whole(object: WireObject): KubeObject {
+  #whole(object: KubeObject): StoredObject {
     return strict(object, apiVersionOf(this.type), this.type.kind)
   }
 }
 
 /** Versions of one resource grow with each write; that is all that the lab reads out of them. */
-const isNewer = (one: KubeObject, other: KubeObject): boolean =>
+const isNewer = (one: StoredObject, other: StoredObject): boolean =>
   BigInt(one.metadata.resourceVersion) > BigInt(other.metadata.resourceVersion)
 
 const groupOf = (apiVersion: string): string =>
@@ -258,19 +242,13 @@ const target = (namespace: string | undefined, name: string) =>
   namespace === undefined || namespace === '' ? { name } : { namespace, name }
 
 /** The same object under the stricter type: what a server answers has name, uid and version. */
-const strict = (object: WireObject, apiVersion: string, kind: string): KubeObject =>
-  ({ apiVersion, kind, ...object }) as KubeObject
+const strict = (object: KubeObject, apiVersion: string, kind: string): StoredObject =>
+  ({ apiVersion, kind, ...object }) as StoredObject
 
-function wire(object: KubeInput, namespace: string | undefined): WireObject {
+function wire(object: KubeInput, namespace: string | undefined): KubeObject {
   const metadata = { ...object.metadata, ...(namespace === undefined ? {} : { namespace }) }
   return { ...object, metadata }
 }
-
-const failureOf = ({ status, reason, message }: KubeFailure): ApiFailure => ({
-  code: status,
-  reason,
-  message,
-})
 
 const unknownResource = (resource: ResourceId) =>
   refuse(404, 'NotFound', `the server could not find the resource ${resource}`)

@@ -37,13 +37,13 @@ export async function emptyNamespace(
   return remaining
 }
 
-type GroupList = {
+interface GroupList {
   readonly groups?: readonly {
     readonly name: string
     readonly preferredVersion: { readonly groupVersion: string; readonly version: string }
   }[]
 }
-type TypeList = {
+interface TypeList {
   readonly resources?: readonly {
     readonly name: string
     readonly kind: string

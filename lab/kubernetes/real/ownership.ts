@@ -5,7 +5,7 @@
 import type { KubeApi } from '../../../mesh/kube/api.ts'
 import type { KubeResource } from '../../../mesh/kube/resources.ts'
 import { AmbitError } from '../../../mesh/errors.ts'
-import { RUN_LABEL } from './identity.ts'
+import { RUN_LABEL } from '../objects/lab-marks.ts'
 import type { MadeObject } from './removal.ts'
 
 /** Asked before each object is applied: the labels to add, if it is going to be the lab's. */

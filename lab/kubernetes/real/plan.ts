@@ -12,7 +12,7 @@ import {
   type ExclusiveObject,
   inspectCluster,
 } from './preflight.ts'
-import { LAB_TAINT } from './identity.ts'
+import { LAB_TAINT } from '../objects/lab-marks.ts'
 import type { AttachedState } from './removal.ts'
 
 /** What a person may say about it. */
@@ -22,7 +22,7 @@ export type AttachOptions = ServerChoice & {
   readonly taint?: boolean | undefined
 }
 
-export type AttachPlan = {
+export interface AttachPlan {
   readonly kubeconfig: KubeconfigCopy
   readonly facts: ClusterFacts
   readonly state: AttachedState

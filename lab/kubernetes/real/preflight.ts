@@ -17,7 +17,7 @@ import {
   SERVICES,
 } from '../../../mesh/kube/resources.ts'
 import type { Result } from '../../../mesh/result.ts'
-import type { ControllerParts } from '../own/apiserver/types.ts'
+import type { ControllerParts } from '../objects/cluster-api.ts'
 import {
   clusterCidrs,
   FABRIC_CIDR4,
@@ -25,12 +25,12 @@ import {
   POD_NETS,
   type PodNet,
 } from '../../network/addressing.ts'
-import { LAB_LABEL, MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from './identity.ts'
+import { LAB_LABEL, MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from '../objects/lab-marks.ts'
 
 /** Who runs the cluster's controllers: found out, or said by a person. */
 export type ControllersChoice = 'auto' | 'lab' | 'cluster'
 
-export type ClusterFacts = {
+export interface ClusterFacts {
   readonly version: string
   /** ClusterIP of default/kubernetes. */
   readonly kubernetesServiceIp: string
@@ -196,7 +196,7 @@ function refuseNodeClash(present: readonly Node[], wanted: readonly string[]): v
 }
 
 /** An object of which there may be one only, and the lab is about to make it. */
-export type ExclusiveObject = {
+export interface ExclusiveObject {
   readonly resource: KubeResource
   readonly name: string
 }

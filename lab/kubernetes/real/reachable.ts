@@ -2,8 +2,9 @@
 // The services of a shared cluster as the lab's nodes can reach them: of the endpoints that name a node only those on
 // the lab's own, and the API server by the lab's gateway. Pods of other nodes are on networks that the lab is not on.
 
-import { at, records, text } from '../own/apiserver/json.ts'
-import type { ClusterApi, JsonObject, KubeObject, WatchEvent } from '../own/apiserver/types.ts'
+import { at, records, text } from '../objects/json.ts'
+import type { ClusterApi, WatchEvent } from '../objects/cluster-api.ts'
+import type { JsonObject, StoredObject } from '../objects/stored-object.ts'
 import { API_SERVER_PORT, FABRIC_GATEWAY4, FABRIC_GATEWAY6 } from '../../network/addressing.ts'
 
 const SLICES = 'endpointslices.discovery.k8s.io'
@@ -26,7 +27,7 @@ export function reachableFrom(
 }
 
 /** The slice with the endpoints that can be reached. */
-export function reachableSlice(slice: KubeObject, nodes: ReadonlySet<string>): KubeObject {
+export function reachableSlice(slice: StoredObject, nodes: ReadonlySet<string>): StoredObject {
   if (isOfApiServer(slice)) return byGateway(slice)
   const endpoints = records(slice.endpoints).filter((endpoint) => {
     const node = text(endpoint.nodeName)
@@ -35,10 +36,10 @@ export function reachableSlice(slice: KubeObject, nodes: ReadonlySet<string>): K
   return { ...slice, endpoints }
 }
 
-const isOfApiServer = ({ metadata }: KubeObject): boolean =>
+const isOfApiServer = ({ metadata }: StoredObject): boolean =>
   metadata.namespace === 'default' && metadata.labels?.[SERVICE_LABEL] === 'kubernetes'
 
-function byGateway(slice: KubeObject): KubeObject {
+function byGateway(slice: StoredObject): StoredObject {
   const address = slice.addressType === 'IPv6' ? FABRIC_GATEWAY6 : FABRIC_GATEWAY4
   const ports = records(slice.ports) as readonly JsonObject[]
   return {

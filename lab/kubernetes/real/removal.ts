@@ -19,19 +19,19 @@ import {
   SECRETS,
   SERVICE_ACCOUNTS,
 } from '../../../mesh/kube/resources.ts'
-import type { ControllerParts } from '../own/apiserver/types.ts'
-import { MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from './identity.ts'
+import type { ControllerParts } from '../objects/cluster-api.ts'
+import { MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from '../objects/lab-marks.ts'
 import { emptyNamespace, namespacedTypes } from './namespace-content.ts'
 
 /** An object that a lab made, or was about to. */
-export type MadeObject = {
+export interface MadeObject {
   readonly resource: Omit<KubeResource, 'objectType'>
   readonly namespace?: string | undefined
   readonly name: string
 }
 
 /** What a lab remembers of the real cluster that it stands against. */
-export type AttachedState = {
+export interface AttachedState {
   readonly server: string
   readonly context: string
   readonly runId: string
@@ -41,7 +41,7 @@ export type AttachedState = {
   readonly made: readonly MadeObject[]
 }
 
-export type RemovalReport = {
+export interface RemovalReport {
   readonly objects: number
   /** Sentences; empty when nothing is left. */
   readonly leftovers: readonly string[]

@@ -20,7 +20,9 @@ const RECURSION_AVAILABLE = 1 << 7
 const RCODE_NXDOMAIN = 3
 const RCODE_NOTIMP = 4
 
-export type DnsServer = { close(): Promise<void> }
+export interface DnsServer {
+  close(): Promise<void>
+}
 
 /** Listens on port 53 (or another) of each host. */
 export async function startDnsServer(options: {
@@ -29,12 +31,10 @@ export async function startDnsServer(options: {
   readonly port?: number
 }): Promise<DnsServer> {
   const port = options.port ?? 53
-  const udp = await Promise.all(
-    options.hosts.map(async (host) => await listenUdp(host, port, options.index)),
-  )
+  const udp = await Promise.all(options.hosts.map((host) => listenUdp(host, port, options.index)))
   const connections = new Set<TcpSocket>()
   const tcp = await Promise.all(
-    options.hosts.map(async (host) => await listenTcp(host, port, options.index, connections)),
+    options.hosts.map((host) => listenTcp(host, port, options.index, connections)),
   )
   return {
     async close(): Promise<void> {

@@ -18,7 +18,7 @@ export type ZoneRecord =
       readonly data: { readonly port: number; readonly target: string }
     }
 
-export type ZoneAnswer = {
+export interface ZoneAnswer {
   readonly code: 'NOERROR' | 'NXDOMAIN'
   readonly records: readonly ZoneRecord[]
 }

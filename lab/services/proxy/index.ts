@@ -2,7 +2,7 @@
 // The lab's stand-in for kube-proxy: keeps the nftables ruleset of every node equal to the services of the
 // cluster. One instance serves all nodes, since it may enter their namespaces.
 
-import type { ClusterApi } from '../../kubernetes/own/apiserver/types.ts'
+import type { ClusterApi } from '../../kubernetes/objects/cluster-api.ts'
 import { netnsPath } from '../../machine/layout.ts'
 import { ServiceIndex } from '../kube-view.ts'
 import { command } from '../../machine/command.ts'
@@ -14,7 +14,7 @@ const SETTLE_MS = 5
 /** A refused ruleset is tried again: a node's namespace may just be going away or coming. */
 const RETRY_MS = 1000
 
-export type ServiceProxy = {
+export interface ServiceProxy {
   /** Resolves when the rules for every change so far are in all nodes. */
   synced(): Promise<void>
   stop(): Promise<void>
@@ -38,11 +38,10 @@ export function startServiceProxy(options: {
     const ruleset = serviceRuleset(index, options.serviceRanges)
     if (ruleset === applied || isStopped) return
     const results = await Promise.allSettled(
-      options.nodeNetns.map(
-        async (netns) =>
-          await command(['nsenter', `--net=${netnsPath(netns)}`, 'sh', '-c', NFT_FROM_STDIN], {
-            input: ruleset,
-          }),
+      options.nodeNetns.map((netns) =>
+        command(['nsenter', `--net=${netnsPath(netns)}`, 'sh', '-c', NFT_FROM_STDIN], {
+          input: ruleset,
+        }),
       ),
     )
     const failure = results.find((result) => result.status === 'rejected')

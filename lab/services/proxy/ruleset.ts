@@ -6,14 +6,21 @@ import type { ServiceIndex, ServiceView, SliceView } from '../kube-view.ts'
 
 const SERVICE_TABLE = 'ambit-lab-services'
 
-type Family = { readonly name: 'IPv4' | 'IPv6'; readonly nft: 'ip' | 'ip6'; readonly type: string }
+interface Family {
+  readonly name: 'IPv4' | 'IPv6'
+  readonly nft: 'ip' | 'ip6'
+  readonly type: string
+}
 
 const FAMILIES: readonly Family[] = [
   { name: 'IPv4', nft: 'ip', type: 'ipv4_addr' },
   { name: 'IPv6', nft: 'ip6', type: 'ipv6_addr' },
 ]
 
-type Backend = { readonly address: string; readonly port: number }
+interface Backend {
+  readonly address: string
+  readonly port: number
+}
 
 /**
  * The ruleset for all services of the index; applying it replaces the former one in one transaction. `serviceRanges`

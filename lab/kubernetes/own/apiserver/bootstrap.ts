@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every cluster has from its first moment: the system namespaces and the kubernetes service.
 
-import type { LocalApi } from './types.ts'
+import type { LocalApi } from './local-api.ts'
 
 const NAMESPACES = ['default', 'kube-system', 'kube-public', 'kube-node-lease']
 const HTTPS_PORT = 443

@@ -15,7 +15,7 @@ import {
   X509CertificateGenerator,
 } from '../../../../mesh/identity/x509.ts'
 
-export type ServerCertificate = {
+export interface ServerCertificate {
   readonly caPem: string
   readonly certificatePem: string
   readonly privateKeyPem: string

@@ -5,12 +5,14 @@ import { type Result, ok } from '../../../../mesh/result.ts'
 import { PERMANENT_NAMESPACES } from './admission/core.ts'
 import { strategyOf } from './admission/index.ts'
 import type { AdmissionContext } from './admission/strategy.ts'
-import { conflict, forbidden } from './failures.ts'
-import { type Draft, at, draftOf, ensureRecord, integer, texts } from './json.ts'
-import type { ResourceType } from './resources.ts'
-import type { ApiFailure, DeleteOptions, KubeObject } from './types.ts'
+import { conflict, forbidden } from '../../objects/refusals.ts'
+import { type Draft, at, draftOf, ensureRecord, integer, texts } from '../../objects/json.ts'
+import type { ResourceType } from '../../objects/resource-types.ts'
+import type { Refusal } from '../../objects/refusals.ts'
+import type { DeleteOptions } from '../../objects/cluster-api.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
 
-type Outcome = Result<KubeObject, ApiFailure>
+type Outcome = Result<StoredObject, Refusal>
 
 /** Finalizers by which the garbage collector carries out a propagation policy. */
 export const FOREGROUND_FINALIZER = 'foregroundDeletion'
@@ -25,7 +27,7 @@ const inSeconds = (seconds: number): string =>
 /** Only pods end gracefully, and only those that a node may be running. */
 function gracePeriodSeconds(
   type: ResourceType,
-  object: KubeObject,
+  object: StoredObject,
   options: DeleteOptions,
 ): number {
   if (type.id !== 'pods') return 0
@@ -41,7 +43,7 @@ function gracePeriodSeconds(
   return Math.max(0, pending === undefined ? wanted : Math.min(pending, wanted))
 }
 
-function finalizersOf(type: ResourceType, draft: Draft | KubeObject): readonly string[] {
+function finalizersOf(type: ResourceType, draft: Draft | StoredObject): readonly string[] {
   return [
     ...texts(at(draft, 'metadata', 'finalizers')),
     ...(type.id === 'namespaces' ? texts(at(draft, 'spec', 'finalizers')) : []),
@@ -52,9 +54,9 @@ function finalizersOf(type: ResourceType, draft: Draft | KubeObject): readonly s
 function removeObject(
   context: AdmissionContext,
   type: ResourceType,
-  stored: KubeObject,
+  stored: StoredObject,
   lastState: Draft,
-): KubeObject {
+): StoredObject {
   const removed = context.store.remove(type.id, stored, lastState)
   strategyOf(type.id).afterRemove?.(removed, context)
   return removed
@@ -64,7 +66,7 @@ function removeObject(
 export function finishIfFinalized(
   context: AdmissionContext,
   type: ResourceType,
-  stored: KubeObject,
+  stored: StoredObject,
   draft: Draft,
 ): Outcome {
   const isDeleting = at(draft, 'metadata', 'deletionTimestamp') !== undefined
@@ -79,9 +81,9 @@ export function finishIfFinalized(
 
 function checkPreconditions(
   type: ResourceType,
-  stored: KubeObject,
+  stored: StoredObject,
   { preconditions }: DeleteOptions,
-): Result<void, ApiFailure> {
+): Result<void, Refusal> {
   const { name, uid, resourceVersion } = stored.metadata
   if (preconditions?.uid !== undefined && preconditions.uid !== uid)
     return conflict(
@@ -105,7 +107,7 @@ function checkPreconditions(
 export function deleteObject(
   context: AdmissionContext,
   type: ResourceType,
-  stored: KubeObject,
+  stored: StoredObject,
   options: DeleteOptions,
   isDryRun: boolean,
 ): Outcome {

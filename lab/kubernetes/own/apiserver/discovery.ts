@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the API offers: groups, versions and resources, in the old form and in the aggregated one.
 
-import { REVIEW_TYPES, type ResourceTable, type ResourceType } from './resources.ts'
-import type { JsonObject } from './types.ts'
+import { REVIEW_TYPES, type ResourceTable } from './resource-table.ts'
+import { type ResourceType } from '../../objects/resource-types.ts'
+import type { JsonObject } from '../../objects/stored-object.ts'
 
 /** The version of Kubernetes whose API is spoken. */
 export const KUBERNETES_VERSION = { major: '1', minor: '32', gitVersion: 'v1.32.0' } as const
@@ -45,7 +46,7 @@ const SUBRESOURCE_KINDS: {
   portforward: { group: '', version: 'v1', kind: 'PodPortForwardOptions' },
 }
 
-type GroupVersion = {
+interface GroupVersion {
   readonly version: string
   readonly types: readonly ResourceType[]
   readonly reviews: readonly ResourceType[]

@@ -9,6 +9,7 @@ import { type Server, createServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { errorMessage } from '../../../../mesh/errors.ts'
 import { createLogger } from '../../../../mesh/telemetry/log.ts'
+import type { ResourceId } from '../../objects/cluster-api.ts'
 import { bootstrap } from './bootstrap.ts'
 import { makeServerCertificate } from './certificates.ts'
 import { ClusterIpPools } from './cluster-ip.ts'
@@ -16,15 +17,53 @@ import { PodStreams } from './http/pod-streams.ts'
 import { sendFailure } from './http/respond.ts'
 import { Router, internalError } from './http/router.ts'
 import { WatchHub } from './http/watch.ts'
-import { kubeconfigText } from './kubeconfig.ts'
-import { localApi } from './local-api.ts'
+import { type KubeconfigOptions, kubeconfigText } from './kubeconfig.ts'
+import { type LocalApi, localApi } from './local-api.ts'
+import type { PodRuntime } from './pod-runtime.ts'
 import { Registry } from './registry.ts'
-import { ResourceTable } from './resources.ts'
+import { ResourceTable } from './resource-table.ts'
 import { Store } from './store.ts'
 import { TokenAuthority } from './tokens.ts'
-import type { ApiServer, ApiServerOptions } from './types.ts'
 
-export type * from './types.ts'
+export interface ApiServerOptions {
+  /** DNS names and IP addresses for the server certificate; localhost, 127.0.0.1, ::1 and kubernetes.default.svc names are always in. */
+  readonly subjectAltNames?: readonly string[] | undefined
+  /** Cluster IP range, IPv4. Default 10.96.0.0/16. */
+  readonly serviceCidr4?: string | undefined
+  /** Cluster IP range, IPv6. Default fd98:96::/112. */
+  readonly serviceCidr6?: string | undefined
+  /** What serves exec and logs; may also be set later. */
+  readonly podRuntime?: PodRuntime | undefined
+  /** Cluster domain, for audiences and names. Default cluster.local. */
+  readonly clusterDomain?: string | undefined
+  /** Watch events kept for resuming watches; older resourceVersions answer 410. Default 20,000. */
+  readonly historyLimit?: number | undefined
+  /** Interval of bookmarks on watches that allow them, in ms. Default 30,000. */
+  readonly bookmarkIntervalMs?: number | undefined
+}
+
+export interface ApiServer {
+  readonly api: LocalApi
+  /** PEM of the CA that signed the server certificate. */
+  readonly caPem: string
+  /** Bearer token of the cluster administrator: secret. */
+  readonly adminToken: string
+  /** Issuer claim of service account tokens, and their default audience. */
+  readonly issuer: string
+  /** Serves on host:port (0 picks one) of the current network namespace; resolves once it listens. */
+  listen(host: string, port: number): Promise<{ readonly host: string; readonly port: number }>
+  /** Serves on a listening TCP socket, made in whatever network namespace; takes the fd over and closes it. */
+  attachListenFd(fd: number): Promise<void>
+  kubeconfig(options: KubeconfigOptions): string
+  /** Sets what serves exec and logs; the last one set wins. Without one they answer 503. */
+  setPodRuntime(runtime: PodRuntime): void
+  /** Test hook: forgets the event history, so that a watch from any older resourceVersion gets 410. */
+  compact(): void
+  /** Test hook: ends every open HTTP watch abruptly (of one resource, if named); returns how many. */
+  breakWatches(resource?: ResourceId): number
+  /** Stops serving and ends open connections. */
+  close(): Promise<void>
+}
 
 const DEFAULT_SERVICE_CIDR_4 = '10.96.0.0/16'
 const DEFAULT_SERVICE_CIDR_6 = 'fd98:96::/112'

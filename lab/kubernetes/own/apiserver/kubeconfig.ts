@@ -3,7 +3,17 @@
 
 import { stringify } from 'yaml'
 
-export type KubeconfigParts = {
+export interface KubeconfigOptions {
+  /** https://HOST:PORT as the client reaches it. */
+  readonly server: string
+  /** Cluster, user and context name. Default ambit-lab. */
+  readonly name?: string | undefined
+  /** Another bearer token than the administrator's. */
+  readonly token?: string | undefined
+  readonly namespace?: string | undefined
+}
+
+export interface KubeconfigParts {
   readonly server: string
   readonly caPem: string
   readonly token: string

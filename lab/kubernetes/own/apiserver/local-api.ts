@@ -1,13 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 // The in-process door to the registry: resources by id instead of paths, events by callback.
 
-import { ok } from '../../../../mesh/result.ts'
+import { ok, type Result } from '../../../../mesh/result.ts'
+import type {
+  ClusterApi,
+  DeleteOptions,
+  PatchType,
+  ResourceId,
+  Subresource,
+} from '../../objects/cluster-api.ts'
+import type { Refusal } from '../../objects/refusals.ts'
+import type { KubeInput, StoredObject } from '../../objects/stored-object.ts'
 import { visibleChange } from './http/watch.ts'
-import { at, text } from './json.ts'
+import { at, text } from '../../objects/json.ts'
 import type { Registry } from './registry.ts'
-import { parseSelectors } from './selectors.ts'
-import type { TokenAuthority } from './tokens.ts'
-import type { LocalApi } from './types.ts'
+import { parseSelectors } from '../../objects/selectors.ts'
+import type { IssuedToken, TokenAuthority, TokenRequest } from './tokens.ts'
+
+/**
+ * The API server's verbs without HTTP: the same defaulting, validation and admission as over the wire,
+ * synchronously and without authentication. For code of the lab that runs in the same process.
+ */
+export interface LocalApi extends ClusterApi {
+  create(
+    resource: ResourceId,
+    namespace: string | undefined,
+    object: KubeInput,
+  ): Result<StoredObject, Refusal>
+  /** Replaces; metadata.resourceVersion, when given, must be the stored one (409 Conflict otherwise). */
+  update(
+    resource: ResourceId,
+    namespace: string | undefined,
+    object: KubeInput,
+    subresource?: Subresource,
+  ): Result<StoredObject, Refusal>
+  patch(
+    resource: ResourceId,
+    namespace: string | undefined,
+    name: string,
+    patch: { readonly type: PatchType; readonly body: unknown; readonly fieldManager?: string },
+    subresource?: Subresource,
+  ): Result<StoredObject, Refusal>
+  delete(
+    resource: ResourceId,
+    namespace: string | undefined,
+    name: string,
+    options?: DeleteOptions,
+  ): Result<StoredObject, Refusal>
+  bindPod(namespace: string | undefined, pod: string, node: string): Result<StoredObject, Refusal>
+  /** A token as `kubectl create token` would give: bound to the pod when one is named. */
+  createToken(request: TokenRequest): Result<IssuedToken, Refusal>
+}
 
 /** Makes the in-process API of a registry. */
 export function localApi(registry: Registry, tokens: TokenAuthority): LocalApi {

@@ -2,8 +2,8 @@
 // The syntax of names, labels and annotations, and checks of an object's metadata against it.
 
 import { randomInt } from 'node:crypto'
-import { type FieldError, invalidValue, required } from './failures.ts'
-import { type Draft, record, text } from './json.ts'
+import { type FieldError, invalidValue, required } from '../../objects/refusals.ts'
+import { type Draft, record, text } from '../../objects/json.ts'
 
 const DNS_LABEL = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/
 const DNS_SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/

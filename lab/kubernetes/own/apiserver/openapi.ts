@@ -2,8 +2,9 @@
 // As much OpenAPI v3 as kubectl needs: which kinds can be patched, and that the server itself checks
 // fields (fieldValidation), so that kubectl leaves that to it. Schemas are those of custom resources.
 
-import { type ResourceTable, type ResourceType, apiVersionOf } from './resources.ts'
-import type { JsonObject } from './types.ts'
+import { type ResourceTable } from './resource-table.ts'
+import { type ResourceType, apiVersionOf } from '../../objects/resource-types.ts'
+import type { JsonObject } from '../../objects/stored-object.ts'
 
 const QUERY_PARAMETERS = ['dryRun', 'fieldManager', 'fieldValidation', 'force'].map((name) => ({
   name,

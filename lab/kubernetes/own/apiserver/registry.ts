@@ -16,27 +16,26 @@ import {
   invalid,
   notFound,
   unknownPath,
-} from './failures.ts'
-import { type Draft, at, draftOf, ensureRecord, record, records, text } from './json.ts'
+} from '../../objects/refusals.ts'
+import { type Draft, at, draftOf, ensureRecord, record, records, text } from '../../objects/json.ts'
 import { type NameKind, generateName, metadataErrors } from './names.ts'
 import { patchObject } from './patch/index.ts'
-import { type ResourceType, apiVersionOf } from './resources.ts'
+import { type ResourceType, apiVersionOf } from '../../objects/resource-types.ts'
 import { readScale, writeScale } from './scale.ts'
 import { type FieldValidation, checkSchema } from './schema/index.ts'
-import { parseSelectors } from './selectors.ts'
+import { parseSelectors } from '../../objects/selectors.ts'
+import type { Refusal } from '../../objects/refusals.ts'
 import type {
-  ApiFailure,
   DeleteOptions,
-  KubeInput,
-  KubeObject,
   ListOptions,
   PatchType,
   ResourceId,
   Subresource,
-} from './types.ts'
+} from '../../objects/cluster-api.ts'
+import type { KubeInput, StoredObject } from '../../objects/stored-object.ts'
 
 /** How one request wants to be treated; all optional. */
-export type WriteOptions = {
+export interface WriteOptions {
   readonly dryRun?: boolean
   readonly fieldValidation?: FieldValidation
   /** Collects the warnings of fieldValidation=Warn. */
@@ -45,14 +44,14 @@ export type WriteOptions = {
   readonly version?: string
 }
 
-export type PatchRequest = {
+export interface PatchRequest {
   readonly type: PatchType
   readonly body: unknown
   readonly fieldManager?: string | undefined
   readonly force?: boolean | undefined
 }
 
-type Outcome = Result<KubeObject, ApiFailure>
+type Outcome = Result<StoredObject, Refusal>
 
 /** Resources whose status writers also set labels and annotations, as kubelets and node agents do. */
 const METADATA_WITH_STATUS = new Set(['pods', 'nodes', 'services', 'namespaces'])
@@ -78,7 +77,7 @@ export class Registry {
     this.context = context
   }
 
-  type(resource: ResourceId): Result<ResourceType, ApiFailure> {
+  type(resource: ResourceId): Result<ResourceType, Refusal> {
     const type = this.context.resources.byId(resource)
     return type === undefined ? unknownPath() : ok(type)
   }
@@ -88,7 +87,7 @@ export class Registry {
     return object === undefined ? notFound(type, name) : ok(object)
   }
 
-  list(type: ResourceType, options: ListOptions): Result<readonly KubeObject[], ApiFailure> {
+  list(type: ResourceType, options: ListOptions): Result<readonly StoredObject[], Refusal> {
     const matches = parseSelectors(options)
     if (!matches.ok) return badRequest(matches.error)
     const objects = this.context.store.list(
@@ -169,7 +168,7 @@ export class Registry {
     const stored = this.context.store.get(type.id, type.namespaced ? namespace : undefined, name)
     if (stored === undefined && (patch.type !== 'apply' || subresource !== undefined))
       return notFound(type, name)
-    const version = options.version ?? type.storageVersion
+    const version = options.version ?? type.version
     const scaled = subresource === 'scale' && stored !== undefined
     const target = stored === undefined ? {} : draftOf(scaled ? readScale(stored) : stored)
     if (type.isCustom && stored !== undefined) target.apiVersion = apiVersionOf(type, version)
@@ -232,7 +231,7 @@ export class Registry {
 
   #replace(
     type: ResourceType,
-    stored: KubeObject,
+    stored: StoredObject,
     draft: Draft,
     subresource: Subresource | undefined,
     options: WriteOptions,
@@ -270,7 +269,7 @@ export class Registry {
 
   #updateScale(
     type: ResourceType,
-    stored: KubeObject,
+    stored: StoredObject,
     scale: Draft,
     options: WriteOptions,
   ): Outcome {
@@ -286,8 +285,8 @@ export class Registry {
     namespace: string | undefined,
     draft: Draft,
     options: WriteOptions,
-  ): Result<void, ApiFailure> {
-    const version = options.version ?? type.storageVersion
+  ): Result<void, Refusal> {
+    const version = options.version ?? type.version
     const expected = apiVersionOf(type, version)
     draft.kind ??= type.kind
     draft.apiVersion ??= expected
@@ -312,7 +311,7 @@ export class Registry {
     type: ResourceType,
     namespace: string | undefined,
     name: string,
-  ): Result<void, ApiFailure> {
+  ): Result<void, Refusal> {
     if (!type.namespaced) return ok(undefined)
     if (namespace === undefined)
       return badRequest('an empty namespace may not be set during creation')
@@ -331,9 +330,9 @@ export class Registry {
   #check(
     type: ResourceType,
     draft: Draft,
-    stored: KubeObject | undefined,
+    stored: StoredObject | undefined,
     options: WriteOptions,
-  ): Result<void, ApiFailure> {
+  ): Result<void, Refusal> {
     const name = text(at(draft, 'metadata', 'name')) ?? ''
     const shape = checkSchema(type, draft, options.fieldValidation ?? 'Ignore', options.warnings)
     if (!shape.ok) return shape
@@ -350,11 +349,11 @@ export class Registry {
   #store(
     type: ResourceType,
     draft: Draft,
-    stored: KubeObject | undefined,
+    stored: StoredObject | undefined,
     options: WriteOptions,
   ): Outcome {
     const strategy = strategyOf(type.id)
-    if (options.dryRun === true) return ok(draft as unknown as KubeObject)
+    if (options.dryRun === true) return ok(draft as unknown as StoredObject)
     const errors = strategy.claim?.(draft, stored, this.context) ?? []
     if (errors.length > 0)
       return invalid(type.kind, type.group, text(at(draft, 'metadata', 'name')) ?? '', errors)
@@ -366,7 +365,7 @@ export class Registry {
 }
 
 /** The stored object with the status of the draft (and what else its status writers may set). */
-function statusDraft(type: ResourceType, draft: Draft, stored: KubeObject): Draft {
+function statusDraft(type: ResourceType, draft: Draft, stored: StoredObject): Draft {
   const merged = { ...draftOf(stored), status: draft.status }
   const metadata = ensureRecord(merged, 'metadata')
   const given = record(draft.metadata) ?? {}
@@ -379,12 +378,12 @@ function statusDraft(type: ResourceType, draft: Draft, stored: KubeObject): Draf
 }
 
 /** Everything but metadata and status: what generation counts changes of. */
-function specOf(object: Draft | KubeObject): Draft {
+function specOf(object: Draft | StoredObject): Draft {
   const { metadata: _metadata, status: _status, ...rest } = draftOf(object)
   return rest
 }
 
-function keepServerMetadata(draft: Draft, stored: KubeObject): void {
+function keepServerMetadata(draft: Draft, stored: StoredObject): void {
   const metadata = ensureRecord(draft, 'metadata')
   const kept = stored.metadata
   Object.assign(metadata, {

@@ -2,13 +2,14 @@
 // The scale subresource: replicas of a Deployment, ReplicaSet or StatefulSet as an autoscaling/v1 Scale.
 
 import { type Result, ok } from '../../../../mesh/result.ts'
-import { badRequest, invalid, invalidValue } from './failures.ts'
-import { type Draft, at, draftOf, ensureRecord, integer, stringMap } from './json.ts'
-import type { ResourceType } from './resources.ts'
-import type { ApiFailure, KubeObject } from './types.ts'
+import { badRequest, invalid, invalidValue } from '../../objects/refusals.ts'
+import { type Draft, at, draftOf, ensureRecord, integer, stringMap } from '../../objects/json.ts'
+import type { ResourceType } from '../../objects/resource-types.ts'
+import type { Refusal } from '../../objects/refusals.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
 
 /** The Scale view of an object. */
-export function readScale(object: KubeObject): KubeObject {
+export function readScale(object: StoredObject): StoredObject {
   const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata
   return {
     apiVersion: 'autoscaling/v1',
@@ -27,9 +28,9 @@ export function readScale(object: KubeObject): KubeObject {
 /** The object with the replicas of a written Scale. */
 export function writeScale(
   type: ResourceType,
-  stored: KubeObject,
+  stored: StoredObject,
   scale: Draft,
-): Result<Draft, ApiFailure> {
+): Result<Draft, Refusal> {
   if (scale.kind !== undefined && scale.kind !== 'Scale')
     return badRequest(`the scale subresource takes a Scale, not a ${String(scale.kind)}`)
   const replicas = integer(at(scale, 'spec', 'replicas')) ?? 0

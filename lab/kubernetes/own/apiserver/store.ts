@@ -2,22 +2,26 @@
 // The objects of the cluster in memory: one revision counter, immutable objects, and a bounded history
 // of changes per resource so that a watch can resume. Knows nothing of what the objects mean.
 
-import type { Draft } from './json.ts'
-import type { KubeObject, ResourceId, WatchEventType } from './types.ts'
+import type { Draft } from '../../objects/json.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
+import type { ResourceId, WatchEventType } from '../../objects/cluster-api.ts'
 
 /** A change: the object after it (before it, for DELETED, under the revision of the deletion). */
-export type StoredEvent = {
+export interface StoredEvent {
   readonly revision: number
   readonly type: WatchEventType
-  readonly object: KubeObject
+  readonly object: StoredObject
   /** The object as it was before, so that watches with selectors see objects come and go. */
-  readonly previous: KubeObject | undefined
+  readonly previous: StoredObject | undefined
 }
 
-type Listener = { readonly since: number; readonly onEvent: (event: StoredEvent) => void }
+interface Listener {
+  readonly since: number
+  readonly onEvent: (event: StoredEvent) => void
+}
 
 class Shelf {
-  readonly namespaces = new Map<string, Map<string, KubeObject>>()
+  readonly namespaces = new Map<string, Map<string, StoredObject>>()
   readonly listeners = new Set<Listener>()
   history: StoredEvent[] = []
   /** Revision of the youngest change that the history no longer holds. */
@@ -48,7 +52,7 @@ export class Store {
     return this.#revision
   }
 
-  get(resource: ResourceId, namespace: string | undefined, name: string): KubeObject | undefined {
+  get(resource: ResourceId, namespace: string | undefined, name: string): StoredObject | undefined {
     return this.#shelves
       .get(resource)
       ?.namespaces.get(namespace ?? CLUSTER)
@@ -56,7 +60,7 @@ export class Store {
   }
 
   /** Objects ordered by namespace and name; of one namespace, if named. */
-  list(resource: ResourceId, namespace?: string): readonly KubeObject[] {
+  list(resource: ResourceId, namespace?: string): readonly StoredObject[] {
     const shelf = this.#shelves.get(resource)
     if (shelf === undefined) return []
     const spaces =
@@ -78,7 +82,7 @@ export class Store {
   }
 
   /** Stores a draft (which the store then owns) under the next revision and tells the watchers. */
-  put(resource: ResourceId, draft: Draft): KubeObject {
+  put(resource: ResourceId, draft: Draft): StoredObject {
     const object = this.#stamp(draft)
     const shelf = this.#shelf(resource)
     const space = object.metadata.namespace ?? CLUSTER
@@ -94,7 +98,7 @@ export class Store {
   }
 
   /** Removes an object; watchers see its last state under the revision of the deletion. */
-  remove(resource: ResourceId, stored: KubeObject, lastState: Draft): KubeObject {
+  remove(resource: ResourceId, stored: StoredObject, lastState: Draft): StoredObject {
     const shelf = this.#shelf(resource)
     const space = stored.metadata.namespace ?? CLUSTER
     const objects = shelf.namespaces.get(space)
@@ -146,11 +150,11 @@ export class Store {
     return shelf
   }
 
-  #stamp(draft: Draft): KubeObject {
+  #stamp(draft: Draft): StoredObject {
     this.#revision += 1
     const metadata = draft.metadata as Draft
     metadata.resourceVersion = String(this.#revision)
-    return draft as unknown as KubeObject
+    return draft as unknown as StoredObject
   }
 
   #record(shelf: Shelf, change: Omit<StoredEvent, 'revision'>): void {

@@ -3,18 +3,33 @@
 
 import { type KeyObject, generateKeyPairSync, randomUUID, sign, verify } from 'node:crypto'
 import { type Result, err, ok } from '../../../../mesh/result.ts'
-import { notFound, refuse } from './failures.ts'
-import { type Draft, at, integer, record, text, texts } from './json.ts'
-import type { ResourceTable } from './resources.ts'
+import { notFound, refuse } from '../../objects/refusals.ts'
+import { type Draft, at, integer, record, text, texts } from '../../objects/json.ts'
+import type { ResourceTable } from './resource-table.ts'
 import type { Store } from './store.ts'
-import type { ApiFailure, IssuedToken, JsonObject, TokenRequest } from './types.ts'
+import type { Refusal } from '../../objects/refusals.ts'
+import type { JsonObject } from '../../objects/stored-object.ts'
 
 /** Who a request comes from. */
-export type UserInfo = {
+export interface UserInfo {
   readonly username: string
   readonly uid: string
   readonly groups: readonly string[]
   readonly extra: { readonly [key: string]: readonly string[] }
+}
+
+export interface TokenRequest {
+  readonly namespace: string
+  readonly serviceAccount: string
+  /** Default: the API server's own audience, https://kubernetes.default.svc.cluster.local. */
+  readonly audiences?: readonly string[] | undefined
+  readonly expirationSeconds?: number | undefined
+  readonly pod?: { readonly name: string; readonly uid: string } | undefined
+}
+
+export interface IssuedToken {
+  readonly token: string
+  readonly expirationTimestamp: string
 }
 
 const DEFAULT_LIFETIME_SECONDS = 3600
@@ -57,7 +72,7 @@ export class TokenAuthority {
   }
 
   /** Issues a token for a service account that exists, bound to a pod that runs as it. */
-  issue(request: TokenRequest): Result<IssuedToken, ApiFailure> {
+  issue(request: TokenRequest): Result<IssuedToken, Refusal> {
     const { namespace, serviceAccount: name, pod } = request
     const accounts = this.#resources.byId('serviceaccounts')
     const pods = this.#resources.byId('pods')

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One watch over every resource, custom ones included as they come and go.
 
-import { definedResource } from '../apiserver/admission/custom-resource-definitions.ts'
-import { BUILT_IN_TYPES, type ResourceType } from '../apiserver/resources.ts'
-import type { ClusterApi, WatchEvent } from '../apiserver/types.ts'
+import { definedResource } from '../../objects/custom-resource-types.ts'
+import { BUILT_IN_TYPES, type ResourceType } from '../../objects/resource-types.ts'
+import type { ClusterApi, WatchEvent } from '../../objects/cluster-api.ts'
 
 const CRDS = 'customresourcedefinitions.apiextensions.k8s.io'
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conditions of a status: the time of transition moves only when the status does.
 
-import { records } from '../apiserver/json.ts'
-import type { JsonObject, KubeObject } from '../apiserver/types.ts'
+import { records } from '../../objects/json.ts'
+import type { JsonObject, StoredObject } from '../../objects/stored-object.ts'
 import { timeNow } from './controller.ts'
 
-export type ConditionInput = {
+export interface ConditionInput {
   readonly type: string
   readonly status: 'True' | 'False'
   readonly reason: string
@@ -14,7 +14,7 @@ export type ConditionInput = {
 
 /** The conditions of an object with these set. */
 export function withConditions(
-  object: KubeObject,
+  object: StoredObject,
   inputs: readonly ConditionInput[],
 ): readonly JsonObject[] {
   const existing = records(object.status?.conditions)

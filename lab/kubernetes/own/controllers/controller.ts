@@ -2,33 +2,29 @@
 // What the control loops share: how one is described, and reading objects as they need them.
 
 import type { Result } from '../../../../mesh/result.ts'
-import { record, records, text } from '../apiserver/json.ts'
-import type {
-  ApiFailure,
-  JsonObject,
-  KubeObject,
-  ClusterApi,
-  WatchEvent,
-} from '../apiserver/types.ts'
+import { record, records, text } from '../../objects/json.ts'
+import type { Refusal } from '../../objects/refusals.ts'
+import type { JsonObject, StoredObject } from '../../objects/stored-object.ts'
+import type { ClusterApi, WatchEvent } from '../../objects/cluster-api.ts'
 import type { Reconcile } from './work-queue.ts'
 
 /** A watch that feeds a loop: which keys a change concerns. */
-export type Feed = {
+export interface Feed {
   readonly resource: string
   readonly keysOf: (event: WatchEvent) => readonly string[]
 }
 
-export type ControlLoop = {
+export interface ControlLoop {
   readonly name: string
   readonly feeds: readonly Feed[]
   readonly reconcile: Reconcile
 }
 
 /** Which nodes a loop may use or change: in a cluster that others share, only the lab's own. */
-export type NodeFilter = (node: KubeObject) => boolean
+export type NodeFilter = (node: StoredObject) => boolean
 
 /** `namespace/name`. */
-export const keyOf = ({ metadata }: KubeObject): string =>
+export const keyOf = ({ metadata }: StoredObject): string =>
   `${metadata.namespace ?? ''}/${metadata.name}`
 
 export function splitKey(key: string): { readonly namespace: string; readonly name: string } {
@@ -42,7 +38,7 @@ export function find(
   resource: string,
   namespace: string | undefined,
   name: string,
-): KubeObject | undefined {
+): StoredObject | undefined {
   const found = api.get(resource, namespace, name)
   return found.ok ? found.value : undefined
 }
@@ -52,13 +48,13 @@ export function listAll(
   api: ClusterApi,
   resource: string,
   namespace?: string,
-): readonly KubeObject[] {
+): readonly StoredObject[] {
   const found = api.list(resource, { namespace })
   return found.ok ? found.value : []
 }
 
 /** The reference by which a controller owns what it makes. */
-export function controllerReference(owner: KubeObject): JsonObject {
+export function controllerReference(owner: StoredObject): JsonObject {
   return {
     apiVersion: owner.apiVersion,
     kind: owner.kind,
@@ -70,36 +66,36 @@ export function controllerReference(owner: KubeObject): JsonObject {
 }
 
 /** Whether an object is controlled by an owner. */
-export function isControlledBy(object: KubeObject, owner: KubeObject): boolean {
+export function isControlledBy(object: StoredObject, owner: StoredObject): boolean {
   return (object.metadata.ownerReferences ?? []).some(
     (reference) => reference.controller === true && reference.uid === owner.metadata.uid,
   )
 }
 
 /** The key of the controller of some kind, for feeds of what it owns. */
-export function controllerKeys(object: KubeObject, kind: string): readonly string[] {
+export function controllerKeys(object: StoredObject, kind: string): readonly string[] {
   return (object.metadata.ownerReferences ?? [])
     .filter((reference) => reference.controller === true && reference.kind === kind)
     .map((reference) => `${object.metadata.namespace ?? ''}/${reference.name}`)
 }
 
 /** Status of a condition: True, False, Unknown, or undefined. */
-function condition(object: KubeObject, type: string): string | undefined {
+function condition(object: StoredObject, type: string): string | undefined {
   return text(records(object.status?.conditions).find((one) => one.type === type)?.status)
 }
 
-export const isReady = (object: KubeObject): boolean => condition(object, 'Ready') === 'True'
-export const isDeleting = (object: KubeObject): boolean =>
+export const isReady = (object: StoredObject): boolean => condition(object, 'Ready') === 'True'
+export const isDeleting = (object: StoredObject): boolean =>
   object.metadata.deletionTimestamp !== undefined
 
 /** Whether a pod has ended for good. */
-export function isFinished(pod: KubeObject): boolean {
+export function isFinished(pod: StoredObject): boolean {
   return pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed'
 }
 
 /** What happened to a write, for a loop: undefined is success, and what is gone needs no more work. */
-export function problemOf(result: Result<KubeObject, ApiFailure>): string | undefined {
-  if (result.ok || result.error.code === 404) return undefined
+export function problemOf(result: Result<StoredObject, Refusal>): string | undefined {
+  if (result.ok || result.error.kind === 'notFound') return undefined
   return result.error.message
 }
 
@@ -107,7 +103,7 @@ export function problemOf(result: Result<KubeObject, ApiFailure>): string | unde
 export async function writeStatus(
   api: ClusterApi,
   resource: string,
-  object: KubeObject,
+  object: StoredObject,
   status: JsonObject,
 ): Promise<string | undefined> {
   const { metadata } = object
@@ -123,7 +119,7 @@ export async function writeStatus(
 
 /** The pod template of a workload, as an input for a pod. */
 export function podFromTemplate(
-  owner: KubeObject,
+  owner: StoredObject,
   extra: { readonly labels?: JsonObject; readonly spec?: JsonObject } = {},
 ) {
   const template = record(owner.spec?.template)

@@ -3,8 +3,9 @@
 // replaced one at a time (or when they are deleted, with the OnDelete strategy).
 
 import { createHash } from 'node:crypto'
-import { at, text } from '../apiserver/json.ts'
-import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
+import { at, text } from '../../objects/json.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
+import type { ClusterApi } from '../../objects/cluster-api.ts'
 import {
   type ControlLoop,
   controllerKeys,
@@ -27,22 +28,22 @@ const RESOURCE = 'daemonsets.apps'
 const HASH_LABEL = 'controller-revision-hash'
 const HASH_LENGTH = 10
 
-const revisionHash = (set: KubeObject): string =>
+const revisionHash = (set: StoredObject): string =>
   createHash('sha256')
     .update(JSON.stringify(set.spec?.template))
     .digest('hex')
     .slice(0, HASH_LENGTH)
 
-function isWanted(set: KubeObject, node: KubeObject): boolean {
+function isWanted(set: StoredObject, node: StoredObject): boolean {
   const podSpec = podSpecOf(set)
   return isSelected(podSpec, node) && isTolerated(podSpec, node, true)
 }
 
-const nodeOf = (pod: KubeObject): string => text(pod.spec?.nodeName) ?? ''
+const nodeOf = (pod: StoredObject): string => text(pod.spec?.nodeName) ?? ''
 
 async function reconcile(
   api: ClusterApi,
-  set: KubeObject,
+  set: StoredObject,
   isOurs: NodeFilter,
 ): Promise<string | undefined> {
   const hash = revisionHash(set)
@@ -51,7 +52,7 @@ async function reconcile(
   const owned = listAll(api, 'pods', set.metadata.namespace).filter((pod) =>
     isControlledBy(pod, set),
   )
-  const remove = async (pod: KubeObject): Promise<void> => {
+  const remove = async (pod: StoredObject): Promise<void> => {
     await api.delete('pods', pod.metadata.namespace, pod.metadata.name)
   }
   let problem: string | undefined
@@ -82,11 +83,11 @@ async function reconcile(
 }
 
 async function replaceOneOutdated(
-  set: KubeObject,
-  owned: readonly KubeObject[],
+  set: StoredObject,
+  owned: readonly StoredObject[],
   wanted: ReadonlySet<string>,
   hash: string,
-  remove: (pod: KubeObject) => Promise<void>,
+  remove: (pod: StoredObject) => Promise<void>,
 ): Promise<void> {
   if (at(set.spec, 'updateStrategy', 'type') === 'OnDelete') return
   const outdated = owned.filter(
@@ -102,7 +103,7 @@ async function replaceOneOutdated(
 
 async function writeDaemonSetStatus(
   api: ClusterApi,
-  set: KubeObject,
+  set: StoredObject,
   desired: number,
   hash: string,
 ): Promise<string | undefined> {

@@ -3,8 +3,9 @@
 
 import { createHash } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
-import { type Draft, at, draftOf, integer, record } from '../apiserver/json.ts'
-import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
+import { type Draft, at, draftOf, integer, record } from '../../objects/json.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
+import type { ClusterApi } from '../../objects/cluster-api.ts'
 import { type ConditionInput, withConditions } from './conditions.ts'
 import {
   type ControlLoop,
@@ -30,7 +31,7 @@ const HASH_LENGTH = 10
 const SAFE = 'bcdfghjklmnpqrstvwxz2456789'
 
 /** A template as it was in the deployment, without the label that its ReplicaSet got. */
-function plainTemplate(owner: KubeObject): Draft {
+function plainTemplate(owner: StoredObject): Draft {
   const template = draftOf({ template: owner.spec?.template })
   const labels = record(at(template, 'template', 'metadata', 'labels'))
   if (labels !== undefined) delete labels[HASH_LABEL]
@@ -42,9 +43,9 @@ function templateHash(template: Draft): string {
   return [...digest.subarray(0, HASH_LENGTH)].map((byte) => SAFE[byte % SAFE.length]).join('')
 }
 
-const revisionOf = (set: KubeObject): number => Number(set.metadata.annotations?.[REVISION] ?? 0)
+const revisionOf = (set: StoredObject): number => Number(set.metadata.annotations?.[REVISION] ?? 0)
 
-async function makeSet(api: ClusterApi, deployment: KubeObject, revision: number) {
+async function makeSet(api: ClusterApi, deployment: StoredObject, revision: number) {
   const template = plainTemplate(deployment)
   const hash = templateHash(template)
   const { name, namespace } = deployment.metadata
@@ -72,7 +73,7 @@ async function makeSet(api: ClusterApi, deployment: KubeObject, revision: number
   })
 }
 
-const sizeOf = (set: KubeObject): SetSize => ({
+const sizeOf = (set: StoredObject): SetSize => ({
   id: set.metadata.name,
   replicas: integer(set.spec?.replicas) ?? 0,
   available: integer(set.status?.availableReplicas) ?? 0,
@@ -81,7 +82,7 @@ const sizeOf = (set: KubeObject): SetSize => ({
 
 async function resize(
   api: ClusterApi,
-  set: KubeObject,
+  set: StoredObject,
   replicas: number,
 ): Promise<string | undefined> {
   if (set.spec?.replicas === replicas) return undefined
@@ -93,14 +94,14 @@ async function resize(
   )
 }
 
-function setsOf(api: ClusterApi, deployment: KubeObject): readonly KubeObject[] {
+function setsOf(api: ClusterApi, deployment: StoredObject): readonly StoredObject[] {
   return listAll(api, REPLICA_SETS, deployment.metadata.namespace)
     .filter((set) => isControlledBy(set, deployment) && !isDeleting(set))
     .toSorted((left, right) => revisionOf(left) - revisionOf(right))
 }
 
 /** Steps the rollout; a sentence when something could not be written. */
-async function roll(api: ClusterApi, deployment: KubeObject): Promise<string | undefined> {
+async function roll(api: ClusterApi, deployment: StoredObject): Promise<string | undefined> {
   const sets = setsOf(api, deployment)
   const template = plainTemplate(deployment)
   const lastRevision = Math.max(0, ...sets.map(revisionOf))
@@ -149,7 +150,7 @@ async function roll(api: ClusterApi, deployment: KubeObject): Promise<string | u
 
 async function writeDeploymentStatus(
   api: ClusterApi,
-  deployment: KubeObject,
+  deployment: StoredObject,
 ): Promise<string | undefined> {
   const sets = setsOf(api, deployment)
   const template = plainTemplate(deployment)

@@ -2,10 +2,11 @@
 // Which pods stand behind a service, as pure data: grouped by family and by the ports they resolve to.
 
 import { type IpFamily, familyOf } from '../apiserver/cluster-ip.ts'
-import { integer, records, stringMap, text, texts } from '../apiserver/json.ts'
-import type { JsonObject, KubeObject } from '../apiserver/types.ts'
+import { integer, records, stringMap, text, texts } from '../../objects/json.ts'
+import type { JsonObject, StoredObject } from '../../objects/stored-object.ts'
 import { isDeleting, isFinished, isReady } from './controller.ts'
 
+/** An alias, not an interface: only that is JSON to the compiler. */
 export type EndpointPort = {
   readonly name: string
   readonly protocol: string
@@ -14,7 +15,7 @@ export type EndpointPort = {
 }
 
 /** Endpoints of one family that share their ports. */
-export type EndpointGroup = {
+export interface EndpointGroup {
   readonly family: IpFamily
   readonly ports: readonly EndpointPort[]
   readonly endpoints: readonly JsonObject[]
@@ -22,9 +23,9 @@ export type EndpointGroup = {
 
 /** The pods a service selects; none without a selector. */
 export function selectedPods(
-  service: KubeObject,
-  pods: readonly KubeObject[],
-): readonly KubeObject[] {
+  service: StoredObject,
+  pods: readonly StoredObject[],
+): readonly StoredObject[] {
   const selector = Object.entries(stringMap(service.spec?.selector))
   if (selector.length === 0) return []
   return pods.filter(
@@ -34,7 +35,7 @@ export function selectedPods(
 }
 
 /** The number a target port has in a pod: itself, or that of the container port of the name. */
-function resolvePort(pod: KubeObject, target: unknown, protocol: string): number | undefined {
+function resolvePort(pod: StoredObject, target: unknown, protocol: string): number | undefined {
   if (typeof target === 'number') return target
   if (/^\d+$/.test(text(target) ?? '')) return Number(target)
   return integer(
@@ -44,7 +45,7 @@ function resolvePort(pod: KubeObject, target: unknown, protocol: string): number
   )
 }
 
-function portsOf(service: KubeObject, pod: KubeObject): readonly EndpointPort[] {
+function portsOf(service: StoredObject, pod: StoredObject): readonly EndpointPort[] {
   return records(service.spec?.ports).flatMap((port) => {
     const protocol = text(port.protocol) ?? 'TCP'
     const number = resolvePort(pod, port.targetPort ?? port.port, protocol)
@@ -61,13 +62,13 @@ function portsOf(service: KubeObject, pod: KubeObject): readonly EndpointPort[] 
   })
 }
 
-function addressOf(pod: KubeObject, family: IpFamily): string | undefined {
+function addressOf(pod: StoredObject, family: IpFamily): string | undefined {
   const addresses = records(pod.status?.podIPs).map((one) => text(one.ip) ?? '')
   const all = addresses.length > 0 ? addresses : texts([pod.status?.podIP])
   return all.find((address) => familyOf(address) === family)
 }
 
-function endpointOf(service: KubeObject, pod: KubeObject, address: string): JsonObject {
+function endpointOf(service: StoredObject, pod: StoredObject, address: string): JsonObject {
   const isTerminating = isDeleting(pod)
   const isServing = isReady(pod)
   const publishNotReady = service.spec?.publishNotReadyAddresses === true
@@ -94,8 +95,8 @@ function endpointOf(service: KubeObject, pod: KubeObject, address: string): Json
 
 /** All endpoints of a service; a family without any has one group without ports. */
 export function endpointGroups(
-  service: KubeObject,
-  pods: readonly KubeObject[],
+  service: StoredObject,
+  pods: readonly StoredObject[],
 ): readonly EndpointGroup[] {
   const families = texts(service.spec?.ipFamilies).filter(
     (family): family is IpFamily => family === 'IPv4' || family === 'IPv6',

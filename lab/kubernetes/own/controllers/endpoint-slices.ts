@@ -3,8 +3,9 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import { familyOf } from '../apiserver/cluster-ip.ts'
-import { at, records, text, texts } from '../apiserver/json.ts'
-import type { JsonObject, KubeObject, ClusterApi } from '../apiserver/types.ts'
+import { at, records, text, texts } from '../../objects/json.ts'
+import type { JsonObject, StoredObject } from '../../objects/stored-object.ts'
+import type { ClusterApi } from '../../objects/cluster-api.ts'
 import {
   type ControlLoop,
   controllerReference,
@@ -25,7 +26,7 @@ const HEADLESS_LABEL = 'service.kubernetes.io/headless'
 /** As in Kubernetes: small enough to send on each change. */
 const MAX_ENDPOINTS = 100
 
-type SliceContent = {
+interface SliceContent {
   readonly addressType: string
   readonly ports: readonly JsonObject[]
   readonly endpoints: readonly JsonObject[]
@@ -42,20 +43,20 @@ function sliceContents(groups: readonly EndpointGroup[]): readonly SliceContent[
   })
 }
 
-const contentOf = (slice: KubeObject): SliceContent => ({
+const contentOf = (slice: StoredObject): SliceContent => ({
   addressType: text(slice.addressType) ?? '',
   ports: records(slice.ports) as readonly JsonObject[],
   endpoints: records(slice.endpoints) as readonly JsonObject[],
 })
 
-const isSimilar = (slice: KubeObject, content: SliceContent): boolean =>
+const isSimilar = (slice: StoredObject, content: SliceContent): boolean =>
   slice.addressType === content.addressType &&
   isDeepStrictEqual(contentOf(slice).ports, content.ports)
 
 /** Brings the slices of a service to the wanted contents, keeping those that can stay. */
 async function writeSlices(
   api: ClusterApi,
-  service: KubeObject,
+  service: StoredObject,
   contents: readonly SliceContent[],
 ): Promise<string | undefined> {
   const { namespace, name } = service.metadata
@@ -126,7 +127,7 @@ function subsets(groups: readonly EndpointGroup[], family: string): readonly Jso
 
 async function writeEndpoints(
   api: ClusterApi,
-  service: KubeObject,
+  service: StoredObject,
   wanted: readonly JsonObject[],
 ): Promise<string | undefined> {
   const { namespace, name } = service.metadata

@@ -2,8 +2,9 @@
 // Events about objects, as `kubectl describe` shows them; the same one again only counts up.
 
 import { createHash } from 'node:crypto'
-import { integer } from '../apiserver/json.ts'
-import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
+import { integer } from '../../objects/json.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
+import type { ClusterApi } from '../../objects/cluster-api.ts'
 import { find, timeNow } from './controller.ts'
 
 /** Enough of a digest to tell the events of one object apart. */
@@ -12,7 +13,7 @@ const DIGEST_LENGTH = 16
 /** Tells of something that happened to an object. Losing an event harms nothing. */
 export async function recordEvent(
   api: ClusterApi,
-  about: KubeObject,
+  about: StoredObject,
   event: {
     readonly component: string
     readonly type: 'Normal' | 'Warning'

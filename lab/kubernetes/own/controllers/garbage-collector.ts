@@ -2,11 +2,16 @@
 // The garbage collector: what has lost all its owners goes; foreground and orphan deletions are carried out.
 
 import { FOREGROUND_FINALIZER, ORPHAN_FINALIZER } from '../apiserver/deletion.ts'
-import type { ResourceType } from '../apiserver/resources.ts'
-import type { ClusterApi, ConfirmGone, KubeObject, WatchEvent } from '../apiserver/types.ts'
+import type { ResourceType } from '../../objects/resource-types.ts'
+import type { ClusterApi, ConfirmGone, WatchEvent } from '../../objects/cluster-api.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
 import { find, isDeleting, problemOf } from './controller.ts'
 
-type Place = { readonly resource: string; readonly namespace: string; readonly name: string }
+interface Place {
+  readonly resource: string
+  readonly namespace: string
+  readonly name: string
+}
 
 /** Keys of its work queue: `resource|namespace|name`; none of these parts can hold a bar. */
 const keyOfPlace = ({ resource, namespace, name }: Place): string =>
@@ -90,7 +95,7 @@ export class GarbageCollector {
     if (place !== undefined) this.#addKey(keyOfPlace(place))
   }
 
-  async #finishDeletion(resource: string, object: KubeObject): Promise<string | undefined> {
+  async #finishDeletion(resource: string, object: StoredObject): Promise<string | undefined> {
     const finalizers = object.metadata.finalizers ?? []
     const dependents = [...(this.#dependents.get(object.metadata.uid) ?? [])]
       .map((uid) => this.#living.get(uid))
@@ -119,7 +124,7 @@ export class GarbageCollector {
       : await this.#removeFinalizer(resource, object, FOREGROUND_FINALIZER)
   }
 
-  async #releaseFrom({ resource, namespace, name }: Place, owner: KubeObject): Promise<void> {
+  async #releaseFrom({ resource, namespace, name }: Place, owner: StoredObject): Promise<void> {
     const dependent = find(this.#api, resource, namespace, name)
     const remaining = (dependent?.metadata.ownerReferences ?? []).filter(
       (reference) => reference.uid !== owner.metadata.uid,
@@ -132,7 +137,7 @@ export class GarbageCollector {
 
   async #removeFinalizer(
     resource: string,
-    object: KubeObject,
+    object: StoredObject,
     finalizer: string,
   ): Promise<string | undefined> {
     const { namespace, name, finalizers = [] } = object.metadata

@@ -3,7 +3,8 @@
 // the lab needs it. They work on the API server's store in the same process.
 
 import { createLogger } from '../../../../mesh/telemetry/log.ts'
-import type { ClusterApi, Controllers, StartControllers } from '../apiserver/types.ts'
+import type { ClusterApi, ConfirmGone, ControllerParts } from '../../objects/cluster-api.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
 import { watchAllResources } from './all-resources.ts'
 import { type ControlLoop, find, isDeleting, type NodeFilter } from './controller.ts'
 import { daemonSetLoop } from './daemon-sets.ts'
@@ -15,6 +16,34 @@ import { nodeLoop } from './nodes.ts'
 import { replicaSetLoop } from './replica-sets.ts'
 import { schedulerLoop } from './scheduler.ts'
 import { WorkQueue } from './work-queue.ts'
+
+export interface ControllerOptions {
+  readonly api: ClusterApi
+  /** Which to run; all of them when left out. */
+  readonly parts?: ControllerParts | undefined
+  /** Nodes that pods may be given to, and that may be changed; all of them when left out. */
+  readonly isOurNode?: ((node: StoredObject) => boolean) | undefined
+  /** Where cluster clients reach the API server: endpoints of default/kubernetes. */
+  readonly apiServerEndpoints?:
+    | readonly { readonly ip: string; readonly port: number }[]
+    | undefined
+  /** Published in every namespace as ConfigMap kube-root-ca.crt, key ca.crt. */
+  readonly rootCaPem?: string | undefined
+  /** Set on what the controllers make of their own accord: default service accounts and root certificates. */
+  readonly labels?: { readonly [key: string]: string } | undefined
+  /** Asks whether an owner is really gone before what it owned is deleted; without it, not knowing it is enough. */
+  readonly confirmGone?: ConfirmGone | undefined
+  /** Deletes what is in a namespace and gives how much there still was; without it, what the reads show. */
+  readonly emptyNamespace?: ((name: string) => Promise<number>) | undefined
+  /** Called when a control loop met something unexpected; the loop goes on. */
+  readonly onError?: ((error: Error) => void) | undefined
+}
+
+export interface Controllers {
+  /** Resolves when every queued change has been worked off: for tests. */
+  idle(): Promise<void>
+  stop(): void
+}
 
 /** Runs a loop: its feeds fill its queue. */
 function run(
@@ -38,7 +67,7 @@ function run(
 }
 
 /** Starts all controllers. They hold no timer that keeps a process alive once the store is at rest. */
-export const startControllers: StartControllers = (options): Controllers => {
+export function startControllers(options: ControllerOptions): Controllers {
   const { api, parts = { manager: true, scheduler: true }, isOurNode = () => true } = options
   const log = createLogger('lab-controllers', 'warn')
   const onError =
@@ -62,7 +91,7 @@ export const startControllers: StartControllers = (options): Controllers => {
 
 /** What kube-controller-manager does. */
 function runManager(
-  options: Parameters<StartControllers>[0],
+  options: ControllerOptions,
   isOurNode: NodeFilter,
   onError: (error: Error) => void,
 ): { readonly queues: readonly WorkQueue[]; readonly stop: () => void } {

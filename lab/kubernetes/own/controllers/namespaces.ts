@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Namespaces: the default service account and root certificate in each, and emptying those that go.
 
-import { texts } from '../apiserver/json.ts'
-import type { ClusterApi, KubeObject, StartControllers } from '../apiserver/types.ts'
+import { texts } from '../../objects/json.ts'
+import type { ClusterApi } from '../../objects/cluster-api.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
+import type { ControllerOptions } from './index.ts'
 import { servedTypes } from './all-resources.ts'
 import {
   type ControlLoop,
@@ -17,10 +19,7 @@ import {
 const ROOT_CA_CONFIG_MAP = 'kube-root-ca.crt'
 const FINALIZER = 'kubernetes'
 
-type NamespaceOptions = Pick<
-  Parameters<StartControllers>[0],
-  'rootCaPem' | 'labels' | 'emptyNamespace'
->
+type NamespaceOptions = Pick<ControllerOptions, 'rootCaPem' | 'labels' | 'emptyNamespace'>
 
 async function furnish(
   api: ClusterApi,
@@ -58,7 +57,7 @@ async function emptyByReads(api: ClusterApi, name: string): Promise<number> {
 
 async function finish(
   api: ClusterApi,
-  space: KubeObject,
+  space: StoredObject,
   { emptyNamespace }: NamespaceOptions,
 ): Promise<string | undefined> {
   const { name } = space.metadata

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Nodes: a real API server taints each new node as not ready; the taint goes when the node's kubelet says it is.
 
-import { records } from '../apiserver/json.ts'
-import type { ClusterApi, JsonObject } from '../apiserver/types.ts'
+import { records } from '../../objects/json.ts'
+import type { ClusterApi } from '../../objects/cluster-api.ts'
+import type { JsonObject } from '../../objects/stored-object.ts'
 import {
   type ControlLoop,
   find,

@@ -2,15 +2,15 @@
 // Which nodes a pod may go to, as pure data: nodeSelector, required node affinity, and taints. Resources, spreading
 // and everything that is only preferred are not considered: lab nodes are all alike.
 
-import { type Draft, at, record, records, stringMap, text, texts } from '../apiserver/json.ts'
-import type { KubeObject } from '../apiserver/types.ts'
+import { type Draft, at, record, records, stringMap, text, texts } from '../../objects/json.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
 
 const HOSTNAME_LABEL = 'kubernetes.io/hostname'
 /** Kubernetes keeps pods off nodes in these states by taints that pods of DaemonSets tolerate. */
 const CONDITION_TAINT = /^node\.kubernetes\.io\//
 
 /** Whether the pod's own words (selector and required affinity) allow the node. */
-export function isSelected(podSpec: unknown, node: KubeObject): boolean {
+export function isSelected(podSpec: unknown, node: StoredObject): boolean {
   const labelOf = (key: string): string | undefined =>
     // Every kubelet sets this label; a node registered without it is found by its name.
     node.metadata.labels?.[key] ?? (key === HOSTNAME_LABEL ? node.metadata.name : undefined)
@@ -60,7 +60,7 @@ function holds(rule: Draft, value: string | undefined): boolean {
 }
 
 /** Whether the pod tolerates every taint of the node that would keep it off. */
-export function isTolerated(podSpec: unknown, node: KubeObject, ofDaemonSet = false): boolean {
+export function isTolerated(podSpec: unknown, node: StoredObject, ofDaemonSet = false): boolean {
   const tolerations = records(at(podSpec, 'tolerations'))
   return records(node.spec?.taints)
     .filter((taint) => taint.effect === 'NoSchedule' || taint.effect === 'NoExecute')
@@ -76,5 +76,5 @@ function tolerates(toleration: Draft, taint: Draft): boolean {
 }
 
 /** The template of a workload's pods. */
-export const podSpecOf = (workload: KubeObject): unknown =>
+export const podSpecOf = (workload: StoredObject): unknown =>
   record(at(workload.spec, 'template', 'spec'))

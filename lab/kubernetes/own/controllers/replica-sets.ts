@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // ReplicaSets: as many pods as asked for, made from the template, surplus ones removed.
 
-import { integer } from '../apiserver/json.ts'
-import { labelSelectorObject } from '../apiserver/selectors.ts'
-import type { KubeObject, ClusterApi } from '../apiserver/types.ts'
+import { integer } from '../../objects/json.ts'
+import { labelSelectorObject } from '../../objects/selectors.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
+import type { ClusterApi } from '../../objects/cluster-api.ts'
 import { withConditions } from './conditions.ts'
 import {
   type ControlLoop,
@@ -24,7 +25,7 @@ import { recordEvent } from './events.ts'
 const RESOURCE = 'replicasets.apps'
 
 /** The living pods of a ReplicaSet. One that lost its labels is left alone and replaced. */
-function podsOf(api: ClusterApi, set: KubeObject): readonly KubeObject[] {
+function podsOf(api: ClusterApi, set: StoredObject): readonly StoredObject[] {
   const matches = labelSelectorObject(set.spec?.selector)
   return listAll(api, 'pods', set.metadata.namespace).filter(
     (pod) =>
@@ -36,8 +37,8 @@ function podsOf(api: ClusterApi, set: KubeObject): readonly KubeObject[] {
 }
 
 /** Least useful first: without a node, not ready, youngest. */
-function byUselessness(left: KubeObject, right: KubeObject): number {
-  const rank = (pod: KubeObject): number =>
+function byUselessness(left: StoredObject, right: StoredObject): number {
+  const rank = (pod: StoredObject): number =>
     pod.spec?.nodeName === undefined ? 0 : isReady(pod) ? 2 : 1
   if (rank(left) !== rank(right)) return rank(left) - rank(right)
   return left.metadata.creationTimestamp < right.metadata.creationTimestamp ? 1 : -1
@@ -46,8 +47,8 @@ function byUselessness(left: KubeObject, right: KubeObject): number {
 /** Makes or removes pods; a sentence when a pod could not be made. */
 async function scale(
   api: ClusterApi,
-  set: KubeObject,
-  pods: readonly KubeObject[],
+  set: StoredObject,
+  pods: readonly StoredObject[],
   wanted: number,
 ): Promise<string | undefined> {
   for (let missing = wanted - pods.length; missing > 0; missing -= 1) {
@@ -60,7 +61,7 @@ async function scale(
   return undefined
 }
 
-async function reconcile(api: ClusterApi, set: KubeObject): Promise<string | undefined> {
+async function reconcile(api: ClusterApi, set: StoredObject): Promise<string | undefined> {
   const wanted = integer(set.spec?.replicas) ?? 1
   const problem = isDeleting(set) ? undefined : await scale(api, set, podsOf(api, set), wanted)
   if (problem !== undefined)

@@ -2,7 +2,7 @@
 // The arithmetic of a rolling update, free of any API: how many replicas each ReplicaSet should have next.
 
 /** A ReplicaSet as the rollout sees it. */
-export type SetSize = {
+export interface SetSize {
   readonly id: string
   readonly replicas: number
   readonly available: number
@@ -10,7 +10,7 @@ export type SetSize = {
   readonly current: number
 }
 
-export type RolloutGoal = {
+export interface RolloutGoal {
   readonly replicas: number
   readonly maxSurge: number
   readonly maxUnavailable: number

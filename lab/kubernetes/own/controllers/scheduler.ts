@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The scheduler: pods without a node go to the ready nodes that their own words and the nodes' taints allow, in turn.
 
-import { text } from '../apiserver/json.ts'
-import type { ClusterApi, KubeObject } from '../apiserver/types.ts'
+import { text } from '../../objects/json.ts'
+import type { ClusterApi } from '../../objects/cluster-api.ts'
+import type { StoredObject } from '../../objects/stored-object.ts'
 import {
   type ControlLoop,
   find,
@@ -20,9 +21,9 @@ import { isSelected, isTolerated } from './placement.ts'
 
 const COMPONENT = 'default-scheduler'
 
-const isUnbound = (pod: KubeObject): boolean => (text(pod.spec?.nodeName) ?? '') === ''
+const isUnbound = (pod: StoredObject): boolean => (text(pod.spec?.nodeName) ?? '') === ''
 
-const fits = (pod: KubeObject, node: KubeObject): boolean =>
+const fits = (pod: StoredObject, node: StoredObject): boolean =>
   isReady(node) &&
   node.spec?.unschedulable !== true &&
   isSelected(pod.spec, node) &&
@@ -30,7 +31,7 @@ const fits = (pod: KubeObject, node: KubeObject): boolean =>
 
 async function setUnschedulable(
   api: ClusterApi,
-  pod: KubeObject,
+  pod: StoredObject,
   message: string,
 ): Promise<string | undefined> {
   const condition = {

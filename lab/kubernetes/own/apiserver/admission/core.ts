@@ -2,8 +2,8 @@
 // Namespaces, nodes, secrets and endpoint slices: the little that these need.
 
 import { ok } from '../../../../../mesh/result.ts'
-import { type FieldError, invalidValue, unsupportedValue } from '../failures.ts'
-import { at, ensureRecord, record, setDefault, stringMap, text } from '../json.ts'
+import { type FieldError, invalidValue, unsupportedValue } from '../../../objects/refusals.ts'
+import { at, ensureRecord, record, setDefault, stringMap, text } from '../../../objects/json.ts'
 import type { Strategy } from './strategy.ts'
 
 /** As in every cluster: they cannot be deleted. */

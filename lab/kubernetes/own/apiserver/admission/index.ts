@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which strategy goes with which resource; resources without one follow the general rules only.
 
-import type { ResourceId } from '../types.ts'
+import type { ResourceId } from '../../../objects/cluster-api.ts'
 import {
   configMapStrategy,
   endpointSliceStrategy,

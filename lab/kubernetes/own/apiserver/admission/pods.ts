@@ -10,7 +10,7 @@ import {
   invalidValue,
   required,
   unsupportedValue,
-} from '../failures.ts'
+} from '../../../objects/refusals.ts'
 import {
   type Draft,
   at,
@@ -20,7 +20,7 @@ import {
   records,
   setDefault,
   text,
-} from '../json.ts'
+} from '../../../objects/json.ts'
 import { labelErrors, nameProblem } from '../names.ts'
 import type { AdmissionContext, Strategy } from './strategy.ts'
 

@@ -7,7 +7,7 @@ import {
   invalidValue,
   required,
   unsupportedValue,
-} from '../failures.ts'
+} from '../../../objects/refusals.ts'
 import { type ClusterIpPools, type IpFamily, familyOf } from '../cluster-ip.ts'
 import {
   type Draft,
@@ -19,9 +19,9 @@ import {
   setDefault,
   text,
   texts,
-} from '../json.ts'
+} from '../../../objects/json.ts'
 import { labelErrors } from '../names.ts'
-import type { KubeObject } from '../types.ts'
+import type { StoredObject } from '../../../objects/stored-object.ts'
 import type { Strategy } from './strategy.ts'
 
 const TYPES = ['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName']
@@ -84,7 +84,7 @@ function portErrors(ports: readonly Draft[]): readonly FieldError[] {
   })
 }
 
-function validate(draft: Draft, stored: KubeObject | undefined): readonly FieldError[] {
+function validate(draft: Draft, stored: StoredObject | undefined): readonly FieldError[] {
   const spec = record(draft.spec) ?? {}
   const errors: FieldError[] = [...labelErrors(spec.selector, 'spec.selector')]
   if (!TYPES.includes(String(spec.type)))
@@ -117,7 +117,7 @@ function validate(draft: Draft, stored: KubeObject | undefined): readonly FieldE
 }
 
 /** A writer that leaves addresses out keeps those that are there. */
-function prepareUpdate(draft: Draft, stored: KubeObject): void {
+function prepareUpdate(draft: Draft, stored: StoredObject): void {
   const spec = ensureRecord(draft, 'spec')
   if (spec.type === 'ExternalName' || stored.spec?.type === 'ExternalName') return
   if ((text(spec.clusterIP) ?? '') === '') spec.clusterIP = stored.spec?.clusterIP
@@ -136,7 +136,7 @@ function prepareUpdate(draft: Draft, stored: KubeObject): void {
 
 function claimAddresses(
   spec: Draft,
-  stored: KubeObject | undefined,
+  stored: StoredObject | undefined,
   pools: ClusterIpPools['pools'],
 ): readonly FieldError[] {
   const held = new Set(texts(at(stored, 'spec', 'clusterIPs')))
@@ -194,7 +194,7 @@ function claimAddresses(
 
 function claimNodePorts(
   spec: Draft,
-  stored: KubeObject | undefined,
+  stored: StoredObject | undefined,
   clusterIps: ClusterIpPools,
 ): readonly FieldError[] {
   const held = new Set(records(at(stored, 'spec', 'ports')).map((port) => integer(port.nodePort)))

@@ -3,13 +3,14 @@
 
 import type { Result } from '../../../../../mesh/result.ts'
 import type { ClusterIpPools } from '../cluster-ip.ts'
-import type { FieldError } from '../failures.ts'
-import type { Draft } from '../json.ts'
-import type { ResourceTable } from '../resources.ts'
+import type { FieldError } from '../../../objects/refusals.ts'
+import type { Draft } from '../../../objects/json.ts'
+import type { ResourceTable } from '../resource-table.ts'
 import type { Store } from '../store.ts'
-import type { ApiFailure, KubeObject } from '../types.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
+import type { StoredObject } from '../../../objects/stored-object.ts'
 
-export type AdmissionContext = {
+export interface AdmissionContext {
   readonly store: Store
   readonly resources: ResourceTable
   readonly clusterIps: ClusterIpPools
@@ -19,16 +20,16 @@ export interface Strategy {
   /** Fills defaults, in place; on create and on update. */
   readonly setDefaults?: (draft: Draft) => void
   /** Refuses what no field is to blame for, and sets what the server decides, on create. */
-  readonly admitCreate?: (draft: Draft, context: AdmissionContext) => Result<void, ApiFailure>
+  readonly admitCreate?: (draft: Draft, context: AdmissionContext) => Result<void, Refusal>
   /** Carries over what a writer may not change, in place. */
-  readonly prepareUpdate?: (draft: Draft, stored: KubeObject) => void
-  readonly validate?: (draft: Draft, stored: KubeObject | undefined) => readonly FieldError[]
+  readonly prepareUpdate?: (draft: Draft, stored: StoredObject) => void
+  readonly validate?: (draft: Draft, stored: StoredObject | undefined) => readonly FieldError[]
   /** Takes what the object claims (addresses); runs last before it is stored. */
   readonly claim?: (
     draft: Draft,
-    stored: KubeObject | undefined,
+    stored: StoredObject | undefined,
     context: AdmissionContext,
   ) => readonly FieldError[]
-  readonly afterStore?: (object: KubeObject, context: AdmissionContext) => void
-  readonly afterRemove?: (object: KubeObject, context: AdmissionContext) => void
+  readonly afterStore?: (object: StoredObject, context: AdmissionContext) => void
+  readonly afterRemove?: (object: StoredObject, context: AdmissionContext) => void
 }

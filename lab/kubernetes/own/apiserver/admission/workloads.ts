@@ -2,11 +2,19 @@
 // Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs: defaults and checks of their pod template.
 
 import { isDeepStrictEqual } from 'node:util'
-import { type FieldError, invalidValue, required } from '../failures.ts'
-import { type Draft, at, ensureRecord, integer, record, setDefault, stringMap } from '../json.ts'
+import { type FieldError, invalidValue, required } from '../../../objects/refusals.ts'
+import {
+  type Draft,
+  at,
+  ensureRecord,
+  integer,
+  record,
+  setDefault,
+  stringMap,
+} from '../../../objects/json.ts'
 import { labelErrors } from '../names.ts'
-import { labelSelectorObject } from '../selectors.ts'
-import type { KubeObject } from '../types.ts'
+import { labelSelectorObject } from '../../../objects/selectors.ts'
+import type { StoredObject } from '../../../objects/stored-object.ts'
 import { defaultPodSpec, podSpecErrors } from './pods.ts'
 import type { Strategy } from './strategy.ts'
 
@@ -27,7 +35,7 @@ function templateErrors(spec: Draft | undefined): readonly FieldError[] {
   ]
 }
 
-function validate(draft: Draft, stored: KubeObject | undefined): readonly FieldError[] {
+function validate(draft: Draft, stored: StoredObject | undefined): readonly FieldError[] {
   const spec = record(draft.spec)
   const errors: FieldError[] = []
   const selector = record(spec?.selector)

@@ -2,14 +2,14 @@
 // Objects and lists on their way out, in the version and the form (plain, table, metadata) asked for.
 
 import type { ServerResponse } from 'node:http'
-import { stringifyOnce } from '../json.ts'
-import { type ResourceType, apiVersionOf } from '../resources.ts'
+import { stringifyOnce } from '../../../objects/json.ts'
+import { type ResourceType, apiVersionOf } from '../../../objects/resource-types.ts'
 import { type IncludeObject, partialMetadata, tableOf } from '../table/index.ts'
-import type { KubeObject } from '../types.ts'
+import type { StoredObject } from '../../../objects/stored-object.ts'
 import { type Form, sendJson, sendText } from './respond.ts'
 
 /** How one client wants to see the objects of one resource. */
-export type View = {
+export interface View {
   readonly type: ResourceType
   readonly version: string
   readonly form: Form
@@ -23,13 +23,13 @@ export function includeObjectOf(query: URLSearchParams): IncludeObject {
 }
 
 /** An object under the apiVersion the client speaks. */
-function inVersion(object: KubeObject, type: ResourceType, version: string): KubeObject {
-  if (!type.isCustom || version === type.storageVersion) return object
+function inVersion(object: StoredObject, type: ResourceType, version: string): StoredObject {
+  if (!type.isCustom || version === type.version) return object
   return { ...object, apiVersion: apiVersionOf(type, version) }
 }
 
 /** JSON text of an object in the form of the view. */
-export function objectText(object: KubeObject, view: View): string {
+export function objectText(object: StoredObject, view: View): string {
   const { type, version, form, includeObject } = view
   switch (form.kind) {
     case 'plain':
@@ -53,7 +53,7 @@ export function objectText(object: KubeObject, view: View): string {
 export function sendObject(
   response: ServerResponse,
   code: number,
-  object: KubeObject,
+  object: StoredObject,
   view: View,
   warnings: readonly string[] = [],
 ): void {
@@ -66,7 +66,7 @@ export function sendObject(
 
 export function sendList(
   response: ServerResponse,
-  objects: readonly KubeObject[],
+  objects: readonly StoredObject[],
   revision: number,
   view: View,
 ): void {

@@ -6,17 +6,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { type Result, ok } from '../../../../../mesh/result.ts'
-import { badRequest, refuse, statusOf } from '../failures.ts'
-import { records, text } from '../json.ts'
+import { badRequest, refuse, statusOf } from '../../../objects/refusals.ts'
+import { records, text } from '../../../objects/json.ts'
 import type { Registry } from '../registry.ts'
-import type {
-  ApiFailure,
-  ExecExit,
-  ExecSession,
-  JsonObject,
-  KubeObject,
-  PodRuntime,
-} from '../types.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
+import type { ExecExit, ExecSession, PodRuntime } from '../pod-runtime.ts'
+import type { JsonObject, StoredObject } from '../../../objects/stored-object.ts'
 import type { ResourcePath } from './request.ts'
 import { sendFailure } from './respond.ts'
 import { WebSocketConnection } from './websocket.ts'
@@ -76,7 +71,10 @@ const numberOf = (query: URLSearchParams, name: string): number | undefined => {
   return value === null || value === '' || Number.isNaN(Number(value)) ? undefined : Number(value)
 }
 
-type Target = { readonly pod: KubeObject; readonly container: string }
+interface Target {
+  readonly pod: StoredObject
+  readonly container: string
+}
 
 export class PodStreams {
   runtime: PodRuntime | undefined
@@ -142,17 +140,17 @@ export class PodStreams {
   }
 
   /** Answers an upgrade with a Status instead. */
-  refuseUpgrade(socket: Socket, failure: ApiFailure): void {
+  refuseUpgrade(socket: Socket, failure: Refusal): void {
     const body = JSON.stringify(statusOf(failure))
     socket.end(
-      `HTTP/1.1 ${failure.code} ${failure.reason}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+      `HTTP/1.1 ${failure.status} ${failure.reason}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
     )
   }
 
   #execTarget(
     path: ResourcePath,
     query: URLSearchParams,
-  ): Result<Target & { readonly runtime: PodRuntime }, ApiFailure> {
+  ): Result<Target & { readonly runtime: PodRuntime }, Refusal> {
     if (path.subresource !== 'exec')
       return badRequest(`${String(path.subresource)} is not served by the lab; exec and log are`)
     const target = this.#target(path, query)
@@ -163,7 +161,7 @@ export class PodStreams {
     return ok({ ...target.value, runtime: this.runtime })
   }
 
-  #target(path: ResourcePath, query: URLSearchParams): Result<Target, ApiFailure> {
+  #target(path: ResourcePath, query: URLSearchParams): Result<Target, Refusal> {
     const type = this.#registry.type('pods')
     if (!type.ok) return type
     const pod = this.#registry.get(type.value, path.namespace, path.name ?? '')

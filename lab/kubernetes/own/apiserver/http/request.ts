@@ -5,12 +5,12 @@ import type { IncomingMessage } from 'node:http'
 import { parseJson } from '../../../../../mesh/json.ts'
 import { parseYamlDocuments } from '../../../../../mesh/kube/yaml.ts'
 import { type Result, err, ok } from '../../../../../mesh/result.ts'
-import { badRequest, refuse, unsupportedMediaType } from '../failures.ts'
+import { badRequest, refuse, unsupportedMediaType } from '../../../objects/refusals.ts'
 import { PROTOBUF_MEDIA_TYPE, decodeProtobuf } from '../protobuf/decode.ts'
-import type { ApiFailure } from '../types.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
 
 /** A path below /api/v1 or /apis/GROUP/VERSION. */
-export type ResourcePath = {
+export interface ResourcePath {
   readonly group: string
   readonly version: string
   readonly plural: string
@@ -54,7 +54,7 @@ export function parseResourcePath(path: string): ResourcePath | undefined {
   return { group, version, plural, namespace, name, subresource, isWatchPath }
 }
 
-async function readBody(request: IncomingMessage): Promise<Result<Buffer, ApiFailure>> {
+async function readBody(request: IncomingMessage): Promise<Result<Buffer, Refusal>> {
   const chunks: Buffer[] = []
   let bytes = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
@@ -71,7 +71,7 @@ async function readBody(request: IncomingMessage): Promise<Result<Buffer, ApiFai
 }
 
 /** Reads a JSON or YAML body; undefined when there is none. */
-export async function readObject(request: IncomingMessage): Promise<Result<unknown, ApiFailure>> {
+export async function readObject(request: IncomingMessage): Promise<Result<unknown, Refusal>> {
   const body = await readBody(request)
   if (!body.ok) return body
   if (body.value.length === 0) return ok(undefined)

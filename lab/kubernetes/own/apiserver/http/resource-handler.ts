@@ -9,26 +9,26 @@ import {
   successStatus,
   unknownPath,
   unsupportedMediaType,
-} from '../failures.ts'
-import { type Draft, at, integer, record, text, texts } from '../json.ts'
+} from '../../../objects/refusals.ts'
+import { type Draft, at, integer, record, text, texts } from '../../../objects/json.ts'
 import type { Registry, WriteOptions } from '../registry.ts'
-import { type ResourceType, apiVersionOf } from '../resources.ts'
+import { type ResourceType, apiVersionOf } from '../../../objects/resource-types.ts'
 import { readScale } from '../scale.ts'
 import type { TokenAuthority } from '../tokens.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
 import type {
-  ApiFailure,
   DeleteOptions,
-  KubeInput,
   ListOptions,
   PatchType,
   Subresource,
-} from '../types.ts'
+} from '../../../objects/cluster-api.ts'
+import type { KubeInput } from '../../../objects/stored-object.ts'
 import { type View, includeObjectOf, sendList, sendObject } from './objects.ts'
 import { type ResourcePath, readObject } from './request.ts'
 import { acceptedForm, sendFailure, sendJson } from './respond.ts'
 import type { WatchHub } from './watch.ts'
 
-export type ResourceServices = {
+export interface ResourceServices {
   readonly registry: Registry
   readonly watches: WatchHub
   readonly tokens: TokenAuthority
@@ -74,7 +74,7 @@ export async function handleResource(
   if (!handled.ok) sendFailure(response, handled.error)
 }
 
-type Handled = Result<void, ApiFailure>
+type Handled = Result<void, Refusal>
 const DONE: Handled = ok(undefined)
 
 async function dispatch(call: Call): Promise<Handled> {
@@ -123,7 +123,7 @@ function watch(call: Call): Handled {
   return DONE
 }
 
-async function readInput(call: Call): Promise<Result<KubeInput, ApiFailure>> {
+async function readInput(call: Call): Promise<Result<KubeInput, Refusal>> {
   const body = await readObject(call.request)
   if (!body.ok) return body
   const object = record(body.value)
@@ -134,7 +134,7 @@ async function readInput(call: Call): Promise<Result<KubeInput, ApiFailure>> {
   return ok(object)
 }
 
-async function readDeleteOptions(call: Call): Promise<Result<DeleteOptions & Draft, ApiFailure>> {
+async function readDeleteOptions(call: Call): Promise<Result<DeleteOptions & Draft, Refusal>> {
   const body = await readObject(call.request)
   if (!body.ok) return body
   const options = record(body.value) ?? {}

@@ -2,8 +2,8 @@
 // Answers: JSON bodies, failures as Status objects, and the form of object the client asked for.
 
 import type { ServerResponse } from 'node:http'
-import { statusOf } from '../failures.ts'
-import type { ApiFailure } from '../types.ts'
+import { statusOf } from '../../../objects/refusals.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
 
 /** What the Accept header asks objects to be turned into. */
 export type Form =
@@ -50,8 +50,8 @@ export function sendJson(response: ServerResponse, code: number, body: unknown):
 }
 
 /** Answers a refused request with its Status. */
-export function sendFailure(response: ServerResponse, failure: ApiFailure): void {
+export function sendFailure(response: ServerResponse, failure: Refusal): void {
   const headers: { [name: string]: string } =
-    failure.code === 401 ? { 'www-authenticate': 'Bearer realm="ambit-lab"' } : {}
-  sendText(response, failure.code, JSON.stringify(statusOf(failure)), 'application/json', headers)
+    failure.status === 401 ? { 'www-authenticate': 'Bearer realm="ambit-lab"' } : {}
+  sendText(response, failure.status, JSON.stringify(statusOf(failure)), 'application/json', headers)
 }

@@ -3,10 +3,10 @@
 // authenticated may do everything: RBAC objects are stored, not enforced.
 
 import { type Result, ok } from '../../../../../mesh/result.ts'
-import { badRequest } from '../failures.ts'
-import { type Draft, at, ensureRecord, record, text, texts } from '../json.ts'
+import { badRequest } from '../../../objects/refusals.ts'
+import { type Draft, at, ensureRecord, record, text, texts } from '../../../objects/json.ts'
 import type { TokenAuthority, UserInfo } from '../tokens.ts'
-import type { ApiFailure } from '../types.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
 
 export type Authenticator = (
   token: string,
@@ -32,7 +32,7 @@ export function answerReview(
   user: UserInfo,
   authority: TokenAuthority,
   authenticate: Authenticator,
-): Result<Draft, ApiFailure> {
+): Result<Draft, Refusal> {
   const review = record(body)
   if (review === undefined) return badRequest('the review must be an object')
   ensureRecord(review, 'metadata')

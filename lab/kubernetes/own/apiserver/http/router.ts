@@ -13,17 +13,18 @@ import {
   groupList,
   resourceList,
 } from '../discovery.ts'
-import { methodNotAllowed, refuse, unauthorized, unknownPath } from '../failures.ts'
-import { record } from '../json.ts'
+import { methodNotAllowed, refuse, unauthorized, unknownPath } from '../../../objects/refusals.ts'
+import { record } from '../../../objects/json.ts'
 import {
   EMPTY_OPENAPI_V2,
   OPENAPI_V2_MEDIA_TYPE,
   openApiDocument,
   openApiIndex,
 } from '../openapi.ts'
-import { REVIEW_TYPES } from '../resources.ts'
+import { REVIEW_TYPES } from '../resource-table.ts'
 import type { UserInfo } from '../tokens.ts'
-import type { ApiFailure, JsonObject } from '../types.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
+import type { JsonObject } from '../../../objects/stored-object.ts'
 import { type PodStreams, isPodStream } from './pod-streams.ts'
 import { type ResourcePath, bearerToken, parseResourcePath, readObject } from './request.ts'
 import { type ResourceServices, handleResource } from './resource-handler.ts'
@@ -58,7 +59,7 @@ export class Router {
   }
 
   /** Who sends the request; without a valid bearer token, nobody does. */
-  authenticate(request: IncomingMessage): Result<UserInfo, ApiFailure> {
+  authenticate(request: IncomingMessage): Result<UserInfo, Refusal> {
     const token = bearerToken(request)
     if (!token.ok) return unauthorized()
     const known = this.#authenticateToken(token.value, [this.#services.tokens.issuer])
@@ -185,5 +186,5 @@ export class Router {
 }
 
 /** What a request gets whose handling threw: a bug, told as such. */
-export const internalError = (message: string): ApiFailure =>
+export const internalError = (message: string): Refusal =>
   refuse(500, 'InternalError', `Internal error occurred: ${message}`).error

@@ -3,11 +3,12 @@
 // client leaves, the time is up, or the client reads too slowly.
 
 import type { ServerResponse } from 'node:http'
-import { badRequest, expired, statusOf } from '../failures.ts'
-import { apiVersionOf } from '../resources.ts'
-import { type Matcher, parseSelectors } from '../selectors.ts'
+import { badRequest, expired, statusOf } from '../../../objects/refusals.ts'
+import { apiVersionOf } from '../../../objects/resource-types.ts'
+import { type Matcher, parseSelectors } from '../../../objects/selectors.ts'
 import type { Store, StoredEvent } from '../store.ts'
-import type { KubeObject, ListOptions, ResourceId, WatchEventType } from '../types.ts'
+import type { StoredObject } from '../../../objects/stored-object.ts'
+import type { ListOptions, ResourceId, WatchEventType } from '../../../objects/cluster-api.ts'
 import { type View, objectText } from './objects.ts'
 import { sendFailure } from './respond.ts'
 
@@ -16,7 +17,7 @@ const MAX_BUFFERED_BYTES = 32 * 1024 * 1024
 const MS_PER_SECOND = 1000
 const INITIAL_EVENTS_END = 'k8s.io/initial-events-end'
 
-export type WatchRequest = {
+export interface WatchRequest {
   readonly view: View
   readonly selectors: ListOptions
   readonly resourceVersion: string
@@ -135,7 +136,7 @@ export class WatchHub {
   }
 }
 
-function atRevision(object: KubeObject, revision: number): KubeObject {
+function atRevision(object: StoredObject, revision: number): StoredObject {
   return { ...object, metadata: { ...object.metadata, resourceVersion: String(revision) } }
 }
 

@@ -21,7 +21,7 @@ function acceptKey(key: string): string {
     .digest('base64')
 }
 
-type Frame = {
+interface Frame {
   readonly isFinal: boolean
   readonly opcode: number
   readonly payload: Buffer

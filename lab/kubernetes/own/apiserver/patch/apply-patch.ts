@@ -5,7 +5,7 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import { type Result, err, ok } from '../../../../../mesh/result.ts'
-import { type Draft, ensureRecord, list, record, records } from '../json.ts'
+import { type Draft, ensureRecord, list, record, records } from '../../../objects/json.ts'
 import {
   type FieldSet,
   contains,
@@ -18,7 +18,7 @@ import {
 } from './field-set.ts'
 import type { ListKindOf } from './list-kinds.ts'
 
-export type ApplyRequest = {
+export interface ApplyRequest {
   readonly manager: string
   readonly apiVersion: string
   readonly subresource: string | undefined
@@ -28,9 +28,15 @@ export type ApplyRequest = {
 }
 
 /** Fields in conflict: whose they are and where, as Kubernetes prints them. */
-export type ApplyConflict = { readonly manager: string; readonly field: string }
+export interface ApplyConflict {
+  readonly manager: string
+  readonly field: string
+}
 
-type ManagedEntry = { readonly entry: Draft; readonly fields: FieldSet }
+interface ManagedEntry {
+  readonly entry: Draft
+  readonly fields: FieldSet
+}
 
 function mergeApplied(
   target: unknown,

@@ -2,10 +2,12 @@
 // Sets of fields in the form of metadata.managedFields (FieldsV1): `f:name` a field, `k:{...}` a list
 // member by its keys, `v:...` a member of a set, `.` the member itself. Used by apply patches only.
 
-import { type Draft, list, record } from '../json.ts'
+import { type Draft, list, record } from '../../../objects/json.ts'
 import { KEY_DEFAULTS, type ListKindOf } from './list-kinds.ts'
 
-export type FieldSet = { [element: string]: FieldSet }
+export interface FieldSet {
+  [element: string]: FieldSet
+}
 
 /** Never owned: they name the object rather than describe it. */
 const UNOWNED = new Set(['apiVersion', 'kind'])
@@ -90,7 +92,10 @@ export function withoutLeaf(set: FieldSet, path: readonly string[]): FieldSet {
   return isLeaf(remaining) ? others : { ...others, [element]: remaining }
 }
 
-type Place = { readonly parent: Draft | unknown[]; readonly key: string | number }
+interface Place {
+  readonly parent: Draft | unknown[]
+  readonly key: string | number
+}
 
 function findPlace(root: Draft, path: readonly string[], keysOf: ListKindOf): Place | undefined {
   let parent: Draft | unknown[] = root

@@ -2,17 +2,18 @@
 // One door to the four kinds of patch.
 
 import { type Result, ok } from '../../../../../mesh/result.ts'
-import { badRequest, refuse, unsupportedMediaType } from '../failures.ts'
-import { type Draft, record } from '../json.ts'
-import { type ResourceType, apiVersionOf } from '../resources.ts'
-import type { ApiFailure, PatchType, Subresource } from '../types.ts'
+import { badRequest, refuse, unsupportedMediaType } from '../../../objects/refusals.ts'
+import { type Draft, record } from '../../../objects/json.ts'
+import { type ResourceType, apiVersionOf } from '../../../objects/resource-types.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
+import type { PatchType, Subresource } from '../../../objects/cluster-api.ts'
 import { applyPatch } from './apply-patch.ts'
 import { jsonPatch } from './json-patch.ts'
 import { listKindsOf } from './list-kinds.ts'
 import { mergePatch } from './merge-patch.ts'
 import { strategicMergePatch } from './strategic-merge.ts'
 
-type Patch = {
+interface Patch {
   readonly type: PatchType
   readonly body: unknown
   readonly fieldManager?: string | undefined
@@ -28,7 +29,7 @@ function apply(
   patch: Patch,
   subresource: Subresource | undefined,
   now: string,
-): Result<Draft, ApiFailure> {
+): Result<Draft, Refusal> {
   if (patch.fieldManager === undefined || patch.fieldManager === '')
     return badRequest(
       'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
@@ -74,7 +75,7 @@ export function patchObject(
   patch: Patch,
   subresource: Subresource | undefined,
   now: string,
-): Result<Draft, ApiFailure> {
+): Result<Draft, Refusal> {
   if (patch.type === 'json') {
     const patched = jsonPatch(target, patch.body)
     return patched.ok

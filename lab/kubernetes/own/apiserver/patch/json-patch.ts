@@ -3,7 +3,7 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import { type Result, err, ok } from '../../../../../mesh/result.ts'
-import { type Draft, record, text } from '../json.ts'
+import { type Draft, record, text } from '../../../objects/json.ts'
 
 type Container = Draft | unknown[]
 

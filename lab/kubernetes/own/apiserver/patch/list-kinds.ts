@@ -2,8 +2,8 @@
 // How lists merge: by the keys of their members, as sets, or as one atomic value. Strategic-merge and
 // apply patches ask this for each list by its path of field names (indices left out).
 
-import { type Draft, at, record, text, texts } from '../json.ts'
-import type { ResourceType } from '../resources.ts'
+import { type Draft, at, record, text, texts } from '../../../objects/json.ts'
+import type { ResourceType } from '../../../objects/resource-types.ts'
 
 export type ListKind =
   | { readonly kind: 'map'; readonly keys: readonly string[] }

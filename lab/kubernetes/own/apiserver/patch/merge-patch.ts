@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // JSON merge patch, RFC 7386.
 
-import { type Draft, record } from '../json.ts'
+import { type Draft, record } from '../../../objects/json.ts'
 
 /** The result of merging a patch into a value; neither is changed. */
 export function mergePatch(target: unknown, patch: unknown): unknown {

@@ -3,7 +3,7 @@
 // directives ($patch, $retainKeys, $deleteFromPrimitiveList, $setElementOrder) say what else to do.
 
 import { isDeepStrictEqual } from 'node:util'
-import { type Draft, list, record, texts } from '../json.ts'
+import { type Draft, list, record, texts } from '../../../objects/json.ts'
 import type { ListKindOf } from './list-kinds.ts'
 
 const PATCH_DIRECTIVE = '$patch'

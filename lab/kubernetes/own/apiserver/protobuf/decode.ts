@@ -5,7 +5,7 @@
 
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
 import { type Result, err, ok } from '../../../../../mesh/result.ts'
-import { type Draft, record } from '../json.ts'
+import { type Draft, record } from '../../../objects/json.ts'
 import fields from './fields.json' with { type: 'json' }
 
 export const PROTOBUF_MEDIA_TYPE = 'application/vnd.kubernetes.protobuf'
@@ -27,7 +27,7 @@ const PACKAGES: { readonly [apiVersion: string]: string } = {
   'authorization.k8s.io/v1': 'authorization/v1',
 }
 
-type Field = {
+interface Field {
   readonly name: string
   readonly type: string
   readonly shape: 'single' | 'optional' | 'list' | 'map'

@@ -3,11 +3,11 @@
 // the Kubernetes API itself: which fields there are, and of which JSON type.
 
 import * as kubernetes from '@kubernetes/client-node'
-import { type Draft, record } from '../json.ts'
-import type { FieldError } from '../failures.ts'
-import type { ResourceType } from '../resources.ts'
+import { type Draft, record } from '../../../objects/json.ts'
+import type { FieldError } from '../../../objects/refusals.ts'
+import type { ResourceType } from '../../../objects/resource-types.ts'
 
-export type ShapeReport = {
+export interface ShapeReport {
   /** Why it cannot be read at all: a field of a wrong type. */
   readonly malformed: string | undefined
   readonly unknownFields: readonly string[]
@@ -35,7 +35,7 @@ function fieldTable(modelName: string): FieldTable | undefined {
 
 /** Model class names carry the version; the few exceptions share a name with another group's type. */
 function modelName(type: ResourceType): string {
-  const version = type.storageVersion.replace(/^v/, 'V')
+  const version = type.version.replace(/^v/, 'V')
   return type.id === 'events' ? 'CoreV1Event' : `${version}${type.kind}`
 }
 

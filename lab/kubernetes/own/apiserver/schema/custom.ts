@@ -2,8 +2,13 @@
 // Structural OpenAPI schemas of custom resources: pruning of unknown fields, defaults, and checks of
 // type, enum, bounds, pattern and required fields. CEL rules and oneOf/anyOf/not are not evaluated.
 
-import { type FieldError, invalidValue, required, unsupportedValue } from '../failures.ts'
-import { type Draft, integer, list, record, text, texts } from '../json.ts'
+import {
+  type FieldError,
+  invalidValue,
+  required,
+  unsupportedValue,
+} from '../../../objects/refusals.ts'
+import { type Draft, integer, list, record, text, texts } from '../../../objects/json.ts'
 import type { ShapeReport } from './built-in.ts'
 
 const PRESERVE = 'x-kubernetes-preserve-unknown-fields'

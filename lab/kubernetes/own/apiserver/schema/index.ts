@@ -3,10 +3,10 @@
 // against the OpenAPI schema of their definition.
 
 import { type Result, ok } from '../../../../../mesh/result.ts'
-import { type FieldError, badRequest } from '../failures.ts'
-import type { Draft } from '../json.ts'
-import type { ResourceType } from '../resources.ts'
-import type { ApiFailure } from '../types.ts'
+import { type FieldError, badRequest } from '../../../objects/refusals.ts'
+import type { Draft } from '../../../objects/json.ts'
+import type { ResourceType } from '../../../objects/resource-types.ts'
+import type { Refusal } from '../../../objects/refusals.ts'
 import { checkBuiltInShape } from './built-in.ts'
 import { checkCustomSchema } from './custom.ts'
 
@@ -19,18 +19,18 @@ export function checkSchema(
   draft: Draft,
   validation: FieldValidation,
   warnings: string[] | undefined,
-): Result<readonly FieldError[], ApiFailure> {
-  const schema = type.versions.find((one) => one.version === type.storageVersion)?.schema
+): Result<readonly FieldError[], Refusal> {
+  const schema = type.versions.find((one) => one.version === type.version)?.schema
   const shape = type.isCustom ? checkCustomSchema(schema, draft) : checkBuiltInShape(type, draft)
   if (shape.malformed !== undefined)
     return badRequest(
-      `${type.kind} in version "${type.storageVersion}" cannot be handled as a ${type.kind}: ${shape.malformed}`,
+      `${type.kind} in version "${type.version}" cannot be handled as a ${type.kind}: ${shape.malformed}`,
     )
   if (shape.unknownFields.length > 0) {
     const sentences = shape.unknownFields.map((path) => `unknown field ${JSON.stringify(path)}`)
     if (validation === 'Strict')
       return badRequest(
-        `${type.kind} in version "${type.storageVersion}" cannot be handled as a ${type.kind}: strict decoding error: ${sentences.join(', ')}`,
+        `${type.kind} in version "${type.version}" cannot be handled as a ${type.kind}: strict decoding error: ${sentences.join(', ')}`,
       )
     if (validation === 'Warn') warnings?.push(...sentences)
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small pieces of printed tables: ages, lists, and JSONPath as printer columns use it.
 
-import { at, list, record } from '../json.ts'
+import { at, list, record } from '../../../objects/json.ts'
 
 const SECOND = 1000
 const MINUTE = 60 * SECOND

@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // The columns of `kubectl get` for each resource.
 
-import { type Draft, at, integer, list, record, records, stringMap, text, texts } from '../json.ts'
-import type { KubeObject, ResourceId } from '../types.ts'
+import {
+  type Draft,
+  at,
+  integer,
+  list,
+  record,
+  records,
+  stringMap,
+  text,
+  texts,
+} from '../../../objects/json.ts'
+import type { StoredObject } from '../../../objects/stored-object.ts'
+import type { ResourceId } from '../../../objects/cluster-api.ts'
 import { age, humanDuration, joined } from './cells.ts'
 
-export type Column = {
+export interface Column {
   readonly name: string
   readonly type?: 'string' | 'integer' | 'date'
   /** 0 is always shown, 1 with -o wide. */
   readonly priority?: number
-  readonly value: (object: KubeObject, now: number) => unknown
+  readonly value: (object: StoredObject, now: number) => unknown
 }
 
 const NAME: Column = { name: 'Name', value: (object) => object.metadata.name }
@@ -21,7 +32,7 @@ const AGE: Column = {
 const count = (value: unknown): number => integer(value) ?? 0
 const wide = (column: Column): Column => ({ ...column, priority: 1 })
 
-function podStatus(pod: KubeObject): string {
+function podStatus(pod: StoredObject): string {
   const statuses = records(pod.status?.containerStatuses)
   const waiting = statuses.map((one) => text(at(one, 'state', 'waiting', 'reason'))).find(Boolean)
   const terminated = statuses
@@ -39,10 +50,10 @@ function podStatus(pod: KubeObject): string {
   return text(pod.status?.reason) ?? waiting ?? terminated ?? text(pod.status?.phase) ?? 'Unknown'
 }
 
-const restarts = (pod: KubeObject): number =>
+const restarts = (pod: StoredObject): number =>
   records(pod.status?.containerStatuses).reduce((sum, one) => sum + count(one.restartCount), 0)
 
-function servicePorts(service: KubeObject): string {
+function servicePorts(service: StoredObject): string {
   return joined(
     records(service.spec?.ports).map((port) =>
       port.nodePort === undefined
@@ -52,7 +63,7 @@ function servicePorts(service: KubeObject): string {
   )
 }
 
-function externalAddress(service: KubeObject): string {
+function externalAddress(service: StoredObject): string {
   if (service.spec?.type === 'ExternalName') return text(service.spec.externalName) ?? ''
   const ingress = records(at(service, 'status', 'loadBalancer', 'ingress')).map(
     (one) => text(one.ip) ?? text(one.hostname) ?? '',
@@ -65,7 +76,7 @@ function externalAddress(service: KubeObject): string {
 const selectorText = (labels: unknown): string =>
   joined(Object.entries(stringMap(labels)).map(([key, value]) => `${key}=${value}`))
 
-const templateContainers = (object: KubeObject): readonly Draft[] =>
+const templateContainers = (object: StoredObject): readonly Draft[] =>
   records(at(object, 'spec', 'template', 'spec', 'containers'))
 
 const TEMPLATE_COLUMNS: readonly Column[] = [
@@ -83,13 +94,13 @@ const TEMPLATE_COLUMNS: readonly Column[] = [
   }),
 ]
 
-function nodeStatus(node: KubeObject): string {
+function nodeStatus(node: StoredObject): string {
   const ready = records(node.status?.conditions).find((condition) => condition.type === 'Ready')
   const state = ready === undefined ? 'Unknown' : ready.status === 'True' ? 'Ready' : 'NotReady'
   return node.spec?.unschedulable === true ? `${state},SchedulingDisabled` : state
 }
 
-function nodeRoles(node: KubeObject): string {
+function nodeRoles(node: StoredObject): string {
   const prefix = 'node-role.kubernetes.io/'
   return joined(
     Object.keys(node.metadata.labels ?? {})
@@ -98,11 +109,11 @@ function nodeRoles(node: KubeObject): string {
   )
 }
 
-const nodeAddress = (node: KubeObject, type: string): string =>
+const nodeAddress = (node: StoredObject, type: string): string =>
   text(records(node.status?.addresses).find((one) => one.type === type)?.address) ?? '<none>'
 
 /** Ready endpoint addresses with ports, shortened as kubectl shortens them. */
-function endpointsText(object: KubeObject): string {
+function endpointsText(object: StoredObject): string {
   const all = records(object.subsets).flatMap((subset) =>
     records(subset.addresses).flatMap((address) =>
       records(subset.ports).map((port) => `${String(address.ip)}:${String(port.port)}`),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Server-side printing: turns objects into the Table that `kubectl get` shows.
 
-import type { ResourceType } from '../resources.ts'
-import type { JsonObject, KubeObject } from '../types.ts'
+import type { ResourceType } from '../../../objects/resource-types.ts'
+import type { JsonObject, StoredObject } from '../../../objects/stored-object.ts'
 import { age, evaluateJsonPath } from './cells.ts'
 import { COLUMNS, type Column, GENERAL_COLUMNS } from './columns.ts'
 
@@ -30,7 +30,7 @@ function columnsOf(type: ResourceType, version: string): readonly Column[] {
 }
 
 /** Only the metadata of an object, in the type made for it. */
-export function partialMetadata(object: KubeObject, version = 'v1'): JsonObject {
+export function partialMetadata(object: StoredObject, version = 'v1'): JsonObject {
   return {
     kind: 'PartialObjectMetadata',
     apiVersion: `meta.k8s.io/${version}`,
@@ -38,7 +38,7 @@ export function partialMetadata(object: KubeObject, version = 'v1'): JsonObject 
   }
 }
 
-export type TableRequest = {
+export interface TableRequest {
   readonly type: ResourceType
   readonly version: string
   readonly tableVersion: string
@@ -48,7 +48,7 @@ export type TableRequest = {
 }
 
 /** Prints objects as rows. */
-export function tableOf(objects: readonly KubeObject[], request: TableRequest): JsonObject {
+export function tableOf(objects: readonly StoredObject[], request: TableRequest): JsonObject {
   const columns = columnsOf(request.type, request.version)
   return {
     kind: 'Table',

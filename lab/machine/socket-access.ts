@@ -3,7 +3,7 @@
 // credentials. Only root can open it.
 
 import http from 'node:http'
-import type { ClusterAccess } from '../../../mesh/kube/access.ts'
+import type { ClusterAccess } from '../../mesh/kube/access.ts'
 
 /** The access through a gateway's socket. */
 export function socketAccess(socketPath: string): ClusterAccess {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading untyped JSON safely: every look-up answers undefined where the shape is another than hoped for.
 
-import type { KubeInput, KubeObject } from './types.ts'
+import type { KubeInput, StoredObject } from './stored-object.ts'
 
 /** A working copy owned by the one request that writes it. */
-export type Draft = { [field: string]: unknown }
+export interface Draft {
+  [field: string]: unknown
+}
 
 /** The value as an object with fields, or undefined. */
 export function record(value: unknown): Draft | undefined {
@@ -73,14 +75,14 @@ export function setDefault(parent: Draft, field: string, value: unknown): void {
 }
 
 /** A deep copy that may be changed freely; fields that are undefined are left out, as on the wire. */
-export function draftOf(object: KubeObject | KubeInput | Draft): Draft {
+export function draftOf(object: StoredObject | KubeInput | Draft): Draft {
   return JSON.parse(JSON.stringify(object)) as Draft
 }
 
 const serialized = new WeakMap<object, string>()
 
 /** JSON text of a stored object. Stored objects never change, so each is turned into text once. */
-export function stringifyOnce(object: KubeObject): string {
+export function stringifyOnce(object: StoredObject): string {
   let textForm = serialized.get(object)
   if (textForm === undefined) {
     textForm = JSON.stringify(object)

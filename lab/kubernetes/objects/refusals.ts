@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The refusals of the API server, worded as Kubernetes words them, and their Status objects.
 
-import { type Err, err } from '../../../../mesh/result.ts'
-import type { ApiFailure, JsonObject } from './types.ts'
+import { failureKind, type KubeFailure } from '../../../mesh/kube/failure.ts'
+import { type Err, err } from '../../../mesh/result.ts'
+import type { JsonObject } from './stored-object.ts'
+
+/** A refused request: what a client makes a KubeFailure of, and the details of the Status that it gets. */
+export interface Refusal extends KubeFailure {
+  readonly details?: JsonObject | undefined
+}
 
 /** One invalid field: its path and what is wrong, as in `spec.ports[0].port: Required value`. */
-export type FieldError = {
+export interface FieldError {
   readonly field: string
   readonly reason:
     | 'FieldValueRequired'
@@ -45,7 +51,11 @@ export const duplicateValue = (field: string, value: unknown): FieldError => ({
 })
 
 /** What a failure names: `pods`, or `deployments.apps`. */
-type Named = { readonly id: string; readonly plural: string; readonly group: string }
+interface Named {
+  readonly id: string
+  readonly plural: string
+  readonly group: string
+}
 
 const detailsOf = (resource: Named, name: string): JsonObject => ({
   name,
@@ -58,17 +68,17 @@ export function refuse(
   reason: string,
   message: string,
   details?: JsonObject,
-): Err<ApiFailure> {
-  return err({ code, reason, message, details })
+): Err<Refusal> {
+  return err({ kind: failureKind(code, reason), status: code, reason, message, details })
 }
 
-export const notFound = (resource: Named, name: string): Err<ApiFailure> =>
+export const notFound = (resource: Named, name: string): Err<Refusal> =>
   refuse(404, 'NotFound', `${resource.id} "${name}" not found`, detailsOf(resource, name))
 
-export const alreadyExists = (resource: Named, name: string): Err<ApiFailure> =>
+export const alreadyExists = (resource: Named, name: string): Err<Refusal> =>
   refuse(409, 'AlreadyExists', `${resource.id} "${name}" already exists`, detailsOf(resource, name))
 
-export const conflict = (resource: Named, name: string, why: string): Err<ApiFailure> =>
+export const conflict = (resource: Named, name: string, why: string): Err<Refusal> =>
   refuse(
     409,
     'Conflict',
@@ -76,7 +86,7 @@ export const conflict = (resource: Named, name: string, why: string): Err<ApiFai
     detailsOf(resource, name),
   )
 
-export const forbidden = (resource: Named, name: string, why: string): Err<ApiFailure> =>
+export const forbidden = (resource: Named, name: string, why: string): Err<Refusal> =>
   refuse(
     403,
     'Forbidden',
@@ -84,21 +94,21 @@ export const forbidden = (resource: Named, name: string, why: string): Err<ApiFa
     detailsOf(resource, name),
   )
 
-export const badRequest = (message: string): Err<ApiFailure> => refuse(400, 'BadRequest', message)
+export const badRequest = (message: string): Err<Refusal> => refuse(400, 'BadRequest', message)
 
-export const unsupportedMediaType = (message: string): Err<ApiFailure> =>
+export const unsupportedMediaType = (message: string): Err<Refusal> =>
   refuse(415, 'UnsupportedMediaType', message)
 
 /** The page the path names does not exist at all: an unknown group, version or resource. */
-export const unknownPath = (): Err<ApiFailure> =>
+export const unknownPath = (): Err<Refusal> =>
   refuse(404, 'NotFound', 'the server could not find the requested resource')
 
-export const methodNotAllowed = (): Err<ApiFailure> =>
+export const methodNotAllowed = (): Err<Refusal> =>
   refuse(405, 'MethodNotAllowed', 'the server does not allow this method on the requested resource')
 
-export const unauthorized = (): Err<ApiFailure> => refuse(401, 'Unauthorized', 'Unauthorized')
+export const unauthorized = (): Err<Refusal> => refuse(401, 'Unauthorized', 'Unauthorized')
 
-export const expired = (asked: number, oldest: number): Err<ApiFailure> =>
+export const expired = (asked: number, oldest: number): Err<Refusal> =>
   refuse(410, 'Expired', `too old resource version: ${asked} (${oldest})`)
 
 export function invalid(
@@ -106,7 +116,7 @@ export function invalid(
   group: string,
   name: string,
   errors: readonly FieldError[],
-): Err<ApiFailure> {
+): Err<Refusal> {
   const causes = errors.map((one) => ({
     reason: one.reason,
     message: one.message,
@@ -124,7 +134,7 @@ export function invalid(
 }
 
 /** The Status object that tells a client of a refusal. */
-export function statusOf(failure: ApiFailure): JsonObject {
+export function statusOf(failure: Refusal): JsonObject {
   return {
     kind: 'Status',
     apiVersion: 'v1',
@@ -133,7 +143,7 @@ export function statusOf(failure: ApiFailure): JsonObject {
     message: failure.message,
     reason: failure.reason,
     ...(failure.details === undefined ? {} : { details: failure.details }),
-    code: failure.code,
+    code: failure.status,
   }
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Label and field selectors: parsing their text forms and matching objects against them.
 
-import { type Result, err, ok } from '../../../../mesh/result.ts'
+import { type Result, err, ok } from '../../../mesh/result.ts'
 import { at, record, records, stringMap, texts } from './json.ts'
-import type { KubeObject, ListOptions } from './types.ts'
+import type { StoredObject } from './stored-object.ts'
+import type { ListOptions } from './cluster-api.ts'
 
-export type Matcher = (object: KubeObject) => boolean
+export type Matcher = (object: StoredObject) => boolean
 export type LabelMatcher = (labels: { readonly [key: string]: string }) => boolean
 
 const KEY = String.raw`[A-Za-z0-9](?:[-A-Za-z0-9_./]*[A-Za-z0-9])?`
@@ -92,7 +93,7 @@ export function labelSelectorObject(selector: unknown): LabelMatcher {
 }
 
 /** The value a field selector compares: scalars as text, absent as the empty string, as Kubernetes does. */
-function fieldText(object: KubeObject, path: readonly string[]): string {
+function fieldText(object: StoredObject, path: readonly string[]): string {
   const value = at(object, ...path)
   return value === undefined || value === null || record(value) !== undefined ? '' : String(value)
 }

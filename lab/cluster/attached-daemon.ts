@@ -6,26 +6,27 @@
 import { createConnection, createServer } from 'node:net'
 import { once } from 'node:events'
 import { pipeline } from 'node:stream'
-import { LeaderElection } from '../../../controller/leader/leader-election.ts'
-import { systemClock } from '../../../mesh/identity/clock.ts'
-import { createKubeApi } from '../../../mesh/kube/api.ts'
-import { createLogger, environmentLogLevel } from '../../../mesh/telemetry/log.ts'
-import { BUILT_IN_TYPES } from '../own/apiserver/resources.ts'
-import type { ControllerParts, Controllers } from '../own/apiserver/types.ts'
-import { ServiceIndex } from '../../services/kube-view.ts'
-import { labLayout, nodeLayout } from '../../machine/layout.ts'
-import { startControllers } from '../own/controllers/index.ts'
-import { startDnsServer } from '../../services/dns/server.ts'
-import { API_SERVER_PORT, FABRIC_GATEWAY4, FABRIC_GATEWAY6 } from '../../network/addressing.ts'
-import { startServiceProxy } from '../../services/proxy/index.ts'
-import { LAB_LABEL, leaseHolder, PART_LEASES, RUN_LABEL } from './identity.ts'
-import { mirrorCluster } from './mirror.ts'
-import { emptyNamespace, namespacedTypes } from './namespace-content.ts'
-import { reachableFrom } from './reachable.ts'
-import { socketAccess } from './socket-access.ts'
+import { LeaderElection } from '../../controller/leader/leader-election.ts'
+import { systemClock } from '../../mesh/identity/clock.ts'
+import { createKubeApi } from '../../mesh/kube/api.ts'
+import { createLogger, environmentLogLevel } from '../../mesh/telemetry/log.ts'
+import { BUILT_IN_TYPES } from '../kubernetes/objects/resource-types.ts'
+import type { ControllerParts } from '../kubernetes/objects/cluster-api.ts'
+import type { Controllers } from '../kubernetes/own/controllers/index.ts'
+import { ServiceIndex } from '../services/kube-view.ts'
+import { labLayout, nodeLayout } from '../machine/layout.ts'
+import { startControllers } from '../kubernetes/own/controllers/index.ts'
+import { startDnsServer } from '../services/dns/server.ts'
+import { API_SERVER_PORT, FABRIC_GATEWAY4, FABRIC_GATEWAY6 } from '../network/addressing.ts'
+import { startServiceProxy } from '../services/proxy/index.ts'
+import { LAB_LABEL, leaseHolder, PART_LEASES, RUN_LABEL } from '../kubernetes/objects/lab-marks.ts'
+import { mirrorCluster } from '../kubernetes/real/mirror.ts'
+import { emptyNamespace, namespacedTypes } from '../kubernetes/real/namespace-content.ts'
+import { reachableFrom } from '../kubernetes/real/reachable.ts'
+import { socketAccess } from '../machine/socket-access.ts'
 
 /** What the lab tells its daemon at its start. */
-export type AttachedDaemonArguments = {
+export interface AttachedDaemonArguments {
   readonly lab: string
   readonly nodes: readonly string[]
   readonly apiSocket: string
@@ -46,7 +47,7 @@ async function main(options: AttachedDaemonArguments): Promise<void> {
   const logger = createLogger('lab-daemon', environmentLogLevel())
   const api = createKubeApi(socketAccess(options.apiSocket))
   const cluster = mirrorCluster(api, logger)
-  await Promise.all(GATEWAYS.map(async (host) => await openWayForPods(host, options.relaySocket)))
+  await Promise.all(GATEWAYS.map((host) => openWayForPods(host, options.relaySocket)))
   await cluster.synced(resourcesOf(options.parts))
   const start = (parts: ControllerParts): Controllers =>
     startControllers({
@@ -56,7 +57,7 @@ async function main(options: AttachedDaemonArguments): Promise<void> {
       rootCaPem: options.rootCaPem,
       labels: { [RUN_LABEL]: options.runId },
       confirmGone: cluster.isGone,
-      emptyNamespace: async (name) => await emptyNamespace(api, await namespacedTypes(api), name),
+      emptyNamespace: async (name) => emptyNamespace(api, await namespacedTypes(api), name),
       onError: (error) => logger.error({ error: error.message }, 'a controller failed'),
     })
   for (const part of ['manager', 'scheduler'] as const) {
