@@ -102,6 +102,7 @@ async function start(
       network: config.network,
       logLevel: config.logLevel,
       sameNode: config.sameNode,
+      sameNodeSecurityLabel: config.sameNodeSecurityLabel,
       maxConnectionsPerPod: config.maxConnectionsPerPod,
       heldLimitBytes: heldLimitOf(config.workers),
     },

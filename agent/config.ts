@@ -3,7 +3,7 @@
 
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
-import type { Command } from 'commander'
+import { type Command, InvalidArgumentError } from 'commander'
 import type { HostPort } from '../mesh/model/host-port.ts'
 import {
   choice,
@@ -53,6 +53,7 @@ export interface AgentConfig {
   readonly certificateTtlSeconds: number
   readonly workers: number
   readonly sameNode: SameNode
+  readonly sameNodeSecurityLabel: string
   readonly maxConnectionsPerPod: number
   readonly adminAddress: HostPort
   readonly metricsAddress: HostPort
@@ -181,6 +182,12 @@ const flags: FlagTable<AgentFlags> = {
     ['direct', 'encrypt'],
     { env: 'AMBIT_SAME_NODE', fallback: 'direct' },
   ),
+  sameNodeSecurityLabel: parsed(
+    '--same-node-security-label <word>',
+    'what metrics call the security of direct calls between pods of this node: identities by the kernel, no TLS',
+    parseLabelWord,
+    { env: 'AMBIT_SAME_NODE_SECURITY_LABEL', fallback: 'node_local' },
+  ),
   maxConnectionsPerPod: parsed(
     '--max-connections-per-pod <n>',
     'open connections of one pod, both directions together; more are reset',
@@ -226,6 +233,13 @@ export function agentCommand(run: (config: AgentConfig) => Promise<void>): Comma
     flags,
     (given) => run({ ...given, caAddress: given.caAddress ?? given.xdsAddress }),
   )
+}
+
+/** A value of connection_security_policy that stands beside Istio's in dashboards and queries without quoting. */
+function parseLabelWord(text: string): string {
+  if (!/^[A-Za-z0-9_-]{1,63}$/.test(text))
+    throw new InvalidArgumentError('It must be a word of letters, digits, _ and -, at most 63.')
+  return text
 }
 
 /** A file of this installation, by its path from the repository's root. */

@@ -7,7 +7,7 @@ import { errorMessage } from '../mesh/errors.ts'
 import { spiffeId } from '../mesh/identity/spiffe.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import { podWorkloadUid } from '../mesh/model/names.ts'
-import type { WorkloadUid } from '../mesh/model/types.ts'
+import type { PodUid, WorkloadUid } from '../mesh/model/types.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import type { Enrolment } from './capture/types.ts'
 import type { PodServer } from './enrolment/index.ts'
@@ -39,8 +39,9 @@ export function createPodServer(options: PodServerOptions): PodServer {
       const workloadUid = podWorkloadUid(clusterId, { namespace, name })
       const serveAgain = ({ pod, ...rest }: Enrolment): Promise<void> => {
         const { addresses } = pod
-        const served = { uid, namespace, name, serviceAccount, identity, workloadUid, addresses }
-        return pool.addPod(served, { pod, ...rest }, listenersLost)
+        const who = { namespace, name, serviceAccount, identity, workloadUid, addresses }
+        // As the kubelet or the API server told it.
+        return pool.addPod({ uid: uid as PodUid, ...who }, { pod, ...rest }, listenersLost)
       }
       await serveAgain(enrolment)
       return {

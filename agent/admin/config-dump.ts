@@ -5,7 +5,7 @@ import type { CertificateStatus } from '../../mesh/identity/certificate-manager.
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { GatewayAddress, Service, SpiffeId, Workload } from '../../mesh/model/types.ts'
 import type { LocalPod } from '../proxy/local-pod.ts'
-import type { ConnectionDump } from '../proxy/pod-proxy.ts'
+import type { ConnectionDump } from '../proxy/open-connections.ts'
 
 export interface ConfigDumpSources {
   readonly mesh: MeshState

@@ -3,7 +3,11 @@
 // bound on how many there may be.
 
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
-import { TRAFFIC_LABELS, type TrafficDelta, type TrafficLabels } from '../proxy/traffic-counters.ts'
+import {
+  TRAFFIC_LABELS,
+  type TrafficDelta,
+  type TrafficLabels,
+} from '../../mesh/telemetry/traffic.ts'
 
 /**
  * Series of traffic metrics kept at most: a node with 100 pods that each talk to 100 others. Beyond it, new pairs

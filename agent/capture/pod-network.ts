@@ -40,7 +40,8 @@ const REFLECT_SYSCTL: Readonly<Record<4 | 6, SysctlValue>> = {
 }
 
 /** A successor binds beside its predecessor; an application's accepted sockets do not stand in the way. */
-const LISTENER_OPTIONS = ['reuseAddress', 'reusePort'] as const
+/** Accepted sockets inherit keepalive, so that it costs no system calls for each. */
+const LISTENER_OPTIONS = ['reuseAddress', 'reusePort', 'keepAlive'] as const
 
 interface Endpoint {
   readonly role: keyof PodListeners

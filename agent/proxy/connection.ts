@@ -1,93 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
-// One connection through the data plane, from accept to its single access line. Whatever way it ends, `finish`
-// writes the line and the metrics exactly once; later calls do nothing.
+// One connection of one pod while it runs. Each step says what it adds to what is known; whatever way it ends, `finish` writes
+// the record, line and metrics, exactly once.
 
-import { formatSocketAddress } from '../../mesh/model/address.ts'
-import type { Service, SocketAddress, SpiffeId, Workload } from '../../mesh/model/types.ts'
-import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
+import type { Drain } from '../../mesh/async/drain.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import { ACCESS_MESSAGE, accessFields, accessLevel } from '../../mesh/telemetry/access-line.ts'
+import {
+  type ByteCounts,
+  type ConnectionAbout,
+  type ConnectionRecord,
+  flagOf,
+} from '../../mesh/telemetry/connection-record.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
-import type { ByteCounts } from '../../mesh/relay/relay.ts'
-import type { LocalPod } from './local-pod.ts'
+import type { InboundCall, Permit, Refusal } from './admission.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
 
-export type Direction = 'inbound' | 'outbound'
-
-/** One end of a connection, as far as it is known. A local pod is known even when the mesh state lags. */
-export interface Party {
-  readonly workload: Workload | undefined
-  readonly pod: LocalPod | undefined
-  /** The proven identity; undefined for plaintext. */
-  readonly identity: SpiffeId | undefined
+/** Where the records of a worker go. */
+export interface RecordSinks {
+  readonly accessLog: Logger
+  readonly counters: TrafficCounters
 }
 
-export const UNKNOWN_PARTY: Party = { workload: undefined, pod: undefined, identity: undefined }
-
-/** Which sides a connection reports metrics for; a same-node relay is both proxies in one. */
-export type Reporter = 'source' | 'destination'
-
-/** The facts of a connection; the owner fills them in as they become known. */
-export interface ConnectionFacts {
-  readonly direction: Direction
-  readonly reporters: readonly Reporter[]
-  readonly sourceAddress: SocketAddress | undefined
-  source: Party
-  /** The address dialled: the peer's HBONE port for tunnels. */
-  destinationAddress: SocketAddress | undefined
-  /** The address asked for inside the tunnel. */
-  hboneTarget: SocketAddress | undefined
-  destination: Party
-  service: Service | undefined
-  isMutualTls: boolean
+/** What connections of one pod share: where they are filed while they run. */
+export interface Folder {
+  readonly sinks: RecordSinks
+  /** Bounds the lines the pod can cause. */
+  readonly accessBudget: LogBudget
+  readonly drain: Drain<Connection>
 }
 
-/** How a connection ended. */
-export interface ConnectionEnd {
-  readonly reason: EndReason
-  /** More than the reason's own text, where there is more to say. */
-  readonly message?: string
-  readonly bytesToUpstream: number
-  readonly bytesToDownstream: number
-}
-
-/** Ends that are an ordinary part of TCP or of operations: not errors of the mesh or of its configuration. */
-const ORDINARY_ENDS: ReadonlySet<EndReason> = new Set([
-  'ok',
-  'clientReset',
-  'serverReset',
-  'drained',
-  'podRemoved',
-])
+/** What the decision adds, or a next one replaces. */
+export type Decided = Pick<
+  ConnectionAbout,
+  'source' | 'destination' | 'destinationAddress' | 'hboneTarget' | 'service' | 'security'
+>
 
 const NO_BYTES: ByteCounts = { bytesToUpstream: 0, bytesToDownstream: 0 }
 
-/** What a connection needs to report itself. */
-export interface ConnectionSinks {
-  readonly accessLog: Logger
-  /** Bounds the lines a pod can cause. */
-  readonly accessBudget: LogBudget
-  readonly counters: TrafficCounters
-  /** The open connections of the pod, for the admin dump. */
-  readonly open: Set<Connection>
-}
-
-/** A connection that is being served. */
 export class Connection {
-  readonly facts: ConnectionFacts
-  readonly #sinks: ConnectionSinks
+  readonly #filed: Folder
   readonly #startedAt = performance.now()
   /** One of its own: on a signal shared by thousands, each listener's coming and going walks the list of all. */
-  readonly #cut = new AbortController()
+  readonly #cut: AbortController
+  #about: ConnectionAbout
+  #call: InboundCall | undefined
+  #permit: Permit | undefined
+  /** Why it was cut, where a rule or a policy did. */
+  #refusal: Refusal | undefined
   #read: (() => ByteCounts) | undefined
   /** What the metrics have been told already. */
   #reported: ByteCounts = NO_BYTES
-  #isEstablished = false
+  #isOpened = false
   #isFinished = false
 
-  constructor(facts: ConnectionFacts, sinks: ConnectionSinks) {
-    this.facts = facts
-    this.#sinks = sinks
-    sinks.open.add(this)
+  /**
+   * Files the connection under its pod. The inbound end of a call inside the node is `carriedWith` its outbound end: they are two
+   * records of one connection, and who cuts one cuts it.
+   */
+  constructor(about: Omit<ConnectionAbout, 'startedAt'>, filed: Folder, carriedWith?: Connection) {
+    this.#about = { ...about, startedAt: performance.timeOrigin + this.#startedAt }
+    this.#filed = filed
+    this.#cut = carriedWith === undefined ? new AbortController() : carriedWith.#cut
+    filed.drain.enter(this)
+  }
+
+  get about(): ConnectionAbout {
+    return this.#about
+  }
+
+  /** As it asked to be let in; undefined for one that the pod makes, or that was not let in. */
+  get call(): InboundCall | undefined {
+    return this.#call
   }
 
   /** Cuts the connection; its reason is the end reason. */
@@ -95,17 +80,38 @@ export class Connection {
     return this.#cut.signal
   }
 
-  cut(reason: EndReason): void {
+  /** Says whether this call was the one that cut it. */
+  cut(reason: EndReason, refusal?: Refusal): boolean {
+    if (this.#cut.signal.aborted) return false
+    this.#refusal = refusal
     this.#cut.abort(reason)
+    return true
+  }
+
+  /** It was decided where it leads. */
+  decided(step: Decided): void {
+    this.#about = { ...this.#about, ...step }
+  }
+
+  /** It may be carried; the permit is given back at its end. */
+  admitted(permit: Permit, call?: InboundCall): void {
+    this.#permit = permit
+    this.#call = call
   }
 
   /** Both legs stand: the connection counts as opened. */
-  established(): void {
-    this.#isEstablished = true
-    this.#sinks.counters.opened(this.facts)
+  opened(peerIdentity: SpiffeId | undefined): void {
+    if (peerIdentity !== undefined && this.#about.direction === 'outbound')
+      this.#about = {
+        ...this.#about,
+        destination: { ...this.#about.destination, identity: peerIdentity },
+        security: 'mutual_tls',
+      }
+    this.#isOpened = true
+    this.#filed.sinks.counters.opened(this.#about)
   }
 
-  /** Takes the way to read the bytes of the running relay. */
+  /** Takes the way to read the bytes of the running connection. */
   metered(read: () => ByteCounts): void {
     this.#read = read
   }
@@ -113,94 +119,59 @@ export class Connection {
   /** Adds what has passed since the last call to the metrics; a connection may last for days. */
   reportTraffic(): void {
     const counts = this.#read?.()
-    if (counts !== undefined) this.#sinks.counters.carried(this.facts, '-', ...this.#new(counts))
+    if (counts !== undefined) this.#filed.sinks.counters.carried(this.#about, this.#new(counts))
   }
 
-  /** Response and request bytes that the metrics have not been told yet. */
-  #new(counts: ByteCounts): readonly [sent: number, received: number] {
+  /** What the metrics have not been told yet. */
+  #new(counts: ByteCounts): ByteCounts {
     const before = this.#reported
     this.#reported = counts
-    return [
-      counts.bytesToDownstream - before.bytesToDownstream,
-      counts.bytesToUpstream - before.bytesToUpstream,
-    ]
+    return {
+      bytesToDownstream: counts.bytesToDownstream - before.bytesToDownstream,
+      bytesToUpstream: counts.bytesToUpstream - before.bytesToUpstream,
+    }
   }
 
-  /** Writes the access line and the metrics. Only the first call counts. */
-  finish(end: ConnectionEnd): void {
+  /** Writes the record. Only the first call counts. */
+  finish(end: EndReason, bytes: ByteCounts, message?: string, policy?: string): void {
     if (this.#isFinished) return
     this.#isFinished = true
-    this.#sinks.open.delete(this)
-    const flag = END_REASONS[end.reason].flag
-    if (this.#isEstablished) this.#sinks.counters.closed(this.facts, flag, ...this.#new(end))
-    else this.#sinks.counters.failed(this.facts, flag)
-    this.#log(end)
+    this.#permit?.release()
+    this.#filed.drain.leave(this)
+    const { counters } = this.#filed.sinks
+    if (this.#isOpened) counters.closed(this.#about, flagOf(end), this.#new(bytes))
+    else counters.failed(this.#about, flagOf(end))
+    // What it was cut for, unless it had ended otherwise just before.
+    const cutFor = this.#refusal?.reason === end ? this.#refusal : undefined
+    this.#log(end, bytes, message ?? cutFor?.message, policy ?? cutFor?.policy)
   }
 
   /** Ends a connection that never carried a byte. */
-  fail(reason: EndReason, message?: string): void {
-    this.finish({
-      reason,
-      ...(message === undefined ? {} : { message }),
-      bytesToUpstream: 0,
-      bytesToDownstream: 0,
-    })
+  fail(end: EndReason, message?: string, policy?: string): void {
+    this.finish(end, NO_BYTES, message, policy)
   }
 
-  #log(end: ConnectionEnd): void {
-    const level = ORDINARY_ENDS.has(end.reason) ? 'info' : 'error'
-    const log = this.#sinks.accessLog
+  #log(
+    end: EndReason,
+    bytes: ByteCounts,
+    message: string | undefined,
+    policy: string | undefined,
+  ): void {
+    const level = accessLevel(end)
+    const log = this.#filed.sinks.accessLog
     if (!log.isLevelEnabled(level)) return
-    const keptBack = this.#sinks.accessBudget.take()
+    const keptBack = this.#filed.accessBudget.take()
     if (keptBack === undefined) return
-    const fields = accessFields(this.facts, end, performance.now() - this.#startedAt)
+    const record: ConnectionRecord = {
+      ...this.#about,
+      ...bytes,
+      durationMs: performance.now() - this.#startedAt,
+      end,
+      message,
+      policy,
+    }
+    const fields = accessFields(record)
     if (keptBack > 0) fields['lines_kept_back'] = keptBack
-    log[level](fields, 'connection complete')
+    log[level](fields, ACCESS_MESSAGE)
   }
-}
-
-/** The access line's fields, by Istio's names; what is unknown is left out. */
-function accessFields(
-  facts: ConnectionFacts,
-  end: ConnectionEnd,
-  durationMs: number,
-): Record<string, string | number | undefined> {
-  const { source, destination, direction } = facts
-  // Bytes are told from the point of view of the pod whose agent writes the line.
-  const isOutbound = direction === 'outbound'
-  return {
-    'src.addr': address(facts.sourceAddress),
-    'src.workload': workloadName(source),
-    'src.namespace': namespaceName(source),
-    'src.identity': source.identity,
-    'dst.addr': address(facts.destinationAddress),
-    'dst.hbone_addr': address(facts.hboneTarget),
-    'dst.service': facts.service?.hostname,
-    'dst.workload': workloadName(destination),
-    'dst.namespace': namespaceName(destination),
-    'dst.identity': destination.identity,
-    direction,
-    bytes_sent: isOutbound ? end.bytesToUpstream : end.bytesToDownstream,
-    bytes_recv: isOutbound ? end.bytesToDownstream : end.bytesToUpstream,
-    duration: `${Math.round(durationMs)}ms`,
-    error: errorText(end),
-  }
-}
-
-function errorText({ reason, message }: ConnectionEnd): string | undefined {
-  if (reason === 'ok') return undefined
-  const { text } = END_REASONS[reason]
-  return message === undefined || message === text ? text : `${text}: ${message}`
-}
-
-function address(value: SocketAddress | undefined): string | undefined {
-  return value === undefined ? undefined : formatSocketAddress(value)
-}
-
-function workloadName({ workload, pod }: Party): string | undefined {
-  return pod?.name ?? workload?.name
-}
-
-function namespaceName({ workload, pod }: Party): string | undefined {
-  return pod?.namespace ?? workload?.namespace
 }

@@ -3,21 +3,19 @@
 // from the client's own address, so that the app sees who called.
 
 import type { Socket } from 'node:net'
+import { errorMessage } from '../../mesh/errors.ts'
+import type { HboneFailure, IncomingTunnel } from '../../mesh/hbone/types.ts'
+import type { Service } from '../../mesh/model/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
-import type { IncomingTunnel } from '../../mesh/hbone/types.ts'
-import type { Service, SocketAddress } from '../../mesh/model/types.ts'
-import { type Connection, type Party, UNKNOWN_PARTY } from './connection.ts'
-import { decideInboundHbone, decideInboundPlaintext } from './decision/inbound.ts'
-import {
-  beginConnection,
-  isOverLimit,
-  localAddress,
-  type PodContext,
-  relayToEnd,
-  remoteAddress,
-} from './pod-context.ts'
+import { type Party, partyOf, UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import { admit, type InboundCall, type Permit } from './admission.ts'
+import type { Downstream } from './carrier.ts'
+import { Connection } from './connection.ts'
+import { clientAddress, decideInboundHbone } from './decision/inbound.ts'
+import { podParty } from './local-pod.ts'
+import { CarriedCall, localAddress, type PodContext, remoteAddress } from './pod-context.ts'
 import { baggageOf, calledHost } from './tunnel-headers.ts'
-import { connectUpstream } from './upstream.ts'
 import { provenWorkload } from './workload-identity.ts'
 
 /** Serves one CONNECT to its end. */
@@ -25,104 +23,113 @@ export async function handleIncomingTunnel(
   context: PodContext,
   incoming: IncomingTunnel,
 ): Promise<void> {
-  const { pod, mesh } = context
-  const { authority, peer, local } = incoming
-  const decision = decideInboundHbone({ authority, peer, local, pod })
-  const connection = beginConnection(context, {
-    direction: 'inbound',
-    reporters: ['destination'],
-    sourceAddress: peer,
-    source: {
-      pod: undefined,
-      workload: provenWorkload(mesh.state, peer.address, incoming.peerIdentity),
-      identity: incoming.peerIdentity,
+  const { pod, mesh, connections, gate } = context
+  const { authority, peer, local, peerIdentity } = incoming
+  const decision = decideInboundHbone({ authority, local, pod })
+  const connection = new Connection(
+    {
+      direction: 'inbound',
+      source: partyOf(provenWorkload(mesh.state, peer.address, peerIdentity), peerIdentity),
+      sourceAddress: peer,
+      destination: ownParty(context, true),
+      destinationAddress: local,
+      hboneTarget: decision.kind === 'connect' ? decision.target : undefined,
+      service: calledService(context, incoming.headers.forwarded),
+      security: 'mutual_tls',
     },
-    destinationAddress: local,
-    hboneTarget: decision.kind === 'connect' ? decision.target : undefined,
-    destination: ownParty(context, true),
-    service: calledService(context, incoming.headers.forwarded),
-    isMutualTls: true,
-  })
-  if (isOverLimit(context)) {
-    incoming.reject(503)
-    connection.fail('tooManyConnections')
-    return
-  }
+    connections,
+  )
   if (decision.kind === 'reject') {
     incoming.reject(decision.status)
     connection.fail(decision.reason, decision.message)
     return
   }
-  // Row 8, policy: authorize(peer identity, peer address, decision.target) is called here, before the app hears of it.
-  const abort = new AbortController()
-  const onAbort = (): void => abort.abort()
-  connection.signal.addEventListener('abort', onAbort)
-  incoming.signal.addEventListener('abort', onAbort)
-  const upstream = await connectToApp(context, decision.target, decision.sourceIp, abort.signal)
-  connection.signal.removeEventListener('abort', onAbort)
-  incoming.signal.removeEventListener('abort', onAbort)
-  if (!upstream.ok) {
-    const isClientGone = incoming.signal.aborted
-    if (!isClientGone) incoming.reject(503)
-    connection.fail(isClientGone ? 'clientReset' : upstream.error.reason, upstream.error.message)
+  const { target } = decision
+  const call: InboundCall = { peer, peerIdentity, destination: pod.uid, target, via: 'hbone' }
+  const admission = admit(call, pod, connections, gate)
+  if (admission.kind === 'refuse') {
+    incoming.reject(statusOf(admission.reason))
+    connection.fail(admission.reason, admission.message, admission.policy)
     return
   }
-  if (incoming.signal.aborted) {
-    resetSocket(upstream.value)
-    connection.fail('clientReset', 'gone before the answer')
-    return
-  }
-  const tunnel = incoming.accept({
-    baggage: baggageOf(pod, mesh.state.workload(pod.workloadUid)),
-  })
-  await relayToEnd(context, connection, tunnel, upstream.value)
+  connection.admitted(admission.permit, call)
+  const baggage = baggageOf(pod, mesh.state.workload(pod.workloadUid))
+  const downstream = { kind: 'tunnel', incoming, baggage } as const
+  const failure = await carryToApp(context, connection, downstream, call, admission.permit)
+  if (failure === undefined) return
+  if (!incoming.signal.aborted) incoming.reject(503)
+  connection.fail(failure.reason, failure.message)
 }
 
 /** Serves one captured plaintext connection to its end. */
 export async function handleInboundPlaintext(context: PodContext, socket: Socket): Promise<void> {
-  const { mesh } = context
+  const { mesh, pod, connections, gate } = context
   const peer = remoteAddress(socket)
-  const local = localAddress(socket)
-  const connection = beginConnection(context, {
-    direction: 'inbound',
-    reporters: ['destination'],
-    sourceAddress: peer,
-    source:
-      peer === undefined
-        ? UNKNOWN_PARTY
-        : { pod: undefined, workload: mesh.state.findWorkload(peer.address), identity: undefined },
-    destinationAddress: local,
-    hboneTarget: undefined,
-    destination: ownParty(context, false),
-    service: undefined,
-    isMutualTls: false,
-  })
+  const target = localAddress(socket)
+  const connection = new Connection(
+    {
+      direction: 'inbound',
+      source: peer === undefined ? UNKNOWN_PARTY : partyOf(mesh.state.findWorkload(peer.address)),
+      sourceAddress: peer,
+      destination: ownParty(context, false),
+      destinationAddress: target,
+      hboneTarget: undefined,
+      service: undefined,
+      security: 'unknown',
+    },
+    connections,
+  )
   const refuse = (...failure: Parameters<Connection['fail']>): void => {
     // A reset leaves no TIME_WAIT on the app's port, which would keep a restarting app from binding it.
     resetSocket(socket)
     connection.fail(...failure)
   }
-  if (isOverLimit(context)) return refuse('tooManyConnections')
-  if (peer === undefined || local === undefined) return refuse('clientReset', 'gone before accept')
-  const decision = decideInboundPlaintext({ peer, local })
-  if (decision.kind === 'drop') return refuse(decision.reason, decision.message)
-  // Policy: authorize(no identity, peer address, decision.target) is called here; STRICT is a denial of no identity.
-  const upstream = await connectToApp(
-    context,
-    decision.target,
-    decision.sourceIp,
-    connection.signal,
-  )
-  if (!upstream.ok) return refuse(upstream.error.reason, upstream.error.message)
-  await relayToEnd(context, connection, socket, upstream.value)
+  if (peer === undefined || target === undefined) return refuse('clientReset', 'gone before accept')
+  const call: InboundCall = {
+    peer,
+    peerIdentity: undefined,
+    destination: pod.uid,
+    target,
+    via: 'plaintext',
+  }
+  const admission = admit(call, pod, connections, gate)
+  if (admission.kind === 'refuse')
+    return refuse(admission.reason, admission.message, admission.policy)
+  connection.admitted(admission.permit, call)
+  const downstream = { kind: 'socket', socket } as const
+  const failure = await carryToApp(context, connection, downstream, call, admission.permit)
+  if (failure !== undefined) refuse(failure.reason, failure.message)
+}
+
+/** Carries an admitted call to its end and finishes its record; gives back why the app could not be reached. */
+async function carryToApp(
+  { carrier, pod }: PodContext,
+  connection: Connection,
+  downstream: Downstream,
+  { peer, target }: InboundCall,
+  permit: Permit,
+): Promise<HboneFailure | undefined> {
+  const sourceIp = clientAddress(peer, target)
+  const way = { kind: 'app', pod: pod.uid, netnsFd: pod.netnsFd, target, sourceIp } as const
+  try {
+    const end = await carrier.carry(new CarriedCall(downstream, connection), way, permit)
+    if (end.kind === 'unopened') return end.failure
+    connection.finish(end.reason, end)
+    return undefined
+  } catch (thrown) {
+    // Only a bug throws; the connection must still end and be told of.
+    connection.fail('internal', errorMessage(thrown))
+    throw thrown
+  }
+}
+
+/** What a CONNECT that is not admitted is answered: only a policy's denial will not be another endpoint's answer, too. */
+function statusOf(reason: EndReason): 401 | 503 {
+  return reason === 'policyDenied' ? 401 : 503
 }
 
 function ownParty({ pod, mesh }: PodContext, isProven: boolean): Party {
-  return {
-    pod,
-    workload: mesh.state.workload(pod.workloadUid),
-    identity: isProven ? pod.identity : undefined,
-  }
+  return podParty(pod, mesh.state.workload(pod.workloadUid), isProven ? pod.identity : undefined)
 }
 
 function calledService(context: PodContext, forwarded: string | undefined): Service | undefined {
@@ -130,18 +137,4 @@ function calledService(context: PodContext, forwarded: string | undefined): Serv
   return host === undefined
     ? undefined
     : context.mesh.state.findServiceByHostname(host, context.pod.namespace)
-}
-
-/** Dials the app in its own namespace, from the client's address. */
-function connectToApp(
-  { pod, sockets }: PodContext,
-  destination: SocketAddress,
-  sourceIp: SocketAddress['address'] | undefined,
-  signal: AbortSignal,
-): ReturnType<typeof connectUpstream> {
-  return connectUpstream(
-    sockets,
-    { netnsFd: pod.netnsFd, destination, ...(sourceIp === undefined ? {} : { sourceIp }) },
-    signal,
-  )
 }

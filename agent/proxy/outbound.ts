@@ -1,29 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Serves a pod's captured outbound connections (15001): reads where the app wanted to go, decides, opens the
-// upstream, relays. An upstream that cannot be had is answered with a reset, never with a clean close, because the
-// app's connect() has succeeded already.
+// Serves a pod's captured outbound connections (15001): reads where the app wanted to go, decides, has it carried there.
+// An upstream that cannot be had is answered with a reset, never with a clean close, because the app's connect() has
+// succeeded already.
 
 import type { Socket } from 'node:net'
-import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
 import { familyOf, formatSocketAddress } from '../../mesh/model/address.ts'
 import type { IpAddress, SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
-import { err, ok, type Result } from '../../mesh/result.ts'
-import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
-import type { Connection } from './connection.ts'
-import type { LocalPod } from './local-pod.ts'
-import { decideOutbound, type OutboundDecision } from './decision/outbound.ts'
-import {
-  beginConnection,
-  isOverLimit,
-  type PodContext,
-  relayToEnd,
-  remoteAddress,
-} from './pod-context.ts'
-import type { ByteStream } from '../../mesh/relay/pump.ts'
 import { cutReason } from '../../mesh/relay/relay.ts'
+import { resetSocket } from '../../mesh/relay/reset-socket.ts'
+import { partyOf, UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
+import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
+import { admitOutbound, type Permit } from './admission.ts'
+import type { ConnectionEnd } from './carrier.ts'
+import { Connection, type Decided } from './connection.ts'
+import { decideOutbound, type OutboundDecision } from './decision/outbound.ts'
+import { type LocalPod, podParty } from './local-pod.ts'
+import { CarriedCall, type PodContext, remoteAddress } from './pod-context.ts'
+import { carrySameNode } from './same-node.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
-import { connectUpstream, socketFd } from './upstream.ts'
+import { socketFd } from './upstream.ts'
 
 /** How long a connection of a freshly started agent may wait for the first picture of the mesh. */
 const FIRST_SYNC_TIMEOUT_MS = 5_000
@@ -36,23 +32,34 @@ const MAX_ATTEMPTS = 3
 
 type Chosen = Exclude<OutboundDecision, { readonly kind: 'deny' }>
 
+/** A captured connection, with all that is known before it is decided. */
+interface Captured {
+  readonly socket: Socket
+  readonly connection: Connection
+  readonly permit: Permit
+  readonly source: SocketAddress
+  readonly originalDestination: SocketAddress
+}
+
 /** Serves one captured connection to its end; never throws for anything the network does. */
 export async function handleOutbound(context: PodContext, socket: Socket): Promise<void> {
-  const { pod, mesh } = context
+  const { pod, mesh, connections } = context
   const fd = socketFd(socket)
   const originalDestination = fd === undefined ? undefined : context.sockets.originalDestination(fd)
   const source = sourceOf(pod, socket, originalDestination)
-  const connection = beginConnection(context, {
-    direction: 'outbound',
-    reporters: ['source'],
-    sourceAddress: source,
-    source: { pod, workload: mesh.state.workload(pod.workloadUid), identity: undefined },
-    destinationAddress: originalDestination,
-    hboneTarget: undefined,
-    destination: { pod: undefined, workload: undefined, identity: undefined },
-    service: undefined,
-    isMutualTls: false,
-  })
+  const connection = new Connection(
+    {
+      direction: 'outbound',
+      source: podParty(pod, mesh.state.workload(pod.workloadUid), undefined),
+      sourceAddress: source,
+      destination: UNKNOWN_PARTY,
+      destinationAddress: originalDestination,
+      hboneTarget: undefined,
+      service: undefined,
+      security: 'unknown',
+    },
+    connections,
+  )
   try {
     await serve(context, connection, socket, source, originalDestination)
   } finally {
@@ -86,35 +93,37 @@ async function serve(
     resetSocket(socket)
     connection.fail(failure.reason, failure.message)
   }
-  if (isOverLimit(context))
-    return refuse({ reason: 'tooManyConnections', message: END_REASONS.tooManyConnections.text })
+  const admission = admitOutbound(context.pod, context.connections, context.gate)
+  if (admission.kind === 'refuse') return refuse(admission)
+  const { permit } = admission
+  connection.admitted(permit)
   if (source === undefined) return refuse({ reason: 'clientReset', message: 'gone before accept' })
   if (originalDestination === undefined)
-    return refuse({ reason: 'noOriginalDestination', message: 'direct call to a mesh port' })
+    return refuse({
+      reason: 'noOriginalDestination',
+      message: END_REASONS.noOriginalDestination.text,
+    })
   if (!mesh.isSynced && !(await mesh.whenSynced(FIRST_SYNC_TIMEOUT_MS)))
     return refuse({
       reason: 'unknownLocalWorkload',
       message: `no mesh state within ${FIRST_SYNC_TIMEOUT_MS} ms of the connection`,
     })
-  const upstream = await openWithRetries(context, connection, source, originalDestination)
-  if (!upstream.ok)
-    return refuse(
-      context.signal.aborted
-        ? { reason: cutReason(context.signal), message: 'cut before the upstream was open' }
-        : upstream.error,
-    )
-  await relayToEnd(context, connection, socket, upstream.value)
+  const captured = { socket, connection, permit, source, originalDestination }
+  const end = await carryWithRetries(context, captured)
+  if (end.kind === 'ended') connection.finish(end.reason, end)
+  else if (!connection.signal.aborted) refuse(end.failure)
+  else
+    refuse({
+      reason: cutReason(connection.signal),
+      message: 'cut before the upstream was open',
+    })
 }
 
-async function openWithRetries(
-  context: PodContext,
-  connection: Connection,
-  source: SocketAddress,
-  originalDestination: SocketAddress,
-): Promise<Result<ByteStream, HboneFailure>> {
+async function carryWithRetries(context: PodContext, captured: Captured): Promise<ConnectionEnd> {
   const { pod, mesh, localPods } = context
+  const { connection, originalDestination } = captured
   let exclude: Set<WorkloadUid> | undefined
-  let failure: HboneFailure | undefined
+  let failed: (ConnectionEnd & { readonly kind: 'unopened' }) | undefined
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
     const decision = decideOutbound({
       originalDestination,
@@ -125,19 +134,24 @@ async function openWithRetries(
       ...(exclude === undefined ? {} : { exclude }),
     })
     // Nothing else is left to try: what failed first says more than that.
-    if (decision.kind === 'deny' && failure !== undefined) return err(failure)
-    describeDestination(connection, decision)
-    if (decision.kind === 'deny') return err(decision)
-    const opened = await openUpstream(context, connection, decision, source)
-    if (opened.ok) return opened
-    failure = opened.error
+    if (decision.kind === 'deny' && failed !== undefined) return failed
+    connection.decided(described(context, connection, decision))
+    if (decision.kind === 'deny') return { kind: 'unopened', failure: decision }
+    const end = await carry(context, captured, decision)
+    if (end.kind === 'ended') return end
+    failed = end
     const { service, workload } = decision
-    if (service === undefined || workload === undefined || context.signal.aborted) break
-    if (!isWorthRetrying(failure)) break
+    if (service === undefined || workload === undefined || connection.signal.aborted) break
+    if (!isWorthRetrying(end.failure)) break
     exclude ??= new Set()
     exclude.add(workload.uid)
   }
-  return err(failure ?? { reason: 'internal', message: 'no endpoint was tried' })
+  return (
+    failed ?? {
+      kind: 'unopened',
+      failure: { reason: 'internal', message: 'no endpoint was tried' },
+    }
+  )
 }
 
 /** Only failures before any byte of the app, and only those that another endpoint may not share. */
@@ -146,6 +160,8 @@ function isWorthRetrying({ reason, status }: HboneFailure): boolean {
     case 'connectFailed':
     case 'connectTimeout':
     case 'h2HandshakeFailure':
+    // Inside the node; a peer says the same by 503.
+    case 'tooManyConnections':
       return true
     case 'hboneRefused':
       return status === 503
@@ -154,81 +170,109 @@ function isWorthRetrying({ reason, status }: HboneFailure): boolean {
   }
 }
 
-function describeDestination({ facts }: Connection, decision: OutboundDecision): void {
-  facts.service = decision.service
-  facts.destination = { pod: undefined, workload: decision.workload, identity: undefined }
-  if (decision.kind === 'hbone') {
-    facts.destinationAddress = decision.peer
-    facts.hboneTarget = decision.target
-  } else if (decision.kind !== 'deny') {
-    facts.destinationAddress = decision.target
-    facts.hboneTarget = undefined
+/** What the decision adds to the connection's record. */
+function described(
+  { pod }: PodContext,
+  { about }: Connection,
+  decision: OutboundDecision,
+): Decided {
+  const { service, workload } = decision
+  // Known by its namespace; told only to whom it is proven.
+  const source = { ...about.source, identity: pod.identity }
+  const anonymous = { ...about.source, identity: undefined }
+  switch (decision.kind) {
+    case 'deny':
+      return {
+        source: anonymous,
+        destination: partyOf(workload),
+        destinationAddress: about.destinationAddress,
+        hboneTarget: undefined,
+        service,
+        security: 'unknown',
+      }
+    case 'passthrough':
+      return {
+        source: anonymous,
+        destination: partyOf(workload),
+        destinationAddress: decision.target,
+        hboneTarget: undefined,
+        service,
+        security: 'unknown',
+      }
+    case 'sameNode':
+      return {
+        source,
+        destination: podParty(decision.pod, workload, decision.pod.identity),
+        destinationAddress: decision.target,
+        hboneTarget: undefined,
+        service,
+        security: 'node_local',
+      }
+    case 'hbone':
+      return {
+        source,
+        destination: partyOf(workload),
+        destinationAddress: decision.peer,
+        hboneTarget: decision.target,
+        service,
+        // Until the peer has proven itself.
+        security: 'unknown',
+      }
   }
 }
 
-async function openUpstream(
+function carry(
   context: PodContext,
-  connection: Connection,
+  { socket, connection, permit, source }: Captured,
   decision: Chosen,
-  source: SocketAddress,
-): Promise<Result<ByteStream, HboneFailure>> {
-  const { pod, sockets, mesh } = context
-  const { facts, signal } = connection
+): Promise<ConnectionEnd> {
+  const { pod, mesh, carrier } = context
+  const downstream = { kind: 'socket', socket } as const
   switch (decision.kind) {
     case 'passthrough':
-      return connectUpstream(
-        sockets,
-        { netnsFd: pod.netnsFd, destination: decision.target },
-        signal,
+      return carrier.carry(
+        new CarriedCall(downstream, connection),
+        { kind: 'passthrough', netnsFd: pod.netnsFd, target: decision.target },
+        permit,
       )
     case 'sameNode': {
-      // A pod that calls itself has the address already; anyone else connects from the caller's.
-      const isSelf = decision.pod.uid === pod.uid
-      const sourceIp = isSelf ? undefined : podAddress(pod, decision.target, source)
-      // Both ends are known by their namespaces; policy of the destination is evaluated here (authorize) once it exists.
-      facts.source = { ...facts.source, identity: pod.identity }
-      facts.destination = {
-        pod: decision.pod,
-        workload: decision.workload,
-        identity: decision.pod.identity,
-      }
-      const opened = await connectUpstream(
-        sockets,
-        {
-          netnsFd: decision.pod.netnsFd,
-          destination: decision.target,
-          ...(sourceIp === undefined ? {} : { sourceIp }),
-        },
-        signal,
-      )
-      if (opened.ok) context.localPods.visit(decision.pod.uid, opened.value)
-      return opened
+      const { target } = decision
+      const address = podAddress(pod, target, source)
+      if (address === undefined) return Promise.resolve(withoutAddress(target))
+      const peer = { address, port: source.port }
+      return carrySameNode(context, connection, socket, { peer, pod: decision.pod, target })
     }
     case 'hbone': {
-      facts.source = { ...facts.source, identity: pod.identity }
       const sourceIp = podAddress(pod, decision.peer, source)
-      if (sourceIp === undefined)
-        return err({
-          reason: 'connectFailed',
-          message: `the pod has no address of the family of ${decision.peer.address}`,
-        })
-      const opened = await context.pool.open(
+      if (sourceIp === undefined) return Promise.resolve(withoutAddress(decision.peer))
+      return carrier.carry(
+        new CarriedCall(downstream, connection),
         {
-          sourceIdentity: pod.identity,
-          sourceIp,
-          destination: decision.peer,
-          expectedIdentities: decision.expectedIdentities,
+          kind: 'hbone',
+          peer: {
+            sourceIdentity: pod.identity,
+            sourceIp,
+            destination: decision.peer,
+            expectedIdentities: decision.expectedIdentities,
+          },
+          authority: formatSocketAddress(decision.target),
+          headers: tunnelHeaders(
+            pod,
+            mesh.state.workload(pod.workloadUid),
+            source,
+            decision.service,
+          ),
         },
-        formatSocketAddress(decision.target),
-        tunnelHeaders(pod, mesh.state.workload(pod.workloadUid), source, decision.service),
-        signal,
+        permit,
       )
-      if (!opened.ok) return opened
-      facts.isMutualTls = true
-      facts.destination = { ...facts.destination, identity: opened.value.peerIdentity }
-      return ok(opened.value.tunnel)
     }
   }
+}
+
+/** A peer must see the caller's own address or nothing: it is what policy and the app go by. */
+function withoutAddress({ address }: SocketAddress): ConnectionEnd {
+  const message = `the pod has no address of the family of ${address}`
+  return { kind: 'unopened', failure: { reason: 'connectFailed', message } }
 }
 
 /**

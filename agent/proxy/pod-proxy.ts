@@ -12,23 +12,24 @@ import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
-import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { closeFd } from '../../native/libc.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
 import type { CertificateCache } from './certificate-cache.ts'
-import { Connection, type ConnectionSinks, UNKNOWN_PARTY } from './connection.ts'
+import { Connection, type Folder } from './connection.ts'
+import type { Gate } from './admission.ts'
 import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
 import { isFromOutside } from './decision/from-outside.ts'
-import type { LocalPod, LocalPods } from './local-pod.ts'
+import { type LocalPod, type LocalPods, podParty } from './local-pod.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { handleOutbound } from './outbound.ts'
 import type { PodContext, WorkerMesh } from './pod-context.ts'
-import type { Relay } from '../../mesh/relay/relay.ts'
-import type { TrafficCounters } from './traffic-counters.ts'
+import type { OpenConnections, PodConnections } from './open-connections.ts'
+import { StreamCarrier } from './stream-carrier.ts'
 import { connectUpstream, serveListeningFd } from './upstream.ts'
 
 export interface PodProxyOptions {
@@ -37,34 +38,17 @@ export interface PodProxyOptions {
   readonly mesh: WorkerMesh
   readonly localPods: LocalPods
   readonly certificates: CertificateCache
-  readonly relay: Relay
-  readonly counters: TrafficCounters
   /** The worker's account of what waits for receivers that do not read. */
   readonly memory: HeldMemory
   /** The worker's books of who calls its pods. */
   readonly sources: HboneSources
-  readonly accessLog: Logger
+  readonly gate: Gate
+  readonly open: OpenConnections
   readonly log: Logger
-  /** Connections the pod may have open at once. */
-  readonly maxConnections: number
-}
-
-/** A connection as the admin dump shows it. */
-export interface ConnectionDump {
-  readonly direction: 'inbound' | 'outbound'
-  readonly src: string | undefined
-  readonly actualDst: string | undefined
-  readonly originalDst: string | undefined
-  readonly protocol: 'HBONE' | 'TCP'
 }
 
 type Handler = (context: PodContext, socket: Socket) => Promise<void>
 
-/**
- * Access lines one pod may cause: its connections are counted by the metrics in any case, and a port scan or a retry
- * loop must neither fill the node's log nor hide the other pods in it.
- */
-const ACCESS_LINES = { burst: 5_000, perSecond: 500 }
 /** Lines of callers that got no tunnel: strangers must not use up the pod's own lines. */
 const REFUSAL_LINES = { burst: 500, perSecond: 20 }
 /** Lines of callers that are kept out after a flood: one says it, and the next how many more there were. */
@@ -83,20 +67,18 @@ const IDLE_TURNS = 3
 /** Where capture goes on (the agent stops), connections may never cease to come. */
 const ACCEPT_DEADLINE_MS = 1_000
 
-/** How often a drain looks whether all is over: soon at first, then four times a second. */
-const FIRST_LOOK_MS = 10
-const LAST_LOOK_MS = 250
-
 /** Tunnels of listeners that were replaced go on this long; their clients move to the new ones by GOAWAY. */
 const RETIRED_TUNNELS_DEADLINE_MS = 3_600_000
 
 export class PodProxy {
   readonly pod: LocalPod
   readonly #options: PodProxyOptions
-  readonly #cut = new AbortController()
+  /** Of this stay of the pod. */
+  readonly connections: PodConnections
   readonly #context: PodContext
-  readonly #refusalSinks: ConnectionSinks
-  readonly #floodSinks: ConnectionSinks
+  /** Where callers are filed that got no tunnel. */
+  readonly #refusals: Folder
+  readonly #floods: Folder
   readonly #pool: HbonePool
   #servers: Server[] = []
   /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
@@ -124,22 +106,20 @@ export class PodProxy {
       owner: options.pod.uid,
       memory: options.memory,
     })
+    this.connections = options.open.of(options.pod)
     this.#context = {
       pod: options.pod,
       sockets: options.sockets,
       mesh: options.mesh,
       localPods: options.localPods,
-      pool: this.#pool,
-      relay: options.relay,
-      accessLog: options.accessLog,
-      counters: options.counters,
-      open: new Set(),
-      maxConnections: options.maxConnections,
-      accessBudget: new LogBudget(ACCESS_LINES),
-      signal: this.#cut.signal,
+      gate: options.gate,
+      carrier: new StreamCarrier(options.sockets, this.#pool),
+      connections: this.connections,
+      open: options.open,
     }
-    this.#refusalSinks = { ...this.#context, accessBudget: new LogBudget(REFUSAL_LINES) }
-    this.#floodSinks = { ...this.#context, accessBudget: new LogBudget(FLOOD_LINES) }
+    const { sinks, drain } = this.connections
+    this.#refusals = { sinks, drain, accessBudget: new LogBudget(REFUSAL_LINES) }
+    this.#floods = { sinks, drain, accessBudget: new LogBudget(FLOOD_LINES) }
   }
 
   /**
@@ -223,16 +203,14 @@ export class PodProxy {
   async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
     await this.#acceptWhatWaits()
     this.#closeListeners()
-    const emptied = this.#whenEmpty(deadlineMs)
+    const ended = this.connections.end(deadlineMs)
     // The deadline is ours alone: were it theirs, too, they might cut first, and what they cut would be neither counted
     // nor told as drained.
     const drained = [
       this.#pool.drain(deadlineMs + RESET_FLUSH_MS),
       ...this.#hboneServers.map((server) => server.drain(deadlineMs + RESET_FLUSH_MS)),
     ]
-    await emptied
-    const cut = this.#context.open.size
-    this.#cutAll('drained')
+    const { cut } = await ended
     await Promise.all(drained)
     return { cut }
   }
@@ -242,34 +220,16 @@ export class PodProxy {
     return this.#pool.drain(deadlineMs)
   }
 
-  /** Cuts everything and closes every fd. */
-  async remove(): Promise<void> {
+  /** Cuts everything and closes every fd; says how many connections that were. */
+  async remove(): Promise<{ readonly cut: number }> {
     this.#isRemoved = true
     this.#closeListeners()
-    this.#cutAll('podRemoved')
+    const cut = this.connections.close('podRemoved')
     await Promise.all([
       this.#pool.drain(RESET_FLUSH_MS),
       ...this.#hboneServers.map((server) => server.drain(RESET_FLUSH_MS)),
     ])
-  }
-
-  connections(): readonly ConnectionDump[] {
-    return [...this.#context.open].map(({ facts }) => ({
-      direction: facts.direction,
-      src: show(facts.sourceAddress),
-      actualDst: show(facts.destinationAddress),
-      originalDst: show(facts.hboneTarget ?? facts.destinationAddress),
-      protocol: facts.isMutualTls ? 'HBONE' : 'TCP',
-    }))
-  }
-
-  /** Tells the metrics what the open connections have carried so far. */
-  reportTraffic(): void {
-    for (const connection of this.#context.open) connection.reportTraffic()
-  }
-
-  connectionCount(): number {
-    return this.#context.open.size
+    return { cut }
   }
 
   #run(handler: Handler, socket: Socket): void {
@@ -292,23 +252,17 @@ export class PodProxy {
     const connection = new Connection(
       {
         direction: 'inbound',
-        reporters: ['destination'],
-        sourceAddress: event.peer,
         source: UNKNOWN_PARTY,
+        sourceAddress: event.peer,
+        destination: podParty(this.pod, undefined, undefined),
         destinationAddress: address === undefined ? undefined : { address, port: MESH_PORTS.hbone },
         hboneTarget: undefined,
-        destination: { pod: this.pod, workload: undefined, identity: undefined },
         service: undefined,
-        isMutualTls: false,
+        security: 'unknown',
       },
-      event.reason === 'floodRefused' ? this.#floodSinks : this.#refusalSinks,
+      event.reason === 'floodRefused' ? this.#floods : this.#refusals,
     )
     connection.fail(event.reason, event.message)
-  }
-
-  #cutAll(reason: EndReason): void {
-    this.#cut.abort(reason)
-    for (const connection of [...this.#context.open]) connection.cut(reason)
   }
 
   async #acceptWhatWaits(): Promise<void> {
@@ -327,24 +281,4 @@ export class PodProxy {
     for (const fd of this.#waitingFds) closeFd(fd)
     this.#waitingFds = []
   }
-
-  async #whenEmpty(deadlineMs: number): Promise<void> {
-    const { open } = this.#context
-    if (open.size === 0) return
-    const deadline = Date.now() + deadlineMs
-    // Looking now and then is simpler than an event on every connection, and seldom enough for a long drain.
-    for (
-      let pauseMs = FIRST_LOOK_MS;
-      open.size > 0;
-      pauseMs = Math.min(2 * pauseMs, LAST_LOOK_MS)
-    ) {
-      const leftMs = deadline - Date.now()
-      if (leftMs <= 0) return
-      await delay(Math.min(pauseMs, leftMs))
-    }
-  }
-}
-
-function show(address: SocketAddress | undefined): string | undefined {
-  return address === undefined ? undefined : formatSocketAddress(address)
 }

@@ -9,21 +9,14 @@ import { familyOf, formatSocketAddress } from '../../mesh/model/address.ts'
 import type { IpAddress, SocketAddress } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import { closeFd } from '../../native/libc.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 
 /** A peer that does not answer a SYN in this time is taken for unreachable, as Istio does. */
 const CONNECT_TIMEOUT_MS = 10_000
 
-/** Finds peers that vanished without a FIN; 180 s is Istio's value, and idle connections stay free of timers. */
-const KEEPALIVE_INITIAL_DELAY_MS = 180_000
-
-/** Connections waiting to be accepted are queued by the kernel; this only caps Node's own listen call. */
-export const SOCKET_OPTIONS = {
-  allowHalfOpen: true,
-  noDelay: true,
-  keepAlive: true,
-  keepAliveInitialDelay: KEEPALIVE_INITIAL_DELAY_MS,
-} as const
+/** Keepalive is not among them: the native call that makes a socket sets it, and accepted ones have it from their listener. */
+export const SOCKET_OPTIONS = { allowHalfOpen: true, noDelay: true } as const
 
 /** `manualStart` is Node's (undocumented in the types): without it Node reads from the fd before it is connected. */
 interface UnconnectedSocketOptions extends SocketConstructorOpts {
@@ -82,6 +75,8 @@ function connectOnce(
   try {
     socket = new Socket(options)
   } catch (thrown) {
+    // Node took the fd over only if it made the socket.
+    closeFd(opened.value)
     return Promise.resolve(err({ reason: 'internal', message: errorMessage(thrown) }))
   }
   return new Promise((resolve) => {

@@ -8,6 +8,9 @@ export type IpAddress = string & { readonly __brand: 'IpAddress' }
 /** `spiffe://<trust domain>/ns/<namespace>/sa/<service account>` */
 export type SpiffeId = string & { readonly __brand: 'SpiffeId' }
 
+/** `metadata.uid` of a Kubernetes Pod: one pod for ever, unlike its name and addresses. */
+export type PodUid = string & { readonly __brand: 'PodUid' }
+
 /** Key of a workload, `<cluster>//Pod/<namespace>/<name>` for pods; survives IP reuse. */
 export type WorkloadUid = string & { readonly __brand: 'WorkloadUid' }
 

@@ -1,40 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-// The relay seam: everything that moves payload bytes lives behind `Relay.join`. Policy, pools, logs and metrics never
-// touch payload, so a faster implementation may replace this one without any of them knowing.
+// Moves the payload of one connection between two open byte streams: the part of a carrier that is the same for all processes.
 // What the apps must not notice: half-close per direction, FIN against RST, back-pressure, server-first protocols.
 
 import { Socket } from 'node:net'
 import { resetSocket } from './reset-socket.ts'
 import { splice } from './splice.ts'
 import type { HboneTunnel } from '../hbone/types.ts'
+import type { ByteCounts } from '../telemetry/connection-record.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { type ByteStream, Pump } from './pump.ts'
 
 /** What a relayed connection came to. */
-export interface RelayResult {
-  /** Request bytes: from the one who called towards the one who was called. */
-  readonly bytesToUpstream: number
-  /** Response bytes: back to the one who called. */
-  readonly bytesToDownstream: number
+export interface RelayResult extends ByteCounts {
   readonly end: EndReason
-  readonly durationMs: number
 }
-
-/** Bytes moved until now. */
-export type ByteCounts = Pick<RelayResult, 'bytesToUpstream' | 'bytesToDownstream'>
 
 /** Takes, once, the way to read a running connection's bytes: long ones are reported before their end. */
 export type OnMeter = (read: () => ByteCounts) => void
 
-/** Joins two connected byte streams until both directions are over. Owns both from the call on. */
-export interface Relay {
-  /** `signal` cuts the connection with a reset; its reason, when an EndReason, becomes the end reason. */
-  join(
-    downstream: ByteStream,
-    upstream: ByteStream,
-    signal?: AbortSignal,
-    onMeter?: OnMeter,
-  ): Promise<RelayResult>
+/**
+ * Joins two connected byte streams until both directions are over. Owns both from the call on; never rejects.
+ * `signal` cuts the connection with a reset; its reason, when an EndReason, becomes the end reason.
+ */
+export function relay(
+  downstream: ByteStream,
+  upstream: ByteStream,
+  signal?: AbortSignal,
+  onMeter?: OnMeter,
+): Promise<RelayResult> {
+  if (downstream instanceof Socket && !(upstream instanceof Socket))
+    return spliceTunnel(downstream, upstream, 'client', signal, onMeter)
+  if (!(downstream instanceof Socket) && upstream instanceof Socket)
+    return spliceTunnel(upstream, downstream, 'server', signal, onMeter)
+  return new Promise((resolve) => {
+    const join = new Join(downstream, upstream, signal, resolve)
+    onMeter?.(() => join.counts())
+  })
 }
 
 /**
@@ -77,7 +78,6 @@ class Join {
   readonly #downstream: ByteStream
   readonly #upstream: ByteStream
   readonly #signal: AbortSignal | undefined
-  readonly #startedAt = performance.now()
   readonly #resolve: (result: RelayResult) => void
   readonly #toUpstream: Pump
   readonly #toDownstream: Pump
@@ -144,11 +144,7 @@ class Join {
     this.#open -= 1
     if (this.#open > 0) return
     this.#signal?.removeEventListener('abort', this.#onAbort)
-    this.#resolve({
-      ...this.counts(),
-      end: this.#end,
-      durationMs: performance.now() - this.#startedAt,
-    })
+    this.#resolve({ ...this.counts(), end: this.#end })
   }
 }
 
@@ -160,7 +156,6 @@ async function spliceTunnel(
   signal: AbortSignal | undefined,
   onMeter: OnMeter | undefined,
 ): Promise<RelayResult> {
-  const startedAt = performance.now()
   const counts = (sent: number, received: number): ByteCounts =>
     socketRole === 'client'
       ? { bytesToUpstream: sent, bytesToDownstream: received }
@@ -179,23 +174,5 @@ async function spliceTunnel(
         }),
   })
   const isCut = end === 'drained' && signal !== undefined
-  return {
-    ...counts(sent, received),
-    end: isCut ? cutReason(signal) : end,
-    durationMs: performance.now() - startedAt,
-  }
-}
-
-/** The relay in TypeScript, on Node's sockets and our own HTTP/2. */
-export const streamRelay: Relay = {
-  join: (downstream, upstream, signal, onMeter) => {
-    if (downstream instanceof Socket && !(upstream instanceof Socket))
-      return spliceTunnel(downstream, upstream, 'client', signal, onMeter)
-    if (!(downstream instanceof Socket) && upstream instanceof Socket)
-      return spliceTunnel(upstream, downstream, 'server', signal, onMeter)
-    return new Promise((resolve) => {
-      const join = new Join(downstream, upstream, signal, resolve)
-      onMeter?.(() => join.counts())
-    })
-  },
+  return { ...counts(sent, received), end: isCut ? cutReason(signal) : end }
 }

@@ -15,7 +15,8 @@ import {
   createMetricsServer,
   createReadinessServer,
 } from '../../agent/admin/servers.ts'
-import { trafficLabels, type TrafficDelta } from '../../agent/proxy/traffic-counters.ts'
+import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
+import { trafficLabels, type TrafficDelta } from '../../mesh/telemetry/traffic.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { makeCertificate, makeRoot } from '../hbone/certs.ts'
@@ -227,17 +228,17 @@ void t.test(
       labels: trafficLabels(
         {
           direction: 'outbound',
-          reporters: ['source'],
+          startedAt: 0,
           sourceAddress: undefined,
-          source: { pod: testPod(name), workload: undefined, identity: undefined },
+          source: { ...UNKNOWN_PARTY, name },
           destinationAddress: undefined,
           hboneTarget: undefined,
-          destination: { pod: undefined, workload: undefined, identity: undefined },
+          destination: UNKNOWN_PARTY,
           service: undefined,
-          isMutualTls: false,
+          security: 'unknown',
         },
-        'source',
         '-',
+        'node_local',
       ),
       opened: 1,
       closed: 1,

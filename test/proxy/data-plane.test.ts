@@ -7,6 +7,7 @@ import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import type { IpAddress, MeshChange, SocketAddress } from '../../mesh/model/types.ts'
 import { makeRoot } from '../hbone/certs.ts'
+import { resetOf, talk, tellCaller } from './conversation.ts'
 import {
   type AccessLine,
   type AgentChoices,
@@ -57,32 +58,6 @@ async function twoNodes(
     agent.send({ kind: 'meshSynced' })
   }
   return { near, far, frontend, catalog, vip, appPort }
-}
-
-/** An app that answers with its caller's address and ends. */
-const tellCaller = (socket: Socket): void => {
-  socket.once('data', () => socket.end(`you are ${socket.remoteAddress}`))
-}
-
-async function talk(socket: Socket, text: string): Promise<string> {
-  let answer = ''
-  socket.on('data', (chunk: Buffer) => {
-    answer += chunk.toString()
-  })
-  socket.end(text)
-  await once(socket, 'end')
-  return answer
-}
-
-async function resetOf(socket: Socket): Promise<string | undefined> {
-  if (socket.errored !== null) return (socket.errored as NodeJS.ErrnoException).code
-  let sawEnd = false
-  socket.on('end', () => {
-    sawEnd = true
-  })
-  socket.resume()
-  const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException]
-  return sawEnd ? 'ended first' : error.code
 }
 
 const linesOf = (agent: TestAgent, direction: string): AccessLine[] =>

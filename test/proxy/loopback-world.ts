@@ -7,6 +7,12 @@ import { createServer, type Server, Socket } from 'node:net'
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import type { DataPlaneSockets } from '../../agent/capture/types.ts'
+import type { Judge } from '../../agent/proxy/admission.ts'
+import {
+  ConnectionCounts,
+  type CountTable,
+  countTable,
+} from '../../agent/proxy/connection-counts.ts'
 import { DataPlane } from '../../agent/proxy/worker/data-plane.ts'
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
 import { SOCKET_OPTIONS } from '../../agent/proxy/upstream.ts'
@@ -21,6 +27,7 @@ import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { parseSpiffeId, spiffeId } from '../../mesh/identity/spiffe.ts'
 import type {
   IpAddress,
+  PodUid,
   Service,
   ServiceKey,
   SocketAddress,
@@ -67,13 +74,14 @@ export interface ServedPod {
   readonly plaintext: SocketAddress
 }
 
-let nextFd = 100_000
+const FIRST_FD = 100_000
+let nextFd = FIRST_FD
 
 /** The facts of a pod at a new loopback address. */
 export function testPod(name: string, address = newAddress(), namespace = 'shop'): LocalPod {
   nextFd += 1
   return {
-    uid: `uid-${name}-${nextFd}`,
+    uid: `uid-${name}-${nextFd}` as PodUid,
     namespace,
     name,
     serviceAccount: name,
@@ -81,6 +89,7 @@ export function testPod(name: string, address = newAddress(), namespace = 'shop'
     workloadUid: `Kubernetes//Pod/${namespace}/${name}` as WorkloadUid,
     addresses: [address],
     netnsFd: nextFd,
+    seat: nextFd - FIRST_FD,
   }
 }
 
@@ -175,6 +184,12 @@ export interface AgentChoices {
   readonly sameNode?: SameNode
   readonly maxConnectionsPerPod?: number
   readonly reportTrafficMs?: number
+  readonly sameNodeSecurityLabel?: string
+  /** What the rules say, in place of the product's. */
+  readonly judge?: Judge
+  /** Where two workers of one agent count together. */
+  readonly countTable?: CountTable
+  readonly worker?: number
 }
 
 /** Makes an agent whose pods trust `root`. */
@@ -227,6 +242,9 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     sockets,
     network: '',
     sameNode: options.sameNode ?? 'direct',
+    sameNodeSecurityLabel: options.sameNodeSecurityLabel ?? 'node_local',
+    counts: new ConnectionCounts(options.countTable ?? countTable(1), options.worker ?? 0),
+    ...(options.judge === undefined ? {} : { judge: options.judge }),
     ...(options.reportTrafficMs === undefined ? {} : { reportTrafficMs: options.reportTrafficMs }),
     maxConnectionsPerPod: options.maxConnectionsPerPod ?? 1000,
     memory: new HeldMemory(HELD_LIMIT_BYTES),

@@ -3,12 +3,13 @@
 // would serve, dies when it is asked to drain a pod or to serve a deadly listener, and hangs over an endless one.
 
 import { parentPort, threadName } from 'node:worker_threads'
-import type { ConnectionDump } from '../../agent/proxy/pod-proxy.ts'
+import type { ConnectionDump } from '../../agent/proxy/open-connections.ts'
 import type {
   FromWorker,
   ToWorker,
   WorkerRequest,
 } from '../../agent/proxy/worker/worker-protocol.ts'
+import type { PodUid } from '../../mesh/model/types.ts'
 
 /** An outbound listener that kills the worker which gets it. */
 export const DEADLY_LISTENER = 900_013
@@ -16,7 +17,7 @@ export const DEADLY_LISTENER = 900_013
 /** An outbound listener over which its worker turns for ever. */
 export const ENDLESS_LISTENER = 900_014
 
-const served = new Map<string, readonly ConnectionDump[]>()
+const served = new Map<PodUid, readonly ConnectionDump[]>()
 const localPods = new Set<string>()
 
 function answer(request: WorkerRequest): Extract<FromWorker, { kind: 'answer' }>['value'] {

@@ -10,7 +10,7 @@ import type { Enrolment } from '../../agent/capture/types.ts'
 import { WorkerPool } from '../../agent/proxy/worker/worker-pool.ts'
 import { heldLimitOf } from '../../mesh/hbone/limits.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { IpAddress } from '../../mesh/model/types.ts'
+import type { IpAddress, PodUid } from '../../mesh/model/types.ts'
 import { err } from '../../mesh/result.ts'
 import { testPod } from './loopback-world.ts'
 import { DEADLY_LISTENER, ENDLESS_LISTENER } from './obedient-worker.ts'
@@ -46,6 +46,7 @@ class Setting {
         network: '',
         logLevel: 'silent',
         sameNode: 'direct',
+        sameNodeSecurityLabel: 'node_local',
         maxConnectionsPerPod: 1,
         heldLimitBytes: heldLimitOf(1),
       },
@@ -113,7 +114,7 @@ class Setting {
   }
 
   #facts(uid: string) {
-    return { ...testPod(uid, '10.244.1.7' as IpAddress), uid }
+    return { ...testPod(uid, '10.244.1.7' as IpAddress), uid: uid as PodUid }
   }
 }
 

@@ -5,7 +5,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, Socket } from 'node:net'
 import t, { type Test } from 'tap'
-import { type RelayResult, streamRelay } from '../../mesh/relay/relay.ts'
+import { type RelayResult, relay } from '../../mesh/relay/relay.ts'
 import { SOCKET_OPTIONS } from '../../agent/proxy/upstream.ts'
 
 interface Relayed {
@@ -34,7 +34,7 @@ async function relayed(t: Test): Promise<Relayed> {
   for (const socket of [downstream, server]) t.teardown(() => socket.destroy())
   client.on('error', () => undefined)
   server.on('error', () => undefined)
-  const result = streamRelay.join(downstream, upstream, cut.signal)
+  const result = relay(downstream, upstream, cut.signal)
   return { client, server, result, cut, legs: [downstream, upstream] }
 }
 
@@ -152,7 +152,7 @@ async function relayedAborted(t: Test): Promise<RelayResult> {
   const one = connect(t, front)
   const [two] = await accepted
   one.on('error', () => undefined)
-  return streamRelay.join(two, connect(t, front), AbortSignal.abort('drained'))
+  return relay(two, connect(t, front), AbortSignal.abort('drained'))
 }
 
 void t.test('a reader that does not read holds the writer back, with bounded memory', async (t) => {

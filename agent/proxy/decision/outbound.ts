@@ -128,12 +128,12 @@ function decideWorkload(
   // Rows 5 and 9.
   if (workload.tunnelProtocol === 'none') return { kind: 'passthrough', target, ...destination }
 
-  const pod = localPods.byAddress(address)
+  // A pod that calls itself needs no tunnel to do so, and is let in by none.
+  const isSelf = workload.uid === source.workloadUid && source.addresses.includes(address)
+  const pod = isSelf ? source : localPods.byAddress(address)
   // The uid check keeps a successor on a reused address from being taken for the workload that was meant.
-  if (pod !== undefined && pod.workloadUid === workload.uid) {
-    if (isMeshPort(port)) return deny(destination, 'selfCall', `port ${port} belongs to the mesh`)
+  if (pod !== undefined && pod.workloadUid === workload.uid)
     return { kind: 'sameNode', pod, target, ...destination }
-  }
   // Rows 4 and 8.
   return {
     kind: 'hbone',

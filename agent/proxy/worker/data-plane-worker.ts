@@ -5,6 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { createLogger } from '../../../mesh/telemetry/log.ts'
 import { createDataPlaneSockets } from '../../capture/data-plane-sockets.ts'
+import { ConnectionCounts } from '../connection-counts.ts'
 import { DataPlane } from './data-plane.ts'
 import type { ToWorker, WorkerStart } from './worker-protocol.ts'
 
@@ -17,7 +18,9 @@ const dataPlane = new DataPlane({
   sockets: createDataPlaneSockets(start.handles),
   network: start.network,
   sameNode: start.sameNode,
+  sameNodeSecurityLabel: start.sameNodeSecurityLabel,
   maxConnectionsPerPod: start.maxConnectionsPerPod,
+  counts: new ConnectionCounts(start.countTable, start.worker),
   memory: new HeldMemory(start.heldLimitBytes),
   log: createLogger('data-plane', start.logLevel),
   accessLog: createLogger('access', start.logLevel),

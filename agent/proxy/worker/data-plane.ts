@@ -7,13 +7,16 @@ import { errorMessage } from '../../../mesh/errors.ts'
 import type { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { HboneSources } from '../../../mesh/hbone/sources.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
+import type { PodUid } from '../../../mesh/model/types.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
 import type { DataPlaneSockets, PodListeners } from '../../capture/types.ts'
 import { CertificateCache } from '../certificate-cache.ts'
+import { type Gate, type Judge, judge } from '../admission.ts'
+import type { ConnectionCounts } from '../connection-counts.ts'
 import { type LocalPod, LocalPods } from '../local-pod.ts'
+import { type ConnectionDump, OpenConnections } from '../open-connections.ts'
 import type { WorkerMesh } from '../pod-context.ts'
-import { type ConnectionDump, PodProxy } from '../pod-proxy.ts'
-import { streamRelay } from '../../../mesh/relay/relay.ts'
+import { PodProxy } from '../pod-proxy.ts'
 import { TrafficCounters } from '../traffic-counters.ts'
 import type {
   FromWorker,
@@ -28,7 +31,10 @@ export interface DataPlaneOptions {
   readonly network: string
   /** Whether pods of this node reach one another through one relay, or by HBONE as those of other nodes do. */
   readonly sameNode: SameNode
+  /** Metrics' word for the security of a call inside the node. */
+  readonly sameNodeSecurityLabel: string
   readonly maxConnectionsPerPod: number
+  readonly counts: ConnectionCounts
   /** The worker's account of what its HBONE connections hold. */
   readonly memory: HeldMemory
   readonly log: Logger
@@ -36,6 +42,7 @@ export interface DataPlaneOptions {
   readonly post: (message: FromWorker) => void
   /** For tests. */
   readonly reportTrafficMs?: number
+  readonly judge?: Judge
 }
 
 /** How often open connections report their bytes; well below the interval of a scrape. */
@@ -65,7 +72,9 @@ export class DataPlane {
   readonly #options: DataPlaneOptions
   readonly #mesh: SyncedMesh
   readonly #localPods = new LocalPods()
-  readonly #proxies = new Map<string, PodProxy>()
+  readonly #proxies = new Map<PodUid, PodProxy>()
+  readonly #open: OpenConnections
+  readonly #gate: Gate
   /** Of pods that have left and still have connections. */
   readonly #leaving = new Set<PodProxy>()
   readonly #certificates: CertificateCache
@@ -79,9 +88,18 @@ export class DataPlane {
     this.#certificates = new CertificateCache((identity) =>
       options.post({ kind: 'certificateWanted', identity }),
     )
-    this.#counters = new TrafficCounters((deltas) => options.post({ kind: 'traffic', deltas }))
+    this.#counters = new TrafficCounters(
+      (deltas) => options.post({ kind: 'traffic', deltas }),
+      options.sameNodeSecurityLabel,
+    )
+    this.#open = new OpenConnections({ accessLog: options.accessLog, counters: this.#counters })
+    this.#gate = {
+      counts: options.counts,
+      maxConnections: options.maxConnectionsPerPod,
+      judge: options.judge ?? judge,
+    }
     this.#report = setInterval(() => {
-      for (const proxy of this.#proxies.values()) proxy.reportTraffic()
+      for (const { drain } of this.#open) for (const connection of drain) connection.reportTraffic()
     }, options.reportTrafficMs ?? REPORT_TRAFFIC_MS).unref()
   }
 
@@ -129,6 +147,14 @@ export class DataPlane {
     }
   }
 
+  /**
+   * Asks the rules again about every open connection into the pod, or into all, and cuts those that may not be there any more: to
+   * be called when what the rules go by has changed. Says how many that were.
+   */
+  review(uid?: PodUid): number {
+    return this.#open.review(this.#gate.judge, uid)
+  }
+
   async #answer(request: WorkerRequest): Promise<WorkerAnswers[WorkerRequest['kind']]> {
     switch (request.kind) {
       case 'servePod':
@@ -142,8 +168,7 @@ export class DataPlane {
       case 'stopPod':
         return this.#stopPod(request.uid, request.deadlineMs)
       case 'forgetLocalPod':
-        await this.#localPods.drain(request.uid, request.deadlineMs)
-        return undefined
+        return this.#forgetLocalPod(request.uid, request.deadlineMs)
       case 'dump':
         return this.#dump()
       case 'ping':
@@ -185,29 +210,48 @@ export class DataPlane {
       mesh: this.#mesh,
       localPods: this.#localPods,
       certificates: this.#certificates,
-      relay: streamRelay,
-      counters: this.#counters,
       memory: this.#options.memory,
       sources: this.#sources,
-      accessLog: this.#options.accessLog,
+      gate: this.#gate,
+      open: this.#open,
       log: this.#options.log,
-      maxConnections: this.#options.maxConnectionsPerPod,
     })
   }
 
-  async #stopPod(uid: string, deadlineMs: number): Promise<{ readonly cut: number }> {
+  async #stopPod(uid: PodUid, deadlineMs: number): Promise<{ readonly cut: number }> {
     const proxy = this.#proxies.get(uid)
     if (proxy === undefined) return { cut: 0 }
     this.#proxies.delete(uid)
+    this.#open.leave(uid)
     this.#leaving.add(proxy)
-    const drained =
-      deadlineMs > 0 ? await proxy.drain(deadlineMs) : { cut: proxy.connectionCount() }
-    await proxy.remove()
+    const drained = deadlineMs > 0 ? await proxy.drain(deadlineMs) : { cut: 0 }
+    const removed = await proxy.remove()
     this.#leaving.delete(proxy)
-    return drained
+    this.#open.forget(proxy.connections)
+    return { cut: drained.cut + removed.cut }
   }
 
-  #dump(): ReadonlyMap<string, readonly ConnectionDump[]> {
-    return new Map([...this.#proxies].map(([uid, proxy]) => [uid, proxy.connections()]))
+  /** No pod finds it any more; what pods of this worker have open into a pod that another worker serves may end. */
+  async #forgetLocalPod(uid: PodUid, deadlineMs: number): Promise<undefined> {
+    this.#localPods.remove(uid)
+    // Its own proxy, if it is this worker's, sees to its connections itself.
+    if (this.#proxies.has(uid)) return undefined
+    const visited = this.#open.leave(uid)
+    if (visited === undefined) return undefined
+    await visited.end(deadlineMs)
+    this.#open.forget(visited)
+    return undefined
+  }
+
+  #dump(): ReadonlyMap<PodUid, readonly ConnectionDump[]> {
+    const dumps = new Map<PodUid, readonly ConnectionDump[]>()
+    for (const uid of this.#proxies.keys()) dumps.set(uid, [])
+    // Also of pods that another worker serves: calls to them are carried here.
+    for (const connections of this.#open) {
+      const { uid } = connections.pod
+      const open = connections.dump()
+      if (open.length > 0) dumps.set(uid, [...(dumps.get(uid) ?? []), ...open])
+    }
+    return dumps
   }
 }

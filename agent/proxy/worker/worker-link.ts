@@ -6,7 +6,7 @@ import { inTime } from '../../../mesh/async/deadline.ts'
 import type { SpiffeId } from '../../../mesh/model/types.ts'
 import type { PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
-import type { TrafficDelta } from '../traffic-counters.ts'
+import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import { HandedListeners } from './handed-listeners.ts'
 import type {
   FromWorker,

@@ -8,11 +8,12 @@ import type { CertificateSource, WorkloadCertificate } from '../../../mesh/ident
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
 import type { Logger, LogLevel } from '../../../mesh/telemetry/log.ts'
+import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import { closeListeners } from '../../capture/listeners.ts'
 import type { Enrolment, PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
-import type { ConnectionDump } from '../pod-proxy.ts'
-import type { TrafficDelta } from '../traffic-counters.ts'
+import { type CountTable, countTable, Seats, strikeOut } from '../connection-counts.ts'
+import type { ConnectionDump } from '../open-connections.ts'
 import { Watchdog, type WatchdogOptions } from './watchdog.ts'
 import { WorkerLink } from './worker-link.ts'
 import type { WorkerStart } from './worker-protocol.ts'
@@ -29,7 +30,7 @@ const SOUND_AFTER_MS = 60_000
 export interface WorkerPoolOptions {
   readonly count: number
   readonly workerUrl: URL
-  readonly start: WorkerStart
+  readonly start: Omit<WorkerStart, 'countTable' | 'worker'>
   /** The agent's mesh state; the pool sends each worker a snapshot and every change. */
   readonly mesh: MeshState
   readonly certificates: CertificateSource
@@ -60,6 +61,8 @@ export class WorkerPool {
   readonly #options: WorkerPoolOptions
   readonly #slots: Slot[] = []
   readonly #pods = new Map<string, ServedPod>()
+  readonly #countTable: CountTable
+  readonly #seats = new Seats()
   readonly #unsubscribe: (() => void)[] = []
   readonly #watchdog: Watchdog
   /** What a worker that starts later is told. */
@@ -70,6 +73,7 @@ export class WorkerPool {
   constructor(options: WorkerPoolOptions) {
     this.#options = options
     this.#logLevel = options.start.logLevel
+    this.#countTable = countTable(options.count)
     for (let index = 0; index < options.count; index += 1) {
       const slot: Slot = {
         index,
@@ -136,7 +140,7 @@ export class WorkerPool {
    * wants to be added again, with listeners made anew. When a first addPod rejects, nothing of the pod is left here.
    */
   async addPod(
-    pod: Omit<LocalPod, 'netnsFd'>,
+    pod: Omit<LocalPod, 'netnsFd' | 'seat'>,
     enrolment: Enrolment,
     listenersLost: () => void,
   ): Promise<void> {
@@ -148,7 +152,8 @@ export class WorkerPool {
     const known = this.#pods.get(pod.uid)
     // An fd of our own: capture may close its own at withdrawal, while a worker is about to use the number.
     const netnsFd = known?.pod.netnsFd ?? openSync(`/proc/self/fd/${enrolment.netnsFd}`, 'r')
-    const served: ServedPod = { pod: { ...pod, netnsFd }, slot: undefined, listenersLost }
+    const seat = known?.pod.seat ?? this.#seats.take()
+    const served: ServedPod = { pod: { ...pod, netnsFd, seat }, slot: undefined, listenersLost }
     this.#pods.set(pod.uid, served)
     if (known === undefined) this.#options.certificates.retain(pod.identity)
     for (const { link } of this.#slots) link.send({ kind: 'localPod', pod: served.pod })
@@ -164,20 +169,22 @@ export class WorkerPool {
 
   /** The pod is being deleted: its peers are told not to use its connections any more. */
   async drainPod(uid: string, deadlineMs: number): Promise<void> {
-    await this.#pods.get(uid)?.slot?.link.ask({ kind: 'drainPod', uid, deadlineMs })
+    const served = this.#pods.get(uid)
+    await served?.slot?.link.ask({ kind: 'drainPod', uid: served.pod.uid, deadlineMs })
   }
 
   /** Stops serving a pod and forgets it everywhere. Idempotent. */
-  async removePod(uid: string, deadlineMs: number): Promise<void> {
-    const served = this.#pods.get(uid)
+  async removePod(podUid: string, deadlineMs: number): Promise<void> {
+    const served = this.#pods.get(podUid)
     if (served === undefined) return
-    this.#pods.delete(uid)
-    const { identity, netnsFd } = served.pod
+    this.#pods.delete(podUid)
+    const { uid, identity, netnsFd, seat } = served.pod
     await Promise.allSettled([
       served.slot?.link.ask({ kind: 'stopPod', uid, deadlineMs }),
       ...this.#slots.map(({ link }) => link.ask({ kind: 'forgetLocalPod', uid, deadlineMs })),
     ])
     closeSync(netnsFd)
+    this.#seats.giveBack(seat)
     this.#options.certificates.release(identity)
     if (![...this.#pods.values()].some(({ pod }) => pod.identity === identity))
       for (const { link } of this.#slots) link.send({ kind: 'certificateForgotten', identity })
@@ -192,7 +199,12 @@ export class WorkerPool {
     const dumps = await Promise.allSettled(
       this.#slots.map(({ link }) => link.ask({ kind: 'dump' })),
     )
-    return new Map(dumps.flatMap((dump) => (dump.status === 'fulfilled' ? [...dump.value] : [])))
+    const all = new Map<string, readonly ConnectionDump[]>()
+    for (const dump of dumps)
+      if (dump.status === 'fulfilled')
+        // A pod's calls inside the node are carried by their callers' workers.
+        for (const [uid, open] of dump.value) all.set(uid, [...(all.get(uid) ?? []), ...open])
+    return all
   }
 
   setLogLevel(level: LogLevel): void {
@@ -224,7 +236,12 @@ export class WorkerPool {
   }
 
   #spawn(index: number): WorkerLink {
-    const start = { ...this.#options.start, logLevel: this.#logLevel }
+    const start: WorkerStart = {
+      ...this.#options.start,
+      logLevel: this.#logLevel,
+      countTable: this.#countTable,
+      worker: index,
+    }
     return new WorkerLink(this.#options.workerUrl, start, `data-plane-${index}`, {
       onTraffic: this.#options.onTraffic,
       onCertificateWanted: (link, identity) => void this.#supplyCertificate(link, identity),
@@ -277,6 +294,8 @@ export class WorkerPool {
   #workerDied(index: number, error: Error | undefined): void {
     const slot = this.#slots[index]
     if (slot === undefined || this.#isClosing) return
+    // Its connections died with it.
+    strikeOut(this.#countTable, index)
     const orphans = [...this.#pods.values()].filter((served) => served.slot === slot)
     slot.isUp = false
     const livedMs = performance.now() - slot.startedAt

@@ -3,12 +3,13 @@
 // as numbers, because they belong to the process and not to a thread.
 
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
-import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
+import type { MeshChange, PodUid, SpiffeId } from '../../../mesh/model/types.ts'
 import type { LogLevel } from '../../../mesh/telemetry/log.ts'
+import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import type { DataPlaneHandles, PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
-import type { ConnectionDump } from '../pod-proxy.ts'
-import type { TrafficDelta } from '../traffic-counters.ts'
+import type { CountTable } from '../connection-counts.ts'
+import type { ConnectionDump } from '../open-connections.ts'
 
 /** `direct`: one relay inside the node, no TLS. `encrypt`: HBONE, over the pods' own network. */
 export type SameNode = 'direct' | 'encrypt'
@@ -19,7 +20,12 @@ export interface WorkerStart {
   readonly network: string
   readonly logLevel: LogLevel
   readonly sameNode: SameNode
+  /** Metrics' word for the security of a call inside the node. */
+  readonly sameNodeSecurityLabel: string
   readonly maxConnectionsPerPod: number
+  /** Where all workers count the pods' connections, and which of them this one is. */
+  readonly countTable: CountTable
+  readonly worker: number
   /** Memory the worker's HBONE connections may hold. */
   readonly heldLimitBytes: number
 }
@@ -41,14 +47,14 @@ export type WorkerRequest =
   /** Serve this pod's listeners; the worker owns the fds from now on. */
   | { readonly kind: 'servePod'; readonly pod: LocalPod; readonly listeners: PodListeners }
   /** The pod is being deleted: GOAWAY to its peers; inbound goes on. */
-  | { readonly kind: 'drainPod'; readonly uid: string; readonly deadlineMs: number }
+  | { readonly kind: 'drainPod'; readonly uid: PodUid; readonly deadlineMs: number }
   /** Stop serving the pod: let connections end until the deadline, then cut. 0 cuts at once. */
-  | { readonly kind: 'stopPod'; readonly uid: string; readonly deadlineMs: number }
+  | { readonly kind: 'stopPod'; readonly uid: PodUid; readonly deadlineMs: number }
   /**
    * No pod may reach this one through its namespace fd any more; answered when the connections that did have ended,
    * by themselves or at the deadline.
    */
-  | { readonly kind: 'forgetLocalPod'; readonly uid: string; readonly deadlineMs: number }
+  | { readonly kind: 'forgetLocalPod'; readonly uid: PodUid; readonly deadlineMs: number }
   | { readonly kind: 'dump' }
   | { readonly kind: 'ping' }
   | { readonly kind: 'drainAll'; readonly deadlineMs: number }
@@ -59,7 +65,7 @@ export interface WorkerAnswers {
   readonly drainPod: { readonly cut: number }
   readonly stopPod: { readonly cut: number }
   readonly forgetLocalPod: undefined
-  readonly dump: ReadonlyMap<string, readonly ConnectionDump[]>
+  readonly dump: ReadonlyMap<PodUid, readonly ConnectionDump[]>
   readonly ping: undefined
   readonly drainAll: { readonly cut: number }
 }

@@ -11,6 +11,7 @@ import { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type {
   IpAddress,
   MeshChange,
+  PodUid,
   Service,
   SpiffeId,
   WorkloadUid,
@@ -101,6 +102,7 @@ serveRpc({
             network: '',
             logLevel: 'info',
             sameNode: 'direct',
+            sameNodeSecurityLabel: 'node_local',
             maxConnectionsPerPod: 1000,
             heldLimitBytes: heldLimitOf(1),
           },
@@ -135,7 +137,7 @@ serveRpc({
       changes.push({
         kind: 'workload',
         workload: workloadOf(
-          { ...facts(pod), netnsFd: -1 },
+          { ...facts(pod), netnsFd: -1, seat: 0 },
           service === undefined ? {} : inService(service, service.ports[0]?.targetPort ?? 0),
         ),
       })
@@ -160,7 +162,7 @@ function facts(pod: CapturePod): Parameters<WorkerPool['addPod']>[0] {
   const { name, namespace } = pod
   return {
     ...testPod(name),
-    uid: pod.uid,
+    uid: pod.uid as PodUid,
     serviceAccount: name,
     identity: spiffeId({ trustDomain: 'cluster.local', namespace, serviceAccount: name }),
     workloadUid: `Kubernetes//Pod/${namespace}/${name}` as WorkloadUid,

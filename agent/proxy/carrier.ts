@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// The seam behind which payload moves: a carrier is given a call that was decided and permitted, and says how it ended. It stands
+// before the upstream is opened, so that what carries may be streams of this process, native code or the kernel. Policy,
+// telemetry and pools never touch payload.
+
+import type { Socket } from 'node:net'
+import type {
+  HboneFailure,
+  IncomingTunnel,
+  PoolTarget,
+  TunnelHeaders,
+} from '../../mesh/hbone/types.ts'
+import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
+import type { ByteCounts } from '../../mesh/telemetry/connection-record.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import type { Permit } from './admission.ts'
+
+/** Where the call comes from. Nothing has been read of it, and a CONNECT has not been answered. */
+export type Downstream =
+  | { readonly kind: 'socket'; readonly socket: Socket }
+  | {
+      readonly kind: 'tunnel'
+      readonly incoming: IncomingTunnel
+      /** Goes with the answer. */
+      readonly baggage: string
+    }
+
+/** Where it was decided to lead it. */
+export type Way =
+  /** Into a pod of this node, to its app; seen from `sourceIp`, or from the pod itself. */
+  | {
+      readonly kind: 'app'
+      readonly pod: PodUid
+      readonly netnsFd: number
+      readonly target: SocketAddress
+      readonly sourceIp: IpAddress | undefined
+    }
+  /** Unchanged, out of the caller's own namespace. */
+  | { readonly kind: 'passthrough'; readonly netnsFd: number; readonly target: SocketAddress }
+  /** Through a tunnel to a peer of the mesh. */
+  | {
+      readonly kind: 'hbone'
+      readonly peer: PoolTarget
+      readonly authority: string
+      readonly headers: TunnelHeaders
+    }
+
+/** The call, and who wants to hear of it. */
+export interface Carried {
+  readonly downstream: Downstream
+  /** Cuts it at any moment, with a reset; an EndReason as its reason becomes the end's. */
+  readonly signal: AbortSignal
+  /** Both legs stand; with the identity that the far end proved by a certificate. */
+  opened(peerIdentity: SpiffeId | undefined): void
+  /** Takes, once, the way to read the bytes so far: long connections are reported before their end. */
+  metered(read: () => ByteCounts): void
+}
+
+export type ConnectionEnd =
+  /** The upstream could not be had. The downstream is as it was: another way may be tried, or the call be refused. */
+  | { readonly kind: 'unopened'; readonly failure: HboneFailure }
+  /** It was carried, and both legs are over. */
+  | ({ readonly kind: 'ended'; readonly reason: EndReason } & ByteCounts)
+
+export interface Carrier {
+  /**
+   * Carries the call to its end; never rejects for anything the network does. The permit is that of the pod that is entered, or of
+   * the caller where none of this node is; it stays its owner's.
+   */
+  carry(call: Carried, way: Way, permit: Permit): Promise<ConnectionEnd>
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// A call between two pods of this node, and of a pod to itself: one relay, and yet two connections, one that the caller makes and one
+// that arrives at the called pod. The arrival asks for admission, counts, is filed and told as if it had come by HBONE.
+
+import type { Socket } from 'node:net'
+import type { SocketAddress } from '../../mesh/model/types.ts'
+import { admit, type InboundCall } from './admission.ts'
+import type { ConnectionEnd } from './carrier.ts'
+import { Connection } from './connection.ts'
+import { clientAddress } from './decision/inbound.ts'
+import type { LocalPod } from './local-pod.ts'
+import { CarriedCall, type PodContext } from './pod-context.ts'
+
+export interface SameNodeCall {
+  /** The caller's address of the target's family: what the app sees. */
+  readonly peer: SocketAddress
+  readonly pod: LocalPod
+  readonly target: SocketAddress
+}
+
+/** Carries `connection`, decided as a call inside the node, to its end; finishes the record of the arrival. */
+export async function carrySameNode(
+  context: PodContext,
+  connection: Connection,
+  socket: Socket,
+  { peer, pod, target }: SameNodeCall,
+): Promise<ConnectionEnd> {
+  const destination = context.open.of(pod)
+  const { about } = connection
+  const arrival = new Connection(
+    { ...about, direction: 'inbound', sourceAddress: peer },
+    destination,
+    connection,
+  )
+  const call: InboundCall = {
+    peer,
+    // Its namespace proves it, and the kernel told us that.
+    peerIdentity: about.source.identity,
+    destination: pod.uid,
+    target,
+    via: 'sameNode',
+  }
+  try {
+    const admission = admit(call, pod, destination, context.gate)
+    if (admission.kind === 'refuse') {
+      const { reason, message, policy } = admission
+      arrival.fail(reason, message, policy)
+      const where = `at ${pod.namespace}/${pod.name}`
+      return { kind: 'unopened', failure: { reason, message: where } }
+    }
+    arrival.admitted(admission.permit, call)
+    const way = {
+      kind: 'app',
+      pod: pod.uid,
+      netnsFd: pod.netnsFd,
+      target,
+      sourceIp: clientAddress(peer, target),
+    } as const
+    const end = await context.carrier.carry(
+      new CarriedCall({ kind: 'socket', socket }, connection, arrival),
+      way,
+      admission.permit,
+    )
+    if (end.kind === 'unopened') arrival.fail(end.failure.reason, end.failure.message)
+    else arrival.finish(end.reason, end)
+    return end
+  } finally {
+    // Reached unfinished only through a bug.
+    arrival.fail('internal')
+  }
+}

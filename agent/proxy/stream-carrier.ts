@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The carrier in TypeScript: opens the upstream, then joins Node's sockets and our own HTTP/2 streams.
+
+import type { HboneFailure, HbonePool } from '../../mesh/hbone/types.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import type { ByteStream } from '../../mesh/relay/pump.ts'
+import { relay, resetStream } from '../../mesh/relay/relay.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+import type { DataPlaneSockets } from '../capture/types.ts'
+import type { Permit } from './admission.ts'
+import type { Carried, Carrier, ConnectionEnd, Downstream, Way } from './carrier.ts'
+import { connectUpstream } from './upstream.ts'
+
+interface Opened {
+  readonly stream: ByteStream
+  readonly peerIdentity: SpiffeId | undefined
+}
+
+export class StreamCarrier implements Carrier {
+  readonly #sockets: DataPlaneSockets
+  readonly #pool: HbonePool
+
+  constructor(sockets: DataPlaneSockets, pool: HbonePool) {
+    this.#sockets = sockets
+    this.#pool = pool
+  }
+
+  async carry(call: Carried, way: Way, permit: Permit): Promise<ConnectionEnd> {
+    // By types it cannot be missing; that it is the right one, and still held, is looked at here: a relay without it is a bug.
+    if (!permit.isValid || (way.kind === 'app' && permit.pod !== way.pod))
+      throw new Error(`no permit to enter ${way.kind === 'app' ? `pod ${way.pod}` : way.kind}`)
+    const { downstream, signal } = call
+    const opened =
+      downstream.kind === 'tunnel'
+        ? await this.#openFor(downstream.incoming.signal, way, signal)
+        : await this.#open(way, signal)
+    if (!opened.ok) return { kind: 'unopened', failure: opened.error }
+    const { stream, peerIdentity } = opened.value
+    if (isGone(downstream)) {
+      resetStream(stream)
+      return { kind: 'unopened', failure: GONE }
+    }
+    const caller = accept(downstream)
+    call.opened(peerIdentity)
+    const { end, ...bytes } = await relay(caller, stream, signal, (read) => call.metered(read))
+    return { kind: 'ended', reason: end, ...bytes }
+  }
+
+  /** As #open, and gives up when the caller does. */
+  async #openFor(
+    caller: AbortSignal,
+    way: Way,
+    signal: AbortSignal,
+  ): Promise<Result<Opened, HboneFailure>> {
+    // Not AbortSignal.any(): it costs several times as much as two listeners.
+    const abort = new AbortController()
+    const onAbort = (): void => abort.abort()
+    signal.addEventListener('abort', onAbort)
+    caller.addEventListener('abort', onAbort)
+    if (signal.aborted || caller.aborted) onAbort()
+    const opened = await this.#open(way, abort.signal)
+    signal.removeEventListener('abort', onAbort)
+    caller.removeEventListener('abort', onAbort)
+    return opened.ok || !caller.aborted ? opened : err({ ...opened.error, reason: 'clientReset' })
+  }
+
+  async #open(way: Way, signal: AbortSignal): Promise<Result<Opened, HboneFailure>> {
+    if (way.kind === 'hbone') {
+      const opened = await this.#pool.open(way.peer, way.authority, way.headers, signal)
+      if (!opened.ok) return opened
+      return ok({ stream: opened.value.tunnel, peerIdentity: opened.value.peerIdentity })
+    }
+    const sourceIp = way.kind === 'app' ? way.sourceIp : undefined
+    const { netnsFd, target } = way
+    const opened = await connectUpstream(
+      this.#sockets,
+      { netnsFd, destination: target, ...(sourceIp === undefined ? {} : { sourceIp }) },
+      signal,
+    )
+    return opened.ok ? ok({ stream: opened.value, peerIdentity: undefined }) : opened
+  }
+}
+
+const GONE: HboneFailure = { reason: 'clientReset', message: 'gone before the answer' }
+
+function isGone(downstream: Downstream): boolean {
+  return downstream.kind === 'tunnel' && downstream.incoming.signal.aborted
+}
+
+function accept(downstream: Downstream): ByteStream {
+  return downstream.kind === 'socket'
+    ? downstream.socket
+    : downstream.incoming.accept({ baggage: downstream.baggage })
+}
