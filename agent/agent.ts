@@ -103,6 +103,7 @@ async function start(
       logLevel: config.logLevel,
       sameNode: config.sameNode,
       sameNodeSecurityLabel: config.sameNodeSecurityLabel,
+      trust: { trustDomain: config.trustDomain, aliases: config.trustDomainAliases },
       maxConnectionsPerPod: config.maxConnectionsPerPod,
       heldLimitBytes: heldLimitOf(config.workers),
     },

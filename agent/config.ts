@@ -18,6 +18,7 @@ import {
   parsed,
   parseSecondsAsMs,
   parseTrustDomain,
+  parseTrustDomains,
   text,
   wholeNumber,
   words,
@@ -47,6 +48,8 @@ export interface AgentConfig {
   readonly caRootFile: string
   readonly tokenFile: string
   readonly trustDomain: string
+  /** Other names of the trust domain, whose identities are taken for those of the same account in it. */
+  readonly trustDomainAliases: readonly string[]
   readonly clusterId: string
   readonly clusterDomain: string
   readonly network: string
@@ -157,6 +160,12 @@ const flags: FlagTable<AgentFlags> = {
     env: 'TRUST_DOMAIN',
     fallback: 'cluster.local',
   }),
+  trustDomainAliases: parsed(
+    '--trust-domain-aliases <list>',
+    'other names of the trust domain, whose identities are accepted as its own, comma-separated',
+    parseTrustDomains,
+    { env: 'TRUST_DOMAIN_ALIASES', fallback: [] },
+  ),
   clusterId: text('--cluster-id <name>', 'this cluster', {
     env: 'CLUSTER_ID',
     fallback: 'Kubernetes',

@@ -4,8 +4,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createKeyAndCsr } from '../mesh/identity/csr.ts'
-import { localAuthority } from '../mesh/identity/local-authority.ts'
-import type { SigningRoot } from '../mesh/identity/root.ts'
+import { localAuthority } from '../test/identity/local-authority.ts'
+import type { SigningAuthority } from '../mesh/identity/authority.ts'
 import { spiffeId } from '../mesh/identity/spiffe.ts'
 
 const GLOBAL = `global
@@ -23,7 +23,7 @@ const TTL_SECONDS = 86_400
 
 export interface RelayRequest {
   readonly directory: string
-  readonly root: SigningRoot
+  readonly root: SigningAuthority
   readonly outboundAddress: string
   readonly inboundAddress: string
   /** The server both paths end at. */

@@ -9,7 +9,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createLab, type Lab, nodeCommandLine } from '../lab/cluster/index.ts'
-import { createRoot, loadRoot } from '../mesh/identity/root.ts'
+import { loadAuthority } from '../mesh/identity/authority.ts'
+import { createRoot } from '../mesh/identity/root.ts'
 import { writeRelayConfigurations } from './haproxy.ts'
 
 export const HTTP_PORT = 8080
@@ -140,7 +141,7 @@ export async function createTopology(
     const nodeAddress = async (node: string): Promise<string> =>
       await lab.kubectl('get', 'node', node, '-o', 'jsonpath={.status.addresses[0].address}')
     const nodeA = await nodeAddress('node-a')
-    const root = await loadRoot(await createRoot({ organization: 'bench' }))
+    const root = await loadAuthority(await createRoot({ organization: 'bench' }))
     if (!root.ok)
       throw new Error(`Cannot make the relays' root: ${root.error.part} ${root.error.reason}`)
     const relays = await writeRelayConfigurations({

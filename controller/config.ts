@@ -33,7 +33,10 @@ export interface ControllerConfig {
   readonly clusterDomain: string
   /** The network of the cluster's pods; empty unless the mesh spans several. */
   readonly network: string
+  /** The Secret with the root that the mesh makes for itself. */
   readonly caSecret: string
+  /** The Secret with an authority of the operator's, which comes before that root. */
+  readonly plugInCaSecret: string
   readonly tokenAudience: string
   /** `namespace/service-account` of the agents. */
   readonly trustedNodeAccounts: readonly string[]
@@ -84,10 +87,15 @@ const flags: FlagTable<ControllerConfig> = {
     env: 'NETWORK',
     fallback: '',
   }),
-  caSecret: text('--ca-secret <name>', 'Secret with the root', {
+  caSecret: text('--ca-secret <name>', 'Secret with the root that the mesh makes for itself', {
     env: 'AMBIT_CA_SECRET',
     fallback: 'ambit-ca-secret',
   }),
+  plugInCaSecret: text(
+    '--plug-in-ca-secret <name>',
+    'Secret with an authority of yours, which comes before that root',
+    { env: 'AMBIT_PLUG_IN_CA_SECRET', fallback: 'cacerts' },
+  ),
   tokenAudience: text('--token-audience <name>', "audience of callers' tokens", {
     env: 'TOKEN_AUDIENCE',
     fallback: 'istio-ca',

@@ -5,7 +5,6 @@
 import { Server } from '@grpc/grpc-js'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { type Clock, systemClock } from '../mesh/identity/clock.ts'
-import type { SigningRoot } from '../mesh/identity/root.ts'
 import { retryDelayMs } from '../mesh/identity/schedule.ts'
 import { delay } from '../mesh/async/backoff.ts'
 import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
@@ -20,7 +19,8 @@ import { callGate } from './auth/call-gate.ts'
 import { meshComponentGate } from './auth/mesh-component-gate.ts'
 import { PodIndex } from './ca/pod-index.ts'
 import { publishRoot } from './ca/root-publisher.ts'
-import { loadOrCreateRoot } from './ca/root-secret.ts'
+import { type Authority, AuthoritySource } from './ca/authority-source.ts'
+import { type CaSecretOptions, type KeptAuthority, loadOrCreateAuthority } from './ca/ca-secret.ts'
 import { addCertificateService, CERTIFICATE_RATE } from './ca/service.ts'
 import { ServingCertificate } from './ca/serving-certificate.ts'
 import { TokenAuthenticator } from './auth/token-authenticator.ts'
@@ -102,12 +102,26 @@ async function start(
   const health = await startHealthServer(config.healthAddress, readiness, metrics, budget.health)
   parts.defer(() => health.close())
 
-  const root = await waitForRoot(options)
-  if (!root.ok) return root
+  const secrets: CaSecretOptions = {
+    namespace: config.namespace,
+    selfMade: config.caSecret,
+    plugIn: config.plugInCaSecret,
+    trustDomain: config.trustDomain,
+    log: log.child({ part: 'authority' }),
+  }
+  const loaded = await waitForAuthority(options, secrets)
+  if (!loaded.ok) return loaded
+  const authority = new AuthoritySource(api, loaded.value, {
+    ...secrets,
+    clock,
+    onRefused: (isRefused) => metrics.setSecretRefused(isRefused),
+  })
+  parts.defer(() => authority.close())
   readiness.set('root', true)
-  metrics.setRootExpiry(root.value.notAfter)
+  metrics.setRootExpiry(authority.current.notAfter)
+  authority.onChange(({ notAfter }) => metrics.setRootExpiry(notAfter))
 
-  const serving = new ServingCertificate(root.value, { names: servingNames(config), clock, log })
+  const serving = new ServingCertificate(authority, { names: servingNames(config), clock, log })
   await serving.start()
   parts.defer(() => serving.close())
   const authenticator = new TokenAuthenticator(api, { audience: config.tokenAudience })
@@ -143,7 +157,7 @@ async function start(
   addCertificateService(server, {
     api,
     pods,
-    root: root.value,
+    authority,
     log: log.child({ part: 'ca' }),
     authenticator,
     limiter: new KeyedBuckets(CERTIFICATE_RATE),
@@ -157,7 +171,7 @@ async function start(
   parts.defer(() => listener.close())
   parts.defer(() => discovery.stop())
 
-  const election = electLeader(options, clock, root.value, metrics)
+  const election = electLeader(options, clock, authority, metrics)
   parts.defer(() => election.stop())
   // Released first: no new caller while the rest ends.
   parts.defer(() => readiness.set('grpc', false))
@@ -167,7 +181,9 @@ async function start(
   return ok({
     grpcPort,
     healthPort: typeof address === 'object' ? address.port : 0,
-    rootsPem: root.value.certificatePem,
+    get rootsPem() {
+      return authority.current.bundlePem
+    },
     get isLeader() {
       return election.isLeader
     },
@@ -190,21 +206,18 @@ function withPodIndex(input: TranslatorInput, pods: PodIndex): TranslatorInput {
   }
 }
 
-/** Reads or makes the root; waits for the API server, but not for a broken Secret to mend itself. */
-async function waitForRoot(options: ControllerOptions): Promise<Result<SigningRoot, AmbitError>> {
-  const { config, api, log, signal } = options
+/** Reads the authority, or makes a root; waits for the API server, but not for a broken Secret to mend itself. */
+async function waitForAuthority(
+  { api, log, signal }: ControllerOptions,
+  secrets: CaSecretOptions,
+): Promise<Result<KeptAuthority, AmbitError>> {
   for (let failures = 1; ; failures += 1) {
-    const root = await loadOrCreateRoot(api, {
-      namespace: config.namespace,
-      name: config.caSecret,
-      trustDomain: config.trustDomain,
-      log,
-    })
-    if (root.ok) return root
-    if (root.error.kind === 'broken') return err(root.error.error)
+    const loaded = await loadOrCreateAuthority(api, secrets)
+    if (loaded.ok) return loaded
+    if (loaded.error.kind === 'broken') return err(loaded.error.error)
     if (signal.aborted)
-      return err(new AmbitError('AMB_KUBE_API', `Cannot start: ${root.error.failure.message}`))
-    log.warn({ reason: root.error.failure.message, failures }, 'waiting for the API server')
+      return err(new AmbitError('AMB_KUBE_API', `Cannot start: ${loaded.error.failure.message}`))
+    log.warn({ reason: loaded.error.failure.message, failures }, 'waiting for the API server')
     await delay(retryDelayMs(failures, Math.random(), true), signal)
   }
 }
@@ -218,7 +231,7 @@ interface Leadership {
 function electLeader(
   options: ControllerOptions,
   clock: Clock,
-  root: SigningRoot,
+  authority: Authority,
   metrics: ControllerMetrics,
 ): Leadership {
   const { config, api, log } = options
@@ -226,7 +239,7 @@ function electLeader(
   const publish = async (signal: AbortSignal): Promise<void> => {
     try {
       await publishRoot(api, {
-        rootsPem: root.certificatePem,
+        authority,
         log: log.child({ part: 'root-publisher' }),
         signal,
         onWrite: () => metrics.rootWritten(),

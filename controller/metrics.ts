@@ -9,6 +9,8 @@ export interface ControllerMetrics {
   rootWritten(): void
   setLeader(isLeader: boolean): void
   setRootExpiry(notAfter: Date): void
+  /** Whether the Secret with the authority, as it is now, cannot be used. */
+  setSecretRefused(isRefused: boolean): void
   /** A gRPC call was refused before its method saw it. */
   callRefused(reason: string): void
   /** A connection to the gRPC port was ended by a bound. */
@@ -39,7 +41,12 @@ export function createMetrics(): ControllerMetrics {
   })
   const rootExpiry = new Gauge({
     name: 'ambit_controller_root_not_after_seconds',
-    help: 'When the root expires, in seconds since the epoch.',
+    help: 'When the authority that signs, or one above it, expires, in seconds since the epoch.',
+    registers: [registry],
+  })
+  const secretRefused = new Gauge({
+    name: 'ambit_controller_ca_secret_refused',
+    help: '1 while the Secret with the authority cannot be used and the one before it goes on.',
     registers: [registry],
   })
   const refused = new Counter({
@@ -70,6 +77,7 @@ export function createMetrics(): ControllerMetrics {
     rootWritten: () => rootWrites.inc(),
     setLeader: (isLeader) => leader.set(isLeader ? 1 : 0),
     setRootExpiry: (notAfter) => rootExpiry.set(notAfter.getTime() / 1000),
+    setSecretRefused: (isRefused) => secretRefused.set(isRefused ? 1 : 0),
     callRefused: (reason) => refused.inc({ reason }),
     connectionCut: (bound) => cut.inc({ bound }),
     watchConnections: (read) => {

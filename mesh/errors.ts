@@ -16,7 +16,9 @@ export const ERROR_CATALOGUE = {
   AMB_KUBECONFIG:
     'Correct the named field, or name another kubeconfig by --kubeconfig or KUBECONFIG.',
   AMB_CA_SECRET:
-    'Restore the named field from a backup; deleting the Secret makes a new root, which every workload must then fetch.',
+    'Correct the named field, or restore it from a backup. Deleting ambit-ca-secret makes a new root, which cuts off every workload that trusts the old one.',
+  AMB_CA_EXPIRY:
+    'Replace the authority before that, without a pause: docs/operations.md, "Replacing the root".',
   AMB_CNI_SOCKET:
     'Check that --cni-socket names a path in a directory of its own that root may write.',
   AMB_CNI_INSTALL:

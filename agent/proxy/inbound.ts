@@ -23,13 +23,13 @@ export async function handleIncomingTunnel(
   context: PodContext,
   incoming: IncomingTunnel,
 ): Promise<void> {
-  const { pod, mesh, connections, gate } = context
+  const { pod, mesh, trust, connections, gate } = context
   const { authority, peer, local, peerIdentity } = incoming
   const decision = decideInboundHbone({ authority, local, pod })
   const connection = new Connection(
     {
       direction: 'inbound',
-      source: partyOf(provenWorkload(mesh.state, peer.address, peerIdentity), peerIdentity),
+      source: partyOf(provenWorkload(mesh.state, peer.address, peerIdentity, trust), peerIdentity),
       sourceAddress: peer,
       destination: ownParty(context, true),
       destinationAddress: local,

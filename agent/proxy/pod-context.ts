@@ -2,6 +2,7 @@
 // What the handlers of one pod's connections share, and small steps they all take.
 
 import type { Socket } from 'node:net'
+import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import { socketAddressOf } from '../../mesh/model/address.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
@@ -27,6 +28,7 @@ export interface PodContext {
   readonly sockets: DataPlaneSockets
   readonly mesh: WorkerMesh
   readonly localPods: LocalPods
+  readonly trust: TrustPolicy
   readonly gate: Gate
   readonly carrier: Carrier
   /** Of this stay of the pod. */

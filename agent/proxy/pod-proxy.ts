@@ -11,6 +11,7 @@ import type { HboneSources } from '../../mesh/hbone/sources.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
+import { ownDomainOnly, type TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
@@ -45,6 +46,8 @@ export interface PodProxyOptions {
   readonly gate: Gate
   readonly open: OpenConnections
   readonly log: Logger
+  /** Whom to take for one of the mesh's own; the pod's own trust domain alone when left out. */
+  readonly trust?: TrustPolicy | undefined
 }
 
 type Handler = (context: PodContext, socket: Socket) => Promise<void>
@@ -91,6 +94,7 @@ export class PodProxy {
   constructor(options: PodProxyOptions) {
     this.#options = options
     this.pod = options.pod
+    const trust = options.trust ?? ownDomainOnly(options.pod.identity)
     this.#pool = createHbonePool({
       dial: (target, signal) =>
         connectUpstream(
@@ -103,6 +107,7 @@ export class PodProxy {
           signal,
         ),
       certificate: (identity, signal) => options.certificates.get(identity, signal),
+      trust,
       owner: options.pod.uid,
       memory: options.memory,
     })
@@ -112,6 +117,7 @@ export class PodProxy {
       sockets: options.sockets,
       mesh: options.mesh,
       localPods: options.localPods,
+      trust,
       gate: options.gate,
       carrier: new StreamCarrier(options.sockets, this.#pool),
       connections: this.connections,
@@ -177,6 +183,7 @@ export class PodProxy {
     const { mesh, localPods } = this.#options
     const server = createHboneServer({
       certificate,
+      trust: this.#context.trust,
       owner: this.pod.uid,
       isFromOutside: (peer, local) => isFromOutside(this.pod, peer, local),
       memory: this.#options.memory,

@@ -2,6 +2,7 @@
 // What identity a workload proves, and which workload a proven identity at an address may be taken for.
 
 import { spiffeId } from '../../mesh/identity/spiffe.ts'
+import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress, SpiffeId, Workload } from '../../mesh/model/types.ts'
 
@@ -22,7 +23,10 @@ export function provenWorkload(
   mesh: MeshState,
   address: IpAddress,
   identity: SpiffeId,
+  trust: Pick<TrustPolicy, 'isSame'>,
 ): Workload | undefined {
   const workload = mesh.findWorkload(address)
-  return workload !== undefined && workloadIdentity(workload) === identity ? workload : undefined
+  return workload !== undefined && trust.isSame(workloadIdentity(workload), identity)
+    ? workload
+    : undefined
 }

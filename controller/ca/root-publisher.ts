@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Publishes the root as ConfigMap istio-ca-root-cert in each namespace, and puts it right when somebody edits
-// or deletes it. Runs on the leader only.
+// Publishes the roots as ConfigMap istio-ca-root-cert in each namespace, and puts it right when they change, or when somebody
+// edits or deletes it. Runs on the leader only.
 
 import { delay } from '../../mesh/async/backoff.ts'
 import {
@@ -13,6 +13,7 @@ import {
 } from '../../mesh/kube/index.ts'
 import { retryDelayMs } from '../../mesh/identity/schedule.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { Authority } from './authority-source.ts'
 
 /** Istio's name and key, so that whatever mounts it keeps working. */
 const ROOT_CONFIG_MAP = 'istio-ca-root-cert'
@@ -22,7 +23,7 @@ const LABELS = { 'istio.io/config': 'true' }
 const MAX_CONCURRENT_WRITES = 4
 
 export interface RootPublisherOptions {
-  readonly rootsPem: string
+  readonly authority: Authority
   readonly log: Logger
   /** Ends the publishing. */
   readonly signal: AbortSignal
@@ -60,7 +61,7 @@ class RootPublisher {
   constructor(api: KubeApi, options: RootPublisherOptions) {
     this.#api = api
     this.#options = options
-    const { signal, log: logger, rootsPem } = options
+    const { signal, log: logger, authority } = options
     const ofNamespace = ({ name }: SeenNamespace): void => this.#enqueue(name)
     const ofConfigMap = ({ namespace }: SeenConfigMap): void => this.#enqueue(namespace)
     this.#namespaces = watchResource(api, NAMESPACES, {
@@ -80,12 +81,19 @@ class RootPublisher {
       keep: ({ metadata, data }) => ({
         namespace: metadata?.namespace,
         // Equal texts are one: there is a copy of it in each namespace.
-        rootsPem: data?.[ROOT_KEY] === rootsPem ? rootsPem : data?.[ROOT_KEY],
+        rootsPem:
+          data?.[ROOT_KEY] === authority.current.bundlePem
+            ? authority.current.bundlePem
+            : data?.[ROOT_KEY],
       }),
       updated: (_previous, current) => ofConfigMap(current),
       deleted: ofConfigMap,
       listed: () => this.#pump(),
     })
+    const unsubscribe = authority.onChange(() => {
+      for (const { name } of this.#namespaces.values()) this.#enqueue(name)
+    })
+    signal.addEventListener('abort', unsubscribe, { once: true })
   }
 
   async finished(): Promise<void> {
@@ -122,7 +130,7 @@ class RootPublisher {
   #isWanting(namespace: string): boolean {
     if (this.#namespaces.get(namespace)?.isLeaving !== false) return false
     const found = this.#configMaps.get(`${namespace}/${ROOT_CONFIG_MAP}`)
-    return found?.rootsPem !== this.#options.rootsPem
+    return found?.rootsPem !== this.#options.authority.current.bundlePem
   }
 
   async #write(namespace: string): Promise<void> {
@@ -140,7 +148,8 @@ class RootPublisher {
   }
 
   async #writeOnce(namespace: string): Promise<KubeFailure | undefined> {
-    const { signal, rootsPem } = this.#options
+    const { signal, authority } = this.#options
+    const rootsPem = authority.current.bundlePem
     const target = { namespace, name: ROOT_CONFIG_MAP }
     const content = { metadata: { labels: LABELS }, data: { [ROOT_KEY]: rootsPem } }
     const patched = await this.#api.patch(CONFIG_MAPS, target, content, { signal })

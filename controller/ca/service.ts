@@ -12,23 +12,24 @@ import {
   CLUSTER_ID_HEADER,
   IMPERSONATED_IDENTITY,
 } from '../../mesh/identity/ca-protocol.ts'
-import type { SigningRoot } from '../../mesh/identity/root.ts'
+import { splitCertificates } from '../../mesh/identity/pem.ts'
 import {
   type IstioCertificateRequest,
   type IstioCertificateResponse,
   IstioCertificateResponseSchema,
 } from '../../mesh/proto/gen/certificate_pb.js'
-import { type Result, err, ok } from '../../mesh/result.ts'
+import { type Result, err } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { GRPC_STATUS } from '../auth/call-gate.ts'
 import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
 import { type AuthorisationContext, authoriseIdentity } from './node-authorisation.ts'
-import { type IssuedLeaf, LIFETIME_LIMITS, signRequest } from './signing-authority.ts'
+import type { Authority } from './authority-source.ts'
+import { type IssuedLeaf, LIFETIME_LIMITS, signRequest } from './sign-request.ts'
 import type { TokenAuthenticator } from '../auth/token-authenticator.ts'
 
 export interface CertificateServiceOptions extends AuthorisationContext {
-  readonly root: SigningRoot
+  readonly authority: Pick<Authority, 'current'>
   readonly clusterId: string
   readonly authenticator: TokenAuthenticator
   readonly limiter: KeyedBuckets
@@ -124,8 +125,8 @@ async function issue(
     return err({ kind: 'invalid', reason: `${IMPERSONATED_IDENTITY} is not a string` })
   const identity = await authoriseIdentity(options, caller, requested)
   if (!identity.ok) return identity
-  const signed = await signRequest(
-    options.root,
+  return signRequest(
+    options.authority.current,
     {
       identity: identity.value,
       csrPem: request.csr,
@@ -134,12 +135,12 @@ async function issue(
     LIFETIME_LIMITS,
     Date.now(),
   )
-  return signed.ok ? ok(signed.value) : err({ kind: 'invalid', reason: signed.error })
 }
 
-/** The chain, leaf first, and last the trust bundle. */
-function responseOf(leaf: IssuedLeaf): IstioCertificateResponse {
-  return create(IstioCertificateResponseSchema, { certChain: [leaf.chainPem, leaf.rootsPem] })
+/** The leaf, the certificates between it and its root, one an element, and last the trust bundle. */
+function responseOf({ chainPem, rootsPem }: IssuedLeaf): IstioCertificateResponse {
+  const chain = splitCertificates(chainPem).map((pem) => `${pem}\n`)
+  return create(IstioCertificateResponseSchema, { certChain: [...chain, rootsPem] })
 }
 
 /** What a caller wrote, cut to what a log line can bear. */

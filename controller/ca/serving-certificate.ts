@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The controller's own TLS certificate, signed by the mesh's root and renewed at half-life without a restart.
+// The controller's own TLS certificate, signed by the mesh's authority and renewed without a restart: at half-life, and
+// when another authority takes over.
 
 import { type ServerCredentials, experimental } from '@grpc/grpc-js'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { Clock } from '../../mesh/identity/clock.ts'
 import { exportPrivateKeyPem } from '../../mesh/identity/csr.ts'
-import { type LeafName, issueLeaf } from '../../mesh/identity/issue.ts'
-import type { SigningRoot } from '../../mesh/identity/root.ts'
+import type { LeafName } from '../../mesh/identity/issue.ts'
 import { refreshDelayMs, retryDelayMs } from '../../mesh/identity/schedule.ts'
 import { KEY_ALGORITHM } from '../../mesh/identity/x509.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import { BACKDATE_MS } from './signing-authority.ts'
+import type { Authority } from './authority-source.ts'
+import { BACKDATE_MS } from './sign-request.ts'
 
 export interface ServingCertificateOptions {
   readonly names: readonly LeafName[]
@@ -27,21 +28,23 @@ const LIFETIME_MS = 86_400_000
 
 /** Makes, holds and renews the serving certificate; a grpc-js certificate provider. */
 export class ServingCertificate {
-  readonly #root: SigningRoot
+  readonly #authority: Authority
   readonly #options: ServingCertificateOptions
   readonly #listeners = new Set<Listener>()
   #current: Update | null = null
   #failures = 0
   #cancelTimer: (() => void) | undefined
   #isClosed = false
+  #unsubscribe: (() => void) | undefined
 
-  constructor(root: SigningRoot, options: ServingCertificateOptions) {
-    this.#root = root
+  constructor(authority: Authority, options: ServingCertificateOptions) {
+    this.#authority = authority
     this.#options = options
   }
 
   /** Makes the first certificate and starts renewing. */
   async start(): Promise<void> {
+    this.#unsubscribe = this.#authority.onChange(() => this.#renewAfter(0))
     await this.#renew()
   }
 
@@ -77,6 +80,7 @@ export class ServingCertificate {
 
   close(): void {
     this.#isClosed = true
+    this.#unsubscribe?.()
     this.#cancelTimer?.()
     this.#listeners.clear()
   }
@@ -86,7 +90,7 @@ export class ServingCertificate {
     const now = clock.now()
     const notAfter = new Date(now + (this.#options.lifetimeMs ?? LIFETIME_MS))
     const keys = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ['sign', 'verify'])
-    const leaf = await issueLeaf(this.#root, {
+    const leaf = await this.#authority.current.sign({
       names,
       publicKeyDer: new Uint8Array(await crypto.subtle.exportKey('spki', keys.publicKey)),
       notBefore: new Date(now - BACKDATE_MS),
@@ -105,6 +109,7 @@ export class ServingCertificate {
 
   #renewAfter(delayMs: number): void {
     const { clock, log } = this.#options
+    this.#cancelTimer?.()
     this.#cancelTimer = clock.after(delayMs, () => {
       this.#renew().catch((thrown: unknown) => {
         this.#failures += 1

@@ -4,6 +4,7 @@
 
 import { type Server, type Socket, createServer } from 'node:net'
 import { type Server as TlsServer, type TLSSocket, createServer as createTlsServer } from 'node:tls'
+import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Knocker } from './knocking.ts'
@@ -26,6 +27,7 @@ export interface AuthenticatedConnection {
 
 export interface AcceptorOptions {
   readonly certificate: WorkloadCertificate
+  readonly trust: TrustPolicy | undefined
   readonly onConnection: (connection: AuthenticatedConnection) => void
   readonly onRefused: HboneServerOptions['onRefused']
   readonly isFromOutside: HboneServerOptions['isFromOutside']
@@ -79,7 +81,7 @@ class Knock implements Knocker {
 /** Makes the acceptor of one pod's port 15008. */
 export function createAcceptor(options: AcceptorOptions): Acceptor {
   const { knocking } = options.sources
-  let certificate = options.certificate
+  const trust = options.trust ?? ownDomainOnly(options.certificate.identity)
   const bySocket = new Map<Socket, Knock>()
 
   const forget = (knock: Knock): boolean => {
@@ -101,11 +103,11 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   }
 
   // Fed by hand, never listening itself: net.Server accepts, so that strangers can be bounded before TLS begins.
-  const tls: TlsServer = createTlsServer(serverTlsOptions(certificate))
+  const tls: TlsServer = createTlsServer(serverTlsOptions(options.certificate))
   tls.on('secureConnection', (socket: TLSSocket) => {
     const knock = knockOf(socket, bySocket)
     if (knock === undefined) return void socket.destroy() // refused meanwhile
-    const identity = checkClient(socket, certificate.identity)
+    const identity = checkClient(socket, trust)
     if (!identity.ok) {
       refuse(knock, identity.error.message)
       socket.destroy()
@@ -180,7 +182,6 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
         })
       }),
     setCertificate(renewed) {
-      certificate = renewed
       tls.setSecureContext(secureContextOptions(renewed))
     },
     close() {

@@ -3,6 +3,7 @@
 
 import type { Socket } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
+import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
@@ -19,7 +20,7 @@ export interface SecuredConnection {
 /** Dials, then shakes hands. Aborting `signal` gives up at any point and leaves nothing open. */
 export async function connectSecured(
   target: PoolTarget,
-  options: Pick<HbonePoolOptions, 'dial' | 'certificate'>,
+  options: Pick<HbonePoolOptions, 'dial' | 'certificate' | 'trust'>,
   signal: AbortSignal,
 ): Promise<Result<SecuredConnection, HboneFailure>> {
   const certificate = await options.certificate(target.sourceIdentity, signal)
@@ -36,7 +37,8 @@ export async function connectSecured(
   }
   if (dialled.value.destroyed)
     return err({ reason: 'connectFailed', message: 'the connection closed as soon as it was made' })
-  return handshake(dialled.value, certificate.value, target.expectedIdentities, signal)
+  const trust = options.trust ?? ownDomainOnly(target.sourceIdentity)
+  return handshake(dialled.value, certificate.value, target.expectedIdentities, trust, signal)
 }
 
 /** The failure of an open whose caller gave up. */
@@ -48,6 +50,7 @@ function handshake(
   raw: Socket,
   certificate: WorkloadCertificate,
   expected: readonly SpiffeId[],
+  trust: TrustPolicy,
   signal: AbortSignal,
 ): Promise<Result<SecuredConnection, HboneFailure>> {
   return new Promise((resolve) => {
@@ -77,7 +80,7 @@ function handshake(
     socket.once('error', onError)
     socket.once('close', onClose)
     socket.once('secureConnect', () => {
-      const identity = checkServer(socket, expected)
+      const identity = checkServer(socket, expected, trust)
       finish(identity.ok ? ok({ socket, peerIdentity: identity.value }) : identity)
     })
   })

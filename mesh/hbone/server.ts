@@ -119,6 +119,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
 
   const acceptor = createAcceptor({
     certificate: options.certificate,
+    trust: options.trust,
     onConnection: serve,
     onRefused: options.onRefused,
     isFromOutside: options.isFromOutside,

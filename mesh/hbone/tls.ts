@@ -5,7 +5,7 @@
 import { constants } from 'node:crypto'
 import type { ConnectionOptions, SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls'
 import { socketSpiffeId } from '../identity/peer.ts'
-import { parseSpiffeId } from '../identity/spiffe.ts'
+import type { TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
@@ -50,28 +50,27 @@ export function clientTlsOptions(certificate: WorkloadCertificate): ConnectionOp
   }
 }
 
-/** Who the client is, if it may talk to a server of `own` at all: chain valid, HTTP/2, same trust domain. */
-export function checkClient(socket: TLSSocket, own: SpiffeId): Result<SpiffeId, HboneFailure> {
+/** Who the client is, if it may talk to us at all: chain valid, HTTP/2, of the mesh's trust domain or an alias of it. */
+export function checkClient(socket: TLSSocket, trust: TrustPolicy): Result<SpiffeId, HboneFailure> {
   const peer = checkPeer(socket)
   if (!peer.ok) return peer
-  const ownDomain = parseSpiffeId(own)?.trustDomain
-  const peerDomain = parseSpiffeId(peer.value)?.trustDomain
-  if (ownDomain === undefined || peerDomain !== ownDomain)
+  if (!trust.accepts(peer.value))
     return err({
       reason: 'tlsFailure',
-      message: `the client ${peer.value} is of another trust domain than this workload (${ownDomain ?? 'unknown'})`,
+      message: `the client ${peer.value} is of another trust domain than this workload (${trust.domains.join(', ')})`,
     })
   return peer
 }
 
-/** Who the server is, if it is one of `expected`, exactly. */
+/** Who the server is, if it is one of `expected`, exactly but for aliases of the trust domain. */
 export function checkServer(
   socket: TLSSocket,
   expected: readonly SpiffeId[],
+  trust: TrustPolicy,
 ): Result<SpiffeId, HboneFailure> {
   const peer = checkPeer(socket)
   if (!peer.ok) return peer
-  if (!expected.includes(peer.value))
+  if (!trust.isOneOf(peer.value, expected))
     return err({
       reason: 'peerIdentityMismatch',
       message: `the server is ${peer.value}, expected ${expected.join(' or ') || 'nobody'}`,

@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { HeldMemory } from '../http2/held-memory.ts'
+import type { TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { IpAddress, SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Result } from '../result.ts'
@@ -52,6 +53,8 @@ export interface HbonePoolOptions {
     identity: SpiffeId,
     signal: AbortSignal,
   ) => Promise<Result<WorkloadCertificate, HboneFailure>>
+  /** Whom to take for one of the mesh's own; the workload's own trust domain alone when left out. */
+  readonly trust?: TrustPolicy
   /** The pod served: when too much waits for receivers that do not read, the pod with the most of it is relieved first. */
   readonly owner?: string
   /** The account of what waits in this thread. */
@@ -108,6 +111,7 @@ export interface HboneServerOptions {
   /** What callers have used up; shared by all pods of the thread. */
   readonly sources: HboneSources
   /** As for the pool. */
+  readonly trust?: TrustPolicy
   readonly owner?: string
   readonly memory: HeldMemory
   /** Never throws; called once per valid CONNECT. */

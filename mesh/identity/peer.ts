@@ -12,7 +12,13 @@ import { parseSpiffeId } from './spiffe.ts'
 
 /** Why a certificate names no mesh identity. */
 export interface PeerIdentityFailure {
-  readonly kind: 'no-certificate' | 'malformed' | 'no-uri-san' | 'several-uri-sans' | 'not-spiffe'
+  readonly kind:
+    | 'no-certificate'
+    | 'authority'
+    | 'malformed'
+    | 'no-uri-san'
+    | 'several-uri-sans'
+    | 'not-spiffe'
   readonly message: string
 }
 
@@ -26,8 +32,11 @@ export function socketSpiffeId(socket: TLSSocket): Result<SpiffeId, PeerIdentity
 
 /** The one SPIFFE ID that a certificate names: exactly one URI SAN, of the mesh's form. */
 export function peerSpiffeId(
-  certificate: Pick<NodeCertificate, 'raw'>,
+  certificate: Pick<NodeCertificate, 'raw' | 'ca'>,
 ): Result<SpiffeId, PeerIdentityFailure> {
+  // X509-SVID 5.2: a certificate that may sign others is nobody's own. One that leaked would be everybody's.
+  if (certificate.ca)
+    return err({ kind: 'authority', message: 'the certificate is that of an authority (CA:true)' })
   return spiffeIdOfDer(certificate.raw)
 }
 

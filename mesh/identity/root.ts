@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Self-signed roots: making one, and reading one back from PEM with every check that keeps a wrong
-// or damaged root from signing. Where a root is kept is the caller's affair.
+// Makes a self-signed root, for a mesh that was given none. Where it is kept is the caller's affair.
 
-import { X509Certificate as NodeCertificate, createPrivateKey, type KeyObject } from 'node:crypto'
-import { errorMessage } from '../errors.ts'
-import { type Result, err, ok } from '../result.ts'
+import type { AuthorityPem } from './authority.ts'
 import { exportPrivateKeyPem } from './csr.ts'
-import { splitCertificates } from './pem.ts'
 import { newSerialNumber } from './serial.ts'
 import {
   BasicConstraintsExtension,
@@ -18,31 +14,11 @@ import {
   X509CertificateGenerator,
 } from './x509.ts'
 
-/** A root as text. The key is secret: never logged. */
-export interface RootPem {
-  readonly certificatePem: string
-  /** PKCS#8. */
-  readonly privateKeyPem: string
-}
-
-/** A root ready to sign. */
-export interface SigningRoot {
-  readonly certificatePem: string
-  readonly privateKey: CryptoKey
-  readonly notAfter: Date
-}
-
 export interface RootOptions {
   /** Organisation in the subject; by Istio's habit the trust domain. */
   readonly organization: string
   readonly now?: Date
   readonly lifetimeMs?: number
-}
-
-/** What is wrong with a root, and in which of its two parts. */
-export interface RootDefect {
-  readonly part: 'certificate' | 'key'
-  readonly reason: string
 }
 
 const DAY_MS = 86_400_000
@@ -52,7 +28,7 @@ const ROOT_LIFETIME_MS = 3650 * DAY_MS
 const BACKDATE_MS = 120_000
 
 /** Makes a self-signed P-256 root that may sign leaves only (path length 0). */
-export async function createRoot(options: RootOptions): Promise<RootPem> {
+export async function createRoot(options: RootOptions): Promise<AuthorityPem> {
   const now = options.now?.getTime() ?? Date.now()
   const keys = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ['sign', 'verify'])
   const certificate = await X509CertificateGenerator.createSelfSigned({
@@ -72,69 +48,4 @@ export async function createRoot(options: RootOptions): Promise<RootPem> {
     certificatePem: `${certificate.toString('pem').trim()}\n`,
     privateKeyPem: await exportPrivateKeyPem(keys.privateKey),
   }
-}
-
-/** Reads a root and checks that it may sign: a CA, in date, with the key that belongs to it. */
-export async function loadRoot(
-  pem: RootPem,
-  now = new Date(),
-): Promise<Result<SigningRoot, RootDefect>> {
-  const certificate = readCertificate(pem.certificatePem)
-  if (!certificate.ok) return certificate
-  const key = readKey(pem.privateKeyPem)
-  if (!key.ok) return key
-  const defect = rootDefect(certificate.value, key.value, now)
-  if (defect !== undefined) return err(defect)
-  const pkcs8 = key.value.export({ type: 'pkcs8', format: 'der' })
-  const privateKey = await crypto.subtle.importKey(
-    'pkcs8',
-    Uint8Array.from(pkcs8),
-    KEY_ALGORITHM,
-    false,
-    ['sign'],
-  )
-  return ok({
-    certificatePem: `${pem.certificatePem.trim()}\n`,
-    privateKey,
-    notAfter: new Date(certificate.value.validTo),
-  })
-}
-
-function readCertificate(pem: string): Result<NodeCertificate, RootDefect> {
-  const blocks = splitCertificates(pem)
-  if (blocks.length !== 1)
-    return err({
-      part: 'certificate',
-      reason: `expected exactly one PEM certificate, found ${blocks.length}`,
-    })
-  try {
-    return ok(new NodeCertificate(pem))
-  } catch (thrown) {
-    return err({ part: 'certificate', reason: `not a certificate (${errorMessage(thrown)})` })
-  }
-}
-
-function readKey(pem: string): Result<KeyObject, RootDefect> {
-  try {
-    return ok(createPrivateKey(pem))
-  } catch (thrown) {
-    return err({ part: 'key', reason: `not a private key in PEM (${errorMessage(thrown)})` })
-  }
-}
-
-function rootDefect(
-  certificate: NodeCertificate,
-  key: KeyObject,
-  now: Date,
-): RootDefect | undefined {
-  if (!certificate.ca) return { part: 'certificate', reason: 'not a CA certificate' }
-  if (certificate.validToDate <= now)
-    return { part: 'certificate', reason: `expired at ${certificate.validTo}` }
-  if (certificate.validFromDate > now)
-    return { part: 'certificate', reason: `not valid before ${certificate.validFrom}` }
-  if (key.asymmetricKeyType !== 'ec' || key.asymmetricKeyDetails?.namedCurve !== 'prime256v1')
-    return { part: 'key', reason: 'not a P-256 key' }
-  if (!certificate.checkPrivateKey(key))
-    return { part: 'key', reason: 'does not belong to the certificate' }
-  return undefined
 }

@@ -4,6 +4,13 @@
 
 import './reflect-metadata.ts'
 
+import {
+  BasicConstraintsExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  X509Certificate,
+} from '@peculiar/x509'
+
 export {
   AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
@@ -27,3 +34,23 @@ export const OID_CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 /** P-256 keys with SHA-256 signatures everywhere: what Istio's data plane uses, and cheap in each handshake. */
 export const KEY_ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256' } as const
 export const SIGNATURE_ALGORITHM = { name: 'ECDSA', hash: 'SHA-256' } as const
+
+/** How a key signs: for WebCrypto, and for what is written into a certificate. */
+export type SignatureAlgorithm =
+  | { readonly name: 'ECDSA'; readonly namedCurve: 'P-256'; readonly hash: 'SHA-256' }
+  | { readonly name: 'ECDSA'; readonly namedCurve: 'P-384'; readonly hash: 'SHA-384' }
+  | { readonly name: 'RSASSA-PKCS1-v1_5'; readonly hash: 'SHA-256' }
+
+/** Whether a certificate's key usage allows it to sign certificates; one that says nothing of usage may. RFC 5280 4.2.1.3. */
+export function maySignCertificates(der: Uint8Array): boolean {
+  const usages = new X509Certificate(Uint8Array.from(der)).getExtension(KeyUsagesExtension)
+  return usages === null || (usages.usages & KeyUsageFlags.keyCertSign) !== 0
+}
+
+/** Whether a certificate allows so many authorities between it and a leaf. RFC 5280 4.2.1.9, pathLenConstraint. */
+export function mayIssueBelow(der: Uint8Array, authorities: number): boolean {
+  const constraints = new X509Certificate(Uint8Array.from(der)).getExtension(
+    BasicConstraintsExtension,
+  )
+  return constraints?.pathLength === undefined || constraints.pathLength >= authorities
+}

@@ -204,3 +204,8 @@ export function parseTrustDomain(text: string): string {
     throw new InvalidArgumentError('It must be a SPIFFE trust domain, e.g. cluster.local.')
   return text
 }
+
+/** Reads several trust domains, comma-separated. */
+export function parseTrustDomains(text: string): readonly string[] {
+  return parseList(text).map(parseTrustDomain)
+}

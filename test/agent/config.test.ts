@@ -23,6 +23,7 @@ void t.test('the node name alone is enough', async (t) => {
   t.match(await parse('--node-name', 'node-a'), {
     nodeName: 'node-a',
     trustDomain: 'cluster.local',
+    trustDomainAliases: [],
     caAddress: 'ambit-controller.ambit-system.svc:15012',
     adminAddress: { host: '127.0.0.1', port: 15000 },
     readinessAddress: { port: 15021 },

@@ -21,13 +21,15 @@ import { assembleCertificate } from '../../mesh/identity/assemble.ts'
 import { CaClient } from '../../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
 import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
-import { createRoot, loadRoot, type SigningRoot } from '../../mesh/identity/root.ts'
+import { loadAuthority, type SigningAuthority } from '../../mesh/identity/authority.ts'
+import { createRoot } from '../../mesh/identity/root.ts'
 import type { CaFailure, SignedChain } from '../../mesh/identity/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { FakeClock } from '../identity/fake-clock.ts'
 import { FakeKube, acceptedToken } from './fake-kube.ts'
+import { HeldAuthority } from './held-authority.ts'
 
 const log = createLogger('test', 'silent')
 const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
@@ -43,7 +45,9 @@ interface TestScope {
 interface Cluster {
   readonly kube: FakeKube
   readonly pods: PodIndex
-  readonly root: SigningRoot
+  readonly root: SigningAuthority
+  /** Another authority takes over. */
+  change(authority: SigningAuthority): void
   readonly clock: FakeClock
   readonly serving: ServingCertificate
   readonly tokenFile: string
@@ -62,9 +66,10 @@ interface Cluster {
 
 /** Two nodes with an agent each; catalog runs on node b, frontend on node a. */
 async function cluster(t: TestScope): Promise<Cluster> {
-  const loaded = await loadRoot(await createRoot({ organization: 'cluster.local' }))
+  const loaded = await loadAuthority(await createRoot({ organization: 'cluster.local' }))
   if (!loaded.ok) throw new Error(loaded.error.reason)
   const root = loaded.value
+  const authority = new HeldAuthority(root)
   const kube = new FakeKube()
   const pods = new PodIndex()
   const agent = { namespace: 'ambit-system', serviceAccount: 'ambit-agent', hostNetwork: true }
@@ -92,7 +97,7 @@ async function cluster(t: TestScope): Promise<Cluster> {
   kube.tokens.set('agent', acceptedToken('ambit-system', 'ambit-agent', AGENT_POD))
 
   const clock = new FakeClock(HALF_DAY_MS)
-  const serving = new ServingCertificate(root, {
+  const serving = new ServingCertificate(authority, {
     names: [
       { type: 'dns', value: 'localhost' },
       { type: 'ip', value: '127.0.0.1' },
@@ -104,7 +109,7 @@ async function cluster(t: TestScope): Promise<Cluster> {
   const service: CertificateServiceOptions = {
     api: kube.api,
     pods,
-    root,
+    authority,
     log,
     clusterId: 'Kubernetes',
     trustDomain: 'cluster.local',
@@ -132,12 +137,13 @@ async function cluster(t: TestScope): Promise<Cluster> {
   const dir = t.testdir({})
   const rootFile = join(dir, 'root.pem')
   const tokenFile = join(dir, 'token')
-  writeFileSync(rootFile, root.certificatePem)
+  writeFileSync(rootFile, root.bundlePem)
   writeFileSync(tokenFile, 'agent')
   let tokens = 0
   return {
     kube,
     pods,
+    change: (next) => authority.change(next),
     root,
     clock,
     serving,
@@ -457,7 +463,7 @@ void t.test(
       await ask(agent, CATALOG),
       refused('unavailable', /self.signed certificate|unable to (get|verify)/),
     )
-    writeFileSync(rootFile, stranger.certificatePem + root.certificatePem)
+    writeFileSync(rootFile, stranger.certificatePem + root.bundlePem)
     t.match(await ask(agent, CATALOG), { ok: true }, 'a bundle of old and new roots')
   },
 )

@@ -273,6 +273,7 @@ function controllerConfig(): ControllerConfig {
     clusterDomain: 'cluster.local',
     network: '',
     caSecret: 'ambit-ca-secret',
+    plugInCaSecret: 'cacerts',
     tokenAudience: 'istio-ca',
     trustedNodeAccounts: ['ambit-system/ambit-agent'],
     servingNames: [],

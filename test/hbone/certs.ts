@@ -38,6 +38,8 @@ export interface TestCertificateOptions {
   readonly notAfter?: Date
   /** Subject alternative names instead of the one URI of the identity. */
   readonly names?: readonly { readonly type: 'url' | 'dns'; readonly value: string }[]
+  /** CA:true in the basic constraints. */
+  readonly isAuthority?: boolean
   /** Roots that this workload trusts, when not the one that signed it. */
   readonly trusts?: TestRoot
 }
@@ -64,7 +66,14 @@ export async function makeCertificate(
     publicKey: keys.publicKey,
     signingAlgorithm: ALGORITHM,
     extensions: [
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      ...(options.isAuthority === true
+        ? [new x509.BasicConstraintsExtension(true, undefined, true)]
+        : []),
+      new x509.KeyUsagesExtension(
+        x509.KeyUsageFlags.digitalSignature |
+          (options.isAuthority === true ? x509.KeyUsageFlags.keyCertSign : 0),
+        true,
+      ),
       new x509.ExtendedKeyUsageExtension([x509.OID_SERVER_AUTH, x509.OID_CLIENT_AUTH]),
       new x509.SubjectAlternativeNameExtension(
         [...(options.names ?? [{ type: 'url' as const, value: identity }])],

@@ -20,6 +20,7 @@ import type {
   OpenedTunnel,
   PoolTarget,
 } from '../../mesh/hbone/types.ts'
+import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { IpAddress, SpiffeId } from '../../mesh/model/types.ts'
 import { err, ok } from '../../mesh/result.ts'
@@ -75,6 +76,8 @@ export interface WorldOptions {
   readonly expected?: readonly SpiffeId[]
   readonly clientCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly serverCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
+  /** Of both ends. */
+  readonly trust?: TrustPolicy
   readonly idleReleaseMs?: number
   readonly answerDeadlineMs?: number
   readonly maxStreams?: number
@@ -110,6 +113,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     isKnownSource: options.isKnownSource ?? (() => false),
     sources: options.sources ?? new HboneSources(options.limits),
     ...(options.owner !== undefined && { owner: options.owner }),
+    ...(options.trust && { trust: options.trust }),
     onTunnel: options.onTunnel ?? echo,
     onRefused: (event) => {
       refused.push(event)
@@ -128,6 +132,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
   const dialled: Socket[] = []
   const pool = createHbonePool({
     certificate: () => Promise.resolve(ok(clientCertificate)),
+    ...(options.trust && { trust: options.trust }),
     dial: async (target, signal) => {
       const socket = connect({ port: target.destination.port, host: target.destination.address })
       try {

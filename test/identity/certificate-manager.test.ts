@@ -4,8 +4,9 @@
 import t from 'tap'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
-import { localAuthority } from '../../mesh/identity/local-authority.ts'
-import { createRoot, loadRoot } from '../../mesh/identity/root.ts'
+import { localAuthority } from './local-authority.ts'
+import { loadAuthority } from '../../mesh/identity/authority.ts'
+import { createRoot } from '../../mesh/identity/root.ts'
 import { refreshDelayMs, retryDelayMs } from '../../mesh/identity/schedule.ts'
 import type {
   CaFailure,
@@ -82,7 +83,7 @@ async function setUp(
   test: { teardown(fn: () => void): void },
   random = 1,
 ): Promise<{ clock: FakeClock; authority: HandAuthority; manager: CertificateManager }> {
-  const root = await loadRoot(await createRoot({ organization: 'cluster.local' }))
+  const root = await loadAuthority(await createRoot({ organization: 'cluster.local' }))
   if (!root.ok) throw new Error(root.error.reason)
   const clock = new FakeClock()
   const authority = new HandAuthority(localAuthority(root.value))

@@ -10,8 +10,9 @@ import { join } from 'node:path'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import { assembleCertificate } from '../../mesh/identity/assemble.ts'
 import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
-import { type LeafName, issueLeaf } from '../../mesh/identity/issue.ts'
-import { localAuthority } from '../../mesh/identity/local-authority.ts'
+import { loadAuthority, type SigningAuthority } from '../../mesh/identity/authority.ts'
+import type { LeafName } from '../../mesh/identity/issue.ts'
+import { localAuthority } from './local-authority.ts'
 import { peerSpiffeId, spiffeIdOfDer } from '../../mesh/identity/peer.ts'
 import { uriSansOfCertificate } from '../../mesh/identity/der.ts'
 import {
@@ -19,20 +20,23 @@ import {
   X509Certificate as GeneralCertificate,
 } from '../../mesh/identity/x509.ts'
 import { parseSpiffeId } from '../../mesh/identity/spiffe.ts'
-import { createRoot, loadRoot, type SigningRoot } from '../../mesh/identity/root.ts'
+import { createRoot } from '../../mesh/identity/root.ts'
 
 const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
 const FRONTEND = 'spiffe://cluster.local/ns/shop/sa/frontend' as SpiffeId
 
-async function signingRoot(): Promise<SigningRoot> {
-  const loaded = await loadRoot(await createRoot({ organization: 'cluster.local' }))
+async function signingRoot(): Promise<SigningAuthority> {
+  const loaded = await loadAuthority(await createRoot({ organization: 'cluster.local' }))
   if (!loaded.ok) throw new Error(loaded.error.reason)
   return loaded.value
 }
 
-async function leafFor(root: SigningRoot, names: readonly LeafName[]): Promise<X509Certificate> {
+async function leafFor(
+  root: SigningAuthority,
+  names: readonly LeafName[],
+): Promise<X509Certificate> {
   const key = await createKeyAndCsr(CATALOG)
-  const pem = await issueLeaf(root, {
+  const pem = await root.sign({
     names,
     publicKeyDer: key.publicKeyDer,
     notBefore: new Date(Date.now() - 1000),
@@ -163,7 +167,7 @@ void t.test('the strict reader and a general parser agree on every certificate',
     }),
     { numRuns: 60 },
   )
-  t.same(uriSansOfCertificate(new X509Certificate(root.certificatePem).raw), {
+  t.same(uriSansOfCertificate(new X509Certificate(root.bundlePem).raw), {
     ok: true,
     value: [],
   })
@@ -225,7 +229,7 @@ void t.test(
   },
 )
 
-void t.test('loadRoot() names the part that is wrong', async (t) => {
+void t.test('loadAuthority() names the part that is wrong', async (t) => {
   const good = await createRoot({ organization: 'cluster.local' })
   const another = await createRoot({ organization: 'cluster.local' })
   const expired = await createRoot({
@@ -234,7 +238,7 @@ void t.test('loadRoot() names the part that is wrong', async (t) => {
     lifetimeMs: 1000,
   })
   const leaf = await leafFor(await signingRoot(), [{ type: 'url', value: CATALOG }])
-  t.match(await loadRoot(good), { ok: true })
+  t.match(await loadAuthority(good), { ok: true })
   const broken = [
     [{ ...good, certificatePem: 'x' }, 'certificate', /exactly one PEM certificate, found 0/],
     [
@@ -248,7 +252,7 @@ void t.test('loadRoot() names the part that is wrong', async (t) => {
     [{ ...good, privateKeyPem: another.privateKeyPem }, 'key', /does not belong/],
   ] as const
   for (const [pem, part, reason] of broken)
-    t.match(await loadRoot(pem), { ok: false, error: { part, reason } })
+    t.match(await loadAuthority(pem), { ok: false, error: { part, reason } })
 })
 
 function openssl(...args: readonly string[]): string {

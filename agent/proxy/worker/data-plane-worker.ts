@@ -19,6 +19,7 @@ const dataPlane = new DataPlane({
   network: start.network,
   sameNode: start.sameNode,
   sameNodeSecurityLabel: start.sameNodeSecurityLabel,
+  ...(start.trust && { trust: start.trust }),
   maxConnectionsPerPod: start.maxConnectionsPerPod,
   counts: new ConnectionCounts(start.countTable, start.worker),
   memory: new HeldMemory(start.heldLimitBytes),

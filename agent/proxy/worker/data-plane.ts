@@ -6,6 +6,11 @@ import { inTime, LATE } from '../../../mesh/async/deadline.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import type { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { HboneSources } from '../../../mesh/hbone/sources.ts'
+import {
+  type TrustDomains,
+  type TrustPolicy,
+  trustPolicy,
+} from '../../../mesh/identity/trust-policy.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { PodUid } from '../../../mesh/model/types.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
@@ -33,6 +38,7 @@ export interface DataPlaneOptions {
   readonly sameNode: SameNode
   /** Metrics' word for the security of a call inside the node. */
   readonly sameNodeSecurityLabel: string
+  readonly trust?: TrustDomains
   readonly maxConnectionsPerPod: number
   readonly counts: ConnectionCounts
   /** The worker's account of what its HBONE connections hold. */
@@ -81,9 +87,11 @@ export class DataPlane {
   readonly #counters: TrafficCounters
   readonly #sources = new HboneSources()
   readonly #report: NodeJS.Timeout
+  readonly #trust: TrustPolicy | undefined
 
   constructor(options: DataPlaneOptions) {
     this.#options = options
+    this.#trust = options.trust && trustPolicy(options.trust)
     this.#mesh = new SyncedMesh(options.network)
     this.#certificates = new CertificateCache((identity) =>
       options.post({ kind: 'certificateWanted', identity }),
@@ -215,6 +223,7 @@ export class DataPlane {
       gate: this.#gate,
       open: this.#open,
       log: this.#options.log,
+      trust: this.#trust,
     })
   }
 

@@ -2,6 +2,7 @@
 // What the main thread and the data-plane workers say to each other. All of it is plain, cloneable data; fds travel
 // as numbers, because they belong to the process and not to a thread.
 
+import type { TrustDomains } from '../../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshChange, PodUid, SpiffeId } from '../../../mesh/model/types.ts'
 import type { LogLevel } from '../../../mesh/telemetry/log.ts'
@@ -22,6 +23,8 @@ export interface WorkerStart {
   readonly sameNode: SameNode
   /** Metrics' word for the security of a call inside the node. */
   readonly sameNodeSecurityLabel: string
+  /** Whom to take for one of the mesh's own; each pod's own trust domain alone when left out. */
+  readonly trust?: TrustDomains
   readonly maxConnectionsPerPod: number
   /** Where all workers count the pods' connections, and which of them this one is. */
   readonly countTable: CountTable

@@ -3,9 +3,9 @@
 // that nobody knows.
 
 import { createKeyAndCsr, exportPrivateKeyPem } from '../../../mesh/identity/csr.ts'
-import { issueLeaf } from '../../../mesh/identity/issue.ts'
+import { loadAuthority, type SigningAuthority } from '../../../mesh/identity/authority.ts'
 import { newSerialNumber } from '../../../mesh/identity/serial.ts'
-import { createRoot, loadRoot, type SigningRoot } from '../../../mesh/identity/root.ts'
+import { createRoot } from '../../../mesh/identity/root.ts'
 import {
   ExtendedKeyUsageExtension,
   KEY_ALGORITHM,
@@ -22,7 +22,7 @@ import type { PeerCertificate } from '../programs/stranger.ts'
 const HOUR_MS = 3_600_000
 
 /** The lab's root, with which a test signs whatever it likes. */
-export async function rootOfLab(lab: Lab): Promise<SigningRoot> {
+export async function rootOfLab(lab: Lab): Promise<SigningAuthority> {
   const field = async (name: string): Promise<string> => {
     const path = `--output=jsonpath={.data.${name.replaceAll('.', '\\.')}}`
     const encoded = await lab.kubectl(
@@ -41,35 +41,38 @@ export async function rootOfLab(lab: Lab): Promise<SigningRoot> {
 }
 
 /** A root that no workload trusts, with the same name as the mesh's. */
-export async function strangeRoot(): Promise<SigningRoot> {
+export async function strangeRoot(): Promise<SigningAuthority> {
   return await load(await createRoot({ organization: 'cluster.local' }))
 }
 
-async function load(pem: Parameters<typeof loadRoot>[0]): Promise<SigningRoot> {
-  const root = await loadRoot(pem)
+async function load(pem: Parameters<typeof loadAuthority>[0]): Promise<SigningAuthority> {
+  const root = await loadAuthority(pem)
   if (!root.ok) throw new Error(`Cannot load a root: ${root.error.reason}`)
   return root.value
 }
 
 /** A certificate of any name; `trusts` are the roots its bearer believes in. */
 export async function certificateOf(
-  root: SigningRoot,
+  root: SigningAuthority,
   identity: string,
-  options: { readonly isExpired?: boolean; readonly trusts?: SigningRoot } = {},
+  options: { readonly isExpired?: boolean; readonly trusts?: SigningAuthority } = {},
 ): Promise<PeerCertificate> {
   const { privateKeyPem, publicKeyDer } = await createKeyAndCsr(identity as SpiffeId)
   const shift = options.isExpired === true ? -2 * HOUR_MS : 0
-  const chain = await issueLeaf(root, {
+  const chain = await root.sign({
     names: [{ type: identity.startsWith('spiffe:') ? 'url' : 'dns', value: identity }],
     publicKeyDer,
     notBefore: new Date(Date.now() + shift - 60_000),
     notAfter: new Date(Date.now() + shift + HOUR_MS),
   })
-  return { key: privateKeyPem, chain, roots: (options.trusts ?? root).certificatePem }
+  return { key: privateKeyPem, chain, roots: (options.trusts ?? root).bundlePem }
 }
 
 /** A certificate that vouches for itself. */
-export async function selfSigned(identity: string, trusts: SigningRoot): Promise<PeerCertificate> {
+export async function selfSigned(
+  identity: string,
+  trusts: SigningAuthority,
+): Promise<PeerCertificate> {
   const keys = await crypto.subtle.generateKey(KEY_ALGORITHM, true, ['sign', 'verify'])
   const certificate = await X509CertificateGenerator.createSelfSigned({
     serialNumber: newSerialNumber(),
@@ -85,6 +88,6 @@ export async function selfSigned(identity: string, trusts: SigningRoot): Promise
   return {
     key: await exportPrivateKeyPem(keys.privateKey),
     chain: certificate.toString('pem'),
-    roots: trusts.certificatePem,
+    roots: trusts.bundlePem,
   }
 }

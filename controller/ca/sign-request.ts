@@ -3,10 +3,10 @@
 
 import { checkCsr } from './csr-check.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
-import { issueLeaf } from '../../mesh/identity/issue.ts'
-import type { SigningRoot } from '../../mesh/identity/root.ts'
+import type { SigningAuthority } from '../../mesh/identity/authority.ts'
 import type { SignedChain } from '../../mesh/identity/types.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
+import type { Refusal } from '../auth/caller.ts'
 
 export interface LifetimeLimits {
   /** Given when the request names none. */
@@ -27,25 +27,35 @@ export const LIFETIME_LIMITS: LifetimeLimits = { defaultSeconds: 86_400, maxSeco
 /** Clocks of nodes may run this far behind ours and still accept a fresh certificate. */
 export const BACKDATE_MS = 120_000
 
-/** Signs a request for an identity; the error says what is wrong with the request. */
+/** Signs a request for an identity; the refusal says what is wrong with the request, or with us. */
 export async function signRequest(
-  root: SigningRoot,
+  authority: SigningAuthority,
   request: { readonly identity: SpiffeId; readonly csrPem: string; readonly ttlSeconds: number },
   limits: LifetimeLimits,
   nowMs: number,
-): Promise<Result<IssuedLeaf, string>> {
+): Promise<Result<IssuedLeaf, Refusal>> {
   const lifetime = lifetimeSeconds(request.ttlSeconds, limits)
-  if (!lifetime.ok) return lifetime
+  if (!lifetime.ok) return invalid(lifetime.error)
   const publicKey = await checkCsr(request.csrPem, request.identity)
-  if (!publicKey.ok) return publicKey
-  const notAfter = new Date(Math.min(nowMs + lifetime.value * 1000, root.notAfter.getTime()))
-  const chainPem = await issueLeaf(root, {
+  if (!publicKey.ok) return invalid(publicKey.error)
+  const endMs = authority.notAfter.getTime()
+  if (endMs <= nowMs)
+    return err({
+      kind: 'unavailable',
+      reason: `the authority of the mesh ended at ${authority.notAfter.toISOString()}`,
+    })
+  const notAfter = new Date(Math.min(nowMs + lifetime.value * 1000, endMs))
+  const chainPem = await authority.sign({
     names: [{ type: 'url', value: request.identity }],
     publicKeyDer: publicKey.value,
     notBefore: new Date(nowMs - BACKDATE_MS),
     notAfter,
   })
-  return ok({ chainPem, rootsPem: root.certificatePem, notAfter })
+  return ok({ chainPem, rootsPem: authority.bundlePem, notAfter })
+}
+
+function invalid(reason: string): Result<never, Refusal> {
+  return err({ kind: 'invalid', reason })
 }
 
 /** Zero means "the default"; more than the most is cut to it, as clients need not know our limits. */

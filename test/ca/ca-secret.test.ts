@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The root's Secret: made once, shared by all replicas, never overwritten.
+// The Secrets of the authority: the root is made once, shared by all replicas, never overwritten; the operator's own comes first.
 
 import t from 'tap'
-import { loadOrCreateRoot } from '../../controller/ca/root-secret.ts'
+import { loadOrCreateAuthority } from '../../controller/ca/ca-secret.ts'
 import { createRoot } from '../../mesh/identity/root.ts'
 import { SECRETS } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
@@ -10,21 +10,22 @@ import { FakeKube } from './fake-kube.ts'
 
 const options = {
   namespace: 'ambit-system',
-  name: 'ambit-ca-secret',
+  selfMade: 'ambit-ca-secret',
+  plugIn: 'cacerts',
   trustDomain: 'cluster.local',
   log: createLogger('test', 'silent'),
 }
-const secretName = { namespace: options.namespace, name: options.name }
+const secretName = { namespace: options.namespace, name: options.selfMade }
 const base64 = (text: string): string => Buffer.from(text).toString('base64')
 
 void t.test('the first start creates the root, the next one finds it', async (t) => {
   const kube = new FakeKube()
-  const first = await loadOrCreateRoot(kube.api, options)
-  const second = await loadOrCreateRoot(kube.api, options)
+  const first = await loadOrCreateAuthority(kube.api, options)
+  const second = await loadOrCreateAuthority(kube.api, options)
   if (!first.ok || !second.ok) throw new Error('no root')
-  t.equal(second.value.certificatePem, first.value.certificatePem)
+  t.equal(second.value.authority.issuerPem, first.value.authority.issuerPem)
   t.equal(kube.calls.filter((call) => call === 'create secrets').length, 1)
-  const years = (first.value.notAfter.getTime() - Date.now()) / (365 * 86_400_000)
+  const years = (first.value.authority.notAfter.getTime() - Date.now()) / (365 * 86_400_000)
   t.ok(years > 9.99 && years < 10.01, 'ten years')
 })
 
@@ -40,9 +41,9 @@ void t.test('replicas that start at once agree on one root', async (t) => {
     return allArrived
   }
   const roots = await Promise.all(
-    Array.from({ length: replicas }, () => loadOrCreateRoot(kube.api, options)),
+    Array.from({ length: replicas }, () => loadOrCreateAuthority(kube.api, options)),
   )
-  const pems = new Set(roots.map((root) => (root.ok ? root.value.certificatePem : 'failed')))
+  const pems = new Set(roots.map((root) => (root.ok ? root.value.authority.issuerPem : 'failed')))
   t.equal(pems.size, 1)
   t.notOk(pems.has('failed'))
   t.equal(kube.calls.filter((call) => call === 'create secrets').length, replicas)
@@ -77,7 +78,7 @@ void t.test('a broken Secret is an error that names the field, and is left as it
     )
     kube.putSecret({ metadata: secretName, data })
     const before = await kube.api.get(SECRETS, secretName)
-    const outcome = await loadOrCreateRoot(kube.api, options)
+    const outcome = await loadOrCreateAuthority(kube.api, options)
     t.match(
       outcome,
       { ok: false, error: { kind: 'broken', error: { code: 'AMB_CA_SECRET', message: reason } } },
@@ -95,5 +96,5 @@ void t.test('a broken Secret is an error that names the field, and is left as it
 void t.test('an API server that is away is told apart from a broken Secret', async (t) => {
   const kube = new FakeKube()
   kube.isAway = true
-  t.match(await loadOrCreateRoot(kube.api, options), { ok: false, error: { kind: 'kube' } })
+  t.match(await loadOrCreateAuthority(kube.api, options), { ok: false, error: { kind: 'kube' } })
 })
