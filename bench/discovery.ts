@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the controller's road costs: translating 10,000 pods and 1,000 services, one pod's event, a rolling restart's
-// worth of events, and the time until an agent has the whole mesh. Run by itself: node bench/discovery.ts [--json FILE]
+// worth of events, what the translator holds, and the time until an agent has the whole mesh. Run by itself: node bench/discovery.ts [--json FILE]
 
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { fromBinary } from '@bufbuild/protobuf'
 import { addressResources } from '../controller/serve/address-resources.ts'
-import type { InputObjects } from '../controller/core/input.ts'
-import { MeshTranslator } from '../controller/core/translator.ts'
+import type { InputKind, InputObjects } from '../controller/core/input.ts'
+import { followMesh } from '../controller/core/mesh-changes.ts'
+import { translate } from '../controller/core/translator.ts'
+import { ObjectSources } from '../controller/sources/object-sources.ts'
+import { Graph } from '../mesh/collections/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import type { MeshChange } from '../mesh/model/types.ts'
 import { DeltaDiscoveryResponseSchema } from '../mesh/proto/gen/discovery_pb.js'
@@ -21,6 +26,10 @@ const PODS = 10_000
 const SERVICES = 1_000
 const NAMESPACES = 50
 const EVENTS = 2_000
+const ORIGIN = { cluster: 'Kubernetes', clusterDomain: 'cluster.local' }
+
+setFlagsFromString('--expose-gc')
+const collectGarbage = runInNewContext('gc') as () => void
 
 const { values } = parseArgs({ options: { json: { type: 'string' } } })
 
@@ -63,26 +72,36 @@ function time(run: () => void): number {
   return performance.now() - began
 }
 
+function heapBytes(): number {
+  collectGarbage()
+  return process.memoryUsage().heapUsed
+}
+
 let given: readonly MeshChange[] = []
-const translator = new MeshTranslator({
-  config: {
-    clusterId: 'Kubernetes',
-    clusterDomain: 'cluster.local',
-    trustDomain: 'cluster.local',
-    network: '',
+const heapBefore = heapBytes()
+const graph = new Graph({
+  onFault: ({ error }) => {
+    throw error
   },
-  onChanges: (changes) => {
-    given = changes
-  },
+})
+const sources = new ObjectSources(graph, {
   onProblems: (problems) => {
     throw new Error(JSON.stringify(problems))
   },
 })
-const readMs = time(() => {
-  for (let index = 0; index < SERVICES; index += 1) translator.upsert('Service', service(index))
-  for (let index = 0; index < PODS; index += 1) translator.upsert('Pod', pod(index, true))
+const config = { trustDomain: 'cluster.local', network: '' }
+followMesh(graph, translate(graph, sources.collections, config), (changes) => {
+  given = changes
 })
-const translateMs = time(() => translator.complete())
+function put<K extends InputKind>(kind: K, object: InputObjects[K]): void {
+  sources.put(kind, sources.read(kind, object, ORIGIN))
+}
+const readMs = time(() => {
+  for (let index = 0; index < SERVICES; index += 1) put('Service', service(index))
+  for (let index = 0; index < PODS; index += 1) put('Pod', pod(index, true))
+})
+const translateMs = time(() => graph.batch(() => sources.complete()))
+const heapPerPod = (heapBytes() - heapBefore) / PODS
 const changeCount = given.length
 const store = new ResourceStore(ADDRESS_TYPE_URL)
 const encodeMs = time(() => {
@@ -103,7 +122,7 @@ const receiveMs = time(() => {
 })
 const eventsMs = time(() => {
   for (let round = 0; round < EVENTS; round += 1) {
-    translator.upsert('Pod', pod((round * 7919) % PODS, false))
+    put('Pod', pod((round * 7919) % PODS, false))
     if (given.length !== 1) throw new Error('an event must change one workload')
     for (const resource of addressResources(given).upserts) store.set(resource)
   }
@@ -116,11 +135,13 @@ const result = {
   responseMs: Math.round(responseMs),
   responseMb: Number((message.length / 1e6).toFixed(2)),
   receiveMs: Math.round(receiveMs),
+  heapPerPodBytes: Math.round(heapPerPod),
   eventMs: Number((eventsMs / EVENTS).toFixed(4)),
 }
 console.log(`discovery of ${state.size.workloads} workloads and ${state.size.services} services`)
 console.log(`  read objects           ${result.readMs} ms`)
 console.log(`  translate all          ${result.translateMs} ms`)
+console.log(`  heap of facts and mesh ${result.heapPerPodBytes} bytes a pod`)
 console.log(`  encode resources       ${result.encodeMs} ms`)
 console.log(`  write full response    ${result.responseMs} ms, ${result.responseMb} MB`)
 console.log(`  agent decodes, applies ${result.receiveMs} ms`)

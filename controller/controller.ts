@@ -33,7 +33,6 @@ import { connectionBudget } from './serve/connection-budget.ts'
 import { startDiscovery } from './serve/discovery.ts'
 import { GrpcListener } from './serve/grpc-listener.ts'
 import { watchCluster } from './sources/watch-cluster.ts'
-import type { InputObjects, TranslatorInput } from './core/input.ts'
 
 export interface ControllerOptions {
   readonly config: ControllerConfig
@@ -147,11 +146,19 @@ async function start(
     authenticate: meshComponentGate(authenticator, agents),
     logger: log.child({ part: 'discovery' }),
   })
-  const pods = new PodIndex()
-  const cluster = watchCluster({ api, input: withPodIndex(discovery.input, pods), logger: log })
+  const pods = new PodIndex(discovery.sources.collections.Pod)
+  const cluster = watchCluster({
+    api,
+    origin: { cluster: config.clusterId, clusterDomain: config.clusterDomain },
+    sources: discovery.sources,
+    logger: log,
+  })
   parts.defer(() => cluster.close())
   cluster.synced.then(
-    () => readiness.set('cluster', true),
+    () => {
+      discovery.complete()
+      readiness.set('cluster', true)
+    },
     () => log.debug('stopped before the cluster was listed'),
   )
   addCertificateService(server, {
@@ -189,21 +196,6 @@ async function start(
     },
     stop,
   })
-}
-
-/** Lets the pod index see what discovery is told, so that one watch of the pods serves both. */
-function withPodIndex(input: TranslatorInput, pods: PodIndex): TranslatorInput {
-  return {
-    upsert: (kind, object) => {
-      if (kind === 'Pod') pods.upsert(object as InputObjects['Pod'])
-      input.upsert(kind, object)
-    },
-    delete: (kind, namespace, name) => {
-      if (kind === 'Pod') pods.remove(namespace, name)
-      input.delete(kind, namespace, name)
-    },
-    complete: () => input.complete(),
-  }
 }
 
 /** Reads the authority, or makes a root; waits for the API server, but not for a broken Secret to mend itself. */

@@ -4,10 +4,11 @@
 
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import { parseSpiffeId, spiffeId } from '../../mesh/identity/spiffe.ts'
-import { type KubeApi, PODS } from '../../mesh/kube/index.ts'
+import { type KubeApi, type Pod, PODS } from '../../mesh/kube/index.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
 import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
-import { type IndexedPod, type PodIndex, indexedPod } from './pod-index.ts'
+import { type PodFacts, readPod } from '../core/pod.ts'
+import { isMeshable, isScheduled, type PodIndex } from './pod-index.ts'
 
 export interface AuthorisationContext {
   readonly api: KubeApi
@@ -57,7 +58,7 @@ async function nodeOf(
   const known = context.pods.byUid(pod.uid)
   const found = known ?? (await livePod(context, caller.namespace, pod.name))
   if (found !== undefined && 'kind' in found) return err(found)
-  if (found === undefined || found.uid !== pod.uid)
+  if (found === undefined || found.kubernetesUid !== pod.uid)
     return denied(`the caller's pod ${caller.namespace}/${pod.name} does not exist any more`)
   if (
     found.name !== pod.name ||
@@ -67,20 +68,20 @@ async function nodeOf(
     return denied(
       `the caller's pod ${found.namespace}/${found.name} runs as ${callerName(found)}, not as ${callerName(caller)}`,
     )
-  return ok(found.nodeName)
+  return ok(found.node)
 }
 
 async function livePod(
   context: AuthorisationContext,
   namespace: string,
   name: string,
-): Promise<IndexedPod | Refusal | undefined> {
+): Promise<PodFacts | Refusal | undefined> {
   const live = await context.api.get(
     PODS,
     { namespace, name },
     { deadlineMs: LIVE_READ_DEADLINE_MS },
   )
-  if (live.ok) return indexedPod(live.value)
+  if (live.ok) return scheduledPod(live.value)
   if (live.error.kind === 'notFound') return undefined
   return { kind: 'unavailable', reason: live.error.message }
 }
@@ -101,14 +102,21 @@ async function runsOnNode(
   if (!live.ok) return err({ kind: 'unavailable', reason: live.error.message })
   return ok(
     live.value.items
-      .map(indexedPod)
+      .map(scheduledPod)
       .some(
         (pod) =>
-          pod?.isMeshable === true &&
-          pod.nodeName === nodeName &&
+          pod !== undefined &&
+          isMeshable(pod) &&
+          pod.node === nodeName &&
           pod.serviceAccount === serviceAccount,
       ),
   )
+}
+
+function scheduledPod(pod: Pod): PodFacts | undefined {
+  // The index asks the same questions of the pods of the watch; of which cluster they are does not matter here.
+  const { facts } = readPod(pod, { cluster: '', clusterDomain: '' })
+  return facts !== undefined && isScheduled(facts) ? facts : undefined
 }
 
 function denied(reason: string): Result<never, Refusal> {

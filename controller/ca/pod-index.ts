@@ -1,89 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which service accounts run on which node: the question of node authorisation. Fed by a pod watch.
+// Which service accounts run on which node: the question of node authorisation, asked of what discovery knows of pods.
 
-import type { Pod } from '../../mesh/kube/index.ts'
+import type { Collection, Index } from '../../mesh/collections/index.ts'
+import type { ObjectKey } from '../core/origin.ts'
+import type { PodFacts } from '../core/pod.ts'
 
-/** A pod as far as authorisation cares. */
-export interface IndexedPod {
-  readonly uid: string
-  readonly namespace: string
-  readonly name: string
-  readonly serviceAccount: string
-  readonly nodeName: string
-  /** Not to be served for others: it has ended, or it uses the host's network and so is never in the mesh. */
-  readonly isMeshable: boolean
+/** Whether a pod is somewhere and can be told from others: only then it says anything about its node. */
+export function isScheduled(pod: PodFacts): boolean {
+  return pod.node !== '' && pod.kubernetesUid !== '' && pod.namespace !== '' && pod.name !== ''
 }
 
-/** Reads a pod; undefined while it is not scheduled. */
-export function indexedPod(pod: Pod): IndexedPod | undefined {
-  const { uid, namespace, name } = pod.metadata ?? {}
-  const nodeName = pod.spec?.nodeName
-  if (uid === undefined || namespace === undefined || name === undefined) return undefined
-  if (nodeName === undefined || nodeName === '') return undefined
-  const hasEnded = pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed'
-  return {
-    uid,
-    namespace,
-    name,
-    serviceAccount: pod.spec?.serviceAccountName ?? 'default',
-    nodeName,
-    isMeshable: !hasEnded && pod.spec?.hostNetwork !== true,
-  }
+/** Whether its identity may be served to others: not when it has ended, or uses the host's network and so is never in the mesh. */
+export function isMeshable(pod: PodFacts): boolean {
+  return isScheduled(pod) && !pod.hasEnded && !pod.isHostNetwork
 }
 
-/** Pods by uid, and their service accounts by node. Keyed by uid, so that a reused name confuses nothing. */
+/** Pods by uid, and whether an account's pods run on a node. */
 export class PodIndex {
-  readonly #byUid = new Map<string, IndexedPod>()
-  /** namespace/name -> uid of the pod that has the name now. */
-  readonly #uidByName = new Map<string, string>()
-  /** node -> namespace/service-account -> uids. */
-  readonly #accountsByNode = new Map<string, Map<string, Set<string>>>()
+  readonly #byUid: Index<string, PodFacts>
+  readonly #byNodeAndAccount: Index<string, PodFacts>
 
-  /** Takes the present state of a pod. */
-  upsert(pod: Pod): void {
-    const uid = pod.metadata?.uid
-    if (uid === undefined) return
-    this.#drop(uid)
-    const indexed = indexedPod(pod)
-    if (indexed === undefined) return
-    this.#byUid.set(uid, indexed)
-    this.#uidByName.set(`${indexed.namespace}/${indexed.name}`, uid)
-    if (!indexed.isMeshable) return
-    const accounts = this.#accountsByNode.get(indexed.nodeName) ?? new Map<string, Set<string>>()
-    this.#accountsByNode.set(indexed.nodeName, accounts)
-    const account = `${indexed.namespace}/${indexed.serviceAccount}`
-    const uids = accounts.get(account) ?? new Set<string>()
-    accounts.set(account, uids)
-    uids.add(uid)
+  constructor(pods: Collection<ObjectKey, PodFacts>) {
+    this.#byUid = pods.index((pod) => (isScheduled(pod) ? [pod.kubernetesUid] : []))
+    this.#byNodeAndAccount = pods.index((pod) =>
+      isMeshable(pod) ? [accountOnNode(pod.node, pod.namespace, pod.serviceAccount)] : [],
+    )
   }
 
-  /** Takes note that the pod of this name is gone. */
-  remove(namespace: string, name: string): void {
-    const uid = this.#uidByName.get(`${namespace}/${name}`)
-    if (uid !== undefined) this.#drop(uid)
-  }
-
-  byUid(uid: string): IndexedPod | undefined {
-    return this.#byUid.get(uid)
+  byUid(uid: string): PodFacts | undefined {
+    return this.#byUid.get(uid)[0]
   }
 
   /** Whether a pod of the mesh with this service account runs on the node. */
-  runsOn(nodeName: string, namespace: string, serviceAccount: string): boolean {
-    return this.#accountsByNode.get(nodeName)?.has(`${namespace}/${serviceAccount}`) === true
+  runsOn(node: string, namespace: string, serviceAccount: string): boolean {
+    return this.#byNodeAndAccount.get(accountOnNode(node, namespace, serviceAccount)).length > 0
   }
+}
 
-  #drop(uid: string): void {
-    const known = this.#byUid.get(uid)
-    if (known === undefined) return
-    this.#byUid.delete(uid)
-    const nameKey = `${known.namespace}/${known.name}`
-    // A successor may have the name already.
-    if (this.#uidByName.get(nameKey) === uid) this.#uidByName.delete(nameKey)
-    const accounts = this.#accountsByNode.get(known.nodeName)
-    const account = `${known.namespace}/${known.serviceAccount}`
-    const uids = accounts?.get(account)
-    uids?.delete(uid)
-    if (uids?.size === 0) accounts?.delete(account)
-    if (accounts?.size === 0) this.#accountsByNode.delete(known.nodeName)
-  }
+function accountOnNode(node: string, namespace: string, serviceAccount: string): string {
+  return `${node}/${namespace}/${serviceAccount}`
 }

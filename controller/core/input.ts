@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the translator is told: Kubernetes objects that appeared, changed or went, from watches or from a test.
+// What the mesh is made from: the kinds of Kubernetes objects that are read, what is taken of each, and the collections
+// these facts come in.
 
+import type { Collection } from '../../mesh/collections/index.ts'
 import type {
   EndpointSlice,
   Namespace,
@@ -8,8 +10,14 @@ import type {
   Pod,
   Service as KubeService,
 } from '../../mesh/kube/resources.ts'
+import type { Locality } from '../../mesh/model/types.ts'
+import type { ObjectKey } from './origin.ts'
+import type { PodFacts } from './pod.ts'
+import type { ServiceFacts } from './service.ts'
+import type { SliceFacts } from './slice.ts'
+import type { TrafficDistribution } from './traffic-distribution.ts'
 
-/** The kinds the translator reads, and what their objects look like. */
+/** The kinds, and what their objects look like. */
 export interface InputObjects {
   readonly Pod: Pod
   readonly Service: KubeService
@@ -20,12 +28,16 @@ export interface InputObjects {
 
 export type InputKind = keyof InputObjects
 
-/** The receiving end of watches. */
-export interface TranslatorInput {
-  /** An object is new or has changed. */
-  upsert<K extends InputKind>(kind: K, object: InputObjects[K]): void
-  /** An object is gone; `namespace` is empty for kinds that have none. */
-  delete(kind: InputKind, namespace: string, name: string): void
-  /** Everything that existed has been told once; from here on changes are given out as they happen. */
-  complete(): void
+/** What is kept of an object of each kind. */
+export interface InputFacts {
+  readonly Pod: PodFacts
+  readonly Service: ServiceFacts
+  readonly EndpointSlice: SliceFacts
+  readonly Node: Locality
+  readonly Namespace: TrafficDistribution
+}
+
+/** The facts of all clusters, by kind. */
+export type ObjectCollections = {
+  readonly [K in InputKind]: Collection<ObjectKey, InputFacts[K]>
 }

@@ -3,7 +3,7 @@
 
 import { TRAFFIC_DISTRIBUTION_ANNOTATION } from '../../mesh/model/names.ts'
 import type { LoadBalancing, RoutingScope } from '../../mesh/model/types.ts'
-import type { ObjectReader } from './problem.ts'
+import type { ObjectReader } from '../reading/object-reader.ts'
 
 const PREFERENCES = {
   Any: [],

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The controller's main road: what watches tell goes through the translator to the discovery server.
+// The controller's main road: what the sources are told goes through the translator to the discovery server.
 
 import type { Server } from '@grpc/grpc-js'
+import { Graph } from '../../mesh/collections/index.ts'
+import { errorMessage } from '../../mesh/errors.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL } from '../../mesh/xds/type-urls.ts'
 import { addXdsService, XdsServer, type XdsServerOptions } from '../../mesh/xds/server.ts'
 import type { TranslateConfig } from '../core/config.ts'
-import type { TranslatorInput } from '../core/input.ts'
-import type { ObjectProblem } from '../core/problem.ts'
-import { MeshTranslator } from '../core/translator.ts'
+import { followMesh } from '../core/mesh-changes.ts'
+import { translate } from '../core/translator.ts'
+import type { ObjectProblem } from '../reading/object-reader.ts'
+import { ObjectSources } from '../sources/object-sources.ts'
 import { addressResources } from './address-resources.ts'
 
 export interface DiscoveryOptions {
@@ -21,42 +24,44 @@ export interface DiscoveryOptions {
 }
 
 export interface Discovery {
-  /** Feed it from watches; call complete() when all first lists are in. */
-  readonly input: TranslatorInput
+  /** To be filled by watches. */
+  readonly sources: ObjectSources
   readonly xds: XdsServer
+  /** All first lists are in the sources: from now on clients are answered. */
+  readonly complete: () => void
   readonly stop: () => void
 }
 
-/** Adds discovery to the server. Clients may connect at once; they are answered after `input.complete()`. */
+/** Adds discovery to the server. Clients may connect at once; they are answered after `complete()`. */
 export function startDiscovery(options: DiscoveryOptions): Discovery {
   const { grpcServer, config, authenticate, logger } = options
   const xds = new XdsServer({ logger, authenticate })
-  const translator = new MeshTranslator({
-    config,
-    onChanges: (changes) => {
-      const { upserts, removed } = addressResources(changes)
-      xds.update(ADDRESS_TYPE_URL, upserts, removed)
-    },
+  const graph = new Graph({
+    onFault: ({ collection, key, error }) =>
+      logger.error({ err: error, collection, key }, `cannot translate: ${errorMessage(error)}`),
+  })
+  const sources = new ObjectSources(graph, {
     onProblems: (problems) => {
       logger.warn({ problems }, 'cannot fully use an object')
       options.onProblems?.(problems)
     },
   })
+  followMesh(graph, translate(graph, sources.collections, config), (changes) => {
+    const { upserts, removed } = addressResources(changes)
+    xds.update(ADDRESS_TYPE_URL, upserts, removed)
+  })
   xds.offer(ADDRESS_TYPE_URL)
   xds.offer(AUTHORIZATION_TYPE_URL)
   addXdsService(grpcServer, xds)
   return {
-    input: {
-      upsert: (kind, object) => translator.upsert(kind, object),
-      delete: (kind, namespace, name) => translator.delete(kind, namespace, name),
-      complete: () => {
-        translator.complete()
-        xds.markComplete(ADDRESS_TYPE_URL)
-        // Clients wait for both types before they are ready; there are no policies to offer yet.
-        xds.markComplete(AUTHORIZATION_TYPE_URL)
-      },
-    },
+    sources,
     xds,
+    complete: () => {
+      graph.batch(() => sources.complete())
+      xds.markComplete(ADDRESS_TYPE_URL)
+      // Clients wait for both types before they are ready; there are no policies to offer yet.
+      xds.markComplete(AUTHORIZATION_TYPE_URL)
+    },
     stop: () => xds.stop(),
   }
 }

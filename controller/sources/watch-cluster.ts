@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Follows the cluster's objects and tells them to the translator.
+// Follows the objects of one cluster: one watch a kind, which keeps of each object what the mesh reads of it.
 
 import {
   ENDPOINT_SLICES,
@@ -11,11 +11,12 @@ import {
   NODES,
   PODS,
   SERVICES,
-  type ResourceWatch,
   watchResource,
 } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import type { InputKind, InputObjects, TranslatorInput } from '../core/input.ts'
+import type { InputFacts, InputKind, InputObjects } from '../core/input.ts'
+import type { Origin } from '../core/origin.ts'
+import type { KeptObject, ObjectSources } from './object-sources.ts'
 
 export interface ClusterWatch {
   /** Resolves when all first lists have been told; rejects only if closed before. */
@@ -23,26 +24,31 @@ export interface ClusterWatch {
   close(): Promise<void>
 }
 
-/** Watches everything discovery needs and feeds it to `input`; calls `input.complete()` after the first lists. */
+/** Watches everything that discovery needs of a cluster and puts it into `sources`. */
 export function watchCluster(options: {
   readonly api: KubeApi
-  readonly input: TranslatorInput
+  readonly origin: Origin
+  readonly sources: ObjectSources
   readonly logger: Logger
   readonly onFailure?: (kind: InputKind, failure: KubeFailure) => void
 }): ClusterWatch {
-  const { api, input, logger, onFailure } = options
+  const { api, origin, sources, logger, onFailure } = options
   const follow = <K extends InputKind>(
     kind: K,
     resource: KubeResource<InputObjects[K] & KubeObject>,
-  ): ResourceWatch<InputObjects[K] & KubeObject> =>
-    watchResource(api, resource, {
+  ): { readonly synced: Promise<void>; close(): Promise<void> } => {
+    const put = (kept: KeptObject<InputFacts[K]>): void => sources.put(kind, kept)
+    return watchResource<InputObjects[K] & KubeObject, KeptObject<InputFacts[K]>>(api, resource, {
       logger,
-      added: (object) => input.upsert(kind, object),
-      updated: (_previous, object) => input.upsert(kind, object),
-      deleted: ({ metadata }) =>
-        input.delete(kind, metadata?.namespace ?? '', metadata?.name ?? ''),
+      keep: (object) => sources.read(kind, object, origin),
+      added: put,
+      updated: (_previous, kept) => put(kept),
+      deleted: ({ key }) => {
+        if (key !== undefined) sources.remove(kind, key)
+      },
       failed: (failure) => onFailure?.(kind, failure),
     })
+  }
   const watches = [
     follow('Namespace', NAMESPACES),
     follow('Node', NODES),
@@ -50,7 +56,7 @@ export function watchCluster(options: {
     follow('EndpointSlice', ENDPOINT_SLICES),
     follow('Pod', PODS),
   ]
-  const synced = Promise.all(watches.map((watch) => watch.synced)).then(() => input.complete())
+  const synced = Promise.all(watches.map((watch) => watch.synced)).then(() => undefined)
   // Not everybody awaits it.
   synced.catch(() => undefined)
   return {

@@ -3,10 +3,9 @@
 
 import { Node } from './node.ts'
 import type { Graph } from './graph.ts'
-import { type Reader, type Readers, trackReads } from './readers.ts'
+import { Input } from './input.ts'
+import { type Read, trackReads } from './readers.ts'
 import type { Derived, Fetch, Transformation } from './types.ts'
-
-const NONE: readonly never[] = []
 
 /** Runs the transformation for the inputs that changed, or read something that did, at most once each a commit. */
 export class DerivedNode<
@@ -21,16 +20,17 @@ export class DerivedNode<
   readonly errors = new Map<string, unknown>()
   readonly #input: Node<InK, In>
   readonly #transform: Transformation<InK, In, K, V>
-  readonly #inputs = new Map<InK, Input<InK, K>>()
-  #stale = new Set<Input<InK, K>>()
-  /** Whose output lies under a key. */
-  readonly #owners = new Map<K, Input<InK, K>>()
-  /** All that several inputs give under one key; the input that comes first by its key has it. */
-  readonly #rivals = new Map<K, Map<Input<InK, K>, V>>()
+  readonly #inputs = new Map<InK, Input<InK, K, V>>()
+  /** Whose output lies under a key. The values themselves are kept by the inputs. */
+  readonly #owners = new Map<K, Input<InK, K, V>>()
+  /** All inputs that give one key, where they are several: the one that comes first by its own key has it. */
+  readonly #rivals = new Map<K, Set<Input<InK, K, V>>>()
+  #stale = new Set<Input<InK, K, V>>()
+  /** What lay under each touched key before this commit. */
   #touched = new Map<K, V | undefined>()
   #isStarted = false
   /** What the running transformation has fetched; undefined while none runs. */
-  #reads: (Readers | string)[] | undefined
+  #reads: Read[] | undefined
 
   constructor(
     graph: Graph,
@@ -47,6 +47,18 @@ export class DerivedNode<
 
   get isSynced(): boolean {
     return this.#isStarted
+  }
+
+  get size(): number {
+    return this.#owners.size
+  }
+
+  get(key: K): V | undefined {
+    return this.#owners.get(key)?.output(key)
+  }
+
+  keys(): Iterable<K> {
+    return this.#owners.keys()
   }
 
   inputChanged(key: InK): void {
@@ -69,17 +81,21 @@ export class DerivedNode<
     this.settle(touched)
   }
 
-  #inputOf(key: InK): Input<InK, K> {
+  protected override restore(key: K, value: V): void {
+    this.#owners.get(key)?.replace(key, value)
+  }
+
+  #inputOf(key: InK): Input<InK, K, V> {
     const known = this.#inputs.get(key)
     if (known !== undefined) return known
-    const input = new Input<InK, K>(key, this.#invalidate)
+    const input = new Input<InK, K, V>(key, this.#invalidate)
     this.#inputs.set(key, input)
     return input
   }
 
-  readonly #invalidate = (input: Input<InK, K>): void => void this.#stale.add(input)
+  readonly #invalidate = (input: Input<InK, K, V>): void => void this.#stale.add(input)
 
-  #recompute(input: Input<InK, K>): void {
+  #recompute(input: Input<InK, K, V>): void {
     const value = this.#input.get(input.key)
     const outputs = value === undefined ? new Map<K, V>() : this.#run(input, value)
     if (value === undefined) {
@@ -87,13 +103,17 @@ export class DerivedNode<
       this.errors.delete(input.key)
       this.#inputs.delete(input.key)
     }
-    for (const key of input.outputs) if (!outputs.has(key)) this.#withdraw(key, input)
-    for (const [key, output] of outputs) this.#claim(key, input, output)
-    input.outputs = outputs.size === 0 ? NONE : [...outputs.keys()]
+    for (const key of input.outputKeys()) {
+      this.#touch(key)
+      if (!outputs.has(key)) this.#withdraw(key, input)
+    }
+    for (const key of outputs.keys()) this.#touch(key)
+    input.setOutputs(outputs)
+    for (const key of outputs.keys()) this.#claim(key, input)
   }
 
-  #run(input: Input<InK, K>, value: In): ReadonlyMap<K, V> {
-    const reads: (Readers | string)[] = []
+  #run(input: Input<InK, K, V>, value: In): Map<K, V> {
+    const reads: Read[] = []
     this.#reads = reads
     try {
       const outputs = this.graph.transform(
@@ -117,72 +137,36 @@ export class DerivedNode<
     // Collections are computed in the order they were made in: a later one is not up to date yet.
     if (from.readers.order >= this.readers.order)
       throw new Error(`${this.name} fetches from a collection that was made after it`)
-    this.#reads.push(from.readers, key)
+    this.#reads.push(from.readers.read(key))
     return from.get(key)
   }
 
-  #claim(key: K, input: Input<InK, K>, value: V): void {
-    this.#touch(key)
-    const rivals = this.#rivals.get(key)
+  #claim(key: K, input: Input<InK, K, V>): void {
     const owner = this.#owners.get(key)
-    const present = this.entries.get(key)
-    if (rivals !== undefined) rivals.set(input, value)
-    else if (owner === undefined || owner === input || present === undefined) {
-      this.#give(key, input, value)
+    const rivals = this.#rivals.get(key)
+    if (rivals !== undefined) rivals.add(input)
+    else if (owner === undefined || owner === input) {
+      this.#owners.set(key, input)
       return
-    } else
-      this.#rivals.set(
-        key,
-        new Map([
-          [owner, present],
-          [input, value],
-        ]),
-      )
+    } else this.#rivals.set(key, new Set([owner, input]))
     this.#giveToFirst(key)
   }
 
-  #withdraw(key: K, input: Input<InK, K>): void {
-    this.#touch(key)
+  #withdraw(key: K, input: Input<InK, K, V>): void {
     if (this.#rivals.get(key)?.delete(input) === true) this.#giveToFirst(key)
-    else {
-      this.#owners.delete(key)
-      this.entries.delete(key)
-    }
+    else this.#owners.delete(key)
   }
 
   #giveToFirst(key: K): void {
     const rivals = this.#rivals.get(key)
     if (rivals === undefined) return
-    let first: Input<InK, K> | undefined
-    for (const input of rivals.keys())
-      if (first === undefined || input.key < first.key) first = input
-    const value = first === undefined ? undefined : rivals.get(first)
-    if (first !== undefined && value !== undefined) this.#give(key, first, value)
+    let first: Input<InK, K, V> | undefined
+    for (const input of rivals) if (first === undefined || input.key < first.key) first = input
+    if (first !== undefined) this.#owners.set(key, first)
     if (rivals.size < 2) this.#rivals.delete(key)
   }
 
-  #give(key: K, input: Input<InK, K>, value: V): void {
-    this.#owners.set(key, input)
-    this.entries.set(key, value)
-  }
-
   #touch(key: K): void {
-    if (!this.#touched.has(key)) this.#touched.set(key, this.entries.get(key))
-  }
-}
-
-class Input<InK extends string, K extends string> implements Reader {
-  readonly key: InK
-  reads: Reader['reads'] = NONE
-  outputs: readonly K[] = NONE
-  readonly #invalidate: (input: Input<InK, K>) => void
-
-  constructor(key: InK, invalidate: (input: Input<InK, K>) => void) {
-    this.key = key
-    this.#invalidate = invalidate
-  }
-
-  invalidate(): void {
-    this.#invalidate(this)
+    if (!this.#touched.has(key)) this.#touched.set(key, this.get(key))
   }
 }

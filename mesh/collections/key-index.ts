@@ -12,7 +12,8 @@ export class KeyIndex<I extends string, K extends string, V> implements Index<I,
   readonly #values: Readable<K, V | undefined>
   readonly #keysOf: (value: V) => Iterable<I>
   readonly #onError: (key: K, error: unknown) => void
-  readonly #keys = new Map<I, K[]>()
+  /** Nearly always one: then it takes no list. */
+  readonly #keys = new Map<I, K | K[]>()
 
   constructor(
     values: Readable<K, V | undefined>,
@@ -26,8 +27,10 @@ export class KeyIndex<I extends string, K extends string, V> implements Index<I,
   }
 
   get(key: I): readonly V[] {
+    const keys = this.#keys.get(key)
+    if (keys === undefined) return NONE
     const values: V[] = []
-    for (const each of this.#keys.get(key) ?? NONE) {
+    for (const each of Array.isArray(keys) ? keys : [keys]) {
       const value = this.#values.get(each)
       if (value !== undefined) values.push(value)
     }
@@ -62,15 +65,19 @@ export class KeyIndex<I extends string, K extends string, V> implements Index<I,
 
   #add(indexKey: I, key: K): void {
     const keys = this.#keys.get(indexKey)
-    if (keys === undefined) this.#keys.set(indexKey, [key])
-    else keys.splice(positionOf(keys, key), 0, key)
+    if (keys === undefined) this.#keys.set(indexKey, key)
+    else if (Array.isArray(keys)) keys.splice(positionOf(keys, key), 0, key)
+    else this.#keys.set(indexKey, keys < key ? [keys, key] : [key, keys])
   }
 
   #remove(indexKey: I, key: K): void {
     const keys = this.#keys.get(indexKey)
-    if (keys === undefined) return
-    if (keys.length === 1) this.#keys.delete(indexKey)
-    else keys.splice(positionOf(keys, key), 1)
+    if (Array.isArray(keys)) {
+      keys.splice(positionOf(keys, key), 1)
+      const [last] = keys
+      // So a list has two keys or more.
+      if (keys.length === 1 && last !== undefined) this.#keys.set(indexKey, last)
+    } else this.#keys.delete(indexKey)
   }
 }
 

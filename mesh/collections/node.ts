@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What sources and derived collections have in common: values, indexes over them, readers, and telling subscribers.
 
-import { isDeepStrictEqual } from 'node:util'
+import { isEqual } from './equal.ts'
 import type { Graph } from './graph.ts'
 import { KeyIndex } from './key-index.ts'
 import { Readers } from './readers.ts'
@@ -22,7 +22,6 @@ export abstract class Node<K extends string, V extends NonNullable<unknown>>
   readonly name: string
   readonly readers: Readers
   protected readonly graph: Graph
-  protected readonly entries = new Map<K, V>()
   readonly #indexes: KeyIndex<string, K, V>[] = []
   readonly #followers: { inputChanged(key: K): void }[] = []
   readonly #subscribers = new Set<Subscriber<K, V>>()
@@ -39,28 +38,19 @@ export abstract class Node<K extends string, V extends NonNullable<unknown>>
   /** Takes what is pending into the values; everything this follows from has been committed before. */
   abstract commit(): void
 
-  get size(): number {
-    return this.entries.size
-  }
+  abstract readonly size: number
+  abstract get(key: K): V | undefined
+  abstract keys(): Iterable<K>
 
-  get(key: K): V | undefined {
-    return this.entries.get(key)
-  }
-
-  keys(): Iterable<K> {
-    return this.entries.keys()
-  }
-
-  values(): Iterable<V> {
-    return this.entries.values()
+  *values(): Iterable<V> {
+    for (const { current } of this.#everything()) if (current !== undefined) yield current
   }
 
   index<I extends string>(keysOf: (value: V) => Iterable<I>): Index<I, V> {
     const index = new KeyIndex<I, K, V>(this, keysOf, (key, error) =>
       this.graph.report({ collection: this.name, key, error }),
     )
-    for (const [key, value] of this.entries)
-      index.update({ key, previous: undefined, current: value })
+    for (const change of this.#everything()) index.update(change)
     this.#indexes.push(index)
     return index
   }
@@ -92,6 +82,9 @@ export abstract class Node<K extends string, V extends NonNullable<unknown>>
     }
   }
 
+  /** Puts back the value that was there before an equal one: what did not change stays the same object. */
+  protected abstract restore(key: K, value: V): void
+
   /**
    * The one place where values are compared: of the keys that were touched in this commit, with what lay under each
    * before, those that differ are passed on to indexes, readers and subscribers.
@@ -99,10 +92,9 @@ export abstract class Node<K extends string, V extends NonNullable<unknown>>
   protected settle(touched: ReadonlyMap<K, V | undefined>): void {
     const changes: Change<K, V>[] = []
     for (const [key, previous] of touched) {
-      const current = this.entries.get(key)
+      const current = this.get(key)
       if (previous === current) continue
-      if (previous !== undefined && isDeepStrictEqual(previous, current))
-        this.entries.set(key, previous)
+      if (previous !== undefined && isEqual(previous, current)) this.restore(key, previous)
       else changes.push({ key, previous, current })
     }
     for (const change of changes) {
@@ -114,6 +106,6 @@ export abstract class Node<K extends string, V extends NonNullable<unknown>>
   }
 
   #everything(): readonly Change<K, V>[] {
-    return Array.from(this.entries, ([key, current]) => ({ key, previous: undefined, current }))
+    return Array.from(this.keys(), (key) => ({ key, previous: undefined, current: this.get(key) }))
   }
 }

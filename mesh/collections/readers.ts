@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who has read which key: the memory that makes fetches tracked.
 
-/** Which key of which collection or index was read; two entries of a flat list, because there are very many. */
-export type Reads = readonly (Readers | string)[]
-
-/** One input of a derived collection: what its transformation read last, and the keys of what it gave. */
+/** Whoever reads: one input of a derived collection. */
 export interface Reader {
-  readonly key: string
-  reads: Reads
-  outputs: readonly string[]
+  /** What its transformation read last. */
+  reads: readonly Read[]
   /** Asks for the transformation to be run again in this commit. */
   invalidate(): void
+}
+
+/** A key that somebody has read, whether or not there is a value under it. There are very many of these. */
+export interface Read {
+  readonly of: Readers
+  readonly key: string
+  /** Most keys have one reader, for which a set would be a waste. */
+  by: Reader | Set<Reader> | undefined
 }
 
 /** The readers of one collection or index, by key. */
 export class Readers {
   /** The place of what is read in the order of its graph. */
   readonly order: number
-  /** Most keys have one reader, for which a set would be a waste. */
-  readonly #byKey = new Map<string, Reader | Set<Reader>>()
+  readonly #reads = new Map<string, Read>()
 
   constructor(order: number) {
     this.order = order
@@ -26,51 +29,65 @@ export class Readers {
 
   /** How many keys are read by anybody. */
   get size(): number {
-    return this.#byKey.size
+    return this.#reads.size
   }
 
-  add(key: string, reader: Reader): void {
-    const known = this.#byKey.get(key)
-    if (known === undefined) this.#byKey.set(key, reader)
-    else if (known instanceof Set) known.add(reader)
-    else if (known !== reader) this.#byKey.set(key, new Set([known, reader]))
+  /** The note of reads of this key; who asks for one has it tracked by trackReads(). */
+  read(key: string): Read {
+    const known = this.#reads.get(key)
+    if (known !== undefined) return known
+    const read = { of: this, key, by: undefined }
+    this.#reads.set(key, read)
+    return read
   }
 
-  remove(key: string, reader: Reader): void {
-    const known = this.#byKey.get(key)
-    if (known instanceof Set) {
-      known.delete(reader)
-      const [last] = known
-      if (last === undefined) this.#byKey.delete(key)
-      else if (known.size === 1) this.#byKey.set(key, last)
-    } else if (known === reader) this.#byKey.delete(key)
-  }
-
+  /** Has all who read the key computed again. */
   invalidate(key: string): void {
-    const known = this.#byKey.get(key)
-    if (known instanceof Set) for (const reader of known) reader.invalidate()
-    else known?.invalidate()
+    const by = this.#reads.get(key)?.by
+    if (by instanceof Set) for (const reader of by) reader.invalidate()
+    else by?.invalidate()
+  }
+
+  /** Drops a note that nobody needs any more. */
+  forget(read: Read): void {
+    this.#reads.delete(read.key)
   }
 }
 
 /** Replaces what a reader has read. */
-export function trackReads(reader: Reader, next: (Readers | string)[]): void {
+export function trackReads(reader: Reader, next: readonly Read[]): void {
   const previous = reader.reads
   // Nearly always the same questions in the same order: then nothing is to be done.
   if (isSame(previous, next)) return
   reader.reads = next.slice()
-  for (const { readers, key } of pairs(previous)) readers.remove(key, reader)
-  for (const { readers, key } of pairs(next)) readers.add(key, reader)
+  // First the new ones, so that a note which stays is not dropped between.
+  for (const read of next) add(read, reader)
+  if (previous.length === 0) return
+  const kept = new Set(next)
+  for (const read of previous) if (!kept.has(read)) remove(read, reader)
 }
 
-function* pairs(reads: Reads): Iterable<{ readonly readers: Readers; readonly key: string }> {
-  for (let index = 0; index < reads.length; index += 2) {
-    const [readers, key] = [reads[index], reads[index + 1]]
-    if (readers instanceof Readers && typeof key === 'string') yield { readers, key }
+function add(read: Read, reader: Reader): void {
+  const { by } = read
+  if (by === undefined) read.by = reader
+  else if (by instanceof Set) by.add(reader)
+  else if (by !== reader) read.by = new Set([by, reader])
+}
+
+function remove(read: Read, reader: Reader): void {
+  const { by } = read
+  if (by instanceof Set) {
+    by.delete(reader)
+    const [last] = by
+    // So a set has two members or more.
+    if (by.size === 1) read.by = last
+  } else if (by === reader) {
+    read.by = undefined
+    read.of.forget(read)
   }
 }
 
-function isSame(left: Reads, right: Reads): boolean {
+function isSame(left: readonly Read[], right: readonly Read[]): boolean {
   if (left.length !== right.length) return false
   for (let index = 0; index < left.length; index += 1)
     if (left[index] !== right[index]) return false

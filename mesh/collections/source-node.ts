@@ -9,11 +9,24 @@ export class SourceNode<K extends string, V extends NonNullable<unknown>>
   extends Node<K, V>
   implements Source<K, V>
 {
+  readonly #entries = new Map<K, V>()
   #pending = new Map<K, V | undefined>()
   #isComplete = false
 
   get isSynced(): boolean {
     return this.#isComplete
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  get(key: K): V | undefined {
+    return this.#entries.get(key)
+  }
+
+  keys(): Iterable<K> {
+    return this.#entries.keys()
   }
 
   set(key: K, value: V): void {
@@ -35,12 +48,16 @@ export class SourceNode<K extends string, V extends NonNullable<unknown>>
     if (this.#pending.size === 0) return
     const touched = new Map<K, V | undefined>()
     for (const [key, value] of this.#pending) {
-      touched.set(key, this.entries.get(key))
-      if (value === undefined) this.entries.delete(key)
-      else this.entries.set(key, value)
+      touched.set(key, this.#entries.get(key))
+      if (value === undefined) this.#entries.delete(key)
+      else this.#entries.set(key, value)
     }
     this.#pending = new Map()
     this.settle(touched)
+  }
+
+  protected override restore(key: K, value: V): void {
+    this.#entries.set(key, value)
   }
 
   #note(key: K, value: V | undefined): void {

@@ -2,8 +2,8 @@
 // What the CA remembers of callers: token verdicts, pods by node, and how often each has asked.
 
 import t from 'tap'
-import { PodIndex } from '../../controller/ca/pod-index.ts'
 import { TokenAuthenticator } from '../../controller/auth/token-authenticator.ts'
+import { startPodSource } from './pod-source.ts'
 import { FakeKube, acceptedToken } from './fake-kube.ts'
 
 const CALLER = { ok: true, value: { namespace: 'shop', serviceAccount: 'catalog' } }
@@ -97,19 +97,22 @@ void t.test('a flood of made-up tokens does not reach the API server in full', a
   t.match(verdicts.at(-1), { ok: false, error: { kind: 'throttled' } })
 })
 
-void t.test('the pod index follows pods by uid through moves, ends and reused names', (t) => {
+void t.test('the pod index follows pods through moves, ends and reused names', (t) => {
   const kube = new FakeKube()
-  const index = new PodIndex()
+  const { index, upsert, remove } = startPodSource()
   const pod = { namespace: 'shop', name: 'catalog', serviceAccount: 'catalog', node: 'node-a' }
-  index.upsert(kube.addPod({ ...pod, uid: 'one' }))
+  upsert(kube.addPod({ ...pod, uid: 'one' }))
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), true)
   t.equal(index.runsOn('node-b', 'shop', 'catalog'), false)
-  index.upsert(kube.addPod({ ...pod, uid: 'two', node: 'node-b' }))
+  upsert(kube.addPod({ ...pod, uid: 'two', node: 'node-b' }))
   t.equal(index.runsOn('node-b', 'shop', 'catalog'), true)
-  index.remove('shop', 'catalog')
-  t.equal(index.runsOn('node-b', 'shop', 'catalog'), false, 'the one that has the name now is gone')
-  t.equal(index.byUid('one')?.nodeName, 'node-a', 'the other is not')
-  index.upsert(kube.addPod({ ...pod, uid: 'one', phase: 'Failed' }))
+  t.equal(index.runsOn('node-a', 'shop', 'catalog'), false, 'its predecessor is gone')
+  t.equal(index.byUid('two')?.node, 'node-b')
+  t.equal(index.byUid('one'), undefined)
+  remove('shop', 'catalog')
+  t.equal(index.runsOn('node-b', 'shop', 'catalog'), false)
+  t.equal(index.byUid('two'), undefined)
+  upsert(kube.addPod({ ...pod, uid: 'one', phase: 'Failed' }))
   t.equal(
     index.runsOn('node-a', 'shop', 'catalog'),
     false,
@@ -120,13 +123,13 @@ void t.test('the pod index follows pods by uid through moves, ends and reused na
 
 void t.test('two pods of one account: the identity stays until the last is gone', (t) => {
   const kube = new FakeKube()
-  const index = new PodIndex()
+  const { index, upsert, remove } = startPodSource()
   const pod = { namespace: 'shop', serviceAccount: 'catalog', node: 'node-a' }
-  index.upsert(kube.addPod({ ...pod, name: 'v1', uid: 'one' }))
-  index.upsert(kube.addPod({ ...pod, name: 'v2', uid: 'two' }))
-  index.remove('shop', 'v1')
+  upsert(kube.addPod({ ...pod, name: 'v1', uid: 'one' }))
+  upsert(kube.addPod({ ...pod, name: 'v2', uid: 'two' }))
+  remove('shop', 'v1')
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), true)
-  index.remove('shop', 'v2')
+  remove('shop', 'v2')
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), false)
   t.end()
 })

@@ -8,7 +8,6 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { Server } from '@grpc/grpc-js'
-import { PodIndex } from '../../controller/ca/pod-index.ts'
 import { CERTIFICATE_RATE } from '../../controller/ca/service.ts'
 import { KeyedBuckets } from '../../mesh/async/keyed-buckets.ts'
 import {
@@ -30,6 +29,7 @@ import { createLogger } from '../../mesh/telemetry/log.ts'
 import { FakeClock } from '../identity/fake-clock.ts'
 import { FakeKube, acceptedToken } from './fake-kube.ts'
 import { HeldAuthority } from './held-authority.ts'
+import { type PodSource, startPodSource } from './pod-source.ts'
 
 const log = createLogger('test', 'silent')
 const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
@@ -44,7 +44,7 @@ interface TestScope {
 
 interface Cluster {
   readonly kube: FakeKube
-  readonly pods: PodIndex
+  readonly pods: PodSource
   readonly root: SigningAuthority
   /** Another authority takes over. */
   change(authority: SigningAuthority): void
@@ -71,7 +71,7 @@ async function cluster(t: TestScope): Promise<Cluster> {
   const root = loaded.value
   const authority = new HeldAuthority(root)
   const kube = new FakeKube()
-  const pods = new PodIndex()
+  const pods = startPodSource()
   const agent = { namespace: 'ambit-system', serviceAccount: 'ambit-agent', hostNetwork: true }
   pods.upsert(kube.addPod({ ...agent, ...AGENT_POD, node: 'node-b' }))
   pods.upsert(kube.addPod({ ...agent, name: 'agent-z', uid: 'uid-agent-z', node: 'node-a' }))
@@ -108,7 +108,7 @@ async function cluster(t: TestScope): Promise<Cluster> {
   await serving.start()
   const service: CertificateServiceOptions = {
     api: kube.api,
-    pods,
+    pods: pods.index,
     authority,
     log,
     clusterId: 'Kubernetes',

@@ -5,7 +5,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js'
 import t, { type Test } from 'tap'
 import { startDiscovery } from '../../controller/serve/discovery.ts'
 import { watchCluster } from '../../controller/sources/watch-cluster.ts'
-import type { ObjectProblem } from '../../controller/core/problem.ts'
+import type { ObjectProblem } from '../../controller/reading/object-reader.ts'
 import { createKubeApi, ENDPOINT_SLICES, NODES, PODS, SERVICES } from '../../mesh/kube/index.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import { ok } from '../../mesh/result.ts'
@@ -16,7 +16,7 @@ import { AUTHORIZATION_TYPE_URL } from '../../mesh/xds/type-urls.ts'
 import { ApiStub } from '../kube/api-stub.ts'
 import { ip, podUid, serviceKey } from '../model/samples.ts'
 import { makeFiles, makePki, NODE, silent, TOKEN, Waiter } from '../xds/support.ts'
-import { CONFIG, kubePod, kubeService, kubeSlice } from './objects.ts'
+import { CONFIG, kubePod, kubeService, kubeSlice, ORIGIN } from './objects.ts'
 
 t.setTimeout(30_000)
 
@@ -70,9 +70,11 @@ async function startRoad(test: Test, kube: ApiStub) {
   client.start()
   const cluster = watchCluster({
     api: createKubeApi(kube.access()),
-    input: discovery.input,
+    origin: ORIGIN,
+    sources: discovery.sources,
     logger: silent,
   })
+  void cluster.synced.then(discovery.complete)
   test.teardown(async () => {
     await client.stop()
     await cluster.close()

@@ -3,14 +3,17 @@
 
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { MeshChange, Service, Workload, WorkloadUid } from '../../mesh/model/types.ts'
-import type { InputObjects } from '../../controller/core/input.ts'
-import type { ObjectProblem } from '../../controller/core/problem.ts'
-import { MeshTranslator } from '../../controller/core/translator.ts'
+import type { InputKind, InputObjects } from '../../controller/core/input.ts'
+import { followMesh } from '../../controller/core/mesh-changes.ts'
+import { objectKey } from '../../controller/core/origin.ts'
+import { translate } from '../../controller/core/translator.ts'
+import type { ObjectProblem } from '../../controller/reading/object-reader.ts'
+import { ObjectSources } from '../../controller/sources/object-sources.ts'
+import { Graph } from '../../mesh/collections/index.ts'
 import { podUid, serviceKey } from '../model/samples.ts'
 
+export const ORIGIN = { cluster: 'Kubernetes', clusterDomain: 'cluster.local' }
 export const CONFIG = {
-  clusterId: 'Kubernetes',
-  clusterDomain: 'cluster.local',
   trustDomain: 'cluster.local',
   network: '',
 }
@@ -101,14 +104,27 @@ export function startTranslator() {
   const problems: ObjectProblem[] = []
   const batches: (readonly MeshChange[])[] = []
   const state = new MeshState()
-  const translator = new MeshTranslator({
-    config: CONFIG,
-    onChanges: (changes) => {
-      batches.push(changes)
-      state.apply(changes)
+  const graph = new Graph({
+    onFault: ({ error }) => {
+      throw error
     },
+  })
+  const sources = new ObjectSources(graph, {
     onProblems: (found) => void problems.push(...found),
   })
+  followMesh(graph, translate(graph, sources.collections, CONFIG), (changes) => {
+    batches.push(changes)
+    state.apply(changes)
+  })
+  const translator = {
+    upsert: <K extends InputKind>(kind: K, object: InputObjects[K]): void =>
+      sources.put(kind, sources.read(kind, object, ORIGIN)),
+    delete: (kind: InputKind, namespace: string, name: string): void => {
+      const isNamespaced = kind !== 'Node' && kind !== 'Namespace'
+      sources.remove(kind, objectKey(ORIGIN.cluster, isNamespaced ? namespace : '', name))
+    },
+    complete: (): void => graph.batch(() => sources.complete()),
+  }
   return {
     translator,
     state,

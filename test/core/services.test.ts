@@ -225,9 +225,11 @@ void t.test(
       { servicePort: 80, targetPort: 9090, appProtocol: 'http1' },
     ])
     t.equal(state.size.workloads, 1, 'the endpoint is the pod, not a second workload')
-    // A successor of the same name is another pod until a slice says so.
-    translator.upsert('Pod', kubePod('db-0', { uid: 'uid-2' }))
+    // A successor of the same name is another pod until a slice gives its uid or its address.
+    const moved = { phase: 'Running', podIPs: [{ ip: '10.244.0.2' }] }
+    translator.upsert('Pod', kubePod('db-0', { uid: 'uid-2', status: moved }))
     t.equal(pod('db-0')?.services.size, 0)
+    t.equal(state.size.workloads, 1, 'and what it left behind is no endpoint')
     translator.upsert('EndpointSlice', slice('uid-2'))
     t.equal(pod('db-0')?.services.size, 1)
     translator.upsert('EndpointSlice', slice())

@@ -5,7 +5,13 @@ import t from 'tap'
 import { LocalPods } from '../../agent/proxy/local-pod.ts'
 import { decideOutbound, type OutboundDecision } from '../../agent/proxy/decision/outbound.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { GatewayAddress, IpAddress, Service, Workload } from '../../mesh/model/types.ts'
+import type {
+  GatewayAddress,
+  IpAddress,
+  Service,
+  Workload,
+  WorkloadUid,
+} from '../../mesh/model/types.ts'
 import { inService, testPod, testService, workloadOf } from './loopback-world.ts'
 
 const CLIENT_IP = '10.244.1.2' as IpAddress
@@ -221,6 +227,53 @@ void t.test(
       }),
       { kind: 'sameNode', pod: { uid: client.uid }, target: { address: CLIENT_IP, port: 8080 } },
     )
+    t.end()
+  },
+)
+
+void t.test(
+  'an endpoint that gives a mesh pod’s address is that pod: never plaintext instead',
+  (t) => {
+    const service = testService('manual', VIP)
+    const listed = workloadOf(testPod('manual-1', SERVER_IP), {
+      ...inService(service, 8080),
+      uid: 'Kubernetes/discovery.k8s.io/EndpointSlice/shop/manual-1/10.244.2.3' as WorkloadUid,
+      serviceAccount: 'default',
+      tunnelProtocol: 'none',
+      foundBy: 'service',
+    })
+    const mesh = new MeshState()
+    mesh.apply([
+      { kind: 'service', service },
+      { kind: 'workload', workload: workloadOf(client) },
+      { kind: 'workload', workload: listed },
+      { kind: 'workload', workload: workloadOf(server) },
+    ])
+    const call = (localPods: LocalPods, exclude = new Set<WorkloadUid>()): OutboundDecision =>
+      decideOutbound({
+        originalDestination: { address: VIP, port: 80 },
+        source: client,
+        mesh,
+        localPods,
+        random: () => 0.5,
+        exclude,
+      })
+    t.match(call(new LocalPods()), {
+      kind: 'hbone',
+      target: { address: SERVER_IP, port: 8080 },
+      expectedIdentities: [SERVER_IDENTITY],
+      workload: { name: 'catalog' },
+    })
+    const localPods = new LocalPods()
+    localPods.add(server)
+    t.match(call(localPods), { kind: 'sameNode', pod: { name: 'catalog' } })
+    t.match(
+      call(new LocalPods(), new Set([server.workloadUid])),
+      { kind: 'deny', reason: 'noHealthyUpstream' },
+      'a pod that has just failed is not tried again under its other name',
+    )
+    mesh.apply([{ kind: 'workload', workload: workloadOf(server, { tunnelProtocol: 'none' }) }])
+    t.match(call(new LocalPods()), { kind: 'passthrough', workload: { uid: listed.uid } })
     t.end()
   },
 )

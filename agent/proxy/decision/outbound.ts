@@ -92,7 +92,14 @@ function decideService(request: OutboundRequest, service: Service): OutboundDeci
     return { kind: 'passthrough', target: originalDestination, service, workload: undefined }
   const { exclude } = request
   const all = mesh.endpoints(service.key)
-  const candidates = exclude === undefined ? all : all.filter(({ uid }) => !exclude.has(uid))
+  const candidates =
+    exclude === undefined
+      ? all
+      : all.filter(
+          ({ uid, addresses }) =>
+            !exclude.has(uid) &&
+            !addresses.some((address) => exclude.has(mesh.findWorkload(address)?.uid ?? uid)),
+        )
   const endpoint = pickEndpoint(candidates, {
     service,
     servicePort: originalDestination.port,
@@ -112,9 +119,10 @@ function decideService(request: OutboundRequest, service: Service): OutboundDeci
 
 function decideWorkload(
   { source, mesh, localPods }: OutboundRequest,
-  { workload, address, port }: Endpoint,
+  { workload: listed, address, port }: Endpoint,
   service: Service | undefined,
 ): OutboundDecision {
+  const workload = whoIsAt(mesh, listed, address)
   const destination = { service, workload }
   const target = { address, port }
   // Row 3 needs gateways to other networks.
@@ -143,6 +151,16 @@ function decideWorkload(
     ...destination,
     workload,
   }
+}
+
+/**
+ * Who has the address that a service lists as a plain one. Whoever writes a service's endpoints says where its traffic
+ * goes, but a workload of the mesh is never sent plaintext for it: its own protocol and identity count.
+ */
+function whoIsAt(mesh: MeshState, listed: Workload, address: IpAddress): Workload {
+  if (listed.tunnelProtocol !== 'none') return listed
+  const owner = mesh.findWorkload(address)
+  return owner?.tunnelProtocol === 'hbone' && owner.network === listed.network ? owner : listed
 }
 
 /** The destination workload's own identity and whatever else the service says its servers may prove. */

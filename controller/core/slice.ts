@@ -4,8 +4,8 @@
 import type { EndpointSlice } from '../../mesh/kube/resources.ts'
 import { SERVICE_NAME_LABEL } from '../../mesh/model/names.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
-import type { Reading } from './pod-facts.ts'
-import { ObjectReader } from './problem.ts'
+import type { Origin } from './origin.ts'
+import { ObjectReader, type Reading } from '../reading/object-reader.ts'
 
 export interface SliceEndpoint {
   readonly addresses: readonly IpAddress[]
@@ -17,6 +17,7 @@ export interface SliceEndpoint {
 }
 
 export interface SliceFacts {
+  readonly cluster: string
   readonly namespace: string
   readonly name: string
   readonly serviceName: string
@@ -26,13 +27,14 @@ export interface SliceFacts {
 }
 
 /** Reads an EndpointSlice. One of no service, or one that lists host names, is nothing to the mesh. */
-export function readEndpointSlice(slice: EndpointSlice): Reading<SliceFacts> {
+export function readEndpointSlice(slice: EndpointSlice, { cluster }: Origin): Reading<SliceFacts> {
   const reader = new ObjectReader('EndpointSlice', slice.metadata)
   const labels = reader.texts('metadata.labels', slice.metadata?.labels)
   const serviceName = labels.get(SERVICE_NAME_LABEL) ?? ''
   if (serviceName === '' || slice.addressType === 'FQDN')
     return { facts: undefined, problems: reader.problems }
   const facts: SliceFacts = {
+    cluster,
     namespace: reader.text('metadata.namespace', slice.metadata?.namespace),
     name: reader.text('metadata.name', slice.metadata?.name),
     serviceName,

@@ -10,22 +10,27 @@ import {
 } from '../../mesh/model/names.ts'
 import type { IpAddress, TunnelProtocol, WorkloadType } from '../../mesh/model/types.ts'
 import { ownerOf } from './owner.ts'
-import { type ObjectProblem, ObjectReader } from './problem.ts'
+import type { Origin } from './origin.ts'
+import { ObjectReader, type Reading } from '../reading/object-reader.ts'
 
 const HASH_LABEL = 'pod-template-hash'
 const NAME_LABELS = [CANONICAL_NAME_LABEL, 'app.kubernetes.io/name', 'app'] as const
 const REVISION_LABELS = [CANONICAL_REVISION_LABEL, 'app.kubernetes.io/version', 'version'] as const
 
 export interface PodFacts {
+  readonly cluster: string
   readonly namespace: string
   readonly name: string
   /** The Kubernetes UID: tells a pod from its successor of the same name. */
   readonly kubernetesUid: string
   readonly labels: ReadonlyMap<string, string>
+  /** None until the pod has got one. */
   readonly addresses: readonly IpAddress[]
   readonly node: string
   readonly serviceAccount: string
   readonly isHostNetwork: boolean
+  /** It has run to its end: its address may be another's, and its identity is nobody's. */
+  readonly hasEnded: boolean
   /** Ready and not being deleted. */
   readonly isHealthy: boolean
   readonly tunnelProtocol: TunnelProtocol
@@ -38,23 +43,10 @@ export interface PodFacts {
   readonly namedPorts: ReadonlyMap<string, number>
 }
 
-export interface Reading<T> {
-  /** Undefined when the object is nothing to the mesh (yet, any more, or ever). */
-  readonly facts: T | undefined
-  readonly problems: readonly ObjectProblem[]
-}
-
-/** Reads a Pod. One that has ended or has no address yet is absent from the mesh. */
-export function readPod(pod: Pod): Reading<PodFacts> {
+/** Reads a Pod. */
+export function readPod(pod: Pod, { cluster }: Origin): Reading<PodFacts> {
   const reader = new ObjectReader('Pod', pod.metadata)
-  return { facts: podFacts(pod, reader), problems: reader.problems }
-}
-
-function podFacts(pod: Pod, reader: ObjectReader): PodFacts | undefined {
   const { metadata, spec, status } = pod
-  if (status?.phase === 'Succeeded' || status?.phase === 'Failed') return undefined
-  const addresses = podAddresses(pod, reader)
-  if (addresses.length === 0) return undefined
   const name = reader.text('metadata.name', metadata?.name)
   const labels = reader.texts('metadata.labels', metadata?.labels)
   const annotations = reader.texts('metadata.annotations', metadata?.annotations)
@@ -66,15 +58,17 @@ function podFacts(pod: Pod, reader: ObjectReader): PodFacts | undefined {
     .list('metadata.ownerReferences', metadata?.ownerReferences)
     .find((reference) => reference.controller === true)
   const owner = ownerOf(name, readOwner(reader, controller), labels.get(HASH_LABEL) ?? '')
-  return {
+  const facts: PodFacts = {
+    cluster,
     namespace: reader.text('metadata.namespace', metadata?.namespace),
     name,
     kubernetesUid: reader.text('metadata.uid', metadata?.uid),
     labels,
-    addresses,
+    addresses: podAddresses(pod, reader),
     node: reader.text('spec.nodeName', spec?.nodeName),
     serviceAccount: reader.text('spec.serviceAccountName', spec?.serviceAccountName) || 'default',
     isHostNetwork: spec?.hostNetwork === true,
+    hasEnded: status?.phase === 'Succeeded' || status?.phase === 'Failed',
     isHealthy: isReady && (metadata?.deletionTimestamp ?? '') === '',
     tunnelProtocol: nativeTunnel || isEnrolled ? 'hbone' : 'none',
     nativeTunnel,
@@ -84,6 +78,7 @@ function podFacts(pod: Pod, reader: ObjectReader): PodFacts | undefined {
     workloadName: owner.workloadName,
     namedPorts: namedPorts(pod, reader),
   }
+  return { facts, problems: reader.problems }
 }
 
 function readOwner(

@@ -4,8 +4,7 @@
 import type { Namespace, Node } from '../../mesh/kube/resources.ts'
 import { SUBZONE_LABEL } from '../../mesh/model/names.ts'
 import type { Locality } from '../../mesh/model/types.ts'
-import type { Reading } from './pod-facts.ts'
-import { ObjectReader } from './problem.ts'
+import { ObjectReader, type Reading } from '../reading/object-reader.ts'
 import { readTrafficDistribution, type TrafficDistribution } from './traffic-distribution.ts'
 
 const REGION_LABEL = 'topology.kubernetes.io/region'

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is wrong with a Kubernetes object that the mesh cannot fully use, collected while the object is read. The API
-// server validates much of this, but not all, and not every API server is the same: nothing read here may throw.
+// Reading a Kubernetes object: what the mesh needs of it, and what is wrong with it. The API server validates much of
+// this, but not all, and not every API server is the same: nothing read here may throw.
 
 import { parseIpAddress } from '../../mesh/model/address.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
@@ -14,6 +14,13 @@ export interface ObjectProblem {
   readonly name: string
   readonly field: string
   readonly reason: string
+}
+
+/** What came of reading an object. */
+export interface Reading<T> {
+  /** Undefined when the object is nothing to the mesh (yet, any more, or ever). */
+  readonly facts: T | undefined
+  readonly problems: readonly ObjectProblem[]
 }
 
 /** Reads the fields of one object and notes what is wrong with them; what is wrong is left out. */

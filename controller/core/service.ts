@@ -2,10 +2,10 @@
 // What the mesh needs of a Service, read and validated once.
 
 import type { Service as KubeService } from '../../mesh/kube/resources.ts'
-import type { AppProtocol, IpAddress, IpFamilies } from '../../mesh/model/types.ts'
+import type { AppProtocol, IpAddress, IpFamilies, ServiceKey } from '../../mesh/model/types.ts'
 import { appProtocolOf } from './app-protocol.ts'
-import type { Reading } from './pod-facts.ts'
-import { ObjectReader } from './problem.ts'
+import type { Origin } from './origin.ts'
+import { ObjectReader, type Reading } from '../reading/object-reader.ts'
 import { readTrafficDistribution, type TrafficDistribution } from './traffic-distribution.ts'
 
 interface ServicePortFacts {
@@ -17,8 +17,11 @@ interface ServicePortFacts {
 }
 
 export interface ServiceFacts {
+  readonly cluster: string
   readonly namespace: string
   readonly name: string
+  /** The host names it is called by; each is a service of the mesh. */
+  readonly hosts: readonly string[]
   /** Undefined when endpoints are given by EndpointSlices alone. */
   readonly selector: ReadonlyMap<string, string> | undefined
   readonly addresses: readonly IpAddress[]
@@ -30,15 +33,19 @@ export interface ServiceFacts {
 }
 
 /** Reads a Service. ExternalName Services are names only: nothing in the mesh has their address. */
-export function readService(service: KubeService): Reading<ServiceFacts> {
+export function readService(service: KubeService, origin: Origin): Reading<ServiceFacts> {
   const reader = new ObjectReader('Service', service.metadata)
   if (service.spec?.type === 'ExternalName') return { facts: undefined, problems: [] }
   const { metadata, spec } = service
   const selector = reader.texts('spec.selector', spec?.selector)
   const annotations = reader.texts('metadata.annotations', metadata?.annotations)
+  const namespace = reader.text('metadata.namespace', metadata?.namespace)
+  const name = reader.text('metadata.name', metadata?.name)
   const facts: ServiceFacts = {
-    namespace: reader.text('metadata.namespace', metadata?.namespace),
-    name: reader.text('metadata.name', metadata?.name),
+    cluster: origin.cluster,
+    namespace,
+    name,
+    hosts: [`${name}.${namespace}.svc.${origin.clusterDomain}`],
     selector: selector.size === 0 ? undefined : selector,
     addresses: clusterIps(service, reader),
     ports: readPorts(service, reader),
@@ -48,6 +55,16 @@ export function readService(service: KubeService): Reading<ServiceFacts> {
     trafficDistribution: readTrafficDistribution(reader, annotations, spec?.trafficDistribution),
   }
   return { facts, problems: reader.problems }
+}
+
+/** The key of a mesh service. */
+export function serviceKeyOf(namespace: string, hostname: string): ServiceKey {
+  return `${namespace}/${hostname}` as ServiceKey
+}
+
+/** The keys of all mesh services that a Service is. */
+export function serviceKeys(service: ServiceFacts): readonly ServiceKey[] {
+  return service.hosts.map((hostname) => serviceKeyOf(service.namespace, hostname))
 }
 
 function clusterIps(service: KubeService, reader: ObjectReader): readonly IpAddress[] {

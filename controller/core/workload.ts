@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// The workloads of the mesh, from facts about Kubernetes objects. Pure: everything an answer depends on is a parameter.
+
+import { podWorkloadUid } from '../../mesh/model/names.ts'
+import type {
+  Locality,
+  ServiceKey,
+  Workload,
+  WorkloadPort,
+  WorkloadUid,
+} from '../../mesh/model/types.ts'
+import type { TranslateConfig } from './config.ts'
+import type { Backing, Memberships } from './endpoint.ts'
+import type { PodFacts } from './pod.ts'
+import { serviceKeys, type ServiceFacts } from './service.ts'
+
+/** Whether a Service selects a pod of its namespace by labels. */
+export function selects(service: ServiceFacts, pod: PodFacts): boolean {
+  if (service.selector === undefined) return false
+  for (const [label, value] of service.selector) if (pod.labels.get(label) !== value) return false
+  return true
+}
+
+/** Whether a pod is a workload: it has an address, and has not ended. */
+export function isPresent(pod: PodFacts): boolean {
+  return pod.addresses.length > 0 && !pod.hasEnded
+}
+
+/** The workload of a pod: `selecting` are the Services that select it, `listed` those whose slices lead to it. */
+export function workloadOfPod(
+  config: TranslateConfig,
+  pod: PodFacts,
+  locality: Locality,
+  selecting: readonly ServiceFacts[],
+  listed: readonly Memberships[],
+): Workload {
+  return {
+    uid: podWorkloadUid(pod.cluster, pod),
+    name: pod.name,
+    namespace: pod.namespace,
+    addresses: pod.addresses,
+    hostname: '',
+    network: config.network,
+    tunnelProtocol: pod.tunnelProtocol,
+    trustDomain: config.trustDomain,
+    serviceAccount: pod.serviceAccount,
+    node: pod.node,
+    canonicalName: pod.canonicalName,
+    canonicalRevision: pod.canonicalRevision,
+    workloadType: pod.workloadType,
+    workloadName: pod.workloadName,
+    nativeTunnel: pod.nativeTunnel,
+    services: membershipsOf(pod, selecting, listed),
+    authorizationPolicies: [],
+    status: pod.isHealthy ? 'healthy' : 'unhealthy',
+    clusterId: pod.cluster,
+    locality,
+    foundBy: pod.isHostNetwork ? 'service' : 'address',
+    waypoint: undefined,
+    networkGateway: undefined,
+    capacity: 1,
+  }
+}
+
+/**
+ * The workload of the addresses behind an endpoint that are no pod's (the API server, a database outside). It is not
+ * found by them, because one may be a node's: only through its Service.
+ */
+export function workloadOfEndpoint(
+  config: TranslateConfig,
+  { endpoint, addresses }: Backing,
+  locality: Locality,
+): Workload | undefined {
+  const [first] = addresses
+  if (first === undefined) return undefined
+  const { cluster, namespace, slice, service } = endpoint
+  return {
+    uid: `${cluster}/discovery.k8s.io/EndpointSlice/${namespace}/${slice}/${first}` as WorkloadUid,
+    name: `${slice}-${first}`,
+    namespace,
+    addresses: [...new Set(addresses)],
+    hostname: '',
+    network: config.network,
+    tunnelProtocol: 'none',
+    trustDomain: config.trustDomain,
+    serviceAccount: 'default',
+    node: endpoint.node,
+    canonicalName: service,
+    canonicalRevision: 'latest',
+    workloadType: 'pod',
+    workloadName: service,
+    nativeTunnel: false,
+    services: endpoint.memberships,
+    authorizationPolicies: [],
+    status: endpoint.isHealthy ? 'healthy' : 'unhealthy',
+    clusterId: cluster,
+    locality: locality.zone === '' ? { ...locality, zone: endpoint.zone } : locality,
+    foundBy: 'service',
+    waypoint: undefined,
+    networkGateway: undefined,
+    capacity: 1,
+  }
+}
+
+function membershipsOf(
+  pod: PodFacts,
+  selecting: readonly ServiceFacts[],
+  listed: readonly Memberships[],
+): Memberships {
+  const services = new Map<ServiceKey, readonly WorkloadPort[]>()
+  for (const service of selecting) {
+    const ports = selectedPorts(service, pod)
+    for (const key of serviceKeys(service)) services.set(key, ports)
+  }
+  for (const memberships of listed)
+    for (const [key, ports] of memberships) {
+      const known = services.get(key) ?? []
+      // A dual-stack Service lists a pod in a slice per family, with the same ports.
+      const isNew = ({ servicePort }: WorkloadPort): boolean =>
+        known.every((port) => port.servicePort !== servicePort)
+      services.set(key, [...known, ...ports.filter(isNew)])
+    }
+  return services
+}
+
+function selectedPorts(service: ServiceFacts, pod: PodFacts): readonly WorkloadPort[] {
+  return service.ports.flatMap(({ servicePort, target, appProtocol }) => {
+    const targetPort = typeof target === 'number' ? target : pod.namedPorts.get(target)
+    // A pod without a port of that name does not serve this port: Kubernetes leaves it out, too.
+    return targetPort === undefined ? [] : [{ servicePort, targetPort, appProtocol }]
+  })
+}

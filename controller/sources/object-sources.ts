@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where Kubernetes objects enter the controller: each is read once, and what is kept of it lies in one source a kind,
+// whatever cluster it came from.
+
+import type { Graph, Source } from '../../mesh/collections/index.ts'
+import { errorMessage } from '../../mesh/errors.ts'
+import type { InputFacts, InputKind, InputObjects, ObjectCollections } from '../core/input.ts'
+import { readNamespace, readNode } from '../core/node.ts'
+import { objectKey, type ObjectKey, type Origin } from '../core/origin.ts'
+import { readPod } from '../core/pod.ts'
+import { readService } from '../core/service.ts'
+import { readEndpointSlice } from '../core/slice.ts'
+import type { ObjectProblem, Reading } from '../reading/object-reader.ts'
+
+const READERS: {
+  readonly [K in InputKind]: (object: InputObjects[K], origin: Origin) => Reading<InputFacts[K]>
+} = {
+  Pod: readPod,
+  Service: readService,
+  EndpointSlice: readEndpointSlice,
+  Node: readNode,
+  Namespace: readNamespace,
+}
+
+/** What is left of an object once it is read. */
+export interface KeptObject<F> extends Reading<F> {
+  /** Undefined when the object has no name to know it by. */
+  readonly key: ObjectKey | undefined
+}
+
+type Sources = { readonly [K in InputKind]: Source<ObjectKey, InputFacts[K]> }
+
+export interface ObjectSourcesOptions {
+  /** Called with each flawed object, each time it arrives. */
+  readonly onProblems: (problems: readonly ObjectProblem[]) => void
+}
+
+/** The sources of all kinds. */
+export class ObjectSources {
+  readonly #sources: Sources
+  readonly #options: ObjectSourcesOptions
+
+  constructor(graph: Graph, options: ObjectSourcesOptions) {
+    this.#options = options
+    this.#sources = {
+      Pod: graph.source('pods'),
+      Service: graph.source('services'),
+      EndpointSlice: graph.source('endpoint slices'),
+      Node: graph.source('nodes'),
+      Namespace: graph.source('namespaces'),
+    }
+  }
+
+  get collections(): ObjectCollections {
+    return this.#sources
+  }
+
+  /** Reads an object. It never throws: one object's fault must not stop the others' events. */
+  read<K extends InputKind>(
+    kind: K,
+    object: InputObjects[K],
+    origin: Origin,
+  ): KeptObject<InputFacts[K]> {
+    const key = keyOf(kind, object, origin.cluster)
+    if (typeof key !== 'string') return { key: undefined, facts: undefined, problems: [key] }
+    try {
+      return { key, ...READERS[kind](object, origin) }
+    } catch (thrown) {
+      const reason = `cannot be read: ${errorMessage(thrown)}`
+      const { namespace = '', name = '' } = object.metadata ?? {}
+      const problem = { kind, namespace, name, field: '', reason }
+      return { key, facts: undefined, problems: [problem] }
+    }
+  }
+
+  /** An object is there, new or changed. */
+  put<K extends InputKind>(kind: K, { key, facts, problems }: KeptObject<InputFacts[K]>): void {
+    if (problems.length > 0) this.#options.onProblems(problems)
+    if (key === undefined) return
+    const source: Source<ObjectKey, InputFacts[K]> = this.#sources[kind]
+    if (facts === undefined) source.delete(key)
+    else source.set(key, facts)
+  }
+
+  /** An object is gone. */
+  remove(kind: InputKind, key: ObjectKey): void {
+    this.#sources[kind].delete(key)
+  }
+
+  /** All clusters have told all that existed. */
+  complete(): void {
+    for (const source of Object.values(this.#sources)) source.complete()
+  }
+}
+
+/** The key of an object, or what is wrong with its name. */
+function keyOf<K extends InputKind>(
+  kind: K,
+  object: InputObjects[K],
+  cluster: string,
+): ObjectKey | ObjectProblem {
+  // Watches deliver what servers send; null is not an object whatever the type says.
+  const metadata = (object as InputObjects[K] | null)?.metadata
+  const { name } = metadata ?? {}
+  const isNamespaced = kind !== 'Node' && kind !== 'Namespace'
+  const namespace = isNamespaced ? metadata?.namespace : ''
+  if (typeof name === 'string' && name !== '' && typeof namespace === 'string')
+    return objectKey(cluster, namespace, name)
+  const reason = 'has no name or namespace'
+  return {
+    kind,
+    namespace: '',
+    name: typeof name === 'string' ? name : '',
+    field: 'metadata',
+    reason,
+  }
+}

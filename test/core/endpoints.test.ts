@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whoever writes an EndpointSlice says where a Service's traffic goes, not who is there: an address that a pod has is that
+// pod, with its tunnel and its identity.
+
+import t from 'tap'
+import { ip, podUid, serviceKey } from '../model/samples.ts'
+import { kubePod, kubeService, kubeSlice, startTranslator, type PodChoices } from './objects.ts'
+
+type Endpoint = Parameters<typeof kubeSlice>[2][number]
+
+const KEY = serviceKey('shop', 'manual')
+const POD_IP = '10.244.0.1'
+const running = (...ips: string[]): NonNullable<PodChoices['status']> => ({
+  phase: 'Running',
+  podIPs: ips.map((each) => ({ ip: each })),
+  conditions: [{ type: 'Ready', status: 'True' }],
+})
+
+/** A Service without a selector, its slice, and a pod of the mesh at 10.244.0.1. */
+function start(endpoints: readonly Endpoint[], podChoices: PodChoices = {}) {
+  const run = startTranslator()
+  run.translator.complete()
+  const service = kubeService('manual')
+  delete service.spec?.selector
+  run.translator.upsert('Service', service)
+  run.translator.upsert('EndpointSlice', kubeSlice('manual-1', 'manual', [...endpoints]))
+  run.translator.upsert(
+    'Pod',
+    kubePod('db-0', { annotations: { 'ambient.istio.io/redirection': 'enabled' }, ...podChoices }),
+  )
+  const behind = () => run.state.endpoints(KEY).map(({ name }) => name)
+  return { ...run, behind }
+}
+
+void t.test(
+  'an endpoint whose address is a pod’s is that pod, whatever the slice calls it',
+  (t) => {
+    const endpoints: readonly (readonly [string, Endpoint])[] = [
+      ['names nobody', { addresses: [POD_IP] }],
+      [
+        'names another pod',
+        { addresses: [POD_IP], targetRef: { kind: 'Pod', name: 'other', uid: 'uid-other' } },
+      ],
+      [
+        'names a pod that is not there',
+        { addresses: [POD_IP], targetRef: { kind: 'Pod', name: 'x' } },
+      ],
+      [
+        'names a predecessor',
+        { addresses: [POD_IP], targetRef: { kind: 'Pod', name: 'db-0', uid: 'gone' } },
+      ],
+      ['names a machine', { addresses: [POD_IP], targetRef: { kind: 'Node', name: 'db-0' } }],
+      ['says it is on another node', { addresses: [POD_IP], nodeName: 'node-z' }],
+    ]
+    for (const [what, endpoint] of endpoints) {
+      const { state, translator, behind } = start([endpoint])
+      translator.upsert('Pod', kubePod('other', { labels: {}, status: running('10.244.0.9') }))
+      t.strictSame(behind(), ['db-0'], what)
+      t.match(state.endpoints(KEY)[0], {
+        uid: podUid('shop', 'db-0'),
+        tunnelProtocol: 'hbone',
+        serviceAccount: 'catalog',
+        node: 'node-a',
+      })
+      t.strictSame(state.endpoints(KEY)[0]?.services.get(KEY), [
+        { servicePort: 80, targetPort: 9090, appProtocol: 'http1' },
+      ])
+      t.equal(state.size.workloads, 2, 'and no second workload has the address')
+    }
+    t.end()
+  },
+)
+
+void t.test('the pod may come before or after the slice, and go before it', (t) => {
+  const { translator, state, behind } = start([{ addresses: [POD_IP] }])
+  t.strictSame(behind(), ['db-0'])
+  translator.delete('Pod', 'shop', 'db-0')
+  t.strictSame(behind(), ['manual-1-10.244.0.1'], 'what is no pod’s is where the slice says')
+  translator.upsert('Pod', kubePod('db-0'))
+  t.strictSame(behind(), ['db-0'])
+  translator.upsert('Pod', kubePod('db-0', { status: { ...running(POD_IP), phase: 'Succeeded' } }))
+  t.strictSame(behind(), ['manual-1-10.244.0.1'], 'a pod that has ended has left its address')
+  translator.delete('EndpointSlice', 'shop', 'manual-1')
+  t.strictSame([behind(), state.size.workloads], [[], 0])
+  t.end()
+})
+
+void t.test('a slice of another namespace leads to a pod and says nothing about it', (t) => {
+  const { translator, state, pod } = startTranslator()
+  translator.complete()
+  translator.upsert('Pod', kubePod('db-0'))
+  const before = pod('db-0')
+  const service = kubeService('trap', {}, { namespace: 'red' })
+  delete service.spec?.selector
+  translator.upsert('Service', service)
+  const endpoint = {
+    addresses: [POD_IP],
+    nodeName: 'red-node',
+    zone: 'red-zone',
+    conditions: { ready: true },
+  }
+  const slice = kubeSlice('trap-1', 'trap', [endpoint])
+  translator.upsert('EndpointSlice', {
+    ...slice,
+    metadata: { ...slice.metadata, namespace: 'red' },
+  })
+  const after = pod('db-0')
+  t.strictSame(
+    state.endpoints(serviceKey('red', 'trap')).map(({ uid }) => uid),
+    [podUid('shop', 'db-0')],
+  )
+  t.strictSame({ ...after, services: before?.services }, before, 'only the Service is added')
+  t.equal(state.findWorkload(ip(POD_IP))?.namespace, 'shop')
+  // Naming blue's pod in red's slice is a name in red: it is nobody.
+  const named = {
+    addresses: ['192.0.2.9'],
+    targetRef: { kind: 'Pod', namespace: 'shop', name: 'db-0' },
+  }
+  translator.upsert('EndpointSlice', {
+    ...kubeSlice('trap-1', 'trap', [named]),
+    metadata: { ...slice.metadata, namespace: 'red' },
+  })
+  t.strictSame(state.endpoints(serviceKey('red', 'trap')), [])
+  t.end()
+})
+
+void t.test('a node’s address names none of the pods that use it', (t) => {
+  const { behind, pod } = start([{ addresses: [POD_IP] }], { spec: { hostNetwork: true } })
+  t.strictSame(behind(), ['manual-1-10.244.0.1'])
+  t.strictSame(pod('db-0')?.services, new Map())
+  t.end()
+})
+
+void t.test(
+  'of two pods with one address the slice’s word decides; without one, both count',
+  (t) => {
+    const target = { kind: 'Pod', name: 'db-1', uid: 'uid-db-1' }
+    const { translator, behind } = start([{ addresses: [POD_IP], targetRef: target }])
+    t.strictSame(behind(), ['db-0'])
+    translator.upsert('Pod', kubePod('db-1', { status: running(POD_IP) }))
+    t.strictSame(behind(), ['db-1'])
+    translator.upsert('EndpointSlice', kubeSlice('manual-1', 'manual', [{ addresses: [POD_IP] }]))
+    t.strictSame(behind().sort(), ['db-0', 'db-1'])
+    t.end()
+  },
+)
+
+void t.test('addresses of an endpoint that are no pod’s stay an endpoint of their own', (t) => {
+  const { state, behind } = start([{ addresses: [POD_IP, '192.0.2.1'] }])
+  t.strictSame(behind().sort(), ['db-0', 'manual-1-192.0.2.1'])
+  const external = state.endpoints(KEY).find(({ name }) => name !== 'db-0')
+  t.strictSame(external?.addresses, ['192.0.2.1'])
+  t.end()
+})
+
+void t.test(
+  'an endpoint of a Service that selects the pod anyway adds nothing but its ports',
+  (t) => {
+    const { translator, pod } = start([{ addresses: [POD_IP] }])
+    const ports = [
+      { name: 'http', port: 80, targetPort: 8080 },
+      { name: 'admin', port: 81, targetPort: 'no-such-port' },
+    ]
+    translator.upsert('Service', kubeService('manual', { ports }))
+    const slicePorts = [
+      { name: 'http', port: 9090 },
+      { name: 'admin', port: 9091 },
+    ]
+    translator.upsert(
+      'EndpointSlice',
+      kubeSlice('manual-1', 'manual', [{ addresses: [POD_IP] }], slicePorts),
+    )
+    t.strictSame(
+      pod('db-0')
+        ?.services.get(KEY)
+        ?.map((port) => [port.servicePort, port.targetPort]),
+      [
+        [80, 8080],
+        [81, 9091],
+      ],
+    )
+    t.end()
+  },
+)
