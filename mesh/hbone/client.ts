@@ -1,9 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The client half of one HBONE connection: opens tunnels on an authenticated TLS connection.
 
+import type { TLSSocket } from 'node:tls'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
 import { type SecuredConnection, abandoned } from './connect.ts'
+import { CUT_CODE } from './cut-code.ts'
+import {
+  CLIENT_LEAD,
+  Lifetime,
+  type LifetimeTuning,
+  type LiveConnection,
+  certificatesEndAt,
+} from './lifetime.ts'
 import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
 import type { HeldMemory } from '../http2/held-memory.ts'
 import type { HeaderList } from '../http2/hpack.ts'
@@ -25,8 +34,9 @@ export interface OpenFailure extends HboneFailure {
   readonly isUnprocessed: boolean
 }
 
-export interface ClientConnection {
-  readonly peerIdentity: SpiffeId
+export interface ClientConnection extends LiveConnection {
+  /** Until its certificates end, in milliseconds. */
+  readonly leftMs: number
   readonly openTunnels: number
   /** Tunnels it may carry at once; 0 once it takes no new ones (GOAWAY, closed). */
   readonly capacity: number
@@ -37,12 +47,15 @@ export interface ClientConnection {
   ): Promise<Result<OpenedTunnel, OpenFailure>>
   /** Takes no new tunnels, says so to the peer, closes after the last one. */
   goAway(): void
-  destroy(): void
+  /** Cuts it; its tunnels hear the code, which is one of CUT_CODE or CANCEL. */
+  destroy(code?: number): void
 }
 
 export interface ClientConnectionOptions {
   readonly memory: HeldMemory
   readonly onTunnelClosed: () => void
+  /** A little before its certificates end: it should be replaced. It goes on until then. */
+  readonly onEnding: (connection: ClientConnection) => void
   readonly onClosed: () => void
   /** Who pays first when what it holds is too much. */
   readonly owner?: string
@@ -50,6 +63,7 @@ export interface ClientConnectionOptions {
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
   readonly answerDeadlineMs?: number
+  readonly lifetime?: LifetimeTuning
 }
 
 /** Resolves when the peer's SETTINGS came, so that its stream limit is known before the first request. */
@@ -58,6 +72,16 @@ export function establishClient(
   options: ClientConnectionOptions,
 ): Promise<Result<ClientConnection, HboneFailure>> {
   return new Promise((resolve) => {
+    let client: Client | undefined
+    const lifetime = new Lifetime({
+      ...options.lifetime,
+      endsAt: certificatesEndAt(secured.socket),
+      lead: CLIENT_LEAD,
+      onEnding: () => {
+        if (client !== undefined) options.onEnding(client)
+      },
+      onEnd: () => connection.destroy(),
+    })
     const connection: H2Connection = new H2Connection({
       role: 'client',
       socket: secured.socket,
@@ -69,11 +93,15 @@ export function establishClient(
       memory: options.memory,
       onReady: () => {
         const answerDeadlineMs = options.answerDeadlineMs ?? ANSWER_DEADLINE_MS
-        resolve(ok(new Client(connection, secured.peerIdentity, answerDeadlineMs)))
+        client = new Client(connection, secured, lifetime, answerDeadlineMs)
+        resolve(ok(client))
       },
       onRequest: () => undefined,
       onStreamClosed: options.onTunnelClosed,
+      resetCode: () =>
+        client?.cutCode ?? (lifetime.isOver ? CUT_CODE.certificateExpired : H2_CODE.cancel),
       onClosed: (closed) => {
+        lifetime.stop()
         if (!closed.wasReady) resolve(err(notReady(closed)))
         options.onClosed()
       },
@@ -92,12 +120,26 @@ function notReady(closed: ConnectionClosed): HboneFailure {
 class Client implements ClientConnection {
   readonly #connection: H2Connection
   readonly peerIdentity: SpiffeId
+  readonly socket: TLSSocket
+  readonly #lifetime: Lifetime
   readonly #answerDeadlineMs: number
+  cutCode: number | undefined
 
-  constructor(connection: H2Connection, peerIdentity: SpiffeId, answerDeadlineMs: number) {
+  constructor(
+    connection: H2Connection,
+    { peerIdentity, socket }: SecuredConnection,
+    lifetime: Lifetime,
+    answerDeadlineMs: number,
+  ) {
     this.#connection = connection
     this.peerIdentity = peerIdentity
+    this.socket = socket
+    this.#lifetime = lifetime
     this.#answerDeadlineMs = answerDeadlineMs
+  }
+
+  get leftMs(): number {
+    return this.#lifetime.leftMs
   }
 
   get openTunnels(): number {
@@ -125,7 +167,8 @@ class Client implements ClientConnection {
     this.#connection.leave()
   }
 
-  destroy(): void {
+  destroy(code?: number): void {
+    this.cutCode = code
     this.#connection.destroy()
   }
 }

@@ -3,6 +3,7 @@
 
 import type { Socket } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
+import { errorMessage } from '../errors.ts'
 import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SpiffeId } from '../model/types.ts'
@@ -55,7 +56,14 @@ function handshake(
 ): Promise<Result<SecuredConnection, HboneFailure>> {
   return new Promise((resolve) => {
     raw.setNoDelay(true)
-    const socket = tlsConnect({ ...clientTlsOptions(certificate), socket: raw })
+    let socket: TLSSocket
+    try {
+      socket = tlsConnect({ ...clientTlsOptions(certificate), socket: raw })
+    } catch (thrown) {
+      // Key material that OpenSSL cannot read.
+      raw.destroy()
+      return resolve(err({ reason: 'identityError', message: errorMessage(thrown) }))
+    }
     const finish = (result: Result<SecuredConnection, HboneFailure>): void => {
       clearTimeout(deadline)
       signal.removeEventListener('abort', onAbort)

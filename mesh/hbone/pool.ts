@@ -5,6 +5,8 @@
 import { type Result, err, ok } from '../result.ts'
 import { type ClientConnection, type OpenFailure, establishClient } from './client.ts'
 import { abandoned, connectSecured } from './connect.ts'
+import { CUT_CODE } from './cut-code.ts'
+import type { LifetimeTuning, LiveConnection } from './lifetime.ts'
 import { IDLE_RELEASE_MS } from './limits.ts'
 import type {
   HboneFailure,
@@ -34,12 +36,15 @@ const NO_ROOM: HboneFailure = {
   reason: 'hboneRefused',
   message: 'the peer takes no tunnels on a new connection',
 }
+/** A failed replacement is tried again at half of what is left, so often at most. */
+const REPLACE_AGAIN_MS = 1_000
 const NONE: ReadonlySet<ClientConnection> = new Set()
 
 /** For tests; defaults to those of limits.ts. */
 export interface PoolTimes {
   readonly idleReleaseMs?: number
   readonly answerDeadlineMs?: number
+  readonly lifetime?: LifetimeTuning
 }
 
 /** Makes a pool; it lives as long as the pod whose connections it carries. */
@@ -76,6 +81,12 @@ class Pool implements HbonePool {
 
   connectionCount(): number {
     return this.#live.size
+  }
+
+  closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number {
+    const closing = [...this.#live].filter(isDistrusted)
+    for (const connection of closing) connection.destroy(CUT_CODE.peerDistrusted)
+    return closing.length
   }
 
   async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
@@ -167,6 +178,8 @@ class Pool implements HbonePool {
       ...(answerDeadlineMs === undefined ? {} : { answerDeadlineMs }),
       ...(owner === undefined ? {} : { owner }),
       memory,
+      ...(this.#options.lifetime && { lifetime: this.#options.lifetime }),
+      onEnding: (ending) => void this.#replace(entry, ending),
       onTunnelClosed: () => {
         if (made.connection !== undefined) this.#watchIdle(made.connection)
       },
@@ -185,6 +198,20 @@ class Pool implements HbonePool {
     this.#live.add(connection)
     this.#watchIdle(connection)
     return ok(connection)
+  }
+
+  /** Makes the connection that takes the place of one whose certificates end, so that no call has to wait for it. */
+  async #replace(entry: Entry, ending: ClientConnection): Promise<void> {
+    if (this.#isDraining || !this.#live.has(ending)) return
+    if (withRoom(entry, new Set([ending])) !== undefined) return ending.goAway()
+    const dial = (entry.dial ??= this.#startDial(entry))
+    dial.waiters += 1 // we wait until it is done, so nobody else's giving up ends it
+    const made = await dial.outcome
+    if (made.ok) return ending.goAway()
+    // It serves as long as it may, for a call that waits for a dial which fails is worse off.
+    const againMs = ending.leftMs / 2
+    if (againMs >= REPLACE_AGAIN_MS)
+      setTimeout(() => void this.#replace(entry, ending), againMs).unref()
   }
 
   #watchIdle(connection: ClientConnection): void {

@@ -7,6 +7,7 @@ import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
 import type { HeaderList } from '../http2/hpack.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, IGNORING_SINK } from '../http2/stream.ts'
+import { CUT_CODE } from './cut-code.ts'
 import { Incoming, rejectStream } from './incoming.ts'
 import {
   MAX_CONNECTIONS_PER_SOURCE,
@@ -15,6 +16,13 @@ import {
   SERVER_HEADER_LIST_BYTES,
   SERVER_SETTINGS,
 } from './limits.ts'
+import {
+  Lifetime,
+  type LifetimeTuning,
+  type LiveConnection,
+  SERVER_LEAD,
+  certificatesEndAt,
+} from './lifetime.ts'
 import { readConnect } from './request.ts'
 import type { Seat, TurnedAway } from './sources.ts'
 import type { HboneServer, HboneServerOptions } from './types.ts'
@@ -25,6 +33,12 @@ export interface HboneServerTuning {
   readonly pingTimeoutMs?: number
   readonly maxStreams?: number
   readonly maxConnectionsPerSource?: number
+  readonly lifetime?: LifetimeTuning
+}
+
+interface Live extends LiveConnection {
+  /** Why it is being cut, for its tunnels. */
+  cutCode: number | undefined
 }
 
 /** RFC 6585 5: header fields too large. */
@@ -33,7 +47,7 @@ const STATUS_BAD_REQUEST = 400
 
 /** Makes the server of one pod's port 15008; call listen() with the pod's listening fd. */
 export function createHboneServer(options: HboneServerOptions & HboneServerTuning): HboneServer {
-  const connections = new Set<H2Connection>()
+  const connections = new Map<H2Connection, Live>()
   const pod = options.owner ?? ''
   const toThisPod = new PerSource({
     perSource: options.maxConnectionsPerSource ?? MAX_CONNECTIONS_PER_SOURCE,
@@ -57,6 +71,14 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     }
     toThisPod.enter(peer.address)
     let hasAsked = false
+    const live: Live = { peerIdentity, socket: authenticated.socket, cutCode: undefined }
+    const lifetime = new Lifetime({
+      ...options.lifetime,
+      endsAt: certificatesEndAt(authenticated.socket),
+      lead: SERVER_LEAD,
+      onEnding: () => connection.leave(),
+      onEnd: () => connection.destroy(),
+    })
     const connection: H2Connection = new H2Connection({
       role: 'server',
       socket: authenticated.socket,
@@ -76,7 +98,10 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
         onRequest(authenticated, stream, headers, isTooLarge)
       },
       onStreamClosed: () => undefined,
+      resetCode: () =>
+        live.cutCode ?? (lifetime.isOver ? CUT_CODE.certificateExpired : H2_CODE.cancel),
       onClosed: (closed) => {
+        lifetime.stop()
         connections.delete(connection)
         toThisPod.leave(peer.address)
         seat.leave()
@@ -86,7 +111,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
         if (connections.size === 0) onEmpty?.()
       },
     })
-    connections.add(connection)
+    connections.set(connection, live)
   }
 
   const onRequest = (
@@ -131,15 +156,25 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     listen: acceptor.listen,
     setCertificate: acceptor.setCertificate,
     connectionCount: () => connections.size,
+    closeWhere(isDistrusted) {
+      let closed = 0
+      for (const [connection, live] of [...connections]) {
+        if (!isDistrusted(live)) continue
+        closed += 1
+        live.cutCode = CUT_CODE.peerDistrusted
+        connection.destroy()
+      }
+      return closed
+    },
     async drain(deadlineMs) {
       acceptor.close()
-      for (const connection of [...connections]) connection.leave()
+      for (const connection of [...connections.keys()]) connection.leave()
       if (connections.size === 0) return { cut: 0 }
       const empty = Promise.withResolvers<undefined>()
       onEmpty = () => empty.resolve(undefined)
       let cut = 0
       const deadline = setTimeout(() => {
-        for (const connection of [...connections]) {
+        for (const connection of [...connections.keys()]) {
           cut += connection.streamCount
           connection.destroy()
         }

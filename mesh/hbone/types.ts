@@ -10,6 +10,7 @@ import type { WorkloadCertificate } from '../identity/types.ts'
 import type { IpAddress, SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Result } from '../result.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
+import type { LiveConnection } from './lifetime.ts'
 import type { HboneSources } from './sources.ts'
 
 /** Headers of the CONNECT beyond :method and :authority. Absent fields are not sent. */
@@ -78,6 +79,8 @@ export interface HbonePool {
   ): Promise<Result<OpenedTunnel, HboneFailure>>
   /** Live HTTP/2 connections, for tests, metrics and the admin dump. */
   connectionCount(): number
+  /** Cuts the connections that may not go on, their tunnels ending as `peerDistrusted`; how many. For changes of trust. */
+  closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number
   /** GOAWAY on all; resolves when the last tunnel ended or the deadline passed (then what is left is cut). */
   drain(deadlineMs: number): Promise<{ readonly cut: number }>
 }
@@ -131,6 +134,8 @@ export interface HboneServer {
   /** New handshakes use the new certificate; live connections go on. */
   setCertificate(certificate: WorkloadCertificate): void
   connectionCount(): number
+  /** As for the pool. */
+  closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number
   /** Stops accepting, sends GOAWAY, waits for tunnels up to the deadline, then cuts. */
   drain(deadlineMs: number): Promise<{ readonly cut: number }>
 }

@@ -84,6 +84,8 @@ export interface H2ConnectionOptions {
   /** Server: a request. The stream's sink must be set before returning. */
   readonly onRequest: (stream: H2Stream, headers: HeaderList, isTooLarge: boolean) => void
   readonly onStreamClosed: () => void
+  /** What streams hear as the code of their reset when the connection ends under them; CANCEL when absent. */
+  readonly resetCode?: () => number
   /** Once, after every stream heard of it. */
   readonly onClosed: (closed: ConnectionClosed) => void
 }
@@ -697,8 +699,9 @@ export class H2Connection implements FrameHandler, StreamHost {
       const cut = setTimeout(() => this.#socket.destroy(), LINGER_MS)
       this.#socket.once('close', () => clearTimeout(cut))
     }
+    const resetCode = this.#options.resetCode?.() ?? H2_CODE.cancel
     for (const stream of [...this.#streams.values()])
-      stream.receiveReset(H2_CODE.cancel, !this.#isServer && !stream.isAnswered)
+      stream.receiveReset(resetCode, !this.#isServer && !stream.isAnswered)
     this.#options.onClosed({ code, message, isPeerFault, wasReady: this.#isReady })
   }
 }

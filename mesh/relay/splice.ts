@@ -8,6 +8,7 @@ import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
 import { keepable, readInPlace, sharedReadBuffer } from './read-in-place.ts'
 import { resetSocket, resetSocketNow } from './reset-socket.ts'
+import { endReasonOfCut } from '../hbone/cut-code.ts'
 import { StreamTunnel, takeStream } from '../hbone/tunnel.ts'
 import { WaitingChunks } from './waiting-chunks.ts'
 import type { HboneTunnel } from '../hbone/types.ts'
@@ -144,7 +145,9 @@ class Splice implements StreamSink {
       resetSocketNow(this.#socket)
       return false
     }
-    this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
+    const cut = endReasonOfCut(code)
+    if (cut === undefined) this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
+    else if (this.#end === 'ok') this.#end = cut
     this.#flush()
     resetSocket(this.#socket)
     return true

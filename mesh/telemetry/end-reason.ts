@@ -37,6 +37,14 @@ export const END_REASONS = {
     text: 'refused for a while: the caller flooded the pod or made it work for nothing',
   },
   policyDenied: { flag: 'DENY', text: 'connection closed due to policy rejection' },
+  certificateExpired: {
+    flag: 'CERT_EXPIRED',
+    text: 'the certificates that the connection was opened with have ended',
+  },
+  peerDistrusted: {
+    flag: 'DISTRUST',
+    text: 'the peer is not trusted any more: roots or trust domains have changed',
+  },
   drained: { flag: '-', text: 'connection closed due to connection drain' },
   podRemoved: { flag: '-', text: 'connection closed because the pod left the mesh' },
   internal: { flag: '-', text: 'internal error' },

@@ -130,7 +130,7 @@ await t.test('in a labelled namespace', { skip, timeout: 130_000 }, async (t) =>
     t.notMatch(http1, /ALPN protocol: http/, 'HTTP/1.1')
   })
 
-  await t.test('certificates are renewed under traffic, and nobody notices', async (t) => {
+  await t.test('certificates are renewed under traffic, and no new call notices', async (t) => {
     await lab.kubectl(
       'set',
       'env',
@@ -203,14 +203,30 @@ await t.test('in a labelled namespace', { skip, timeout: 130_000 }, async (t) =>
     )
     t.strictSame(late.failures, {}, 'a new pod makes its first handshakes with renewed ones')
 
-    for (const each of steady) {
-      each.child.stdin?.write('after\n')
-      await each.said('done after')
-      const told = await each.finish('SIGTERM')
-      t.comment(`${told.heldWords} words, ${told.opened} new connections`)
-      t.strictSame(told.heldFailures, [], 'every established connection lives on')
-      t.strictSame(told.openFailures, [], 'every new connection succeeds')
-    }
+    const [toFar, toNear] = await Promise.all(
+      steady.map(async (each) => {
+        each.child.stdin?.write('after\n')
+        await each.said('done after')
+        const told = await each.finish('SIGTERM')
+        t.comment(`${told.heldWords} words, ${told.opened} new connections`)
+        t.strictSame(told.openFailures, [], 'every new connection succeeds')
+        return told
+      }),
+    )
+    t.strictSame(
+      toNear?.heldFailures,
+      [],
+      'on one node, without certificates, what is established lives on',
+    )
+    t.equal(
+      toFar?.heldFailures.length,
+      HELD,
+      'between nodes it ends with the certificates that it was opened with',
+    )
+    const cut = (await accessLines(lab, 'node-a')).filter((line) =>
+      String(line['error']).startsWith('the certificates that the connection was opened with'),
+    )
+    t.ok(cut.length >= HELD, 'and the log says so')
     const arrived = (await accessLines(lab, 'node-b')).filter(
       (line) => line['src.workload'] === 'late' && line['src.identity'] === IDENTITY,
     )

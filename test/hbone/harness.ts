@@ -6,6 +6,7 @@ import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import koffi from 'koffi'
 import type { Test } from 'tap'
 import { errorMessage } from '../../mesh/errors.ts'
+import type { LifetimeTuning } from '../../mesh/hbone/lifetime.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
@@ -61,6 +62,8 @@ export interface World {
   readonly dials: () => number
   /** Raw sockets of the pool's connections, for cutting them. */
   readonly dialled: Socket[]
+  /** New connections of the pool use this certificate. */
+  renewClient(certificate: WorkloadCertificate): void
   open(authority?: string): Promise<OpenedTunnel>
 }
 
@@ -81,6 +84,7 @@ export interface WorldOptions {
   readonly idleReleaseMs?: number
   readonly answerDeadlineMs?: number
   readonly maxStreams?: number
+  readonly lifetime?: LifetimeTuning
   readonly maxConnectionsPerSource?: number
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
@@ -125,13 +129,16 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     }),
     ...(options.pingIntervalMs !== undefined && { pingIntervalMs: options.pingIntervalMs }),
     ...(options.pingTimeoutMs !== undefined && { pingTimeoutMs: options.pingTimeoutMs }),
+    ...(options.lifetime && { lifetime: options.lifetime }),
     memory,
   })
   const { fd, port } = await listeningFd()
   await server.listen(fd)
   const dialled: Socket[] = []
+  let current = clientCertificate
   const pool = createHbonePool({
-    certificate: () => Promise.resolve(ok(clientCertificate)),
+    certificate: () => Promise.resolve(ok(current)),
+    ...(options.lifetime && { lifetime: options.lifetime }),
     ...(options.trust && { trust: options.trust }),
     dial: async (target, signal) => {
       const socket = connect({ port: target.destination.port, host: target.destination.address })
@@ -181,6 +188,9 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     },
     dials: () => dialled.length,
     dialled,
+    renewClient: (renewed) => {
+      current = renewed
+    },
     open: async (authority = '127.0.0.1:80') => {
       const opened = await pool.open(target, authority, {}, AbortSignal.timeout(10_000))
       if (!opened.ok) throw new Error(`${opened.error.reason}: ${opened.error.message}`)

@@ -251,6 +251,7 @@ await t.test('a server that falls silent is given up after the PING timeout', as
     memory: new HeldMemory(HELD_LIMIT_BYTES),
     pingTimeoutMs: 200,
     onTunnelClosed: () => undefined,
+    onEnding: () => undefined,
     onClosed: () => closed.resolve(undefined),
   })
   if (!established.ok) throw new Error(established.error.message)
