@@ -6,6 +6,7 @@ import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
+import { watchRoots } from '../mesh/identity/watch-roots.ts'
 import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
@@ -203,6 +204,11 @@ async function start(
   })
   xds.start()
   started.defer(() => xds.stop())
+  const unwatch = watchRoots(config.caRootFile, log.child({ part: 'identity' }), () => {
+    certificates.renewAll('the roots of the mesh have changed')
+    xds.reconnect('the roots of the mesh have changed')
+  })
+  started.defer(unwatch)
   log.info({ node: config.nodeName, workers: config.workers }, 'the agent runs')
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps a valid certificate for every identity in use: fetched ahead of need, renewed at half-life, kept
-// while valid when the CA is away, forgotten with its key when the last user lets go.
+// Keeps a valid certificate for every identity in use: fetched ahead of need, renewed at half-life and when the roots change,
+// kept while valid when the CA is away, forgotten with its key when the last user lets go.
 
 import { errorMessage } from '../errors.ts'
 import type { SpiffeId } from '../model/types.ts'
@@ -45,6 +45,11 @@ const DEFAULT_TTL_SECONDS = 86_400
 const MAX_CONCURRENT_FETCHES = 8
 /** One attempt, connection set-up included; retried after. */
 const FETCH_TIMEOUT_MS = 10_000
+/**
+ * Renewing all begins within this time, at random: when the roots of a mesh change, all of its agents hear of it at once. Also
+ * the longest time between two, should two replicas of the CA answer with different roots for a while.
+ */
+const RENEW_ALL_WITHIN_MS = 4_000
 /** A refusal in the first seconds of a pod may be the CA not knowing the pod yet; after that it is the answer. */
 const REFUSALS_BEFORE_FAILING_FAST = 3
 
@@ -56,6 +61,8 @@ interface Entry {
   lastFailure: CaFailure | undefined
   failures: number
   fetching: boolean
+  /** What is being fetched may be of yesterday: once more after it. */
+  isStale: boolean
   readonly waiters: Set<Waiter>
   readonly abort: AbortController
   cancelTimer: (() => void) | undefined
@@ -73,6 +80,9 @@ export class CertificateManager implements CertificateSource {
   readonly #queue = new FetchQueue(MAX_CONCURRENT_FETCHES)
   readonly #entries = new Map<SpiffeId, Entry>()
   readonly #listeners = new Set<(certificate: WorkloadCertificate) => void>()
+  /** The roots of the newest answer. */
+  #rootsPem: string | undefined
+  #cancelRenewAll: (() => void) | undefined
   #isClosed = false
 
   constructor(options: CertificateManagerOptions) {
@@ -96,6 +106,7 @@ export class CertificateManager implements CertificateSource {
       lastFailure: undefined,
       failures: 0,
       fetching: false,
+      isStale: false,
       waiters: new Set(),
       abort: new AbortController(),
       cancelTimer: undefined,
@@ -136,6 +147,26 @@ export class CertificateManager implements CertificateSource {
       : undefined
   }
 
+  /**
+   * Fetches all certificates anew, soon: the roots of the mesh, or who signs for it, have changed. Those in hand serve until
+   * the new ones are there.
+   */
+  renewAll(reason: string): void {
+    if (this.#isClosed || this.#cancelRenewAll !== undefined) return
+    const delayMs = Math.round(RENEW_ALL_WITHIN_MS * (0.5 + 0.5 * this.#random()))
+    this.#log.info(
+      { reason, delayMs, certificates: this.#entries.size },
+      'renewing all certificates',
+    )
+    this.#cancelRenewAll = this.#clock.after(delayMs, () => {
+      this.#cancelRenewAll = undefined
+      for (const [identity, entry] of this.#entries) {
+        if (entry.fetching) entry.isStale = true
+        else this.#enqueue(identity, entry, 'warmup')
+      }
+    })
+  }
+
   onCertificate(listener: (certificate: WorkloadCertificate) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
@@ -169,6 +200,7 @@ export class CertificateManager implements CertificateSource {
   /** Ends all fetches and timers and forgets every key. */
   close(): void {
     this.#isClosed = true
+    this.#cancelRenewAll?.()
     for (const [identity, entry] of this.#entries)
       this.#forget(identity, entry, 'the certificate manager is closed')
     this.#listeners.clear()
@@ -208,6 +240,9 @@ export class CertificateManager implements CertificateSource {
     if (entry.abort.signal.aborted) return
     if (outcome.ok) this.#accept(identity, entry, outcome.value)
     else this.#reject(identity, entry, outcome.error)
+    if (!entry.isStale) return
+    entry.isStale = false
+    this.#enqueue(identity, entry, 'warmup')
   }
 
   async #request(
@@ -247,6 +282,14 @@ export class CertificateManager implements CertificateSource {
     this.#log.debug({ identity, serialNumber, notAfter, isRenewal }, 'certificate issued')
     for (const waiter of entry.waiters) waiter(ok(certificate))
     for (const listener of this.#listeners) listener(certificate)
+    this.#noteRoots(certificate.rootsPem)
+  }
+
+  /** The CA is the first to know: what it answers to one is true for all. */
+  #noteRoots(rootsPem: string): void {
+    const isNews = this.#rootsPem !== undefined && this.#rootsPem !== rootsPem
+    this.#rootsPem = rootsPem
+    if (isNews && this.#entries.size > 1) this.renewAll('the CA answers with other roots')
   }
 
   #reject(identity: SpiffeId, entry: Entry, failure: CaFailure): void {

@@ -67,6 +67,7 @@ export class XdsClient {
   readonly #stopping = new AbortController()
   #running: Promise<void> | undefined
   #hasSynced = false
+  #stream: DeltaStream | undefined
   /** Failed attempts since a response was last handled. */
   readonly #backoff = new Backoff()
 
@@ -85,6 +86,11 @@ export class XdsClient {
   async stop(): Promise<void> {
     this.#stopping.abort()
     await this.#running
+  }
+
+  /** Leaves the connection for a new one, made with the roots and the token of now. Nothing that was learned is lost. */
+  reconnect(reason: string): void {
+    this.#stream?.destroy(new Error(reason))
   }
 
   get isSynced(): boolean {
@@ -117,9 +123,11 @@ export class XdsClient {
         DELTA.responseDeserialize,
         metadata,
       )
+      this.#stream = stream
       using _deadline = connectDeadline(client, stream)
       return await this.#serve(stream, signal)
     } finally {
+      this.#stream = undefined
       client.close()
     }
   }

@@ -15,12 +15,13 @@ import type {
   SignRequest,
   WorkloadCertificate,
 } from '../../mesh/identity/types.ts'
-import { type Result, err } from '../../mesh/result.ts'
+import { type Result, err, ok } from '../../mesh/result.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { FakeClock } from './fake-clock.ts'
 
 const log = createLogger('test', 'silent')
 const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
+const FRONTEND = 'spiffe://cluster.local/ns/shop/sa/frontend' as SpiffeId
 const numbered = (n: number): SpiffeId => `spiffe://cluster.local/ns/shop/sa/s${n}` as SpiffeId
 const deadline = (): AbortSignal => AbortSignal.timeout(5000)
 const DAY_MS = 86_400_000
@@ -29,7 +30,8 @@ type Answer = Result<SignedChain, CaFailure>
 interface Asked {
   readonly request: SignRequest
   readonly signal: AbortSignal
-  grant(): void
+  /** Signs; with other roots in the answer when some are given. */
+  grant(changed?: Partial<SignedChain>): void
   refuse(kind: CaFailure['kind']): void
 }
 
@@ -53,7 +55,10 @@ class HandAuthority implements CertificateAuthority {
       const asked: Asked = {
         request,
         signal,
-        grant: () => void this.#real.sign(request, signal).then(resolve),
+        grant: (changed) =>
+          void this.#real
+            .sign(request, signal)
+            .then((signed) => resolve(signed.ok ? ok({ ...signed.value, ...changed }) : signed)),
         refuse: (kind) => resolve(err({ kind, message: `hand says ${kind}` })),
       }
       const wanted = this.#wanted.shift()
@@ -295,4 +300,68 @@ void t.test('close() answers everyone who waits and forgets all', async (t) => {
   t.match(await manager.get(CATALOG, deadline()), { ok: false })
   t.equal(await authority.isIdle(), true)
   t.equal(clock.pendingTimers, 0)
+})
+
+void t.test('when the roots change all certificates are fetched anew, soon', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 0)
+  for (const identity of [CATALOG, FRONTEND]) {
+    const issued = nextCertificate(manager)
+    manager.retain(identity)
+    ;(await authority.next()).grant()
+    await issued
+  }
+  const old = [CATALOG, FRONTEND].map((identity) => manager.current(identity)?.serialNumber)
+  manager.renewAll('a test')
+  manager.renewAll('again, while it is still to come')
+  clock.advance(1_999)
+  t.equal(await authority.isIdle(), true, 'not all agents at the same moment')
+  clock.advance(1)
+  for (const _each of old) (await authority.next()).grant()
+  t.equal(await authority.isIdle(), true, 'each of them once')
+  const renewed = [CATALOG, FRONTEND].map((identity) => manager.current(identity)?.serialNumber)
+  t.not(renewed[0], old[0])
+  t.not(renewed[1], old[1])
+})
+
+void t.test('a fetch that is under way when the roots change is followed by another', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 0)
+  manager.retain(CATALOG)
+  const first = await authority.next()
+  manager.renewAll('a test')
+  clock.advance(2_000)
+  const issued = nextCertificate(manager)
+  first.grant()
+  const old = await issued
+  const again = nextCertificate(manager)
+  ;(await authority.next()).grant()
+  t.not((await again).serialNumber, old.serialNumber)
+  t.equal(await authority.isIdle(), true)
+})
+
+void t.test('an answer with other roots makes the others be fetched anew, too', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 0)
+  for (const identity of [CATALOG, FRONTEND]) {
+    const issued = nextCertificate(manager)
+    manager.retain(identity)
+    ;(await authority.next()).grant()
+    await issued
+    // So that their half-lives are not over at the same time.
+    clock.advance(DAY_MS / 24)
+  }
+  const before = manager.current(FRONTEND)?.rootsPem ?? ''
+  clock.advance((DAY_MS * 5) / 12)
+  const young = await createRoot({ organization: 'cluster.local' })
+  const roots = before + young.certificatePem
+  const issued = nextCertificate(manager)
+  ;(await authority.next()).grant({ rootsPem: roots })
+  t.equal((await issued).identity, CATALOG)
+  t.equal(await authority.isIdle(), true)
+  clock.advance(2_000)
+  ;(await authority.next()).grant({ rootsPem: roots })
+  ;(await authority.next()).grant({ rootsPem: roots })
+  t.equal(await authority.isIdle(), true)
+  for (const identity of [CATALOG, FRONTEND])
+    t.equal(manager.current(identity)?.rootsPem, roots, identity)
+  clock.advance(10_000)
+  t.equal(await authority.isIdle(), true, 'and then there is peace')
 })
