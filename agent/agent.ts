@@ -14,8 +14,8 @@ import { releaseAll } from '../mesh/program/release.ts'
 import type { Running } from '../mesh/program/run.ts'
 import { VERSION } from '../mesh/program/version.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
-import { createAddressConsumer } from '../mesh/xds/address-consumer.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
+import { meshSubscription } from '../mesh/xds/mesh-subscription.ts'
 import { configDump } from './admin/config-dump.ts'
 import { listen } from '../mesh/program/listen.ts'
 import { AgentMetrics } from './admin/metrics.ts'
@@ -185,6 +185,7 @@ async function start(
     rootFile: config.caRootFile,
     tokenFile: config.tokenFile,
     node: {
+      role: 'ztunnel',
       address: config.nodeAddress,
       podName: config.podName,
       namespace: config.podNamespace,
@@ -192,7 +193,7 @@ async function start(
       clusterId: config.clusterId,
       clusterDomain: config.clusterDomain,
     },
-    consumers: [createAddressConsumer((changes) => mesh.apply(changes))],
+    subscriptions: [meshSubscription((changes) => mesh.apply(changes))],
     logger: log.child({ part: 'xds' }),
     onSynced: () => {
       pool.meshSynced()

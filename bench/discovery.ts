@@ -16,11 +16,10 @@ import { Graph } from '../mesh/collections/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import type { MeshChange } from '../mesh/model/types.ts'
 import { DeltaDiscoveryResponseSchema } from '../mesh/proto/gen/discovery_pb.js'
-import { createAddressConsumer } from '../mesh/xds/address-consumer.ts'
+import { meshSubscription } from '../mesh/xds/mesh-subscription.ts'
 import { ResourceStore, type StoredResource } from '../mesh/xds/resource-store.ts'
 import { encodeResponse } from '../mesh/xds/response.ts'
-import { Subscription } from '../mesh/xds/subscription.ts'
-import { ADDRESS_TYPE_URL } from '../mesh/xds/type-urls.ts'
+import { ADDRESS, type AddressResource } from '../mesh/xds/types/address.ts'
 
 const PODS = 10_000
 const SERVICES = 1_000
@@ -103,19 +102,25 @@ const readMs = time(() => {
 const translateMs = time(() => graph.batch(() => sources.complete()))
 const heapPerPod = (heapBytes() - heapBefore) / PODS
 const changeCount = given.length
-const store = new ResourceStore(ADDRESS_TYPE_URL)
+const store = new ResourceStore(ADDRESS.typeUrl)
+const offer = (resource: AddressResource): unknown =>
+  store.set({
+    name: ADDRESS.name(resource),
+    aliases: ADDRESS.aliases(resource),
+    payload: ADDRESS.encode(resource),
+  })
 const encodeMs = time(() => {
-  for (const resource of addressResources(given).upserts) store.set(resource)
+  for (const resource of addressResources(given).upserts) offer(resource)
 })
 const resources = [...store.names()]
   .map((name) => store.get(name))
   .filter((resource): resource is StoredResource => resource !== undefined)
 let message: Uint8Array = new Uint8Array()
 const responseMs = time(() => {
-  message = encodeResponse(ADDRESS_TYPE_URL, '1', { resources, removed: [] })
+  message = encodeResponse(ADDRESS.typeUrl, '1', { resources, removed: [] })
 })
 const state = new MeshState()
-const subscription = new Subscription(createAddressConsumer((changes) => state.apply(changes)))
+const subscription = meshSubscription((changes) => state.apply(changes))
 const receiveMs = time(() => {
   const { problems } = subscription.handle(fromBinary(DeltaDiscoveryResponseSchema, message))
   if (problems.length > 0) throw new Error(JSON.stringify(problems[0]))
@@ -124,7 +129,7 @@ const eventsMs = time(() => {
   for (let round = 0; round < EVENTS; round += 1) {
     put('Pod', pod((round * 7919) % PODS, false))
     if (given.length !== 1) throw new Error('an event must change one workload')
-    for (const resource of addressResources(given).upserts) store.set(resource)
+    for (const resource of addressResources(given).upserts) offer(resource)
   }
 })
 const result = {

@@ -4,10 +4,7 @@
 
 import { writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { fromBinary, toBinary } from '@bufbuild/protobuf'
 import { parseIpAddress } from '../mesh/model/address.ts'
-import { changeFromAddress } from '../mesh/model/convert.ts'
-import { addressFromService, addressFromWorkload } from '../mesh/model/convert-to-proto.ts'
 import { pickEndpoint } from '../mesh/model/load-balance.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import type {
@@ -18,7 +15,7 @@ import type {
   Workload,
   WorkloadUid,
 } from '../mesh/model/types.ts'
-import { AddressSchema } from '../mesh/proto/gen/workload_pb.js'
+import { ADDRESS } from '../mesh/xds/types/address.ts'
 
 const WORKLOADS = 10_000
 const SERVICES = 1_000
@@ -94,11 +91,11 @@ function makeService(index: number): Service {
 }
 
 const workloadBytes = (index: number, status: Workload['status'] = 'healthy'): Uint8Array =>
-  toBinary(AddressSchema, addressFromWorkload(makeWorkload(index, status)))
+  ADDRESS.encode({ kind: 'workload', workload: makeWorkload(index, status) })
 
 /** Decodes as the client does, so that the memory counted is what an agent holds. */
 function decode(name: string, bytes: Uint8Array): MeshChange {
-  const change = changeFromAddress(name, fromBinary(AddressSchema, bytes))
+  const change = ADDRESS.decode(name, bytes)
   if (!change.ok) throw new Error(change.error.reason)
   return change.value
 }
@@ -128,7 +125,7 @@ const state = new MeshState()
 const loadBegan = performance.now()
 for (let index = 0; index < SERVICES; index += 1)
   state.apply([
-    decode(keyOf(index), toBinary(AddressSchema, addressFromService(makeService(index)))),
+    decode(keyOf(index), ADDRESS.encode({ kind: 'service', service: makeService(index) })),
   ])
 for (let index = 0; index < WORKLOADS; index += 1)
   state.apply([decode(makeWorkload(index, 'healthy').uid, workloadBytes(index))])

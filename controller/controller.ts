@@ -16,7 +16,7 @@ import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import { XDS_SERVER_OPTIONS } from '../mesh/xds/server.ts'
 import { callGate } from './auth/call-gate.ts'
-import { meshComponentGate } from './auth/mesh-component-gate.ts'
+import { componentGate } from './auth/component-gate.ts'
 import { PodIndex } from './ca/pod-index.ts'
 import { publishRoot } from './ca/root-publisher.ts'
 import { type Authority, AuthoritySource } from './ca/authority-source.ts'
@@ -143,10 +143,12 @@ async function start(
   const discovery = startDiscovery({
     grpcServer: server,
     config,
-    authenticate: meshComponentGate(authenticator, agents),
+    // It knows pods from discovery; nobody is let in before the server listens.
+    authenticate: (metadata, signal, peer) => components(metadata, signal, peer),
     logger: log.child({ part: 'discovery' }),
   })
   const pods = new PodIndex(discovery.sources.collections.Pod)
+  const components = componentGate(authenticator, { api, pods }, { agent: agents })
   const cluster = watchCluster({
     api,
     origin: { cluster: config.clusterId, clusterDomain: config.clusterDomain },

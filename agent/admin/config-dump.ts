@@ -2,8 +2,11 @@
 // The agent's state in the form that `istioctl ztunnel-config` and people read: GET /config_dump. Never holds a key.
 
 import type { CertificateStatus } from '../../mesh/identity/certificate-manager.ts'
+import { dumpPorts } from '../../mesh/model/gateway.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { GatewayAddress, Service, SpiffeId, Workload } from '../../mesh/model/types.ts'
+import { SERVICE } from '../../mesh/model/service.ts'
+import type { Service, SpiffeId } from '../../mesh/model/types.ts'
+import { WORKLOAD } from '../../mesh/model/workload.ts'
 import type { LocalPod } from '../proxy/local-pod.ts'
 import type { ConnectionDump } from '../proxy/open-connections.ts'
 
@@ -21,7 +24,7 @@ export interface ConfigDumpSources {
 export async function configDump(sources: ConfigDumpSources): Promise<Record<string, unknown>> {
   const { mesh } = sources
   return {
-    workloads: [...mesh.workloads()].map(dumpWorkload),
+    workloads: [...mesh.workloads()].map(WORKLOAD.dump),
     services: [...mesh.services()].map((service) => dumpService(service, mesh)),
     policies: [],
     certificates: sources.certificates().map(dumpCertificate),
@@ -31,65 +34,15 @@ export async function configDump(sources: ConfigDumpSources): Promise<Record<str
   }
 }
 
-function dumpWorkload(workload: Workload): Record<string, unknown> {
-  return {
-    uid: workload.uid,
-    workloadIps: workload.addresses,
-    waypoint: dumpGateway(workload.waypoint),
-    networkGateway: dumpGateway(workload.networkGateway),
-    protocol: workload.tunnelProtocol === 'hbone' ? 'HBONE' : 'TCP',
-    name: workload.name,
-    namespace: workload.namespace,
-    serviceAccount: workload.serviceAccount,
-    trustDomain: workload.trustDomain,
-    network: workload.network,
-    workloadName: workload.workloadName,
-    workloadType: workload.workloadType,
-    canonicalName: workload.canonicalName,
-    canonicalRevision: workload.canonicalRevision,
-    clusterId: workload.clusterId,
-    locality: workload.locality,
-    node: workload.node,
-    nativeTunnel: workload.nativeTunnel,
-    status: workload.status === 'healthy' ? 'Healthy' : 'Unhealthy',
-    authorizationPolicies: workload.authorizationPolicies,
-    hostname: workload.hostname,
-    networkMode: workload.foundBy === 'address' ? 'Standard' : 'HostNetwork',
-    capacity: workload.capacity,
-    services: [...workload.services.keys()],
-  }
-}
-
 function dumpService(service: Service, mesh: MeshState): Record<string, unknown> {
   const endpoints: Record<string, unknown> = {}
-  for (const workload of mesh.endpoints(service.key)) {
-    const ports = workload.services.get(service.key) ?? []
+  for (const workload of mesh.endpoints(service.key))
     endpoints[workload.uid] = {
       workloadUid: workload.uid,
       service: service.key,
-      port: Object.fromEntries(ports.map((port) => [port.servicePort, port.targetPort])),
+      port: dumpPorts(workload.services.get(service.key) ?? []),
     }
-  }
-  return {
-    name: service.name,
-    namespace: service.namespace,
-    hostname: service.hostname,
-    vips: service.addresses.map(({ network, address }) => `${network}/${address}`),
-    ports: Object.fromEntries(service.ports.map((port) => [port.servicePort, port.targetPort])),
-    endpoints,
-    subjectAltNames: service.subjectAltNames,
-    waypoint: dumpGateway(service.waypoint),
-    loadBalancer: service.loadBalancing,
-    ipFamilies: service.ipFamilies,
-  }
-}
-
-function dumpGateway(gateway: GatewayAddress | undefined): Record<string, unknown> | undefined {
-  if (gateway === undefined) return undefined
-  const { destination, hbonePort } = gateway
-  return destination.kind === 'address'
-    ? { destination: `${destination.network}/${destination.address}`, hboneMtlsPort: hbonePort }
-    : { destination: `${destination.namespace}/${destination.hostname}`, hboneMtlsPort: hbonePort }
+  return { ...SERVICE.dump(service), endpoints }
 }
 
 function dumpCertificate(status: CertificateStatus): Record<string, unknown> {

@@ -2,17 +2,25 @@
 // Which service accounts run on which node: the question of node authorisation, asked of what discovery knows of pods.
 
 import type { Collection, Index } from '../../mesh/collections/index.ts'
+import type { Pod } from '../../mesh/kube/index.ts'
 import type { ObjectKey } from '../core/origin.ts'
-import type { PodFacts } from '../core/pod.ts'
+import { type PodFacts, readPod } from '../core/pod.ts'
 
 /** Whether a pod is somewhere and can be told from others: only then it says anything about its node. */
-export function isScheduled(pod: PodFacts): boolean {
+function isScheduled(pod: PodFacts): boolean {
   return pod.node !== '' && pod.kubernetesUid !== '' && pod.namespace !== '' && pod.name !== ''
 }
 
 /** Whether its identity may be served to others: not when it has ended, or uses the host's network and so is never in the mesh. */
 export function isMeshable(pod: PodFacts): boolean {
   return isScheduled(pod) && !pod.hasEnded && !pod.isHostNetwork
+}
+
+/** Reads a pod that the API server has just told of; undefined while it is not scheduled. */
+export function scheduledPod(pod: Pod): PodFacts | undefined {
+  // The index asks the same questions of the pods of the watch; of which cluster they are does not matter here.
+  const { facts } = readPod(pod, { cluster: '', clusterDomain: '' })
+  return facts !== undefined && isScheduled(facts) ? facts : undefined
 }
 
 /** Pods by uid, and whether an account's pods run on a node. */

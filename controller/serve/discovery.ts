@@ -5,19 +5,22 @@ import type { Server } from '@grpc/grpc-js'
 import { Graph } from '../../mesh/collections/index.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import { ADDRESS_TYPE_URL, AUTHORIZATION_TYPE_URL } from '../../mesh/xds/type-urls.ts'
 import { addXdsService, XdsServer, type XdsServerOptions } from '../../mesh/xds/server.ts'
+import { ADDRESS } from '../../mesh/xds/types/address.ts'
+import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import type { MeshComponent } from '../auth/component-gate.ts'
 import type { TranslateConfig } from '../core/config.ts'
 import { followMesh } from '../core/mesh-changes.ts'
 import { translate } from '../core/translator.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
 import { ObjectSources } from '../sources/object-sources.ts'
 import { addressResources } from './address-resources.ts'
+import { visibleTo } from './visibility.ts'
 
 export interface DiscoveryOptions {
   readonly grpcServer: Server
   readonly config: TranslateConfig
-  readonly authenticate: XdsServerOptions['authenticate']
+  readonly authenticate: XdsServerOptions<MeshComponent>['authenticate']
   readonly logger: Logger
   /** Counts or shows flawed objects; they are logged in any case. */
   readonly onProblems?: (problems: readonly ObjectProblem[]) => void
@@ -26,7 +29,7 @@ export interface DiscoveryOptions {
 export interface Discovery {
   /** To be filled by watches. */
   readonly sources: ObjectSources
-  readonly xds: XdsServer
+  readonly xds: XdsServer<MeshComponent>
   /** All first lists are in the sources: from now on clients are answered. */
   readonly complete: () => void
   readonly stop: () => void
@@ -36,6 +39,8 @@ export interface Discovery {
 export function startDiscovery(options: DiscoveryOptions): Discovery {
   const { grpcServer, config, authenticate, logger } = options
   const xds = new XdsServer({ logger, authenticate })
+  const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
+  const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION))
   const graph = new Graph({
     onFault: ({ collection, key, error }) =>
       logger.error({ err: error, collection, key }, `cannot translate: ${errorMessage(error)}`),
@@ -48,19 +53,17 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   })
   followMesh(graph, translate(graph, sources.collections, config), (changes) => {
     const { upserts, removed } = addressResources(changes)
-    xds.update(ADDRESS_TYPE_URL, upserts, removed)
+    addresses.update(upserts, removed)
   })
-  xds.offer(ADDRESS_TYPE_URL)
-  xds.offer(AUTHORIZATION_TYPE_URL)
   addXdsService(grpcServer, xds)
   return {
     sources,
     xds,
     complete: () => {
       graph.batch(() => sources.complete())
-      xds.markComplete(ADDRESS_TYPE_URL)
+      addresses.complete()
       // Clients wait for both types before they are ready; there are no policies to offer yet.
-      xds.markComplete(AUTHORIZATION_TYPE_URL)
+      policies.complete()
     },
     stop: () => xds.stop(),
   }

@@ -3,7 +3,15 @@
 // that came in an IPv6 coat (::ffff:a.b.c.d, as dual-stack sockets report it) written as the IPv4 address it is.
 
 import { isIPv4, isIPv6 } from 'node:net'
-import type { IpAddress, SocketAddress } from './types.ts'
+
+/** An IP address in canonical text: IPv4 dotted, IPv6 compressed lower case; v4-mapped IPv6 is written as IPv4. */
+export type IpAddress = string & { readonly __brand: 'IpAddress' }
+
+/** An IP address and TCP port as a socket API takes them. */
+export interface SocketAddress {
+  readonly address: IpAddress
+  readonly port: number
+}
 
 const IPV4_BYTES = 4
 const IPV6_BYTES = 16

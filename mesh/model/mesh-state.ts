@@ -4,10 +4,12 @@
 // watched by bench/mesh-state.ts.
 
 import { isInPrefix } from './address.ts'
-import { Compactor } from './compact.ts'
+import { Pools } from './codec/pools.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import { isPodWorkloadUid } from './names.ts'
+import { SERVICE } from './service.ts'
 import type { IpAddress, MeshChange, Service, ServiceKey, Workload, WorkloadUid } from './types.ts'
+import { WORKLOAD } from './workload.ts'
 
 export interface MeshStateOptions {
   /** The network this process lives in: addresses it sees on sockets belong to it. */
@@ -28,7 +30,7 @@ const NO_KEYS: readonly never[] = []
 /** The workloads and services of the mesh and the indexes over them. */
 export class MeshState {
   readonly #network: string
-  readonly #compactor = new Compactor()
+  readonly #pools = new Pools()
   readonly #workloads = new Map<WorkloadUid, Workload>()
   readonly #services = new Map<ServiceKey, Service>()
   readonly #workloadsByAddress = new MultiIndex<string, Workload>()
@@ -72,6 +74,14 @@ export class MeshState {
     return this.#services.values()
   }
 
+  /** Changes that make an empty state equal to this one. */
+  snapshot(): MeshChange[] {
+    const changes: MeshChange[] = []
+    for (const service of this.#services.values()) changes.push({ kind: 'service', service })
+    for (const workload of this.#workloads.values()) changes.push({ kind: 'workload', workload })
+    return changes
+  }
+
   get size(): { readonly workloads: number; readonly services: number } {
     return { workloads: this.#workloads.size, services: this.#services.size }
   }
@@ -111,11 +121,11 @@ export class MeshState {
   #applyOne(change: MeshChange): void {
     switch (change.kind) {
       case 'workload':
-        return this.#setWorkload(change.workload.uid, this.#compactor.workload(change.workload))
+        return this.#setWorkload(change.workload.uid, WORKLOAD.share(change.workload, this.#pools))
       case 'workloadRemoved':
         return this.#setWorkload(change.uid, undefined)
       case 'service':
-        return this.#setService(change.service.key, this.#compactor.service(change.service))
+        return this.#setService(change.service.key, SERVICE.share(change.service, this.#pools))
       case 'serviceRemoved':
         return this.#setService(change.key, undefined)
     }

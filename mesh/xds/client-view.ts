@@ -5,7 +5,7 @@
 
 import type { DeltaDiscoveryRequest } from '../proto/gen/discovery_pb.js'
 import type { ResourceStore, StoredResource } from './resource-store.ts'
-import { WILDCARD } from './type-urls.ts'
+import { WILDCARD } from './protocol.ts'
 
 /** Names one client may ask for one by one; more is no honest client. */
 const MAX_EXPLICIT_NAMES = 200_000

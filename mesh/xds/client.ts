@@ -13,7 +13,6 @@ import {
 } from '@grpc/grpc-js'
 import { Backoff, delay } from '../async/backoff.ts'
 import { errorMessage } from '../errors.ts'
-import type { ResourceProblem } from '../model/convert.ts'
 import {
   AggregatedDiscoveryService,
   type DeltaDiscoveryRequest,
@@ -23,8 +22,9 @@ import type { Logger } from '../telemetry/log.ts'
 import { grpcMethod } from '../grpc/method.ts'
 import { type NodeIdentity, nodeMessage } from './node.ts'
 import { secureChannel } from '../grpc/channel.ts'
-import { type ResourceConsumer, Subscription } from './subscription.ts'
-import { MAX_MESSAGE_BYTES } from './type-urls.ts'
+import type { ResourceProblem } from './resource-type.ts'
+import type { FollowedType } from './subscription.ts'
+import { MAX_MESSAGE_BYTES } from './protocol.ts'
 
 /** TCP, TLS and HTTP/2 set-up together; beyond this the address is as good as dead. */
 const CONNECT_TIMEOUT_MS = 10_000
@@ -50,9 +50,10 @@ export interface XdsClientOptions {
   /** A bearer token; read anew for each connection, as the kubelet renews it. */
   readonly tokenFile?: string
   readonly node: NodeIdentity
-  readonly consumers: readonly ResourceConsumer[]
+  /** What is followed; one subscription a type. */
+  readonly subscriptions: readonly FollowedType[]
   readonly logger: Logger
-  /** Called once, when the first response of each type has been applied. */
+  /** Called once, when the first response of each type has been applied; Subscription.synced tells of one type. */
   readonly onSynced?: () => void
   readonly onConnectionState?: (state: XdsConnectionState) => void
   readonly onProblems?: (typeUrl: string, problems: readonly ResourceProblem[]) => void
@@ -63,7 +64,7 @@ type DeltaStream = ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryRespo
 /** Follows the control plane from `start()` until `stop()`. */
 export class XdsClient {
   readonly #options: XdsClientOptions
-  readonly #subscriptions: ReadonlyMap<string, Subscription>
+  readonly #subscriptions: ReadonlyMap<string, FollowedType>
   readonly #stopping = new AbortController()
   #running: Promise<void> | undefined
   #hasSynced = false
@@ -74,7 +75,7 @@ export class XdsClient {
   constructor(options: XdsClientOptions) {
     this.#options = options
     this.#subscriptions = new Map(
-      options.consumers.map((consumer) => [consumer.typeUrl, new Subscription(consumer)]),
+      options.subscriptions.map((subscription) => [subscription.typeUrl, subscription]),
     )
   }
 

@@ -4,7 +4,11 @@
 import { create } from '@bufbuild/protobuf'
 import { type Node, NodeSchema } from '../proto/gen/discovery_pb.js'
 
+/** What kind of proxy it is. Istio's control plane decides by it what is asked for. */
+export type ProxyRole = 'ztunnel' | 'waypoint'
+
 export interface NodeIdentity {
+  readonly role: ProxyRole
   /** The pod address of the proxy itself. */
   readonly address: string
   readonly podName: string
@@ -16,9 +20,9 @@ export interface NodeIdentity {
 
 /** Writes the node message of a discovery request. */
 export function nodeMessage(identity: NodeIdentity): Node {
-  const { address, podName, namespace, nodeName, clusterId, clusterDomain } = identity
+  const { role, address, podName, namespace, nodeName, clusterId, clusterDomain } = identity
   return create(NodeSchema, {
-    id: `ztunnel~${address}~${podName}.${namespace}~${namespace}.svc.${clusterDomain}`,
+    id: `${role}~${address}~${podName}.${namespace}~${namespace}.svc.${clusterDomain}`,
     metadata: {
       NAME: podName,
       NAMESPACE: namespace,

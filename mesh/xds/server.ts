@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The delta discovery server: offers typed resources to any number of clients over streams. It knows nothing of what the
-// resources mean; who owns them sets and removes them, and says when a type is complete.
+// resources mean; who owns them sets and removes them, says who may see them, and says when a type is complete.
 
 import { Metadata, type Server, type ServerDuplexStream, status } from '@grpc/grpc-js'
 import { errorMessage } from '../errors.ts'
@@ -14,9 +14,10 @@ import { LogBudget } from '../telemetry/log-budget.ts'
 import { ClientView } from './client-view.ts'
 import { Debounce } from './debounce.ts'
 import { grpcMethod } from '../grpc/method.ts'
-import { type ResourceInput, ResourceStore } from './resource-store.ts'
+import { ResourceStore } from './resource-store.ts'
+import type { ResourceType } from './resource-type.ts'
 import { encodeResponse } from './response.ts'
-import { MAX_MESSAGE_BYTES } from './type-urls.ts'
+import { MAX_MESSAGE_BYTES } from './protocol.ts'
 
 /** Checking a token asks the Kubernetes API; beyond this the client should try again. */
 const AUTHENTICATION_TIMEOUT_MS = 10_000
@@ -33,20 +34,21 @@ export const XDS_SERVER_OPTIONS = {
   'grpc.keepalive_timeout_ms': 10_000,
 } as const
 
-/** Who opened a stream, for the log. */
+/** Who opened a stream. What else a caller is, the owner of an offer reads in visibleTo(). */
 export interface XdsCaller {
+  /** For the log. */
   readonly name: string
 }
 
-export interface XdsServerOptions {
+export interface XdsServerOptions<C extends XdsCaller> {
   readonly logger: Logger
-  /** Decides from the call's metadata (bearer token) whether the caller may read the mesh. */
+  /** Decides from the call's metadata (bearer token) who the caller is, and whether anything is offered to them at all. */
   readonly authenticate: (
     metadata: Metadata,
     signal: AbortSignal,
     /** The caller's address, ip:port. */
     peer: string,
-  ) => Promise<Result<XdsCaller, { readonly message: string }>>
+  ) => Promise<Result<C, { readonly message: string }>>
   /** How long `authenticate` may take. */
   readonly authenticationTimeoutMs?: number
   /** A client came or went. */
@@ -60,17 +62,29 @@ export interface XdsServerOptions {
   }) => void
 }
 
-interface Offer {
+/** One type that is offered, in the hands of its owner. */
+export interface Offer<T> {
+  /** Changes what is offered; clients learn of it after a short quiet time. The last word on a name counts. */
+  update(upserts: readonly T[], removed: readonly string[]): void
+  /**
+   * Says that the resources are all there. Until then nobody is answered: a half-filled answer to a reconnecting client
+   * would take away what it rightly holds.
+   */
+  complete(): void
+}
+
+interface OfferedType<C> {
   readonly store: ResourceStore
+  readonly visibleTo: (caller: C) => boolean
   isComplete: boolean
   /** Changed since the last push, with the aliases each has or had. */
   readonly changed: Map<string, readonly string[]>
 }
 
-interface ConnectedClient {
+interface ConnectedClient<C> {
   readonly call: DeltaCall
   readonly views: Map<string, ClientView>
-  caller: string
+  readonly caller: C
   node: string
   nonce: number
   /** The transport took all we wrote. */
@@ -81,47 +95,60 @@ interface ConnectedClient {
 type DeltaCall = ServerDuplexStream<DeltaDiscoveryRequest, Uint8Array>
 
 /** Offers resources by type; add it to a grpc.Server with addXdsService(). */
-export class XdsServer {
-  readonly #options: XdsServerOptions
-  readonly #offers = new Map<string, Offer>()
-  readonly #clients = new Set<ConnectedClient>()
+export class XdsServer<C extends XdsCaller = XdsCaller> {
+  readonly #options: XdsServerOptions<C>
+  readonly #offers = new Map<string, OfferedType<C>>()
+  readonly #clients = new Set<ConnectedClient<C>>()
   readonly #strangers = new LogBudget(STRANGERS_LINES)
   readonly #debounce = new Debounce(() => this.#pushChanges())
 
-  constructor(options: XdsServerOptions) {
+  constructor(options: XdsServerOptions<C>) {
     this.#options = options
   }
 
-  /** Says that there will be resources of this type, so that clients who ask early wait for them. */
-  offer(typeUrl: string): void {
-    this.#offer(typeUrl)
+  /**
+   * Says that there will be resources of this type, so that clients who ask early wait for them, and who may see them. To
+   * anybody else the type does not exist.
+   */
+  offer<T>(type: ResourceType<T>, visibleTo: (caller: C) => boolean): Offer<T> {
+    const { typeUrl } = type
+    if (this.#offers.has(typeUrl)) throw new Error(`Cannot offer ${typeUrl} twice`)
+    const offered: OfferedType<C> = {
+      store: new ResourceStore(typeUrl),
+      visibleTo,
+      isComplete: false,
+      changed: new Map(),
+    }
+    this.#offers.set(typeUrl, offered)
+    return {
+      update: (upserts, removed) => this.#update(type, offered, upserts, removed),
+      complete: () => {
+        offered.isComplete = true
+        this.#debounce.flush()
+        for (const client of this.#clients) this.#sendPending(client)
+      },
+    }
   }
 
-  /** Changes the offer of a type; clients learn of it after a short quiet time. */
-  update(typeUrl: string, upserts: readonly ResourceInput[], removed: readonly string[]): void {
-    const { store, changed } = this.#offer(typeUrl)
+  #update<T>(
+    type: ResourceType<T>,
+    { store, changed }: OfferedType<C>,
+    upserts: readonly T[],
+    removed: readonly string[],
+  ): void {
     for (const name of removed) {
       const previous = store.delete(name)
       if (previous !== undefined) changed.set(name, previous.aliases)
     }
-    for (const resource of upserts) {
-      const previousAliases = store.get(resource.name)?.aliases ?? []
-      if (!store.set(resource)) continue
-      const earlier = changed.get(resource.name) ?? []
-      const aliases = new Set([...earlier, ...previousAliases, ...resource.aliases])
-      changed.set(resource.name, [...aliases])
+    for (const value of upserts) {
+      const name = type.name(value)
+      const aliases = type.aliases(value)
+      const previousAliases = store.get(name)?.aliases ?? []
+      if (!store.set({ name, aliases, payload: type.encode(value) })) continue
+      const earlier = changed.get(name) ?? []
+      changed.set(name, [...new Set([...earlier, ...previousAliases, ...aliases])])
     }
     if (changed.size > 0) this.#debounce.trigger()
-  }
-
-  /**
-   * Says that the type's resources are all there. Until then nobody is answered: a half-filled answer to a
-   * reconnecting client would take away what it rightly holds.
-   */
-  markComplete(typeUrl: string): void {
-    this.#offer(typeUrl).isComplete = true
-    this.#debounce.flush()
-    for (const client of this.#clients) this.#sendPending(client)
   }
 
   get clientCount(): number {
@@ -138,30 +165,31 @@ export class XdsServer {
 
   /** Serves one stream; addXdsService() calls it. */
   async serve(call: DeltaCall): Promise<void> {
-    const client: ConnectedClient = {
+    let caller = ''
+    call.on('error', (error: Error) => {
+      this.#options.logger.debug({ caller, reason: error.message }, 'stream error')
+    })
+    const verdict = await this.#authenticate(call)
+    if (!verdict.ok) {
+      const keptBack = this.#strangers.take()
+      if (keptBack !== undefined)
+        this.#options.logger.warn(
+          { peer: call.getPeer(), reason: verdict.error, keptBack },
+          'caller refused',
+        )
+      fail(call, status.UNAUTHENTICATED, verdict.error)
+      return
+    }
+    if (call.cancelled) return
+    caller = verdict.value.name
+    const client: ConnectedClient<C> = {
       call,
       views: new Map(),
-      caller: '',
+      caller: verdict.value,
       node: '',
       nonce: 0,
       isWritable: true,
     }
-    call.on('error', (error: Error) => {
-      this.#options.logger.debug({ caller: client.caller, reason: error.message }, 'stream error')
-    })
-    const caller = await this.#authenticate(call)
-    if (!caller.ok) {
-      const keptBack = this.#strangers.take()
-      if (keptBack !== undefined)
-        this.#options.logger.warn(
-          { peer: call.getPeer(), reason: caller.error, keptBack },
-          'caller refused',
-        )
-      fail(call, status.UNAUTHENTICATED, caller.error)
-      return
-    }
-    if (call.cancelled) return
-    client.caller = caller.value.name
     const leave = (): void => this.#drop(client)
     this.#clients.add(client)
     this.#options.onClientCount?.(this.#clients.size)
@@ -180,11 +208,11 @@ export class XdsServer {
     call.sendMetadata(new Metadata())
   }
 
-  #drop(client: ConnectedClient): void {
+  #drop(client: ConnectedClient<C>): void {
     if (this.#clients.delete(client)) this.#options.onClientCount?.(this.#clients.size)
   }
 
-  async #authenticate(call: DeltaCall): Promise<Result<XdsCaller, string>> {
+  async #authenticate(call: DeltaCall): Promise<Result<C, string>> {
     const { authenticate, authenticationTimeoutMs = AUTHENTICATION_TIMEOUT_MS } = this.#options
     const signal = AbortSignal.timeout(authenticationTimeoutMs)
     const { promise: expired, reject } = Promise.withResolvers<never>()
@@ -204,42 +232,41 @@ export class XdsServer {
     }
   }
 
-  #offer(typeUrl: string): Offer {
-    const known = this.#offers.get(typeUrl)
-    if (known !== undefined) return known
-    const offer = { store: new ResourceStore(typeUrl), isComplete: false, changed: new Map() }
-    this.#offers.set(typeUrl, offer)
-    return offer
-  }
-
-  #onRequest(client: ConnectedClient, request: DeltaDiscoveryRequest): void {
+  #onRequest(client: ConnectedClient<C>, request: DeltaDiscoveryRequest): void {
     const { logger, onRefusal } = this.#options
     const { typeUrl } = request
     if (request.node !== undefined) client.node = request.node.id
     const view = this.#view(client, typeUrl)
     if (view === undefined) {
-      logger.debug({ caller: client.caller, typeUrl }, 'nothing is offered of this type')
+      const keptBack = this.#strangers.take()
+      const { name: caller } = client.caller
+      if (keptBack !== undefined)
+        logger.info({ caller, typeUrl, keptBack }, 'nothing of this type is offered to the caller')
       return
     }
     const { refusal, violation } = view.onRequest(request)
     if (violation !== undefined) {
-      logger.warn({ caller: client.caller, node: client.node, violation }, 'client cut off')
+      const { caller, node } = client
+      logger.warn({ caller: caller.name, node, violation }, 'client cut off')
       this.#drop(client)
       fail(client.call, status.RESOURCE_EXHAUSTED, violation)
       return
     }
     if (refusal !== undefined) {
-      const { caller, node } = client
+      const { node } = client
+      const caller = client.caller.name
       logger.error({ caller, node, typeUrl, refusal }, 'client refused resources')
       onRefusal?.({ caller, node, typeUrl, message: refusal })
     }
     this.#sendPending(client)
   }
 
-  #view(client: ConnectedClient, typeUrl: string): ClientView | undefined {
+  #view(client: ConnectedClient<C>, typeUrl: string): ClientView | undefined {
     const known = client.views.get(typeUrl)
+    if (known !== undefined) return known
     const offer = this.#offers.get(typeUrl)
-    if (known !== undefined || offer === undefined) return known
+    // Whether a type is hidden or unknown is the same to the caller.
+    if (offer?.visibleTo(client.caller) !== true) return undefined
     const view = new ClientView(offer.store)
     client.views.set(typeUrl, view)
     return view
@@ -257,7 +284,7 @@ export class XdsServer {
     for (const client of this.#clients) this.#sendPending(client)
   }
 
-  #sendPending(client: ConnectedClient): void {
+  #sendPending(client: ConnectedClient<C>): void {
     for (const [typeUrl, view] of client.views) {
       if (!client.isWritable) return
       if (this.#offers.get(typeUrl)?.isComplete !== true) continue
@@ -271,7 +298,7 @@ export class XdsServer {
 }
 
 /** Serves delta discovery on this server, beside whatever else it serves. */
-export function addXdsService(server: Server, xds: XdsServer): void {
+export function addXdsService<C extends XdsCaller>(server: Server, xds: XdsServer<C>): void {
   const method = grpcMethod(AggregatedDiscoveryService.method.deltaAggregatedResources)
   const definition = {
     deltaAggregatedResources: {

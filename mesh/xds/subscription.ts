@@ -1,55 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
-// One resource type as a client follows it: what it holds of it, in which version, and who is told of changes. The
-// stream it travels on may come and go; this stays.
+// One resource type as a client follows it: what it asks for, what it holds in which version, and who is told of changes.
+// The stream it travels on may come and go; this stays.
 
 import { create } from '@bufbuild/protobuf'
-import type { ResourceProblem } from '../model/convert.ts'
-import { formatResourceProblem } from '../model/convert.ts'
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
   type DeltaDiscoveryResponse,
   type Node,
 } from '../proto/gen/discovery_pb.js'
-import { WILDCARD } from './type-urls.ts'
+import { formatResourceProblem, type ResourceProblem, type ResourceType } from './resource-type.ts'
+import { WILDCARD } from './protocol.ts'
 
 /** google.rpc.Code INVALID_ARGUMENT: the response held something unusable. */
 const CODE_INVALID_ARGUMENT = 3
 /** A refusal names this many resources; the rest is counted. */
 const PROBLEMS_NAMED = 10
 
-/** A resource as it arrived. */
-export interface ReceivedResource {
-  readonly name: string
-  /** The encoded message of the subscription's type. */
-  readonly payload: Uint8Array
-}
+/** Told of what could be used of a response. A resource with a problem is not in it and keeps its earlier state. */
+export type ApplyResources<T> = (resources: readonly T[], removed: readonly string[]) => void
 
-/** Follows one resource type. */
-export interface ResourceConsumer {
+/** What the client needs of a subscription, whatever its type. */
+export interface FollowedType {
   readonly typeUrl: string
-  /**
-   * Applies what it can of a batch and returns why the rest cannot be used; a resource with a problem keeps its
-   * earlier state. Must not throw.
-   */
-  apply(
-    resources: readonly ReceivedResource[],
-    removed: readonly string[],
-  ): readonly ResourceProblem[]
+  readonly isSynced: boolean
+  openingRequest(node: Node): DeltaDiscoveryRequest
+  handle(response: DeltaDiscoveryResponse): {
+    readonly reply: DeltaDiscoveryRequest
+    readonly problems: readonly ResourceProblem[]
+  }
 }
 
 /** The client's state of one subscribed type. */
-export class Subscription {
-  readonly #consumer: ResourceConsumer
+export class Subscription<T> implements FollowedType {
+  readonly #type: ResourceType<T>
+  readonly #names: readonly string[]
+  readonly #apply: ApplyResources<T>
   readonly #versions = new Map<string, string>()
+  readonly #synced = Promise.withResolvers<void>()
+  /** Resolves when the first response of this type has been applied. */
+  readonly synced: Promise<void> = this.#synced.promise
   #isSynced = false
 
-  constructor(consumer: ResourceConsumer) {
-    this.#consumer = consumer
+  /** Asks for all resources of the type, or for these. Throws a RangeError for none: xDS takes that for all. */
+  constructor(type: ResourceType<T>, names: '*' | readonly string[], apply: ApplyResources<T>) {
+    if (names.length === 0)
+      throw new RangeError(`Cannot subscribe to ${type.typeUrl}: no names are given`)
+    this.#type = type
+    this.#names = names === WILDCARD ? [WILDCARD] : names
+    this.#apply = apply
   }
 
   get typeUrl(): string {
-    return this.#consumer.typeUrl
+    return this.#type.typeUrl
   }
 
   /** Whether at least one response has been applied, on this stream or an earlier one. */
@@ -57,12 +60,12 @@ export class Subscription {
     return this.#isSynced
   }
 
-  /** The first request of a stream: everything is wanted, and this is what we still hold. */
+  /** The first request of a stream: what is wanted, and what we still hold of it. */
   openingRequest(node: Node): DeltaDiscoveryRequest {
     return create(DeltaDiscoveryRequestSchema, {
       node,
       typeUrl: this.typeUrl,
-      resourceNamesSubscribe: [WILDCARD],
+      resourceNamesSubscribe: [...this.#names],
       initialResourceVersions: Object.fromEntries(this.#versions),
     })
   }
@@ -73,24 +76,31 @@ export class Subscription {
     readonly problems: readonly ResourceProblem[]
   } {
     const problems: ResourceProblem[] = []
-    const resources: ReceivedResource[] = []
+    const resources: T[] = []
     const versions = new Map<string, string>()
-    for (const resource of response.resources) {
-      const payload = resource.resource
+    for (const { name, version, resource: payload } of response.resources) {
       if (payload?.typeUrl !== this.typeUrl) {
         const reason = `is of type "${payload?.typeUrl ?? ''}", not ${this.typeUrl}`
-        problems.push({ resource: resource.name, field: 'resource', reason })
+        problems.push({ resource: name, field: 'resource', reason })
         continue
       }
-      resources.push({ name: resource.name, payload: payload.value })
-      versions.set(resource.name, resource.version)
+      const decoded = this.#type.decode(name, payload.value)
+      if (!decoded.ok) {
+        problems.push(decoded.error)
+        continue
+      }
+      resources.push(decoded.value)
+      versions.set(name, version)
     }
-    problems.push(...this.#consumer.apply(resources, response.removedResources))
+    this.#apply(resources, response.removedResources)
     // A refused resource keeps its old version (or none), so that the next stream asks for it again.
-    for (const problem of problems) versions.delete(problem.resource)
     for (const [name, version] of versions) this.#versions.set(name, version)
-    for (const name of response.removedResources) this.#versions.delete(name)
-    this.#isSynced = true
+    for (const name of response.removedResources)
+      if (!versions.has(name)) this.#versions.delete(name)
+    if (!this.#isSynced) {
+      this.#isSynced = true
+      this.#synced.resolve()
+    }
     return { reply: this.#acknowledgement(response.nonce, problems), problems }
   }
 

@@ -3,7 +3,7 @@
 
 import type { RunningController } from '../../controller/controller.ts'
 import type { MeshChange } from '../../mesh/model/types.ts'
-import { createAddressConsumer } from '../../mesh/xds/address-consumer.ts'
+import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
 import { XdsClient } from '../../mesh/xds/client.ts'
 import { log, type SmallCluster, type TestScope } from './small-cluster.ts'
 
@@ -23,6 +23,7 @@ export function follow(
     rootFile: cluster.file(controller.rootsPem),
     tokenFile,
     node: {
+      role: 'ztunnel',
       address: '10.244.2.1',
       podName: 'agent-b',
       namespace: 'ambit-system',
@@ -30,8 +31,8 @@ export function follow(
       clusterId: 'Kubernetes',
       clusterDomain: 'cluster.local',
     },
-    consumers: [
-      createAddressConsumer((batch) => {
+    subscriptions: [
+      meshSubscription((batch) => {
         changes.push(...batch)
         if (onChange !== undefined) batch.forEach(onChange)
       }),

@@ -9,10 +9,11 @@ import type { ObjectProblem } from '../../controller/reading/object-reader.ts'
 import { createKubeApi, ENDPOINT_SLICES, NODES, PODS, SERVICES } from '../../mesh/kube/index.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import { ok } from '../../mesh/result.ts'
-import { createAddressConsumer } from '../../mesh/xds/address-consumer.ts'
+import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
 import { XdsClient } from '../../mesh/xds/client.ts'
 import { XDS_SERVER_OPTIONS } from '../../mesh/xds/server.ts'
-import { AUTHORIZATION_TYPE_URL } from '../../mesh/xds/type-urls.ts'
+import { Subscription } from '../../mesh/xds/subscription.ts'
+import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
 import { ApiStub } from '../kube/api-stub.ts'
 import { ip, podUid, serviceKey } from '../model/samples.ts'
 import { makeFiles, makePki, NODE, silent, TOKEN, Waiter } from '../xds/support.ts'
@@ -28,7 +29,7 @@ async function startRoad(test: Test, kube: ApiStub) {
   const discovery = startDiscovery({
     grpcServer,
     config: CONFIG,
-    authenticate: () => Promise.resolve(ok({ name: 'agent' })),
+    authenticate: () => Promise.resolve(ok({ name: 'agent', role: 'agent' as const })),
     logger: silent,
     onProblems: (found) => void problems.push(...found),
   })
@@ -51,15 +52,9 @@ async function startRoad(test: Test, kube: ApiStub) {
     rootFile: files.rootFile,
     node: NODE,
     logger: silent,
-    consumers: [
-      createAddressConsumer((changes) => state.apply(changes)),
-      {
-        typeUrl: AUTHORIZATION_TYPE_URL,
-        apply: (resources) => {
-          policies.push(resources.length)
-          return []
-        },
-      },
+    subscriptions: [
+      meshSubscription((changes) => state.apply(changes)),
+      new Subscription(AUTHORIZATION, '*', (resources) => void policies.push(resources.length)),
     ],
     onSynced: () => {
       synced = true

@@ -6,10 +6,9 @@ import { writeFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import t, { type Test } from 'tap'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { ResourceProblem } from '../../mesh/model/convert.ts'
-import { createAddressConsumer } from '../../mesh/xds/address-consumer.ts'
+import type { ResourceProblem } from '../../mesh/xds/resource-type.ts'
+import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
 import { XdsClient, type XdsConnectionState } from '../../mesh/xds/client.ts'
-import { ADDRESS_TYPE_URL } from '../../mesh/xds/type-urls.ts'
 import { ip, sampleService, sampleWorkload } from '../model/samples.ts'
 import {
   makeFiles,
@@ -49,8 +48,8 @@ async function startClient(
     tokenFile: files.tokenFile,
     node: NODE,
     logger: silent,
-    consumers: [
-      createAddressConsumer((changes) => {
+    subscriptions: [
+      meshSubscription((changes) => {
         batches.push(changes.length)
         state.apply(changes)
       }),
@@ -85,8 +84,8 @@ void t.test(
     t.teardown(server.stop)
     const workload = sampleWorkload('frontend', { addresses: [ip('10.244.0.7'), ip('fd98::7')] })
     const service = sampleService('catalog')
-    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(workload), serviceResource(service)], [])
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.update([workloadResource(workload), serviceResource(service)], [])
+    server.addresses.complete()
 
     const agent = await startClient(t, server.port)
     await agent.until(() => agent.synced() > 0)
@@ -99,7 +98,7 @@ void t.test(
       ['connecting', 'connected'],
     )
 
-    server.xds.update(ADDRESS_TYPE_URL, [], [workload.uid, service.key])
+    server.addresses.update([], [workload.uid, service.key])
     await agent.until(() => agent.state.size.workloads === 0)
     t.equal(agent.state.size.services, 0)
   },
@@ -111,8 +110,8 @@ void t.test(
     const [kept, changed, gone] = ['kept', 'changed', 'gone'].map((name) => sampleWorkload(name))
     if (kept === undefined || changed === undefined || gone === undefined) return
     const first = await startServer(pki)
-    first.xds.update(ADDRESS_TYPE_URL, [kept, changed, gone].map(workloadResource), [])
-    first.xds.markComplete(ADDRESS_TYPE_URL)
+    first.addresses.update([kept, changed, gone].map(workloadResource), [])
+    first.addresses.complete()
     const agent = await startClient(t, first.port)
     await agent.until(() => agent.state.size.workloads === 3)
 
@@ -122,15 +121,13 @@ void t.test(
 
     const second = await startServer(pki, first.port)
     t.teardown(second.stop)
-    second.xds.offer(ADDRESS_TYPE_URL)
     await agent.until(() => agent.states.at(-1)?.kind === 'connected')
-    second.xds.update(
-      ADDRESS_TYPE_URL,
+    second.addresses.update(
       [kept, { ...changed, status: 'unhealthy' as const }].map(workloadResource),
       [],
     )
     t.equal(agent.state.size.workloads, 3, 'a server that is still filling takes nothing away')
-    second.xds.markComplete(ADDRESS_TYPE_URL)
+    second.addresses.complete()
     await agent.until(() => agent.state.size.workloads === 2)
     t.equal(agent.state.workload(changed.uid)?.status, 'unhealthy')
     t.equal(agent.state.workload(gone.uid), undefined)
@@ -148,8 +145,8 @@ void t.test(
     const bad = sampleWorkload('bad')
     const misnamed = { ...workloadResource(bad), name: 'Kubernetes//Pod/shop/other' }
     const garbage = { name: 'garbage', aliases: [], payload: Uint8Array.of(0xff, 0xff, 0xff) }
-    server.xds.update(ADDRESS_TYPE_URL, [misnamed, garbage, workloadResource(good)], [])
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.update([misnamed, garbage, workloadResource(good)], [])
+    server.addresses.complete()
     const agent = await startClient(t, server.port)
     await agent.until(() => agent.synced() > 0)
     t.strictSame(
@@ -162,7 +159,7 @@ void t.test(
     )
 
     // The refusal is the request before the acknowledgement of the next response.
-    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(bad)], [])
+    server.addresses.update([workloadResource(bad)], [])
     await agent.until(() => agent.state.workload(bad.uid) !== undefined)
     t.equal(server.refusals.length, 1)
     t.match(
@@ -171,7 +168,7 @@ void t.test(
     )
 
     // A good resource that turns bad keeps its last good state.
-    server.xds.update(ADDRESS_TYPE_URL, [{ ...garbage, name: good.uid }], [])
+    server.addresses.update([{ ...garbage, name: good.uid }], [])
     await agent.until(() => agent.problems.length > 2)
     t.strictSame(agent.state.workload(good.uid), good)
   },
@@ -180,7 +177,7 @@ void t.test(
 void t.test('a refused token is read again, and the renewed one is let in', async (t) => {
   const server = await startServer(pki)
   t.teardown(server.stop)
-  server.xds.markComplete(ADDRESS_TYPE_URL)
+  server.addresses.complete()
   const agent = await startClient(t, server.port, { token: 'expired' })
   await agent.until(() => agent.states.some(({ kind }) => kind === 'disconnected'))
   const refusal = agent.states.find(({ kind }) => kind === 'disconnected')
@@ -196,7 +193,7 @@ void t.test(
   async (t) => {
     const server = await startServer(pki)
     t.teardown(server.stop)
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.complete()
     const strange = await makePki()
     const agent = await startClient(t, server.port, { rootPem: strange.rootPem })
     await agent.until(() => agent.states.some(({ kind }) => kind === 'disconnected'))
@@ -231,13 +228,12 @@ void t.test(
 void t.test('a burst of changes travels as one response with the last state of each', async (t) => {
   const server = await startServer(pki)
   t.teardown(server.stop)
-  server.xds.markComplete(ADDRESS_TYPE_URL)
+  server.addresses.complete()
   const agent = await startClient(t, server.port)
   await agent.until(() => agent.synced() > 0)
   const workload = sampleWorkload('busy')
   for (let revision = 1; revision <= 50; revision += 1)
-    server.xds.update(
-      ADDRESS_TYPE_URL,
+    server.addresses.update(
       [workloadResource({ ...workload, canonicalRevision: `v${revision}` })],
       [],
     )
@@ -261,8 +257,8 @@ void t.test('a check of the caller that fails or never answers lets nobody in', 
       authenticationTimeoutMs: 20,
     })
     t.teardown(server.stop)
-    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(sampleWorkload('secret'))], [])
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.update([workloadResource(sampleWorkload('secret'))], [])
+    server.addresses.complete()
     const agent = await startClient(t, server.port)
     await agent.until(() => agent.states.some((each) => each.kind === 'disconnected'))
     t.match(agent.states[1], { kind: 'disconnected', reason: reasons[kind] })
@@ -275,7 +271,7 @@ void t.test('a check of the caller that fails or never answers lets nobody in', 
 void t.test('the server forgets a client that leaves', async (t) => {
   const server = await startServer(pki)
   t.teardown(server.stop)
-  server.xds.markComplete(ADDRESS_TYPE_URL)
+  server.addresses.complete()
   const [one, two] = [await startClient(t, server.port), await startClient(t, server.port)]
   await server.clientCount(2)
   await one.client.stop()
@@ -290,8 +286,8 @@ void t.test(
   async (t) => {
     const server = await startServer(pki)
     t.teardown(server.stop)
-    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(sampleWorkload('pod'))], [])
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.update([workloadResource(sampleWorkload('pod'))], [])
+    server.addresses.complete()
     const agent = await startClient(t, server.port)
     await agent.until(() => agent.state.size.workloads === 1)
     let faults = 0
@@ -300,7 +296,7 @@ void t.test(
       unsubscribe()
       throw new Error('a listener is broken')
     })
-    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(sampleWorkload('next'))], [])
+    server.addresses.update([workloadResource(sampleWorkload('next'))], [])
     await agent.until(() => agent.states.some((each) => each.kind === 'disconnected'))
     t.match(
       agent.states.find((each) => each.kind === 'disconnected'),
@@ -322,7 +318,7 @@ void t.test(
   async (t) => {
     const server = await startServer(pki, 0, {}, '[::]')
     t.teardown(server.stop)
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.complete()
     const cases = [
       { host: '[::1]' },
       { host: '127.0.0.1' },

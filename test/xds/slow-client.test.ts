@@ -12,9 +12,9 @@ import {
 } from '../../mesh/proto/gen/discovery_pb.js'
 import { grpcMethod } from '../../mesh/grpc/method.ts'
 import { secureChannel } from '../../mesh/grpc/channel.ts'
-import { ADDRESS_TYPE_URL } from '../../mesh/xds/type-urls.ts'
 import { ip, sampleWorkload } from '../model/samples.ts'
 import { makePki, startServer, TOKEN, Waiter, workloadResource } from './support.ts'
+import { ADDRESS } from '../../mesh/xds/types/address.ts'
 
 t.setTimeout(30_000)
 
@@ -50,7 +50,7 @@ function openStream(test: Test, port: number) {
     client.close()
   })
   const send = (request: Partial<Omit<DeltaDiscoveryRequest, '$typeName' | '$unknown'>>) =>
-    stream.write(create(DeltaDiscoveryRequestSchema, { typeUrl: ADDRESS_TYPE_URL, ...request }))
+    stream.write(create(DeltaDiscoveryRequestSchema, { typeUrl: ADDRESS.typeUrl, ...request }))
   const received = async (count: number): Promise<DeltaDiscoveryResponse> => {
     await waiter.until(() => responses.length >= count)
     const response = responses[count - 1]
@@ -68,8 +68,8 @@ void t.test(
     const server = await startServer(pki)
     t.teardown(server.stop)
     const workload = sampleWorkload('busy')
-    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(workload)], [])
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.update([workloadResource(workload)], [])
+    server.addresses.complete()
     const [slow, quick] = [openStream(t, server.port), openStream(t, server.port)]
     slow.send({ resourceNamesSubscribe: ['*'] })
     quick.send({ resourceNamesSubscribe: ['*'] })
@@ -78,8 +78,7 @@ void t.test(
     // Each round is a push of its own: the quick client has acknowledged the one before.
     for (let round = 1; round <= 20; round += 1) {
       quick.send({ responseNonce: last.nonce })
-      server.xds.update(
-        ADDRESS_TYPE_URL,
+      server.addresses.update(
         [
           workloadResource({ ...workload, canonicalRevision: `v${round}` }),
           workloadResource(sampleWorkload(`short-lived-${round}`)),
@@ -102,8 +101,8 @@ void t.test('single names, aliases and unknown names are answered, and followed'
   t.teardown(server.stop)
   const wanted = sampleWorkload('wanted', { addresses: [ip('10.0.0.1')] })
   const other = sampleWorkload('other', { addresses: [ip('10.0.0.2')] })
-  server.xds.update(ADDRESS_TYPE_URL, [wanted, other].map(workloadResource), [])
-  server.xds.markComplete(ADDRESS_TYPE_URL)
+  server.addresses.update([wanted, other].map(workloadResource), [])
+  server.addresses.complete()
   const stream = openStream(t, server.port)
   stream.send({ resourceNamesSubscribe: ['/10.0.0.1', '/10.9.9.9'] })
   const first = await stream.received(1)
@@ -112,8 +111,7 @@ void t.test('single names, aliases and unknown names are answered, and followed'
   t.strictSame(first.removedResources, ['/10.9.9.9'], 'absence is an answer')
 
   stream.send({ responseNonce: first.nonce })
-  server.xds.update(
-    ADDRESS_TYPE_URL,
+  server.addresses.update(
     [
       { ...other, status: 'unhealthy' as const },
       sampleWorkload('late', { addresses: [ip('10.9.9.9')] }),
@@ -124,7 +122,7 @@ void t.test('single names, aliases and unknown names are answered, and followed'
   t.strictSame(namesOf(second), [sampleWorkload('late').uid], 'the other is not followed')
 
   stream.send({ responseNonce: second.nonce, resourceNamesUnsubscribe: ['/10.9.9.9'] })
-  server.xds.update(ADDRESS_TYPE_URL, [], [sampleWorkload('late').uid, wanted.uid])
+  server.addresses.update([], [sampleWorkload('late').uid, wanted.uid])
   const third = await stream.received(3)
   t.strictSame(third.removedResources, [wanted.uid])
 })
@@ -133,8 +131,8 @@ void t.test('a wildcard may be given up for single names', async (t) => {
   const server = await startServer(pki)
   t.teardown(server.stop)
   const [one, two] = [sampleWorkload('one'), sampleWorkload('two')]
-  server.xds.update(ADDRESS_TYPE_URL, [one, two].map(workloadResource), [])
-  server.xds.markComplete(ADDRESS_TYPE_URL)
+  server.addresses.update([one, two].map(workloadResource), [])
+  server.addresses.complete()
   const stream = openStream(t, server.port)
   stream.send({})
   const first = await stream.received(1)
@@ -147,7 +145,7 @@ void t.test('a wildcard may be given up for single names', async (t) => {
   const second = await stream.received(2)
   t.strictSame(namesOf(second), [two.uid])
   stream.send({ responseNonce: second.nonce })
-  server.xds.update(ADDRESS_TYPE_URL, [], [one.uid, two.uid])
+  server.addresses.update([], [one.uid, two.uid])
   t.strictSame((await stream.received(3)).removedResources, [two.uid])
 })
 
@@ -156,8 +154,8 @@ void t.test(
   async (t) => {
     const server = await startServer(pki)
     t.teardown(server.stop)
-    server.xds.update(ADDRESS_TYPE_URL, [workloadResource(sampleWorkload('one'))], [])
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.update([workloadResource(sampleWorkload('one'))], [])
+    server.addresses.complete()
     const stream = openStream(t, server.port)
     stream.send({ resourceNamesSubscribe: ['*'], resourceNamesUnsubscribe: ['*'] })
     const first = await stream.received(1)
@@ -175,12 +173,12 @@ void t.test(
   async (t) => {
     const server = await startServer(pki)
     t.teardown(server.stop)
-    server.xds.markComplete(ADDRESS_TYPE_URL)
+    server.addresses.complete()
     const stream = openStream(t, server.port)
     stream.send({ typeUrl: 'type.googleapis.com/nobody.offers.This' })
     stream.send({})
     const first = await stream.received(1)
-    t.equal(first.typeUrl, ADDRESS_TYPE_URL)
+    t.equal(first.typeUrl, ADDRESS.typeUrl)
     t.equal(first.resources.length, 0)
     t.equal(stream.responses.length, 1)
   },
@@ -189,7 +187,7 @@ void t.test(
 void t.test('bytes that are no request end that stream only', async (t) => {
   const server = await startServer(pki)
   t.teardown(server.stop)
-  server.xds.markComplete(ADDRESS_TYPE_URL)
+  server.addresses.complete()
   const channel = secureChannel(`127.0.0.1:${server.port}`, Buffer.from(pki.rootPem), undefined)
   const client = new Client(`127.0.0.1:${server.port}`, channel.credentials, channel.options)
   t.teardown(() => client.close())

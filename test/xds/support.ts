@@ -6,26 +6,28 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as x509 from '../../mesh/identity/x509.ts'
-import { toBinary } from '@bufbuild/protobuf'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
 import { pino } from 'pino'
-import { addressFromService, addressFromWorkload } from '../../mesh/model/convert-to-proto.ts'
 import type { Service, Workload } from '../../mesh/model/types.ts'
-import { AddressSchema } from '../../mesh/proto/gen/workload_pb.js'
 import { err, ok } from '../../mesh/result.ts'
 import type { NodeIdentity } from '../../mesh/xds/node.ts'
 import type { ResourceInput } from '../../mesh/xds/resource-store.ts'
+import type { ResourceType } from '../../mesh/xds/resource-type.ts'
 import {
   addXdsService,
+  type Offer,
+  type XdsCaller,
   XDS_SERVER_OPTIONS,
   XdsServer,
   type XdsServerOptions,
 } from '../../mesh/xds/server.ts'
+import { ADDRESS } from '../../mesh/xds/types/address.ts'
 
 export const silent = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
 export const TOKEN = 'the-right-token'
 
 export const NODE: NodeIdentity = {
+  role: 'ztunnel',
   address: '10.244.0.9',
   podName: 'ambit-agent-x',
   namespace: 'ambit-system',
@@ -101,8 +103,21 @@ export async function makeFiles(
   return { rootFile, tokenFile, remove: () => rm(directory, { recursive: true, force: true }) }
 }
 
+/** Address resources as bytes, so that a test may offer what makes no sense. */
+const RAW_ADDRESS: ResourceType<ResourceInput> = {
+  typeUrl: ADDRESS.typeUrl,
+  name: ({ name }) => name,
+  aliases: ({ aliases }) => aliases,
+  encode: ({ payload }) => payload,
+  decode: () => {
+    throw new Error('a server reads no resources')
+  },
+}
+
 export interface RunningServer {
   readonly xds: XdsServer
+  /** What it offers of workloads and services, to whoever is let in. */
+  readonly addresses: Offer<ResourceInput>
   readonly port: number
   readonly refusals: string[]
   /** Waits until this many clients are connected. */
@@ -114,7 +129,7 @@ export interface RunningServer {
 export async function startServer(
   pki: Pki,
   port = 0,
-  overrides: Partial<XdsServerOptions> = {},
+  overrides: Partial<XdsServerOptions<XdsCaller>> = {},
   host = '127.0.0.1',
 ): Promise<RunningServer> {
   const refusals: string[] = []
@@ -129,6 +144,7 @@ export async function startServer(
     onRefusal: ({ message }) => void refusals.push(message),
     ...overrides,
   })
+  const addresses = xds.offer(RAW_ADDRESS, () => true)
   const server = new Server(XDS_SERVER_OPTIONS)
   addXdsService(server, xds)
   const credentials = ServerCredentials.createSsl(null, [
@@ -144,17 +160,16 @@ export async function startServer(
     server.forceShutdown()
   }
   const clientCount = (count: number) => clientCounts.until(() => xds.clientCount === count)
-  return { xds, port: bound, refusals, clientCount, stop }
+  return { xds, addresses, port: bound, refusals, clientCount, stop }
 }
 
 export function workloadResource(workload: Workload): ResourceInput {
-  const payload = toBinary(AddressSchema, addressFromWorkload(workload))
+  const payload = ADDRESS.encode({ kind: 'workload', workload })
   return { name: workload.uid, aliases: workload.addresses.map((ip) => `/${ip}`), payload }
 }
 
 export function serviceResource(service: Service): ResourceInput {
-  const payload = toBinary(AddressSchema, addressFromService(service))
-  return { name: service.key, aliases: [], payload }
+  return { name: service.key, aliases: [], payload: ADDRESS.encode({ kind: 'service', service }) }
 }
 
 /** Waits until a condition holds, looked at after each call of `poke`. */

@@ -321,11 +321,7 @@ export class WorkerPool {
     slot.link = this.#spawn(slot.index)
     slot.startedAt = performance.now()
     slot.isUp = true
-    const { mesh } = this.#options
-    const snapshot: MeshChange[] = []
-    for (const service of mesh.services()) snapshot.push({ kind: 'service', service })
-    for (const workload of mesh.workloads()) snapshot.push({ kind: 'workload', workload })
-    slot.link.send({ kind: 'mesh', changes: snapshot })
+    slot.link.send({ kind: 'mesh', changes: this.#options.mesh.snapshot() })
     if (this.#isSynced) slot.link.send({ kind: 'meshSynced' })
     for (const { pod } of this.#pods.values()) slot.link.send({ kind: 'localPod', pod })
     for (const { slot: home, listenersLost } of this.#pods.values())

@@ -5,7 +5,6 @@
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { NAMESPACES, PODS } from '../../../mesh/kube/index.ts'
-import { ADDRESS_TYPE_URL } from '../../../mesh/xds/type-urls.ts'
 import { serveRpc } from '../../capture/support/rpc.ts'
 import { AMBIENT } from '../../enrolment/node-setting.ts'
 import { ApiStub } from '../../kube/api-stub.ts'
@@ -26,9 +25,8 @@ serveRpc({
     await stub.start()
     stub.put(NAMESPACES, { metadata: { name: 'shop', labels: AMBIENT } })
     const pki = await makePki()
-    const { xds, port } = await startServer(pki)
-    xds.update(ADDRESS_TYPE_URL, [], [])
-    xds.markComplete(ADDRESS_TYPE_URL)
+    const { addresses, port } = await startServer(pki)
+    addresses.complete()
     const files = {
       kubeconfig: path.join(directory, 'kubeconfig'),
       rootFile: path.join(directory, 'root.pem'),

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// One Kubernetes Service or ServiceEntry host, and its form on the wire (istio.workload.Service).
+
+import { list, optional, single, TEXT, FLAG, word } from './codec/kind.ts'
+import { derived, field, record } from './codec/record.ts'
+import {
+  dumpGateway,
+  dumpPorts,
+  GATEWAY,
+  type GatewayAddress,
+  NETWORK_ADDRESS,
+  type NetworkAddress,
+  PORT,
+  type ServicePort,
+} from './gateway.ts'
+
+/** Key of a service, `<namespace>/<hostname>`. */
+export type ServiceKey = string & { readonly __brand: 'ServiceKey' }
+
+export type RoutingScope = 'region' | 'zone' | 'subzone' | 'node' | 'cluster' | 'network'
+
+export interface LoadBalancing {
+  readonly routingPreference: readonly RoutingScope[]
+  readonly mode: 'standard' | 'strict' | 'failover' | 'passthrough'
+  readonly healthPolicy: 'onlyHealthy' | 'allowAll'
+}
+
+export type IpFamilies = 'automatic' | 'ipv4' | 'ipv6' | 'dual'
+
+export interface Service {
+  readonly key: ServiceKey
+  readonly name: string
+  readonly namespace: string
+  readonly hostname: string
+  readonly addresses: readonly NetworkAddress[]
+  readonly ports: readonly ServicePort[]
+  readonly subjectAltNames: readonly string[]
+  readonly waypoint: GatewayAddress | undefined
+  readonly loadBalancing: LoadBalancing
+  readonly ipFamilies: IpFamilies
+  readonly canonical: boolean
+}
+
+/** Its place in the list is a word's number on the wire; 0 says nothing. */
+const SCOPES: readonly (RoutingScope | undefined)[] = [
+  undefined,
+  'region',
+  'zone',
+  'subzone',
+  'node',
+  'cluster',
+  'network',
+]
+
+const LOAD_BALANCING = record<LoadBalancing>({
+  routingPreference: field('routing_preference', 1, list(word(SCOPES))),
+  mode: field(
+    'mode',
+    2,
+    single(word<LoadBalancing['mode']>(['standard', 'strict', 'failover', 'passthrough'])),
+  ),
+  healthPolicy: field(
+    'health_policy',
+    3,
+    single(word<LoadBalancing['healthPolicy']>(['onlyHealthy', 'allowAll'])),
+  ),
+})
+
+export const SERVICE = record<Service>({
+  key: derived(
+    '' as ServiceKey,
+    ({ namespace, hostname }: Service) => `${namespace}/${hostname}` as ServiceKey,
+    { dump: () => ({}) },
+  ),
+  name: field('name', 1, single(TEXT)),
+  namespace: field('namespace', 2, single(TEXT), { isRequired: true, isShared: true }),
+  hostname: field('hostname', 3, single(TEXT), { isRequired: true }),
+  addresses: field('addresses', 4, list(NETWORK_ADDRESS), {
+    dump: (addresses) => ({
+      vips: addresses.map(({ network, address }) => `${network}/${address}`),
+    }),
+  }),
+  ports: field('ports', 5, list(PORT), {
+    isShared: true,
+    dump: (ports) => ({ ports: dumpPorts(ports) }),
+  }),
+  subjectAltNames: field('subject_alt_names', 6, list(TEXT), { isShared: true }),
+  waypoint: field('waypoint', 7, optional(GATEWAY), {
+    isShared: true,
+    dump: (gateway) => ({ waypoint: dumpGateway(gateway) }),
+  }),
+  loadBalancing: field('load_balancing', 8, single(LOAD_BALANCING), {
+    isShared: true,
+    dump: (loadBalancer) => ({ loadBalancer }),
+  }),
+  ipFamilies: field(
+    'ip_families',
+    9,
+    single(word<IpFamilies>(['automatic', 'ipv4', 'ipv6', 'dual'])),
+  ),
+  canonical: field('canonical', 11, single(FLAG)),
+})

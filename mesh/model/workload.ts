@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// One pod, VM or external endpoint, and its form on the wire (istio.workload.Workload). A new field is a line in the type
+// and a line in the table.
+
+import type { IpAddress } from './address.ts'
+import {
+  checked,
+  FLAG,
+  list,
+  optional,
+  optionalOr,
+  single,
+  TEXT,
+  textOf,
+  UINT,
+  word,
+} from './codec/kind.ts'
+import { map } from './codec/map.ts'
+import { field, record, wrapper } from './codec/record.ts'
+import { FieldProblem } from './codec/wire-reader.ts'
+import { dumpGateway, GATEWAY, type GatewayAddress, IP, PORT, type ServicePort } from './gateway.ts'
+import type { ServiceKey } from './service.ts'
+
+/** Key of a workload, `<cluster>//Pod/<namespace>/<name>` for pods; survives IP reuse. */
+export type WorkloadUid = string & { readonly __brand: 'WorkloadUid' }
+
+export type TunnelProtocol = 'none' | 'hbone'
+export type WorkloadType = 'deployment' | 'cronjob' | 'pod' | 'job'
+export type HealthStatus = 'healthy' | 'unhealthy'
+/** How callers find a workload: by its own address, or only as an endpoint of a service. */
+export type FoundBy = 'address' | 'service'
+
+export interface Locality {
+  readonly region: string
+  readonly zone: string
+  readonly subzone: string
+}
+
+export type WorkloadPort = ServicePort
+
+export interface Workload {
+  readonly uid: WorkloadUid
+  readonly name: string
+  readonly namespace: string
+  readonly addresses: readonly IpAddress[]
+  readonly hostname: string
+  readonly network: string
+  readonly tunnelProtocol: TunnelProtocol
+  readonly trustDomain: string
+  readonly serviceAccount: string
+  readonly node: string
+  readonly canonicalName: string
+  readonly canonicalRevision: string
+  readonly workloadType: WorkloadType
+  readonly workloadName: string
+  readonly nativeTunnel: boolean
+  readonly services: ReadonlyMap<ServiceKey, readonly WorkloadPort[]>
+  readonly authorizationPolicies: readonly string[]
+  readonly status: HealthStatus
+  readonly clusterId: string
+  readonly locality: Locality
+  /**
+   * 'service' when its address is not its own to be found by: a node's, which all host-network pods there share, or
+   * whatever an EndpointSlice lists. (The wire says so by network_mode HOST_NETWORK.)
+   */
+  readonly foundBy: FoundBy
+  readonly waypoint: GatewayAddress | undefined
+  readonly networkGateway: GatewayAddress | undefined
+  readonly capacity: number
+}
+
+// What the protocol means by saying nothing.
+const DEFAULT_TRUST_DOMAIN = 'cluster.local'
+const DEFAULT_SERVICE_ACCOUNT = 'default'
+const DEFAULT_CLUSTER_ID = 'Kubernetes'
+/** Weight of a workload that states none. */
+const DEFAULT_CAPACITY = 1
+
+const LOCALITY = record<Locality>({
+  region: field('region', 1, single(TEXT)),
+  zone: field('zone', 2, single(TEXT)),
+  subzone: field('subzone', 3, single(TEXT)),
+})
+
+const SERVICE_KEY = checked(textOf<ServiceKey>(), (key) => {
+  const slash = key.indexOf('/')
+  if (slash < 1 || slash === key.length - 1 || key.includes('/', slash + 1))
+    throw new FieldProblem(`"${key}" is not namespace/hostname`)
+  return key
+})
+
+const shared = { isShared: true }
+
+export const WORKLOAD = record<Workload>({
+  uid: field('uid', 20, single(textOf<WorkloadUid>()), { isRequired: true }),
+  name: field('name', 1, single(TEXT)),
+  namespace: field('namespace', 2, single(TEXT), shared),
+  addresses: field('addresses', 3, list(IP), {
+    dump: (workloadIps) => ({ workloadIps }),
+  }),
+  hostname: field('hostname', 21, single(TEXT), shared),
+  network: field('network', 4, single(TEXT), shared),
+  tunnelProtocol: field(
+    'tunnel_protocol',
+    5,
+    // The legacy sidecar protocol (2) is not ours to speak: such a workload is reached as it is.
+    single(word<TunnelProtocol>(['none', 'hbone'], new Map([[2, 'none']]))),
+    { dump: (protocol) => ({ protocol: protocol === 'hbone' ? 'HBONE' : 'TCP' }) },
+  ),
+  trustDomain: field('trust_domain', 6, single(TEXT, DEFAULT_TRUST_DOMAIN), shared),
+  serviceAccount: field('service_account', 7, single(TEXT, DEFAULT_SERVICE_ACCOUNT), shared),
+  node: field('node', 9, single(TEXT), shared),
+  canonicalName: field('canonical_name', 10, single(TEXT), shared),
+  canonicalRevision: field('canonical_revision', 11, single(TEXT), shared),
+  workloadType: field(
+    'workload_type',
+    12,
+    single(word<WorkloadType>(['deployment', 'cronjob', 'pod', 'job'])),
+  ),
+  workloadName: field('workload_name', 13, single(TEXT), shared),
+  nativeTunnel: field('native_tunnel', 14, single(FLAG)),
+  services: field('services', 22, map(SERVICE_KEY, wrapper(1, list(PORT))), {
+    isShared: true,
+    dump: (services) => ({ services: [...services.keys()] }),
+  }),
+  authorizationPolicies: field('authorization_policies', 16, list(TEXT), shared),
+  status: field('status', 17, single(word<HealthStatus>(['healthy', 'unhealthy'])), {
+    dump: (status) => ({ status: status === 'healthy' ? 'Healthy' : 'Unhealthy' }),
+  }),
+  clusterId: field('cluster_id', 18, single(TEXT, DEFAULT_CLUSTER_ID), shared),
+  locality: field('locality', 24, single(LOCALITY), shared),
+  // STANDARD and HOST_NETWORK: peers keep the latter out of their index of addresses.
+  foundBy: field('network_mode', 25, single(word<FoundBy>(['address', 'service'])), {
+    dump: (foundBy) => ({ networkMode: foundBy === 'address' ? 'Standard' : 'HostNetwork' }),
+  }),
+  waypoint: field('waypoint', 8, optional(GATEWAY), {
+    isShared: true,
+    dump: (gateway) => ({ waypoint: dumpGateway(gateway) }),
+  }),
+  networkGateway: field('network_gateway', 19, optional(GATEWAY), {
+    isShared: true,
+    dump: (gateway) => ({ networkGateway: dumpGateway(gateway) }),
+  }),
+  capacity: field('capacity', 27, optionalOr(wrapper(1, single(UINT)), DEFAULT_CAPACITY)),
+})
