@@ -6,12 +6,12 @@
 // (bench/hbone-relays.ts, medians on two shared cores).
 // It is long because the frame types share one state; what could stand alone does (stream, output, reader, budget).
 
-import type { TLSSocket } from 'node:tls'
+import type { Socket } from 'node:net'
 import { TLS_READ_BYTES, readInPlace } from '../relay/read-in-place.ts'
 import type { H2Accounts } from './budget.ts'
 import { Conduct } from './conduct.ts'
 import { type FrameHandler, FrameReader } from './frame-reader.ts'
-import { type HeaderBlock, HeaderBlocks } from './header-blocks.ts'
+import { type HeaderBlock, HeaderBlocks, dependency } from './header-blocks.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
 import type { HeldMemory } from './held-memory.ts'
 import { FrameOutput } from './output.ts'
@@ -67,7 +67,8 @@ export interface ConnectionClosed {
 
 export interface H2ConnectionOptions {
   readonly role: 'client' | 'server'
-  readonly socket: TLSSocket
+  /** TLS or plain, and nobody else reads it. */
+  readonly socket: Socket
   readonly settings: H2Settings
   /** Time left for the peer's first SETTINGS. */
   readonly settingsDeadlineMs: number
@@ -92,7 +93,7 @@ export interface H2ConnectionOptions {
 
 export class H2Connection implements FrameHandler, StreamHost {
   readonly #options: H2ConnectionOptions
-  readonly #socket: TLSSocket
+  readonly #socket: Socket
   readonly #isServer: boolean
   readonly #reader: FrameReader
   readonly #output: FrameOutput
@@ -348,6 +349,7 @@ export class H2Connection implements FrameHandler, StreamHost {
         return this.#onGoAway(streamId, payload)
       case FRAME.priority:
         if (streamId === 0) throw broken('PRIORITY on stream 0')
+        if (dependency(payload, 0) === streamId) throw broken('a stream that depends on itself')
         return this.#conduct.control('PRIORITY frames')
       default:
         throw broken('PUSH_PROMISE, which we disabled or which only servers send')
@@ -395,8 +397,10 @@ export class H2Connection implements FrameHandler, StreamHost {
     const stream = new H2Stream(block.streamId, this, NO_SINK, this.#peerWindow)
     this.#streams.set(stream.id, stream)
     this.#conduct.openedStream()
+    // Known before the answer: one that ends, too, then closes the stream, and there is nothing left to reset.
+    stream.isEndReceived = block.isEndStream
     this.#options.onRequest(stream, headers, isTooLarge)
-    if (block.isEndStream && !stream.isClosed) stream.receiveEnd()
+    if (block.isEndStream) stream.announceEnd()
   }
 
   #onLaterHeaders(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts header blocks together from HEADERS and CONTINUATION (RFC 9113 4.3, 6.2, 6.10), within bounds.
 
-import { FLAG, H2ConnectionError, H2_CODE } from './protocol.ts'
+import { FLAG, H2ConnectionError, H2_CODE, LARGEST_STREAM_ID } from './protocol.ts'
 
 /** A peer may split its header block in many frames, but not so many that counting them is the attack. */
 const MOST_CONTINUATIONS = 16
@@ -47,7 +47,10 @@ export class HeaderBlocks {
       start = 1
       end -= payload[0] ?? 0
     }
-    if ((flags & FLAG.priority) !== 0) start += PRIORITY_BYTES
+    if ((flags & FLAG.priority) !== 0) {
+      if (dependency(payload, start) === streamId) throw broken('a stream that depends on itself')
+      start += PRIORITY_BYTES
+    }
     if (start > end) throw broken('HEADERS padding longer than the frame')
     const bytes = payload.subarray(start, end)
     const isEndStream = (flags & FLAG.endStream) !== 0
@@ -76,6 +79,13 @@ export class HeaderBlocks {
   clear(): void {
     this.#half = undefined
   }
+}
+
+/** The stream that a priority names at this offset (RFC 7540 5.3; RFC 9113 only skips it). */
+export function dependency(payload: Buffer, at: number): number | undefined {
+  return payload.length < at + PRIORITY_BYTES
+    ? undefined
+    : payload.readUInt32BE(at) & LARGEST_STREAM_ID
 }
 
 function broken(message: string): H2ConnectionError {

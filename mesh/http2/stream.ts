@@ -70,6 +70,8 @@ export class H2Stream implements Holder {
   isEndReceived = false
   #isEndQueued = false
   #isEndSent = false
+  /** It was reset, by whomever. */
+  #isCut = false
   #sendWindow: number
   #receiveWindow: number
   #consumed = 0
@@ -271,6 +273,11 @@ export class H2Stream implements Holder {
     return this.#wantsWritable && this.#pending.length === 0
   }
 
+  /** Server: the request ended with its headers, as isEndReceived says; its sink, which is set by now, hears of it. */
+  announceEnd(): void {
+    if (!this.#isCut) this.sink.onEnd()
+  }
+
   /** The peer half-closed. */
   receiveEnd(): void {
     if (this.isEndReceived) return
@@ -313,6 +320,7 @@ export class H2Stream implements Holder {
   }
 
   #discard(): void {
+    this.#isCut = true
     this.#pending = []
     if (this.#pendingCost > 0) this.#settle(this.#pendingCost)
     this.#wantsWritable = false
