@@ -24,7 +24,6 @@ const COMMANDS: readonly (readonly [string, readonly string[]])[] = [
     ],
   ],
   ['services', ['create', 'service', 'nodeport', 'np', '--tcp=80:8080', '--node-port=30123']],
-  ['jobs.batch', ['create', 'job', 'j', '--image=host', '--', 'true']],
   [
     'roles.rbac.authorization.k8s.io',
     ['create', 'role', 'r', '--verb=get,list', '--resource=pods,deployments.apps'],
@@ -33,7 +32,6 @@ const COMMANDS: readonly (readonly [string, readonly string[]])[] = [
     'clusterrolebindings.rbac.authorization.k8s.io',
     ['create', 'clusterrolebinding', 'b', '--clusterrole=x', '--serviceaccount=default:sa'],
   ],
-  ['poddisruptionbudgets.policy', ['create', 'pdb', 'p', '--selector=a=b', '--min-available=50%']],
 ]
 
 /** Drops nulls and empty objects, which Go prints for what is not set, and status, which is not the client's. */

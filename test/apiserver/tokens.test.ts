@@ -45,7 +45,7 @@ void t.test(
   async (t) => {
     const { cluster, uid } = await withPod()
     await using _ = cluster
-    const issued = cluster.api.createToken({
+    const issued = await cluster.api.createToken({
       namespace: 'default',
       serviceAccount: 'web',
       audiences: ['istio-ca'],
@@ -96,7 +96,7 @@ void t.test(
 void t.test('an expired token is refused', async (t) => {
   const { cluster } = await withPod()
   await using _ = cluster
-  const issued = cluster.api.createToken({
+  const issued = await cluster.api.createToken({
     namespace: 'default',
     serviceAccount: 'web',
     audiences: ['a'],
@@ -119,11 +119,11 @@ void t.test('tokens are refused for what does not exist or does not fit', async 
   await using _ = cluster
   const ask = (request: Partial<Parameters<typeof cluster.api.createToken>[0]>) =>
     cluster.api.createToken({ namespace: 'default', serviceAccount: 'web', ...request })
-  t.match(ask({ serviceAccount: 'ghost' }), { ok: false, error: { status: 404 } })
-  t.match(ask({ pod: { name: 'p', uid: 'another' } }), { ok: false, error: { status: 409 } })
-  t.match(ask({ serviceAccount: 'default', pod: { name: 'p', uid } }), {
+  t.match(await ask({ serviceAccount: 'ghost' }), { ok: false, error: { status: 404 } })
+  t.match(await ask({ pod: { name: 'p', uid: 'another' } }), { ok: false, error: { status: 409 } })
+  t.match(await ask({ serviceAccount: 'default', pod: { name: 'p', uid } }), {
     ok: false,
     error: { message: /different serviceaccount/ },
   })
-  t.match(ask({ expirationSeconds: 5 }), { ok: false, error: { status: 422 } })
+  t.match(await ask({ expirationSeconds: 5 }), { ok: false, error: { status: 422 } })
 })

@@ -34,13 +34,13 @@ void t.test('an agent gets the mesh and its certificates from a fresh controller
   const catalog = await cluster.pod('shop', 'catalog', 'catalog', 'node-b')
   const elsewhere = await cluster.pod('shop', 'frontend', 'frontend', 'node-a')
   const controller = await cluster.controller()
-  const token = cluster.tokenFile(agent)
+  const token = await cluster.tokenFile(agent)
   t.match(await cluster.ask(controller, token, CATALOG), { ok: true })
   t.match(await cluster.ask(controller, token, 'spiffe://cluster.local/ns/shop/sa/frontend'), {
     ok: false,
     error: { kind: 'denied', message: /no pod .* runs on node node-b/ },
   })
-  t.match(await cluster.ask(controller, cluster.tokenFile(elsewhere), CATALOG), {
+  t.match(await cluster.ask(controller, await cluster.tokenFile(elsewhere), CATALOG), {
     ok: false,
     error: { kind: 'denied', message: /may not ask for the identity of others/ },
   })
@@ -53,7 +53,7 @@ void t.test('an agent gets the mesh and its certificates from a fresh controller
     ),
     'discovery tells of the catalog pod',
   )
-  const stranger = follow(t, cluster, controller, cluster.tokenFile(catalog))
+  const stranger = follow(t, cluster, controller, await cluster.tokenFile(catalog))
   t.match(await stranger.refused, /no component of the mesh/, 'workloads may not read the mesh')
 
   await becomesReady(controller)
@@ -115,7 +115,7 @@ void t.test('while the API server is away, what is known goes on and the rest wa
   await cluster.pod('shop', 'catalog', 'catalog', 'node-b')
   const controller = await cluster.controller()
   await becomesReady(controller)
-  const token = cluster.tokenFile(agent)
+  const token = await cluster.tokenFile(agent)
   t.match(await cluster.ask(controller, token, CATALOG), { ok: true })
   cluster.proxy.cut()
   t.match(await cluster.ask(controller, token, CATALOG), { ok: true }, 'from memory')
@@ -138,7 +138,7 @@ void t.test('broken watches and a forgotten history lose no pod', async (t) => {
   const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
   const controller = await cluster.controller()
   await becomesReady(controller)
-  const token = cluster.tokenFile(agent)
+  const token = await cluster.tokenFile(agent)
   const told = Promise.withResolvers<void>()
   const followed = follow(t, cluster, controller, token, (change) => {
     if (change.kind === 'workload' && change.workload.uid.includes('shop/unseen')) told.resolve()
@@ -160,7 +160,7 @@ void t.test('an agent whose pod was deleted gets nothing more', async (t) => {
   const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
   await cluster.pod('shop', 'catalog', 'catalog', 'node-b')
   const controller = await cluster.controller()
-  const token = cluster.tokenFile(agent)
+  const token = await cluster.tokenFile(agent)
   const target = { namespace: 'ambit-system', name: 'agent-b' }
   expectOk(await cluster.admin.delete(PODS, target, { gracePeriodSeconds: 0 }))
   t.match(await cluster.ask(controller, token, CATALOG), { ok: false, error: { kind: 'denied' } })

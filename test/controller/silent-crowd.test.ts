@@ -30,7 +30,7 @@ void t.test('a silent crowd', { timeout: deadline(90_000) }, async (t) => {
   const grpcPort = Number(/"grpcPort":(\d+)/.exec(running.output())?.[1])
   const published = await cluster.publishedRoot('shop', () => true)
   const controller = { grpcPort, rootsPem: published.data?.['root-cert.pem'] ?? '' }
-  const token = cluster.tokenFile(agent)
+  const token = await cluster.tokenFile(agent)
   t.match(await cluster.ask(controller, token, CATALOG), { ok: true }, 'before the crowd')
   const pid = running.process.pid ?? 0
   const quiet = { rss: residentMib(pid), descriptors: descriptors(pid) }

@@ -165,9 +165,9 @@ export class SmallCluster {
   }
 
   /** A file with a token of the pod's service account, bound to the pod. */
-  tokenFile(pod: Pod): string {
+  async tokenFile(pod: Pod): Promise<string> {
     const { namespace = '', name = '', uid = '' } = pod.metadata ?? {}
-    const issued = this.server.api.createToken({
+    const issued = await this.server.api.createToken({
       namespace,
       serviceAccount: pod.spec?.serviceAccountName ?? '',
       audiences: ['istio-ca'],

@@ -83,13 +83,16 @@ export function builtInType(
 const RBAC = 'rbac.authorization.k8s.io'
 const WORKLOAD: Traits = { sub: ['status', 'scale'], all: true, generation: true }
 
-/** The types that exist without any CustomResourceDefinition. */
+/**
+ * The types that exist without any CustomResourceDefinition: those on which something in the lab acts, and roles and network
+ * policies, which manifests bring along.
+ */
 export const BUILT_IN_TYPES: readonly ResourceType[] = [
   builtInType('', 'v1', 'Namespace', { cluster: true, short: ['ns'], sub: ['status', 'finalize'] }),
   builtInType('', 'v1', 'Pod', {
     short: ['po'],
     all: true,
-    sub: ['status', 'binding', 'eviction', 'ephemeralcontainers', 'exec', 'log', 'portforward'],
+    sub: ['status', 'binding', 'exec', 'log'],
   }),
   builtInType('', 'v1', 'Service', { short: ['svc'], all: true, sub: ['status'] }),
   builtInType('', 'v1', 'Endpoints', { plural: 'endpoints', short: ['ep'] }),
@@ -100,10 +103,7 @@ export const BUILT_IN_TYPES: readonly ResourceType[] = [
   builtInType('', 'v1', 'Event', { short: ['ev'] }),
   builtInType('apps', 'v1', 'Deployment', { ...WORKLOAD, short: ['deploy'] }),
   builtInType('apps', 'v1', 'ReplicaSet', { ...WORKLOAD, short: ['rs'] }),
-  builtInType('apps', 'v1', 'StatefulSet', { ...WORKLOAD, short: ['sts'] }),
   builtInType('apps', 'v1', 'DaemonSet', { ...WORKLOAD, sub: ['status'], short: ['ds'] }),
-  builtInType('apps', 'v1', 'ControllerRevision'),
-  builtInType('batch', 'v1', 'Job', { sub: ['status'], all: true, generation: true }),
   builtInType('discovery.k8s.io', 'v1', 'EndpointSlice', { generation: true }),
   builtInType('coordination.k8s.io', 'v1', 'Lease'),
   builtInType(RBAC, 'v1', 'Role'),
@@ -113,16 +113,6 @@ export const BUILT_IN_TYPES: readonly ResourceType[] = [
   builtInType('networking.k8s.io', 'v1', 'NetworkPolicy', {
     plural: 'networkpolicies',
     short: ['netpol'],
-    generation: true,
-  }),
-  builtInType('policy', 'v1', 'PodDisruptionBudget', {
-    short: ['pdb'],
-    sub: ['status'],
-    generation: true,
-  }),
-  builtInType('autoscaling', 'v2', 'HorizontalPodAutoscaler', {
-    short: ['hpa'],
-    sub: ['status'],
     generation: true,
   }),
   builtInType('apiextensions.k8s.io', 'v1', 'CustomResourceDefinition', {

@@ -23,12 +23,9 @@ const SUBRESOURCE_VERBS: { readonly [name: string]: readonly string[] } = {
   scale: ['get', 'patch', 'update'],
   finalize: ['update'],
   binding: ['create'],
-  eviction: ['create'],
   token: ['create'],
   exec: ['create', 'get'],
-  portforward: ['create', 'get'],
   log: ['get'],
-  ephemeralcontainers: ['get', 'patch', 'update'],
 }
 /** Kinds of subresources that are not the kind of their resource. */
 const SUBRESOURCE_KINDS: {
@@ -40,10 +37,8 @@ const SUBRESOURCE_KINDS: {
 } = {
   scale: { group: 'autoscaling', version: 'v1', kind: 'Scale' },
   binding: { group: '', version: 'v1', kind: 'Binding' },
-  eviction: { group: 'policy', version: 'v1', kind: 'Eviction' },
   token: { group: 'authentication.k8s.io', version: 'v1', kind: 'TokenRequest' },
   exec: { group: '', version: 'v1', kind: 'PodExecOptions' },
-  portforward: { group: '', version: 'v1', kind: 'PodPortForwardOptions' },
 }
 
 interface GroupVersion {

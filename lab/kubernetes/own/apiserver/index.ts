@@ -2,6 +2,10 @@
 // An in-memory Kubernetes API server for the lab: as much of the API as kubectl, the official clients
 // and Ambit's own programs use. Authentication is real (bearer tokens); authorisation is open: whoever
 // is authenticated, service accounts included, may do everything. RBAC objects are stored only.
+//
+// FROZEN. It serves a newcomer's first minute and the fast tests; what it can is listed in docs/operations.md, "The lab's own
+// API server", and held against a true kube-apiserver by test/apiserver. It gets no new features: what needs more (Gateway
+// API, status of many kinds, Helm, conformance) runs against a true one.
 
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The in-process door to the registry: resources by id instead of paths, events by callback.
 
-import { ok, type Result } from '../../../../mesh/result.ts'
+import type { Result } from '../../../../mesh/result.ts'
 import type {
   ClusterApi,
   DeleteOptions,
@@ -49,7 +49,7 @@ export interface LocalApi extends ClusterApi {
   ): Result<StoredObject, Refusal>
   bindPod(namespace: string | undefined, pod: string, node: string): Result<StoredObject, Refusal>
   /** A token as `kubectl create token` would give: bound to the pod when one is named. */
-  createToken(request: TokenRequest): Result<IssuedToken, Refusal>
+  createToken(request: TokenRequest): Promise<Result<IssuedToken, Refusal>>
 }
 
 /** Makes the in-process API of a registry. */
@@ -93,9 +93,6 @@ export function localApi(registry: Registry, tokens: TokenAuthority): LocalApi {
         if (matches(object)) onEvent({ type: 'ADDED', object })
       return unsubscribe
     },
-    createToken: (request) => {
-      const issued = tokens.issue(request)
-      return issued.ok ? ok(issued.value) : issued
-    },
+    createToken: (request) => tokens.issue(request),
   }
 }

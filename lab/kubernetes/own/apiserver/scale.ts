@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scale subresource: replicas of a Deployment, ReplicaSet or StatefulSet as an autoscaling/v1 Scale.
+// The scale subresource: replicas of a Deployment or ReplicaSet as an autoscaling/v1 Scale.
 
 import { type Result, ok } from '../../../../mesh/result.ts'
 import { badRequest, invalid, invalidValue } from '../../objects/refusals.ts'

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Service account tokens: JWTs signed with ES256, bound to a pod where one is named, and their review.
+// Service account tokens: JWTs signed with ES256 (by jose), bound to a pod where one is named, and their review.
 
-import { type KeyObject, generateKeyPairSync, randomUUID, sign, verify } from 'node:crypto'
+import { type KeyObject, generateKeyPairSync, randomUUID } from 'node:crypto'
+import { errors, jwtVerify, type JWTPayload, SignJWT } from 'jose'
 import { type Result, err, ok } from '../../../../mesh/result.ts'
 import { notFound, refuse } from '../../objects/refusals.ts'
-import { type Draft, at, integer, record, text, texts } from '../../objects/json.ts'
+import { type Draft, at, record, text } from '../../objects/json.ts'
 import type { ResourceTable } from './resource-table.ts'
 import type { Store } from './store.ts'
 import type { Refusal } from '../../objects/refusals.ts'
@@ -36,23 +37,10 @@ const DEFAULT_LIFETIME_SECONDS = 3600
 /** Kubernetes refuses shorter ones. */
 const MIN_LIFETIME_SECONDS = 600
 const MAX_LIFETIME_SECONDS = 2 ** 32
-/** Clock of the verifier may lag behind that of the issuer. */
-const LEEWAY_SECONDS = 60
 const MS_PER_SECOND = 1000
-const SIGNATURE = { dsaEncoding: 'ieee-p1363' } as const
-const HASH = 'sha256'
+const ALGORITHM = 'ES256'
 
-const base64url = (value: string | Buffer): string => Buffer.from(value).toString('base64url')
 const nowSeconds = (): number => Math.floor(Date.now() / MS_PER_SECOND)
-
-function parseSegment(segment: string): Draft | undefined {
-  try {
-    return record(JSON.parse(Buffer.from(segment, 'base64url').toString('utf8')))
-  } catch {
-    // Not JSON, hence not one of our tokens.
-    return undefined
-  }
-}
 
 export class TokenAuthority {
   readonly issuer: string
@@ -72,7 +60,7 @@ export class TokenAuthority {
   }
 
   /** Issues a token for a service account that exists, bound to a pod that runs as it. */
-  issue(request: TokenRequest): Result<IssuedToken, Refusal> {
+  async issue(request: TokenRequest): Promise<Result<IssuedToken, Refusal>> {
     const { namespace, serviceAccount: name, pod } = request
     const accounts = this.#resources.byId('serviceaccounts')
     const pods = this.#resources.byId('pods')
@@ -106,8 +94,8 @@ export class TokenAuthority {
     const podUid = pod === undefined ? undefined : this.#uid('pods', namespace, pod.name)
     const issuedAt = nowSeconds()
     const expiresAt = issuedAt + lifetime
-    const token = this.#sign({
-      aud: request.audiences ?? [this.issuer],
+    const claims: JWTPayload = {
+      aud: [...(request.audiences ?? [this.issuer])],
       exp: expiresAt,
       iat: issuedAt,
       nbf: issuedAt,
@@ -122,7 +110,9 @@ export class TokenAuthority {
           ? {}
           : { node: { name: node, uid: this.#uid('nodes', undefined, node) } }),
       },
-    })
+    }
+    const header = { alg: ALGORITHM, kid: this.#keyId, typ: 'JWT' }
+    const token = await new SignJWT(claims).setProtectedHeader(header).sign(this.#privateKey)
     return ok({
       token,
       expirationTimestamp: new Date(expiresAt * MS_PER_SECOND)
@@ -132,32 +122,19 @@ export class TokenAuthority {
   }
 
   /** Who holds the token, if it is genuine, current, for one of the audiences, and what it is bound to exists. */
-  review(
+  async review(
     token: string,
     audiences: readonly string[],
-  ): Result<{ readonly user: UserInfo; readonly audiences: readonly string[] }, string> {
-    const [header = '', payload = '', signature = '', ...rest] = token.split('.')
-    if (rest.length > 0 || parseSegment(header)?.alg !== 'ES256')
-      return err('the token is not a service account token')
-    const key = { key: this.#publicKey, ...SIGNATURE }
-    const isGenuine = verify(
-      HASH,
-      Buffer.from(`${header}.${payload}`),
-      key,
-      Buffer.from(signature, 'base64url'),
-    )
-    if (!isGenuine) return err('the signature of the token is not valid')
-    const claims = parseSegment(payload) ?? {}
-    const now = nowSeconds()
-    if ((integer(claims.exp) ?? 0) <= now) return err('service account token has expired')
-    if ((integer(claims.nbf) ?? 0) > now + LEEWAY_SECONDS)
-      return err('service account token is not valid yet')
-    const accepted = texts(claims.aud).filter((audience) => audiences.includes(audience))
+  ): Promise<Result<{ readonly user: UserInfo; readonly audiences: readonly string[] }, string>> {
+    const verified = await this.#verify(token)
+    if (!verified.ok) return verified
+    const claims = verified.value
+    const accepted = [claims.aud ?? []].flat().filter((audience) => audiences.includes(audience))
     if (accepted.length === 0)
       return err(
         `token audiences ${JSON.stringify(claims.aud)} is invalid for the target audiences ${JSON.stringify(audiences)}`,
       )
-    const user = this.#userOf(record(claims['kubernetes.io']) ?? {}, text(claims.jti) ?? '')
+    const user = this.#userOf(record(claims['kubernetes.io']) ?? {}, claims.jti ?? '')
     return user.ok ? ok({ user: user.value, audiences: accepted }) : user
   }
 
@@ -183,10 +160,22 @@ export class TokenAuthority {
     return this.#store.get(resource, namespace, name)?.metadata.uid
   }
 
-  #sign(claims: Draft): string {
-    const header = { alg: 'ES256', kid: this.#keyId, typ: 'JWT' }
-    const body = `${base64url(JSON.stringify(header))}.${base64url(JSON.stringify(claims))}`
-    return `${body}.${base64url(sign(HASH, Buffer.from(body), { key: this.#privateKey, ...SIGNATURE }))}`
+  async #verify(token: string): Promise<Result<JWTPayload, string>> {
+    try {
+      const options = {
+        algorithms: [ALGORITHM],
+        issuer: this.issuer,
+        requiredClaims: ['exp'],
+        currentDate: new Date(Date.now()),
+      }
+      return ok((await jwtVerify(token, this.#publicKey, options)).payload)
+    } catch (thrown) {
+      if (thrown instanceof errors.JWTExpired) return err('service account token has expired')
+      if (thrown instanceof errors.JWSSignatureVerificationFailed)
+        return err('the signature of the token is not valid')
+      if (thrown instanceof errors.JOSEError) return err('the token is not a service account token')
+      throw thrown
+    }
   }
 
   #userOf(claims: Draft, tokenId: string): Result<UserInfo, string> {

@@ -14,12 +14,7 @@ import { customResourceDefinitionStrategy } from './custom-resource-definitions.
 import { podStrategy } from './pods.ts'
 import { serviceStrategy } from './services.ts'
 import type { Strategy } from './strategy.ts'
-import {
-  daemonSetStrategy,
-  deploymentStrategy,
-  jobStrategy,
-  replicatedStrategy,
-} from './workloads.ts'
+import { daemonSetStrategy, deploymentStrategy, replicaSetStrategy } from './workloads.ts'
 
 const STRATEGIES: { readonly [resource: ResourceId]: Strategy } = {
   namespaces: namespaceStrategy,
@@ -29,10 +24,8 @@ const STRATEGIES: { readonly [resource: ResourceId]: Strategy } = {
   secrets: secretStrategy,
   configmaps: configMapStrategy,
   'deployments.apps': deploymentStrategy,
-  'replicasets.apps': replicatedStrategy,
-  'statefulsets.apps': replicatedStrategy,
+  'replicasets.apps': replicaSetStrategy,
   'daemonsets.apps': daemonSetStrategy,
-  'jobs.batch': jobStrategy,
   'endpointslices.discovery.k8s.io': endpointSliceStrategy,
   'leases.coordination.k8s.io': leaseStrategy,
   'customresourcedefinitions.apiextensions.k8s.io': customResourceDefinitionStrategy,

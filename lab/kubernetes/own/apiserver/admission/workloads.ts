@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs: defaults and checks of their pod template.
+// Deployments, ReplicaSets and DaemonSets: defaults and checks of their pod template.
 
 import { isDeepStrictEqual } from 'node:util'
 import { type FieldError, invalidValue, required } from '../../../objects/refusals.ts'
@@ -76,8 +76,7 @@ export const deploymentStrategy: Strategy = {
   validate,
 }
 
-/** ReplicaSets and StatefulSets. */
-export const replicatedStrategy: Strategy = {
+export const replicaSetStrategy: Strategy = {
   setDefaults: (draft) => {
     const spec = ensureRecord(draft, 'spec')
     setDefault(spec, 'replicas', 1)
@@ -94,9 +93,4 @@ export const daemonSetStrategy: Strategy = {
     defaultTemplate(spec)
   },
   validate,
-}
-
-export const jobStrategy: Strategy = {
-  setDefaults: (draft) => defaultTemplate(ensureRecord(draft, 'spec')),
-  validate: (draft) => templateErrors(record(draft.spec)),
 }

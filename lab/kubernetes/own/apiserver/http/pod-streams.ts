@@ -19,6 +19,7 @@ import { WebSocketConnection } from './websocket.ts'
 const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4, close: 255 } as const
 /** Best first; v5 adds the message that closes stdin. */
 const PROTOCOLS = ['v5.channel.k8s.io', 'v4.channel.k8s.io'] as const
+/** attach and portforward are not served, and kubectl is told so. */
 const STREAMS = new Set(['exec', 'attach', 'portforward', 'log'])
 
 const NO_RUNTIME = 'the lab has no pod runtime yet: nothing can run in pods'

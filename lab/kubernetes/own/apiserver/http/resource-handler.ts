@@ -297,7 +297,7 @@ async function patch(call: Call, name: string, subresource?: Subresource): Promi
   return DONE
 }
 
-/** Subresources that do something: token, eviction, binding, finalize. */
+/** Subresources that do something: token, binding, finalize. */
 async function action(call: Call, name: string, subresource: string): Promise<Handled> {
   const { response, path, type, registry, tokens } = call
   if (!type.subresources.includes(subresource)) return unknownPath()
@@ -310,7 +310,7 @@ async function action(call: Call, name: string, subresource: string): Promise<Ha
       const audiences = texts(at(input, 'spec', 'audiences'))
       if (bound !== undefined && bound.kind !== 'Pod')
         return badRequest(`cannot bind token to a ${String(bound.kind)}: only to a Pod`)
-      const issued = tokens.issue({
+      const issued = await tokens.issue({
         namespace: path.namespace ?? '',
         serviceAccount: name,
         audiences: audiences.length === 0 ? undefined : audiences,
@@ -328,15 +328,6 @@ async function action(call: Call, name: string, subresource: string): Promise<Ha
         spec: input.spec ?? {},
         status: issued.value,
       })
-      return DONE
-    }
-    case 'eviction': {
-      const options = record(input.deleteOptions) ?? {}
-      const deleted = registry.delete(type, path.namespace, name, {
-        gracePeriodSeconds: integer(options.gracePeriodSeconds),
-      })
-      if (!deleted.ok) return deleted
-      sendJson(response, 201, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success' })
       return DONE
     }
     case 'binding': {

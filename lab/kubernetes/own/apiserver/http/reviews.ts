@@ -11,14 +11,14 @@ import type { Refusal } from '../../../objects/refusals.ts'
 export type Authenticator = (
   token: string,
   audiences: readonly string[],
-) => Result<{ readonly user: UserInfo; readonly audiences: readonly string[] }, string>
+) => Promise<Result<{ readonly user: UserInfo; readonly audiences: readonly string[] }, string>>
 
 const allowed = { allowed: true, reason: 'the lab allows everything to whoever is authenticated' }
 
-function reviewToken(review: Draft, authority: TokenAuthority, authenticate: Authenticator) {
+async function reviewToken(review: Draft, authority: TokenAuthority, authenticate: Authenticator) {
   const token = text(at(review, 'spec', 'token')) ?? ''
   const wanted = texts(at(review, 'spec', 'audiences'))
-  const answer = authenticate(token, wanted.length === 0 ? [authority.issuer] : wanted)
+  const answer = await authenticate(token, wanted.length === 0 ? [authority.issuer] : wanted)
   if (!answer.ok)
     return { authenticated: false, error: `[invalid bearer token, ${answer.error}]`, user: {} }
   const { user, audiences } = answer.value
@@ -26,19 +26,19 @@ function reviewToken(review: Draft, authority: TokenAuthority, authenticate: Aut
 }
 
 /** Answers a review of some kind; undefined for a kind that is none. */
-export function answerReview(
+export async function answerReview(
   kind: string,
   body: unknown,
   user: UserInfo,
   authority: TokenAuthority,
   authenticate: Authenticator,
-): Result<Draft, Refusal> {
+): Promise<Result<Draft, Refusal>> {
   const review = record(body)
   if (review === undefined) return badRequest('the review must be an object')
   ensureRecord(review, 'metadata')
   switch (kind) {
     case 'TokenReview':
-      review.status = reviewToken(review, authority, authenticate)
+      review.status = await reviewToken(review, authority, authenticate)
       break
     case 'SelfSubjectReview':
       review.status = { userInfo: user }

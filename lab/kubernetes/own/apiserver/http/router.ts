@@ -59,10 +59,10 @@ export class Router {
   }
 
   /** Who sends the request; without a valid bearer token, nobody does. */
-  authenticate(request: IncomingMessage): Result<UserInfo, Refusal> {
+  async authenticate(request: IncomingMessage): Promise<Result<UserInfo, Refusal>> {
     const token = bearerToken(request)
     if (!token.ok) return unauthorized()
-    const known = this.#authenticateToken(token.value, [this.#services.tokens.issuer])
+    const known = await this.#authenticateToken(token.value, [this.#services.tokens.issuer])
     return known.ok ? ok(known.value.user) : unauthorized()
   }
 
@@ -70,7 +70,7 @@ export class Router {
     const url = new URL(request.url ?? '/', 'https://localhost')
     const path = url.pathname
     if (PUBLIC_PATHS.has(path)) return this.#publicDocument(path, response)
-    const user = this.authenticate(request)
+    const user = await this.authenticate(request)
     if (!user.ok) return sendFailure(response, user.error)
 
     const resourcePath = parseResourcePath(path)
@@ -86,11 +86,11 @@ export class Router {
     this.#document(request, response, path)
   }
 
-  /** An upgrade to a WebSocket: exec and portforward only. */
+  /** An upgrade to a WebSocket: exec only. */
   async handleUpgrade(request: IncomingMessage, socket: Socket): Promise<void> {
     const url = new URL(request.url ?? '/', 'https://localhost')
     const path: ResourcePath | undefined = parseResourcePath(url.pathname)
-    const user = this.authenticate(request)
+    const user = await this.authenticate(request)
     const { podStreams } = this.#services
     if (!user.ok) return podStreams.refuseUpgrade(socket, user.error)
     if (path === undefined || !isPodStream(path))
@@ -98,7 +98,7 @@ export class Router {
     return podStreams.upgrade(request, socket, path, url.searchParams)
   }
 
-  #authenticateToken(token: string, audiences: readonly string[]) {
+  async #authenticateToken(token: string, audiences: readonly string[]) {
     if (isAdminToken(token, this.#services.adminToken)) return ok({ user: ADMIN, audiences })
     return this.#services.tokens.review(token, audiences)
   }
@@ -126,8 +126,12 @@ export class Router {
     if (request.method !== 'POST') return sendFailure(response, methodNotAllowed().error)
     const body = await readObject(request)
     const answer = body.ok
-      ? answerReview(kind, record(body.value), user, this.#services.tokens, (token, audiences) =>
-          this.#authenticateToken(token, audiences),
+      ? await answerReview(
+          kind,
+          record(body.value),
+          user,
+          this.#services.tokens,
+          (token, audiences) => this.#authenticateToken(token, audiences),
         )
       : err(body.error)
     if (answer.ok) sendJson(response, 201, answer.value)

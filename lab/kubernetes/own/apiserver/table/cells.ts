@@ -10,7 +10,7 @@ const DAY = 24 * HOUR
 const YEAR = 365 * DAY
 
 /** A duration as kubectl prints ages: 90s, 5m30s, 3h10m, 2d4h, 5y. */
-export function humanDuration(ms: number): string {
+function humanDuration(ms: number): string {
   const two = (large: number, largeUnit: string, small: number, smallUnit: string): string => {
     const rest = Math.floor((ms % large) / small)
     return `${Math.floor(ms / large)}${largeUnit}${rest === 0 ? '' : `${rest}${smallUnit}`}`

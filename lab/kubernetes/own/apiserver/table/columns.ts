@@ -14,7 +14,7 @@ import {
 } from '../../../objects/json.ts'
 import type { StoredObject } from '../../../objects/stored-object.ts'
 import type { ResourceId } from '../../../objects/cluster-api.ts'
-import { age, humanDuration, joined } from './cells.ts'
+import { age, joined } from './cells.ts'
 
 export interface Column {
   readonly name: string
@@ -203,15 +203,6 @@ export const COLUMNS: { readonly [resource: ResourceId]: readonly Column[] } = {
     AGE,
     ...TEMPLATE_COLUMNS,
   ],
-  'statefulsets.apps': [
-    NAME,
-    {
-      name: 'Ready',
-      value: ({ spec, status }) => `${count(status?.readyReplicas)}/${count(spec?.replicas)}`,
-    },
-    AGE,
-    ...TEMPLATE_COLUMNS.slice(0, 2),
-  ],
   'daemonsets.apps': [
     NAME,
     {
@@ -291,23 +282,6 @@ export const COLUMNS: { readonly [resource: ResourceId]: readonly Column[] } = {
   'leases.coordination.k8s.io': [
     NAME,
     { name: 'Holder', value: (lease) => text(lease.spec?.holderIdentity) ?? '' },
-    AGE,
-  ],
-  'jobs.batch': [
-    NAME,
-    { name: 'Status', value: (job) => (count(job.status?.succeeded) > 0 ? 'Complete' : 'Running') },
-    {
-      name: 'Completions',
-      value: ({ spec, status }) => `${count(status?.succeeded)}/${integer(spec?.completions) ?? 1}`,
-    },
-    {
-      name: 'Duration',
-      value: ({ status }, now) => {
-        const start = Date.parse(text(status?.startTime) ?? '')
-        const end = Date.parse(text(status?.completionTime) ?? '')
-        return Number.isNaN(start) ? '' : humanDuration((Number.isNaN(end) ? now : end) - start)
-      },
-    },
     AGE,
   ],
   'networkpolicies.networking.k8s.io': [
