@@ -18,7 +18,7 @@ void t.test(
     const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
     await cluster.pod('shop', 'catalog', 'catalog', 'node-b')
     const controller = await cluster.controller()
-    const unbound = cluster.server.api.createToken({
+    const unbound = await cluster.server.api.createToken({
       namespace: 'ambit-system',
       serviceAccount: 'ambit-agent',
       audiences: ['istio-ca'],
@@ -35,7 +35,7 @@ void t.test(
       ok: false,
       error: { kind: 'denied', message: /must be bound to a pod/ },
     })
-    const bound = follow(t, cluster, controller, cluster.tokenFile(agent))
+    const bound = follow(t, cluster, controller, await cluster.tokenFile(agent))
     await bound.synced
     t.ok(bound.changes.length > 0, 'the agent in its pod is let in')
   },

@@ -72,7 +72,7 @@ async function setting(t: Parameters<typeof smallCluster>[0]): Promise<{
   const cluster = await smallCluster(t)
   const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
   await cluster.pod('shop', 'catalog', 'catalog', 'node-b')
-  return { cluster, token: cluster.tokenFile(agent) }
+  return { cluster, token: await cluster.tokenFile(agent) }
 }
 
 void t.test('cacerts comes before the root that the mesh would make for itself', async (t) => {
