@@ -6,10 +6,10 @@
 import type { Socket } from 'node:net'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
 import { familyOf, formatSocketAddress } from '../../mesh/model/address.ts'
-import type { IpAddress, SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
+import type { IpAddress, SocketAddress, SpiffeId, WorkloadUid } from '../../mesh/model/types.ts'
 import { cutReason } from '../../mesh/relay/relay.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
-import { partyOf, UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
+import { type Party, partyOf, UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import { admitOutbound, type Permit } from './admission.ts'
 import type { ConnectionEnd } from './carrier.ts'
@@ -177,13 +177,10 @@ function described(
   decision: OutboundDecision,
 ): Decided {
   const { service, workload } = decision
-  // Known by its namespace; told only to whom it is proven.
-  const source = { ...about.source, identity: pod.identity }
-  const anonymous = { ...about.source, identity: undefined }
   switch (decision.kind) {
     case 'deny':
       return {
-        source: anonymous,
+        source: identified(about.source, undefined),
         destination: partyOf(workload),
         destinationAddress: about.destinationAddress,
         hboneTarget: undefined,
@@ -192,7 +189,7 @@ function described(
       }
     case 'passthrough':
       return {
-        source: anonymous,
+        source: identified(about.source, undefined),
         destination: partyOf(workload),
         destinationAddress: decision.target,
         hboneTarget: undefined,
@@ -201,7 +198,7 @@ function described(
       }
     case 'sameNode':
       return {
-        source,
+        source: identified(about.source, pod.identity),
         destination: podParty(decision.pod, workload, decision.pod.identity),
         destinationAddress: decision.target,
         hboneTarget: undefined,
@@ -210,7 +207,7 @@ function described(
       }
     case 'hbone':
       return {
-        source,
+        source: identified(about.source, pod.identity),
         destination: partyOf(workload),
         destinationAddress: decision.peer,
         hboneTarget: decision.target,
@@ -219,6 +216,11 @@ function described(
         security: 'unknown',
       }
   }
+}
+
+/** The caller, known by its namespace; its identity is told only where it is proven to somebody. */
+function identified(source: Party, identity: SpiffeId | undefined): Party {
+  return source.identity === identity ? source : { ...source, identity }
 }
 
 function carry(

@@ -87,6 +87,8 @@ export class PodProxy {
   /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
   #waitingFds: readonly number[] = []
   #hboneServers: HboneServer[] = []
+  /** Of listeners that were replaced, while tunnels go on there. */
+  readonly #retired = new Set<HboneServer>()
   #isRemoved = false
   /** Connections that the listeners have accepted. */
   #accepted = 0
@@ -143,10 +145,18 @@ export class PodProxy {
     } finally {
       for (const server of oldServers) server.close()
       for (const fd of oldFds) closeFd(fd)
-      for (const server of oldHbone)
-        server.drain(RETIRED_TUNNELS_DEADLINE_MS).catch((thrown: unknown) => {
-          this.#options.log.error({ error: errorMessage(thrown) }, 'retired HBONE listener failed')
-        })
+      for (const server of oldHbone) void this.#retire(server)
+    }
+  }
+
+  async #retire(server: HboneServer): Promise<void> {
+    this.#retired.add(server)
+    try {
+      await server.drain(RETIRED_TUNNELS_DEADLINE_MS)
+    } catch (thrown) {
+      this.#options.log.error({ error: errorMessage(thrown) }, 'retired HBONE listener failed')
+    } finally {
+      this.#retired.delete(server)
     }
   }
 
@@ -213,12 +223,9 @@ export class PodProxy {
     const ended = this.connections.end(deadlineMs)
     // The deadline is ours alone: were it theirs, too, they might cut first, and what they cut would be neither counted
     // nor told as drained.
-    const drained = [
-      this.#pool.drain(deadlineMs + RESET_FLUSH_MS),
-      ...this.#hboneServers.map((server) => server.drain(deadlineMs + RESET_FLUSH_MS)),
-    ]
+    const drained = this.#drainHbone(deadlineMs + RESET_FLUSH_MS)
     const { cut } = await ended
-    await Promise.all(drained)
+    await drained
     return { cut }
   }
 
@@ -232,11 +239,13 @@ export class PodProxy {
     this.#isRemoved = true
     this.#closeListeners()
     const cut = this.connections.close('podRemoved')
-    await Promise.all([
-      this.#pool.drain(RESET_FLUSH_MS),
-      ...this.#hboneServers.map((server) => server.drain(RESET_FLUSH_MS)),
-    ])
+    await this.#drainHbone(RESET_FLUSH_MS)
     return { cut }
+  }
+
+  async #drainHbone(deadlineMs: number): Promise<void> {
+    const servers = [...this.#hboneServers, ...this.#retired]
+    await Promise.all([this.#pool, ...servers].map((each) => each.drain(deadlineMs)))
   }
 
   #run(handler: Handler, socket: Socket): void {

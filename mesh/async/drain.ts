@@ -25,6 +25,10 @@ export class Drain<Member extends object> implements Iterable<Member> {
     this.#empty = undefined
   }
 
+  has(member: Member): boolean {
+    return this.#members.has(member)
+  }
+
   get size(): number {
     return this.#members.size
   }

@@ -2,6 +2,7 @@
 // The client's pool: tunnels of the same source pod to the same peer share HTTP/2 connections.
 // One dial per key is under way at a time; whoever asks meanwhile waits for it and shares the outcome.
 
+import { Drain } from '../async/drain.ts'
 import { type Result, err, ok } from '../result.ts'
 import { type ClientConnection, type OpenFailure, establishClient } from './client.ts'
 import { abandoned, connectSecured } from './connect.ts'
@@ -57,9 +58,8 @@ class Pool implements HbonePool {
   readonly #idleReleaseMs: number
   readonly #entries = new Map<string, Entry>()
   readonly #idle = new Map<ClientConnection, NodeJS.Timeout>()
-  readonly #live = new Set<ClientConnection>()
+  readonly #live = new Drain<ClientConnection>()
   #isDraining = false
-  #onEmpty: (() => void) | undefined
 
   constructor(options: HbonePoolOptions & PoolTimes, idleReleaseMs: number) {
     this.#options = options
@@ -94,22 +94,12 @@ class Pool implements HbonePool {
     for (const entry of this.#entries.values()) entry.dial?.abort.abort()
     for (const timer of this.#idle.values()) clearTimeout(timer)
     this.#idle.clear()
-    for (const connection of [...this.#live]) connection.goAway()
-    let cut = 0
-    if (this.#live.size > 0) {
-      const empty = Promise.withResolvers<undefined>()
-      this.#onEmpty = () => empty.resolve(undefined)
-      const deadline = setTimeout(() => {
-        for (const connection of [...this.#live]) {
-          cut += connection.openTunnels
-          connection.destroy()
-        }
-        empty.resolve(undefined)
-      }, deadlineMs)
-      await empty.promise
-      clearTimeout(deadline)
-    }
-    return { cut }
+    for (const connection of this.#live) connection.goAway()
+    return this.#live.drain(deadlineMs, (connection) => {
+      const { openTunnels } = connection
+      connection.destroy()
+      return openTunnels
+    })
   }
 
   async #tryOpen(
@@ -195,7 +185,7 @@ class Pool implements HbonePool {
       return err(this.#isDraining ? DRAINING : abandoned())
     }
     entry.connections.add(connection)
-    this.#live.add(connection)
+    this.#live.enter(connection)
     this.#watchIdle(connection)
     return ok(connection)
   }
@@ -233,9 +223,8 @@ class Pool implements HbonePool {
   #remove(entry: Entry, connection: ClientConnection): void {
     this.#cancelIdle(connection)
     entry.connections.delete(connection)
-    this.#live.delete(connection)
+    this.#live.leave(connection)
     this.#forgetIfEmpty(entry)
-    if (this.#live.size === 0) this.#onEmpty?.()
   }
 
   #entryOf(target: PoolTarget): Entry {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The HBONE server of one pod: authenticated connections in, CONNECT requests out to the caller.
 
+import { Drain } from '../async/drain.ts'
 import { PerSource } from '../async/per-source.ts'
 import { type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
 import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
@@ -37,6 +38,7 @@ export interface HboneServerTuning {
 }
 
 interface Live extends LiveConnection {
+  readonly connection: H2Connection
   /** Why it is being cut, for its tunnels. */
   cutCode: number | undefined
 }
@@ -47,13 +49,12 @@ const STATUS_BAD_REQUEST = 400
 
 /** Makes the server of one pod's port 15008; call listen() with the pod's listening fd. */
 export function createHboneServer(options: HboneServerOptions & HboneServerTuning): HboneServer {
-  const connections = new Map<H2Connection, Live>()
+  const connections = new Drain<Live>()
   const pod = options.owner ?? ''
   const toThisPod = new PerSource({
     perSource: options.maxConnectionsPerSource ?? MAX_CONNECTIONS_PER_SOURCE,
     total: Number.POSITIVE_INFINITY,
   })
-  let onEmpty: (() => void) | undefined
 
   const serve = (authenticated: AuthenticatedConnection): void => {
     const { peer, isKnown, peerIdentity } = authenticated
@@ -71,7 +72,6 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     }
     toThisPod.enter(peer.address)
     let hasAsked = false
-    const live: Live = { peerIdentity, socket: authenticated.socket, cutCode: undefined }
     const lifetime = new Lifetime({
       ...options.lifetime,
       endsAt: certificatesEndAt(authenticated.socket),
@@ -102,16 +102,21 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
         live.cutCode ?? (lifetime.isOver ? CUT_CODE.certificateExpired : H2_CODE.cancel),
       onClosed: (closed) => {
         lifetime.stop()
-        connections.delete(connection)
+        connections.leave(live)
         toThisPod.leave(peer.address)
         seat.leave()
         if (closed.isPeerFault && closed.code === H2_CODE.enhanceYourCalm) seat.flooded()
         if (!hasAsked) options.sources.handshakeWasted(peer.address, isKnown)
         reportFault(authenticated, closed)
-        if (connections.size === 0) onEmpty?.()
       },
     })
-    connections.set(connection, live)
+    const live: Live = {
+      peerIdentity,
+      socket: authenticated.socket,
+      connection,
+      cutCode: undefined,
+    }
+    connections.enter(live)
   }
 
   const onRequest = (
@@ -158,30 +163,24 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     connectionCount: () => connections.size,
     closeWhere(isDistrusted) {
       let closed = 0
-      for (const [connection, live] of [...connections]) {
+      for (const live of connections) {
         if (!isDistrusted(live)) continue
         closed += 1
         live.cutCode = CUT_CODE.peerDistrusted
-        connection.destroy()
+        live.connection.destroy()
       }
       return closed
     },
     async drain(deadlineMs) {
       acceptor.close()
-      for (const connection of [...connections.keys()]) connection.leave()
-      if (connections.size === 0) return { cut: 0 }
-      const empty = Promise.withResolvers<undefined>()
-      onEmpty = () => empty.resolve(undefined)
-      let cut = 0
-      const deadline = setTimeout(() => {
-        for (const connection of [...connections.keys()]) {
-          cut += connection.streamCount
-          connection.destroy()
-        }
-      }, deadlineMs)
-      await empty.promise
-      clearTimeout(deadline)
-      return { cut }
+      for (const { connection } of connections) connection.leave()
+      const drained = await connections.drain(deadlineMs, ({ connection }) => {
+        const { streamCount } = connection
+        connection.destroy()
+        return streamCount
+      })
+      await connections.whenEmpty()
+      return drained
     },
   }
 }

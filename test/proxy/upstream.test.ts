@@ -2,14 +2,19 @@
 // Connecting on behalf of a pod: what is tried again, and what is not.
 
 import { once } from 'node:events'
-import { type AddressInfo, createServer } from 'node:net'
+import { fstatSync, openSync, readdirSync, statSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { promisify } from 'node:util'
+import { join } from 'node:path'
 import t from 'tap'
-import { connectUpstream } from '../../agent/proxy/upstream.ts'
+import { connectUpstream, serveListeningFd } from '../../agent/proxy/upstream.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { ok } from '../../mesh/result.ts'
 import { addressBytes } from '../../native/libc.ts'
 import { openSocket } from '../../native/socket-spec.ts'
 
+const run = promisify(execFile)
 const LOOPBACK = '127.0.0.1' as IpAddress
 
 const boundTo = (port: number): number =>
@@ -76,4 +81,55 @@ await t.test('a refusal is not tried again', async (t) => {
   )
   t.notOk(outcome.ok)
   t.equal(opened, 1)
+})
+
+await t.test('an fd that Node does not take is closed, not lost', async (t) => {
+  // A file: Node makes no socket of it.
+  const fd = openSync(join(t.testdir({ file: '' }), 'file'), 'r')
+  const { dev, ino } = fstatSync(fd)
+  const outcome = await connectUpstream(
+    { originalDestination: () => undefined, openUpstream: () => ok(fd) },
+    { netnsFd: -1, destination: { address: LOOPBACK, port: 1 } },
+    AbortSignal.timeout(5_000),
+  )
+  t.match(outcome, { ok: false, error: { reason: 'internal' } })
+  // Told by its file, for the number may be another's by now.
+  const stillOpen = readdirSync('/proc/self/fd').filter((each) => {
+    const file = statSync(`/proc/self/fd/${each}`, { throwIfNoEntry: false })
+    return file?.dev === dev && file.ino === ino
+  })
+  t.same(stillOpen, [])
+})
+
+await t.test("keepalive is the kernel's from the first, at both legs, and the same", async (t) => {
+  const fd = openSocket({
+    family: 4,
+    kind: 'tcp',
+    options: ['reuseAddress', 'keepAlive'],
+    bind: { address: addressBytes(LOOPBACK), port: 0 },
+    backlog: 8,
+  })
+  const accepted = Promise.withResolvers<Socket>()
+  const server = await serveListeningFd(fd, accepted.resolve)
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  const upstream = await connectUpstream(
+    {
+      originalDestination: () => undefined,
+      openUpstream: () => ok(openSocket({ family: 4, kind: 'tcp', options: ['keepAlive'] })),
+    },
+    { netnsFd: -1, destination: { address: LOOPBACK, port } },
+    AbortSignal.timeout(5_000),
+  )
+  if (!upstream.ok) throw new Error(upstream.error.message)
+  const downstream = await accepted.promise
+  t.teardown(() => {
+    upstream.value.destroy()
+    downstream.destroy()
+  })
+  const filter = `( sport = :${port} or dport = :${port} )`
+  const { stdout } = await run('ss', ['-tonH', 'state', 'established', filter])
+  const timers = stdout.trim().split('\n')
+  t.equal(timers.length, 2)
+  for (const timer of timers) t.match(timer, /timer:\(keepalive,(3min|2min5\d)/)
 })
