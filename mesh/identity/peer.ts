@@ -7,7 +7,7 @@ import type { X509Certificate as NodeCertificate } from 'node:crypto'
 import type { TLSSocket } from 'node:tls'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
-import { uriSansOfCertificate } from './der.ts'
+import { readCertificate } from './der.ts'
 import { parseSpiffeId } from './spiffe.ts'
 
 /** Why a certificate names no mesh identity. */
@@ -32,26 +32,32 @@ export function socketSpiffeId(socket: TLSSocket): Result<SpiffeId, PeerIdentity
 
 /** The one SPIFFE ID that a certificate names: exactly one URI SAN, of the mesh's form. */
 export function peerSpiffeId(
-  certificate: Pick<NodeCertificate, 'raw' | 'ca'>,
+  certificate: Pick<NodeCertificate, 'raw'>,
 ): Result<SpiffeId, PeerIdentityFailure> {
-  // X509-SVID 5.2: a certificate that may sign others is nobody's own. One that leaked would be everybody's.
-  if (certificate.ca)
-    return err({ kind: 'authority', message: 'the certificate is that of an authority (CA:true)' })
   return spiffeIdOfDer(certificate.raw)
 }
 
 /** As peerSpiffeId, from the certificate's DER. */
 export function spiffeIdOfDer(der: Uint8Array): Result<SpiffeId, PeerIdentityFailure> {
-  const uris = uriSansOfCertificate(der)
-  if (!uris.ok)
-    return err({ kind: 'malformed', message: `the certificate cannot be read: ${uris.error}` })
-  const [uri, ...others] = uris.value
+  const facts = readCertificate(der)
+  if (!facts.ok)
+    return err({ kind: 'malformed', message: `the certificate cannot be read: ${facts.error}` })
+  const { uris, isAuthority, maySign } = facts.value
+  // X509-SVID 5.2: a certificate that may sign others is nobody's own. One that leaked would be everybody's.
+  if (isAuthority)
+    return err({ kind: 'authority', message: 'the certificate is that of an authority (CA:true)' })
+  if (maySign)
+    return err({
+      kind: 'authority',
+      message: 'the key usage of the certificate allows signing certificates or revocation lists',
+    })
+  const [uri, ...others] = uris
   if (uri === undefined)
     return err({ kind: 'no-uri-san', message: 'the certificate has no URI SAN' })
   if (others.length > 0)
     return err({
       kind: 'several-uri-sans',
-      message: `the certificate has ${uris.value.length} URI SANs; exactly one is allowed`,
+      message: `the certificate has ${uris.length} URI SANs; exactly one is allowed`,
     })
   const parsed = parseSpiffeId(uri)
   return parsed === undefined

@@ -10,11 +10,12 @@ export interface SpiffeParts {
 }
 
 /**
- * Names are Kubernetes' own, which begin and end with a letter or a digit: so no segment is `.` or `..`, which SPIFFE-ID 2.2
+ * The trust domain is compared as it stands: lower case alone (SPIFFE-ID 2.1), no port, no user, nothing percent-encoded, and more than
+ * dots. Names are Kubernetes' own, which begin and end with a letter or a digit: so no segment is `.` or `..`, which SPIFFE-ID 2.2
  * forbids, for a reader that resolves paths would find another identity in it.
  */
 const SPIFFE_PATTERN =
-  /^spiffe:\/\/([a-z0-9._-]{1,255})\/ns\/([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)\/sa\/([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)$/
+  /^spiffe:\/\/((?!\.+\/)[a-z0-9._-]{1,255})\/ns\/([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)\/sa\/([a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)$/
 
 /** Writes a SPIFFE ID from its parts. */
 export function spiffeId(parts: SpiffeParts): SpiffeId {

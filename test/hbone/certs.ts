@@ -40,6 +40,10 @@ export interface TestCertificateOptions {
   readonly names?: readonly { readonly type: 'url' | 'dns'; readonly value: string }[]
   /** CA:true in the basic constraints. */
   readonly isAuthority?: boolean
+  /** Flags of the key usage; digitalSignature, and of authorities keyCertSign, when absent. */
+  readonly keyUsage?: number
+  /** Extended key usage; both sides of TLS when absent. Without any, there is no such extension. */
+  readonly purposes?: readonly string[]
   /** Roots that this workload trusts, when not the one that signed it. */
   readonly trusts?: TestRoot
 }
@@ -55,6 +59,7 @@ export async function makeCertificate(
   const keys = await crypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
   const notBefore = options.notBefore ?? new Date(Date.now() - 60_000)
   const notAfter = options.notAfter ?? new Date(Date.now() + DAY_MS)
+  const purposes = options.purposes ?? [x509.OID_SERVER_AUTH, x509.OID_CLIENT_AUTH]
   serial += 1
   const serialNumber = serial.toString(16).padStart(8, '0')
   const certificate = await x509.X509CertificateGenerator.create({
@@ -70,11 +75,12 @@ export async function makeCertificate(
         ? [new x509.BasicConstraintsExtension(true, undefined, true)]
         : []),
       new x509.KeyUsagesExtension(
-        x509.KeyUsageFlags.digitalSignature |
-          (options.isAuthority === true ? x509.KeyUsageFlags.keyCertSign : 0),
+        options.keyUsage ??
+          x509.KeyUsageFlags.digitalSignature |
+            (options.isAuthority === true ? x509.KeyUsageFlags.keyCertSign : 0),
         true,
       ),
-      new x509.ExtendedKeyUsageExtension([x509.OID_SERVER_AUTH, x509.OID_CLIENT_AUTH]),
+      ...(purposes.length > 0 ? [new x509.ExtendedKeyUsageExtension([...purposes])] : []),
       new x509.SubjectAlternativeNameExtension(
         [...(options.names ?? [{ type: 'url' as const, value: identity }])],
         true,

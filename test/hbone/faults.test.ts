@@ -9,13 +9,19 @@ import t, { type Test } from 'tap'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/http2/protocol.ts'
 import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
 import type { HboneTunnel } from '../../mesh/hbone/types.ts'
-import { makeCertificate, makeRoot, testIdentity } from './certs.ts'
+import * as x509 from '../../mesh/identity/x509.ts'
+import { type TestRoot, makeCertificate, makeRoot, testIdentity } from './certs.ts'
 import { type World, makeWorld } from './harness.ts'
 import { CONNECT, frame, goAwayCode, headers, rawPeer } from './raw-peer.ts'
 
 t.setTimeout(60_000)
 
 const HOUR_MS = 3_600_000
+const DIGITAL_SIGNATURE = x509.KeyUsageFlags.digitalSignature
+const KEY_CERT_SIGN = x509.KeyUsageFlags.keyCertSign
+const CRL_SIGN = x509.KeyUsageFlags.cRLSign
+const SERVER_AUTHENTICATION = '1.3.6.1.5.5.7.3.1'
+const CODE_SIGNING = '1.3.6.1.5.5.7.3.3'
 /** Short enough for a test, long enough for a handshake on a busy machine. */
 const SHORT_DEADLINE = { deadlineMs: 700 }
 
@@ -161,6 +167,38 @@ const strangers: readonly {
         }),
     },
   },
+  ...Object.entries({
+    'that of an authority (CA:true)': { isAuthority: true },
+    'that of an authority (CA:true) ': { isAuthority: true, keyUsage: DIGITAL_SIGNATURE },
+    'allows signing certificates': { keyUsage: DIGITAL_SIGNATURE | KEY_CERT_SIGN },
+    'allows signing certificates or revocation lists': { keyUsage: DIGITAL_SIGNATURE | CRL_SIGN },
+    'is not meant for this side of TLS': { purposes: [SERVER_AUTHENTICATION] },
+    'is not meant for this side of TLS ': { purposes: [CODE_SIGNING] },
+  }).map(([says, options]) => ({
+    what: `a certificate with ${JSON.stringify(options)}`,
+    message: new RegExp(says.trim().replaceAll(/[()]/g, '.')),
+    client: {
+      clientCertificate: (root: TestRoot) => makeCertificate(root, testIdentity('client'), options),
+    },
+  })),
+  ...[
+    'spiffe://cluster.local/ns/../sa/admin',
+    'spiffe://cluster.local/ns/shop/sa/.',
+    'spiffe://cluster.local/ns//sa/client',
+    'spiffe://cluster.local/ns/shop/sa/client/',
+    'spiffe://cluster.local/ns/shop/sa/cl%69ent',
+    'spiffe://CLUSTER.local/ns/shop/sa/client',
+    'spiffe://cluster.local:80/ns/shop/sa/client',
+    'spiffe://cluster.local/ns/shop/sa/client?x',
+    `spiffe://cluster.local/ns/shop/sa/${'a'.repeat(2048)}`,
+  ].map((value) => ({
+    what: `the name ${value.slice(0, 60)}`,
+    message: /is not a SPIFFE ID of the form/,
+    client: {
+      clientCertificate: (root: TestRoot) =>
+        makeCertificate(root, testIdentity('client'), { names: [{ type: 'url', value }] }),
+    },
+  })),
   {
     what: 'a certificate that hides an identity in a DNS name',
     message: /no URI SAN/,
@@ -185,6 +223,14 @@ for (const { what, message, client } of strangers)
     t.match(await world.refusal(() => true), { reason: 'tlsFailure', message })
     t.equal(world.server.connectionCount(), 0)
   })
+
+await t.test('a certificate that says nothing of its purposes is as good', async (t) => {
+  const world = await makeWorld(t, {
+    clientCertificate: (root) => makeCertificate(root, testIdentity('client'), { purposes: [] }),
+    serverCertificate: (root) => makeCertificate(root, testIdentity('server'), { purposes: [] }),
+  })
+  await stillServes(t, world)
+})
 
 await t.test('a client without a certificate gets no tunnel', async (t) => {
   const world = await makeWorld(t)
