@@ -57,7 +57,7 @@ export async function handleIncomingTunnel(
   const downstream = { kind: 'tunnel', incoming, baggage } as const
   const failure = await carryToApp(context, connection, downstream, call, admission.permit)
   if (failure === undefined) return
-  if (!incoming.signal.aborted) incoming.reject(503)
+  if (!incoming.signal.aborted) incoming.reject(statusOf(failure.reason))
   connection.fail(failure.reason, failure.message)
 }
 
@@ -123,7 +123,7 @@ async function carryToApp(
   }
 }
 
-/** What a CONNECT that is not admitted is answered: only a policy's denial will not be another endpoint's answer, too. */
+/** What a CONNECT is answered that is not carried: a policy denies by 401, all else another endpoint may do better. */
 function statusOf(reason: EndReason): 401 | 503 {
   return reason === 'policyDenied' ? 401 : 503
 }

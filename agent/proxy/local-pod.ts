@@ -2,7 +2,15 @@
 // A pod that this agent serves, as the data plane knows it: everything comes from enrolment (the CNI call or the
 // node's own pod list), nothing from xDS, so a pod can talk before the control plane has heard of it.
 
-import type { IpAddress, PodUid, SpiffeId, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+import { familyOf } from '../../mesh/model/address.ts'
+import type {
+  IpAddress,
+  PodUid,
+  SocketAddress,
+  SpiffeId,
+  Workload,
+  WorkloadUid,
+} from '../../mesh/model/types.ts'
 import type { Party } from '../../mesh/telemetry/connection-record.ts'
 
 export interface LocalPod {
@@ -29,6 +37,25 @@ export function podParty(
   identity: SpiffeId | undefined,
 ): Party {
   return { name, namespace, uid: workloadUid, labels: workload, identity }
+}
+
+/**
+ * The pod's own address of the target's family. The accepted socket cannot tell it: captured connections arrive
+ * over loopback, unless the app bound its socket to a pod address, which then stands.
+ */
+export function podAddress(
+  pod: LocalPod,
+  target: SocketAddress,
+  seen?: SocketAddress,
+): IpAddress | undefined {
+  const family = familyOf(target.address)
+  if (
+    seen !== undefined &&
+    familyOf(seen.address) === family &&
+    pod.addresses.includes(seen.address)
+  )
+    return seen.address
+  return pod.addresses.find((address) => familyOf(address) === family)
 }
 
 /** The pods of this agent, found by address: what makes a same-node call one. */

@@ -5,17 +5,17 @@
 
 import type { Socket } from 'node:net'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
-import { familyOf, formatSocketAddress } from '../../mesh/model/address.ts'
-import type { IpAddress, SocketAddress, SpiffeId, WorkloadUid } from '../../mesh/model/types.ts'
-import { cutReason } from '../../mesh/relay/relay.ts'
+import { formatSocketAddress } from '../../mesh/model/address.ts'
+import type { SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
-import { type Party, partyOf, UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
+import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import { admitOutbound, type Permit } from './admission.ts'
 import type { ConnectionEnd } from './carrier.ts'
-import { Connection, type Decided } from './connection.ts'
+import { Connection } from './connection.ts'
+import { described } from './decision/described.ts'
 import { decideOutbound, type OutboundDecision } from './decision/outbound.ts'
-import { type LocalPod, podParty } from './local-pod.ts'
+import { type LocalPod, podAddress, podParty } from './local-pod.ts'
 import { CarriedCall, type PodContext, remoteAddress } from './pod-context.ts'
 import { carrySameNode } from './same-node.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
@@ -111,12 +111,7 @@ async function serve(
   const captured = { socket, connection, permit, source, originalDestination }
   const end = await carryWithRetries(context, captured)
   if (end.kind === 'ended') connection.finish(end.reason, end)
-  else if (!connection.signal.aborted) refuse(end.failure)
-  else
-    refuse({
-      reason: cutReason(connection.signal),
-      message: 'cut before the upstream was open',
-    })
+  else refuse(end.failure)
 }
 
 async function carryWithRetries(context: PodContext, captured: Captured): Promise<ConnectionEnd> {
@@ -135,7 +130,7 @@ async function carryWithRetries(context: PodContext, captured: Captured): Promis
     })
     // Nothing else is left to try: what failed first says more than that.
     if (decision.kind === 'deny' && failed !== undefined) return failed
-    connection.decided(described(context, connection, decision))
+    connection.decided(described(decision, pod, connection.about))
     if (decision.kind === 'deny') return { kind: 'unopened', failure: decision }
     const end = await carry(context, captured, decision)
     if (end.kind === 'ended') return end
@@ -168,59 +163,6 @@ function isWorthRetrying({ reason, status }: HboneFailure): boolean {
     default:
       return false
   }
-}
-
-/** What the decision adds to the connection's record. */
-function described(
-  { pod }: PodContext,
-  { about }: Connection,
-  decision: OutboundDecision,
-): Decided {
-  const { service, workload } = decision
-  switch (decision.kind) {
-    case 'deny':
-      return {
-        source: identified(about.source, undefined),
-        destination: partyOf(workload),
-        destinationAddress: about.destinationAddress,
-        hboneTarget: undefined,
-        service,
-        security: 'unknown',
-      }
-    case 'passthrough':
-      return {
-        source: identified(about.source, undefined),
-        destination: partyOf(workload),
-        destinationAddress: decision.target,
-        hboneTarget: undefined,
-        service,
-        security: 'unknown',
-      }
-    case 'sameNode':
-      return {
-        source: identified(about.source, pod.identity),
-        destination: podParty(decision.pod, workload, decision.pod.identity),
-        destinationAddress: decision.target,
-        hboneTarget: undefined,
-        service,
-        security: 'node_local',
-      }
-    case 'hbone':
-      return {
-        source: identified(about.source, pod.identity),
-        destination: partyOf(workload),
-        destinationAddress: decision.peer,
-        hboneTarget: decision.target,
-        service,
-        // Until the peer has proven itself.
-        security: 'unknown',
-      }
-  }
-}
-
-/** The caller, known by its namespace; its identity is told only where it is proven to somebody. */
-function identified(source: Party, identity: SpiffeId | undefined): Party {
-  return source.identity === identity ? source : { ...source, identity }
 }
 
 function carry(
@@ -275,23 +217,4 @@ function carry(
 function withoutAddress({ address }: SocketAddress): ConnectionEnd {
   const message = `the pod has no address of the family of ${address}`
   return { kind: 'unopened', failure: { reason: 'connectFailed', message } }
-}
-
-/**
- * The pod's own address of the target's family. The accepted socket cannot tell it: captured connections arrive
- * over loopback, unless the app bound its socket to a pod address, which then stands.
- */
-function podAddress(
-  pod: LocalPod,
-  target: SocketAddress,
-  seen?: SocketAddress,
-): IpAddress | undefined {
-  const family = familyOf(target.address)
-  if (
-    seen !== undefined &&
-    familyOf(seen.address) === family &&
-    pod.addresses.includes(seen.address)
-  )
-    return seen.address
-  return pod.addresses.find((address) => familyOf(address) === family)
 }

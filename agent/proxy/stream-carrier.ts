@@ -4,7 +4,7 @@
 import type { HboneFailure, HbonePool } from '../../mesh/hbone/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { ByteStream } from '../../mesh/relay/pump.ts'
-import { relay, resetStream } from '../../mesh/relay/relay.ts'
+import { cutReason, relay, resetStream } from '../../mesh/relay/relay.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import type { Permit } from './admission.ts'
@@ -34,7 +34,8 @@ export class StreamCarrier implements Carrier {
       downstream.kind === 'tunnel'
         ? await this.#openFor(downstream.incoming.signal, way, signal)
         : await this.#open(way, signal)
-    if (!opened.ok) return { kind: 'unopened', failure: opened.error }
+    if (!opened.ok)
+      return { kind: 'unopened', failure: signal.aborted ? cutFailure(signal) : opened.error }
     const { stream, peerIdentity } = opened.value
     if (isGone(downstream)) {
       resetStream(stream)
@@ -79,6 +80,11 @@ export class StreamCarrier implements Carrier {
     )
     return opened.ok ? ok({ stream: opened.value, peerIdentity: undefined }) : opened
   }
+}
+
+/** What happened, whatever the attempt that was given up says. */
+function cutFailure(signal: AbortSignal): HboneFailure {
+  return { reason: cutReason(signal), message: 'cut before the upstream was open' }
 }
 
 const GONE: HboneFailure = { reason: 'clientReset', message: 'gone before the answer' }
