@@ -19,7 +19,7 @@ import { type LocalPod, podAddress, podParty } from './local-pod.ts'
 import { CarriedCall, type PodContext, remoteAddress } from './pod-context.ts'
 import { carrySameNode } from './same-node.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
-import { socketFd } from './upstream.ts'
+import { socketFd } from '../../mesh/relay/last-descriptors.ts'
 
 /** How long a connection of a freshly started agent may wait for the first picture of the mesh. */
 const FIRST_SYNC_TIMEOUT_MS = 5_000

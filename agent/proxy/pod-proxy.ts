@@ -9,6 +9,7 @@ import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type { HboneSources } from '../../mesh/hbone/sources.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
+import { hasLastDescriptor } from '../../mesh/relay/last-descriptors.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { ownDomainOnly, type TrustPolicy } from '../../mesh/identity/trust-policy.ts'
@@ -28,7 +29,7 @@ import { isFromOutside } from './decision/from-outside.ts'
 import { type LocalPod, type LocalPods, podParty } from './local-pod.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { handleOutbound } from './outbound.ts'
-import type { PodContext, WorkerMesh } from './pod-context.ts'
+import { localAddress, type PodContext, remoteAddress, type WorkerMesh } from './pod-context.ts'
 import type { OpenConnections, PodConnections } from './open-connections.ts'
 import { StreamCarrier } from './stream-carrier.ts'
 import { connectUpstream, serveListeningFd } from './upstream.ts'
@@ -54,7 +55,7 @@ type Handler = (context: PodContext, socket: Socket) => Promise<void>
 
 /** Lines of callers that got no tunnel: strangers must not use up the pod's own lines. */
 const REFUSAL_LINES = { burst: 500, perSecond: 20 }
-/** Lines of callers that are kept out after a flood: one says it, and the next how many more there were. */
+/** Lines of connections that are refused in crowds, all for one cause: one says it, and the next how many more there were. */
 const FLOOD_LINES = { burst: 3, perSecond: 0.1 }
 
 /** Time for the resets of cut tunnels to leave before their HTTP/2 connections are closed under them. */
@@ -172,7 +173,7 @@ export class PodProxy {
   async #open(listeners: PodListeners): Promise<void> {
     const serve = async (fd: number, handler: Handler): Promise<void> => {
       const server = await serveListeningFd(fd, (socket) => this.#run(handler, socket))
-      // An error of accept (out of fds, say) must not take the worker down; the listener goes on.
+      // An error of accept must not take the worker down; the listener goes on.
       server.on('error', (error) =>
         this.#options.log.error({ error: errorMessage(error) }, 'accept failed'),
       )
@@ -250,6 +251,7 @@ export class PodProxy {
 
   #run(handler: Handler, socket: Socket): void {
     this.#accepted += 1
+    if (hasLastDescriptor(socket)) return this.#shed(handler, socket)
     handler(this.#context, socket).catch((thrown: unknown) => {
       resetSocket(socket)
       this.#options.log.error(
@@ -259,12 +261,34 @@ export class PodProxy {
     })
   }
 
+  /** The agent is almost out of descriptors: this connection gets none. */
+  #shed(handler: Handler, socket: Socket): void {
+    const own = podParty(this.pod, undefined, undefined)
+    const isOutbound = handler === handleOutbound
+    const connection = new Connection(
+      {
+        direction: isOutbound ? 'outbound' : 'inbound',
+        source: isOutbound ? own : UNKNOWN_PARTY,
+        sourceAddress: remoteAddress(socket),
+        destination: isOutbound ? UNKNOWN_PARTY : own,
+        destinationAddress: isOutbound ? undefined : localAddress(socket),
+        hboneTarget: undefined,
+        service: undefined,
+        security: 'unknown',
+      },
+      this.#floods,
+    )
+    resetSocket(socket)
+    connection.fail('outOfDescriptors')
+  }
+
   #refused(event: {
     readonly peer: SocketAddress | undefined
     readonly reason: EndReason
     readonly message: string
   }): void {
     const [address] = this.pod.addresses
+    const isFlood = event.reason === 'floodRefused' || event.reason === 'outOfDescriptors'
     const connection = new Connection(
       {
         direction: 'inbound',
@@ -276,7 +300,7 @@ export class PodProxy {
         service: undefined,
         security: 'unknown',
       },
-      event.reason === 'floodRefused' ? this.#floods : this.#refusals,
+      isFlood ? this.#floods : this.#refusals,
     )
     connection.fail(event.reason, event.message)
   }

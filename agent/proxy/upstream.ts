@@ -136,11 +136,3 @@ export function serveListeningFd(
     })
   })
 }
-
-/** The fd under an accepted socket, while it is open. Node offers no public way; capture keys its records by fd. */
-export function socketFd(socket: Socket): number | undefined {
-  // The handle of a TCP socket has had a numeric `fd` on POSIX in every Node release; checked here, not trusted.
-  const handle: unknown = Reflect.get(socket, '_handle')
-  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : -1
-  return typeof fd === 'number' && fd >= 0 ? fd : undefined
-}

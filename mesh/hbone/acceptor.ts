@@ -9,6 +9,8 @@ import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Knocker } from './knocking.ts'
 import type { HboneSources } from './sources.ts'
+import { hasLastDescriptor } from '../relay/last-descriptors.ts'
+import { END_REASONS } from '../telemetry/end-reason.ts'
 import { resetSocket } from '../relay/reset-socket.ts'
 import { socketAddressOf } from '../model/address.ts'
 import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
@@ -136,6 +138,15 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       raw.destroy() // gone before we looked
       return
     }
+    if (hasLastDescriptor(raw)) {
+      resetSocket(raw)
+      options.onRefused({
+        peer,
+        reason: 'outOfDescriptors',
+        message: END_REASONS.outOfDescriptors.text,
+      })
+      return
+    }
     if (!options.isFromOutside(peer, local)) {
       resetSocket(raw)
       const message = `a call from ${peer.address} to ${local.address} is none from outside to this pod`
@@ -173,7 +184,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
         tcp.once('error', reject)
         tcp.listen({ fd }, () => {
           tcp.removeListener('error', reject)
-          // accept() fails when the process is out of file descriptors: no reason to end it.
+          // Whatever accept() fails of is no reason to end the process. It does not fail for want of descriptors: see above.
           tcp.on('error', (error) => {
             const message = `cannot accept a connection: ${error.message}`
             options.onRefused({ peer: undefined, reason: 'internal', message })

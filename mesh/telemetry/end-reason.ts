@@ -32,6 +32,10 @@ export const END_REASONS = {
     flag: 'OVERLOAD',
     text: 'reset for memory: too many bytes waited for a receiver that does not read',
   },
+  outOfDescriptors: {
+    flag: 'OVERLOAD',
+    text: 'refused: the agent is almost out of file descriptors (RLIMIT_NOFILE)',
+  },
   floodRefused: {
     flag: 'OVERLOAD',
     text: 'refused for a while: the caller flooded the pod or made it work for nothing',

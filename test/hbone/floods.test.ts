@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Work that leads to nothing costs whoever sends it, also when they come again; and nobody else.
 
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { type Socket, connect } from 'node:net'
 import t, { type Test } from 'tap'
 import { FLAG, FRAME, H2_CODE } from '../../mesh/http2/protocol.ts'
 import type { HeaderList } from '../../mesh/http2/hpack.ts'
 import { HboneSources, wasteOf } from '../../mesh/hbone/sources.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
-import { makeCertificate, testIdentity } from './certs.ts'
+import { makeCertificate, makeRoot, testIdentity } from './certs.ts'
 import { type World, echo, makeWorld } from './harness.ts'
 import { CONNECT, type RawPeer, goAwayCode, headers, rawPeer } from './raw-peer.ts'
 
@@ -181,6 +184,46 @@ await t.test('what one caller has open is bounded over all pods of the worker', 
   for (const { socket } of peers) socket.destroy()
   while (second.server.connectionCount() > 0) await delay(5)
   await settings(await open(second, '127.0.0.1'))
+})
+
+await t.test('a server that is almost out of file descriptors says whom it refuses', async (t) => {
+  const root = await makeRoot()
+  const [client, server] = await Promise.all([
+    makeCertificate(root, testIdentity('client')),
+    makeCertificate(root, testIdentity('server')),
+  ])
+  const program = fileURLToPath(new URL('few-descriptors-process.ts', import.meta.url))
+  const child = spawn(
+    'sh',
+    ['-c', 'ulimit -n 160 && exec "$@"', 'sh', process.execPath, program, JSON.stringify(server)],
+    { stdio: ['pipe', 'pipe', 'inherit'] },
+  )
+  t.teardown(() => child.kill('SIGKILL'))
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  const said = async (what: string): Promise<Record<string, unknown>> => {
+    for (;;) {
+      const { value, done } = await lines.next()
+      if (done === true) throw new Error(`ended before it said ${what}`)
+      const line = JSON.parse(value) as Record<string, unknown>
+      if (what in line) return line
+    }
+  }
+  const port = Number((await said('port'))['port'])
+  const settings = (peer: RawPeer): Promise<unknown> =>
+    peer.frame((seen) => seen.type === FRAME.settings)
+  const before = await rawPeer(t, port, client)
+  await settings(before)
+  child.stdin.write('fill\n')
+  await said('done')
+  for (let count = 0; count < 3; count += 1) {
+    await t.rejects(rawPeer(t, port, client), 'it is reset')
+    t.equal((await said('reason'))['reason'], 'outOfDescriptors')
+  }
+  before.send(headers(1, CONNECT))
+  t.ok(await before.frame((seen) => seen.type === FRAME.headers), 'who is there already goes on')
+  child.stdin.write('free\n')
+  await said('done')
+  await settings(await rawPeer(t, port, client))
 })
 
 void t.test('the memory of who was shut out is bounded', (t) => {

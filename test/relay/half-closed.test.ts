@@ -6,7 +6,7 @@ import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { HalfClosed } from '../../mesh/relay/half-closed.ts'
 import { isTcpClosed } from '../../native/tcp-state.ts'
-import { socketFd } from '../../agent/proxy/upstream.ts'
+import { socketFd } from '../../mesh/relay/last-descriptors.ts'
 
 const isDead = (socket: Socket): boolean => {
   const fd = socketFd(socket)
