@@ -24,7 +24,12 @@ import { createAdminServer, createMetricsServer, createReadinessServer } from '.
 import { openCapture } from './capture/index.ts'
 import { installCni, startCniServer } from './cni/index.ts'
 import type { AgentConfig } from './config.ts'
-import { DEFAULT_ELIGIBILITY, type NodeEnrolment, startEnrolment } from './enrolment/index.ts'
+import {
+  DEFAULT_ELIGIBILITY,
+  netnsProver,
+  type NodeEnrolment,
+  startEnrolment,
+} from './enrolment/index.ts'
 import { createPodServer } from './pod-server.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
 
@@ -160,6 +165,8 @@ async function start(
     stateDirectory: config.stateDir,
     logger: log,
     failOpen: config.failOpen,
+    nodeCgroup: config.cgroup,
+    prove: netnsProver(capture.thread, config.procRoot),
     procRoot: config.procRoot,
   })
   enrolment.node = running

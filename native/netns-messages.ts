@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the namespace worker is asked and what it answers. Plain data only: it crosses a thread border.
 
+import type { Road, Wiring } from './links.ts'
 import type { SocketSpec } from './socket-spec.ts'
 
 /** A rule and a route that bring marked packets to the local host, per family. */
@@ -24,6 +25,8 @@ export type NetnsRequest =
   | { readonly op: 'socket'; readonly netnsFd: number; readonly spec: Omit<SocketSpec, 'netns'> }
   | { readonly op: 'cookie'; readonly netnsFd: number }
   | { readonly op: 'create' }
+  | { readonly op: 'wiring'; readonly netnsFd: number }
+  | { readonly op: 'road'; readonly address: Uint8Array }
   | { readonly op: 'sysctl'; readonly netnsFd: number; readonly values: readonly SysctlValue[] }
   | {
       readonly op: 'markRoute'
@@ -37,6 +40,8 @@ export interface NetnsReplies {
   socket: number
   cookie: bigint
   create: number
+  wiring: Wiring
+  road: Road
   sysctl: readonly SysctlValue[]
   markRoute: undefined
 }

@@ -6,6 +6,7 @@ import { closeSync, openSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { NativeError } from './error.ts'
 import { closeFd, netnsCookieOfSocket } from './libc.ts'
+import { roadTo, wiringOf } from './links.ts'
 import type { NetnsReplies, NetnsReply, NetnsRequest, SysctlValue } from './netns-messages.ts'
 import { changeMarkRoute } from './rtnetlink.ts'
 import { CALL_NAME_SIZE, loadShim, shimError } from './shim.ts'
@@ -32,6 +33,10 @@ function answer(request: NetnsRequest, homeFd: number): NetnsReplies[keyof Netns
       if (fd < 0) throw shimError(fd, call, 'new network namespace')
       return fd
     }
+    case 'wiring':
+      return wiringOf({ fd: request.netnsFd, homeFd })
+    case 'road':
+      return roadTo(request.address)
     case 'sysctl':
       return request.values.map((sysctl) => exchangeSysctl(request.netnsFd, homeFd, sysctl))
     case 'markRoute':

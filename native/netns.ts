@@ -6,6 +6,7 @@ import { closeSync, openSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { NativeError } from './error.ts'
 import { addressBytes } from './libc.ts'
+import type { Road, Wiring } from './links.ts'
 import type {
   MarkRoute,
   NetnsReplies,
@@ -54,6 +55,16 @@ export class NetnsThread {
   /** Makes an empty namespace that lives as long as the fd, which the caller owns. */
   create(): Promise<number> {
     return this.#ask({ op: 'create' })
+  }
+
+  /** How the namespace hangs together with this process's own. */
+  wiring(netnsFd: number): Promise<Wiring> {
+    return this.#ask({ op: 'wiring', netnsFd })
+  }
+
+  /** Where this process's namespace sends what is for an address (4 or 16 bytes). */
+  road(address: Uint8Array): Promise<Road> {
+    return this.#ask({ op: 'road', address })
   }
 
   /** Writes sysctls in the namespace; gives the former values in the same order. */

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The routing rules of a namespace, read from an rtnetlink dump, and where among them a rule of ours can stand. Pure.
+// The routing rules of a namespace, as rtnetlink tells them, and where among them a rule of ours can stand. Pure.
 
+import { attributesOf } from './netlink.ts'
 import type { MarkRoute } from './netns-messages.ts'
 
-// linux/fib_rules.h, linux/netlink.h
-export const NLMSG_HEADER = 16
-const NLMSG_DONE = 3
-export const NLMSG_ERROR = 2
-export const RTM_NEWRULE = 32
+// linux/fib_rules.h
 const RULE_HEADER = 12
 export const FRA_PRIORITY = 6
 export const FRA_FWMARK = 10
@@ -24,50 +21,21 @@ export interface RoutingRule {
   readonly table: number
 }
 
-/** Rules in one datagram of a dump, and whether it is the last. `errno` when the kernel refused the dump. */
-export interface RuleDump {
-  readonly rules: readonly RoutingRule[]
-  readonly isLast: boolean
-  readonly errno: number
-}
-
-/** Reads one datagram of an RTM_GETRULE dump. */
-export function parseRules(datagram: Buffer): RuleDump {
-  const rules: RoutingRule[] = []
-  for (let at = 0; at + NLMSG_HEADER <= datagram.length; ) {
-    const length = datagram.readUInt32LE(at)
-    const type = datagram.readUInt16LE(at + 4)
-    if (length < NLMSG_HEADER || at + length > datagram.length) break
-    if (type === NLMSG_DONE) return { rules, isLast: true, errno: 0 }
-    if (type === NLMSG_ERROR)
-      return { rules, isLast: true, errno: -datagram.readInt32LE(at + NLMSG_HEADER) }
-    if (type === RTM_NEWRULE)
-      rules.push(parseRule(datagram.subarray(at + NLMSG_HEADER, at + length)))
-    at += align(length)
+/** Reads the body of an RTM_NEWRULE message. */
+export function readRule(body: Buffer): RoutingRule {
+  const attributes = attributesOf(body, RULE_HEADER)
+  const number = (type: number): number | undefined => {
+    const value = attributes.get(type)
+    return value?.length === 4 ? value.readUInt32LE() : undefined
   }
-  return { rules, isLast: false, errno: 0 }
-}
-
-function parseRule(body: Buffer): RoutingRule {
-  const found = new Map<number, number>()
-  for (let at = RULE_HEADER; at + 4 <= body.length; ) {
-    const length = body.readUInt16LE(at)
-    if (length < 4) break
-    if (length === 8) found.set(body.readUInt16LE(at + 2), body.readUInt32LE(at + 4))
-    at += align(length)
-  }
-  const mark = found.get(FRA_FWMARK)
+  const mark = number(FRA_FWMARK)
   return {
-    priority: found.get(FRA_PRIORITY) ?? LOCAL_PRIORITY,
+    priority: number(FRA_PRIORITY) ?? LOCAL_PRIORITY,
     mark: mark ?? 0,
     // A mark without a mask is compared whole.
-    mask: found.get(FRA_FWMASK) ?? (mark === undefined ? 0 : 0xffffffff),
-    table: found.get(FRA_TABLE) ?? body[4] ?? 0,
+    mask: number(FRA_FWMASK) ?? (mark === undefined ? 0 : 0xffffffff),
+    table: number(FRA_TABLE) ?? body[4] ?? 0,
   }
-}
-
-function align(length: number): number {
-  return (length + 3) & ~3
 }
 
 export type RulePlace =

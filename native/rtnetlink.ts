@@ -3,32 +3,28 @@
 // route "everything in this table is local", list the rules. Adding what is there and deleting what is not are no errors.
 
 import { constants } from 'node:os'
-import koffi from 'koffi'
 import { NativeError } from './error.ts'
 import { closeFd } from './libc.ts'
+import { type Attribute, dump, errnoOf, exchange, request } from './netlink.ts'
 import type { MarkRoute } from './netns-messages.ts'
 import {
   FRA_FWMARK,
   FRA_FWMASK,
   FRA_PRIORITY,
   FRA_TABLE,
-  NLMSG_ERROR,
-  NLMSG_HEADER,
-  parseRules,
   placeRule,
+  readRule,
   type RoutingRule,
-  RTM_NEWRULE,
 } from './routing-rules.ts'
 import { openRouteSocket } from './socket-spec.ts'
 
 // linux/rtnetlink.h, linux/netlink.h, linux/fib_rules.h
 const RTM_NEWROUTE = 24
 const RTM_DELROUTE = 25
+const RTM_NEWRULE = 32
 const RTM_DELRULE = 33
 const RTM_GETRULE = 34
-const NLM_F_REQUEST = 0x1
 const NLM_F_ACK = 0x4
-const NLM_F_DUMP = 0x300
 const NLM_F_EXCL = 0x200
 const NLM_F_CREATE = 0x400
 const FR_ACT_TO_TBL = 1
@@ -40,31 +36,10 @@ const RTPROT_STATIC = 4
 const AF = { 4: 2, 6: 10 } as const
 /** Loopback is the first device of every namespace. */
 const LOOPBACK_INDEX = 1
-/** The acknowledgement repeats our request after 20 bytes. */
-const REPLY_SIZE = 512
-/** A dump comes in datagrams of at most this size. */
-const DUMP_SIZE = 32_768
-
 /** The call of the error that tells of a rule that cannot live beside ours; its detail is that rule. */
 export const RULE_CLASH = 'routing rule'
 
 type Action = 'add' | 'delete'
-type Send = (fd: number, data: Buffer, length: number, flags: number) => number
-interface Calls {
-  readonly send: Send
-  readonly recv: Send
-}
-let calls: Calls | undefined
-
-function loadCalls(): Calls {
-  if (calls !== undefined) return calls
-  const libc = koffi.load('libc.so.6')
-  calls = {
-    send: libc.func('long send(int fd, const void *data, size_t length, int flags)') as Send,
-    recv: libc.func('long recv(int fd, void *data, size_t length, int flags)') as Send,
-  }
-  return calls
-}
 
 /**
  * Adds or deletes the rule and the route for each family. Throws NativeError, with EEXIST where a rule of others cannot
@@ -90,18 +65,18 @@ function addAll(fd: number, families: readonly (4 | 6)[], route: MarkRoute): voi
   const places = families.map((family) => [family, findPlace(fd, family, route)] as const)
   for (const [family, place] of places) {
     // The table is filled before packets are sent to it.
-    exchange(fd, routeMessage(family, 'add', route), 'add local route', 'add')
+    change(fd, routeMessage(family, 'add', route), 'add local route', 'add')
     if (place.kind === 'place')
-      exchange(fd, ruleMessage(family, 'add', route, place.priority), 'add mark rule', 'add')
+      change(fd, ruleMessage(family, 'add', route, place.priority), 'add mark rule', 'add')
   }
 }
 
 function deleteAll(fd: number, families: readonly (4 | 6)[], route: MarkRoute): void {
   for (const family of families) {
     // Wherever it stands, and again if a second one was put before a rule that came later.
-    const request = ruleMessage(family, 'delete', route, undefined)
-    while (exchange(fd, request, 'delete mark rule', 'delete'));
-    exchange(fd, routeMessage(family, 'delete', route), 'delete local route', 'delete')
+    const rule = ruleMessage(family, 'delete', route, undefined)
+    while (change(fd, rule, 'delete mark rule', 'delete'));
+    change(fd, routeMessage(family, 'delete', route), 'delete local route', 'delete')
   }
 }
 
@@ -116,23 +91,16 @@ function findPlace(
 }
 
 function listRules(fd: number, family: 4 | 6): readonly RoutingRule[] {
-  const { send, recv } = loadCalls()
   const header = Buffer.alloc(12)
   header[0] = AF[family]
-  const request = message(RTM_GETRULE, NLM_F_REQUEST | NLM_F_DUMP, header, [])
-  if (send(fd, request, request.length, 0) < 0)
-    throw new NativeError('send(rtnetlink)', koffi.errno(), 'list rules')
-  const rules: RoutingRule[] = []
-  const reply = Buffer.alloc(DUMP_SIZE)
-  for (;;) {
-    const length = recv(fd, reply, reply.length, 0)
-    if (length < 0) throw new NativeError('recv(rtnetlink)', koffi.errno(), 'list rules')
-    const { rules: more, isLast, errno } = parseRules(reply.subarray(0, length))
+  try {
+    return dump(fd, RTM_GETRULE, header, [], 'list rules')
+      .filter(({ type }) => type === RTM_NEWRULE)
+      .map(({ body }) => readRule(body))
+  } catch (thrown) {
     // A kernel without policy routing for the family has no rules.
-    if (errno === constants.errno.EOPNOTSUPP) return []
-    if (errno !== 0) throw new NativeError('rtnetlink', errno, 'list rules')
-    rules.push(...more)
-    if (isLast || length === 0) return rules
+    if (thrown instanceof NativeError && thrown.errnoName === 'EOPNOTSUPP') return []
+    throw thrown
   }
 }
 
@@ -145,8 +113,9 @@ function ruleMessage(
   const header = Buffer.alloc(12)
   header[0] = AF[family]
   header[7] = FR_ACT_TO_TBL
-  return message(action === 'add' ? RTM_NEWRULE : RTM_DELRULE, requestFlags(action), header, [
-    ...(priority === undefined ? [] : [[FRA_PRIORITY, priority] as const]),
+  const place: readonly Attribute[] = priority === undefined ? [] : [[FRA_PRIORITY, priority]]
+  return request(action === 'add' ? RTM_NEWRULE : RTM_DELRULE, requestFlags(action), header, [
+    ...place,
     [FRA_FWMARK, route.mark],
     [FRA_FWMASK, route.mask],
     [FRA_TABLE, route.table],
@@ -159,7 +128,7 @@ function routeMessage(family: 4 | 6, action: Action, route: MarkRoute): Buffer {
   header[5] = RTPROT_STATIC
   header[6] = RT_SCOPE_HOST
   header[7] = RTN_LOCAL
-  return message(action === 'add' ? RTM_NEWROUTE : RTM_DELROUTE, requestFlags(action), header, [
+  return request(action === 'add' ? RTM_NEWROUTE : RTM_DELROUTE, requestFlags(action), header, [
     [RTA_TABLE, route.table],
     [RTA_OIF, LOOPBACK_INDEX],
   ])
@@ -167,47 +136,14 @@ function routeMessage(family: 4 | 6, action: Action, route: MarkRoute): Buffer {
 
 function requestFlags(action: Action): number {
   const create = action === 'add' ? NLM_F_CREATE | NLM_F_EXCL : 0
-  return NLM_F_REQUEST | NLM_F_ACK | create
+  return NLM_F_ACK | create
 }
 
-/** Builds a message of a family header and 32-bit attributes. */
-function message(
-  type: number,
-  flags: number,
-  header: Buffer,
-  attributes: readonly (readonly [type: number, value: number])[],
-): Buffer {
-  const size = NLMSG_HEADER + header.length + attributes.length * 8
-  const bytes = Buffer.alloc(size)
-  bytes.writeUInt32LE(size, 0)
-  bytes.writeUInt16LE(type, 4)
-  bytes.writeUInt16LE(flags, 6)
-  bytes.set(header, NLMSG_HEADER)
-  let at = NLMSG_HEADER + header.length
-  for (const [attribute, value] of attributes) {
-    bytes.writeUInt16LE(8, at)
-    bytes.writeUInt16LE(attribute, at + 2)
-    bytes.writeUInt32LE(value, at + 4)
-    at += 8
-  }
-  return bytes
-}
-
-/**
- * Sends one message and reads its acknowledgement: rtnetlink has answered when send() returns. False when there was
- * nothing to do.
- */
-function exchange(fd: number, request: Buffer, what: string, action: Action): boolean {
-  const { send, recv } = loadCalls()
-  if (send(fd, request, request.length, 0) < 0)
-    throw new NativeError('send(rtnetlink)', koffi.errno(), what)
-  const reply = Buffer.alloc(REPLY_SIZE)
-  const length = recv(fd, reply, reply.length, 0)
-  if (length < 0) throw new NativeError('recv(rtnetlink)', koffi.errno(), what)
-  if (length < NLMSG_HEADER + 4 || reply.readUInt16LE(4) !== NLMSG_ERROR)
-    throw new NativeError('recv(rtnetlink)', constants.errno.EPROTO, what)
-  const errno = -reply.readInt32LE(NLMSG_HEADER)
+/** Sends one change and reads its acknowledgement. False when there was nothing to do. */
+function change(fd: number, message: Buffer, what: string, action: Action): boolean {
+  const errno = errnoOf(exchange(fd, message, what))
   if (errno === 0) return true
+  if (errno === undefined) throw new NativeError('recv(rtnetlink)', constants.errno.EPROTO, what)
   if (isAlreadyDone(errno, action)) return false
   throw new NativeError('rtnetlink', errno, what)
 }

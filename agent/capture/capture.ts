@@ -36,6 +36,8 @@ import type { Capture, CapturePod, DataPlaneHandles, Enrolment } from './types.t
 export interface NodeCapture extends Capture {
   /** What each data-plane worker is given to make its DataPlaneSockets. */
   readonly dataPlaneHandles: DataPlaneHandles
+  /** Works in namespaces, for whoever else has to look into one; ends with capture. */
+  readonly thread: NetnsThread
   /** Sums of the BPF programs' counters. */
   counters(): CaptureCounters
   /** What is in the maps now. */
@@ -242,6 +244,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
   }
 
   return {
+    thread,
     dataPlaneHandles: {
       socketStorageMapFd: maps.sockets.fd,
       homeNetnsFd: parts.homeNetnsFd,

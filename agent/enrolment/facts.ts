@@ -15,9 +15,15 @@ export interface PodNetwork {
   readonly addresses: readonly IpAddress[]
   /** Of the sandbox, when CNI told us of it; undefined for what was found in /proc and has to be proved. */
   readonly containerId: string | undefined
-  /** From a state file: what the namespace's cookie must turn out to be. */
+  /** From a state file, or from its proof: what the namespace's cookie must turn out to be. */
   readonly expectedCookie?: bigint | undefined
+  /** Found in /proc by this process, and proved to be the pod's; what an earlier agent had found is proved again. */
+  readonly isProven?: boolean
 }
+
+/** Whether there is more than somebody's word that this is the pod's network: the runtime's call, or a proof. */
+export const isTrusted = ({ containerId, isProven }: PodNetwork): boolean =>
+  containerId !== undefined || isProven === true
 
 export type Fact =
   /** The API's object of the pod, as the informer tells it. */

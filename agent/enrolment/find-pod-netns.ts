@@ -1,55 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds the network namespaces of pods that were there before the agent: every process tells its pod by its
-// cgroup path, and its namespace by /proc/<pid>/ns/net.
+// Finds the processes of pods that were there before the agent, by their cgroups, and the network namespaces they are
+// in. Which of those is the pod's is for the kernel to prove (prove-netns.ts): a process may make namespaces of its own.
 
-import { readdir, readFile } from 'node:fs/promises'
+import { open, readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { isSameNetns, netnsAt, ownNetns, type NetnsIdentity } from './netns-identity.ts'
+import { kubeletRoots, podUidOfCgroup, type KubeletRoots } from './pod-cgroup.ts'
 
-export interface FoundNetns {
+/** A process of a pod, outside of the node's network namespace. */
+export interface PodProcess {
+  readonly pid: number
+  /** In clock ticks since boot. */
+  readonly startTime: number
   readonly netnsPath: string
   readonly identity: NetnsIdentity
-  readonly pid: number
 }
 
-/** By pod UID, in the form with dashes (static pods: their 32 digit hash). */
-export type PodNetnsMap = ReadonlyMap<string, FoundNetns>
+/** The processes by pod UID, in the form with dashes (static pods: their 32 digit hash), oldest first. */
+export type PodProcesses = ReadonlyMap<string, readonly PodProcess[]>
 
-/**
- * `.../pod<uid>/...` of the cgroupfs driver and `...-pod<uid>.slice` of the systemd driver, which writes `_` for
- * `-`. With clusters nested in pods there are several: the innermost is the one.
- */
-const POD_UID = /pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?=[./]|$)/g
 /** Processes read at a time: enough to keep the disk-less /proc busy, few enough fds. */
 const BATCH = 64
 
-/** Looks through all of /proc once. */
-export async function findPodNetns(procRoot = '/proc'): Promise<PodNetnsMap> {
+/** Looks through all of /proc once. `nodeCgroup` is where the node's cgroups begin. */
+export async function findPodProcesses(
+  nodeCgroup: string,
+  procRoot = '/proc',
+): Promise<PodProcesses> {
+  const roots = kubeletRoots(await readFile('/proc/self/cgroup', 'utf8'), nodeCgroup)
   const pids = (await readdir(procRoot)).filter((name) => /^\d+$/.test(name))
   const own = await ownNetns()
-  const oldest = new Map<string, { readonly startTime: number; readonly found: FoundNetns }>()
+  const found = new Map<string, PodProcess[]>()
   for (let start = 0; start < pids.length; start += BATCH) {
     const batch = pids.slice(start, start + BATCH)
-    const seen = await Promise.all(batch.map((pid) => inspect(procRoot, pid)))
-    for (const process of seen) {
+    for (const seen of await Promise.all(batch.map((pid) => inspect(procRoot, pid, roots)))) {
       // A hostNetwork pod's processes, and helpers that a runtime runs in a pod's cgroup.
-      if (process === undefined || isSameNetns(process.found.identity, own)) continue
-      const known = oldest.get(process.podUid)
-      // The oldest process is the pod's sandbox; later ones may have made namespaces of their own.
-      if (known === undefined || process.startTime < known.startTime)
-        oldest.set(process.podUid, process)
+      if (seen === undefined || isSameNetns(seen.process.identity, own)) continue
+      const known = found.get(seen.podUid)
+      if (known === undefined) found.set(seen.podUid, [seen.process])
+      else known.push(seen.process)
     }
   }
-  return new Map([...oldest].map(([uid, { found }]) => [uid, found]))
-}
-
-/** The pod UID in the text of /proc/<pid>/cgroup. */
-export function podUidOfCgroup(text: string): string | undefined {
-  for (const line of text.split('\n')) {
-    const uid = [...line.matchAll(POD_UID)].at(-1)?.[1]
-    if (uid !== undefined) return uid.replaceAll('_', '-')
-  }
-  return undefined
+  for (const processes of found.values()) processes.sort((a, b) => a.startTime - b.startTime)
+  return found
 }
 
 /** Field 22 of /proc/<pid>/stat, in clock ticks since boot. The second field may contain anything, also `)`. */
@@ -62,18 +55,19 @@ export function startTimeOfStat(text: string): number | undefined {
 async function inspect(
   procRoot: string,
   pid: string,
-): Promise<
-  { readonly podUid: string; readonly startTime: number; readonly found: FoundNetns } | undefined
-> {
-  const directory = path.join(procRoot, pid)
+  roots: KubeletRoots,
+): Promise<{ readonly podUid: string; readonly process: PodProcess } | undefined> {
   try {
-    const podUid = podUidOfCgroup(await readFile(path.join(directory, 'cgroup'), 'utf8'))
+    // All is read through one open directory: a number may be another process's a moment later, the directory may not.
+    await using directory = await open(path.join(procRoot, pid), 'r')
+    const here = `/proc/self/fd/${directory.fd}`
+    const podUid = podUidOfCgroup(await readFile(`${here}/cgroup`, 'utf8'), roots)
     if (podUid === undefined) return undefined
-    const startTime = startTimeOfStat(await readFile(path.join(directory, 'stat'), 'utf8'))
-    const netnsPath = path.join(directory, 'ns', 'net')
-    const identity = await netnsAt(netnsPath)
+    const startTime = startTimeOfStat(await readFile(`${here}/stat`, 'utf8'))
+    const identity = await netnsAt(`${here}/ns/net`)
     if (startTime === undefined || identity === undefined) return undefined
-    return { podUid, startTime, found: { netnsPath, identity, pid: Number(pid) } }
+    const netnsPath = path.join(procRoot, pid, 'ns', 'net')
+    return { podUid, process: { pid: Number(pid), startTime, netnsPath, identity } }
   } catch (thrown) {
     const { code } = thrown as NodeJS.ErrnoException
     // Processes end while we look, and zombies have no namespaces.
@@ -86,16 +80,16 @@ async function inspect(
  * Shares scans between pods: whoever asks while one runs gets the next, since what they are looking for may have
  * come too late for this one.
  */
-export class PodNetnsFinder {
-  readonly #scan: () => Promise<PodNetnsMap>
-  #running: Promise<PodNetnsMap> | undefined
-  #next: Promise<PodNetnsMap> | undefined
+export class PodFinder {
+  readonly #scan: () => Promise<PodProcesses>
+  #running: Promise<PodProcesses> | undefined
+  #next: Promise<PodProcesses> | undefined
 
-  constructor(scan: () => Promise<PodNetnsMap>) {
+  constructor(scan: () => Promise<PodProcesses>) {
     this.#scan = scan
   }
 
-  find(): Promise<PodNetnsMap> {
+  find(): Promise<PodProcesses> {
     if (this.#next !== undefined) return this.#next
     if (this.#running === undefined) return this.#start()
     const settled = this.#running.then(
@@ -109,7 +103,7 @@ export class PodNetnsFinder {
     return this.#next
   }
 
-  #start(): Promise<PodNetnsMap> {
+  #start(): Promise<PodProcesses> {
     const running = this.#scan().finally(() => {
       if (this.#running === running) this.#running = undefined
     })

@@ -20,12 +20,13 @@ import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { DEFAULT_ELIGIBILITY, type EligibilityOptions } from './eligibility.ts'
-import { findPodNetns, PodNetnsFinder } from './find-pod-netns.ts'
+import { findPodProcesses, PodFinder } from './find-pod-netns.ts'
 import { locator } from './locate-pod.ts'
 import { isSameNetns, netnsAt, ownNetns } from './netns-identity.ts'
 import { PodEnrolment, type PodEnrolmentContext } from './pod-enrolment.ts'
 import { PodLookup } from './pod-lookup.ts'
 import { PodReports } from './pod-reports.ts'
+import type { ProveNetns } from './prove-netns.ts'
 import { RedirectionAnnotations } from './redirection-annotation.ts'
 import { seenNamespace, seenPod } from './seen-objects.ts'
 import { PodStateFiles } from './state-files.ts'
@@ -42,6 +43,10 @@ export interface EnrolmentOptions {
   readonly eligibility?: EligibilityOptions
   /** What becomes of a pod's connections while the agent is down; default false: they are refused. */
   readonly failOpen?: boolean
+  /** Where the node's cgroups begin: the root of cgroup v2, on a node that has its machine to itself. */
+  readonly nodeCgroup: string
+  /** Chooses a pod's network namespace among those of its processes. */
+  readonly prove: ProveNetns
   /** The host's /proc as seen from here. */
   readonly procRoot?: string
 }
@@ -80,7 +85,7 @@ export class NodeEnrolment implements CniHandlers {
   readonly synced: Promise<void> = this.#synced.promise
 
   constructor(options: EnrolmentOptions) {
-    const { api, nodeName, capture, server, procRoot } = options
+    const { api, nodeName, capture, server, procRoot, nodeCgroup } = options
     this.#options = options
     const logger = options.logger.child({ part: 'enrolment' })
     this.#logger = logger
@@ -100,7 +105,7 @@ export class NodeEnrolment implements CniHandlers {
       server,
       states: this.#states,
       annotations: this.#annotations,
-      locate: locator(new PodNetnsFinder(() => findPodNetns(procRoot))),
+      locate: locator(new PodFinder(() => findPodProcesses(nodeCgroup, procRoot)), options.prove),
       rules: options.eligibility ?? DEFAULT_ELIGIBILITY,
       failOpen: options.failOpen ?? false,
       logger,
@@ -276,9 +281,9 @@ export class NodeEnrolment implements CniHandlers {
     const unconfirmed = [...this.#pods.values()].filter((pod) => pod.known.object === undefined)
     await Promise.all(unconfirmed.map((pod) => pod.observe({ kind: 'deleted' })))
     await Promise.all([...this.#pods.values()].map((pod) => this.#tellLabels(pod)))
-    // Those being enrolled by CNI just now count as ours, too.
+    // Also those that cannot be enrolled now: what an earlier agent had captured must not come out of the mesh by that.
     const keep = [...this.#pods.values()].filter(
-      (pod) => pod.isEnrolled || pod.known.network !== undefined,
+      (pod) => pod.isEnrolled || pod.desired.kind !== 'plain',
     )
     await this.#options.capture.sweep(new Set(keep.map((pod) => pod.name.uid)))
     this.#logger.info({ enrolled: this.enrolledPods().length, pods: pods.size }, 'in step')

@@ -323,12 +323,12 @@ export class PodEnrolment {
         : { network, isEnrolled, netnsCookie: this.#netnsCookie ?? network.expectedCookie }
     if (isSameMemory(wanted, this.#remembered)) return
     if (wanted === undefined) {
-      // A captured pod whose namespace is not known any more is still ours to serve or to withdraw.
-      if (isEnrolled) return
+      // A pod that is or may be captured, and whose namespace is not known any more, is still ours to serve or to withdraw.
+      if (isEnrolled || this.#actual.kind !== 'plain') return
       if (await states.remove(this.name.uid)) this.#remembered = undefined
       return
     }
-    const { expectedCookie: _, ...place } = wanted.network
+    const { expectedCookie: _, isProven: __, ...place } = wanted.network
     const { netnsCookie } = wanted
     if (await states.save({ ...this.name, ...place, netnsCookie, isEnrolled }))
       this.#remembered = wanted

@@ -34,6 +34,7 @@ export function seenPod({ metadata, spec, status }: Pod): Pod {
       ...defined('hostNetwork', spec?.hostNetwork),
       ...defined('serviceAccountName', spec?.serviceAccountName),
       ...defined('runtimeClassName', spec?.runtimeClassName),
+      ...defined('hostUsers', spec?.hostUsers),
     },
     status: {
       ...defined('phase', status?.phase),

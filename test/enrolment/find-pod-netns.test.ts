@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finding pods by /proc: the pure readers by table, then real processes in real cgroups and namespaces.
+// Finding the processes of pods by /proc: the pure readers by table, then real processes in real cgroups and namespaces.
 
 import t, { type Test } from 'tap'
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
@@ -7,13 +7,14 @@ import { once } from 'node:events'
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { randomUUID } from 'node:crypto'
+import fc from 'fast-check'
 import {
-  findPodNetns,
-  PodNetnsFinder,
-  podUidOfCgroup,
+  findPodProcesses,
+  PodFinder,
   startTimeOfStat,
 } from '../../agent/enrolment/find-pod-netns.ts'
 import { netnsAt } from '../../agent/enrolment/netns-identity.ts'
+import { kubeletRoots, podUidOfCgroup } from '../../agent/enrolment/pod-cgroup.ts'
 import { cgroup2Mount, missing, uniqueName } from '../helpers.ts'
 
 const UID = '5f0c1c52-8a3e-4bd1-9d6f-0a53b7d8a001'
@@ -21,25 +22,106 @@ const UNDERSCORED = UID.replaceAll('-', '_')
 const OTHER = '11111111-2222-3333-4444-555555555555'
 const HASH = '0123456789abcdef0123456789abcdef'
 
-void t.test('the pod of a process is read from its cgroup', (t) => {
-  const cases: readonly [string, string | undefined][] = [
-    [`0::/kubepods/burstable/pod${UID}/4f1e\n`, UID],
-    [`0::/kubepods/pod${UID}`, UID],
-    [
-      `0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod${UNDERSCORED}.slice/cri-containerd-4f1e.scope`,
-      UID,
+/** A process of the agent, and what it makes of the cgroup of another. */
+interface Sight {
+  readonly own: string
+  readonly nodeCgroup?: string
+  readonly seen: readonly (readonly [text: string, uid: string | undefined])[]
+}
+
+const SIGHTS: Readonly<Record<string, Sight>> = {
+  'on the machine': {
+    own: '0::/system.slice/ambit.service',
+    nodeCgroup: '/sys/fs/cgroup',
+    seen: [
+      [`0::/kubepods/burstable/pod${UID}/4f1e\n`, UID],
+      [`0::/kubepods/pod${UID}`, UID],
+      [
+        `0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod${UNDERSCORED}.slice/cri-containerd-4f1e.scope`,
+        UID,
+      ],
+      [`0::/kubepods.slice/kubepods-pod${UNDERSCORED}.slice/crio-4f1e.scope`, UID],
+      [`11:memory:/kubepods/pod${UID}/x\n1:name=systemd:/kubepods/pod${UID}/x\n0::/\n`, UID],
+      [`0::/kubepods/pod${HASH}/etcd`, HASH],
+      [`0::/kubepods/pod${OTHER}/c/kubepods/pod${UID}/forged`, OTHER],
+      [`0::/kubepods/pod${OTHER}/c/pod${UID}`, OTHER],
+      [`0::/kubepods/pod${OTHER}/../pod${UID}`, OTHER],
+      [
+        `0::/kubepods.slice/kubepods-pod${OTHER}.slice/c.scope/kubepods.slice/kubepods-pod${UNDERSCORED}.slice`,
+        OTHER,
+      ],
+      [`1:name=systemd:/kubepods/pod${OTHER}/x\n0::/kubepods/pod${UID}/x\n`, undefined],
+      [`0::/user.slice/user-1000.slice/kubepods/pod${UID}/x`, undefined],
+      [`0::/user.slice/pod${UID}`, undefined],
+      [`0::/kubepods/deep/er/pod${UID}/x`, undefined],
+      [`0::/kubepods/pod${UID}extra/x`, undefined],
+      [`0::/kubepods/x-pod${UID}/x`, undefined],
+      [`0::/kubepods/${UID}/x`, undefined],
+      ['0::/system.slice/podman.service', undefined],
+      ['0::/', undefined],
+      ['', undefined],
     ],
-    [`11:memory:/kubepods/pod${UID}/x\n1:name=systemd:/kubepods/pod${UID}/x\n0::/\n`, UID],
-    [`0::/../../kubepods-pod${UNDERSCORED}.slice`, UID],
-    [`0::/kubepods/pod${OTHER}/outer/kubepods/pod${UID}/inner`, UID],
-    [`0::/ambit-demo/node-a/kubepods/pod${UID}/app`, UID],
-    [`0::/kubepods/pod${HASH}/etcd`, HASH],
-    [`0::/kubepods/pod${UID}extra/x`, undefined],
-    [`0::/kubepods/${UID}/x`, undefined],
-    ['0::/system.slice/podman.service', undefined],
-    ['', undefined],
-  ]
-  for (const [text, uid] of cases) t.equal(podUidOfCgroup(text), uid, text.slice(0, 60))
+  },
+  'in a pod of the node': {
+    own: `0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod${OTHER.replaceAll('-', '_')}.slice/cri-x.scope`,
+    seen: [
+      [
+        `0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod${UNDERSCORED}.slice/cri-y.scope`,
+        UID,
+      ],
+      [`0::/kubepods/pod${UID}/x`, undefined],
+    ],
+  },
+  'in a pod of a cluster within a pod': {
+    own: `0::/kubepods/pod${OTHER}/c/kubepods/burstable/pod${HASH}/agent`,
+    seen: [
+      [`0::/kubepods/pod${OTHER}/c/kubepods/pod${UID}/app`, UID],
+      [`0::/kubepods/pod${OTHER}/c/kubepods/pod${UID}/app/kubepods/pod${HASH}/forged`, UID],
+      [`0::/kubepods/pod${UID}/of-the-cluster-around`, undefined],
+    ],
+  },
+  'in a cgroup namespace of its own': {
+    own: '0::/',
+    seen: [
+      [`0::/../../kubepods-pod${UNDERSCORED}.slice/cri-y.scope`, UID],
+      [`0::/../../../kubepods-besteffort.slice/kubepods-besteffort-pod${UNDERSCORED}.slice`, UID],
+      [`0::/../../../burstable/pod${UID}/x`, UID],
+      [`0::/../../pod${OTHER}/c/kubepods/pod${UID}/forged`, OTHER],
+      [`0::/../../../../user.slice/kubepods/pod${UID}`, undefined],
+      ['0::/../..', undefined],
+    ],
+  },
+  'on one of several nodes of a machine': {
+    own: '0::/ambit-demo/node-a/agent',
+    nodeCgroup: '/sys/fs/cgroup/unified/ambit-demo/node-a',
+    seen: [
+      [`0::/ambit-demo/node-a/kubepods/pod${UID}/app`, UID],
+      [`0::/ambit-demo/node-b/kubepods/pod${UID}/app`, undefined],
+      [`0::/ambit-demo/node-a/agent/kubepods/pod${UID}`, undefined],
+    ],
+  },
+}
+
+for (const [where, { own, nodeCgroup = '/sys/fs/cgroup', seen }] of Object.entries(SIGHTS))
+  void t.test(`seen from ${where}, the outermost cgroup names the pod`, (t) => {
+    const roots = kubeletRoots(own, nodeCgroup)
+    for (const [text, uid] of seen) t.equal(podUidOfCgroup(text, roots), uid, text)
+    t.end()
+  })
+
+void t.test('no name that a process chooses below its own cgroup changes whose it is', (t) => {
+  const roots = kubeletRoots('0::/', '/sys/fs/cgroup')
+  const name = fc.oneof(
+    fc.constantFrom('kubepods', 'kubepods.slice', 'burstable', '..', '.', ''),
+    fc.constantFrom(`pod${UID}`, `kubepods-pod${UNDERSCORED}.slice`, `pod${HASH}`),
+    fc.string(),
+  )
+  fc.assert(
+    fc.property(fc.array(name, { maxLength: 6 }), (names) => {
+      const forged = names.map((each) => each.replaceAll(/[\n/]/g, '')).join('/')
+      return podUidOfCgroup(`0::/kubepods/pod${OTHER}/${forged}`, roots) === OTHER
+    }),
+  )
   t.end()
 })
 
@@ -56,7 +138,7 @@ void t.test(
   'scans are shared, and none is shared that began before it was asked for',
   async (t) => {
     const gates: (() => void)[] = []
-    const finder = new PodNetnsFinder(async () => {
+    const finder = new PodFinder(async () => {
       await new Promise<void>((resolve) => gates.push(resolve))
       return new Map()
     })
@@ -89,7 +171,7 @@ interface Sandbox {
 async function makeSandbox(test: Test, directoryName: (uid: string) => string): Promise<Sandbox> {
   const uid = randomUUID()
   const netns = uniqueName('ns')
-  const parent = path.join(cgroup2Mount() ?? '', uniqueName('cg'))
+  const parent = path.join(cgroup2Mount() ?? '', `${uniqueName('cg')}-kubepods`)
   const cgroup = path.join(parent, directoryName(uid))
   const children: ChildProcess[] = []
   test.teardown(async () => {
@@ -144,13 +226,13 @@ for (const [driver, directoryName] of Object.entries(drivers))
   void t.test(`real pods are found, cgroups by ${driver}`, { skip }, async (t) => {
     const sandbox = await makeSandbox(t, directoryName)
     const child = await sandbox.run()
-    const found = (await findPodNetns()).get(sandbox.uid)
-    t.match(found, { pid: child.pid, netnsPath: `/proc/${child.pid}/ns/net` })
-    t.same(found?.identity, await netnsAt(`/run/netns/${sandbox.netns}`))
+    const found = (await findPodProcesses('/')).get(sandbox.uid)
+    t.match(found, [{ pid: child.pid, netnsPath: `/proc/${child.pid}/ns/net` }])
+    t.same(found?.[0]?.identity, await netnsAt(`/run/netns/${sandbox.netns}`))
   })
 
 void t.test(
-  'the oldest process counts, and never one in our own namespace',
+  'the oldest process comes first, and none that is in our own namespace',
   { skip },
   async (t) => {
     const sandbox = await makeSandbox(t, drivers.cgroupfs)
@@ -171,8 +253,10 @@ void t.test(
     let child = await sandbox.run(other.netns)
     while ((startTimeOfStat(await readFile(`/proc/${child.pid}/stat`, 'utf8')) ?? 0) <= started)
       child = await sandbox.run(other.netns)
-    const found = (await findPodNetns()).get(sandbox.uid)
-    t.equal(found?.pid, first.pid)
+    const found = (await findPodProcesses('/')).get(sandbox.uid) ?? []
+    t.equal(found[0]?.pid, first.pid)
+    t.equal(found.at(-1)?.pid, child.pid)
+    t.notOk(found.some(({ pid }) => pid === helper.pid))
   },
 )
 
@@ -183,7 +267,7 @@ void t.test('processes that end during the scan do no harm', { skip }, async (t)
   const over = once(churn, 'exit')
   let scans = 0
   while (churn.exitCode === null) {
-    t.ok((await findPodNetns()).has(sandbox.uid))
+    t.ok((await findPodProcesses('/')).has(sandbox.uid))
     scans += 1
   }
   await over

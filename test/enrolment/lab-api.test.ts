@@ -18,7 +18,7 @@ import {
   type Pod,
 } from '../../mesh/kube/index.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
-import { AMBIENT } from './node-setting.ts'
+import { AMBIENT, believeTheOldest } from './node-setting.ts'
 import { portTaken, RecordingCapture } from './recording-capture.ts'
 import { recordingServer } from './recording-server.ts'
 
@@ -43,6 +43,8 @@ void t.test('a pod is enrolled, annotated, reported and withdrawn', async (t) =>
     nodeName: 'node-a',
     capture,
     server: recordingServer(told),
+    nodeCgroup: '/',
+    prove: believeTheOldest,
     stateDirectory: path.join(directory, 'state'),
     logger,
   })

@@ -6,8 +6,13 @@ import { createServer, type Socket } from 'node:net'
 import { type DataPlaneSockets, type NodeCapture, openCapture } from '../../agent/capture/index.ts'
 import { createDataPlaneSockets } from '../../agent/capture/data-plane-sockets.ts'
 import { startCniServer } from '../../agent/cni/index.ts'
-import { startEnrolment, type EnrolledPod, type ServedPod } from '../../agent/enrolment/index.ts'
-import { createKubeApi, NAMESPACES, PODS } from '../../mesh/kube/index.ts'
+import {
+  netnsProver,
+  startEnrolment,
+  type EnrolledPod,
+  type ServedPod,
+} from '../../agent/enrolment/index.ts'
+import { createKubeApi, type Event, NAMESPACES, PODS } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { closeFd } from '../../native/libc.ts'
 import { serveRpc } from '../capture/support/rpc.ts'
@@ -76,6 +81,8 @@ serveRpc({
       nodeName: 'node-a',
       capture,
       server: { serve: (pod) => Promise.resolve(serve(pod)) },
+      nodeCgroup: request.cgroupPath,
+      prove: netnsProver(capture.thread),
       stateDirectory: request.stateDirectory,
       logger,
     })
@@ -86,12 +93,27 @@ serveRpc({
   },
   label: (labels: Record<string, string>) =>
     Promise.resolve(void stub.put(NAMESPACES, { metadata: { name: 'shop', labels } })),
-  pod: ({ name, uid }: { name: string; uid: string }) =>
+  /** With an address it is one that the kubelet has started long ago. */
+  pod: ({ name, uid, ip }: { name: string; uid: string; ip?: string }) =>
     Promise.resolve(
       void stub.put(PODS, {
         metadata: { namespace: 'shop', name, uid },
         spec: { containers: [], nodeName: 'node-a' },
+        ...(ip !== undefined && { status: { podIP: ip, podIPs: [{ ip }] } }),
       }),
+    ),
+  deletePod: (name: string) => Promise.resolve(void stub.remove(PODS, `shop/${name}`)),
+  /** The messages of the events that pods were given, by pod. */
+  events: () =>
+    Promise.resolve(
+      stub.requests
+        .filter(({ method, url }) => method === 'POST' && url.pathname.endsWith('/events'))
+        .map(({ body }) => JSON.parse(body) as Event)
+        .map(({ involvedObject, message }) => `${involvedObject.name}: ${message}`),
+    ),
+  annotation: (name: string) =>
+    Promise.resolve(
+      stub.get(PODS, `shop/${name}`)?.metadata?.annotations?.['ambient.istio.io/redirection'],
     ),
   told: () => Promise.resolve(told),
   /** Sets the namespace's labels and waits for the data plane to be told; how long that took. */

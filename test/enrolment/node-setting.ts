@@ -13,8 +13,10 @@ import {
   type EnrolmentOptions,
   type NodeEnrolment,
 } from '../../agent/enrolment/index.ts'
+import type { ProveNetns } from '../../agent/enrolment/prove-netns.ts'
 import { createKubeApi, NAMESPACES, PODS, type Pod } from '../../mesh/kube/index.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
+import { err, ok } from '../../mesh/result.ts'
 import { ApiStub } from '../kube/api-stub.ts'
 import { RecordingCapture } from './recording-capture.ts'
 import { recordingServer } from './recording-server.ts'
@@ -84,6 +86,8 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
         server,
         stateDirectory,
         logger,
+        nodeCgroup: '/',
+        prove: believeTheOldest,
         ...options,
       })
       running.push(enrolment)
@@ -145,3 +149,9 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
 
 /** A signal for CNI calls that are meant to be answered. */
 export const inTime = (): AbortSignal => AbortSignal.timeout(5000)
+
+/** For namespaces that are files: there is nothing that a kernel could prove. */
+export const believeTheOldest: ProveNetns = (_, [oldest]) =>
+  Promise.resolve(
+    oldest === undefined ? err({ kind: 'ended' }) : ok({ ...oldest, netnsCookie: 1000n }),
+  )

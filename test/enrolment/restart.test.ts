@@ -28,6 +28,19 @@ function secondCapture(t: { teardown(handler: () => Promise<void>): void }): Rec
   return capture
 }
 
+/** A /proc without processes. */
+async function emptyProc(
+  t: { teardown(handler: () => Promise<void>): void },
+  setting: NodeSetting,
+): Promise<string> {
+  const procRoot = path.join(setting.stateDirectory, '..', 'proc')
+  await mkdir(path.join(procRoot, 'sys/kernel/random'), { recursive: true })
+  const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8')
+  await writeFile(path.join(procRoot, 'sys/kernel/random/boot_id'), bootId)
+  t.teardown(() => rm(procRoot, { recursive: true, force: true }))
+  return procRoot
+}
+
 void t.test('pods are enrolled again while the API server is away', async (t) => {
   const setting = await setUpNode(t)
   await firstLife(setting)
@@ -149,10 +162,7 @@ void t.test('a pod older than the agent is found by its processes and its status
   label('shop', AMBIENT)
   const web = pod('web', { ip: '10.244.1.9' })
   const noAddress = pod('pending')
-  const procRoot = path.join(setting.stateDirectory, '..', 'proc')
-  await mkdir(path.join(procRoot, 'sys/kernel/random'), { recursive: true })
-  await writeFile(path.join(procRoot, 'sys/kernel/random/boot_id'), 'boot\n')
-  t.teardown(() => rm(procRoot, { recursive: true, force: true }))
+  const procRoot = await emptyProc(t, setting)
   const process = async (
     pid: number,
     uid: string,
@@ -184,3 +194,31 @@ void t.test('a pod older than the agent is found by its processes and its status
   await until(() => capture.calls.includes('+pending'), 'the other, once it has an address')
   t.notOk(capture.calls.includes('+liar'), 'an annotation names no other pod')
 })
+
+void t.test(
+  'a pod that cannot be proved any more stays captured, and is no longer believed',
+  async (t) => {
+    const setting = await setUpNode(t)
+    const { label, pod, until, stateDirectory } = setting
+    label('shop', AMBIENT)
+    const web = pod('web', { ip: '10.244.1.9' })
+    const uid = web.metadata?.uid ?? ''
+    // As an earlier agent, which had found it in /proc, left it.
+    const first = await setting.start()
+    await first.synced
+    await first.onAdd(await setting.sandbox(web), inTime())
+    await first.close({ withdraw: false })
+    const file = path.join(stateDirectory, `${uid}.json`)
+    const { containerId: _, ...state } = JSON.parse(await readFile(file, 'utf8')) as {
+      containerId: string
+    }
+    await writeFile(file, JSON.stringify(state))
+    const capture = secondCapture(t)
+    const second = await setting.start({ capture, procRoot: await emptyProc(t, setting) })
+    await second.synced
+    await until(() => capture.swept.length > 0, 'the sweep')
+    t.same(capture.calls, [])
+    t.same([...(capture.swept[0] ?? [])], [uid], 'what is captured of it is not swept')
+    t.same(await readdir(stateDirectory), [`${uid}.json`])
+  },
+)

@@ -96,7 +96,15 @@ export class Agent {
 
 /** Where processes may be started. */
 export type Site = 'node' | 'remote' | 'a' | 'b'
-export type CgroupName = 'agent' | 'kubelet' | 'other' | 'a' | 'b' | 'remote' | `a/${string}`
+export type CgroupName =
+  | 'agent'
+  | 'kubelet'
+  | 'other'
+  | 'a'
+  | 'b'
+  | 'remote'
+  | `a/${string}`
+  | `kubepods/${string}`
 
 export class World {
   readonly name: string
@@ -191,6 +199,7 @@ export class World {
       cgroup: `${this.cgroup}/${cgroup}`,
       ...(wrapper !== undefined && { wrapper }),
     }
+    mkdirSync(place.cgroup, { recursive: true })
     const process = new RemoteProcess(script, place)
     this.#processes.push(process)
     return process
