@@ -3,7 +3,14 @@
 // made of, and what it fetches is what it depends on.
 
 import type { Collection, Graph } from '../../mesh/collections/index.ts'
-import type { Service, ServiceKey, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+import type {
+  Service,
+  ServiceKey,
+  Workload,
+  WorkloadPort,
+  WorkloadUid,
+} from '../../mesh/model/types.ts'
+import { SharedMaps } from '../reading/shared-maps.ts'
 import type { TranslateConfig } from './config.ts'
 import { backingOf, endpointsOf, ownAddresses } from './endpoint.ts'
 import type { ObjectCollections } from './input.ts'
@@ -11,7 +18,7 @@ import { meshServicesOf } from './mesh-service.ts'
 import { NOWHERE } from './node.ts'
 import { objectKey } from './origin.ts'
 import type { ServiceFacts } from './service.ts'
-import { isPresent, selects, workloadOfEndpoint, workloadOfPod } from './workload.ts'
+import { isPresent, membershipsOf, selects, workloadOfEndpoint, workloadOfPod } from './workload.ts'
 
 /** What the mesh consists of. */
 export interface MeshCollections {
@@ -30,6 +37,7 @@ export function translate(
   config: TranslateConfig,
 ): MeshCollections {
   const { Pod: pods, Service: services, EndpointSlice: slices, Node: nodes } = objects
+  const shared = new SharedMaps<ServiceKey, readonly WorkloadPort[]>(portsText)
   const podsByAddress = pods.index(ownAddresses)
   const servicesBySelector = services.index(selectorKeys)
 
@@ -62,7 +70,8 @@ export function translate(
         if (selects(service, pod)) selecting.push(service)
     const locality = fetch(nodes, objectKey(pod.cluster, CLUSTER_SCOPE, pod.node)) ?? NOWHERE
     const listed = fetch(backingsByPod, key).map(({ endpoint }) => endpoint.memberships)
-    const workload = workloadOfPod(config, pod, locality, sortedByName(selecting), listed)
+    const memberships = shared.share(membershipsOf(pod, sortedByName(selecting), listed))
+    const workload = workloadOfPod(config, pod, locality, memberships)
     return [[workload.uid, workload]]
   })
 
@@ -93,6 +102,12 @@ function labelKey(
   value: string,
 ): string {
   return `${cluster}/${namespace}/${label}=${value}`
+}
+
+function portsText(ports: readonly WorkloadPort[]): string {
+  let text = ''
+  for (const port of ports) text += `${port.servicePort}:${port.targetPort}:${port.appProtocol} `
+  return text
 }
 
 /** Labels have no order: equal pods must give equal workloads, or versions of resources would flap. */

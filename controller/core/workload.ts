@@ -26,13 +26,12 @@ export function isPresent(pod: PodFacts): boolean {
   return pod.addresses.length > 0 && !pod.hasEnded
 }
 
-/** The workload of a pod: `selecting` are the Services that select it, `listed` those whose slices lead to it. */
+/** The workload of a pod. */
 export function workloadOfPod(
   config: TranslateConfig,
   pod: PodFacts,
   locality: Locality,
-  selecting: readonly ServiceFacts[],
-  listed: readonly Memberships[],
+  services: Memberships,
 ): Workload {
   return {
     uid: podWorkloadUid(pod.cluster, pod),
@@ -50,7 +49,7 @@ export function workloadOfPod(
     workloadType: pod.workloadType,
     workloadName: pod.workloadName,
     nativeTunnel: pod.nativeTunnel,
-    services: membershipsOf(pod, selecting, listed),
+    services,
     authorizationPolicies: [],
     status: pod.isHealthy ? 'healthy' : 'unhealthy',
     clusterId: pod.cluster,
@@ -102,7 +101,8 @@ export function workloadOfEndpoint(
   }
 }
 
-function membershipsOf(
+/** The Services of a pod: `selecting` are those that select it, `listed` those whose slices lead to it. */
+export function membershipsOf(
   pod: PodFacts,
   selecting: readonly ServiceFacts[],
   listed: readonly Memberships[],

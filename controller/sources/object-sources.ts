@@ -7,10 +7,11 @@ import { errorMessage } from '../../mesh/errors.ts'
 import type { InputFacts, InputKind, InputObjects, ObjectCollections } from '../core/input.ts'
 import { readNamespace, readNode } from '../core/node.ts'
 import { objectKey, type ObjectKey, type Origin } from '../core/origin.ts'
-import { readPod } from '../core/pod.ts'
+import { type PodFacts, readPod } from '../core/pod.ts'
 import { readService } from '../core/service.ts'
 import { readEndpointSlice } from '../core/slice.ts'
 import type { ObjectProblem, Reading } from '../reading/object-reader.ts'
+import { SharedMaps } from '../reading/shared-maps.ts'
 
 const READERS: {
   readonly [K in InputKind]: (object: InputObjects[K], origin: Origin) => Reading<InputFacts[K]>
@@ -39,6 +40,8 @@ export interface ObjectSourcesOptions {
 export class ObjectSources {
   readonly #sources: Sources
   readonly #options: ObjectSourcesOptions
+  readonly #labels = new SharedMaps<string, string>((value) => value)
+  readonly #namedPorts = new SharedMaps<string, number>(String)
 
   constructor(graph: Graph, options: ObjectSourcesOptions) {
     this.#options = options
@@ -64,13 +67,25 @@ export class ObjectSources {
     const key = keyOf(kind, object, origin.cluster)
     if (typeof key !== 'string') return { key: undefined, facts: undefined, problems: [key] }
     try {
-      return { key, ...READERS[kind](object, origin) }
+      const { facts, problems } = READERS[kind](object, origin)
+      return { key, facts: facts === undefined ? undefined : this.#compact(kind, facts), problems }
     } catch (thrown) {
       const reason = `cannot be read: ${errorMessage(thrown)}`
       const { namespace = '', name = '' } = object.metadata ?? {}
       const problem = { kind, namespace, name, field: '', reason }
       return { key, facts: undefined, problems: [problem] }
     }
+  }
+
+  #compact<K extends InputKind>(kind: K, facts: InputFacts[K]): InputFacts[K] {
+    if (kind !== 'Pod') return facts
+    // The kind says what the facts are; the compiler does not tie the two.
+    const pod = facts as PodFacts
+    return {
+      ...pod,
+      labels: this.#labels.share(pod.labels),
+      namedPorts: this.#namedPorts.share(pod.namedPorts),
+    } as InputFacts[K]
   }
 
   /** An object is there, new or changed. */

@@ -100,14 +100,14 @@ export class Graph {
     }
   }
 
-  /** For collections: runs a transformation. */
-  transform<T>(run: () => T): T {
+  /** For collections: until endTransformation() nothing may be written. */
+  beginTransformation(): void {
     this.#isTransforming = true
-    try {
-      return run()
-    } finally {
-      this.#isTransforming = false
-    }
+  }
+
+  /** For collections. */
+  endTransformation(): void {
+    this.#isTransforming = false
   }
 
   /** For collections: a transformation that wrote to a source would make the outcome depend on when it runs. */

@@ -30,6 +30,11 @@ export class Input<InK extends string, K extends string, V extends NonNullable<u
     return this.#soleKey === key ? this.#soleOutput : this.#outputs?.get(key)
   }
 
+  /** Whether its one output lies under this key. */
+  hasOnly(key: K): boolean {
+    return this.#soleKey === key
+  }
+
   outputKeys(): readonly K[] {
     if (this.#soleKey !== undefined) return [this.#soleKey]
     return this.#outputs === undefined ? NONE : [...this.#outputs.keys()]

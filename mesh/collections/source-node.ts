@@ -46,14 +46,15 @@ export class SourceNode<K extends string, V extends NonNullable<unknown>>
 
   override commit(): void {
     if (this.#pending.size === 0) return
-    const touched = new Map<K, V | undefined>()
-    for (const [key, value] of this.#pending) {
-      touched.set(key, this.#entries.get(key))
+    const pending = this.#pending
+    this.#pending = new Map()
+    for (const [key, value] of pending) {
+      // What was there takes the place of what is there now, for settle().
+      pending.set(key, this.#entries.get(key))
       if (value === undefined) this.#entries.delete(key)
       else this.#entries.set(key, value)
     }
-    this.#pending = new Map()
-    this.settle(touched)
+    this.settle(pending)
   }
 
   protected override restore(key: K, value: V): void {

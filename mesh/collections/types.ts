@@ -56,7 +56,7 @@ export interface Source<K extends string, V extends NonNullable<unknown>> extend
 }
 
 /** What a transformation makes of one input: any number of values by their keys. */
-export type Outputs<K extends string, V> = Iterable<readonly [K, V]>
+export type Outputs<K extends string, V> = readonly (readonly [K, V])[]
 
 /** Pure: what it gives depends on nothing but the input and what it fetches. */
 export type Transformation<K extends string, V, OutK extends string, OutV> = (

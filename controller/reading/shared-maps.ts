@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Equal maps, once in memory. Pods of one ReplicaSet have the same labels and ports, and belong to the same Services; a
+// map takes some 200 bytes even when it is empty.
+
+/** Past this many a pool starts afresh: sharing is only an economy, and labels come and go for ever. */
+const POOL_LIMIT = 50_000
+
+/** A pool of maps that nobody changes. */
+export class SharedMaps<K extends string, V> {
+  readonly #maps = new Map<string, ReadonlyMap<K, V>>()
+  readonly #empty: ReadonlyMap<K, V> = new Map()
+  readonly #textOf: (value: V) => string
+
+  /** @param textOf says all of a value, so that different values never say the same */
+  constructor(textOf: (value: V) => string) {
+    this.#textOf = textOf
+  }
+
+  /** The map, or an equal one that was here before. */
+  share(map: ReadonlyMap<K, V>): ReadonlyMap<K, V> {
+    if (map.size === 0) return this.#empty
+    let content = ''
+    map.forEach((value, key) => {
+      const text = this.#textOf(value)
+      // With their lengths no two lists of texts read alike, whatever an object has in them.
+      content += `${key.length}:${key}${text.length}:${text}`
+    })
+    const known = this.#maps.get(content)
+    if (known !== undefined) return known
+    if (this.#maps.size >= POOL_LIMIT) this.#maps.clear()
+    this.#maps.set(content, map)
+    return map
+  }
+}
