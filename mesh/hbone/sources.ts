@@ -4,7 +4,7 @@
 // by going from pod to pod.
 //
 // Whose fault a refusal is decides who pays (wasteOf). The sender's: a request that is malformed or not for this pod (400), headers
-// over the limit (431), a reset before our answer, a handshake that comes to nothing, a connection without a single request. Not the
+// over the limit (431), a reset before our answer and within 100 ms, a handshake that comes to nothing, a connection without a single request. Not the
 // sender's, and free: 503, because the app is down, the pod has too many connections, or it is going. A caller that meets
 // such a pod with thousands of tunnels is as honest as any other, and what it costs is what a served tunnel costs. 401 and 403 cost
 // little: policy says no before the app is dialled, and an app that tries again is no attacker.
@@ -38,6 +38,8 @@ const CONTROL: BucketSize = { burst: 1_000, perSecond: 100 }
 const FAILED_HANDSHAKES: BucketSize = { burst: 200, perSecond: 20 }
 /** How long a caller is kept out after a flood: floods become rare, and an honest caller with a bug is soon back. */
 const SHUT_OUT_MS = 5_000
+/** What a pod can do with when its identity has used up its connections: one to each of some pods. */
+const FEW_CONNECTIONS = 16
 /** Bounds memory; whoever floods from more callers than this at once loses the oldest of its bans. */
 const MAX_SHUT_OUT = 10_000
 
@@ -137,7 +139,9 @@ export class HboneSources {
     if (this.#isShutOut(caller)) return afterFlood(identity)
     if (!this.#ofAddress.enter(addressKey))
       return tooMany(addressKey, this.#ofAddress.of(addressKey))
-    if (!this.#ofIdentity.enter(identity)) {
+    const isCounted = this.#ofIdentity.enter(identity)
+    // Pods of one service account must not keep each other out: a workload of the mesh gets a few connections in any case.
+    if (!isCounted && !(isKnown && this.#ofAddress.of(addressKey) <= FEW_CONNECTIONS)) {
       this.#ofAddress.leave(addressKey)
       return tooMany(identity, this.#ofIdentity.of(identity))
     }
@@ -149,7 +153,7 @@ export class HboneSources {
       },
       leave: () => {
         this.#ofAddress.leave(addressKey)
-        this.#ofIdentity.leave(identity)
+        if (isCounted) this.#ofIdentity.leave(identity)
       },
     }
   }

@@ -13,7 +13,7 @@
 //   HEADERS after the answer    a stream error: waste. On a stream we cut: an answer, else waste
 //   CONTINUATION                16 frames and the list's limit in bytes
 //   PRIORITY, unknown           control
-//   RST_STREAM                  before the answer waste; on a closed stream an answer
+//   RST_STREAM                  within 100 ms and before the answer waste; on a closed stream an answer
 //   SETTINGS, PING, GOAWAY      control; SETTINGS also by its entries. Acknowledgements nobody asked for: control
 //   WINDOW_UPDATE               an answer: earned by the DATA we sent, else control
 //   PUSH_PROMISE, wrong sizes   the connection ends
@@ -23,6 +23,11 @@
 import { type H2Account, type H2Accounts, connectionAccounts } from './budget.ts'
 import { H2ConnectionError, H2_CODE } from './protocol.ts'
 
+/**
+ * A peer that waited so long for an answer gave up for want of patience, which a stuck app is enough to cause in a thousand honest
+ * clients at once; who waits is bounded by the streams it may have at once.
+ */
+const PATIENCE_MS = 100
 /** Frames that may answer nothing of ours: what a peer says of its windows as the connection begins. */
 const FIRST_ANSWERS = 16
 /** What a stream may bring beside its DATA: window updates as it opens, a reset or an answer that crossed with ours. */
@@ -67,6 +72,11 @@ export class Conduct {
   /** Work that led to nothing. */
   waste(what: string, tokens = 1): void {
     spend(this.#waste, tokens, what)
+  }
+
+  /** A request was reset by its sender, so long after it came and before it was answered. */
+  gaveUp(waitedMs: number): void {
+    if (waitedMs < PATIENCE_MS) this.waste('rapid reset')
   }
 
   /** A header block was read: of so many bytes, as it came or as a list, whichever is more. */

@@ -395,6 +395,7 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   #onRequest(block: HeaderBlock, headers: HeaderList, isTooLarge: boolean): void {
     const stream = new H2Stream(block.streamId, this, NO_SINK, this.#peerWindow)
+    stream.openedAtMs = performance.now()
     this.#streams.set(stream.id, stream)
     this.#conduct.openedStream()
     // Known before the answer: one that ends, too, then closes the stream, and there is nothing left to reset.
@@ -446,7 +447,8 @@ export class H2Connection implements FrameHandler, StreamHost {
     const stream = this.#streams.get(streamId)
     if (stream === undefined) return this.#conduct.answer('resets of closed streams')
     const code = payload.readUInt32BE(0)
-    if (this.#isServer && !stream.isAnswered) this.#conduct.waste('rapid reset')
+    if (this.#isServer && !stream.isAnswered)
+      this.#conduct.gaveUp(performance.now() - stream.openedAtMs)
     stream.receiveReset(code, code === H2_CODE.refusedStream)
   }
 

@@ -66,6 +66,8 @@ export class H2Stream implements Holder {
   isQueued = false
   /** Whether headers were sent (server) or received (client): before that a reset is a rapid one, or unprocessed. */
   isAnswered = false
+  /** Server: when it came, in milliseconds of performance.now(). */
+  openedAtMs = 0
   isClosed = false
   isEndReceived = false
   #isEndQueued = false

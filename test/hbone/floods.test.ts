@@ -13,7 +13,7 @@ import { HboneSources, wasteOf } from '../../mesh/hbone/sources.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { makeCertificate, makeRoot, testIdentity } from './certs.ts'
 import { type World, echo, makeWorld } from './harness.ts'
-import { CONNECT, type RawPeer, goAwayCode, headers, rawPeer } from './raw-peer.ts'
+import { CONNECT, type RawPeer, frame, goAwayCode, headers, rawPeer } from './raw-peer.ts'
 
 t.setTimeout(60_000)
 
@@ -133,6 +133,22 @@ await t.test('a caller that meets an app that is down is not shut out', async (t
   t.same(world.refused, [])
 })
 
+await t.test('callers that lose patience with a stuck app are not shut out', async (t) => {
+  const world = await makeWorld(t, { onTunnel: () => undefined }) // never answers
+  const peer = await rawPeer(t, world.port, world.clientCertificate)
+  const WAVE = 150
+  for (let wave = 0; wave < 8; wave += 1) {
+    const ids = Array.from({ length: WAVE }, (_, index) => 2 * (wave * WAVE + index) + 1)
+    peer.send(...ids.map((id) => headers(id, CONNECT)))
+    await delay(130)
+    peer.send(...ids.map((id) => frame(FRAME.rstStream, 0, id, Buffer.from([0, 0, 0, 8]))))
+  }
+  peer.send(frame(FRAME.ping, 0, 0, Buffer.alloc(8, 7)))
+  t.ok(await peer.frame(({ type, payload }) => type === FRAME.ping && payload[0] === 7))
+  t.same(world.refused, [])
+  t.notOk(peer.seen.some(({ type }) => type === FRAME.goAway))
+})
+
 void t.test('a refusal is paid by whose fault it is', (t) => {
   t.equal(wasteOf(503), 0)
   t.equal(wasteOf(400), 1)
@@ -224,6 +240,18 @@ await t.test('a server that is almost out of file descriptors says whom it refus
   child.stdin.write('free\n')
   await said('done')
   await settings(await rawPeer(t, port, client))
+})
+
+void t.test('pods of one identity do not keep each other out', (t) => {
+  const sources = new HboneSources({ ofIdentity: 40 })
+  const enter = (address: string, isKnown: boolean): boolean =>
+    !('reason' in sources.enter('pod', address as IpAddress, isKnown, testIdentity('shared')))
+  for (let count = 0; count < 40; count += 1) t.ok(enter('10.0.0.1', true))
+  t.notOk(enter('10.0.0.1', true), 'the greedy one has used up what its identity may have')
+  t.notOk(enter('192.0.2.1', false), 'strangers with it get nothing')
+  for (let count = 0; count < 16; count += 1) t.ok(enter('10.0.0.2', true), 'its sibling does')
+  t.notOk(enter('10.0.0.2', true), 'a few')
+  t.end()
 })
 
 void t.test('the memory of who was shut out is bounded', (t) => {

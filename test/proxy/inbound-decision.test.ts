@@ -86,6 +86,8 @@ void t.test('HBONE is for calls from outside the pod to one of its addresses', (
   }
   t.notOk(outside(POD_IP, POD_IP), 'the pod to itself')
   t.notOk(outside(POD_IP6, POD_IP), 'the pod to its other address')
+  for (const linkLocal of ['fe80::42', 'febf::1', '169.254.7.7'])
+    t.notOk(outside(linkLocal, POD_IP6), `${linkLocal}, which may be the pod's own`)
   t.notOk(outside('10.244.1.2', '10.244.2.4'), 'an address of somebody else')
   t.notOk(outside('fe80::1', 'fe80::2'), 'an address the mesh does not know as the pod')
   t.end()

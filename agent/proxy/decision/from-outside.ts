@@ -16,8 +16,14 @@ export function isFromOutside(
   local: SocketAddress,
 ): boolean {
   if (!addresses.includes(local.address) || addresses.includes(peer.address)) return false
+  // A pod's own link-local address is as good for it as loopback, and callers of the mesh come from the addresses of pods.
+  if (isLinkLocal(peer.address)) return false
   // The kernel drops loopback addresses that come by a wire, so such a peer is in the pod; a pod that lives on loopback is a test's.
   return !isLoopback(peer.address) || isLoopback(local.address)
+}
+
+function isLinkLocal(address: IpAddress): boolean {
+  return /^fe[89ab]/.test(address) || address.startsWith('169.254.')
 }
 
 function isLoopback(address: IpAddress): boolean {
