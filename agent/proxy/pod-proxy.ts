@@ -10,6 +10,7 @@ import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type { HboneSources } from '../../mesh/hbone/sources.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
 import { hasLastDescriptor } from '../../mesh/relay/last-descriptors.ts'
+import { TrustChange } from './trust-change.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { ownDomainOnly, type TrustPolicy } from '../../mesh/identity/trust-policy.ts'
@@ -90,6 +91,7 @@ export class PodProxy {
   #hboneServers: HboneServer[] = []
   /** Of listeners that were replaced, while tunnels go on there. */
   readonly #retired = new Set<HboneServer>()
+  readonly #trustChange: TrustChange
   #isRemoved = false
   /** Connections that the listeners have accepted. */
   #accepted = 0
@@ -126,6 +128,15 @@ export class PodProxy {
       connections: this.connections,
       open: options.open,
     }
+    this.#trustChange = new TrustChange({
+      pool: this.#pool,
+      servers: () => [...this.#hboneServers, ...this.#retired],
+      onCut: (connections) =>
+        options.log.warn(
+          { pod: options.pod.uid, connections },
+          'HBONE connections were cut: the roots of the mesh have changed, and those of their peers are gone',
+        ),
+    })
     const { sinks, drain } = this.connections
     this.#refusals = { sinks, drain, accessBudget: new LogBudget(REFUSAL_LINES) }
     this.#floods = { sinks, drain, accessBudget: new LogBudget(FLOOD_LINES) }
@@ -165,6 +176,7 @@ export class PodProxy {
   async setCertificate(certificate: WorkloadCertificate): Promise<void> {
     if (this.#isRemoved) return
     for (const server of this.#hboneServers) server.setCertificate(certificate)
+    this.#trustChange.certificate(certificate)
     const fds = this.#waitingFds
     this.#waitingFds = []
     await Promise.all(fds.map((fd) => this.#serveHbone(fd, certificate)))
@@ -238,6 +250,7 @@ export class PodProxy {
   /** Cuts everything and closes every fd; says how many connections that were. */
   async remove(): Promise<{ readonly cut: number }> {
     this.#isRemoved = true
+    this.#trustChange.close()
     this.#closeListeners()
     const cut = this.connections.close('podRemoved')
     await this.#drainHbone(RESET_FLUSH_MS)

@@ -89,6 +89,15 @@ class Pool implements HbonePool {
     return closing.length
   }
 
+  leaveWhere(isOutdated: (connection: LiveConnection) => boolean): void {
+    for (const entry of this.#entries.values())
+      for (const connection of [...entry.connections])
+        if (isOutdated(connection)) {
+          if (connection.openTunnels === 0) connection.goAway()
+          else void this.#replace(entry, connection)
+        }
+  }
+
   async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
     this.#isDraining = true
     for (const entry of this.#entries.values()) entry.dial?.abort.abort()

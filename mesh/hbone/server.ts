@@ -171,6 +171,9 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
       }
       return closed
     },
+    leaveWhere(isOutdated) {
+      for (const live of connections) if (isOutdated(live)) live.connection.leave()
+    },
     async drain(deadlineMs) {
       acceptor.close()
       for (const { connection } of connections) connection.leave()

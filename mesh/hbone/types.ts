@@ -81,6 +81,8 @@ export interface HbonePool {
   connectionCount(): number
   /** Cuts the connections that may not go on, their tunnels ending as `peerDistrusted`; how many. For changes of trust. */
   closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number
+  /** Lets go of connections, each after one that takes its place; their tunnels end by themselves. */
+  leaveWhere(isOutdated: (connection: LiveConnection) => boolean): void
   /** GOAWAY on all; resolves when the last tunnel ended or the deadline passed (then what is left is cut). */
   drain(deadlineMs: number): Promise<{ readonly cut: number }>
 }
@@ -136,6 +138,8 @@ export interface HboneServer {
   connectionCount(): number
   /** As for the pool. */
   closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number
+  /** GOAWAY on these: their clients make new ones, and their tunnels end by themselves. */
+  leaveWhere(isOutdated: (connection: LiveConnection) => boolean): void
   /** Stops accepting, sends GOAWAY, waits for tunnels up to the deadline, then cuts. */
   drain(deadlineMs: number): Promise<{ readonly cut: number }>
 }

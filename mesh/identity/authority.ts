@@ -10,7 +10,7 @@ import { isInDate, isSelfSigned, pathToRoot } from './chain.ts'
 import { issueLeaf, type LeafRequest } from './issue.ts'
 import { joinPem, splitCertificates } from './pem.ts'
 import { readSigningKey, weaknessOf } from './signing-key.ts'
-import { mayIssueBelow, maySignCertificates } from './x509.ts'
+import { hasKeyIdentifier, mayIssueBelow, maySignCertificates } from './x509.ts'
 
 export interface SigningAuthority {
   /** The certificate whose key signs. */
@@ -67,6 +67,12 @@ export async function loadAuthority(
     defectOfAuthority(issuer, 'certificate', now) ??
     roots.value.map((root) => defectOfRoot(root)).find((found) => found !== undefined)
   if (broken !== undefined) return err(broken)
+  const twins = indistinct(roots.value)
+  if (twins !== undefined)
+    return defect(
+      'roots',
+      `two roots are named ${nameOf(twins)} and have no subject key identifiers to tell them apart by`,
+    )
   const key = await readSigningKey(pem.privateKeyPem)
   if (!key.ok) return defect('key', key.error)
   if (!issuer.checkPrivateKey(key.value.keyObject))
@@ -161,6 +167,15 @@ function defectOfRoot(root: X509Certificate): AuthorityDefect | undefined {
   return weakness === undefined
     ? undefined
     : { part: 'roots', reason: `${nameOf(root)} has ${weakness}` }
+}
+
+/** A root that bears the name of another one, where OpenSSL would take one for the other. */
+function indistinct(roots: readonly X509Certificate[]): X509Certificate | undefined {
+  return roots.find(
+    (root) =>
+      !hasKeyIdentifier(root.raw) &&
+      roots.some((other) => other.subject === root.subject && !other.raw.equals(root.raw)),
+  )
 }
 
 /** Each root once, in order. */

@@ -8,6 +8,7 @@ import {
   BasicConstraintsExtension,
   KeyUsageFlags,
   KeyUsagesExtension,
+  SubjectKeyIdentifierExtension,
   X509Certificate,
 } from '@peculiar/x509'
 
@@ -45,6 +46,12 @@ export type SignatureAlgorithm =
 export function maySignCertificates(der: Uint8Array): boolean {
   const usages = new X509Certificate(Uint8Array.from(der)).getExtension(KeyUsagesExtension)
   return usages === null || (usages.usages & KeyUsageFlags.keyCertSign) !== 0
+}
+
+/** Whether a certificate says by what its key is known. RFC 5280 4.2.1.2. */
+export function hasKeyIdentifier(der: Uint8Array): boolean {
+  const certificate = new X509Certificate(Uint8Array.from(der))
+  return certificate.getExtension(SubjectKeyIdentifierExtension) !== null
 }
 
 /** Whether a certificate allows so many authorities between it and a leaf. RFC 5280 4.2.1.9, pathLenConstraint. */

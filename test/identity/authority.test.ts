@@ -92,6 +92,10 @@ void t.test('each wrong authority is told what is wrong, and in which part', asy
   ): Promise<AuthorityPem> => plugIn(await makeCa('bad', { parent, ...options }), [root])
   const middle = await makeCa('middle', { parent: root, ...past })
   const narrow = await makeCa('narrow', { parent: root, pathLength: 0 })
+  const [one, two] = [
+    await makeCa('twin', { keyIdentifier: 'none' }),
+    await makeCa('twin', { keyIdentifier: 'none' }),
+  ]
   const weakRoot = await makeCa('weak', { kind: 'RSA-1024' })
   const table: readonly (readonly [string, AuthorityPem, string, RegExp])[] = [
     ['no certificate', { ...sound, certificatePem: 'x' }, 'certificate', /exactly one PEM/],
@@ -144,6 +148,7 @@ void t.test('each wrong authority is told what is wrong, and in which part', asy
       'roots',
       /not a root/,
     ],
+    ['roots that nobody can tell apart', plugIn(one, [one, two]), 'roots', /two roots are named/],
     [
       'a weak root',
       { ...sound, rootsPem: root.pem + weakRoot.pem },

@@ -70,7 +70,7 @@ export interface CaOptions {
   readonly usage?: KeyUsageFlags
   readonly extendedUsage?: readonly string[]
   /** Another subject key identifier than the usual one. */
-  readonly keyIdentifier?: string
+  readonly keyIdentifier?: string | 'none'
 }
 
 /** Makes a root, or an intermediate below `parent`. */
@@ -91,9 +91,13 @@ export async function makeCa(name: string, options: CaOptions = {}): Promise<Tes
     extensions: [
       new BasicConstraintsExtension(options.isCa ?? true, options.pathLength, true),
       new KeyUsagesExtension(options.usage ?? KeyUsageFlags.keyCertSign, true),
-      keyIdentifier === undefined
-        ? await SubjectKeyIdentifierExtension.create(key.publicKey)
-        : new SubjectKeyIdentifierExtension(keyIdentifier),
+      ...(keyIdentifier === 'none'
+        ? []
+        : [
+            keyIdentifier === undefined
+              ? await SubjectKeyIdentifierExtension.create(key.publicKey)
+              : new SubjectKeyIdentifierExtension(keyIdentifier),
+          ]),
       ...(issuer === undefined ? [] : [await AuthorityKeyIdentifierExtension.create(issuer)]),
       ...(options.extendedUsage === undefined
         ? []

@@ -126,7 +126,7 @@ export class DataPlane {
         return
       case 'certificate':
         this.#certificates.set(message.certificate)
-        for (const proxy of this.#proxies.values())
+        for (const proxy of [...this.#proxies.values(), ...this.#leaving])
           if (proxy.identity === message.certificate.identity)
             proxy.setCertificate(message.certificate).catch((thrown: unknown) => {
               this.#options.log.error(
