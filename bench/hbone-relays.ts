@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // HBONE against two haproxy mutual-TLS relays on the same path, interleaved: requests/s at 64 connections
 // (wrk -> relay -> relay -> HTTP server), one bulk stream (iperf3), and new connections/s.
-// node bench/hbone-relays.ts [--rounds N] [--seconds N] [--json FILE] [--only requests|stream|connections]
+// node bench/hbone-relays.ts [--rounds N] [--seconds N] [--json FILE] [--only requests|stream|connections] [--against DIR]
+// --against: the rival is another checkout of ours, with its node_modules: what a change costs.
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -28,6 +29,7 @@ const { values: flags } = parseArgs({
     json: { type: 'string' },
     only: { type: 'string' },
     'cpu-prof': { type: 'string' },
+    against: { type: 'string' },
   },
 })
 const settings = { rounds: Number(flags.rounds), seconds: Number(flags.seconds) }
@@ -89,7 +91,10 @@ async function makePaths(
   app: number,
   client: WorkloadCertificate,
   server: WorkloadCertificate,
-): Promise<Readonly<Record<'ambit' | 'haproxy' | 'direct', LoopbackPath>>> {
+): Promise<Readonly<Record<string, LoopbackPath>>> {
+  const ambit = await makeRelays(join(import.meta.dirname, '..'), app, client, server)
+  if (flags.against !== undefined)
+    return { ambit, other: await makeRelays(flags.against, app, client, server) }
   const [plain, secured] = [await freePort(), await freePort()]
   const rival = writeRivals(
     join(folder, String(app)),
@@ -98,26 +103,36 @@ async function makePaths(
     server,
   )
   const rivals = [await haproxy(rival.inbound, secured), await haproxy(rival.outbound, plain)]
-  const inbound = await relay({
-    role: 'inbound',
-    certificate: server,
-    peerIdentity: client.identity,
-    upstreamPort: app,
-  })
-  const outbound = await relay({
-    role: 'outbound',
-    certificate: client,
-    peerIdentity: server.identity,
-    upstreamPort: inbound.port,
-  })
   return {
-    ambit: { port: outbound.port, pids: [...inbound.pids, ...outbound.pids] },
+    ambit,
     haproxy: { port: plain, pids: rivals },
     direct: { port: app, pids: [] },
   }
 }
 
-function relay(relaySettings: RelaySettings): Promise<LoopbackPath> {
+/** The relays of the checkout in `root`. */
+async function makeRelays(
+  root: string,
+  app: number,
+  client: WorkloadCertificate,
+  server: WorkloadCertificate,
+): Promise<LoopbackPath> {
+  const inbound = await relay(root, {
+    role: 'inbound',
+    certificate: server,
+    peerIdentity: client.identity,
+    upstreamPort: app,
+  })
+  const outbound = await relay(root, {
+    role: 'outbound',
+    certificate: client,
+    peerIdentity: server.identity,
+    upstreamPort: inbound.port,
+  })
+  return { port: outbound.port, pids: [...inbound.pids, ...outbound.pids] }
+}
+
+function relay(root: string, relaySettings: RelaySettings): Promise<LoopbackPath> {
   const profile = flags['cpu-prof']
     ? [
         '--cpu-prof',
@@ -125,7 +140,7 @@ function relay(relaySettings: RelaySettings): Promise<LoopbackPath> {
         `--cpu-prof-name=${relaySettings.role}-${relaySettings.upstreamPort}.cpuprofile`,
       ]
     : []
-  const program = join(import.meta.dirname, 'hbone-relay.ts')
+  const program = join(root, 'bench/hbone-relay.ts')
   return programs.node([...profile, program, JSON.stringify(relaySettings)])
 }
 

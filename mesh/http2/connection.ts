@@ -7,9 +7,10 @@
 // It is long because the frame types share one state; what could stand alone does (stream, output, reader, budget).
 
 import type { Socket } from 'node:net'
-import { TLS_READ_BYTES, readInPlace } from '../relay/read-in-place.ts'
+import { TLS_READ_BYTES, readInPlace, sharedReadBuffer } from '../relay/read-in-place.ts'
 import type { H2Accounts } from './budget.ts'
 import { Conduct } from './conduct.ts'
+import { ConnectionHold } from './connection-hold.ts'
 import { type FrameHandler, FrameReader } from './frame-reader.ts'
 import { type HeaderBlock, HeaderBlocks, dependency } from './header-blocks.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
@@ -50,8 +51,15 @@ const SETTINGS_PER_TOKEN = 8
 const LINGER_MS = 1_000
 /** How long a draining server waits for the PING that marks a round trip before it names the last stream. */
 const DRAIN_ROUND_TRIP_MS = 1_000
+/**
+ * A connection that is read no more often than this between two PINGs, and no more at once, has no read buffer of its own:
+ * thousands of idle ones would hold 16 KiB each.
+ */
+const QUIET_READS = 16
+const QUIET_CHUNK_BYTES = 1024
 const SETTING_BYTES = 6
 const PING_BYTES = 8
+const SHORT_OF_MEMORY = 'memory is short, and this connection held some of it'
 const PING_KEEPALIVE = 0
 const PING_DRAIN = 1
 
@@ -108,6 +116,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly #turn = new TurnBudget(() => this.#readOn())
   /** What came after the connection's share of the turn. */
   readonly #backlog: Buffer[] = []
+  readonly #hold: ConnectionHold
   readonly #keepalive: NodeJS.Timeout
   readonly #settingsDeadline: NodeJS.Timeout
   #queue: H2Stream[] = []
@@ -128,7 +137,11 @@ export class H2Connection implements FrameHandler, StreamHost {
   #peerWindow = DEFAULT_WINDOW_BYTES
   #peerMaxFrame = DEFAULT_MAX_FRAME_BYTES
   #sendWindow = DEFAULT_WINDOW_BYTES
-  #heardSincePing = false
+  /** Since the last PING. */
+  #reads = 0
+  /** Not the one that quiet connections share. */
+  #hasOwnBuffer = false
+  #mayShareBuffer = false
   #silentPings = 0
 
   constructor(options: H2ConnectionOptions) {
@@ -137,6 +150,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#isServer = options.role === 'server'
     this.owner = options.owner ?? ''
     this.memory = options.memory
+    this.#hold = new ConnectionHold(this.memory, this, this.owner, () => this.#shed())
     const { settings } = options
     this.streamWindowBytes = settings.streamWindowBytes
     this.#conduct = new Conduct(options.accounts, settings.connectionWindowBytes)
@@ -152,7 +166,11 @@ export class H2Connection implements FrameHandler, StreamHost {
       { maxFrameBytes: settings.maxFrameBytes, maxCollectedBytes: settings.headerListBytes },
       this.#isServer,
     )
-    this.#output = new FrameOutput(options.socket, () => this.#pump())
+    this.#output = new FrameOutput(
+      options.socket,
+      () => this.#pump(),
+      () => this.#account(),
+    )
     this.#keepalive = setInterval(() => this.#checkAlive(), options.pingIntervalMs)
     this.#keepalive.unref()
     this.#settingsDeadline = setTimeout(
@@ -164,7 +182,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     socket.on('error', (error: Error) => this.#close(H2_CODE.noError, error.message, false))
     socket.on('end', () => this.#close(H2_CODE.noError, 'the peer closed the connection', false))
     socket.on('close', () => this.#close(H2_CODE.noError, 'the connection is closed', false))
-    readInPlace(socket, Buffer.allocUnsafeSlow(TLS_READ_BYTES), (chunk) => this.#receive(chunk))
+    readInPlace(socket, sharedReadBuffer(), (chunk) => this.#receive(chunk))
   }
 
   get streamCount(): number {
@@ -357,9 +375,11 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   #onHeaderBlock(block: HeaderBlock | undefined): void {
-    if (block === undefined) return
+    if (block === undefined) return this.#account()
     // Decoded whatever becomes of the stream: the table must stay in step.
     const { headers, isTooLarge, listBytes } = this.#decoder.decode(block.bytes)
+    this.#account()
+    if (this.#isClosed) return // for want of memory
     const bytes = Math.max(block.bytes.length, listBytes)
     this.#work(HEADERS_UNITS + Math.floor(bytes / HEADER_BYTES_PER_UNIT))
     this.#conduct.headers(bytes)
@@ -530,20 +550,47 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#endIfDone()
   }
 
-  /** Whether somebody keeps a slice of the chunk. */
-  #receive(chunk: Buffer): boolean {
+  /** Whether somebody keeps a slice of the chunk, or the buffer to read into from now on. */
+  #receive(chunk: Buffer): boolean | Buffer {
     if (this.#isClosed) return false
-    this.#heardSincePing = true
+    this.#reads += 1
     if (this.#turn.isHeld) {
       // Reading has stopped, but TLS still hands on what it had read: at most what one read brought.
       this.#backlog.push(Buffer.from(chunk))
+      this.#account()
       return false
     }
+    if (!this.#hasOwnBuffer) return this.#receiveInShared(chunk)
+    const isKept = this.#take(chunk)
+    if (isKept || !this.#mayShareBuffer) return isKept
+    this.#hasOwnBuffer = false
+    this.#account()
+    return sharedReadBuffer()
+  }
+
+  /** Nobody may keep a slice of the buffer that quiet connections share: the chunk moves first. */
+  #receiveInShared(chunk: Buffer): boolean | Buffer {
+    if (chunk.length <= QUIET_CHUNK_BYTES && this.#reads <= QUIET_READS) {
+      this.#take(Buffer.from(chunk))
+      return false
+    }
+    this.#hasOwnBuffer = true
+    this.#mayShareBuffer = false
+    this.#account()
+    const own = Buffer.allocUnsafeSlow(Math.max(TLS_READ_BYTES, chunk.length))
+    chunk.copy(own)
+    const isKept = this.#take(own.subarray(0, chunk.length))
+    return isKept ? Buffer.allocUnsafeSlow(TLS_READ_BYTES) : own
+  }
+
+  /** Whether somebody keeps a slice of the chunk. */
+  #take(chunk: Buffer): boolean {
     this.#isChunkKept = false
     const used = this.#read(chunk)
     if (this.#turn.isHeld && !this.#isClosed) {
       this.#socket.pause()
       this.#backlog.push(Buffer.from(chunk.subarray(used)))
+      this.#account()
     }
     return this.#isChunkKept
   }
@@ -558,7 +605,9 @@ export class H2Connection implements FrameHandler, StreamHost {
       this.#backlog.unshift(chunk.subarray(used))
       return
     }
-    if (!this.#isClosed) this.#socket.resume()
+    if (this.#isClosed) return
+    this.#account()
+    this.#socket.resume()
   }
 
   /** Acts on what came, up to the end of the turn; how much of it that was. */
@@ -594,15 +643,17 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   #checkAlive(): void {
-    if (this.#heardSincePing) this.#silentPings = 0
+    if (this.#reads > 0) this.#silentPings = 0
     else this.#silentPings += 1
-    this.#heardSincePing = false
+    this.#mayShareBuffer = this.#reads <= QUIET_READS
+    this.#reads = 0
     // Anything heard counts as life: a PONG may wait behind bulk data.
     if (this.#silentPings * this.#options.pingIntervalMs >= this.#options.pingTimeoutMs) {
       this.#close(H2_CODE.noError, `no answer to PING for ${this.#options.pingTimeoutMs} ms`, true)
       return
     }
     this.#output.shrink()
+    this.#account()
     this.#sendPing(PING_KEEPALIVE)
   }
 
@@ -679,6 +730,21 @@ export class H2Connection implements FrameHandler, StreamHost {
       : streamId >= this.#nextStreamId || this.#isServer
   }
 
+  /** Puts what the connection holds on its owner's account; may cut it. */
+  #account(): void {
+    if (this.#isClosed) return
+    let bytes = this.#blocks.heldBytes + this.#decoder.heldBytes + this.#output.heldBytes
+    if (this.#hasOwnBuffer) bytes += TLS_READ_BYTES
+    for (const chunk of this.#backlog) bytes += chunk.length
+    this.#hold.set(bytes)
+  }
+
+  /** Memory is short, and of all owners this one's connections hold most. */
+  #shed(): void {
+    this.#sendGoAway(this.#lastServedStreamId, H2_CODE.enhanceYourCalm, SHORT_OF_MEMORY)
+    this.#close(H2_CODE.enhanceYourCalm, SHORT_OF_MEMORY, false)
+  }
+
   #failBy(error: unknown): void {
     if (!(error instanceof H2ConnectionError)) throw error
     this.#fail(error.code, error.message)
@@ -701,11 +767,14 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#backlog.length = 0
     this.#blocks.clear()
     this.receiveWindow.close()
+    this.#hold.set(0)
     if (!this.#socket.destroyed) {
       const cut = setTimeout(() => this.#socket.destroy(), LINGER_MS)
       this.#socket.once('close', () => clearTimeout(cut))
     }
-    const resetCode = this.#options.resetCode?.() ?? H2_CODE.cancel
+    // ENHANCE_YOUR_CALM tells a stream's user that memory is short; what the peer did wrong is none of the stream's.
+    const isForMemory = code === H2_CODE.enhanceYourCalm && !isPeerFault
+    const resetCode = isForMemory ? code : (this.#options.resetCode?.() ?? H2_CODE.cancel)
     for (const stream of [...this.#streams.values()])
       stream.receiveReset(resetCode, !this.#isServer && !stream.isAnswered)
     this.#options.onClosed({ code, message, isPeerFault, wasReady: this.#isReady })

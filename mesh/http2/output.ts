@@ -8,11 +8,13 @@ import { FRAME_HEADER_BYTES } from './protocol.ts'
 
 /** Enough for a burst of small frames. */
 const FIRST_BUFFER_BYTES = 4096
+const NOTHING = Buffer.alloc(0)
 
 /** The writing side of one connection. */
 export class FrameOutput {
   readonly #socket: Writable
   readonly #onDrained: () => void
+  readonly #onGrown: () => void
   #buffer: Buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
   #spare: Buffer | undefined
   #inFlight: Buffer | undefined
@@ -34,14 +36,22 @@ export class FrameOutput {
     if (this.#length > 0) this.#schedule()
   }
 
-  constructor(socket: Writable, onDrained: () => void) {
+  /** `onGrown` hears when heldBytes went up. */
+  constructor(socket: Writable, onDrained: () => void, onGrown: () => void) {
     this.#socket = socket
     this.#onDrained = onDrained
+    this.#onGrown = onGrown
   }
 
   /** Bytes that the kernel has not taken yet. */
   get pendingBytes(): number {
     return this.#length + this.#inFlightBytes
+  }
+
+  /** Memory of its buffers beyond those of an idle connection, in bytes. */
+  get heldBytes(): number {
+    const all = this.#buffer.length + (this.#inFlight ?? this.#spare ?? NOTHING).length
+    return Math.max(0, all - 2 * FIRST_BUFFER_BYTES)
   }
 
   /** Writes a frame header and makes room for its payload, which the caller writes at the returned offset of `buffer`. */
@@ -85,7 +95,7 @@ export class FrameOutput {
     if (this.#isStopped) return
     this.#isStopped = true
     if (this.#length > 0) this.#socket.write(this.#buffer.subarray(0, this.#length))
-    this.#buffer = Buffer.alloc(0)
+    this.#buffer = NOTHING
     this.#length = 0
     this.#socket.end()
   }
@@ -104,6 +114,7 @@ export class FrameOutput {
       const larger = Buffer.allocUnsafeSlow(Math.max(at + bytes, 2 * this.#buffer.length))
       this.#buffer.copy(larger, 0, 0, at)
       this.#buffer = larger
+      this.#onGrown()
     }
     this.#length = at + bytes
     if (!this.#isScheduled) this.#schedule()

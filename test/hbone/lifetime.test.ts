@@ -190,7 +190,7 @@ await t.test(
 
     const third = await app.connect()
     third.on('error', () => undefined)
-    while (app.inbound.length < 3) await delay(1)
+    while (app.inbound.length < 3 || app.outbound.length < 3) await delay(1)
     t.equal(
       world.pool.closeWhere(({ peerIdentity }) => peerIdentity === testIdentity('server')),
       1,
