@@ -10,7 +10,7 @@ import type {
   WorkloadPort,
   WorkloadUid,
 } from '../../mesh/model/types.ts'
-import { SharedMaps } from '../reading/shared-maps.ts'
+import { SharedMaps } from '../reading/sharing.ts'
 import type { TranslateConfig } from './config.ts'
 import { backingOf, endpointsOf, ownAddresses } from './endpoint.ts'
 import type { ObjectCollections } from './input.ts'

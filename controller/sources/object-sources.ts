@@ -11,7 +11,9 @@ import { type PodFacts, readPod } from '../core/pod.ts'
 import { readService } from '../core/service.ts'
 import { readEndpointSlice } from '../core/slice.ts'
 import type { ObjectProblem, Reading } from '../reading/object-reader.ts'
-import { SharedMaps } from '../reading/shared-maps.ts'
+import { SharedMaps, SharedTexts } from '../reading/sharing.ts'
+
+const NO_PROBLEMS: readonly never[] = []
 
 const READERS: {
   readonly [K in InputKind]: (object: InputObjects[K], origin: Origin) => Reading<InputFacts[K]>
@@ -40,6 +42,7 @@ export interface ObjectSourcesOptions {
 export class ObjectSources {
   readonly #sources: Sources
   readonly #options: ObjectSourcesOptions
+  readonly #texts = new SharedTexts()
   readonly #labels = new SharedMaps<string, string>((value) => value)
   readonly #namedPorts = new SharedMaps<string, number>(String)
 
@@ -68,7 +71,12 @@ export class ObjectSources {
     if (typeof key !== 'string') return { key: undefined, facts: undefined, problems: [key] }
     try {
       const { facts, problems } = READERS[kind](object, origin)
-      return { key, facts: facts === undefined ? undefined : this.#compact(kind, facts), problems }
+      return {
+        key,
+        facts: facts === undefined ? undefined : this.#compact(kind, facts),
+        // A watch keeps what is read here, so an empty list would be kept for each object.
+        problems: problems.length === 0 ? NO_PROBLEMS : problems,
+      }
     } catch (thrown) {
       const reason = `cannot be read: ${errorMessage(thrown)}`
       const { namespace = '', name = '' } = object.metadata ?? {}
@@ -77,12 +85,19 @@ export class ObjectSources {
     }
   }
 
+  /** There are as many pods as in all clusters: what they have in common is kept once. */
   #compact<K extends InputKind>(kind: K, facts: InputFacts[K]): InputFacts[K] {
     if (kind !== 'Pod') return facts
     // The kind says what the facts are; the compiler does not tie the two.
     const pod = facts as PodFacts
     return {
       ...pod,
+      namespace: this.#texts.share(pod.namespace),
+      node: this.#texts.share(pod.node),
+      serviceAccount: this.#texts.share(pod.serviceAccount),
+      canonicalName: this.#texts.share(pod.canonicalName),
+      canonicalRevision: this.#texts.share(pod.canonicalRevision),
+      workloadName: this.#texts.share(pod.workloadName),
       labels: this.#labels.share(pod.labels),
       namedPorts: this.#namedPorts.share(pod.namedPorts),
     } as InputFacts[K]

@@ -1,9 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// Equal maps, once in memory. Pods of one ReplicaSet have the same labels and ports, and belong to the same Services; a
-// map takes some 200 bytes even when it is empty.
+// Equal texts and maps, once in memory. Pods of one ReplicaSet have the same labels and ports, run as the same account and
+// belong to the same Services; a map takes some 200 bytes even when it is empty, and every object brings its own texts.
 
 /** Past this many a pool starts afresh: sharing is only an economy, and labels come and go for ever. */
 const POOL_LIMIT = 50_000
+
+/** A pool of texts. */
+export class SharedTexts {
+  readonly #texts = new Map<string, string>()
+
+  /** The text, or an equal one that was here before. */
+  share(text: string): string {
+    const known = this.#texts.get(text)
+    if (known !== undefined) return known
+    if (this.#texts.size >= POOL_LIMIT) this.#texts.clear()
+    this.#texts.set(text, text)
+    return text
+  }
+}
 
 /** A pool of maps that nobody changes. */
 export class SharedMaps<K extends string, V> {
