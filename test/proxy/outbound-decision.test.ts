@@ -277,3 +277,43 @@ void t.test(
     t.end()
   },
 )
+
+void t.test(
+  'row 5: the address of another Service is no endpoint: the node would lead it on in plaintext',
+  (t) => {
+    const victim = testService('catalog', '10.96.0.99' as IpAddress)
+    const decideTo = (overrides: Partial<Service>): OutboundDecision => {
+      const service = testService('manual', VIP)
+      const mesh = new MeshState()
+      const listed = testPod('manual-1', '10.96.0.99' as IpAddress)
+      mesh.apply([
+        { kind: 'service', service },
+        { kind: 'service', service: { ...victim, ...overrides } },
+        { kind: 'workload', workload: workloadOf(client) },
+        {
+          kind: 'workload',
+          workload: workloadOf(listed, {
+            ...inService(service, 80),
+            tunnelProtocol: 'none',
+            foundBy: 'service',
+          }),
+        },
+      ])
+      return decideOutbound({
+        originalDestination: { address: VIP, port: 80 },
+        source: client,
+        mesh,
+        localPods: new LocalPods(),
+        random: () => 0.5,
+      })
+    }
+    t.match(decideTo({ canonical: true }), {
+      kind: 'deny',
+      reason: 'noHealthyUpstream',
+      message: /endpoint 10\.96\.0\.99 of service .*manual.* is the address of service .*catalog/,
+    })
+    // A ServiceEntry may be found by the very addresses of its endpoints.
+    t.match(decideTo({ canonical: false }), { kind: 'passthrough' })
+    t.end()
+  },
+)

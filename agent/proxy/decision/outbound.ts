@@ -134,7 +134,17 @@ function decideWorkload(
       `workload ${workload.uid} is on network "${workload.network}", and other networks are not supported yet`,
     )
   // Rows 5 and 9.
-  if (workload.tunnelProtocol === 'none') return { kind: 'passthrough', target, ...destination }
+  if (workload.tunnelProtocol === 'none') {
+    // Kubernetes: an endpoint is not the address of a Service. The node would lead it on, in plaintext, also to pods of the mesh.
+    const other = service && mesh.findServiceByAddress(address, source.namespace)
+    if (other?.canonical === true && other.key !== service?.key)
+      return deny(
+        destination,
+        'noHealthyUpstream',
+        `endpoint ${address} of service ${service?.key} is the address of service ${other.key}`,
+      )
+    return { kind: 'passthrough', target, ...destination }
+  }
 
   // A pod that calls itself needs no tunnel to do so, and is let in by none.
   const isSelf = workload.uid === source.workloadUid && source.addresses.includes(address)
