@@ -76,14 +76,15 @@ export const RESERVED_FOR_MESH = 512
 export const MAX_CONNECTIONS_PER_SOURCE = 128
 /**
  * The same to all pods of a worker. A pod that calls each of the 250 pods of a full node has a connection to each, and 164 carry
- * all the 16,384 connections it may have; twice as many while certificates are renewed: 828.
+ * all the 16,384 connections it may have; twice as many while certificates are renewed: 828. Of other proxies an Envoy has one for each
+ * of its threads: a gateway of eight has 2,000.
  */
-export const MAX_CONNECTIONS_OF_ADDRESS = 1_024
+export const MAX_CONNECTIONS_OF_ADDRESS = 2_048
 /**
- * The same of one identity, whose pods may be many: 16 that each call every pod of a full node, or 250 that each call 16 of its
- * pods. At some 100 KB each it is the memory that sets the bound.
+ * The same of one identity, whose pods may be many: four such gateways, or 32 pods that each call every pod of a full node. Beyond
+ * that each workload of the mesh still gets a few (mesh/hbone/sources.ts).
  */
-export const MAX_CONNECTIONS_OF_IDENTITY = 4_096
+export const MAX_CONNECTIONS_OF_IDENTITY = 8_192
 
 /** TLS 1.3 only. AES-128 first: on AES-NI it is about 15 % faster per byte than AES-256 and as sound; both are accepted. */
 export const TLS_CIPHERS = 'TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384'

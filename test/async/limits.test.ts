@@ -62,6 +62,15 @@ void t.test('KeyedBuckets: who has spent is remembered longer than crowds that c
   t.end()
 })
 
+void t.test('KeyedBuckets: asking about a key takes nothing and remembers nothing', (t) => {
+  const buckets = new KeyedBuckets({ perSecond: 1, burst: 1 }, () => 0)
+  t.equal(buckets.peek('a'), true)
+  t.equal(buckets.keys, 0)
+  t.equal(buckets.take('a'), true)
+  t.equal(buckets.peek('a'), false)
+  t.end()
+})
+
 void t.test(
   'PerSource: one source cannot use up what all share, and leaves nothing behind',
   (t) => {
@@ -69,7 +78,9 @@ void t.test(
     t.same([counts.enter('a'), counts.enter('a'), counts.enter('a')], [true, true, false])
     t.equal(counts.enter('b'), true)
     t.equal(counts.enter('c'), false, 'all together are at their limit')
+    t.equal(counts.hasRoom('b'), false, 'which can be asked')
     counts.leave('a')
+    t.equal(counts.hasRoom('a'), true)
     t.equal(counts.enter('c'), true)
     counts.leave('nobody')
     t.same([counts.total, counts.of('a'), counts.of('nobody')], [3, 1, 0])
