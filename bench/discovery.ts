@@ -102,7 +102,7 @@ const readMs = time(() => {
 const translateMs = time(() => graph.batch(() => sources.complete()))
 const heapPerPod = (heapBytes() - heapBefore) / PODS
 const changeCount = given.length
-const store = new ResourceStore(ADDRESS.typeUrl)
+const store = new ResourceStore()
 const offer = (resource: AddressResource): unknown =>
   store.set({
     name: ADDRESS.name(resource),

@@ -126,5 +126,6 @@ export function resourcePath(
 /** `namespace/name`, or the name alone for cluster-scoped objects: the key of an object within its resource. */
 export function objectKey(object: KubeObject): string {
   const { namespace, name } = object.metadata ?? {}
-  return namespace === undefined ? (name ?? '') : `${namespace}/${name ?? ''}`
+  // Joined, because a template would keep both parts and the whole, and there is a key for each pod of a cluster.
+  return namespace === undefined ? (name ?? '') : [namespace, name ?? ''].join('/')
 }

@@ -3,11 +3,12 @@
 // hash of the content: every replica, and the same one after a restart, gives an unchanged resource the same version,
 // so that a reconnecting client is sent only what really changed.
 
-import { createHash } from 'node:crypto'
-import { create, toBinary } from '@bufbuild/protobuf'
-import { ResourceSchema } from '../proto/gen/discovery_pb.js'
+import { hash } from 'node:crypto'
 
-/** Bytes of the digest kept: 96 bits make a clash between two states of one resource unthinkable. */
+/**
+ * Bytes of the digest kept: 96 bits make a clash between two states of one resource unthinkable, also for whoever can
+ * choose what is in them (the labels of a pod).
+ */
 const VERSION_BYTES = 12
 
 /** A resource as the owner of the store gives it. */
@@ -23,19 +24,18 @@ export interface StoredResource {
   readonly name: string
   readonly aliases: readonly string[]
   readonly version: string
-  /** The encoded envoy.service.discovery.v3.Resource. */
-  readonly encoded: Uint8Array
+  /**
+   * The encoded message, a byte a character: there is one for each pod of the cluster, and a typed array takes 200 bytes
+   * beside its content.
+   */
+  readonly payload: string
 }
 
 /** The resources of one type by name and alias. */
 export class ResourceStore {
-  readonly typeUrl: string
   readonly #resources = new Map<string, StoredResource>()
-  readonly #namesByAlias = new Map<string, Set<string>>()
-
-  constructor(typeUrl: string) {
-    this.typeUrl = typeUrl
-  }
+  /** Nearly always one: then it takes no set. */
+  readonly #namesByAlias = new Map<string, string | Set<string>>()
 
   get(name: string): StoredResource | undefined {
     return this.#resources.get(name)
@@ -52,20 +52,23 @@ export class ResourceStore {
   /** The resources a client means by this name: the one that bears it, or those that have it as an alias. */
   resolve(nameOrAlias: string): readonly string[] {
     if (this.#resources.has(nameOrAlias)) return [nameOrAlias]
-    return [...(this.#namesByAlias.get(nameOrAlias) ?? [])]
+    const names = this.#namesByAlias.get(nameOrAlias)
+    if (names === undefined) return []
+    return typeof names === 'string' ? [names] : [...names]
   }
 
   /** Stores the resource; false when it is what is there already. */
   set(input: ResourceInput): boolean {
     const previous = this.#resources.get(input.name)
-    const next = encode(this.typeUrl, input)
+    const next = encode(input)
     if (previous?.version === next.version) return false
     this.#dropAliases(previous)
     this.#resources.set(input.name, next)
     for (const alias of next.aliases) {
       const names = this.#namesByAlias.get(alias)
-      if (names === undefined) this.#namesByAlias.set(alias, new Set([input.name]))
-      else names.add(input.name)
+      if (names === undefined) this.#namesByAlias.set(alias, input.name)
+      else if (typeof names !== 'string') names.add(input.name)
+      else if (names !== input.name) this.#namesByAlias.set(alias, new Set([names, input.name]))
     }
     return true
   }
@@ -82,24 +85,26 @@ export class ResourceStore {
     if (resource === undefined) return
     for (const alias of resource.aliases) {
       const names = this.#namesByAlias.get(alias)
-      names?.delete(resource.name)
-      if (names?.size === 0) this.#namesByAlias.delete(alias)
+      if (names === resource.name) this.#namesByAlias.delete(alias)
+      if (typeof names === 'string' || names?.delete(resource.name) !== true) continue
+      const [last] = names
+      // So a set has two members or more.
+      if (names.size === 1 && last !== undefined) this.#namesByAlias.set(alias, last)
     }
   }
 }
 
-function encode(typeUrl: string, input: ResourceInput): StoredResource {
-  const { name, aliases, payload } = input
-  const digest = createHash('sha256').update(aliases.join('\n')).update('\n').update(payload)
-  const version = digest.digest().subarray(0, VERSION_BYTES).toString('base64url')
-  const encoded = toBinary(
-    ResourceSchema,
-    create(ResourceSchema, {
-      name,
-      version,
-      aliases: [...aliases],
-      resource: { typeUrl, value: payload },
-    }),
+const NONE: readonly never[] = []
+
+function encode({ name, aliases, payload }: ResourceInput): StoredResource {
+  const digest = hash(
+    'sha256',
+    Buffer.concat([Buffer.from(`${aliases.join('\n')}\n`), payload]),
+    'buffer',
   )
-  return { name, aliases, version, encoded }
+  const version = digest.toString('base64url', 0, VERSION_BYTES)
+  const text = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).toString(
+    'latin1',
+  )
+  return { name, aliases: aliases.length === 0 ? NONE : aliases, version, payload: text }
 }

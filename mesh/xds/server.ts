@@ -114,7 +114,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     const { typeUrl } = type
     if (this.#offers.has(typeUrl)) throw new Error(`Cannot offer ${typeUrl} twice`)
     const offered: OfferedType<C> = {
-      store: new ResourceStore(typeUrl),
+      store: new ResourceStore(),
       visibleTo,
       isComplete: false,
       changed: new Map(),

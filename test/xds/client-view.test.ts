@@ -20,7 +20,7 @@ const resource = (name: string, content: number) => ({
 void t.test(
   'a version is the content: the same after it went and came back, or in another store',
   async (t) => {
-    const [store, replica] = [new ResourceStore('t'), new ResourceStore('t')]
+    const [store, replica] = [new ResourceStore(), new ResourceStore()]
     t.equal(store.set(resource('a', 1)), true)
     t.equal(store.set(resource('a', 1)), false, 'nothing changed')
     const version = store.get('a')?.version
@@ -35,7 +35,7 @@ void t.test(
 )
 
 void t.test('a name that was an alias of two resources finds the one that is left', async (t) => {
-  const store = new ResourceStore('t')
+  const store = new ResourceStore()
   store.set({ ...resource('a', 1), aliases: ['x'] })
   store.set({ ...resource('b', 1), aliases: ['x', 'y'] })
   t.strictSame(store.resolve('x'), ['a', 'b'])
@@ -60,7 +60,7 @@ void t.test(
     )
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
-        const store = new ResourceStore('t')
+        const store = new ResourceStore()
         const held = new Map<string, string>()
         let nonce = 0
         let view = new ClientView(store)
