@@ -2,7 +2,11 @@
 // Which pods are part of the mesh. The order of the tests is Istio's; the first that applies decides.
 
 import type { Pod } from '../../mesh/kube/index.ts'
-import { DATAPLANE_MODE_LABEL, SIDECAR_ANNOTATION } from '../../mesh/model/names.ts'
+import {
+  DATAPLANE_MODE_LABEL,
+  NEVER_ENROLLED_NAMESPACES,
+  SIDECAR_ANNOTATION,
+} from '../../mesh/model/names.ts'
 
 export type IneligibleReason =
   | 'hostNetwork'
@@ -34,9 +38,8 @@ const GUEST_RUNTIMES = /kata|gvisor|runsc|firecracker|cloud-?hypervisor/i
 /** What KubeVirt puts on the pod that runs a virtual machine. */
 const KUBEVIRT_LABEL = 'kubevirt.io'
 
-/** kube-system holds what the cluster itself stands on, ambit-system what the mesh stands on. */
 export const DEFAULT_ELIGIBILITY: EligibilityOptions = {
-  excludeNamespaces: ['kube-system', 'ambit-system'],
+  excludeNamespaces: NEVER_ENROLLED_NAMESPACES,
   systemNamespace: 'ambit-system',
 }
 

@@ -3,6 +3,7 @@
 
 import type { Collection, Index } from '../../mesh/collections/index.ts'
 import type { Pod } from '../../mesh/kube/index.ts'
+import { DATAPLANE_MODE_LABEL, NEVER_ENROLLED_NAMESPACES } from '../../mesh/model/names.ts'
 import type { ObjectKey } from '../core/origin.ts'
 import { type PodFacts, readPod } from '../core/pod.ts'
 
@@ -11,9 +12,20 @@ function isScheduled(pod: PodFacts): boolean {
   return pod.node !== '' && pod.kubernetesUid !== '' && pod.namespace !== '' && pod.name !== ''
 }
 
-/** Whether its identity may be served to others: not when it has ended, or uses the host's network and so is never in the mesh. */
+/**
+ * Whether an agent may have its identity: not that of a pod that is never in the mesh, so that a stolen node is not worth the
+ * identities of what the cluster, the mesh or a gateway beside it stand on. Whether a namespace is labelled is not asked: the
+ * agent and we learn of labels at different times, and a pod that joins must not wait for the later of the two.
+ */
 export function isMeshable(pod: PodFacts): boolean {
-  return isScheduled(pod) && !pod.hasEnded && !pod.isHostNetwork
+  return (
+    isScheduled(pod) &&
+    !pod.hasEnded &&
+    !pod.isHostNetwork &&
+    !pod.hasSidecar &&
+    pod.labels.get(DATAPLANE_MODE_LABEL) !== 'none' &&
+    !NEVER_ENROLLED_NAMESPACES.includes(pod.namespace)
+  )
 }
 
 /** Reads a pod that the API server has just told of; undefined while it is not scheduled. */

@@ -6,6 +6,7 @@ import {
   CANONICAL_NAME_LABEL,
   CANONICAL_REVISION_LABEL,
   REDIRECTION_ANNOTATION,
+  SIDECAR_ANNOTATION,
   TUNNEL_LABEL,
 } from '../../mesh/model/names.ts'
 import type { IpAddress, TunnelProtocol, WorkloadType } from '../../mesh/model/types.ts'
@@ -29,6 +30,8 @@ export interface PodFacts {
   readonly node: string
   readonly serviceAccount: string
   readonly isHostNetwork: boolean
+  /** A proxy of its own speaks for it, with its own token. */
+  readonly hasSidecar: boolean
   /** It has run to its end: its address may be another's, and its identity is nobody's. */
   readonly hasEnded: boolean
   /** Ready and not being deleted. */
@@ -68,6 +71,7 @@ export function readPod(pod: Pod, { cluster }: Origin): Reading<PodFacts> {
     node: reader.text('spec.nodeName', spec?.nodeName),
     serviceAccount: reader.text('spec.serviceAccountName', spec?.serviceAccountName) || 'default',
     isHostNetwork: spec?.hostNetwork === true,
+    hasSidecar: annotations.has(SIDECAR_ANNOTATION),
     hasEnded: status?.phase === 'Succeeded' || status?.phase === 'Failed',
     isHealthy: isReady && (metadata?.deletionTimestamp ?? '') === '',
     tunnelProtocol: nativeTunnel || isEnrolled ? 'hbone' : 'none',

@@ -15,6 +15,11 @@ export const SIDECAR_ANNOTATION = 'sidecar.istio.io/status'
 /** On a pod: its name and version in metrics, before those of app.kubernetes.io. */
 export const CANONICAL_NAME_LABEL = 'service.istio.io/canonical-name'
 export const CANONICAL_REVISION_LABEL = 'service.istio.io/canonical-revision'
+/**
+ * What the cluster itself stands on, and what the mesh stands on: their pods are never enrolled, so no agent has a use for their
+ * identities either.
+ */
+export const NEVER_ENROLLED_NAMESPACES: readonly string[] = ['kube-system', 'ambit-system']
 /** On a node, below region and zone. */
 export const SUBZONE_LABEL = 'topology.istio.io/subzone'
 /** On a Service, for servers without spec.trafficDistribution. */

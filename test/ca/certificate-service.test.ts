@@ -272,6 +272,20 @@ void t.test('an agent is refused whatever is not its own', async (t) => {
   })
   pods.upsert(ended)
   pods.upsert(onHost)
+  for (const never of [
+    { name: 'opted-out', labels: { 'istio.io/dataplane-mode': 'none' } },
+    { name: 'gateway', annotations: { 'sidecar.istio.io/status': '{}' } },
+    { name: 'ambit-controller', namespace: 'ambit-system' },
+    { name: 'dns', namespace: 'kube-system' },
+  ])
+    pods.upsert(
+      kube.addPod({
+        ...catalogPod,
+        uid: `uid-${never.name}`,
+        serviceAccount: never.name,
+        ...never,
+      }),
+    )
   const id = (rest: string): string => `spiffe://cluster.local/${rest}`
   const table: readonly (readonly [string, string, CaFailure['kind'], RegExp])[] = [
     ['a pod of another node', id('ns/shop/sa/frontend'), 'denied', /no pod .* runs on node node-b/],
@@ -279,6 +293,10 @@ void t.test('an agent is refused whatever is not its own', async (t) => {
     ['another namespace', id('ns/other/sa/catalog'), 'denied', /no pod/],
     ['a pod that has ended', id('ns/shop/sa/job'), 'denied', /no pod/],
     ['a pod on the host network', id('ns/shop/sa/host'), 'denied', /no pod/],
+    ['a pod that has opted out', id('ns/shop/sa/opted-out'), 'denied', /no pod/],
+    ['a pod with a sidecar', id('ns/shop/sa/gateway'), 'denied', /no pod/],
+    ['the controller', id('ns/ambit-system/sa/ambit-controller'), 'denied', /no pod/],
+    ['a pod of the cluster itself', id('ns/kube-system/sa/dns'), 'denied', /no pod/],
     ['another trust domain', 'spiffe://evil.example/ns/shop/sa/catalog', 'denied', /trust domain/],
     ['no SPIFFE ID', 'https://cluster.local/', 'invalid', /not a SPIFFE ID/],
     ['a path that continues', id('ns/shop/sa/catalog/x'), 'invalid', /not a SPIFFE ID/],

@@ -88,9 +88,17 @@ export class FakeKube {
     readonly node: string
     readonly phase?: string
     readonly hostNetwork?: boolean
+    readonly labels?: Readonly<Record<string, string>>
+    readonly annotations?: Readonly<Record<string, string>>
   }): Pod {
     const object: Pod = {
-      metadata: { namespace: pod.namespace, name: pod.name, uid: pod.uid },
+      metadata: {
+        namespace: pod.namespace,
+        name: pod.name,
+        uid: pod.uid,
+        ...(pod.labels !== undefined && { labels: { ...pod.labels } }),
+        ...(pod.annotations !== undefined && { annotations: { ...pod.annotations } }),
+      },
       spec: {
         containers: [],
         nodeName: pod.node,
