@@ -2,7 +2,7 @@
 // Puts the agent together. The order of the start is what keeps a node's pods safe: capture, then the data plane, then
 // the pods of an earlier agent, then CNI and the informers, and the control plane last, which nothing waits for.
 
-import { AmbitError, errorMessage } from '../mesh/errors.ts'
+import { AmbitError, ERROR_CATALOGUE, errorMessage } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
@@ -17,6 +17,7 @@ import type { Logger } from '../mesh/telemetry/log.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
 import { meshSubscription } from '../mesh/xds/mesh-subscription.ts'
 import { configDump } from './admin/config-dump.ts'
+import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
 import { listen } from '../mesh/program/listen.ts'
 import { AgentMetrics } from './admin/metrics.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
@@ -31,6 +32,8 @@ import {
   startEnrolment,
 } from './enrolment/index.ts'
 import { createPodServer } from './pod-server.ts'
+import { placeLimits } from './proxy/place-limits.ts'
+import type { PlaceLimits } from './proxy/places.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
 
 export interface AgentOptions {
@@ -110,7 +113,7 @@ async function start(
       sameNode: config.sameNode,
       sameNodeSecurityLabel: config.sameNodeSecurityLabel,
       trust: { trustDomain: config.trustDomain, aliases: config.trustDomainAliases },
-      maxConnectionsPerPod: config.maxConnectionsPerPod,
+      placeLimits: sharedPlaces(config, log),
       heldLimitBytes: heldLimitOf(config.workers),
     },
     mesh,
@@ -218,6 +221,18 @@ async function start(
   })
   started.defer(unwatch)
   log.info({ node: config.nodeName, workers: config.workers }, 'the agent runs')
+}
+
+/** Says so where the machine allows less than the operator. */
+function sharedPlaces({ maxConnectionsPerPod }: AgentConfig, log: Logger): PlaceLimits {
+  const openFiles = descriptorLimit()
+  const limits = placeLimits(openFiles, maxConnectionsPerPod)
+  if (limits.perPod < maxConnectionsPerPod)
+    log.warn(
+      { code: 'AMB_FEW_DESCRIPTORS', hint: ERROR_CATALOGUE.AMB_FEW_DESCRIPTORS },
+      `A pod may have ${limits.perPod} connections, not ${maxConnectionsPerPod}: open files are limited to ${openFiles}`,
+    )
+  return limits
 }
 
 async function chainCni(

@@ -31,6 +31,8 @@ export const ERROR_CATALOGUE = {
   AMB_KUBE_VERSION: 'Name a cluster of a later version.',
   AMB_LAB_CLASH:
     'If nobody needs the named object, remove it from that cluster; otherwise name another cluster.',
+  AMB_FEW_DESCRIPTORS:
+    'Raise RLIMIT_NOFILE of the agent (LimitNOFILE of the container runtime), or lower --max-connections-per-pod.',
   AMB_LISTEN: 'Free the address, or choose another with the flag that names it.',
   AMB_ENROLMENT:
     'Read the reason; the agent tries again by itself. kubectl describe pod shows what it met.',

@@ -1,45 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state of a TCP socket as the kernel has it: what Node and libuv do not notice once they have read a FIN.
 
-import { constants } from 'node:os'
 import koffi from 'koffi'
 import { NativeError } from './error.ts'
 
 const LIBC = 'libc.so.6'
 const IPPROTO_TCP = 6
+const TCP_KEEPIDLE = 4
+const TCP_KEEPINTVL = 5
+const TCP_KEEPCNT = 6
 const TCP_INFO = 11
+const SOL_SOCKET = 1
+const SO_KEEPALIVE = 9
 /** enum in include/net/tcp_states.h. */
 const TCP_CLOSE = 7
 
-type GetSockOpt = (
+/** A peer whose kernel knows it no more is found at the next probe; a network that is away for less than 100 s does no harm. */
+const PROBE_IDLE_S = 10
+const PROBE_INTERVAL_S = 10
+const PROBES = 9
+
+type SocketOption = (
   fd: number,
   level: number,
   name: number,
-  value: Buffer,
-  length: Uint32Array,
+  value: Int32Array | Buffer,
+  length: Uint32Array | number,
 ) => number
-let getSockOpt: GetSockOpt | undefined
+let getOption: SocketOption | undefined
+let setOption: SocketOption | undefined
 
 /** struct tcp_info begins with tcpi_state; the kernel copies as much as there is room for. */
 const state = Buffer.alloc(1)
 const length = new Uint32Array(1)
+const number = new Int32Array(1)
 
 /**
  * Whether the kernel has ended the connection (a reset came, keepalive or a retransmission gave up) though the descriptor is still open.
  * Throws NativeError for what is no TCP socket.
  */
 export function isTcpClosed(fd: number): boolean {
-  getSockOpt ??= koffi
+  getOption ??= koffi
     .load(LIBC)
     .func(
       'int getsockopt(int fd, int level, int name, _Out_ void *value, _Inout_ uint32_t *length)',
-    ) as GetSockOpt
+    ) as SocketOption
   length[0] = state.length
-  if (getSockOpt(fd, IPPROTO_TCP, TCP_INFO, state, length) < 0) {
-    const errno = koffi.errno()
-    // ENOTCONN is what other kernels say of a closed one.
-    if (errno === constants.errno.ENOTCONN) return true
-    throw new NativeError('getsockopt', errno, `TCP_INFO of fd ${fd}`)
-  }
+  if (getOption(fd, IPPROTO_TCP, TCP_INFO, state, length) < 0)
+    throw new NativeError('getsockopt', koffi.errno(), `TCP_INFO of fd ${fd}`)
   return state[0] === TCP_CLOSE
+}
+
+/** Has the kernel ask the peer of an idle connection every 10 s whether it is there. Throws NativeError. */
+export function probeTcpPeer(fd: number): void {
+  setOption ??= koffi
+    .load(LIBC)
+    .func(
+      'int setsockopt(int fd, int level, int name, const int *value, uint32_t length)',
+    ) as SocketOption
+  for (const [level, name, value] of [
+    [IPPROTO_TCP, TCP_KEEPIDLE, PROBE_IDLE_S],
+    [IPPROTO_TCP, TCP_KEEPINTVL, PROBE_INTERVAL_S],
+    [IPPROTO_TCP, TCP_KEEPCNT, PROBES],
+    [SOL_SOCKET, SO_KEEPALIVE, 1],
+  ] as const) {
+    number[0] = value
+    if (setOption(fd, level, name, number, number.byteLength) < 0)
+      throw new NativeError('setsockopt', koffi.errno(), `option ${name} of fd ${fd}`)
+  }
 }

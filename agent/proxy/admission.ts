@@ -2,11 +2,11 @@
 // Whether a call may enter a pod, whatever way it comes: by HBONE, in plaintext, from a pod of the same node. Nothing is relayed
 // without the permit that is given here and nowhere else, and as long as it is held the connection counts.
 
-import type { PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
+import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { isMeshPort } from '../../mesh/model/ports.ts'
-import type { ConnectionCounts } from './connection-counts.ts'
 import type { LocalPod } from './local-pod.ts'
+import type { Occupant, Place, Places } from './places.ts'
 
 /** A call as it arrives at a pod of this node. */
 export interface InboundCall {
@@ -29,14 +29,25 @@ export interface Refusal {
 
 export type Admission = { readonly kind: 'permit'; readonly permit: Permit } | Refusal
 
+/** What a call into a pod costs beside what its caller pays: a tunnel has no socket of its own, a neighbour has paid for both. */
+const DESCRIPTORS: Readonly<Record<InboundCall['via'], number>> = {
+  hbone: 1,
+  plaintext: 2,
+  sameNode: 0,
+  kernel: 0,
+}
+/** The captured socket, and the upstream's. */
+const OUTBOUND_DESCRIPTORS = 2
+const ITSELF = 'itself'
+
 /** What the rules say of a call: they look at it alone, not at how many there are. */
 export type Judge = (call: InboundCall, destination: LocalPod) => Refusal | undefined
 
 /** What admission goes by in one worker. */
 export interface Gate {
-  readonly counts: ConnectionCounts
-  /** Connections a pod may have open at once, both directions together. */
-  readonly maxConnections: number
+  readonly places: Places
+  /** Who counts as one caller: an address of the mesh, or a stranger's network. */
+  readonly callerOf: (address: IpAddress) => string
   readonly judge: Judge
 }
 
@@ -48,37 +59,41 @@ export interface Door {
 /** The right to carry one connection of one pod. Only this file makes them: the class is not exported, its type is. */
 class Permit {
   readonly pod: PodUid
-  readonly #counts: ConnectionCounts
-  readonly #seat: number
-  #isReleased = false
+  readonly #place: Place
 
-  constructor({ uid, seat }: LocalPod, counts: ConnectionCounts) {
-    this.pod = uid
-    this.#counts = counts
-    this.#seat = seat
+  constructor(place: Place) {
+    this.pod = place.uid
+    this.#place = place
   }
 
   get isValid(): boolean {
-    return !this.#isReleased
+    return !this.#place.isLeft
+  }
+
+  /** Says who carries it, and is cut when its place is needed for somebody who has fewer. */
+  heldBy(occupant: Occupant): void {
+    this.#place.occupy(occupant)
   }
 
   /** Gives the connection's place back, the first time it is called. */
   release(): void {
-    if (this.#isReleased) return
-    this.#isReleased = true
-    this.#counts.leave(this.#seat)
+    this.#place.leave()
   }
 }
 export type { Permit }
 
 /** Decides whether the call may enter the pod. Its owner releases the permit when the call is over. */
 export function admit(call: InboundCall, destination: LocalPod, door: Door, gate: Gate): Admission {
-  return gate.judge(call, destination) ?? count(destination, door, gate)
+  const refusal = gate.judge(call, destination)
+  if (refusal !== undefined) return refusal
+  const { via, peer } = call
+  return seat(destination, gate.callerOf(peer.address), DESCRIPTORS[via], door, gate)
 }
 
 /** Decides whether the pod may make one more connection. */
 export function admitOutbound(source: LocalPod, door: Door, gate: Gate): Admission {
-  return count(source, door, gate)
+  // Its own calls count as those of one caller: whoever calls the pod cannot keep it from calling.
+  return seat(source, ITSELF, OUTBOUND_DESCRIPTORS, door, gate)
 }
 
 /** The rules for a call into a pod. Asked again for open connections when one of them changes. */
@@ -88,11 +103,17 @@ export const judge: Judge = ({ target }) => {
   return undefined
 }
 
-function count(pod: LocalPod, { closedBy }: Door, { counts, maxConnections }: Gate): Admission {
+function seat(
+  pod: LocalPod,
+  caller: string,
+  descriptors: number,
+  { closedBy }: Door,
+  { places }: Gate,
+): Admission {
   if (closedBy !== undefined) return refuse(closedBy, END_REASONS[closedBy].text)
-  if (!counts.enter(pod.seat, maxConnections))
-    return refuse('tooManyConnections', END_REASONS.tooManyConnections.text)
-  return { kind: 'permit', permit: new Permit(pod, counts) }
+  const place = places.enter(pod, caller, descriptors)
+  if (place === undefined) return refuse('tooManyConnections', END_REASONS.tooManyConnections.text)
+  return { kind: 'permit', permit: new Permit(place) }
 }
 
 function refuse(reason: EndReason, message: string): Refusal {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many connections each pod has open, over all workers: a call inside the node is carried by its caller's worker, and still
+// How many connections each pod has open, and how many descriptors all of them use, over all workers: a call inside the node is carried by its caller's worker, and still
 // counts for the pod that is called. Each worker writes cells of its own, so there is nothing to lock, and what a worker that died
 // had counted can be struck out.
 
 /** Kubernetes runs a few hundred pods on a node; seats are given in turn, so one is not used again for long. */
 const SEATS = 65_536
+/** Behind the pods' own: descriptors in use, and how many pods have connections. */
+const DESCRIPTORS = SEATS
+const ACTIVE_PODS = SEATS + 1
+const ROWS = SEATS + 2
 
 /** The cells, as threads hand them to one another: one of each worker for each pod. */
 export interface CountTable {
@@ -15,7 +19,7 @@ export interface CountTable {
 /** Makes the table. Its pages take memory only when they are written. */
 export function countTable(workers: number): CountTable {
   return {
-    cells: new SharedArrayBuffer(SEATS * workers * Int32Array.BYTES_PER_ELEMENT),
+    cells: new SharedArrayBuffer(ROWS * workers * Int32Array.BYTES_PER_ELEMENT),
     workers,
   }
 }
@@ -70,6 +74,26 @@ export class ConnectionCounts {
 
   leave(seat: number): void {
     Atomics.sub(this.#counts, this.#cell(seat), 1)
+  }
+
+  /** This worker's connections use so many descriptors more, or less. */
+  use(descriptors: number): void {
+    Atomics.add(this.#counts, this.#cell(DESCRIPTORS), descriptors)
+  }
+
+  /** Descriptors that the connections of all workers use. */
+  get descriptors(): number {
+    return this.of(DESCRIPTORS)
+  }
+
+  /** So many pods more, or less, have connections in this worker. */
+  pods(change: number): void {
+    Atomics.add(this.#counts, this.#cell(ACTIVE_PODS), change)
+  }
+
+  /** Pods with connections; one that has some in several workers counts in each. */
+  get activePods(): number {
+    return this.of(ACTIVE_PODS)
   }
 
   /** Connections of the pod in all workers. */

@@ -97,6 +97,7 @@ export class Connection {
   admitted(permit: Permit, call?: InboundCall): void {
     this.#permit = permit
     this.#call = call
+    permit.heldBy(this)
   }
 
   /** Both legs stand: the connection counts as opened. */

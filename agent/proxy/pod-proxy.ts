@@ -11,6 +11,7 @@ import type { HboneSources } from '../../mesh/hbone/sources.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
 import { hasLastDescriptor } from '../../mesh/relay/last-descriptors.ts'
 import { TrustChange } from './trust-change.ts'
+import type { HalfClosed } from '../../mesh/relay/half-closed.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { ownDomainOnly, type TrustPolicy } from '../../mesh/identity/trust-policy.ts'
@@ -47,6 +48,7 @@ export interface PodProxyOptions {
   readonly sources: HboneSources
   readonly gate: Gate
   readonly open: OpenConnections
+  readonly halfClosed: HalfClosed
   readonly log: Logger
   /** Whom to take for one of the mesh's own; the pod's own trust domain alone when left out. */
   readonly trust?: TrustPolicy | undefined
@@ -124,7 +126,7 @@ export class PodProxy {
       localPods: options.localPods,
       trust,
       gate: options.gate,
-      carrier: new StreamCarrier(options.sockets, this.#pool),
+      carrier: new StreamCarrier(options.sockets, this.#pool, options.halfClosed),
       connections: this.connections,
       open: options.open,
     }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The carrier in TypeScript: opens the upstream, then joins Node's sockets and our own HTTP/2 streams.
 
+import { Socket } from 'node:net'
 import type { HboneFailure, HbonePool } from '../../mesh/hbone/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
+import type { HalfClosed } from '../../mesh/relay/half-closed.ts'
 import type { ByteStream } from '../../mesh/relay/pump.ts'
 import { cutReason, relay, resetStream } from '../../mesh/relay/relay.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
@@ -19,8 +21,10 @@ interface Opened {
 export class StreamCarrier implements Carrier {
   readonly #sockets: DataPlaneSockets
   readonly #pool: HbonePool
+  readonly #halfClosed: HalfClosed
 
-  constructor(sockets: DataPlaneSockets, pool: HbonePool) {
+  constructor(sockets: DataPlaneSockets, pool: HbonePool, halfClosed: HalfClosed) {
+    this.#halfClosed = halfClosed
     this.#sockets = sockets
     this.#pool = pool
   }
@@ -42,6 +46,8 @@ export class StreamCarrier implements Carrier {
       return { kind: 'unopened', failure: GONE }
     }
     const caller = accept(downstream)
+    if (caller instanceof Socket) this.#halfClosed.watch(caller)
+    if (stream instanceof Socket) this.#halfClosed.watch(stream)
     call.opened(peerIdentity)
     const { end, ...bytes } = await relay(caller, stream, signal, (read) => call.metered(read))
     return { kind: 'ended', reason: end, ...bytes }

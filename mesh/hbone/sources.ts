@@ -69,6 +69,15 @@ export interface SourceBounds extends KnockLimits {
   readonly shutOutMs: number
 }
 
+/** Where the descriptors of connections are counted, beside those of others. */
+export interface DescriptorAccount {
+  /** False when there is none left. */
+  takeDescriptor(): boolean
+  giveDescriptor(): void
+}
+
+const UNCOUNTED: DescriptorAccount = { takeDescriptor: () => true, giveDescriptor: () => undefined }
+
 export interface TurnedAway {
   readonly reason: EndReason
   readonly message: string
@@ -87,6 +96,7 @@ export class HboneSources {
   /** Who is in the handshake. */
   readonly knocking: Knocking
   readonly #shutOutMs: number
+  readonly #descriptors: DescriptorAccount
   readonly #waste = new KeyedBuckets(WASTE)
   readonly #control = new KeyedBuckets(CONTROL)
   readonly #handshakes = new KeyedBuckets(FAILED_HANDSHAKES)
@@ -95,7 +105,8 @@ export class HboneSources {
   /** Until when, in milliseconds of performance.now(); the oldest first. */
   readonly #shutOut = new Map<string, number>()
 
-  constructor(bounds: Partial<SourceBounds> = {}) {
+  constructor(bounds: Partial<SourceBounds> = {}, descriptors: DescriptorAccount = UNCOUNTED) {
+    this.#descriptors = descriptors
     this.knocking = new Knocking({
       deadlineMs: ACCEPT_DEADLINE_MS,
       shortestDeadlineMs: SHORTEST_ACCEPT_DEADLINE_MS,
@@ -145,6 +156,14 @@ export class HboneSources {
       this.#ofAddress.leave(addressKey)
       return tooMany(identity, this.#ofIdentity.of(identity))
     }
+    if (!this.#descriptors.takeDescriptor()) {
+      this.#ofAddress.leave(addressKey)
+      if (isCounted) this.#ofIdentity.leave(identity)
+      return {
+        reason: 'tooManyConnections',
+        message: 'the file descriptors for connections are used up',
+      }
+    }
     return {
       accounts: { waste: this.#waste.of(caller), control: this.#control.of(caller) },
       flooded: () => {
@@ -154,6 +173,7 @@ export class HboneSources {
       leave: () => {
         this.#ofAddress.leave(addressKey)
         if (isCounted) this.#ofIdentity.leave(identity)
+        this.#descriptors.giveDescriptor()
       },
     }
   }

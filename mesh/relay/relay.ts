@@ -7,7 +7,7 @@ import { resetSocket } from './reset-socket.ts'
 import { splice } from './splice.ts'
 import type { HboneTunnel } from '../hbone/types.ts'
 import type { ByteCounts } from '../telemetry/connection-record.ts'
-import type { EndReason } from '../telemetry/end-reason.ts'
+import { type EndReason, isEndReason } from '../telemetry/end-reason.ts'
 import { type ByteStream, Pump } from './pump.ts'
 
 /** What a relayed connection came to. */
@@ -71,7 +71,7 @@ function resetAfterFlush(stream: ByteStream): void {
 
 /** The end reason of a connection that this signal cut. */
 export function cutReason({ reason }: { readonly reason?: unknown }): EndReason {
-  return reason === 'podRemoved' || reason === 'policyDenied' ? reason : 'drained'
+  return isEndReason(reason) ? reason : 'drained'
 }
 
 class Join {

@@ -55,3 +55,7 @@ export const END_REASONS = {
 } as const satisfies Record<string, { readonly flag: string; readonly text: string }>
 
 export type EndReason = keyof typeof END_REASONS
+
+export function isEndReason(value: unknown): value is EndReason {
+  return typeof value === 'string' && Object.hasOwn(END_REASONS, value)
+}

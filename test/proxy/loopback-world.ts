@@ -183,6 +183,8 @@ export interface AgentChoices {
   readonly root?: TestRoot
   readonly sameNode?: SameNode
   readonly maxConnectionsPerPod?: number
+  /** File descriptors for connections. */
+  readonly descriptors?: number
   readonly reportTrafficMs?: number
   readonly sameNodeSecurityLabel?: string
   /** What the rules say, in place of the product's. */
@@ -246,7 +248,10 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     counts: new ConnectionCounts(options.countTable ?? countTable(1), options.worker ?? 0),
     ...(options.judge === undefined ? {} : { judge: options.judge }),
     ...(options.reportTrafficMs === undefined ? {} : { reportTrafficMs: options.reportTrafficMs }),
-    maxConnectionsPerPod: options.maxConnectionsPerPod ?? 1000,
+    placeLimits: {
+      descriptors: options.descriptors ?? 10_000,
+      perPod: options.maxConnectionsPerPod ?? 1000,
+    },
     memory: new HeldMemory(HELD_LIMIT_BYTES),
     log: pino({ level: 'silent' }),
     accessLog,

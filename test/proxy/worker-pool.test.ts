@@ -47,7 +47,7 @@ class Setting {
         logLevel: 'silent',
         sameNode: 'direct',
         sameNodeSecurityLabel: 'node_local',
-        maxConnectionsPerPod: 1,
+        placeLimits: { descriptors: 100, perPod: 1 },
         heldLimitBytes: heldLimitOf(1),
       },
       mesh: new MeshState(),

@@ -6,16 +6,12 @@ import { createServer, connect, type AddressInfo, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { HalfClosed } from '../../mesh/relay/half-closed.ts'
 import { isTcpClosed } from '../../native/tcp-state.ts'
-import { socketFd } from '../../mesh/relay/last-descriptors.ts'
-
-const isDead = (socket: Socket): boolean => {
-  const fd = socketFd(socket)
-  return fd !== undefined && isTcpClosed(fd)
-}
+import { peerProbe } from '../../agent/proxy/peer-probe.ts'
 
 /** Our side of a connection whose client has sent its FIN, and the client. */
 async function halfClosed(
   t: Test,
+  watch: HalfClosed,
 ): Promise<{ ours: Socket; client: Socket; closed: Promise<void> }> {
   const server = createServer({ allowHalfOpen: true })
   server.listen(0, '127.0.0.1')
@@ -28,6 +24,7 @@ async function halfClosed(
     ours.destroy()
     server.close()
   })
+  watch.watch(ours)
   ours.resume()
   client.end()
   await once(ours, 'end')
@@ -38,10 +35,9 @@ async function halfClosed(
 }
 
 void t.test('a peer that resets after its FIN is noticed at the next look', async (t) => {
-  const { ours, client, closed } = await halfClosed(t)
-  const watch = new HalfClosed(isDead, 5)
+  const watch = new HalfClosed(peerProbe, 5)
+  const { ours, client, closed } = await halfClosed(t, watch)
   const failed = once(ours, 'error')
-  watch.watch(ours)
   client.resetAndDestroy()
   const [error] = (await failed) as [NodeJS.ErrnoException]
   t.equal(error.code, 'ECONNRESET')
@@ -50,9 +46,10 @@ void t.test('a peer that resets after its FIN is noticed at the next look', asyn
 })
 
 void t.test('a peer that only listens goes on being served', async (t) => {
-  const { ours, client, closed } = await halfClosed(t)
-  const watch = new HalfClosed(isDead)
-  watch.watch(ours)
+  const watch = new HalfClosed(peerProbe)
+  const { ours, client, closed } = await halfClosed(t, watch)
+  t.equal(watch.size, 1)
+  watch.look()
   watch.look()
   t.equal(ours.destroyed, false)
   const arrived = once(client, 'data')

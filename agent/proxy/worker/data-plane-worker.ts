@@ -20,7 +20,7 @@ const dataPlane = new DataPlane({
   sameNode: start.sameNode,
   sameNodeSecurityLabel: start.sameNodeSecurityLabel,
   ...(start.trust && { trust: start.trust }),
-  maxConnectionsPerPod: start.maxConnectionsPerPod,
+  placeLimits: start.placeLimits,
   counts: new ConnectionCounts(start.countTable, start.worker),
   memory: new HeldMemory(start.heldLimitBytes),
   log: createLogger('data-plane', start.logLevel),

@@ -5,12 +5,14 @@
 import { inTime, LATE } from '../../../mesh/async/deadline.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import type { HeldMemory } from '../../../mesh/http2/held-memory.ts'
+import { sourceKey } from '../../../mesh/hbone/knocking.ts'
 import { HboneSources } from '../../../mesh/hbone/sources.ts'
 import {
   type TrustDomains,
   type TrustPolicy,
   trustPolicy,
 } from '../../../mesh/identity/trust-policy.ts'
+import { HalfClosed } from '../../../mesh/relay/half-closed.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { PodUid } from '../../../mesh/model/types.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
@@ -20,7 +22,9 @@ import { type Gate, type Judge, judge } from '../admission.ts'
 import type { ConnectionCounts } from '../connection-counts.ts'
 import { type LocalPod, LocalPods } from '../local-pod.ts'
 import { type ConnectionDump, OpenConnections } from '../open-connections.ts'
+import { type PlaceLimits, Places } from '../places.ts'
 import type { WorkerMesh } from '../pod-context.ts'
+import { peerProbe } from '../peer-probe.ts'
 import { PodProxy } from '../pod-proxy.ts'
 import { TrafficCounters } from '../traffic-counters.ts'
 import type {
@@ -39,7 +43,7 @@ export interface DataPlaneOptions {
   /** Metrics' word for the security of a call inside the node. */
   readonly sameNodeSecurityLabel: string
   readonly trust?: TrustDomains
-  readonly maxConnectionsPerPod: number
+  readonly placeLimits: PlaceLimits
   readonly counts: ConnectionCounts
   /** The worker's account of what its HBONE connections hold. */
   readonly memory: HeldMemory
@@ -85,7 +89,9 @@ export class DataPlane {
   readonly #leaving = new Set<PodProxy>()
   readonly #certificates: CertificateCache
   readonly #counters: TrafficCounters
-  readonly #sources = new HboneSources()
+  readonly #places: Places
+  readonly #halfClosed = new HalfClosed(peerProbe)
+  readonly #sources: HboneSources
   readonly #report: NodeJS.Timeout
   readonly #trust: TrustPolicy | undefined
 
@@ -101,9 +107,12 @@ export class DataPlane {
       options.sameNodeSecurityLabel,
     )
     this.#open = new OpenConnections({ accessLog: options.accessLog, counters: this.#counters })
+    this.#places = new Places(options.counts, options.placeLimits)
+    this.#sources = new HboneSources({}, this.#places)
     this.#gate = {
-      counts: options.counts,
-      maxConnections: options.maxConnectionsPerPod,
+      places: this.#places,
+      callerOf: (address) =>
+        sourceKey(address, this.#mesh.state.findWorkload(address) !== undefined),
       judge: options.judge ?? judge,
     }
     this.#report = setInterval(() => {
@@ -221,6 +230,7 @@ export class DataPlane {
       memory: this.#options.memory,
       sources: this.#sources,
       gate: this.#gate,
+      halfClosed: this.#halfClosed,
       open: this.#open,
       log: this.#options.log,
       trust: this.#trust,

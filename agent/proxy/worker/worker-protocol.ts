@@ -6,6 +6,7 @@ import type { TrustDomains } from '../../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshChange, PodUid, SpiffeId } from '../../../mesh/model/types.ts'
 import type { LogLevel } from '../../../mesh/telemetry/log.ts'
+import type { PlaceLimits } from '../places.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import type { DataPlaneHandles, PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
@@ -25,7 +26,7 @@ export interface WorkerStart {
   readonly sameNodeSecurityLabel: string
   /** Whom to take for one of the mesh's own; each pod's own trust domain alone when left out. */
   readonly trust?: TrustDomains
-  readonly maxConnectionsPerPod: number
+  readonly placeLimits: PlaceLimits
   /** Where all workers count the pods' connections, and which of them this one is. */
   readonly countTable: CountTable
   readonly worker: number

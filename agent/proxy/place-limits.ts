@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// How many connections an agent may carry, and one pod of them: counted from the file descriptors that the machine lets it have.
+
+import type { PlaceLimits } from './places.ts'
+
+/**
+ * What is not for connections: the main thread, listeners, maps and links of capture (about 10 a pod), the CNI socket, the admin ports,
+ * and handshakes of strangers, of which there may be a thousand.
+ */
+const RESERVED_PART = 1 / 10
+const LEAST_RESERVED = 1_500
+/** Never more than half: an agent with a tiny limit serves little, but it serves. */
+const MOST_RESERVED_PART = 1 / 2
+/** Of what is there for connections, the part that one pod may have alone: four greedy ones are needed to fill the node. */
+const POD_PART = 1 / 4
+/** No pod gets by with fewer. */
+const LEAST_OF_POD = 64
+/** The captured socket, and the upstream's. */
+const DESCRIPTORS_OF_CONNECTION = 2
+
+/** Shares out `descriptors`, the process's limit (RLIMIT_NOFILE); `wantedPerPod` connections are what the operator allows a pod. */
+export function placeLimits(descriptors: number, wantedPerPod: number): PlaceLimits {
+  const reserved = Math.min(
+    Math.max(LEAST_RESERVED, descriptors * RESERVED_PART),
+    descriptors * MOST_RESERVED_PART,
+  )
+  const forConnections = Math.floor(descriptors - reserved)
+  const ofPod = Math.floor((forConnections * POD_PART) / DESCRIPTORS_OF_CONNECTION)
+  return {
+    descriptors: forConnections,
+    perPod: Math.min(wantedPerPod, Math.max(LEAST_OF_POD, ofPod)),
+  }
+}
