@@ -4,6 +4,7 @@
 import { isIP } from 'node:net'
 import { checkServerIdentity } from 'node:tls'
 import { type ChannelCredentials, type ChannelOptions, credentials } from '@grpc/grpc-js'
+import { parseHostPort } from '../model/host-port.ts'
 
 /** TLS forbids an IP address as server name (RFC 6066 3), but grpc-js always sends one: this stands in. */
 const NAME_FOR_IP_HOSTS = 'control-plane.invalid'
@@ -30,7 +31,7 @@ export function secureChannel(
         'grpc.default_authority': serverName,
       },
     }
-  const host = hostOf(address)
+  const host = parseHostPort(address)?.host ?? address
   if (isIP(host) === 0) return { credentials: credentials.createSsl(rootsPem), options: {} }
   return {
     credentials: credentials.createSsl(rootsPem, null, null, {
@@ -38,9 +39,4 @@ export function secureChannel(
     }),
     options: { 'grpc.ssl_target_name_override': NAME_FOR_IP_HOSTS },
   }
-}
-
-/** The host of `host:port` or `[v6]:port`. */
-function hostOf(address: string): string {
-  return address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
 }
