@@ -7,7 +7,6 @@
 // It is long because the frame types share one state; what could stand alone does (stream, output, reader, budget).
 
 import type { Socket } from 'node:net'
-import { TLS_READ_BYTES, readInPlace, sharedReadBuffer } from '../relay/read-in-place.ts'
 import type { H2Accounts } from './budget.ts'
 import { Conduct } from './conduct.ts'
 import { ConnectionHold } from './connection-hold.ts'
@@ -15,6 +14,7 @@ import { type FrameHandler, FrameReader } from './frame-reader.ts'
 import { type HeaderBlock, HeaderBlocks, dependency } from './header-blocks.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
 import type { HeldMemory } from './held-memory.ts'
+import { Intake } from './intake.ts'
 import { FrameOutput } from './output.ts'
 import {
   DEFAULT_MAX_FRAME_BYTES,
@@ -32,7 +32,6 @@ import {
 import { ReceiveWindow } from './receive-window.ts'
 import type { H2Settings } from './settings.ts'
 import { H2Stream, type StreamHost, type StreamSink } from './stream.ts'
-import { TurnBudget } from './turn-budget.ts'
 
 /** Unwritten output above which no DATA is added: one good TLS write, and little to wait behind for the next stream. */
 const OUTPUT_FULL_BYTES = 256 * 1024
@@ -51,12 +50,6 @@ const SETTINGS_PER_TOKEN = 8
 const LINGER_MS = 1_000
 /** How long a draining server waits for the PING that marks a round trip before it names the last stream. */
 const DRAIN_ROUND_TRIP_MS = 1_000
-/**
- * A connection that is read no more often than this between two PINGs, and no more at once, has no read buffer of its own:
- * thousands of idle ones would hold 16 KiB each.
- */
-const QUIET_READS = 16
-const QUIET_CHUNK_BYTES = 1024
 const SETTING_BYTES = 6
 const PING_BYTES = 8
 const SHORT_OF_MEMORY = 'memory is short, and this connection held some of it'
@@ -113,16 +106,13 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly streamWindowBytes: number
   readonly #conduct: Conduct
   readonly #blocks: HeaderBlocks
-  readonly #turn = new TurnBudget(() => this.#readOn())
-  /** What came after the connection's share of the turn. */
-  readonly #backlog: Buffer[] = []
+  readonly #intake: Intake
   readonly #hold: ConnectionHold
   readonly #keepalive: NodeJS.Timeout
   readonly #settingsDeadline: NodeJS.Timeout
   #queue: H2Stream[] = []
   #isPumping = false
   #dataStream: H2Stream | undefined
-  #isChunkKept = false
   #isReady = false
   #isClosed = false
   #isLeaving = false
@@ -137,11 +127,6 @@ export class H2Connection implements FrameHandler, StreamHost {
   #peerWindow = DEFAULT_WINDOW_BYTES
   #peerMaxFrame = DEFAULT_MAX_FRAME_BYTES
   #sendWindow = DEFAULT_WINDOW_BYTES
-  /** Since the last PING. */
-  #reads = 0
-  /** Not the one that quiet connections share. */
-  #hasOwnBuffer = false
-  #mayShareBuffer = false
   #silentPings = 0
 
   constructor(options: H2ConnectionOptions) {
@@ -166,6 +151,11 @@ export class H2Connection implements FrameHandler, StreamHost {
       { maxFrameBytes: settings.maxFrameBytes, maxCollectedBytes: settings.headerListBytes },
       this.#isServer,
     )
+    this.#intake = new Intake(options.socket, {
+      parse: (chunk) => this.#parse(chunk),
+      stop: () => this.#reader.stop(),
+      account: () => this.#account(),
+    })
     this.#output = new FrameOutput(
       options.socket,
       () => this.#pump(),
@@ -182,7 +172,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     socket.on('error', (error: Error) => this.#close(H2_CODE.noError, error.message, false))
     socket.on('end', () => this.#close(H2_CODE.noError, 'the peer closed the connection', false))
     socket.on('close', () => this.#close(H2_CODE.noError, 'the connection is closed', false))
-    readInPlace(socket, sharedReadBuffer(), (chunk) => this.#receive(chunk))
+    this.#intake.start()
   }
 
   get streamCount(): number {
@@ -304,7 +294,7 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   onDataFrame(streamId: number, flowBytes: number): void {
     this.#mustBeReady()
-    this.#work(1)
+    this.#intake.work(1)
     if (this.#blocks.isOpen) throw broken('DATA within a header block')
     if (!this.receiveWindow.take(flowBytes))
       throw new H2ConnectionError(H2_CODE.flowControlError, 'the connection window was overrun')
@@ -326,7 +316,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   onDataChunk(_streamId: number, chunk: Buffer): void {
     const stream = this.#dataStream
     if (stream === undefined || stream.isClosed) this.receiveWindow.credit(chunk.length)
-    else if (stream.receiveData(chunk)) this.#isChunkKept = true
+    else if (stream.receiveData(chunk)) this.#intake.keepChunk()
   }
 
   onDataFrameEnd(_streamId: number, isEndStream: boolean, payload: number, padding: number): void {
@@ -340,14 +330,14 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   onUnknownFrame(): void {
     this.#mustBeReady()
-    this.#work(1)
+    this.#intake.work(1)
     if (this.#blocks.isOpen) throw broken('an unknown frame within a header block')
     this.#conduct.control('unknown frames')
   }
 
   onFrame(type: number, flags: number, streamId: number, payload: Buffer): void {
     if (type !== FRAME.settings || (flags & FLAG.ack) !== 0) this.#mustBeReady()
-    this.#work(1)
+    this.#intake.work(1)
     if (this.#blocks.isOpen && type !== FRAME.continuation)
       throw broken('a header block was interrupted')
     switch (type) {
@@ -381,7 +371,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#account()
     if (this.#isClosed) return // for want of memory
     const bytes = Math.max(block.bytes.length, listBytes)
-    this.#work(HEADERS_UNITS + Math.floor(bytes / HEADER_BYTES_PER_UNIT))
+    this.#intake.work(HEADERS_UNITS + Math.floor(bytes / HEADER_BYTES_PER_UNIT))
     this.#conduct.headers(bytes)
     const stream = this.#streams.get(block.streamId)
     if (stream !== undefined)
@@ -550,68 +540,8 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#endIfDone()
   }
 
-  /** Whether somebody keeps a slice of the chunk, or the buffer to read into from now on. */
-  #receive(chunk: Buffer): boolean | Buffer {
-    if (this.#isClosed) return false
-    this.#reads += 1
-    if (this.#turn.isHeld) {
-      // Reading has stopped, but TLS still hands on what it had read: at most what one read brought.
-      this.#backlog.push(Buffer.from(chunk))
-      this.#account()
-      return false
-    }
-    if (!this.#hasOwnBuffer) return this.#receiveInShared(chunk)
-    const isKept = this.#take(chunk)
-    if (isKept || !this.#mayShareBuffer) return isKept
-    this.#hasOwnBuffer = false
-    this.#account()
-    return sharedReadBuffer()
-  }
-
-  /** Nobody may keep a slice of the buffer that quiet connections share: the chunk moves first. */
-  #receiveInShared(chunk: Buffer): boolean | Buffer {
-    if (chunk.length <= QUIET_CHUNK_BYTES && this.#reads <= QUIET_READS) {
-      this.#take(Buffer.from(chunk))
-      return false
-    }
-    this.#hasOwnBuffer = true
-    this.#mayShareBuffer = false
-    this.#account()
-    const own = Buffer.allocUnsafeSlow(Math.max(TLS_READ_BYTES, chunk.length))
-    chunk.copy(own)
-    const isKept = this.#take(own.subarray(0, chunk.length))
-    return isKept ? Buffer.allocUnsafeSlow(TLS_READ_BYTES) : own
-  }
-
-  /** Whether somebody keeps a slice of the chunk. */
-  #take(chunk: Buffer): boolean {
-    this.#isChunkKept = false
-    const used = this.#read(chunk)
-    if (this.#turn.isHeld && !this.#isClosed) {
-      this.#socket.pause()
-      this.#backlog.push(Buffer.from(chunk.subarray(used)))
-      this.#account()
-    }
-    return this.#isChunkKept
-  }
-
-  /** The next turn: first what is left of the last one. */
-  #readOn(): void {
-    for (;;) {
-      const chunk = this.#isClosed ? undefined : this.#backlog.shift()
-      if (chunk === undefined) break
-      const used = this.#read(chunk)
-      if (!this.#turn.isHeld) continue
-      this.#backlog.unshift(chunk.subarray(used))
-      return
-    }
-    if (this.#isClosed) return
-    this.#account()
-    this.#socket.resume()
-  }
-
   /** Acts on what came, up to the end of the turn; how much of it that was. */
-  #read(chunk: Buffer): number {
+  #parse(chunk: Buffer): number {
     let used = chunk.length
     try {
       used = this.#reader.read(chunk)
@@ -621,10 +551,6 @@ export class H2Connection implements FrameHandler, StreamHost {
     if (this.#output.pendingBytes > OUTPUT_FLOOD_BYTES)
       this.#fail(H2_CODE.enhanceYourCalm, 'the peer makes us answer and does not read')
     return used
-  }
-
-  #work(units: number): void {
-    if (!this.#turn.spend(units)) this.#reader.stop()
   }
 
   /** Lets waiting streams send, in turns, while there is room. */
@@ -643,10 +569,8 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   #checkAlive(): void {
-    if (this.#reads > 0) this.#silentPings = 0
+    if (this.#intake.takeReads() > 0) this.#silentPings = 0
     else this.#silentPings += 1
-    this.#mayShareBuffer = this.#reads <= QUIET_READS
-    this.#reads = 0
     // Anything heard counts as life: a PONG may wait behind bulk data.
     if (this.#silentPings * this.#options.pingIntervalMs >= this.#options.pingTimeoutMs) {
       this.#close(H2_CODE.noError, `no answer to PING for ${this.#options.pingTimeoutMs} ms`, true)
@@ -733,10 +657,12 @@ export class H2Connection implements FrameHandler, StreamHost {
   /** Puts what the connection holds on its owner's account; may cut it. */
   #account(): void {
     if (this.#isClosed) return
-    let bytes = this.#blocks.heldBytes + this.#decoder.heldBytes + this.#output.heldBytes
-    if (this.#hasOwnBuffer) bytes += TLS_READ_BYTES
-    for (const chunk of this.#backlog) bytes += chunk.length
-    this.#hold.set(bytes)
+    this.#hold.set(
+      this.#intake.heldBytes +
+        this.#blocks.heldBytes +
+        this.#decoder.heldBytes +
+        this.#output.heldBytes,
+    )
   }
 
   /** Memory is short, and of all owners this one's connections hold most. */
@@ -763,8 +689,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     clearTimeout(this.#settingsDeadline)
     this.#output.end()
     this.#queue = []
-    this.#reader.stop()
-    this.#backlog.length = 0
+    this.#intake.close()
     this.#blocks.clear()
     this.receiveWindow.close()
     this.#hold.set(0)

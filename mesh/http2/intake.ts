@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads the socket of one connection: by turns, so that a flood leaves the thread's others theirs, and into a buffer that
+// quiet connections share, for thousands of idle ones would hold 16 KiB each. Hot: bench/hbone-relays.ts watches it.
+
+import type { Socket } from 'node:net'
+import { TLS_READ_BYTES, readInPlace, sharedReadBuffer } from '../relay/read-in-place.ts'
+import { TurnBudget } from './turn-budget.ts'
+
+/** Read no more often than this between two calls of takeReads(), and no more at once, a connection is quiet. */
+const QUIET_READS = 16
+const QUIET_CHUNK_BYTES = 1024
+
+export interface IntakeUser {
+  /** Acts on what came, until it is told to stop; how much of it that was. */
+  parse(chunk: Buffer): number
+  /** Ends parse() after what it is at. */
+  stop(): void
+  /** heldBytes may have changed. */
+  account(): void
+}
+
+export class Intake {
+  readonly #socket: Socket
+  readonly #user: IntakeUser
+  readonly #turn = new TurnBudget(() => this.#readOn())
+  /** What came after the connection's share of the turn. */
+  #backlog: Buffer[] = []
+  #backlogBytes = 0
+  #reads = 0
+  #hasOwnBuffer = false
+  #mayShareBuffer = false
+  #isChunkKept = false
+  #isClosed = false
+
+  constructor(socket: Socket, user: IntakeUser) {
+    this.#socket = socket
+    this.#user = user
+  }
+
+  /** Memory it holds, in bytes. */
+  get heldBytes(): number {
+    return this.#backlogBytes + (this.#hasOwnBuffer ? TLS_READ_BYTES : 0)
+  }
+
+  start(): void {
+    readInPlace(this.#socket, sharedReadBuffer(), (chunk) => this.#receive(chunk))
+  }
+
+  /** Nothing that comes is acted on any more. */
+  close(): void {
+    this.#isClosed = true
+    this.#backlog = []
+    this.#backlogBytes = 0
+    this.#user.stop()
+  }
+
+  /** Counts work of the user's in parse(), which ends when there was enough of it for this turn. */
+  work(units: number): void {
+    if (!this.#turn.spend(units)) this.#user.stop()
+  }
+
+  /** Somebody keeps a slice of the chunk that is parsed. */
+  keepChunk(): void {
+    this.#isChunkKept = true
+  }
+
+  /** How often the socket was read since the last call, which should come every few seconds. */
+  takeReads(): number {
+    const reads = this.#reads
+    this.#mayShareBuffer = reads <= QUIET_READS
+    this.#reads = 0
+    return reads
+  }
+
+  /** Whether somebody keeps a slice of the chunk, or the buffer to read into from now on. */
+  #receive(chunk: Buffer): boolean | Buffer {
+    if (this.#isClosed) return false
+    this.#reads += 1
+    if (this.#turn.isHeld) {
+      // Reading has stopped, but TLS still hands on what it had read: at most what one read brought.
+      this.#postpone(chunk)
+      return false
+    }
+    if (!this.#hasOwnBuffer) return this.#receiveInShared(chunk)
+    const isKept = this.#take(chunk)
+    if (isKept || !this.#mayShareBuffer) return isKept
+    this.#hasOwnBuffer = false
+    this.#user.account()
+    return sharedReadBuffer()
+  }
+
+  /** Nobody may keep a slice of the buffer that others share: the chunk moves first. */
+  #receiveInShared(chunk: Buffer): boolean | Buffer {
+    if (chunk.length <= QUIET_CHUNK_BYTES && this.#reads <= QUIET_READS) {
+      this.#take(Buffer.from(chunk))
+      return false
+    }
+    this.#hasOwnBuffer = true
+    this.#mayShareBuffer = false
+    this.#user.account()
+    const own = Buffer.allocUnsafeSlow(Math.max(TLS_READ_BYTES, chunk.length))
+    chunk.copy(own)
+    const isKept = this.#take(own.subarray(0, chunk.length))
+    return isKept ? Buffer.allocUnsafeSlow(TLS_READ_BYTES) : own
+  }
+
+  /** Whether somebody keeps a slice of the chunk. */
+  #take(chunk: Buffer): boolean {
+    if (this.#isClosed) return false // by account()
+    this.#isChunkKept = false
+    const used = this.#user.parse(chunk)
+    if (this.#turn.isHeld && !this.#isClosed) {
+      this.#socket.pause()
+      this.#postpone(chunk.subarray(used))
+    }
+    return this.#isChunkKept
+  }
+
+  #postpone(chunk: Buffer): void {
+    this.#backlog.push(Buffer.from(chunk))
+    this.#backlogBytes += chunk.length
+    this.#user.account()
+  }
+
+  /** The next turn: first what is left of the last one. */
+  #readOn(): void {
+    for (let chunk = this.#backlog.shift(); chunk !== undefined; chunk = this.#backlog.shift()) {
+      const used = this.#user.parse(chunk)
+      if (this.#isClosed) return
+      this.#backlogBytes -= used
+      if (!this.#turn.isHeld) continue
+      // Even if nothing is left: a frame of no length may still have to end.
+      this.#backlog.unshift(chunk.subarray(used))
+      return
+    }
+    if (this.#isClosed) return
+    this.#user.account()
+    this.#socket.resume()
+  }
+}
