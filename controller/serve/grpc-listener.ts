@@ -101,9 +101,11 @@ export class GrpcListener {
     return { newcomers: this.#newcomers.size, callers: this.#callers.size }
   }
 
-  /** Accepts no more; what was accepted is the gRPC server's to end. */
+  /** Accepts no more, and lets go of newcomers, of whom the gRPC server may not know; callers are its to end. */
   close(): void {
     this.#tcp.close()
+    for (const connection of this.#byPeer.values())
+      if (this.#newcomers.delete(connection)) connection.raw.destroy()
   }
 
   #accept(raw: Socket): void {

@@ -50,6 +50,9 @@ const FETCH_TIMEOUT_MS = 10_000
  * the longest time between two, should two replicas of the CA answer with different roots for a while.
  */
 const RENEW_ALL_WITHIN_MS = 4_000
+/** A watch of the controller that is later than this is broken, and its retries are not for us to wait for. */
+const RENEW_AGAIN_AFTER_MS = 60_000
+const RENEW_AGAIN_TIMES = 3
 /** A refusal in the first seconds of a pod may be the CA not knowing the pod yet; after that it is the answer. */
 const REFUSALS_BEFORE_FAILING_FAST = 3
 
@@ -83,6 +86,7 @@ export class CertificateManager implements CertificateSource {
   /** The roots of the newest answer. */
   #rootsPem: string | undefined
   #cancelRenewAll: (() => void) | undefined
+  #cancelRenewAgain: (() => void) | undefined
   #isClosed = false
 
   constructor(options: CertificateManagerOptions) {
@@ -149,21 +153,32 @@ export class CertificateManager implements CertificateSource {
 
   /**
    * Fetches all certificates anew, soon: the roots of the mesh, or who signs for it, have changed. Those in hand serve until
-   * the new ones are there.
+   * the new ones are there. A CA that goes on answering with the roots of before is asked a few times more: of several
+   * replicas, one may hear of the change later than we.
    */
   renewAll(reason: string): void {
+    this.#renewAll(reason, RENEW_AGAIN_TIMES)
+  }
+
+  #renewAll(reason: string, timesMore: number): void {
     if (this.#isClosed || this.#cancelRenewAll !== undefined) return
     const delayMs = Math.round(RENEW_ALL_WITHIN_MS * (0.5 + 0.5 * this.#random()))
     this.#log.info(
       { reason, delayMs, certificates: this.#entries.size },
       'renewing all certificates',
     )
+    const before = this.#rootsPem
     this.#cancelRenewAll = this.#clock.after(delayMs, () => {
       this.#cancelRenewAll = undefined
       for (const [identity, entry] of this.#entries) {
         if (entry.fetching) entry.isStale = true
         else this.#enqueue(identity, entry, 'warmup')
       }
+      this.#cancelRenewAgain?.()
+      if (timesMore === 0) return
+      this.#cancelRenewAgain = this.#clock.after(RENEW_AGAIN_AFTER_MS, () => {
+        if (this.#rootsPem === before) this.#renewAll(reason, timesMore - 1)
+      })
     })
   }
 
@@ -201,6 +216,7 @@ export class CertificateManager implements CertificateSource {
   close(): void {
     this.#isClosed = true
     this.#cancelRenewAll?.()
+    this.#cancelRenewAgain?.()
     for (const [identity, entry] of this.#entries)
       this.#forget(identity, entry, 'the certificate manager is closed')
     this.#listeners.clear()
@@ -289,7 +305,7 @@ export class CertificateManager implements CertificateSource {
   #noteRoots(rootsPem: string): void {
     const isNews = this.#rootsPem !== undefined && this.#rootsPem !== rootsPem
     this.#rootsPem = rootsPem
-    if (isNews && this.#entries.size > 1) this.renewAll('the CA answers with other roots')
+    if (isNews && this.#entries.size > 1) this.#renewAll('the CA answers with other roots', 0)
   }
 
   #reject(identity: SpiffeId, entry: Entry, failure: CaFailure): void {

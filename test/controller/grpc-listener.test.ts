@@ -191,6 +191,17 @@ void t.test('one caller cannot take all connections; those of others stay', asyn
   t.equal(await other.say('b'), status.OK)
 })
 
+void t.test('when it closes, newcomers are let go of at once, and calls may end', async (t) => {
+  const { silent, client, listener } = await door(t)
+  const known = client()
+  t.equal(await known.say('a'), status.OK)
+  const mute = await silent('127.0.0.2')
+  const gone = once(mute, 'close')
+  listener.close()
+  await gone
+  t.equal(await known.say('a'), status.OK)
+})
+
 void t.test('descriptors are shared out so that all together leave a reserve', (t) => {
   for (const descriptors of [256, 1024, 20_000, 1_048_576]) {
     const { health, newcomers, callers } = connectionBudget(descriptors)

@@ -323,6 +323,33 @@ void t.test('when the roots change all certificates are fetched anew, soon', asy
   t.not(renewed[1], old[1])
 })
 
+void t.test('a CA that has not heard of new roots is asked a few times more', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 0)
+  const issued = nextCertificate(manager)
+  manager.retain(CATALOG)
+  ;(await authority.next()).grant()
+  const before = (await issued).rootsPem
+  manager.renewAll('a test')
+  clock.advance(2_000)
+  ;(await authority.next()).grant()
+  t.equal(await authority.isIdle(), true)
+  clock.advance(62_000)
+  const young = await createRoot({ organization: 'cluster.local' })
+  ;(await authority.next()).grant({ rootsPem: before + young.certificatePem })
+  t.equal(await authority.isIdle(), true)
+  clock.advance(300_000)
+  t.equal(await authority.isIdle(), true, 'and then no more')
+
+  manager.renewAll('a change that the CA never hears of')
+  for (let time = 0; time < 4; time += 1) {
+    clock.advance(time === 0 ? 2_000 : 62_000)
+    ;(await authority.next()).grant({ rootsPem: before + young.certificatePem })
+    t.equal(await authority.isIdle(), true)
+  }
+  clock.advance(300_000)
+  t.equal(await authority.isIdle(), true, 'four times in all')
+})
+
 void t.test('a fetch that is under way when the roots change is followed by another', async (t) => {
   const { authority, manager, clock } = await setUp(t, 0)
   manager.retain(CATALOG)
