@@ -26,6 +26,8 @@ run error-docs node scripts/generate-error-docs.ts --check
 run types tsc -p . --incremental --tsBuildInfoFile node_modules/.cache/types.tsbuildinfo
 run imports depcruise --config .dependency-cruiser.cjs agent bench cli controller lab mesh native scripts test
 run dead-code knip --no-progress
+# What only tests and benchmarks use is dead, too.
+run test-only-code knip --no-progress --production
 wait "$pid" || failed=1
 cat "$lint"
 exit "$failed"
