@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whatever an authenticated peer sends, the server stays up, keeps nothing of it, and serves the next one.
 
+import { setImmediate as eventLoopTurn } from 'node:timers/promises'
 import fc from 'fast-check'
 import t from 'tap'
+import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
+import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { echo, makeWorld } from '../hbone/harness.ts'
 import { CONNECT, frame, headers, rawPeer } from '../hbone/raw-peer.ts'
 
 t.setTimeout(60_000)
 
 await t.test('a server survives any sequence of frames', async (t) => {
+  const memory = new HeldMemory(HELD_LIMIT_BYTES)
   const world = await makeWorld(t, {
+    memory,
     // Answers in every way a caller may.
     onTunnel: (incoming) => {
       if (incoming.authority.endsWith('1')) incoming.reject(503)
@@ -43,6 +48,8 @@ await t.test('a server survives any sequence of frames', async (t) => {
     }),
     { numRuns: 150 },
   )
+  while (world.server.connectionCount() > 0) await eventLoopTurn()
+  t.equal(memory.total, 0, 'nothing is left on the account')
   const { tunnel } = await world.open()
   tunnel.end('still here')
   const [chunk] = await tunnel.toArray()
