@@ -215,6 +215,10 @@ async function start(
   })
   xds.start()
   started.defer(() => xds.stop())
+  started.defer(async () => {
+    // What another agent has taken over is not this one's to take out of the mesh.
+    ending.unpin &&= await running.isInCharge()
+  })
   const unwatch = watchRoots(config.caRootFile, log.child({ part: 'identity' }), () => {
     certificates.renewAll('the roots of the mesh have changed')
     xds.reconnect('the roots of the mesh have changed')

@@ -2,6 +2,7 @@
 // The agent's end of ambit-cni: a Unix socket for root alone. One question a connection; every question has a
 // deadline, and what cannot be answered in time is refused, so that no pod starts outside the mesh by accident.
 
+import { randomBytes } from 'node:crypto'
 import net from 'node:net'
 import { chmod, lstat, mkdir, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
@@ -39,6 +40,8 @@ const REQUEST_DEADLINE_MS = 10_000
 /** What ambit-cni can send at most: its 1 MiB of configuration and its variables. */
 const LARGEST_REQUEST_BYTES = 1024 * 1024 + 64 * 1024
 const LENGTH_PREFIX_BYTES = 4
+/** Of the name's random end; a socket's whole path has 107 bytes at most. */
+const OWN_NAME_BYTES = 4
 /** More than a node full of pods starting at once. */
 const MAX_CONNECTIONS = 512
 /** CNI error codes (CNI specification, "Error"). */
@@ -78,8 +81,8 @@ export async function startCniServer(
     await refuseForeignFile(socketPath)
     // Under a name of its own first, then moved: the socket is never there with other rights, an upgrade has no
     // gap, and the old agent's close, which unlinks the name it listened on, does not take ours away.
-    const ownName = `${socketPath}.${process.pid}`
-    await rm(ownName, { force: true })
+    // Not by the pid: in containers, the old agent's may be the same.
+    const ownName = `${socketPath}.${randomBytes(OWN_NAME_BYTES).toString('hex')}`
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)
       server.listen(ownName, resolve)

@@ -23,6 +23,7 @@ import { DEFAULT_ELIGIBILITY, type EligibilityOptions } from './eligibility.ts'
 import { findPodProcesses, PodFinder } from './find-pod-netns.ts'
 import { locator } from './locate-pod.ts'
 import { isSameNetns, netnsAt, ownNetns } from './netns-identity.ts'
+import { takeOwnership, type Ownership } from './ownership.ts'
 import { PodEnrolment, type PodEnrolmentContext } from './pod-enrolment.ts'
 import { PodLookup } from './pod-lookup.ts'
 import { PodReports } from './pod-reports.ts'
@@ -56,12 +57,16 @@ export interface CloseOptions {
   readonly withdraw: boolean
 }
 
+const SUPERSEDED = 'another agent has taken this node over'
+
 /** How long an uninstall waits for annotations to be taken off. */
 const ANNOTATION_DEADLINE_MS = 10_000
 
 /** Starts enrolment: first what was remembered, without the API; then the informers, in the background. */
 export async function startEnrolment(options: EnrolmentOptions): Promise<NodeEnrolment> {
-  const enrolment = new NodeEnrolment(options)
+  const logger = options.logger.child({ part: 'enrolment' })
+  const ownership = await takeOwnership(options.stateDirectory, logger)
+  const enrolment = new NodeEnrolment(options, ownership)
   await enrolment.restore()
   enrolment.watch()
   return enrolment
@@ -69,6 +74,7 @@ export async function startEnrolment(options: EnrolmentOptions): Promise<NodeEnr
 
 export class NodeEnrolment implements CniHandlers {
   readonly #options: EnrolmentOptions
+  readonly #ownership: Ownership
   readonly #logger: Logger
   readonly #closing = new AbortController()
   readonly #pods = new Map<string, PodEnrolment>()
@@ -84,13 +90,14 @@ export class NodeEnrolment implements CniHandlers {
   /** Resolves once the API's view has been applied to every pod that was there, and leftovers are swept. */
   readonly synced: Promise<void> = this.#synced.promise
 
-  constructor(options: EnrolmentOptions) {
+  constructor(options: EnrolmentOptions, ownership: Ownership) {
     const { api, nodeName, capture, server, procRoot, nodeCgroup } = options
     this.#options = options
+    this.#ownership = ownership
     const logger = options.logger.child({ part: 'enrolment' })
     this.#logger = logger
     const { signal } = this.#closing
-    this.#annotations = new RedirectionAnnotations(api, logger, signal)
+    this.#annotations = new RedirectionAnnotations(api, ownership, logger, signal)
     this.#reports = new PodReports({
       api,
       nodeName,
@@ -99,13 +106,14 @@ export class NodeEnrolment implements CniHandlers {
       signal,
     })
     this.#lookup = new PodLookup(api)
-    this.#states = new PodStateFiles(options.stateDirectory, logger, procRoot)
+    this.#states = new PodStateFiles(options.stateDirectory, ownership, logger, procRoot)
     this.#context = {
       capture,
       server,
       states: this.#states,
       annotations: this.#annotations,
       locate: locator(new PodFinder(() => findPodProcesses(nodeCgroup, procRoot)), options.prove),
+      ownership,
       rules: options.eligibility ?? DEFAULT_ELIGIBILITY,
       failOpen: options.failOpen ?? false,
       logger,
@@ -167,7 +175,13 @@ export class NodeEnrolment implements CniHandlers {
     )
   }
 
+  /** Whether this agent is still the one that changes things on the node. */
+  isInCharge(): Promise<boolean> {
+    return this.#ownership.holds()
+  }
+
   isReady(): Result<void, string> {
+    if (this.#ownership.isLost) return err(SUPERSEDED)
     return this.#podWatch?.isSynced === true && this.#namespaceWatch?.isSynced === true
       ? ok(undefined)
       : err('the Kubernetes API has not been listed yet')
@@ -179,6 +193,7 @@ export class NodeEnrolment implements CniHandlers {
       const message = `Cannot enrol pod ${cni.namespace}/${cni.name}: ${reason}`
       return err(new AmbitError('AMB_ENROLMENT', message, { cause }))
     }
+    if (!(await this.#ownership.holds())) return fail(SUPERSEDED)
     const { netnsPath, containerId, addresses } = cni
     const identity = await netnsAt(netnsPath)
     if (identity === undefined) return fail(`there is no network namespace at ${netnsPath}`)
@@ -285,6 +300,7 @@ export class NodeEnrolment implements CniHandlers {
     const keep = [...this.#pods.values()].filter(
       (pod) => pod.isEnrolled || pod.desired.kind !== 'plain',
     )
+    if (!(await this.#ownership.holds())) return
     await this.#options.capture.sweep(new Set(keep.map((pod) => pod.name.uid)))
     this.#logger.info({ enrolled: this.enrolledPods().length, pods: pods.size }, 'in step')
   }

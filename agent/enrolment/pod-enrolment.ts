@@ -20,6 +20,7 @@ import {
 import { isSameNetns, netnsOfFd } from './netns-identity.ts'
 import { nextStep, type Actual, type Step } from './next-step.ts'
 import type { LocatePod } from './locate-pod.ts'
+import type { Ownership } from './ownership.ts'
 import type { RedirectionAnnotations } from './redirection-annotation.ts'
 import type { PodStateFiles } from './state-files.ts'
 import type { EnrolmentOutcome, PodName, PodServer, ServedPod } from './types.ts'
@@ -31,6 +32,7 @@ export interface PodEnrolmentContext {
   readonly states: Pick<PodStateFiles, 'save' | 'remove'>
   readonly annotations: Pick<RedirectionAnnotations, 'set'>
   readonly locate: LocatePod
+  readonly ownership: Pick<Ownership, 'holds'>
   readonly rules: EligibilityOptions
   readonly failOpen: boolean
   readonly logger: Logger
@@ -158,6 +160,11 @@ export class PodEnrolment {
         return desired.kind === 'plain'
           ? { kind: 'plain', reason: desired.reason }
           : { kind: 'enrolled' }
+      if (!(await this.#context.ownership.holds())) {
+        // For good: the next agent does what there is to do.
+        this.#isClosed = true
+        break
+      }
       const ended = await this.#run(step)
       if (ended !== undefined) return ended
     }

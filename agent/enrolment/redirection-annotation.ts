@@ -6,6 +6,7 @@ import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import { PODS, type KubeApi, type Pod } from '../../mesh/kube/index.ts'
 import { REDIRECTION_ANNOTATION } from '../../mesh/model/names.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { Ownership } from './ownership.ts'
 
 /** Read by the controller (and istiod). */
 const ENABLED = 'enabled'
@@ -24,14 +25,21 @@ export class RedirectionAnnotations {
   readonly #api: KubeApi
   readonly #logger: Logger
   readonly #signal: AbortSignal
+  readonly #ownership: Pick<Ownership, 'holds'>
   readonly #wanted = new Map<string, boolean>()
   /** What was written last, by pod. */
   readonly #written = new Map<string, boolean>()
   /** One writer a pod, so that an older wish never overtakes a newer one. */
   readonly #writers = new Map<string, Promise<void>>()
 
-  constructor(api: KubeApi, logger: Logger, signal: AbortSignal) {
+  constructor(
+    api: KubeApi,
+    ownership: Pick<Ownership, 'holds'>,
+    logger: Logger,
+    signal: AbortSignal,
+  ) {
     this.#api = api
+    this.#ownership = ownership
     this.#logger = logger
     this.#signal = signal
   }
@@ -75,6 +83,8 @@ export class RedirectionAnnotations {
     for (;;) {
       const isCaptured = this.#wanted.get(pod.uid)
       if (isCaptured === undefined || this.#signal.aborted) return
+      // What another agent says of its pods by now is not to be contradicted.
+      if (!(await this.#ownership.holds())) return this.forget(pod.uid)
       const written = await this.#api.patch(
         PODS,
         { namespace: pod.namespace, name: pod.name },

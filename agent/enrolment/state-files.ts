@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the agent remembers of its pods across restarts: one small file a pod, so that it can go on while the API
-// server is away. Nothing in a file is believed that the kernel does not confirm.
+// server is away. Nothing in a file is believed that the kernel does not confirm. Each says which agent's it is, by its
+// epoch; files of earlier agents are read, also of those that knew no epochs.
 
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -8,6 +9,7 @@ import { parseIpAddress } from '../../mesh/model/address.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { isSameNetns, netnsAt, ownNetns, type NetnsIdentity } from './netns-identity.ts'
+import { EPOCH_FILE, type Ownership } from './ownership.ts'
 
 export interface PodState {
   readonly uid: string
@@ -30,33 +32,40 @@ const FILE_NAME = /^([A-Za-z0-9._-]+)\.json$/
 
 export class PodStateFiles {
   readonly #directory: string
+  readonly #ownership: Ownership
   readonly #logger: Logger
   readonly #bootIdFile: string
   #bootId: Promise<string> | undefined
   /** Writes happen in the order in which they are asked for. */
   #writes: Promise<unknown> = Promise.resolve()
 
-  constructor(directory: string, logger: Logger, procRoot = '/proc') {
+  constructor(directory: string, ownership: Ownership, logger: Logger, procRoot = '/proc') {
     this.#directory = directory
+    this.#ownership = ownership
     this.#logger = logger
     this.#bootIdFile = path.join(procRoot, 'sys/kernel/random/boot_id')
   }
 
   /**
-   * Writes a pod's file in one step. False after a failure, which is logged: the pod works, a restart will have to look
-   * for it.
+   * Writes a pod's file in one step. False where another agent owns the node by now, and after a failure, which is
+   * logged: the pod works, a restart will have to look for it.
    */
   save(state: PodState): Promise<boolean> {
     return this.#inTurn('write', state.uid, async (file) => {
       await mkdir(this.#directory, { recursive: true, mode: 0o700 })
+      const { epoch } = this.#ownership
       const text = JSON.stringify({
         version: FILE_VERSION,
+        epoch,
         bootId: await this.#boot(),
         ...state,
         netnsCookie: state.netnsCookie?.toString(),
       })
-      await writeFile(`${file}.tmp`, text, { mode: 0o600 })
-      await rename(`${file}.tmp`, file)
+      // By a name of its own: an agent that has just been succeeded may be writing the same pod's.
+      const fresh = `${file}.${epoch}.tmp`
+      await writeFile(fresh, text, { mode: 0o600 })
+      if (await this.#ownership.holds()) await rename(fresh, file)
+      else await rm(fresh, { force: true })
     })
   }
 
@@ -73,6 +82,7 @@ export class PodStateFiles {
     const own = await ownNetns()
     const states: PodState[] = []
     for (const name of names) {
+      if (name === EPOCH_FILE) continue
       const uid = FILE_NAME.exec(name)?.[1]
       const file = path.join(this.#directory, name)
       const state =
@@ -108,6 +118,7 @@ export class PodStateFiles {
   #inTurn(verb: string, uid: string, write: (file: string) => Promise<void>): Promise<boolean> {
     const file = this.#file(uid)
     const written = this.#writes.then(async () => {
+      if (!(await this.#ownership.holds())) return false
       try {
         await write(file)
         return true

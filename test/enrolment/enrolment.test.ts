@@ -2,9 +2,8 @@
 // Enrolment as a whole, against a recording capture and a small API server.
 
 import t from 'tap'
-import { readdir } from 'node:fs/promises'
 import { EVENTS, PODS, type Event } from '../../mesh/kube/index.ts'
-import { AMBIENT, inTime, NONE, setUpNode } from './node-setting.ts'
+import { AMBIENT, inTime, NONE, setUpNode, stateFiles } from './node-setting.ts'
 import { portTaken } from './recording-capture.ts'
 
 void t.test('CNI ADD of a labelled pod is answered when the pod is captured', async (t) => {
@@ -60,7 +59,7 @@ void t.test(
     const result = await enrolment.onAdd(await sandbox(web), inTime())
     t.notOk(result.ok)
     t.match(result, { error: { code: 'AMB_PORT_TAKEN', message: /shop\/web.*15008 is taken/ } })
-    t.same(await readdir(stateDirectory), [])
+    t.same(await stateFiles(stateDirectory), [])
     // The runtime comes back with a new sandbox.
     capture.refusals.clear()
     t.ok((await enrolment.onAdd(await sandbox(web), inTime())).ok)
@@ -173,7 +172,7 @@ void t.test(
     )
     label('shop')
     await until(() => annotation('web') === undefined, 'no annotation')
-    t.equal(capture.enrolled.size, 1)
+    await until(() => capture.enrolled.size === 1, 'the withdrawal')
   },
 )
 
@@ -192,8 +191,8 @@ void t.test('a pod deleted while it is being enrolled is withdrawn', async (t) =
   await adding
   await until(() => told.includes('withdrawn web'), 'the withdrawal')
   t.equal(capture.enrolled.size, 0)
-  let left: string[] = ['?']
-  while (left.length > 0) left = await readdir(stateDirectory)
+  let left: readonly string[] = ['?']
+  while (left.length > 0) left = await stateFiles(stateDirectory)
   t.same(left, [])
 })
 

@@ -5,7 +5,7 @@
 import t from 'tap'
 import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -13,7 +13,7 @@ import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, BPF_OBJECT, World, type App, type CgroupName } from '../capture/support/world.ts'
 import { missing } from '../helpers.ts'
 import type { NodeRequest } from './node-process.ts'
-import { AMBIENT } from './node-setting.ts'
+import { AMBIENT, stateFiles } from './node-setting.ts'
 
 const VICTIM = '5f0c1c52-8a3e-4bd1-9d6f-0a53b7d8a001'
 const ATTACKER = '11111111-2222-3333-4444-555555555555'
@@ -116,7 +116,7 @@ void t.test('given pods older than the agent', { skip, timeout: 60_000 }, async 
       t.notOk((await told(agent)).includes('enrolled again'))
       t.not((await alone.connect(SERVICE)).received, CAPTURED)
       t.equal(await agent.ask('annotation', 'again'), undefined)
-      t.same(await readdir(stateDirectory), [`${ATTACKER}.json`])
+      t.same(await stateFiles(stateDirectory), [`${ATTACKER}.json`])
     },
   )
 

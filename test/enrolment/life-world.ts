@@ -31,7 +31,9 @@ interface Served {
 export class LifeWorld implements Capture, PodServer {
   weather: Weather = FINE
   /** The namespace captured, and the listeners that connections are led to. */
-  captured: { readonly enrolment: Enrolment; readonly path: string } | undefined
+  captured:
+    | { readonly enrolment: Enrolment; readonly path: string; readonly opened: string }
+    | undefined
   served: Served | undefined
   /** What must not have been asked for in the order in which it was. */
   readonly violations: string[] = []
@@ -50,18 +52,17 @@ export class LifeWorld implements Capture, PodServer {
       if (former !== undefined && this.#failOpen) this.#uncapture()
       return err(new AmbitError('AMB_ENROLMENT', 'the kernel refused'))
     }
-    const isAgain = former?.path === pod.netnsPath
+    const opened = this.weather.capture === 'mistaken' ? '/dev/null' : pod.netnsPath
+    const isAgain = former?.opened === opened
     if (former !== undefined && !isAgain) this.#uncapture()
     const enrolment: Enrolment = {
       pod,
-      netnsCookie: cookieOf(pod.netnsPath),
-      netnsFd: isAgain
-        ? former.enrolment.netnsFd
-        : openSync(this.weather.capture === 'mistaken' ? '/dev/null' : pod.netnsPath, 'r'),
+      netnsCookie: cookieOf(opened),
+      netnsFd: isAgain ? former.enrolment.netnsFd : openSync(opened, 'r'),
       listeners: { outbound: [fd()], inbound: [fd()], hbone: [fd()] },
       wasCaptured: isAgain,
     }
-    this.captured = { enrolment, path: pod.netnsPath }
+    this.captured = { enrolment, path: pod.netnsPath, opened }
     return ok(enrolment)
   }
 

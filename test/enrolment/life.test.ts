@@ -24,7 +24,7 @@ type Event =
   | { readonly kind: 'label'; readonly isLabelled: boolean }
   | { readonly kind: 'object'; readonly isDeleting: boolean }
   | { readonly kind: 'sandbox' | 'sandboxGone'; readonly sandbox: 'first' | 'second' }
-  | { readonly kind: 'workerDies' | 'uninstalled' | 'deleted' }
+  | { readonly kind: 'workerDies' | 'uninstalled' | 'deleted' | 'superseded' }
   | { readonly kind: 'pause'; readonly turns: number }
 
 const pick = <T>(...values: readonly T[]) => fc.constantFrom(...values)
@@ -92,6 +92,7 @@ function begin(
 ): Life {
   const world = new LifeWorld(failOpen)
   let file: PodState | undefined
+  let isSuperseded = false
   const pod = new PodEnrolment(
     { uid: 'u-1', namespace: 'shop', name: 'web', serviceAccount: 'web' },
     {
@@ -100,11 +101,13 @@ function begin(
       states: {
         save: async (state) => {
           await turn()
+          if (isSuperseded) return false
           file = state
           return true
         },
         remove: async () => {
           await turn()
+          if (isSuperseded) return false
           file = undefined
           return true
         },
@@ -115,6 +118,7 @@ function begin(
         if (network !== undefined) return { ok: true, network, facts: [] }
         return { ok: false, outcome: { kind: 'waiting', reason: 'no sandbox' }, facts: [] }
       },
+      ownership: { holds: () => Promise.resolve(!isSuperseded) },
       rules: DEFAULT_ELIGIBILITY,
       failOpen,
       logger: pino({ level: 'silent' }),
@@ -141,6 +145,9 @@ function begin(
           return tell({ kind: 'sandboxGone', containerId: event.sandbox })
         case 'workerDies':
           return world.killWorker()
+        case 'superseded':
+          isSuperseded = true
+          return
         case 'deleted':
         case 'uninstalled':
           return tell({ kind: event.kind })
@@ -231,5 +238,27 @@ void t.test('a pod ends captured and served, or plain', async (t) => {
       { numRuns: 1000 },
     )
     t.equal(openFds(), before, 'no listener and no namespace is left open')
+  })
+
+  await t.test('and changes nothing more once another agent has come', async () => {
+    await fc.assert(
+      fc.asyncProperty(life, life, async (events, later) => {
+        const { world, pod, file, happens } = begin(networks, false)
+        for (const each of events) await happens(each)
+        await happens({ kind: 'superseded' })
+        // The step under way is brought to its end.
+        await pod.observe(NOTHING_NEW)
+        const then = { captured: world.captured, file: file() }
+        for (const each of later) await happens(each)
+        await pod.observe({ kind: 'deleted' })
+        if (world.captured !== then.captured)
+          throw new Error('captured or withdrawn after its time')
+        if (file() !== then.file) throw new Error('wrote after its time')
+        await pod.close()
+        world.killWorker()
+        await world.close()
+      }),
+      { numRuns: 500 },
+    )
   })
 })

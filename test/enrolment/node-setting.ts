@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A node for the tests of enrolment: an API server, a capture that records, files that stand for namespaces.
 
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { randomUUID } from 'node:crypto'
@@ -13,6 +13,7 @@ import {
   type EnrolmentOptions,
   type NodeEnrolment,
 } from '../../agent/enrolment/index.ts'
+import { EPOCH_FILE } from '../../agent/enrolment/ownership.ts'
 import type { ProveNetns } from '../../agent/enrolment/prove-netns.ts'
 import { createKubeApi, NAMESPACES, PODS, type Pod } from '../../mesh/kube/index.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
@@ -155,3 +156,8 @@ export const believeTheOldest: ProveNetns = (_, [oldest]) =>
   Promise.resolve(
     oldest === undefined ? err({ kind: 'ended' }) : ok({ ...oldest, netnsCookie: 1000n }),
   )
+
+/** The state files in the directory. */
+export async function stateFiles(directory: string): Promise<readonly string[]> {
+  return (await readdir(directory)).filter((name) => name !== EPOCH_FILE)
+}

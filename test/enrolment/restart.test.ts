@@ -2,10 +2,11 @@
 // The next life of an agent: what it takes up again, from files, from /proc, and what it lets go.
 
 import t from 'tap'
-import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { EPOCH_FILE } from '../../agent/enrolment/ownership.ts'
 import { PODS } from '../../mesh/kube/index.ts'
-import { AMBIENT, inTime, setUpNode, type NodeSetting } from './node-setting.ts'
+import { AMBIENT, inTime, setUpNode, stateFiles, type NodeSetting } from './node-setting.ts'
 import { RecordingCapture } from './recording-capture.ts'
 
 /** An agent that enrolled `web` by CNI and then went away, leaving everything in place. */
@@ -68,7 +69,7 @@ void t.test('a pod that was deleted meanwhile is withdrawn when the API answers'
   const enrolment = await setting.start({ capture })
   await enrolment.synced
   t.same(capture.calls, ['+web', '-web'])
-  t.same(await readdir(setting.stateDirectory), [])
+  t.same(await stateFiles(setting.stateDirectory), [])
 })
 
 void t.test(
@@ -97,7 +98,7 @@ void t.test(
     const capture = secondCapture(t)
     await setting.start({ capture })
     t.same(capture.calls, [])
-    t.same(await readdir(setting.stateDirectory), [])
+    t.same(await stateFiles(setting.stateDirectory), [])
     await setting.stub.start(port)
   },
 )
@@ -119,7 +120,7 @@ void t.test('state files that are damaged, forged or of an earlier boot are drop
   const setting = await setUpNode(t)
   await firstLife(setting)
   const directory = setting.stateDirectory
-  const [name = ''] = await readdir(directory)
+  const [name = ''] = await stateFiles(directory)
   const good = JSON.parse(await readFile(path.join(directory, name), 'utf8')) as object
   const bad: Record<string, string> = {
     'half.json': JSON.stringify(good).slice(0, 60),
@@ -130,13 +131,14 @@ void t.test('state files that are damaged, forged or of an earlier boot are drop
     'own.json': JSON.stringify({ ...good, uid: 'own', netnsPath: '/proc/self/ns/net' }),
     'left.json.tmp': 'x',
     'no state': 'x',
+    'left.json.3.tmp': 'x',
   }
   for (const [file, text] of Object.entries(bad)) await writeFile(path.join(directory, file), text)
   await setting.stub.stop()
   const capture = secondCapture(t)
   await setting.start({ capture })
   t.same(capture.calls, ['+web'])
-  t.same(await readdir(directory), [name])
+  t.same(await stateFiles(directory), [name])
   await setting.stub.start()
 })
 
@@ -219,6 +221,23 @@ void t.test(
     await until(() => capture.swept.length > 0, 'the sweep')
     t.same(capture.calls, [])
     t.same([...(capture.swept[0] ?? [])], [uid], 'what is captured of it is not swept')
-    t.same(await readdir(stateDirectory), [`${uid}.json`])
+    t.same(await stateFiles(stateDirectory), [`${uid}.json`])
   },
 )
+
+void t.test('state files of agents that knew no epochs are read', async (t) => {
+  const setting = await setUpNode(t)
+  await firstLife(setting)
+  const directory = setting.stateDirectory
+  const [name = ''] = await stateFiles(directory)
+  const file = path.join(directory, name)
+  const { epoch, ...old } = JSON.parse(await readFile(file, 'utf8')) as { epoch: number }
+  t.equal(epoch, 1)
+  await writeFile(file, JSON.stringify(old))
+  await rm(path.join(directory, EPOCH_FILE))
+  await setting.stub.stop()
+  const capture = secondCapture(t)
+  await setting.start({ capture })
+  t.same(capture.calls, ['+web'])
+  await setting.stub.start()
+})
