@@ -6,7 +6,6 @@ import { AmbitError, ERROR_CATALOGUE, errorMessage } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
-import { watchRoots } from '../mesh/identity/watch-roots.ts'
 import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
@@ -14,27 +13,20 @@ import { releaseAll } from '../mesh/program/release.ts'
 import type { Running } from '../mesh/program/run.ts'
 import { VERSION } from '../mesh/program/version.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
-import { XdsClient } from '../mesh/xds/client.ts'
-import { meshSubscription } from '../mesh/xds/mesh-subscription.ts'
-import { configDump } from './admin/config-dump.ts'
 import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
-import { listen } from '../mesh/program/listen.ts'
 import { AgentMetrics } from './admin/metrics.ts'
+import { startServers } from './admin/start-servers.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
-import { createAdminServer, createMetricsServer, createReadinessServer } from './admin/servers.ts'
 import { openCapture } from './capture/index.ts'
-import { installCni, startCniServer } from './cni/index.ts'
 import type { AgentConfig } from './config.ts'
-import {
-  DEFAULT_ELIGIBILITY,
-  netnsProver,
-  type NodeEnrolment,
-  startEnrolment,
-} from './enrolment/index.ts'
+import { netnsProver, type NodeEnrolment, startEnrolment } from './enrolment/index.ts'
 import { createPodServer } from './pod-server.ts'
 import { placeLimits } from './proxy/place-limits.ts'
 import type { PlaceLimits } from './proxy/places.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
+import { startCni } from './start-cni.ts'
+import { startDiscovery } from './start-discovery.ts'
+import { type Ending, type Starting, unwrap } from './starting.ts'
 
 export interface AgentOptions {
   readonly config: AgentConfig
@@ -43,18 +35,14 @@ export interface AgentOptions {
   readonly quit: () => void
 }
 
-/** Whether the pods leave the mesh when the agent ends; known once it runs: an agent that failed to start takes no pod out. */
-interface Ending {
-  unpin: boolean
-}
-
 /** Starts the agent; a failure undoes what was started. Node itself has raised RLIMIT_NOFILE to the hard limit. */
 export async function startAgent(options: AgentOptions): Promise<Result<Running, AmbitError>> {
   const { config, log } = options
   const started = new AsyncDisposableStack()
   const ending: Ending = { unpin: false }
   try {
-    await start(options, started, ending)
+    const readiness = new Readiness(['capture', 'CNI socket', "this node's pods", 'xDS'])
+    await start({ config, log, readiness, started, ending }, options.quit)
     ending.unpin = config.unpinOnExit
     return ok({ stop: () => releaseAll(started, log) })
   } catch (thrown) {
@@ -64,12 +52,8 @@ export async function startAgent(options: AgentOptions): Promise<Result<Running,
   }
 }
 
-async function start(
-  { config, log, quit }: AgentOptions,
-  started: AsyncDisposableStack,
-  ending: Ending,
-): Promise<void> {
-  const readiness = new Readiness(['capture', 'CNI socket', "this node's pods", 'xDS'])
+async function start(starting: Starting, quit: () => void): Promise<void> {
+  const { config, log, readiness, started, ending } = starting
   const capture = unwrap(
     await openCapture({
       cgroupPath: config.cgroup,
@@ -131,32 +115,7 @@ async function start(
   })
   await pool.ready()
 
-  const admin = createAdminServer({
-    configDump: () =>
-      configDump({
-        mesh,
-        certificates: () => certificates.status(),
-        pods: () => pool.pods(),
-        connections: () => pool.connections(),
-        version: VERSION,
-        config: { ...config },
-      }),
-    logLevel: () => log.level,
-    setLogLevel: (level) => {
-      log.level = level
-      pool.setLogLevel(level)
-    },
-    quit,
-  })
-  const ready = createReadinessServer(readiness, pool)
-  for (const [app, where, name] of [
-    [admin, config.adminAddress, '--admin-address'],
-    [createMetricsServer(metrics), config.metricsAddress, '--metrics-address'],
-    [ready, config.readinessAddress, '--readiness-address'],
-  ] as const) {
-    await listen(app, where, name)
-    started.defer(() => app.close())
-  }
+  await startServers(starting, { mesh, pool, certificates, metrics, quit })
 
   const access = await loadKubeConfig(config)
   const { trustDomain, clusterId, drainDeadlineMs } = config
@@ -179,51 +138,12 @@ async function start(
     (thrown: unknown) => log.debug({ error: errorMessage(thrown) }, 'closed before the first list'),
   )
 
-  const cni = unwrap(
-    await startCniServer({
-      socketPath: config.cniSocket,
-      handlers: running,
-      logger: log.child({ part: 'cni' }),
-    }),
-  )
-  started.defer(() => cni.close())
-  readiness.done('CNI socket')
-  await chainCni(config, log, started, ending)
-
-  const xds = new XdsClient({
-    address: config.xdsAddress,
-    rootFile: config.caRootFile,
-    tokenFile: config.tokenFile,
-    node: {
-      role: 'ztunnel',
-      address: config.nodeAddress,
-      podName: config.podName,
-      namespace: config.podNamespace,
-      nodeName: config.nodeName,
-      clusterId: config.clusterId,
-      clusterDomain: config.clusterDomain,
-    },
-    subscriptions: [meshSubscription((changes) => mesh.apply(changes))],
-    logger: log.child({ part: 'xds' }),
-    onSynced: () => {
-      pool.meshSynced()
-      readiness.done('xDS')
-      log.info(mesh.size, 'the mesh state is complete')
-    },
-    onProblems: (typeUrl, problems) =>
-      log.warn({ typeUrl, problems }, 'some discovery resources were refused'),
-  })
-  xds.start()
-  started.defer(() => xds.stop())
+  await startCni(starting, running)
+  startDiscovery(starting, { mesh, pool, certificates })
   started.defer(async () => {
     // What another agent has taken over is not this one's to take out of the mesh.
     ending.unpin &&= await running.isInCharge()
   })
-  const unwatch = watchRoots(config.caRootFile, log.child({ part: 'identity' }), () => {
-    certificates.renewAll('the roots of the mesh have changed')
-    xds.reconnect('the roots of the mesh have changed')
-  })
-  started.defer(unwatch)
   log.info({ node: config.nodeName, workers: config.workers }, 'the agent runs')
 }
 
@@ -237,38 +157,4 @@ function sharedPlaces({ maxConnectionsPerPod }: AgentConfig, log: Logger): Place
       `A pod may have ${limits.perPod} connections, not ${maxConnectionsPerPod}: open files are limited to ${openFiles}`,
     )
   return limits
-}
-
-async function chainCni(
-  config: AgentConfig,
-  log: Logger,
-  started: AsyncDisposableStack,
-  ending: Ending,
-): Promise<void> {
-  const { cniBinDir, cniConfDir } = config
-  if (cniBinDir === undefined || cniConfDir === undefined) {
-    log.info('no --cni-bin-dir and --cni-conf-dir: the CNI plugin is not installed by this agent')
-    return
-  }
-  const installation = unwrap(
-    await installCni({
-      binaryPath: config.cniBinary,
-      binDirectory: cniBinDir,
-      confDirectory: cniConfDir,
-      config: {
-        socket: config.cniSocket,
-        excludeNamespaces: [...DEFAULT_ELIGIBILITY.excludeNamespaces],
-      },
-      logger: log.child({ part: 'cni' }),
-    }),
-  )
-  started.defer(async () => {
-    if (ending.unpin) unwrap(await installation.uninstall())
-    else await installation.close()
-  })
-}
-
-function unwrap<T>(result: Result<T, AmbitError>): T {
-  if (!result.ok) throw result.error
-  return result.value
 }

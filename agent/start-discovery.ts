@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's view of the mesh: discovery, and new roots when they come. Nothing waits for it.
+
+import type { CertificateManager } from '../mesh/identity/certificate-manager.ts'
+import { watchRoots } from '../mesh/identity/watch-roots.ts'
+import type { MeshState } from '../mesh/model/mesh-state.ts'
+import { XdsClient } from '../mesh/xds/client.ts'
+import { meshSubscription } from '../mesh/xds/mesh-subscription.ts'
+import type { WorkerPool } from './proxy/worker/worker-pool.ts'
+import type { Starting } from './starting.ts'
+
+export interface DiscoveryParts {
+  readonly mesh: MeshState
+  readonly pool: WorkerPool
+  readonly certificates: CertificateManager
+}
+
+/** Keeps the mesh state as the control plane has it. */
+export function startDiscovery(
+  { config, log, readiness, started }: Starting,
+  { mesh, pool, certificates }: DiscoveryParts,
+): void {
+  const xds = new XdsClient({
+    address: config.xdsAddress,
+    rootFile: config.caRootFile,
+    tokenFile: config.tokenFile,
+    node: {
+      role: 'ztunnel',
+      address: config.nodeAddress,
+      podName: config.podName,
+      namespace: config.podNamespace,
+      nodeName: config.nodeName,
+      clusterId: config.clusterId,
+      clusterDomain: config.clusterDomain,
+    },
+    subscriptions: [meshSubscription((changes) => mesh.apply(changes))],
+    logger: log.child({ part: 'xds' }),
+    onSynced: () => {
+      pool.meshSynced()
+      readiness.done('xDS')
+      log.info(mesh.size, 'the mesh state is complete')
+    },
+    onProblems: (typeUrl, problems) =>
+      log.warn({ typeUrl, problems }, 'some discovery resources were refused'),
+  })
+  xds.start()
+  started.defer(() => xds.stop())
+  const unwatch = watchRoots(config.caRootFile, log.child({ part: 'identity' }), () => {
+    certificates.renewAll('the roots of the mesh have changed')
+    xds.reconnect('the roots of the mesh have changed')
+  })
+  started.defer(unwatch)
+}
