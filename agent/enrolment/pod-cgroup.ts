@@ -13,7 +13,8 @@ const UID = '([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})'
 const ALL_PODS = /^(?:[^/]+-)?kubepods(?:\.slice)?$/
 const QOS_CLASS = /^(?:(?:[^/]+-)?kubepods-)?(?:burstable|besteffort)(?:\.slice)?$/
 const ONE_POD = new RegExp(
-  `^(?:(?:[^/]+-)?kubepods-(?:burstable-|besteffort-)?)?pod${UID}(?:\\.slice)?$`,
+  // A runtime that does not speak systemd where the kubelet does takes the slice for a part of the container's name.
+  `^(?:(?:[^/]+-)?kubepods-(?:burstable-|besteffort-)?)?pod${UID}(?:\\.slice(?::[^/]+)?)?$`,
 )
 /** The root of hierarchies about which nothing is known. */
 const TOP: readonly string[] = []

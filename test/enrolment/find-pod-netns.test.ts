@@ -43,6 +43,7 @@ const SIGHTS: Readonly<Record<string, Sight>> = {
       [`0::/kubepods.slice/kubepods-pod${UNDERSCORED}.slice/crio-4f1e.scope`, UID],
       [`11:memory:/kubepods/pod${UID}/x\n1:name=systemd:/kubepods/pod${UID}/x\n0::/\n`, UID],
       [`0::/kubepods/pod${HASH}/etcd`, HASH],
+      [`0::/kubepods-besteffort-pod${UNDERSCORED}.slice:cri-containerd:4f1e`, UID],
       [`0::/kubepods/pod${OTHER}/c/kubepods/pod${UID}/forged`, OTHER],
       [`0::/kubepods/pod${OTHER}/c/pod${UID}`, OTHER],
       [`0::/kubepods/pod${OTHER}/../pod${UID}`, OTHER],
@@ -78,6 +79,16 @@ const SIGHTS: Readonly<Record<string, Sight>> = {
       [`0::/kubepods/pod${OTHER}/c/kubepods/pod${UID}/app`, UID],
       [`0::/kubepods/pod${OTHER}/c/kubepods/pod${UID}/app/kubepods/pod${HASH}/forged`, UID],
       [`0::/kubepods/pod${UID}/of-the-cluster-around`, undefined],
+    ],
+  },
+  'in a pod whose runtime and kubelet have different cgroup drivers': {
+    own: `0::/system.slice/containerd.service/kubepods-pod${OTHER.replaceAll('-', '_')}.slice:cri-containerd:4f1e`,
+    seen: [
+      [
+        `0::/system.slice/containerd.service/kubepods-besteffort-pod${UNDERSCORED}.slice:cri-containerd:4f1e`,
+        UID,
+      ],
+      [`0::/kubepods-besteffort-pod${UNDERSCORED}.slice:cri-containerd:4f1e`, undefined],
     ],
   },
   'in a cgroup namespace of its own': {
