@@ -1,26 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent's end of CNI: the socket that the plugin asks, and the plugin's place on the node.
 
-import { type CniHandlers, installCni, startCniServer } from './cni/index.ts'
-import { DEFAULT_ELIGIBILITY } from './enrolment/index.ts'
+import { installCni, startCniServer } from './cni/index.ts'
+import { DEFAULT_ELIGIBILITY, type NodeEnrolment } from './enrolment/index.ts'
 import { type Starting, unwrap } from './starting.ts'
 
 /** Answers the plugin, and puts it on the node if the flags say where. */
-export async function startCni(starting: Starting, handlers: CniHandlers): Promise<void> {
+export async function startCni(starting: Starting, enrolment: NodeEnrolment): Promise<void> {
   const { config, log, started, readiness } = starting
   const cni = unwrap(
     await startCniServer({
       socketPath: config.cniSocket,
-      handlers,
+      handlers: enrolment,
       logger: log.child({ part: 'cni' }),
     }),
   )
   started.defer(() => cni.close())
   readiness.done('CNI socket')
-  await chainCni(starting)
+  await chainCni(starting, enrolment)
 }
 
-async function chainCni({ config, log, started, ending }: Starting): Promise<void> {
+async function chainCni(
+  { config, log, started, ending }: Starting,
+  enrolment: NodeEnrolment,
+): Promise<void> {
   const { cniBinDir, cniConfDir } = config
   if (cniBinDir === undefined || cniConfDir === undefined) {
     log.info('no --cni-bin-dir and --cni-conf-dir: the CNI plugin is not installed by this agent')
@@ -36,6 +39,7 @@ async function chainCni({ config, log, started, ending }: Starting): Promise<voi
         excludeNamespaces: [...DEFAULT_ELIGIBILITY.excludeNamespaces],
       },
       logger: log.child({ part: 'cni' }),
+      mayWrite: () => enrolment.isInCharge(),
     }),
   )
   started.defer(async () => {

@@ -2,6 +2,7 @@
 // Puts ambit-cni on the node and chains it behind the cluster's CNI, and keeps it there: CNIs rewrite their
 // configuration whenever they feel like it, and a pod made in between would start outside the mesh.
 
+import { randomUUID } from 'node:crypto'
 import { watch, type FSWatcher } from 'node:fs'
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
@@ -20,6 +21,8 @@ export interface CniInstallOptions {
   readonly confDirectory: string
   readonly config: CniPluginConfig
   readonly logger: Logger
+  /** Asked before each look. Once the node is another agent's, that one keeps the plugin, by its own configuration. */
+  readonly mayWrite: () => Promise<boolean>
 }
 
 export interface CniInstallation {
@@ -118,6 +121,7 @@ class ChainKeeper implements CniInstallation {
   }
 
   async #check(): Promise<void> {
+    if (!(await this.#options.mayWrite())) return
     const names = await configurations(this.#options.confDirectory)
     const [first] = names
     const target = names.find((name) => name.endsWith('.conflist'))
@@ -218,9 +222,9 @@ async function replaceFile(file: string, text: string): Promise<void> {
   }
 }
 
-/** Hidden, and without an ending that a runtime would read. */
+/** Hidden, and without an ending that a runtime would read. Two agents' pids may be the same, each in its container. */
 const temporaryName = (file: string): string =>
-  path.join(path.dirname(file), `.${path.basename(file)}.${process.pid}.ambit-tmp`)
+  path.join(path.dirname(file), `.${path.basename(file)}.${randomUUID()}.ambit-tmp`)
 
 async function configurations(directory: string): Promise<readonly string[]> {
   const names = await readdir(directory)

@@ -17,11 +17,17 @@ const CONFLIST = `{
 }
 `
 
+const always = (): Promise<boolean> => Promise.resolve(true)
+
 interface Setting {
   readonly bin: string
   readonly conf: string
   readonly logged: string[]
-  install(): Promise<CniInstallation>
+  /** `socket` tells the configurations of several agents apart. */
+  install(agent?: {
+    readonly socket: string
+    readonly mayWrite: () => Promise<boolean>
+  }): Promise<CniInstallation>
   types(file: string): Promise<readonly string[]>
   /** Waits until the file's plugins are these. */
   until(file: string, types: readonly string[]): Promise<void>
@@ -50,13 +56,14 @@ async function setUp(test: Test): Promise<Setting> {
     bin,
     conf,
     logged,
-    async install() {
+    async install({ socket, mayWrite } = { socket: CONFIG.socket, mayWrite: always }) {
       const result = await installCni({
         binaryPath,
         binDirectory: bin,
         confDirectory: conf,
-        config: CONFIG,
+        config: { ...CONFIG, socket },
         logger,
+        mayWrite,
       })
       if (!result.ok) throw result.error
       installations.push(result.value)
@@ -169,7 +176,32 @@ void t.test('a plugin that was not built is an error with the next step', async 
     confDirectory: conf,
     config: CONFIG,
     logger: pino({ level: 'silent' }),
+    mayWrite: always,
   })
   t.match(result, { ok: false, error: { code: 'AMB_CNI_INSTALL', hint: /make -C native\/cni/ } })
   t.same(await readdir(bin), [], 'nothing half done')
+})
+
+void t.test('of two agents beside each other, the later keeps the plugin its way', async (t) => {
+  const { conf, install, until } = await setUp(t)
+  await mkdir(conf)
+  await writeFile(path.join(conf, '10-lab.conflist'), CONFLIST)
+  let isSucceeded = false
+  const asked = Promise.withResolvers<undefined>()
+  await install({
+    socket: '/run/old.sock',
+    mayWrite: () => {
+      if (isSucceeded) asked.resolve(undefined)
+      return Promise.resolve(!isSucceeded)
+    },
+  })
+  isSucceeded = true
+  await install({ socket: '/run/new.sock', mayWrite: always })
+  // The CNI writes it anew: both are called by their watch, one answers.
+  await writeFile(path.join(conf, '10-lab.conflist'), CONFLIST)
+  await asked.promise
+  await until('10-lab.conflist', ['bridge', 'portmap', 'ambit-cni'])
+  const text = await readFile(path.join(conf, '10-lab.conflist'), 'utf8')
+  t.match(text, /new\.sock/)
+  t.notMatch(text, /old\.sock/)
 })
