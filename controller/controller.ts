@@ -124,8 +124,10 @@ async function start(
   await serving.start()
   parts.defer(() => serving.close())
   const authenticator = new TokenAuthenticator(api, { audience: config.tokenAudience })
+  const agents = new Set(config.trustedNodeAccounts)
   const gate = callGate({
     authenticator,
+    components: agents,
     log: log.child({ part: 'gate' }),
     onAuthenticated: (peer, account) => listener.authenticated(peer, account),
     onRefused: (kind) => metrics.callRefused(kind),
@@ -139,7 +141,6 @@ async function start(
     onCut: (bound) => metrics.connectionCut(bound),
   })
   metrics.watchConnections(() => ({ ...listener.connections }))
-  const agents = new Set(config.trustedNodeAccounts)
   const discovery = startDiscovery({
     grpcServer: server,
     config,

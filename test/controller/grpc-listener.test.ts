@@ -26,6 +26,8 @@ import { acceptedToken, FakeKube } from '../ca/fake-kube.ts'
 const log = createLogger('test', 'silent')
 const SHORT_MS = 300
 const LONG_MS = 60_000
+/** A call of so many bytes is answered only when the test says so. */
+const HELD = 77
 const ECHO = {
   path: '/test.Echo/Say',
   requestStream: false as const,
@@ -41,6 +43,8 @@ interface Door {
   readonly listener: GrpcListener
   readonly cuts: ConnectionCut[]
   readonly heard: number[]
+  /** Answers to calls of HELD bytes, which come when they are called. */
+  readonly held: (() => void)[]
   silent(localAddress: string): Promise<Socket>
   /** Makes a connection of its own and calls over it. */
   client(): { say(token: string, bytes?: number): Promise<status>; close(): void }
@@ -48,16 +52,26 @@ interface Door {
 
 async function door(
   t: { teardown(fn: () => void): void },
-  options: { readonly newcomers?: number; readonly firstCallDeadlineMs?: number } = {},
+  options: {
+    readonly newcomers?: number
+    readonly firstCallDeadlineMs?: number
+    readonly ordinaryCallDeadlineMs?: number
+  } = {},
 ): Promise<Door> {
   const kube = new FakeKube()
   for (const name of ['a', 'b'])
     kube.tokens.set(name, acceptedToken('shop', name, { name, uid: `uid-${name}` }))
   const cuts: ConnectionCut[] = []
   const heard: number[] = []
+  const held: (() => void)[] = []
+  kube.tokens.set('agent', acceptedToken('ambit-system', 'ambit-agent', { name: 'g', uid: 'g' }))
   const gate = callGate({
     authenticator: new TokenAuthenticator(kube.api, { audience: 'istio-ca' }),
     log,
+    components: new Set(['ambit-system/ambit-agent']),
+    ...(options.ordinaryCallDeadlineMs !== undefined && {
+      ordinaryCallDeadlineMs: options.ordinaryCallDeadlineMs,
+    }),
     onAuthenticated: (peer, account) => listener.authenticated(peer, account),
     onRefused: () => undefined,
   })
@@ -67,7 +81,9 @@ async function door(
     {
       say: (call: { request: Buffer }, callback: (error: null, reply: Buffer) => void) => {
         heard.push(call.request.length)
-        callback(null, Buffer.from('heard'))
+        const answer = (): void => callback(null, Buffer.from('heard'))
+        if (call.request.length === HELD) held.push(answer)
+        else answer()
       },
     },
   )
@@ -91,6 +107,7 @@ async function door(
     listener,
     cuts,
     heard,
+    held,
     silent: async (localAddress) => {
       const socket = connect({ host: '127.0.0.1', port, localAddress })
       sockets.push(socket)
@@ -190,6 +207,36 @@ void t.test('one caller cannot take all connections; those of others stay', asyn
   t.equal(listener.connections.callers, 17)
   t.equal(await other.say('b'), status.OK)
 })
+
+void t.test('who is no component has two calls under way, and holds up no other', async (t) => {
+  const { client, held } = await door(t)
+  const [one, two, three, other, agent] = [client(), client(), client(), client(), client()]
+  const waiting = [one.say('a', HELD), two.say('a', HELD)]
+  while (held.length < 2) await new Promise(setImmediate)
+  t.equal(await three.say('a'), status.RESOURCE_EXHAUSTED)
+  t.equal(await other.say('b'), status.OK)
+  const many = Array.from({ length: 8 }, () => agent.say('agent', HELD))
+  while (held.length < 10) await new Promise(setImmediate)
+  for (const answer of held) answer()
+  t.strictSame(new Set(await Promise.all([...waiting, ...many])), new Set([status.OK]))
+  t.equal(await three.say('a'), status.OK, 'and then two again')
+})
+
+void t.test(
+  'a call of one who is no component ends in time, and gives its place back',
+  async (t) => {
+    const { client, held } = await door(t, { ordinaryCallDeadlineMs: SHORT_MS })
+    const [one, agent] = [client(), client()]
+    const patient = agent.say('agent', HELD)
+    t.same(await Promise.all([one.say('a', HELD), one.say('a', HELD)]), [
+      status.DEADLINE_EXCEEDED,
+      status.DEADLINE_EXCEEDED,
+    ])
+    t.equal(await one.say('a'), status.OK)
+    for (const answer of held) answer()
+    t.equal(await patient, status.OK, 'those of components last')
+  },
+)
 
 void t.test('when it closes, newcomers are let go of at once, and calls may end', async (t) => {
   const { silent, client, listener } = await door(t)
