@@ -202,6 +202,10 @@ await t.test('given the shop in the mesh and strangers outside', { skip }, async
       const to15008 = { kind: 'raw', host: catalog, port: 15_008 } as const
       const crowd = (count: number, each: Knock): readonly Knock[] =>
         Array.from({ length: count }, () => each)
+      await lab.waitFor('the end of the ban for the header flood', async () => {
+        const [outcome] = await knock([connect(`${catalog}:9`, papers)])
+        return outcome?.status === 503 ? true : undefined
+      })
       const slow = await knock([
         ...crowd(30, { ...to15008, send: 'halfHello' }),
         ...crowd(30, { ...to15008, send: 'hello', everyMs: 200 }),
