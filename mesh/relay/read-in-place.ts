@@ -67,7 +67,12 @@ export function readInPlace(socket: Socket, buffer: Buffer, take: ChunkTaker): b
   // What came before the switch lies in the stream's own buffer: all of it while it is paused, so read before resume.
   const early: unknown = socket.read()
   socket.resume()
-  if (early instanceof Buffer) hand(early, buffer.length)
+  const answer = early instanceof Buffer && take(early)
+  if (answer instanceof Buffer) {
+    // There is no read under way that could take the new buffer along.
+    Reflect.set(socket, bufferKey, answer)
+    handle.useUserBuffer(answer)
+  }
   return true
 }
 

@@ -139,6 +139,69 @@ await t.test('what a peer sends in one piece arrives whole, whatever buffer it m
   t.equal(received.digest('hex'), sent.digest('hex'))
 })
 
+await t.test(
+  'what came before the engine was there does not lend its buffer to others',
+  async (t) => {
+    const memory = new HeldMemory(64 * MIB)
+    const sockets: Socket[] = []
+    const server = createServer((socket) => void sockets.push(socket)).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    t.teardown(() => {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    })
+    const { port } = server.address() as AddressInfo
+    /** A connection whose first request is there before its engine, and a sink that keeps every chunk. */
+    const open = async (): Promise<{ readonly peer: Socket; readonly kept: Buffer[] }> => {
+      const peer = connect(port, '127.0.0.1')
+      t.teardown(() => peer.destroy())
+      const first = Buffer.concat([
+        PREFACE,
+        frame(FRAME.settings, 0, 0),
+        headers(1, CONNECT),
+        frame(FRAME.data, 0, 1, Buffer.alloc(2 * KIB, 1)),
+      ])
+      const count = sockets.length
+      peer.write(first)
+      peer.on('error', () => undefined).resume()
+      await until(
+        () => sockets[count] !== undefined && sockets[count].readableLength === first.length,
+      )
+      const kept: Buffer[] = []
+      const [socket] = sockets.slice(-1)
+      if (socket === undefined) throw new Error('no socket')
+      new H2Connection({
+        role: 'server',
+        socket,
+        settings: SERVER_SETTINGS,
+        memory,
+        settingsDeadlineMs: 10_000,
+        pingIntervalMs: 60_000,
+        pingTimeoutMs: 60_000,
+        onReady: () => undefined,
+        onRequest: (stream) => {
+          stream.sink = { ...IGNORING_SINK, onData: (chunk) => kept.push(chunk) > 0 }
+        },
+        onStreamClosed: () => undefined,
+        onClosed: () => undefined,
+      })
+      return { peer, kept }
+    }
+    const [one, other] = [await open(), await open()]
+    for (let round = 2; round < 6; round += 1)
+      for (const { peer, kept } of [one, other]) {
+        const before = kept.length
+        peer.write(frame(FRAME.data, 0, 1, Buffer.alloc(2 * KIB, peer === one.peer ? round : 99)))
+        await until(() => kept.length > before)
+      }
+    const bytes = [1, 2, 3, 4, 5].map((value) => Buffer.alloc(2 * KIB, value))
+    t.ok(
+      Buffer.concat(one.kept).equals(Buffer.concat(bytes)),
+      'the first one still has what it kept',
+    )
+  },
+)
+
 await t.test('half a header block and the table are counted while they are held', async (t) => {
   const memory = new HeldMemory(64 * MIB)
   const { peer } = await (await makeServer(t, memory))('pod')
