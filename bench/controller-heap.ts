@@ -292,6 +292,10 @@ const counted = <T>(count: number, make: (index: number) => T): readonly T[] =>
 /** An API server that lists what it is given, never tells of a change, and believes every write. */
 class Cluster {
   readonly #lists: ReadonlyMap<string, readonly object[]>
+  readonly #unwatched: Set<string>
+  readonly #watched = Promise.withResolvers<void>()
+  /** Resolves when all lists have been taken in: a watch begins after its list. */
+  readonly watched: Promise<void> = this.#watched.promise
   readonly #server: Server = createServer((request, response) => {
     this.#handle(request, response).catch((thrown: unknown) => response.destroy(thrown as Error))
   })
@@ -308,6 +312,7 @@ class Cluster {
         counted(SERVICES, (index) => slice(index, pods)),
       ],
     ])
+    this.#unwatched = new Set(this.#lists.keys())
   }
 
   async listen(): Promise<number> {
@@ -336,6 +341,8 @@ class Cluster {
     if (url.searchParams.has('watch')) {
       response.writeHead(200, { 'content-type': 'application/json' })
       response.flushHeaders()
+      this.#unwatched.delete(url.pathname)
+      if (this.#unwatched.size === 0) this.#watched.resolve()
       return
     }
     const list = this.#lists.get(url.pathname)
@@ -438,7 +445,7 @@ async function memoryOf(tree: string, pods: number): Promise<Memory> {
       throw new Error(`the controller was not ready in time:\n${output}`)
     })
     const inspector = await Inspector.open(await Promise.race([inspected.promise, ended, deadline]))
-    await Promise.race([started.promise, ended, deadline])
+    await Promise.race([Promise.all([started.promise, cluster.watched]), ended, deadline])
     await delay(SETTLE_MS)
     let memory = await inspector.memory()
     // Until two looks agree: the first lists may still be on their way.

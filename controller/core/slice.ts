@@ -61,6 +61,8 @@ function readEndpoints(slice: EndpointSlice, reader: ObjectReader): readonly Sli
       .list(`${field}.addresses`, endpoint.addresses)
       .map((text, position) => reader.ip(`${field}.addresses[${position}]`, text))
       .filter((address) => address !== undefined)
+      // A copy is as long as its content; what filter() makes has room for 17, for each pod of the cluster.
+      .slice()
     const target = endpoint.targetRef
     return {
       addresses,

@@ -14,6 +14,9 @@ import type { Backing, Memberships } from './endpoint.ts'
 import type { PodFacts } from './pod.ts'
 import { serviceKeys, type ServiceFacts } from './service.ts'
 
+/** One list for all workloads: there are no policies yet. */
+const NO_POLICIES: readonly string[] = []
+
 /** Whether a Service selects a pod of its namespace by labels. */
 export function selects(service: ServiceFacts, pod: PodFacts): boolean {
   if (service.selector === undefined) return false
@@ -50,7 +53,7 @@ export function workloadOfPod(
     workloadName: pod.workloadName,
     nativeTunnel: pod.nativeTunnel,
     services,
-    authorizationPolicies: [],
+    authorizationPolicies: NO_POLICIES,
     status: pod.isHealthy ? 'healthy' : 'unhealthy',
     clusterId: pod.cluster,
     locality,
@@ -90,7 +93,7 @@ export function workloadOfEndpoint(
     workloadName: service,
     nativeTunnel: false,
     services: endpoint.memberships,
-    authorizationPolicies: [],
+    authorizationPolicies: NO_POLICIES,
     status: endpoint.isHealthy ? 'healthy' : 'unhealthy',
     clusterId: cluster,
     locality: locality.zone === '' ? { ...locality, zone: endpoint.zone } : locality,

@@ -9,7 +9,7 @@ import { readNamespace, readNode } from '../core/node.ts'
 import { objectKey, type ObjectKey, type Origin } from '../core/origin.ts'
 import { type PodFacts, readPod } from '../core/pod.ts'
 import { readService } from '../core/service.ts'
-import { readEndpointSlice } from '../core/slice.ts'
+import { readEndpointSlice, type SliceFacts } from '../core/slice.ts'
 import type { ObjectProblem, Reading } from '../reading/object-reader.ts'
 import { SharedMaps, SharedTexts } from '../reading/sharing.ts'
 
@@ -87,8 +87,9 @@ export class ObjectSources {
 
   /** There are as many pods as in all clusters: what they have in common is kept once. */
   #compact<K extends InputKind>(kind: K, facts: InputFacts[K]): InputFacts[K] {
-    if (kind !== 'Pod') return facts
     // The kind says what the facts are; the compiler does not tie the two.
+    if (kind === 'EndpointSlice') return this.#compactSlice(facts as SliceFacts) as InputFacts[K]
+    if (kind !== 'Pod') return facts
     const pod = facts as PodFacts
     return {
       ...pod,
@@ -101,6 +102,18 @@ export class ObjectSources {
       labels: this.#labels.share(pod.labels),
       namedPorts: this.#namedPorts.share(pod.namedPorts),
     } as InputFacts[K]
+  }
+
+  /** A slice has an endpoint for each pod of its Service. */
+  #compactSlice(slice: SliceFacts): SliceFacts {
+    return {
+      ...slice,
+      endpoints: slice.endpoints.map((endpoint) => ({
+        ...endpoint,
+        node: this.#texts.share(endpoint.node),
+        zone: this.#texts.share(endpoint.zone),
+      })),
+    }
   }
 
   /** An object is there, new or changed. */
