@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { PerSource } from '../../mesh/async/per-source.ts'
 import { type KubeApi, TOKEN_REVIEWS, type TokenReview } from '../../mesh/kube/index.ts'
+import { sourceNetwork } from '../../mesh/model/address.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
 import type { Caller, Refusal } from './caller.ts'
 
@@ -27,6 +28,8 @@ const MAX_TOKEN_BYTES = 16_384
 const MAX_PENDING_REVIEWS = 100
 /** Of them for one address, so that one pod with made-up tokens does not keep the agents out. */
 const MAX_PENDING_PER_SOURCE = 10
+/** Of them for one IPv6 /64, in which one machine may have any address, and all nodes of a cluster theirs. */
+const MAX_PENDING_PER_NETWORK = 50
 const REVIEW_DEADLINE_MS = 5_000
 
 const USER_PATTERN = /^system:serviceaccount:([a-z0-9.-]{1,253}):([a-z0-9.-]{1,253})$/
@@ -41,6 +44,10 @@ export class TokenAuthenticator {
   readonly #verdicts = new Map<string, { readonly verdict: Verdict; readonly untilMs: number }>()
   /** Reviews under way, so that a crowd with one token asks once. */
   readonly #pending = new Map<string, Promise<Verdict>>()
+  readonly #networks = new PerSource({
+    perSource: MAX_PENDING_PER_NETWORK,
+    total: MAX_PENDING_REVIEWS,
+  })
   readonly #reviews = new PerSource({
     perSource: MAX_PENDING_PER_SOURCE,
     total: MAX_PENDING_REVIEWS,
@@ -66,16 +73,29 @@ export class TokenAuthenticator {
     if (this.#pending.size >= MAX_PENDING_REVIEWS)
       return err({ kind: 'throttled', reason: 'too many tokens are being reviewed; try again' })
     const source = peer?.replace(/:\d+$/, '')
-    if (source !== undefined && !this.#reviews.enter(source))
+    if (source !== undefined && !this.#enter(source))
       return err({ kind: 'throttled', reason: 'too many tokens of yours are being reviewed' })
     const review = this.#review(token).finally(() => {
       this.#pending.delete(key)
-      if (source !== undefined) this.#reviews.leave(source)
+      if (source !== undefined) this.#leave(source)
     })
     this.#pending.set(key, review)
     const verdict = await review
     this.#remember(key, token, verdict)
     return verdict
+  }
+
+  #enter(source: string): boolean {
+    const network = sourceNetwork(source)
+    if (!this.#networks.enter(network)) return false
+    if (this.#reviews.enter(source)) return true
+    this.#networks.leave(network)
+    return false
+  }
+
+  #leave(source: string): void {
+    this.#networks.leave(sourceNetwork(source))
+    this.#reviews.leave(source)
   }
 
   async #review(token: string): Promise<Verdict> {

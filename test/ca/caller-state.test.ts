@@ -55,6 +55,19 @@ void t.test('a no is believed for 5 s only', async (t) => {
   t.match(await ask('early'), CALLER)
 })
 
+void t.test('made-up tokens of one IPv6 network do not, either', async (t) => {
+  const kube = new FakeKube()
+  kube.tokens.set('good', acceptedToken('shop', 'catalog'))
+  const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })
+  const flood = Array.from({ length: 150 }, (_, index) =>
+    tokens.authenticate(`Bearer made-up-${index}`, `2001:db8::${index + 1}:40000`),
+  )
+  t.match(await tokens.authenticate('Bearer good', '2001:db8:0:1::1:5000'), CALLER)
+  const verdicts = await Promise.all(flood)
+  const throttled = verdicts.filter((verdict) => !verdict.ok && verdict.error.kind === 'throttled')
+  t.equal(throttled.length, 100)
+})
+
 void t.test('made-up tokens of one address do not keep other callers waiting', async (t) => {
   const kube = new FakeKube()
   kube.tokens.set('good', acceptedToken('shop', 'catalog'))
