@@ -4,17 +4,16 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
-import type { LocalApi } from '../../lab/kubernetes/own/apiserver/local-api.ts'
 import { nextSizes, resolveLimits } from '../../lab/kubernetes/own/controllers/rollout.ts'
-import { startCluster } from './cluster.ts'
+import { type ApiUnderTest, contract, untilNames, untilObject } from './cluster.ts'
 
-function map(
-  api: LocalApi,
+async function map(
+  api: ApiUnderTest,
   name: string,
   owner?: StoredObject,
   finalizers?: readonly string[],
-): StoredObject {
-  const made = api.create('configmaps', 'default', {
+): Promise<StoredObject> {
+  const made = await api.create('configmaps', 'default', {
     metadata: {
       name,
       finalizers,
@@ -37,58 +36,68 @@ function map(
   return made.value
 }
 
-const names = (api: LocalApi): readonly string[] => {
-  const found = api.list('configmaps', {
-    namespace: 'default',
-    fieldSelector: 'metadata.name!=kube-root-ca.crt',
-  })
-  return found.ok ? found.value.map((one) => one.metadata.name) : []
+const OURS = { namespace: 'default', fieldSelector: 'metadata.name!=kube-root-ca.crt' }
+
+async function untilMaps(api: ApiUnderTest, names: readonly string[]): Promise<void> {
+  await untilNames(api, 'configmaps', OURS, names)
 }
 
-void t.test('dependents go with their owner, and theirs with them', async (t) => {
-  await using cluster = await startCluster({ nodes: 0 })
-  const { api, controllers } = cluster
-  const owner = map(api, 'owner')
-  map(api, 'grandchild', map(api, 'child', owner))
-  map(api, 'unrelated')
-  api.delete('configmaps', 'default', 'owner')
-  await controllers.idle()
-  t.strictSame(names(api), ['unrelated'])
-})
+contract(
+  'dependents go with their owner, and theirs with them',
+  { nodes: 0 },
+  async (t, cluster) => {
+    const { api } = cluster
+    const owner = await map(api, 'owner')
+    await map(api, 'grandchild', await map(api, 'child', owner))
+    await map(api, 'unrelated')
+    await api.delete('configmaps', 'default', 'owner')
+    await untilMaps(api, ['unrelated'])
+    t.strictSame(cluster.errors, [])
+  },
+)
 
-void t.test('what names an owner that never was goes too', async (t) => {
-  await using cluster = await startCluster({ nodes: 0 })
-  const ghost = map(cluster.api, 'ghost')
-  cluster.api.delete('configmaps', 'default', 'ghost')
-  map(cluster.api, 'late', ghost)
-  await cluster.controllers.idle()
-  t.strictSame(names(cluster.api), [])
-})
+contract(
+  'what names an owner that never was goes too',
+  { nodes: 0 },
+  async (t, { api, errors }) => {
+    const ghost = await map(api, 'ghost')
+    await api.delete('configmaps', 'default', 'ghost')
+    await map(api, 'late', ghost)
+    await untilMaps(api, [])
+    t.strictSame(errors, [])
+  },
+)
 
-void t.test('in the foreground the owner goes last; orphans stay without an owner', async (t) => {
-  await using cluster = await startCluster({ nodes: 0 })
-  const { api, controllers } = cluster
-  const owner = map(api, 'owner')
-  map(api, 'slow', owner, ['test/slow'])
-  api.delete('configmaps', 'default', 'owner', { propagationPolicy: 'Foreground' })
-  await controllers.idle()
-  t.strictSame(names(api), ['owner', 'slow'], 'both wait for the finalizer of the dependent')
-  api.patch('configmaps', 'default', 'slow', {
-    type: 'merge',
-    body: { metadata: { finalizers: null } },
-  })
-  await controllers.idle()
-  t.strictSame(names(api), [])
+contract(
+  'in the foreground the owner goes last; orphans stay without an owner',
+  { nodes: 0 },
+  async (t, cluster) => {
+    const { api } = cluster
+    const owner = await map(api, 'owner')
+    await map(api, 'slow', owner, ['test/slow'])
+    await api.delete('configmaps', 'default', 'owner', { propagationPolicy: 'Foreground' })
+    await untilObject(
+      api,
+      'configmaps',
+      ({ metadata }) => metadata.name === 'slow' && metadata.deletionTimestamp !== undefined,
+    )
+    const waiting = await api.get('configmaps', 'default', 'owner')
+    t.equal(waiting.ok, true, 'it waits for the finalizer of the dependent')
+    await api.patch('configmaps', 'default', 'slow', {
+      type: 'merge',
+      body: { metadata: { finalizers: null } },
+    })
+    await untilMaps(api, [])
 
-  const parent = map(api, 'parent')
-  map(api, 'orphan', parent)
-  api.delete('configmaps', 'default', 'parent', { propagationPolicy: 'Orphan' })
-  await controllers.idle()
-  t.strictSame(names(api), ['orphan'])
-  const orphan = api.get('configmaps', 'default', 'orphan')
-  t.equal(orphan.ok && orphan.value.metadata.ownerReferences, undefined)
-  t.strictSame(cluster.errors, [])
-})
+    const parent = await map(api, 'parent')
+    await map(api, 'orphan', parent)
+    await api.delete('configmaps', 'default', 'parent', { propagationPolicy: 'Orphan' })
+    await untilMaps(api, ['orphan'])
+    const orphan = await api.get('configmaps', 'default', 'orphan')
+    t.equal(orphan.ok && orphan.value.metadata.ownerReferences, undefined)
+    t.strictSame(cluster.errors, [])
+  },
+)
 
 void t.test(
   'limits of a rolling update: surge rounds up, unavailability down, never both none',

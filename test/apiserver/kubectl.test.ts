@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stories told with the real kubectl against the lab's API server.
 
-import t from 'tap'
-import { addNode, missingKubectl, startCluster, untilObject, untilOutput } from './cluster.ts'
+import {
+  addNode,
+  contract,
+  missingKubectl,
+  untilNames,
+  untilObject,
+  untilOutput,
+} from './cluster.ts'
 
 const skip = missingKubectl()
 
@@ -41,45 +47,47 @@ spec:
     spec: {containers: [{name: main, image: host, command: [sleep, inf]}]}
 `
 
-void t.test('a multi-document manifest is applied, then found unchanged', { skip }, async (t) => {
-  await using cluster = await startCluster()
-  const first = await cluster.kubectl(['apply', '-f', '-'], SHOP)
-  t.equal(first.code, 0, first.stderr)
-  t.match(first.stdout, /namespace\/shop created\n.*\npod\/web created\nservice\/web created/)
-  t.equal(first.stderr, '', 'kubectl has nothing to warn of')
-  const second = await cluster.kubectl(['apply', '-f', '-'], SHOP)
-  t.equal(second.stdout.match(/unchanged/g)?.length, 4, second.stdout)
+contract(
+  'a multi-document manifest is applied, then found unchanged',
+  { skip },
+  async (t, cluster) => {
+    const first = await cluster.kubectl(['apply', '-f', '-'], SHOP)
+    t.equal(first.code, 0, first.stderr)
+    t.match(first.stdout, /namespace\/shop created\n.*\npod\/web created\nservice\/web created/)
+    t.equal(first.stderr, '', 'kubectl has nothing to warn of')
+    const second = await cluster.kubectl(['apply', '-f', '-'], SHOP)
+    t.equal(second.stdout.match(/unchanged/g)?.length, 4, second.stdout)
 
-  const wait = await cluster.kubectl([
-    'wait',
-    '-n',
-    'shop',
-    '--for=condition=Ready',
-    'pod/web',
-    '--timeout=10s',
-  ])
-  t.match(wait.stdout, /condition met/)
-  const wide = await cluster.kubectl(['get', 'pods', '-n', 'shop', '-o', 'wide'])
-  t.match(wide.stdout, /NAME +READY +STATUS +RESTARTS +AGE +IP +NODE/)
-  t.match(wide.stdout, /web +1\/1 +Running +0 .* 10\.244\.0\.\d+ +node-[ab]/)
-  const json = await cluster.kubectl([
-    'get',
-    'pod',
-    '-n',
-    'shop',
-    'web',
-    '-o',
-    'jsonpath={.status.podIP}',
-  ])
-  t.match(json.stdout, /^10\.244\.0\.\d+$/)
-  t.strictSame(cluster.errors, [])
-})
+    const wait = await cluster.kubectl([
+      'wait',
+      '-n',
+      'shop',
+      '--for=condition=Ready',
+      'pod/web',
+      '--timeout=10s',
+    ])
+    t.match(wait.stdout, /condition met/)
+    const wide = await cluster.kubectl(['get', 'pods', '-n', 'shop', '-o', 'wide'])
+    t.match(wide.stdout, /NAME +READY +STATUS +RESTARTS +AGE +IP +NODE/)
+    t.match(wide.stdout, /web +1\/1 +Running +0 .* 10\.244\.0\.\d+ +node-[ab]/)
+    const json = await cluster.kubectl([
+      'get',
+      'pod',
+      '-n',
+      'shop',
+      'web',
+      '-o',
+      'jsonpath={.status.podIP}',
+    ])
+    t.match(json.stdout, /^10\.244\.0\.\d+$/)
+    t.strictSame(cluster.errors, [])
+  },
+)
 
-void t.test(
+contract(
   'labels and annotations are set and removed, and a watcher sees it',
   { skip },
-  async (t) => {
-    await using cluster = await startCluster()
+  async (t, cluster) => {
     await cluster.kubectl(['apply', '-f', '-'], SHOP)
     const watcher = cluster.spawnKubectl(['get', 'ns', '-w', '--show-labels'])
     const { stdout } = watcher
@@ -91,9 +99,9 @@ void t.test(
     t.match(await seen, /shop +Active +\S+ +.*istio\.io\/dataplane-mode=ambient/)
     await cluster.kubectl(['label', 'ns', 'shop', 'istio.io/dataplane-mode-'])
     await cluster.kubectl(['annotate', 'pod', '-n', 'shop', 'web', 'note=hello world'])
-    const space = cluster.api.get('namespaces', undefined, 'shop')
+    const space = await cluster.api.get('namespaces', undefined, 'shop')
     t.equal(space.ok && space.value.metadata.labels?.['istio.io/dataplane-mode'], undefined)
-    const pod = cluster.api.get('pods', 'shop', 'web')
+    const pod = await cluster.api.get('pods', 'shop', 'web')
     t.equal(pod.ok && pod.value.metadata.annotations?.note, 'hello world')
     const bySelector = await cluster.kubectl([
       'get',
@@ -118,51 +126,53 @@ void t.test(
   },
 )
 
-void t.test('a pod is deleted with its grace period, by the kubelet', { skip }, async (t) => {
-  await using cluster = await startCluster({ kubelet: false })
-  await cluster.kubectl(['apply', '-f', '-'], SHOP)
-  await untilObject(cluster.api, 'pods', (pod) => pod.spec?.nodeName !== undefined)
-  const deleted = await cluster.kubectl([
-    'delete',
-    'pod',
-    '-n',
-    'shop',
-    'web',
-    '--grace-period=7',
-    '--wait=false',
-  ])
-  t.match(deleted.stdout, /pod "web" deleted/)
-  const pod = cluster.api.get('pods', 'shop', 'web')
-  t.equal(pod.ok && pod.value.metadata.deletionGracePeriodSeconds, 7)
-  t.ok(pod.ok && pod.value.metadata.deletionTimestamp)
-  t.match((await cluster.kubectl(['get', 'pod', '-n', 'shop', 'web'])).stdout, /Terminating/)
-  const waiting = cluster.kubectl([
-    'wait',
-    '--for=delete',
-    'pod/web',
-    '-n',
-    'shop',
-    '--timeout=10s',
-  ])
-  cluster.api.delete('pods', 'shop', 'web', { gracePeriodSeconds: 0 })
-  t.equal((await waiting).code, 0)
-})
+contract(
+  'a pod is deleted with its grace period, by the kubelet',
+  { skip, kubelet: false },
+  async (t, cluster) => {
+    await cluster.kubectl(['apply', '-f', '-'], SHOP)
+    await untilObject(cluster.api, 'pods', (pod) => pod.spec?.nodeName !== undefined)
+    const deleted = await cluster.kubectl([
+      'delete',
+      'pod',
+      '-n',
+      'shop',
+      'web',
+      '--grace-period=7',
+      '--wait=false',
+    ])
+    t.match(deleted.stdout, /pod "web" deleted/)
+    const pod = await cluster.api.get('pods', 'shop', 'web')
+    t.equal(pod.ok && pod.value.metadata.deletionGracePeriodSeconds, 7)
+    t.ok(pod.ok && pod.value.metadata.deletionTimestamp)
+    t.match((await cluster.kubectl(['get', 'pod', '-n', 'shop', 'web'])).stdout, /Terminating/)
+    const waiting = cluster.kubectl([
+      'wait',
+      '--for=delete',
+      'pod/web',
+      '-n',
+      'shop',
+      '--timeout=10s',
+    ])
+    await cluster.api.delete('pods', 'shop', 'web', { gracePeriodSeconds: 0 })
+    t.equal((await waiting).code, 0)
+  },
+)
 
-void t.test(
+contract(
   'a deployment rolls out, scales, is updated without going below its number, and rolls back',
   { skip },
-  async (t) => {
-    await using cluster = await startCluster()
+  async (t, cluster) => {
     await cluster.kubectl(['apply', '-f', '-'], DEPLOYMENT)
     const status = ['rollout', 'status', 'deploy/web', '--timeout=15s']
     t.match((await cluster.kubectl(status)).stdout, /successfully rolled out/)
     t.match((await cluster.kubectl(['get', 'deploy', 'web'])).stdout, /web +3\/3 +3 +3/)
-    const pods = cluster.api.list('pods', { namespace: 'default' })
+    const pods = await cluster.api.list('pods', { namespace: 'default' })
     const names = pods.ok ? pods.value.map((pod) => pod.metadata.name) : []
     for (const name of names) t.match(name, /^web-[a-z0-9]{10}-[a-z0-9]{5}$/)
 
     let fewest = Number.POSITIVE_INFINITY
-    const stop = cluster.api.watch('deployments.apps', {}, ({ object }) => {
+    const stop = cluster.api.watch('deployments.apps', ({ object }) => {
       const available = object.status?.availableReplicas
       if (typeof available === 'number') fewest = Math.min(fewest, available)
     })
@@ -177,50 +187,50 @@ void t.test(
     const undo = await cluster.kubectl(['rollout', 'undo', 'deploy/web'])
     t.match(undo.stdout, /rolled back/)
     t.match((await cluster.kubectl(status)).stdout, /successfully rolled out/)
-    const deployment = cluster.api.get('deployments.apps', 'default', 'web')
+    const deployment = await cluster.api.get('deployments.apps', 'default', 'web')
     t.notMatch(JSON.stringify(deployment), /VERSION/)
     t.equal((await cluster.kubectl(['scale', 'deploy/web', '--replicas=1'])).code, 0)
     await untilObject(cluster.api, 'deployments.apps', (one) => one.status?.replicas === 1)
     t.equal((await cluster.kubectl(['delete', 'deploy', 'web'])).code, 0)
-    await cluster.controllers.idle()
     await cluster.kubectl(['wait', '--for=delete', 'pod', '-l', 'app=web', '--timeout=10s'])
-    const left = cluster.api.list('pods', { namespace: 'default' })
-    t.strictSame(left, { ok: true, value: [] }, 'pods go with their deployment')
+    await untilNames(cluster.api, 'pods', { namespace: 'default' }, [])
     t.strictSame(cluster.errors, [])
   },
 )
 
-void t.test('a daemon set runs one pod on each node, new nodes included', { skip }, async (t) => {
-  await using cluster = await startCluster()
-  const manifest = DEPLOYMENT.replace('kind: Deployment', 'kind: DaemonSet').replace(
-    '  replicas: 3\n',
-    '',
-  )
-  await cluster.kubectl(['apply', '-f', '-'], manifest)
-  t.match(
-    (await cluster.kubectl(['rollout', 'status', 'ds/web', '--timeout=15s'])).stdout,
-    /successfully rolled out/,
-  )
-  addNode(cluster.api, 'node-z')
-  await untilObject(cluster.api, 'daemonsets.apps', (set) => set.status?.numberReady === 3)
-  const pods = cluster.api.list('pods')
-  const nodes = pods.ok ? pods.value.map((pod) => pod.spec?.nodeName).sort() : []
-  t.strictSame(nodes, ['node-a', 'node-b', 'node-z'])
-  await cluster.kubectl(['rollout', 'restart', 'ds/web'])
-  t.match(
-    (await cluster.kubectl(['rollout', 'status', 'ds/web', '--timeout=15s'])).stdout,
-    /successfully rolled out/,
-  )
-})
+contract(
+  'a daemon set runs one pod on each node, new nodes included',
+  { skip },
+  async (t, cluster) => {
+    const manifest = DEPLOYMENT.replace('kind: Deployment', 'kind: DaemonSet').replace(
+      '  replicas: 3\n',
+      '',
+    )
+    await cluster.kubectl(['apply', '-f', '-'], manifest)
+    t.match(
+      (await cluster.kubectl(['rollout', 'status', 'ds/web', '--timeout=15s'])).stdout,
+      /successfully rolled out/,
+    )
+    await addNode(cluster.api, 'node-z')
+    await untilObject(cluster.api, 'daemonsets.apps', (set) => set.status?.numberReady === 3)
+    const pods = await cluster.api.list('pods')
+    const nodes = pods.ok ? pods.value.map((pod) => pod.spec?.nodeName).sort() : []
+    t.strictSame(nodes, ['node-a', 'node-b', 'node-z'])
+    await cluster.kubectl(['rollout', 'restart', 'ds/web'])
+    t.match(
+      (await cluster.kubectl(['rollout', 'status', 'ds/web', '--timeout=15s'])).stdout,
+      /successfully rolled out/,
+    )
+  },
+)
 
-void t.test('a namespace goes with everything in it', { skip }, async (t) => {
-  await using cluster = await startCluster()
+contract('a namespace goes with everything in it', { skip }, async (t, cluster) => {
   await cluster.kubectl(['apply', '-f', '-'], SHOP)
   const deleted = await cluster.kubectl(['delete', 'ns', 'shop', '--timeout=15s'])
   t.equal(deleted.code, 0, deleted.stderr)
   for (const resource of ['pods', 'services', 'serviceaccounts', 'configmaps', 'endpoints'])
     t.strictSame(
-      cluster.api.list(resource, { namespace: 'shop' }),
+      await cluster.api.list(resource, { namespace: 'shop' }),
       { ok: true, value: [] },
       resource,
     )
@@ -228,11 +238,10 @@ void t.test('a namespace goes with everything in it', { skip }, async (t) => {
   t.match((await cluster.kubectl(['delete', 'ns', 'default'])).stderr, /may not be deleted/)
 })
 
-void t.test(
+contract(
   'a custom resource is served as soon as it is defined, and checked by its schema',
   { skip },
-  async (t) => {
-    await using cluster = await startCluster()
+  async (t, cluster) => {
     const definition = `
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -300,7 +309,7 @@ spec:
       '{"status":{"open":true},"spec":{"height":9}}',
     ])
     t.equal(patched.code, 0, patched.stderr)
-    const stored = cluster.api.get('gates.example.com', 'default', 'north')
+    const stored = await cluster.api.get('gates.example.com', 'default', 'north')
     t.match(stored, { ok: true, value: { spec: { height: 3 }, status: { open: true } } })
     await cluster.kubectl(['delete', 'crd', 'gates.example.com'])
     t.match(
@@ -310,11 +319,10 @@ spec:
   },
 )
 
-void t.test(
+contract(
   'mistakes in manifests are refused with the field and the reason',
   { skip },
-  async (t) => {
-    await using cluster = await startCluster()
+  async (t, cluster) => {
     const pod = (rest: string, meta = 'name: p'): string =>
       `apiVersion: v1\nkind: Pod\nmetadata: {${meta}}\nspec: ${rest}\n`
     const good = '{containers: [{name: c, image: host}]}'
@@ -361,7 +369,7 @@ void t.test(
       [
         'foreign cluster IP',
         'apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {clusterIP: 1.2.3.4, ports: [{port: 1}]}\n',
-        /provided IP is not in the valid range/,
+        /failed to allocate IP 1\.2\.3\.4/,
       ],
     ]
     for (const [name, manifest, message] of cases) {
@@ -381,7 +389,7 @@ void t.test(
     ])
     t.match(
       change.stderr,
-      /spec\.clusterIPs\[0\]: Invalid value: "10\.96\.0\.77": field is immutable/,
+      /spec\.clusterIPs\[0\]: Invalid value: \["10\.96\.0\.77"\]: may not change once set/,
     )
     const deployment = DEPLOYMENT.replace('labels: {app: web}', 'labels: {app: other}')
     t.match(
@@ -391,8 +399,7 @@ void t.test(
   },
 )
 
-void t.test('patches of every kind do what kubectl says they did', { skip }, async (t) => {
-  await using cluster = await startCluster()
+contract('patches of every kind do what kubectl says they did', { skip }, async (t, cluster) => {
   await cluster.kubectl(['apply', '-f', '-'], DEPLOYMENT)
   const cases: readonly (readonly [string, string, string, string])[] = [
     [
@@ -429,7 +436,11 @@ void t.test('patches of every kind do what kubectl says they did', { skip }, asy
     '-p',
     '[{"op":"test","path":"/spec/replicas","value":99}]',
   ])
-  t.match(failed.stderr, /operation 0 \(test \/spec\/replicas\): the value is another one/)
+  t.equal(failed.code, 1)
+  // A true server does not tell which operation it was.
+  if (cluster.kind === 'own')
+    t.match(failed.stderr, /operation 0 \(test \/spec\/replicas\): the value is another one/)
+  else t.match(failed.stderr, /The request is invalid/)
 
   const config = (labels: string): string =>
     `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c","labels":${labels}},"data":{"k":"v"}}`
@@ -442,7 +453,7 @@ void t.test('patches of every kind do what kubectl says they did', { skip }, asy
   t.match((await apply('two', '{"x":"2"}')).stderr, /conflict with "one": \.metadata\.labels\.x/)
   t.equal((await apply('two', '{"x":"2"}', '--force-conflicts')).code, 0)
   await apply('one', '{}')
-  const map = cluster.api.get('configmaps', 'default', 'c')
+  const map = await cluster.api.get('configmaps', 'default', 'c')
   t.strictSame(
     map.ok && map.value.metadata.labels,
     { x: '2' },
@@ -450,11 +461,10 @@ void t.test('patches of every kind do what kubectl says they did', { skip }, asy
   )
 })
 
-void t.test(
+contract(
   'kubectl explains who may do what, makes tokens, and diffs and dry-runs without writing',
   { skip },
-  async (t) => {
-    await using cluster = await startCluster()
+  async (t, cluster) => {
     await cluster.kubectl(['apply', '-f', '-'], SHOP)
     const token = (
       await cluster.kubectl(['create', 'token', 'web', '-n', 'shop', '--audience=mesh'])
@@ -475,17 +485,21 @@ void t.test(
       'name',
     ])
     t.equal(empty.stdout, 'configmap/dry\n')
-    t.equal(cluster.api.get('configmaps', 'default', 'dry').ok, false)
+    t.equal((await cluster.api.get('configmaps', 'default', 'dry')).ok, false)
     const anonymous = await cluster.fetch('/api/v1/pods', { token: '' })
-    t.equal(anonymous.status, 401)
-    t.match(await anonymous.json(), { kind: 'Status', reason: 'Unauthorized', code: 401 })
+    // To a true server nobody is a user, too: system:anonymous, whom its roles forbid nearly everything.
+    const refused = cluster.kind === 'own' ? [401, 'Unauthorized'] : [403, 'Forbidden']
+    const { kind, code, reason } = (await anonymous.json()) as { [field: string]: unknown }
+    t.strictSame([kind, code, reason], ['Status', ...refused])
     t.equal((await cluster.fetch('/api/v1/pods', { token: 'wrong' })).status, 401)
     t.equal(
       (await cluster.fetch('/api/v1/pods', { token })).status,
       401,
       'a token for another audience',
     )
-    t.equal((await cluster.fetch('/api/v1/pods', { token: asWeb })).status, 200)
+    // The lab's own server stores roles and lets everybody do everything.
+    const allowed = cluster.kind === 'own' ? 200 : 403
+    t.equal((await cluster.fetch('/api/v1/pods', { token: asWeb })).status, allowed)
     t.equal((await cluster.fetch('/version', { token: '' })).status, 200)
   },
 )

@@ -11,7 +11,13 @@ import type {
   LogRequest,
   PodRuntime,
 } from '../../lab/kubernetes/own/apiserver/pod-runtime.ts'
-import { type Cluster, missingKubectl, startCluster, untilObject, untilOutput } from './cluster.ts'
+import {
+  type OwnCluster,
+  missingKubectl,
+  startCluster,
+  untilObject,
+  untilOutput,
+} from './cluster.ts'
 
 const skip = missingKubectl()
 
@@ -59,7 +65,7 @@ class ProcessRuntime implements PodRuntime {
 const POD = `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},
 "spec":{"containers":[{"name":"main","image":"host"},{"name":"side","image":"host"}]}}`
 
-async function withPod(runtime: PodRuntime | undefined): Promise<Cluster> {
+async function withPod(runtime: PodRuntime | undefined): Promise<OwnCluster> {
   const cluster = await startCluster({ podRuntime: runtime })
   await cluster.kubectl(['apply', '-f', '-'], POD)
   await untilObject(cluster.api, 'pods', (pod) => pod.status?.phase === 'Running')
@@ -89,7 +95,7 @@ void t.test('exec gives output, errors and the exit code, and takes input', { sk
     stdin: false,
     tty: false,
   })
-  const pod = cluster.api.get('pods', 'default', 'p')
+  const pod = await cluster.api.get('pods', 'default', 'p')
   t.equal(runtime.execs[0]?.podUid, pod.ok && pod.value.metadata.uid)
 
   const input = 'x'.repeat(300_000)

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kubectl's create commands send protobuf: what arrives must be what kubectl itself prints as JSON.
 
-import t from 'tap'
-import { missingKubectl, startCluster } from './cluster.ts'
+import { contract, missingKubectl } from './cluster.ts'
 
 const COMMANDS: readonly (readonly [string, readonly string[]])[] = [
   ['namespaces', ['create', 'namespace', 'n']],
@@ -46,11 +45,10 @@ function compact(value: unknown): unknown {
   return Object.fromEntries(kept)
 }
 
-void t.test(
+contract(
   'create commands store what their client-side dry run prints',
-  { skip: missingKubectl() },
-  async (t) => {
-    await using cluster = await startCluster({ nodes: 0 })
+  { skip: missingKubectl(), nodes: 0 },
+  async (t, cluster) => {
     for (const [resource, args] of COMMANDS) {
       const split = args.indexOf('--') === -1 ? args.length : args.indexOf('--')
       const dryRun = [
@@ -69,7 +67,7 @@ void t.test(
       }
       const namespace =
         resource === 'namespaces' || resource.startsWith('cluster') ? undefined : 'default'
-      const stored = cluster.api.get(resource, namespace, wanted.metadata.name)
+      const stored = await cluster.api.get(resource, namespace, wanted.metadata.name)
       t.match(stored.ok && stored.value, wanted, args.join(' '))
     }
   },

@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline'
 import fc from 'fast-check'
 import t from 'tap'
 import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
-import { type Cluster, startCluster } from './cluster.ts'
+import { type ClusterUnderTest, contract, startCluster } from './cluster.ts'
 
 type Event = { readonly type: string; readonly object: StoredObject & { readonly code?: number } }
 type Watch = { next(): Promise<Event | 'ended'>; stop(): void }
@@ -15,7 +15,7 @@ type Watch = { next(): Promise<Event | 'ended'>; stop(): void }
 const DEADLINE_MS = 10_000
 
 /** Opens a watch and hands out its events one by one. */
-function openWatch(cluster: Cluster, path: string): Watch {
+function openWatch(cluster: ClusterUnderTest, path: string): Watch {
   const queue: (Event | 'ended')[] = []
   let waiting: ((event: Event | 'ended') => void) | undefined
   const push = (event: Event | 'ended'): void => {
@@ -26,9 +26,9 @@ function openWatch(cluster: Cluster, path: string): Watch {
     }
   }
   const outgoing = request(`${cluster.url}${path}`, {
-    ca: cluster.server.caPem,
+    ca: cluster.caPem,
     agent: false,
-    headers: { authorization: `Bearer ${cluster.server.adminToken}` },
+    headers: { authorization: `Bearer ${cluster.adminToken}` },
   })
   let isEnded = false
   const ended = (): void => {
@@ -65,61 +65,63 @@ function openWatch(cluster: Cluster, path: string): Watch {
 
 const CONFIG_MAPS = '/api/v1/namespaces/default/configmaps'
 
-async function revision(cluster: Cluster): Promise<string> {
+async function revision(cluster: ClusterUnderTest): Promise<string> {
   const list = (await (await cluster.fetch(CONFIG_MAPS)).json()) as StoredObject
   return list.metadata.resourceVersion
 }
 
-function put(
-  cluster: Cluster,
+async function put(
+  cluster: ClusterUnderTest,
   name: string,
   labels: { readonly [key: string]: string } = {},
-): void {
-  const existing = cluster.api.get('configmaps', 'default', name)
+): Promise<void> {
+  const existing = await cluster.api.get('configmaps', 'default', name)
   const object = { metadata: { name, labels }, data: { at: String(Math.random()) } }
   const written = existing.ok
-    ? cluster.api.update('configmaps', 'default', object)
-    : cluster.api.create('configmaps', 'default', object)
+    ? await cluster.api.update('configmaps', 'default', object)
+    : await cluster.api.create('configmaps', 'default', object)
   if (!written.ok) throw new Error(written.error.message)
 }
 
-void t.test('a watch from a list sees every later change, in order', async (t) => {
-  await using cluster = await startCluster({ nodes: 0 })
-  const since = await revision(cluster)
-  put(cluster, 'a')
-  const watch = openWatch(cluster, `${CONFIG_MAPS}?watch=true&resourceVersion=${since}`)
-  t.match(await watch.next(), {
-    type: 'ADDED',
-    object: { kind: 'ConfigMap', metadata: { name: 'a' } },
-  })
-  put(cluster, 'a')
-  put(cluster, 'b')
-  cluster.api.delete('configmaps', 'default', 'a')
-  const events = [await watch.next(), await watch.next(), await watch.next()]
-  t.match(events, [
-    { type: 'MODIFIED', object: { metadata: { name: 'a' } } },
-    { type: 'ADDED', object: { metadata: { name: 'b' } } },
-    { type: 'DELETED', object: { metadata: { name: 'a' } } },
-  ])
-  const revisions = events.map(
-    (event) => event !== 'ended' && Number(event.object.metadata.resourceVersion),
-  )
-  t.strictSame(revisions, revisions.toSorted(), 'a deletion carries its own revision')
-  watch.stop()
-})
+contract(
+  'a watch from a list sees every later change, in order',
+  { nodes: 0 },
+  async (t, cluster) => {
+    const since = await revision(cluster)
+    await put(cluster, 'a')
+    const watch = openWatch(cluster, `${CONFIG_MAPS}?watch=true&resourceVersion=${since}`)
+    t.match(await watch.next(), {
+      type: 'ADDED',
+      object: { kind: 'ConfigMap', metadata: { name: 'a' } },
+    })
+    await put(cluster, 'a')
+    await put(cluster, 'b')
+    await cluster.api.delete('configmaps', 'default', 'a')
+    const events = [await watch.next(), await watch.next(), await watch.next()]
+    t.match(events, [
+      { type: 'MODIFIED', object: { metadata: { name: 'a' } } },
+      { type: 'ADDED', object: { metadata: { name: 'b' } } },
+      { type: 'DELETED', object: { metadata: { name: 'a' } } },
+    ])
+    const revisions = events.map(
+      (event) => event !== 'ended' && Number(event.object.metadata.resourceVersion),
+    )
+    t.strictSame(revisions, revisions.toSorted(), 'a deletion carries its own revision')
+    watch.stop()
+  },
+)
 
-void t.test('objects enter and leave the sight of a selector', async (t) => {
-  await using cluster = await startCluster({ nodes: 0 })
-  put(cluster, 'other')
+contract('objects enter and leave the sight of a selector', { nodes: 0 }, async (t, cluster) => {
+  await put(cluster, 'other')
   const since = await revision(cluster)
   const watch = openWatch(
     cluster,
     `${CONFIG_MAPS}?watch=true&labelSelector=mesh%3Don&resourceVersion=${since}`,
   )
-  put(cluster, 'a', { mesh: 'off' })
-  put(cluster, 'a', { mesh: 'on' })
+  await put(cluster, 'a', { mesh: 'off' })
+  await put(cluster, 'a', { mesh: 'on' })
   t.match(await watch.next(), { type: 'ADDED', object: { metadata: { name: 'a' } } })
-  put(cluster, 'a')
+  await put(cluster, 'a')
   t.match(await watch.next(), { type: 'DELETED', object: { metadata: { name: 'a' } } })
   watch.stop()
 })
@@ -127,7 +129,7 @@ void t.test('objects enter and leave the sight of a selector', async (t) => {
 void t.test('a compacted resourceVersion is answered by 410 Expired', async (t) => {
   await using cluster = await startCluster({ nodes: 0 })
   const since = await revision(cluster)
-  put(cluster, 'a')
+  await put(cluster, 'a')
   cluster.server.compact()
   const watch = openWatch(cluster, `${CONFIG_MAPS}?watch=true&resourceVersion=${since}`)
   t.match(await watch.next(), {
@@ -139,7 +141,7 @@ void t.test('a compacted resourceVersion is answered by 410 Expired', async (t) 
     cluster,
     `${CONFIG_MAPS}?watch=true&resourceVersion=${await revision(cluster)}`,
   )
-  put(cluster, 'b')
+  await put(cluster, 'b')
   t.match(await resumed.next(), { type: 'ADDED', object: { metadata: { name: 'b' } } })
   resumed.stop()
 })
@@ -147,14 +149,14 @@ void t.test('a compacted resourceVersion is answered by 410 Expired', async (t) 
 void t.test('the history is bounded: an old revision expires by itself', async (t) => {
   await using cluster = await startCluster({ nodes: 0, historyLimit: 10 })
   const since = await revision(cluster)
-  for (let index = 0; index < 40; index += 1) put(cluster, 'a')
+  for (let index = 0; index < 40; index += 1) await put(cluster, 'a')
   const watch = openWatch(cluster, `${CONFIG_MAPS}?watch=true&resourceVersion=${since}`)
   t.match(await watch.next(), { type: 'ERROR', object: { code: 410 } })
 })
 
 void t.test('bookmarks come on watches that allow them, and end the initial events', async (t) => {
   await using cluster = await startCluster({ nodes: 0, bookmarkIntervalMs: 20 })
-  put(cluster, 'a')
+  await put(cluster, 'a')
   const watch = openWatch(
     cluster,
     `${CONFIG_MAPS}?watch=true&allowWatchBookmarks=true&sendInitialEvents=true&fieldSelector=metadata.name%3Da`,
@@ -169,7 +171,7 @@ void t.test('bookmarks come on watches that allow them, and end the initial even
 })
 
 void t.test('timeoutSeconds ends a watch in order; breakWatches cuts it', async (t) => {
-  await using cluster = await startCluster({ nodes: 0 })
+  await using cluster = await startCluster({ nodes: 0, kubelet: false })
   const since = await revision(cluster)
   const timed = openWatch(
     cluster,
@@ -177,7 +179,7 @@ void t.test('timeoutSeconds ends a watch in order; breakWatches cuts it', async 
   )
   t.equal(await timed.next(), 'ended')
   const cut = openWatch(cluster, `${CONFIG_MAPS}?watch=true&resourceVersion=${since}`)
-  put(cluster, 'a')
+  await put(cluster, 'a')
   await cut.next()
   t.equal(cluster.server.breakWatches('pods'), 0)
   t.equal(cluster.server.breakWatches('configmaps'), 1)
@@ -201,13 +203,13 @@ void t.test('a watcher that reconnects at random ends up with what a list shows'
       const follower = new Follower(cluster)
       await follower.connect()
       for (const one of steps) {
-        if (one.do === 'put') put(cluster, one.name, one.on ? { mesh: 'on' } : {})
-        else if (one.do === 'delete') cluster.api.delete('configmaps', 'default', one.name)
+        if (one.do === 'put') await put(cluster, one.name, one.on ? { mesh: 'on' } : {})
+        else if (one.do === 'delete') await cluster.api.delete('configmaps', 'default', one.name)
         else if (one.do === 'compact') cluster.server.compact()
         else await follower.reconnect()
       }
       await follower.catchUp()
-      const list = cluster.api.list('configmaps', {
+      const list = await cluster.api.list('configmaps', {
         namespace: 'default',
         labelSelector: 'mesh=on',
       })
@@ -224,12 +226,12 @@ void t.test('a watcher that reconnects at random ends up with what a list shows'
 
 /** What an informer does: list, watch from there, and list again after a 410. */
 class Follower {
-  readonly #cluster: Cluster
+  readonly #cluster: ClusterUnderTest
   readonly #objects = new Map<string, string>()
   #watch: Watch | undefined
   #revision = ''
 
-  constructor(cluster: Cluster) {
+  constructor(cluster: ClusterUnderTest) {
     this.#cluster = cluster
   }
 
@@ -247,7 +249,7 @@ class Follower {
 
   async reconnect(): Promise<void> {
     // Something must come, or this would wait for ever.
-    put(this.#cluster, 'marker', { mesh: 'on' })
+    await put(this.#cluster, 'marker', { mesh: 'on' })
     await this.#take()
     this.stop()
     this.#open()
@@ -255,8 +257,8 @@ class Follower {
 
   /** Reads until a marker written now has come, whatever happened to the watch. */
   async catchUp(): Promise<void> {
-    put(this.#cluster, 'marker', { mesh: 'on' })
-    const marker = this.#cluster.api.get('configmaps', 'default', 'marker')
+    await put(this.#cluster, 'marker', { mesh: 'on' })
+    const marker = await this.#cluster.api.get('configmaps', 'default', 'marker')
     const wanted = marker.ok ? marker.value.metadata.resourceVersion : ''
     while (this.#objects.get('marker') !== wanted) await this.#take()
   }

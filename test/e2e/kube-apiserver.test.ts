@@ -10,7 +10,11 @@ import { apiObjects } from './support/api-objects.ts'
 import { NEEDS } from './support/mesh-lab.ts'
 import { holdDemoChecks } from './support/demo.ts'
 import { missing } from '../helpers.ts'
-import { FIRST_SERVICE_IP, missingPrograms, startRealApiServer } from './support/real-api-server.ts'
+import {
+  FIRST_SERVICE_IP,
+  missingPrograms,
+  startRealApiServer,
+} from '../../lab/kubernetes/real/api-server.ts'
 
 const CONTROLLERS = ['kube-controller-manager', 'kube-scheduler']
 const SERVER = ['kube-apiserver', 'etcd']

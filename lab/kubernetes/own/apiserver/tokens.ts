@@ -183,14 +183,15 @@ export class TokenAuthority {
     const account = text(at(claims, 'serviceaccount', 'name')) ?? ''
     const accountUid = text(at(claims, 'serviceaccount', 'uid')) ?? ''
     if (this.#uid('serviceaccounts', namespace, account) !== accountUid)
-      return err('service account no longer exists')
+      return err('service account token has been invalidated')
     const extra: { [key: string]: readonly string[] } = {
       'authentication.kubernetes.io/credential-id': [`JTI=${tokenId}`],
     }
     const pod = text(at(claims, 'pod', 'name'))
     const podUid = text(at(claims, 'pod', 'uid'))
     if (pod !== undefined && podUid !== undefined) {
-      if (this.#uid('pods', namespace, pod) !== podUid) return err('the bound pod no longer exists')
+      if (this.#uid('pods', namespace, pod) !== podUid)
+        return err('service account token has been invalidated')
       extra['authentication.kubernetes.io/pod-name'] = [pod]
       extra['authentication.kubernetes.io/pod-uid'] = [podUid]
     }

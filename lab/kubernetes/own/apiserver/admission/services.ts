@@ -112,7 +112,7 @@ function validate(draft: Draft, stored: StoredObject | undefined): readonly Fiel
     errors.push(invalidValue('spec.clusterIPs[0]', clusterIp, 'must be a valid IP address'))
   const storedIp = text(at(stored, 'spec', 'clusterIP'))
   if (storedIp !== undefined && storedIp !== clusterIp && stored?.spec?.type !== 'ExternalName')
-    errors.push(invalidValue('spec.clusterIPs[0]', clusterIp ?? '', 'field is immutable'))
+    errors.push(invalidValue('spec.clusterIPs[0]', [clusterIp ?? ''], 'may not change once set'))
   return errors
 }
 

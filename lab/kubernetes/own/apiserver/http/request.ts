@@ -80,7 +80,9 @@ export async function readObject(request: IncomingMessage): Promise<Result<unkno
     const decoded = decodeProtobuf(body.value)
     return decoded.ok
       ? decoded
-      : unsupportedMediaType(`the protobuf body cannot be read: ${decoded.error}`)
+      : badRequest(
+          `the object provided is unrecognized: the protobuf body cannot be read: ${decoded.error}`,
+        )
   }
   if (!/json|yaml/.test(mediaType))
     return unsupportedMediaType(

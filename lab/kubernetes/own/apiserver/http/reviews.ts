@@ -19,8 +19,7 @@ async function reviewToken(review: Draft, authority: TokenAuthority, authenticat
   const token = text(at(review, 'spec', 'token')) ?? ''
   const wanted = texts(at(review, 'spec', 'audiences'))
   const answer = await authenticate(token, wanted.length === 0 ? [authority.issuer] : wanted)
-  if (!answer.ok)
-    return { authenticated: false, error: `[invalid bearer token, ${answer.error}]`, user: {} }
+  if (!answer.ok) return { error: `[invalid bearer token, ${answer.error}]`, user: {} }
   const { user, audiences } = answer.value
   return { authenticated: true, user, audiences }
 }

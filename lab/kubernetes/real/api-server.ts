@@ -2,7 +2,7 @@
 // A true kube-apiserver with its etcd, on loopback and in a directory of its own, with kube-controller-manager and
 // kube-scheduler if wanted. The programs are not ours to bring: see CONTRIBUTING, "Against a true API server".
 //
-// By hand: node test/e2e/support/real-api-server.ts [--with-controllers] prints the path of a kubeconfig and stays until
+// By hand: node lab/kubernetes/real/api-server.ts [--with-controllers] prints the path of a kubeconfig and stays until
 // Ctrl-C.
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -21,9 +21,10 @@ import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { makeServerCertificate } from '../../../lab/kubernetes/own/apiserver/certificates.ts'
-import { kubeconfigText } from '../../../lab/kubernetes/own/apiserver/kubeconfig.ts'
+import { makeServerCertificate } from '../../machine/server-certificate.ts'
+import { kubeconfigText } from '../objects/kubeconfig-text.ts'
 import { loadKubeConfig } from '../../../mesh/kube/access.ts'
 import { createKubeApi, type KubeApi } from '../../../mesh/kube/api.ts'
 import {
@@ -34,20 +35,27 @@ import {
   SERVICE_ACCOUNTS,
 } from '../../../mesh/kube/resources.ts'
 
-/** Names the directory with the programs when they are not on PATH. */
+/** Names the directory with the programs. Without it they are looked for on PATH and among the repository's own tools. */
 const DIRECTORY_VARIABLE = 'AMBIT_KUBE_BIN'
+const TOOLS_DIRECTORY = fileURLToPath(
+  new URL('../../../node_modules/.ambit-tools', import.meta.url),
+)
 const READY_DEADLINE_MS = 60_000
 const POLL_MS = 100
 const QUOTED_LOG_BYTES = 2000
 
 /** Other ranges than the lab's own, of both families: nothing may depend on those. */
-const SERVICE_CIDRS = '10.55.0.0/20,fd55::/112'
+const SERVICE_RANGES = ['10.55.0.0/20', 'fd55::/112']
 export const FIRST_SERVICE_IP = '10.55.0.1'
 /** kube-apiserver refuses to advertise a loopback address; nobody is to reach it by this one (RFC 5737). */
 const ADVERTISED_IP = '192.0.2.1'
 
-export type RealApiServer = AsyncDisposable & {
+export interface RealApiServer extends AsyncDisposable {
   readonly kubeconfig: string
+  readonly url: string
+  readonly caPem: string
+  /** Bearer token of its administrator: secret. */
+  readonly adminToken: string
   readonly api: KubeApi
   /** Starts kube-controller-manager and kube-scheduler; resolves when both have taken up their work. */
   startControllers(): Promise<void>
@@ -58,6 +66,7 @@ function findProgram(name: string): string | undefined {
   const directories = [
     process.env[DIRECTORY_VARIABLE],
     ...(process.env['PATH'] ?? '').split(delimiter),
+    TOOLS_DIRECTORY,
   ]
   return directories
     .filter((directory) => directory !== undefined && directory !== '')
@@ -77,11 +86,13 @@ export function missingPrograms(...names: readonly string[]): string | false {
   const absent = names.filter((name) => findProgram(name) === undefined)
   return absent.length === 0
     ? false
-    : `no ${absent.join(', ')} on PATH or in ${DIRECTORY_VARIABLE} (CONTRIBUTING, "Against a true API server")`
+    : `no ${absent.join(', ')} in ${DIRECTORY_VARIABLE}, on PATH or in node_modules/.ambit-tools (CONTRIBUTING, "Against a true API server")`
 }
 
-/** Starts etcd and kube-apiserver and waits until it serves. */
-export async function startRealApiServer(): Promise<RealApiServer> {
+/** Starts etcd and kube-apiserver and waits until it serves. The ranges of services are those of IPv4 and of IPv6. */
+export async function startRealApiServer(
+  serviceRanges: readonly string[] = SERVICE_RANGES,
+): Promise<RealApiServer> {
   const directory = mkdtempSync(join(tmpdir(), 'ambit-kube-'))
   const at = (name: string): string => join(directory, name)
   const running: ChildProcess[] = []
@@ -143,7 +154,7 @@ export async function startRealApiServer(): Promise<RealApiServer> {
     '--bind-address=127.0.0.1',
     `--secure-port=${apiPort}`,
     `--advertise-address=${ADVERTISED_IP}`,
-    `--service-cluster-ip-range=${SERVICE_CIDRS}`,
+    `--service-cluster-ip-range=${serviceRanges.join(',')}`,
     '--authorization-mode=RBAC',
     `--tls-cert-file=${at('server.crt')}`,
     `--tls-private-key-file=${at('server.key')}`,
@@ -181,6 +192,9 @@ export async function startRealApiServer(): Promise<RealApiServer> {
   })
   return {
     kubeconfig,
+    url: server,
+    caPem: certificate.caPem,
+    adminToken: token,
     api,
     async startControllers() {
       start('kube-controller-manager', [
@@ -192,8 +206,8 @@ export async function startRealApiServer(): Promise<RealApiServer> {
       start('kube-scheduler', [`--kubeconfig=${kubeconfig}`, '--secure-port=0'])
       await untilTrue(async () => {
         const leases = await Promise.all(
-          ['kube-controller-manager', 'kube-scheduler'].map(
-            async (name) => await api.get(LEASES, { namespace: 'kube-system', name }),
+          ['kube-controller-manager', 'kube-scheduler'].map((name) =>
+            api.get(LEASES, { namespace: 'kube-system', name }),
           ),
         )
         // The last thing that the manager makes in a new cluster.
@@ -212,7 +226,7 @@ export async function startRealApiServer(): Promise<RealApiServer> {
 /** Ports that nobody has right now. */
 async function freePorts(count: number): Promise<readonly number[]> {
   const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
-  await Promise.all(servers.map(async (each) => await once(each, 'listening')))
+  await Promise.all(servers.map((each) => once(each, 'listening')))
   const ports = servers.map((each) => {
     const address = each.address()
     return typeof address === 'object' && address !== null ? address.port : 0

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The API server's own certificate authority and server certificate, made anew at each start.
+// A certificate authority and a server certificate for an API server of the lab's, made anew at each start.
 
 import { isIP } from 'node:net'
 import { webcrypto } from 'node:crypto'
@@ -13,7 +13,7 @@ import {
   SIGNATURE_ALGORITHM,
   SubjectAlternativeNameExtension,
   X509CertificateGenerator,
-} from '../../../../mesh/identity/x509.ts'
+} from '../../mesh/identity/x509.ts'
 
 export interface ServerCertificate {
   readonly caPem: string
