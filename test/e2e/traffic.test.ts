@@ -3,7 +3,7 @@
 // and dual-stack pods, on one node and across two; by every kind of address; from every kind of caller.
 
 import t from 'tap'
-import { CLOSED_PORT, TCP_PORTS, UDP_PORT } from './programs/ports.ts'
+import { CLOSED_PORT, HTTP_PORT, TCP_PORTS, UDP_PORT } from './programs/ports.ts'
 import { missing } from '../helpers.ts'
 import {
   accessLines,
@@ -213,6 +213,54 @@ await t.test('in a labelled namespace', { skip, timeout: 120_000 }, async (t) =>
       )
       t.equal(line['src.identity'], undefined, 'nothing vouches for it')
     }
+  })
+
+  await t.test('a Service of bare addresses leads to their pods as themselves', async (t) => {
+    // As operators and scripts write it: another namespace, no selector, and nobody named.
+    const address = await podAddress(lab, 'mesh/dual-b', 4)
+    await lab.apply(
+      JSON.stringify({
+        apiVersion: 'v1',
+        kind: 'List',
+        items: [
+          { ...namespaceManifest('operators'), metadata: { name: 'operators' } },
+          serviceManifest('operators', 'manual', undefined, {
+            ipFamilyPolicy: 'SingleStack',
+            ipFamilies: ['IPv4'],
+          }),
+          {
+            apiVersion: 'discovery.k8s.io/v1',
+            kind: 'EndpointSlice',
+            metadata: {
+              name: 'manual-1',
+              namespace: 'operators',
+              labels: { 'kubernetes.io/service-name': 'manual' },
+            },
+            addressType: 'IPv4',
+            endpoints: [{ addresses: [address], conditions: { ready: true } }],
+            ports: [{ name: 'http', port: HTTP_PORT, protocol: 'TCP' }],
+          },
+        ],
+      }),
+    )
+    const url = 'http://manual.operators.svc.cluster.local/'
+    const answer = await lab.waitFor('an answer of the Service', async () => {
+      const got = await get(lab, 'mesh/dual-a', url).catch(() => undefined)
+      return got?.pod === 'dual-b' ? got : undefined
+    })
+    t.equal(answer.client, await podAddress(lab, 'mesh/dual-a', 4))
+    const line = await lab.waitFor('the access line of the called pod', async () =>
+      (await accessLines(lab, 'node-b')).findLast(
+        (each) =>
+          each['direction'] === 'inbound' &&
+          String(each['src.addr']).startsWith(`${answer.client}:`),
+      ),
+    )
+    t.match(line, {
+      'src.identity': 'spiffe://cluster.local/ns/mesh/sa/default',
+      'dst.namespace': 'mesh',
+      'dst.workload': 'dual-b',
+    })
   })
 
   await t.test('an app without root is served and may call', async (t) => {

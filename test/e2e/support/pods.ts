@@ -69,7 +69,7 @@ export function serverManifest(pod: ServerPod): object {
 export function serviceManifest(
   namespace: string,
   name: string,
-  selector: Readonly<Record<string, string>>,
+  selector: Readonly<Record<string, string>> | undefined,
   spec: object = {},
 ): object {
   const ports = [
