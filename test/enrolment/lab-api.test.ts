@@ -21,6 +21,7 @@ import type { IpAddress } from '../../mesh/model/types.ts'
 import { AMBIENT, believeTheOldest } from './node-setting.ts'
 import { portTaken, RecordingCapture } from './recording-capture.ts'
 import { recordingServer } from './recording-server.ts'
+import { until } from '../support/until.ts'
 
 void t.test('a pod is enrolled, annotated, reported and withdrawn', async (t) => {
   const directory = await mkdtemp(path.join(tmpdir(), 'ambit-lab-api-'))
@@ -92,7 +93,7 @@ void t.test('a pod is enrolled, annotated, reported and withdrawn', async (t) =>
   capture.refusals.set('web', portTaken('web'))
   await label(AMBIENT)
   let events: readonly string[] = []
-  await untilAsync(async () => {
+  await until(async () => {
     const list = await api.list(EVENTS, { namespace: 'shop' })
     events = list.ok ? list.value.items.map(({ reason, message }) => `${reason}: ${message}`) : []
     return events.some((text) => text.startsWith('EnrolmentFailed'))
@@ -106,15 +107,3 @@ void t.test('a pod is enrolled, annotated, reported and withdrawn', async (t) =>
   })
   t.match(refused, { ok: false, error: { kind: 'conflict' } })
 })
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  await untilAsync(() => Promise.resolve(condition()), what)
-}
-
-async function untilAsync(condition: () => Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 8000
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
-}

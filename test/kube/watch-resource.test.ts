@@ -14,6 +14,7 @@ import {
   type WatchOptions,
 } from '../../mesh/kube/index.ts'
 import { ApiStub } from './api-stub.ts'
+import { until } from '../support/until.ts'
 
 const pod = (name: string, labels: Record<string, string> = {}): Pod => ({
   metadata: { namespace: 'shop', name, labels },
@@ -60,15 +61,6 @@ async function setUp(test: Test): Promise<Setting> {
       watches.push(watch)
       return watch
     },
-  }
-}
-
-/** Waits until the handlers told `count` things. */
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 5000
-  while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`)
-    await new Promise((resolve) => setImmediate(resolve))
   }
 }
 
