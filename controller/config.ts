@@ -10,9 +10,9 @@ import {
   hostPort,
   KUBE_FLAGS,
   logLevel,
+  MESH_FLAGS,
   parseList,
   parsed,
-  parseTrustDomain,
   text,
 } from '../mesh/program/flags.ts'
 import type { LogLevel } from '../mesh/telemetry/log.ts'
@@ -51,6 +51,7 @@ const ANY_HOST = existsSync('/proc/net/if_inet6') ? '[::]' : '0.0.0.0'
 
 const flags: FlagTable<ControllerConfig> = {
   ...KUBE_FLAGS,
+  ...MESH_FLAGS,
   namespace: text('--namespace <name>', 'namespace of the controller', {
     env: 'POD_NAMESPACE',
     fallback: DEFAULT_NAMESPACE,
@@ -70,22 +71,6 @@ const flags: FlagTable<ControllerConfig> = {
   healthAddress: hostPort('--health-address', 'HTTP: /healthz, /readyz, /metrics', {
     env: 'AMBIT_HEALTH_ADDRESS',
     fallback: `${ANY_HOST}:8080`,
-  }),
-  trustDomain: parsed('--trust-domain <name>', 'SPIFFE trust domain', parseTrustDomain, {
-    env: 'TRUST_DOMAIN',
-    fallback: 'cluster.local',
-  }),
-  clusterId: text('--cluster-id <id>', 'id of this cluster', {
-    env: 'CLUSTER_ID',
-    fallback: 'Kubernetes',
-  }),
-  clusterDomain: text('--cluster-domain <name>', 'DNS domain', {
-    env: 'CLUSTER_DOMAIN',
-    fallback: 'cluster.local',
-  }),
-  network: text('--network <name>', 'network of the pods, in a mesh of several', {
-    env: 'NETWORK',
-    fallback: '',
   }),
   caSecret: text('--ca-secret <name>', 'Secret with the root that the mesh makes for itself', {
     env: 'AMBIT_CA_SECRET',

@@ -147,6 +147,26 @@ export const KUBE_FLAGS = {
   context: optionalText('--context <name>', "another context than the kubeconfig's current one"),
 } as const
 
+/** Which mesh, as every process of it is told. */
+export const MESH_FLAGS = {
+  trustDomain: parsed('--trust-domain <name>', 'SPIFFE trust domain', parseTrustDomain, {
+    env: 'TRUST_DOMAIN',
+    fallback: 'cluster.local',
+  }),
+  clusterId: text('--cluster-id <name>', 'id of this cluster', {
+    env: 'CLUSTER_ID',
+    fallback: 'Kubernetes',
+  }),
+  clusterDomain: text('--cluster-domain <name>', 'DNS domain', {
+    env: 'CLUSTER_DOMAIN',
+    fallback: 'cluster.local',
+  }),
+  network: text('--network <name>', 'network of the pods, in a mesh of several', {
+    env: 'NETWORK',
+    fallback: '',
+  }),
+} as const
+
 function plain(name: string, description: string, { env }: Source): Option {
   const option = new Option(name, description)
   if (env !== undefined) option.env(env)
