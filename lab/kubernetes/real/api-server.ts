@@ -98,7 +98,9 @@ export async function startRealApiServer(
   const running: ChildProcess[] = []
   const start = (name: string, args: readonly string[]): void => {
     const log = openSync(at(`${name}.log`), 'a')
-    const child = spawn(findProgram(name) ?? name, args, { stdio: ['ignore', log, log] })
+    // Whoever started it may be killed, by a time limit for one: then it goes as well.
+    const argv = ['--pdeathsig', 'KILL', findProgram(name) ?? name, ...args]
+    const child = spawn('setpriv', argv, { stdio: ['ignore', log, log] })
     closeSync(log)
     running.push(child)
   }
