@@ -219,7 +219,7 @@ export function parseDurationSeconds(text: string): number {
 }
 
 /** A SPIFFE trust domain (SPIFFE-ID 2.1): lower case letters, digits, dots, dashes, underscores; at most 255. */
-export function parseTrustDomain(text: string): string {
+function parseTrustDomain(text: string): string {
   if (!/^[a-z0-9._-]{1,255}$/.test(text))
     throw new InvalidArgumentError('It must be a SPIFFE trust domain, e.g. cluster.local.')
   return text
