@@ -93,6 +93,7 @@ export class Conduct {
 
   /** DATA went out. A peer that opens its window by single bytes earns nothing by the frames it gets: `emptiedWindow`. Hot. */
   sentData(bytes: number, emptiedWindow: boolean): void {
+    if (this.#answers >= MOST_ANSWERS) return
     const earned = Math.floor(bytes / ANSWER_BYTES) + (emptiedWindow ? 0 : ANSWERS_PER_DATA_FRAME)
     this.#answers = Math.min(MOST_ANSWERS, this.#answers + earned)
   }

@@ -76,6 +76,7 @@ export class H2Stream implements Holder {
   #isCut = false
   #sendWindow: number
   #receiveWindow: number
+  readonly #updateBytes: number
   #consumed = 0
   /** Delivered to the sink and not consumed yet. */
   #outstanding = 0
@@ -95,6 +96,7 @@ export class H2Stream implements Holder {
     this.sink = sink
     this.#sendWindow = sendWindow
     this.#receiveWindow = host.streamWindowBytes
+    this.#updateBytes = host.streamWindowBytes * WINDOW_UPDATE_PART
   }
 
   get heldCost(): number {
@@ -188,7 +190,7 @@ export class H2Stream implements Holder {
     this.#host.receiveWindow.credit(credit)
     if (this.isEndReceived) return
     this.#consumed += bytes
-    if (this.#consumed < this.#host.streamWindowBytes * WINDOW_UPDATE_PART) return
+    if (this.#consumed < this.#updateBytes) return
     this.#receiveWindow += this.#consumed
     this.#host.sendWindowUpdate(this.id, this.#consumed)
     this.#consumed = 0
