@@ -90,6 +90,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
       pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
       pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
       ...(options.owner !== undefined && { owner: options.owner }),
+      caller: seat.caller,
       memory: options.memory,
       onReady: () => undefined,
       accounts: seat.accounts,

@@ -13,7 +13,7 @@
 // mesh: pods that share a service account must not pay for one another. An identity at any other address counts as one, for
 // addresses outside the mesh are as many as one likes. Before authentication it is the address alone (sourceKey).
 
-import type { BucketSize } from '../async/bucket.ts'
+import type { BucketSize, MonotonicClock } from '../async/bucket.ts'
 import { KeyedBuckets } from '../async/keyed-buckets.ts'
 import { PerSource } from '../async/per-source.ts'
 import type { H2Accounts } from '../http2/budget.ts'
@@ -67,6 +67,8 @@ export interface SourceBounds extends KnockLimits {
   readonly ofAddress: number
   readonly ofIdentity: number
   readonly shutOutMs: number
+  /** Tests pass their own. */
+  readonly now: MonotonicClock
 }
 
 /** Where the descriptors of connections are counted, beside those of others. */
@@ -85,6 +87,8 @@ export interface TurnedAway {
 
 /** An authenticated caller's connection, as far as it is accounted for. */
 export interface Seat {
+  /** By whom the caller's accounts are kept. */
+  readonly caller: string
   readonly accounts: H2Accounts
   /** The connection was ended for a flood: the caller stays out for a while. */
   flooded(): void
@@ -97,9 +101,10 @@ export class HboneSources {
   readonly knocking: Knocking
   readonly #shutOutMs: number
   readonly #descriptors: DescriptorAccount
-  readonly #waste = new KeyedBuckets(WASTE)
-  readonly #control = new KeyedBuckets(CONTROL)
-  readonly #handshakes = new KeyedBuckets(FAILED_HANDSHAKES)
+  readonly #now: MonotonicClock
+  readonly #waste: KeyedBuckets
+  readonly #control: KeyedBuckets
+  readonly #handshakes: KeyedBuckets
   readonly #ofAddress: PerSource
   readonly #ofIdentity: PerSource
   /** Until when, in milliseconds of performance.now(); the oldest first. */
@@ -115,6 +120,10 @@ export class HboneSources {
       reservedForMesh: RESERVED_FOR_MESH,
       ...bounds,
     })
+    this.#now = bounds.now ?? (() => performance.now())
+    this.#waste = new KeyedBuckets(WASTE, this.#now)
+    this.#control = new KeyedBuckets(CONTROL, this.#now)
+    this.#handshakes = new KeyedBuckets(FAILED_HANDSHAKES, this.#now)
     const total = Number.POSITIVE_INFINITY // file descriptors bound them all together
     this.#shutOutMs = bounds.shutOutMs ?? SHUT_OUT_MS
     this.#ofAddress = new PerSource({
@@ -165,6 +174,7 @@ export class HboneSources {
       }
     }
     return {
+      caller,
       accounts: { waste: this.#waste.of(caller), control: this.#control.of(caller) },
       flooded: () => {
         this.#shut(caller)
@@ -181,15 +191,15 @@ export class HboneSources {
   #isShutOut(key: string): boolean {
     const until = this.#shutOut.get(key)
     if (until === undefined) return false
-    if (until > performance.now()) return true
+    if (until > this.#now()) return true
     this.#shutOut.delete(key)
     return false
   }
 
   #shut(key: string): void {
     this.#shutOut.delete(key)
-    this.#shutOut.set(key, performance.now() + this.#shutOutMs)
-    const now = performance.now()
+    const now = this.#now()
+    this.#shutOut.set(key, now + this.#shutOutMs)
     for (const [oldest, until] of this.#shutOut) {
       if (until > now && this.#shutOut.size <= MAX_SHUT_OUT) return
       this.#shutOut.delete(oldest)

@@ -4,19 +4,28 @@
 
 import type { HeldMemory, Holder } from './held-memory.ts'
 
+/** The connection, and on whose account it holds. */
+type Payer = Pick<Holder, 'owner' | 'caller'>
+
 export class ConnectionHold implements Holder {
-  readonly heldBy: object
-  readonly owner: string
+  readonly heldBy: Payer
   readonly #memory: HeldMemory
   readonly #cut: () => void
   #cost = 0
 
   /** `cut` ends the connection; it must set() what is then left. */
-  constructor(memory: HeldMemory, heldBy: object, owner: string, cut: () => void) {
+  constructor(memory: HeldMemory, heldBy: Payer, cut: () => void) {
     this.#memory = memory
     this.heldBy = heldBy
-    this.owner = owner
     this.#cut = cut
+  }
+
+  get owner(): string {
+    return this.heldBy.owner
+  }
+
+  get caller(): string {
+    return this.heldBy.caller
   }
 
   get heldCost(): number {

@@ -77,6 +77,8 @@ export interface H2ConnectionOptions {
   readonly pingTimeoutMs: number
   /** Who pays first when what it holds is too much: the pod served. */
   readonly owner?: string
+  /** Who pays first of the owner's: the peer, over all its connections; each connection by itself when absent. */
+  readonly caller?: string
   /** The account of what all connections of the thread hold. */
   readonly memory: HeldMemory
   /** Who pays for nuisance; fresh accounts when absent. One that outlives the connection makes reconnecting useless. */
@@ -103,6 +105,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly receiveWindow: ReceiveWindow
   readonly memory: HeldMemory
   readonly owner: string
+  readonly caller: string
   readonly streamWindowBytes: number
   readonly #conduct: Conduct
   readonly #blocks: HeaderBlocks
@@ -134,8 +137,9 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#socket = options.socket
     this.#isServer = options.role === 'server'
     this.owner = options.owner ?? ''
+    this.caller = options.caller ?? ''
     this.memory = options.memory
-    this.#hold = new ConnectionHold(this.memory, this, this.owner, () => this.#shed())
+    this.#hold = new ConnectionHold(this.memory, this, () => this.#shed())
     const { settings } = options
     this.streamWindowBytes = settings.streamWindowBytes
     this.#conduct = new Conduct(options.accounts, settings.connectionWindowBytes)

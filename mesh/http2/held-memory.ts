@@ -13,10 +13,12 @@ export const HOLDER_COST_BYTES = 2048
 export interface Holder {
   /** Memory it holds, in bytes. */
   readonly heldCost: number
-  /** Its connection: of the owner's, the heaviest is relieved first. */
+  /** Its connection: of the caller's, the heaviest is relieved first. */
   readonly heldBy: object
   /** On whose account: of all, the heaviest is relieved first, so that others do not pay for it. */
   readonly owner: string
+  /** Who makes the owner hold it: of the owner's callers, the heaviest is relieved first, so that it cannot hurt the others. */
+  readonly caller: string
   /** Resets the stream, and drops what it holds. */
   shed(): void
 }
@@ -117,41 +119,60 @@ interface Load {
   readonly streams: Holder[]
 }
 
-/** What the connections of one owner hold, the heaviest last. */
-interface OwnerLoad {
+/** What the connections of one caller hold, the heaviest last. */
+interface CallerLoad {
   cost: number
   readonly connections: Load[]
 }
 
+/** What the callers of one owner make it hold. */
+interface OwnerLoad {
+  cost: number
+  readonly callers: readonly CallerLoad[]
+}
+
 /**
- * The streams of the heaviest connection of the heaviest owner, the heaviest first, then those of whichever connection
- * is next. All are looked at once, however many are taken: with 100,000 of them another look would stall the thread.
+ * The streams of the heaviest connection of the heaviest caller of the heaviest owner, the heaviest first, then those of whichever
+ * connection is next. All are looked at once, however many are taken: with 100,000 of them another look would stall the thread.
  */
 function* greediestFirst(holders: Iterable<Holder>): Generator<Holder> {
   const owners = [...Map.groupBy(holders, (holder) => holder.owner).values()].map(loadOfOwner)
   for (;;) {
     const owner = heaviest(owners)
-    const connection = owner?.connections.pop()
-    if (owner === undefined || connection === undefined) return
+    const caller = owner && heaviest(owner.callers)
+    const connection = caller?.connections.pop()
+    if (owner === undefined || caller === undefined || connection === undefined) return
     owner.cost -= connection.cost
+    caller.cost -= connection.cost
     yield* connection.streams.sort((one, other) => other.heldCost - one.heldCost)
   }
 }
 
 function loadOfOwner(holders: readonly Holder[]): OwnerLoad {
+  const callers = [...Map.groupBy(holders, (holder) => holder.caller).values()].map(loadOfCaller)
+  return { cost: sumOf(callers), callers }
+}
+
+function loadOfCaller(holders: readonly Holder[]): CallerLoad {
   const connections = [...Map.groupBy(holders, (holder) => holder.heldBy).values()]
     .map((streams) => ({ cost: costOf(streams), streams }))
     .sort((one, other) => one.cost - other.cost)
-  return { cost: connections.reduce((sum, { cost }) => sum + cost, 0), connections }
+  return { cost: sumOf(connections), connections }
 }
 
 function costOf(streams: readonly Holder[]): number {
   return streams.reduce((sum, { heldCost }) => sum + heldCost, 0)
 }
 
-function heaviest(owners: readonly OwnerLoad[]): OwnerLoad | undefined {
-  return owners.reduce<OwnerLoad | undefined>(
-    (most, owner) => (most === undefined || owner.cost > most.cost ? owner : most),
+function sumOf(loads: readonly { readonly cost: number }[]): number {
+  return loads.reduce((sum, { cost }) => sum + cost, 0)
+}
+
+function heaviest<Loaded extends { readonly cost: number }>(
+  loads: readonly Loaded[],
+): Loaded | undefined {
+  return loads.reduce<Loaded | undefined>(
+    (most, load) => (most === undefined || load.cost > most.cost ? load : most),
     undefined,
   )
 }

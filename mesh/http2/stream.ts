@@ -48,6 +48,7 @@ export interface StreamHost {
   /** The account of what streams hold, and on whose name they hold it. */
   readonly memory: HeldMemory
   readonly owner: string
+  readonly caller: string
   /** Both sides have ended, or it was reset. */
   forget(stream: H2Stream): void
 }
@@ -105,6 +106,10 @@ export class H2Stream implements Holder {
 
   get heldBy(): object {
     return this.#host
+  }
+
+  get caller(): string {
+    return this.#host.caller
   }
 
   get owner(): string {

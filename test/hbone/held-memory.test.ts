@@ -239,6 +239,7 @@ await t.test(
     const hold = (heldBy: object): void => {
       const holder: Holder = {
         owner: 'pod',
+        caller: '',
         heldBy,
         get heldCost() {
           looks += 1
@@ -297,9 +298,10 @@ for (const cause of ['the peer resets', 'memory is short'] as const)
 await t.test('under pressure the greediest pod pays, by its greediest connection', (t) => {
   const memory = new HeldMemory(1000)
   const shed: string[] = []
-  const hold = (owner: string, heldBy: object, heldCost: number): void => {
+  const hold = (owner: string, heldBy: object, heldCost: number, caller = ''): void => {
     const holder: Holder = {
       owner,
+      caller,
       heldBy,
       heldCost,
       shed: () => {
@@ -321,6 +323,11 @@ await t.test('under pressure the greediest pod pays, by its greediest connection
   hold('honest', honest, 161)
   t.same(shed, ['greedy 200'], 'the honest pod holds the largest, but less in all')
   t.equal(memory.total, 801)
+  hold('greedy', {}, 100, 'attacker')
+  hold('greedy', {}, 99, 'attacker')
+  t.same(shed, ['greedy 200'])
+  hold('greedy', {}, 98, 'attacker')
+  t.same(shed[1], 'greedy 100', 'many small ones of a caller weigh more than its largest other')
   t.end()
 })
 

@@ -69,6 +69,7 @@ class Model {
       spendWaste: () => undefined,
       memory: this.memory,
       owner: 'pod',
+      caller: '',
       dataRoom: () => this.#room,
       sendData: () => undefined,
       sendHeaders: () => undefined,
@@ -173,7 +174,7 @@ class Model {
 
 await t.test('a connection that was refused a loan gets it when memory is there again', (t) => {
   const memory = new HeldMemory(64 * MIB)
-  const others: Holder = { owner: 'a', heldBy: {}, heldCost: 0, shed: () => undefined }
+  const others: Holder = { owner: 'a', caller: '', heldBy: {}, heldCost: 0, shed: () => undefined }
   memory.enter(others)
   memory.take(40 * MIB)
   const window = new ReceiveWindow(memory, CONNECTION_WINDOW_BYTES, () => undefined)
@@ -189,7 +190,7 @@ await t.test('a connection that was refused a loan gets it when memory is there 
 
 await t.test('a connection that got a part of its loan gets the rest when memory is there', (t) => {
   const memory = new HeldMemory(64 * MIB)
-  const others: Holder = { owner: 'a', heldBy: {}, heldCost: 0, shed: () => undefined }
+  const others: Holder = { owner: 'a', caller: '', heldBy: {}, heldCost: 0, shed: () => undefined }
   memory.enter(others)
   memory.take(32 * MIB - 1)
   const window = new ReceiveWindow(memory, CONNECTION_WINDOW_BYTES, () => undefined)
