@@ -32,8 +32,12 @@ export type Fact =
   | { readonly kind: 'namespaceLabels'; readonly labels: Labels }
   /** CNI ADD: the pod has a sandbox, its first or another. */
   | { readonly kind: 'sandbox'; readonly object: Pod; readonly network: PodNetwork }
-  /** CNI DEL, or an ADD that failed: the runtime tears this sandbox down. */
-  | { readonly kind: 'sandboxGone'; readonly containerId: string }
+  /** CNI DEL, or an ADD that failed: the runtime tears this sandbox down. Its namespace, where that could still be told. */
+  | {
+      readonly kind: 'sandboxGone'
+      readonly containerId: string
+      readonly identity?: NetnsIdentity | undefined
+    }
   /** An earlier agent's state file. */
   | { readonly kind: 'remembered'; readonly network: PodNetwork; readonly isEnrolled: boolean }
   /** Its namespace, as it was found or looked at again. */
@@ -54,6 +58,8 @@ export interface Knowledge {
   readonly namespaceLabels: Labels | undefined
   /** Undefined when it has to be looked for. */
   readonly network: PodNetwork | undefined
+  /** The sandbox that CNI told of last; its network may have to be looked for again. */
+  readonly containerId: string | undefined
   /** There is no sandbox, and none is to be looked for. */
   readonly isSandboxGone: boolean
   readonly isDeleted: boolean
@@ -66,6 +72,7 @@ export const NOTHING_KNOWN: Knowledge = {
   object: undefined,
   namespaceLabels: undefined,
   network: undefined,
+  containerId: undefined,
   isSandboxGone: false,
   isDeleted: false,
   isUnconfirmed: false,
@@ -97,14 +104,19 @@ export function learn(known: Knowledge, fact: Fact): Knowledge {
       // Versions may not be compared for order, but an object that the informer told us outdoes one that was read.
       const object = known.object ?? fact.object
       const { network } = fact
-      return { ...known, object, network, isSandboxGone: false, isUnconfirmed: false }
+      const { containerId } = network
+      const isThere = { isSandboxGone: false, isUnconfirmed: false }
+      return { ...known, object, network, containerId, ...isThere }
     }
     case 'sandboxGone':
-      return isPresentSandbox(known, fact.containerId)
+      return isPresentSandbox(known, fact)
         ? { ...known, network: undefined, isSandboxGone: true }
         : known
-    case 'remembered':
-      return { ...known, network: fact.network, isUnconfirmed: fact.isEnrolled }
+    case 'remembered': {
+      const { network, isEnrolled } = fact
+      const { containerId } = network
+      return { ...known, network, containerId, isUnconfirmed: isEnrolled }
+    }
     case 'networkFound':
       return mayReplace(known, fact.network) ? { ...known, network: fact.network } : known
     case 'networkGone':
@@ -152,9 +164,17 @@ export function statusAddresses(pod: Pod | undefined): readonly IpAddress[] {
   })
 }
 
-/** Runtimes delete old sandboxes of a pod late, when the pod is long in its next one. */
-function isPresentSandbox({ network }: Knowledge, containerId: string): boolean {
-  return network?.containerId === undefined || network.containerId === containerId
+/**
+ * Runtimes delete old sandboxes of a pod late, when the pod is long in its next one. What was found in /proc has no
+ * container id: the namespace tells, and where none can be told the pod is left where it was found.
+ */
+function isPresentSandbox(
+  { network, containerId }: Knowledge,
+  gone: Extract<Fact, { readonly kind: 'sandboxGone' }>,
+): boolean {
+  if (network === undefined) return containerId === gone.containerId
+  if (network.containerId !== undefined) return network.containerId === gone.containerId
+  return isSameNetns(network.identity, gone.identity)
 }
 
 /** CNI may have told of a sandbox while somebody looked for one, and knows better. */

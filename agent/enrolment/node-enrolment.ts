@@ -22,7 +22,7 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import { DEFAULT_ELIGIBILITY, type EligibilityOptions } from './eligibility.ts'
 import { findPodProcesses, PodFinder } from './find-pod-netns.ts'
 import { locator } from './locate-pod.ts'
-import { isSameNetns, netnsAt, ownNetns } from './netns-identity.ts'
+import { isSameNetns, netnsAt, ownNetns, type NetnsIdentity } from './netns-identity.ts'
 import { takeOwnership, type Ownership } from './ownership.ts'
 import { PodEnrolment, type PodEnrolmentContext } from './pod-enrolment.ts'
 import { PodLookup } from './pod-lookup.ts'
@@ -210,7 +210,7 @@ export class NodeEnrolment implements CniHandlers {
     if ((outcome.kind === 'enrolled' || outcome.kind === 'plain') && !signal.aborted)
       return ok(undefined)
     // The runtime tears the sandbox down and tries again with another: there is nothing left to enrol here.
-    await this.#dropSandbox(pod, containerId)
+    await this.#dropSandbox(pod, { containerId, identity })
     if (outcome.kind === 'failed')
       return outcome.error instanceof AmbitError
         ? err(outcome.error)
@@ -220,7 +220,10 @@ export class NodeEnrolment implements CniHandlers {
 
   async onDel(cni: CniPod): Promise<void> {
     const pod = this.#findByCni(cni)
-    if (pod !== undefined) await this.#dropSandbox(pod, cni.containerId)
+    if (pod === undefined) return
+    const { netnsPath, containerId } = cni
+    const named = netnsPath === '' ? undefined : await netnsAt(netnsPath)
+    await this.#dropSandbox(pod, { containerId, identity: named ?? (await lostNetns(pod)) })
   }
 
   onCheck(cni: CniPod): Promise<Result<void, AmbitError>> {
@@ -272,8 +275,11 @@ export class NodeEnrolment implements CniHandlers {
   }
 
   /** The pod stays known: it may get another sandbox. */
-  async #dropSandbox(pod: PodEnrolment, containerId: string): Promise<void> {
-    const outcome = await pod.observe({ kind: 'sandboxGone', containerId })
+  async #dropSandbox(
+    pod: PodEnrolment,
+    sandbox: { readonly containerId: string; readonly identity: NetnsIdentity | undefined },
+  ): Promise<void> {
+    const outcome = await pod.observe({ kind: 'sandboxGone', ...sandbox })
     // Never seen by the informer: deleted before it could be, or about to be told to us.
     const isKnown = this.#podWatch?.get(objectKey({ metadata: pod.name })) !== undefined
     if (!isKnown && pod.known.isSandboxGone && outcome.kind === 'plain') this.#forget(pod)
@@ -318,13 +324,21 @@ export class NodeEnrolment implements CniHandlers {
     if (cni.uid !== undefined && this.#pods.has(cni.uid)) return this.#pods.get(cni.uid)
     const all = [...this.#pods.values()]
     return (
-      all.find((pod) => pod.known.network?.containerId === cni.containerId) ??
+      all.find((pod) => pod.known.containerId === cni.containerId) ??
       all.find(
         ({ name }) =>
           cni.uid === undefined && name.namespace === cni.namespace && name.name === cni.name,
       )
     )
   }
+}
+
+/** The namespace in which a pod is known to be, when no process of it leads there any more. */
+async function lostNetns({ known }: PodEnrolment): Promise<NetnsIdentity | undefined> {
+  const { network } = known
+  if (network === undefined) return undefined
+  const present = await netnsAt(network.netnsPath)
+  return isSameNetns(present, network.identity) ? undefined : network.identity
 }
 
 function nameOf(pod: Pod): PodName {

@@ -33,6 +33,7 @@ const pod = (metadata: Pod['metadata'] = {}): Pod => ({
 const object: Fact = { kind: 'object', object: pod() }
 const labelled: Fact = { kind: 'namespaceLabels', labels: AMBIENT }
 const sandbox: Fact = { kind: 'sandbox', object: pod(), network: network('c1') }
+const found: Fact = { kind: 'networkFound', network: network(undefined) }
 const remembered: Fact = { kind: 'remembered', network: network('c1'), isEnrolled: true }
 
 const known = (...facts: readonly Fact[]): Knowledge => facts.reduce(learn, NOTHING_KNOWN)
@@ -71,6 +72,37 @@ void t.test('what is desired follows from the facts', (t) => {
       'one whose former sandbox goes late',
       [labelled, sandbox, { kind: 'sandboxGone', containerId: 'c0' }],
       { kind: 'captured', netns: HERE },
+    ],
+    [
+      'one found in /proc, when a sandbox elsewhere goes',
+      [
+        object,
+        labelled,
+        found,
+        { kind: 'sandboxGone', containerId: 'c0', identity: ELSEWHERE },
+        { kind: 'sandboxGone', containerId: 'c0' },
+      ],
+      { kind: 'captured', netns: HERE },
+    ],
+    [
+      'one found in /proc, when the sandbox there goes',
+      [object, labelled, found, { kind: 'sandboxGone', containerId: 'c0', identity: HERE }],
+      { kind: 'plain', reason: 'the sandbox is gone' },
+    ],
+    [
+      'one that is still looked for, when any sandbox goes',
+      [object, labelled, { kind: 'sandboxGone', containerId: 'c0', identity: ELSEWHERE }],
+      { kind: 'captured', netns: undefined },
+    ],
+    [
+      'one whose sandbox goes after its path',
+      [
+        labelled,
+        sandbox,
+        { kind: 'networkGone', identity: HERE },
+        { kind: 'sandboxGone', containerId: 'c1' },
+      ],
+      { kind: 'plain', reason: 'the sandbox is gone' },
     ],
     [
       'one with another sandbox',

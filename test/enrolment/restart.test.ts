@@ -158,6 +158,25 @@ void t.test('a pod known but not enrolled is found by its file when it is labell
   t.same([...capture.enrolled.values()][0]?.pod.addresses, ['10.244.1.7'])
 })
 
+/** A process of a pod; gives the file that stands for its namespace. */
+async function processIn(
+  procRoot: string,
+  pid: number,
+  uid: string,
+  started: number,
+  netns: string,
+): Promise<string> {
+  const directory = path.join(procRoot, String(pid))
+  await mkdir(path.join(directory, 'ns'), { recursive: true })
+  await writeFile(path.join(directory, 'cgroup'), `0::/kubepods/pod${uid}/c\n`)
+  const fields = Array.from({ length: 19 }, () => '0').join(' ')
+  await writeFile(path.join(directory, 'stat'), `${pid} (a ) b) ${fields} ${started} 0 0\n`)
+  const file = path.join(procRoot, netns)
+  await writeFile(file, '')
+  await symlink(file, path.join(directory, 'ns/net'))
+  return file
+}
+
 void t.test('a pod older than the agent is found by its processes and its status', async (t) => {
   const setting = await setUpNode(t)
   const { label, pod, capture, start, until, annotation } = setting
@@ -165,20 +184,8 @@ void t.test('a pod older than the agent is found by its processes and its status
   const web = pod('web', { ip: '10.244.1.9' })
   const noAddress = pod('pending')
   const procRoot = await emptyProc(t, setting)
-  const process = async (
-    pid: number,
-    uid: string,
-    started: number,
-    netns: string,
-  ): Promise<void> => {
-    const directory = path.join(procRoot, String(pid))
-    await mkdir(path.join(directory, 'ns'), { recursive: true })
-    await writeFile(path.join(directory, 'cgroup'), `0::/kubepods/pod${uid}/c\n`)
-    const fields = Array.from({ length: 19 }, () => '0').join(' ')
-    await writeFile(path.join(directory, 'stat'), `${pid} (a ) b) ${fields} ${started} 0 0\n`)
-    await writeFile(path.join(procRoot, netns), '')
-    await symlink(path.join(procRoot, netns), path.join(directory, 'ns/net'))
-  }
+  const process = (pid: number, uid: string, started: number, netns: string) =>
+    processIn(procRoot, pid, uid, started, netns)
   await process(41, web.metadata?.uid ?? '', 900, 'netns-of-a-child')
   await process(42, web.metadata?.uid ?? '', 100, 'netns-of-the-sandbox')
   await process(43, noAddress.metadata?.uid ?? '', 100, 'netns-of-the-other')
@@ -196,6 +203,60 @@ void t.test('a pod older than the agent is found by its processes and its status
   await until(() => capture.calls.includes('+pending'), 'the other, once it has an address')
   t.notOk(capture.calls.includes('+liar'), 'an annotation names no other pod')
 })
+
+void t.test('only the DEL of its own sandbox takes out a pod found in /proc', async (t) => {
+  const setting = await setUpNode(t)
+  const { label, pod, capture, start, sandbox } = setting
+  label('shop', AMBIENT)
+  const names = ['named', 'unnamed'] as const
+  const procRoot = await emptyProc(t, setting)
+  const objects = names.map((name, index) => pod(name, { ip: `10.244.1.${index + 1}` }))
+  const files = await Promise.all(
+    objects.map(({ metadata }, index) =>
+      processIn(procRoot, 40 + index, metadata?.uid ?? '', 1, `netns-of-${index}`),
+    ),
+  )
+  const [named, unnamed] = objects
+  if (named === undefined || unnamed === undefined) throw new Error('both were just made')
+  const enrolment = await start({ procRoot })
+  await enrolment.synced
+  t.equal(capture.enrolled.size, 2)
+  for (const object of objects) {
+    const earlier = await sandbox(object)
+    await enrolment.onDel(earlier)
+    await rm(earlier.netnsPath)
+    await enrolment.onDel(earlier)
+    await enrolment.onDel({ ...earlier, netnsPath: '' })
+  }
+  t.equal(capture.enrolled.size, 2, 'sandboxes they had before are none of theirs')
+  await enrolment.onDel({ ...(await sandbox(named)), netnsPath: files[0] ?? '' })
+  t.same(
+    [...capture.enrolled.keys()],
+    [unnamed.metadata?.uid],
+    'the namespace is that of the sandbox that goes',
+  )
+  // Runtimes that have taken a namespace away name it no more.
+  await rm(path.join(procRoot, '41'), { recursive: true })
+  await enrolment.onDel({ ...(await sandbox(unnamed)), netnsPath: '' })
+  t.equal(capture.enrolled.size, 0, 'no process of it is there any more')
+})
+
+void t.test(
+  'the DEL of an earlier sandbox does not end the search for the present one',
+  async (t) => {
+    const setting = await setUpNode(t)
+    const { label, pod, capture, start, sandbox, until } = setting
+    label('shop', AMBIENT)
+    const web = pod('web')
+    const procRoot = await emptyProc(t, setting)
+    await processIn(procRoot, 42, web.metadata?.uid ?? '', 1, 'netns')
+    const enrolment = await start({ procRoot })
+    await enrolment.synced
+    await enrolment.onDel(await sandbox(web))
+    pod('web', { ip: '10.244.1.9' })
+    await until(() => capture.enrolled.size === 1, 'the enrolment')
+  },
+)
 
 void t.test(
   'a pod that cannot be proved any more stays captured, and is no longer believed',
