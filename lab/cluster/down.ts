@@ -22,6 +22,11 @@ import { readState, runningProcesses } from './state.ts'
 /** How long killed processes may take to be gone. */
 const KILL_WAIT_MS = 10_000
 const POLL_MS = 10
+/**
+ * Tools that somebody had just started in a namespace (the half made lab's own `ip`, which does not run in its cgroup)
+ * end by themselves within this; whoever is there longer means to stay.
+ */
+const PASSING_MS = 2_000
 
 /** What there was to remove, and what could not be. */
 export interface DownReport {
@@ -91,7 +96,7 @@ export async function takeDown(name: string): Promise<DownReport> {
       cgroups,
       objects: cluster.objects,
     },
-    leftovers: [...cluster.leftovers, ...findLeftovers(lab, inodes)],
+    leftovers: [...cluster.leftovers, ...findLeftovers(lab), ...(await processesStaying(inodes))],
   }
 }
 
@@ -181,10 +186,7 @@ function mountsBelow(directory: string): readonly string[] {
     .filter((point): point is string => point?.startsWith(`${directory}/`) === true)
 }
 
-function findLeftovers(
-  lab: LabLayout,
-  namespaceInodes: ReadonlyMap<string, string>,
-): readonly string[] {
+function findLeftovers(lab: LabLayout): readonly string[] {
   const state = readState(lab)
   return [
     ...labNamespaces(lab).map(
@@ -198,24 +200,38 @@ function findLeftovers(
     ...(state === undefined ? [] : runningProcesses(state)).map(
       (each) => `process ${each.pid} (${each.role}) is left`,
     ),
-    ...processesInside(namespaceInodes),
   ]
 }
 
 /** Processes started by others inside the lab's namespaces keep those alive, though they have no name any more. */
-function processesInside(inodes: ReadonlyMap<string, string>): readonly string[] {
-  return entriesOf('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .flatMap((pid) => {
-      try {
-        const netns = inodes.get(/\d+/.exec(readlinkSync(`/proc/${pid}/ns/net`))?.[0] ?? '')
-        if (netns === undefined || isZombie(Number(pid))) return []
-        const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
-        return [`process ${pid} (${name}) is still in the removed namespace ${netns}: end it`]
-      } catch {
-        return [] // ended meanwhile
-      }
-    })
+async function processesStaying(inodes: ReadonlyMap<string, string>): Promise<readonly string[]> {
+  const deadline = Date.now() + PASSING_MS
+  let inside = processesInside(inodes, entriesOf('/proc'))
+  while (inside.size > 0 && Date.now() < deadline) {
+    await pause(POLL_MS)
+    inside = processesInside(inodes, [...inside.keys()])
+  }
+  return [...inside.values()]
+}
+
+/** What is to be said of those of the processes that are inside, by pid. */
+function processesInside(
+  inodes: ReadonlyMap<string, string>,
+  pids: readonly string[],
+): ReadonlyMap<string, string> {
+  const inside = new Map<string, string>()
+  for (const pid of pids.filter((entry) => /^\d+$/.test(entry))) {
+    try {
+      const netns = inodes.get(/\d+/.exec(readlinkSync(`/proc/${pid}/ns/net`))?.[0] ?? '')
+      if (netns === undefined || isZombie(Number(pid))) continue
+      const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trim()
+      const text = `process ${pid} (${name}) is still in the removed namespace ${netns}: end it`
+      inside.set(pid, text)
+    } catch {
+      // Ended meanwhile.
+    }
+  }
+  return inside
 }
 
 function netnsInode(netns: string): string {
