@@ -7,7 +7,7 @@ import { constants } from 'node:os'
 import { NativeError } from './error.ts'
 import { closeFd } from './libc.ts'
 import { attributesOf, dump, type NetlinkMessage, query, request } from './netlink.ts'
-import { openRouteSocket } from './socket-spec.ts'
+import { openNetlinkSocket } from './socket-spec.ts'
 
 // linux/rtnetlink.h, linux/if_link.h, linux/net_namespace.h
 const RTM_NEWLINK = 16
@@ -78,7 +78,7 @@ export type Road =
 
 /** Looks at a namespace's devices from inside. Throws NativeError. Not on the main thread. */
 export function wiringOf(netns: { readonly fd: number; readonly homeFd: number }): Wiring {
-  const fd = openRouteSocket(netns)
+  const fd = openNetlinkSocket(netns, 'route')
   try {
     // Listing them numbers the namespaces at their other ends; only then is ours known to have a number or none.
     const links = listLinks(fd)
@@ -98,7 +98,7 @@ export function wiringOf(netns: { readonly fd: number; readonly homeFd: number }
 
 /** Looks up the road to an address (4 or 16 bytes) in the namespace of the calling thread. Throws NativeError. */
 export function roadTo(address: Uint8Array): Road {
-  const fd = openRouteSocket({ fd: -1, homeFd: -1 })
+  const fd = openNetlinkSocket({ fd: -1, homeFd: -1 }, 'route')
   try {
     const route = routeTo(fd, address)
     if (route === undefined) return { kind: 'none' }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The frame of rtnetlink messages: requests of attributes, answers of one message or a whole dump. What they mean is
-// elsewhere (rtnetlink.ts, links.ts). Sockets come from openRouteSocket() and keep speaking for their namespace.
+// elsewhere (rtnetlink.ts, links.ts). Sockets come from openNetlinkSocket() and keep speaking for their namespace.
 
 import { constants } from 'node:os'
 import koffi from 'koffi'

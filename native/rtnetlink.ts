@@ -16,7 +16,7 @@ import {
   readRule,
   type RoutingRule,
 } from './routing-rules.ts'
-import { openRouteSocket } from './socket-spec.ts'
+import { openNetlinkSocket } from './socket-spec.ts'
 
 // linux/rtnetlink.h, linux/netlink.h, linux/fib_rules.h
 const RTM_NEWROUTE = 24
@@ -51,7 +51,7 @@ export function changeMarkRoute(
   action: Action,
   route: MarkRoute,
 ): void {
-  const fd = openRouteSocket(netns)
+  const fd = openNetlinkSocket(netns, 'route')
   try {
     if (action === 'add') addAll(fd, families, route)
     else deleteAll(fd, families, route)

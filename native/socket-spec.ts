@@ -13,6 +13,7 @@ const SOCK_RAW = 3
 const SPEC_SIZE = 52
 const ADDRESS_OFFSET = 32
 const PORT_OFFSET = 48
+const PROTOCOL_OFFSET = 50
 
 const FLAG = {
   reuseAddress: 1 << 0,
@@ -77,15 +78,22 @@ export function openSocket(wanted: SocketSpec): number {
   return result
 }
 
-/** Opens an rtnetlink socket of a namespace; it keeps speaking for that namespace wherever it is used. */
-export function openRouteSocket(netns: { readonly fd: number; readonly homeFd: number }): number {
+/** What a netlink socket speaks of (linux/netlink.h). */
+const NETLINK_PROTOCOL = { route: 0, sockets: 4 } as const
+
+/** Opens a netlink socket of a namespace; it keeps speaking for that namespace wherever it is used. */
+export function openNetlinkSocket(
+  netns: { readonly fd: number; readonly homeFd: number },
+  of: keyof typeof NETLINK_PROTOCOL,
+): number {
   spec.fill(0)
+  spec.writeUInt16LE(NETLINK_PROTOCOL[of], PROTOCOL_OFFSET)
   spec.writeInt32LE(netns.fd, 0)
   spec.writeInt32LE(netns.homeFd, 4)
   spec.writeInt32LE(AF_NETLINK, 8)
   spec.writeInt32LE(SOCK_RAW, 12)
   const result = loadShim().socketOpen(spec, call)
-  if (result < 0) throw shimError(result, call, 'rtnetlink socket')
+  if (result < 0) throw shimError(result, call, 'netlink socket')
   return result
 }
 

@@ -30,8 +30,13 @@ type SocketOption = (
 let getOption: SocketOption | undefined
 let setOption: SocketOption | undefined
 
-/** struct tcp_info begins with tcpi_state; the kernel copies as much as there is room for. */
+/**
+ * struct tcp_info begins with tcpi_state; the kernel copies as much as there is room for. Of a listener tcpi_unacked is
+ * the length of its queue.
+ */
 const state = Buffer.alloc(1)
+const listener = Buffer.alloc(28)
+const UNACKED_OFFSET = 24
 const length = new Uint32Array(1)
 const number = new Int32Array(1)
 
@@ -40,15 +45,25 @@ const number = new Int32Array(1)
  * Throws NativeError for what is no TCP socket.
  */
 export function isTcpClosed(fd: number): boolean {
+  tcpInfo(fd, state)
+  return state[0] === TCP_CLOSE
+}
+
+/** How many connections wait in a listener's queue to be accepted. Throws NativeError for what is no TCP socket. */
+export function waitingConnections(fd: number): number {
+  tcpInfo(fd, listener)
+  return listener.readUInt32LE(UNACKED_OFFSET)
+}
+
+function tcpInfo(fd: number, into: Buffer): void {
   getOption ??= koffi
     .load(LIBC)
     .func(
       'int getsockopt(int fd, int level, int name, _Out_ void *value, _Inout_ uint32_t *length)',
     ) as SocketOption
-  length[0] = state.length
-  if (getOption(fd, IPPROTO_TCP, TCP_INFO, state, length) < 0)
+  length[0] = into.length
+  if (getOption(fd, IPPROTO_TCP, TCP_INFO, into, length) < 0)
     throw new NativeError('getsockopt', koffi.errno(), `TCP_INFO of fd ${fd}`)
-  return state[0] === TCP_CLOSE
 }
 
 /** Has the kernel ask the peer of an idle connection every 10 s whether it is there. Throws NativeError. */

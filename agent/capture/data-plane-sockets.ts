@@ -3,6 +3,7 @@
 
 import { err, ok } from '../../mesh/result.ts'
 import { NativeError } from '../../native/error.ts'
+import { handshakesIn } from '../../native/handshakes.ts'
 import { addressBytes } from '../../native/libc.ts'
 import { loadLibbpf } from '../../native/libbpf.ts'
 import { openSocket, type SocketOption } from '../../native/socket-spec.ts'
@@ -51,5 +52,6 @@ export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSock
         return err(toAmbitError('open an upstream socket in the pod', thrown))
       }
     },
+    handshakesIn: (fd) => handshakesIn({ fd, homeFd: handles.homeNetnsFd }),
   }
 }

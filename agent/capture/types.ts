@@ -76,6 +76,11 @@ export interface DataPlaneSockets {
     readonly family: 4 | 6
     readonly sourceIp?: IpAddress
   }): Result<number, AmbitError>
+  /**
+   * The TCP handshakes under way in a pod's namespace, each by its own name; undefined where the kernel cannot list them.
+   * Walks the node's whole socket table: for what happens once in a pod's stay, not for each connection.
+   */
+  handshakesIn(netnsFd: number): ReadonlySet<string> | undefined
 }
 
 /** Plain, transferable data from which a worker builds its DataPlaneSockets. */

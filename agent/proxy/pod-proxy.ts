@@ -22,6 +22,7 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { closeFd } from '../../native/libc.ts'
+import { waitingConnections } from '../../native/tcp-state.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
 import type { CertificateCache } from './certificate-cache.ts'
 import { Connection, type Folder } from './connection.ts'
@@ -65,17 +66,19 @@ const FLOOD_LINES = { burst: 3, perSecond: 0.1 }
 const RESET_FLUSH_MS = 200
 
 /**
- * What the kernel had accepted before capture ended waits in the listeners' queues, and closing a listener resets it.
- * A handshake under way at that moment is over after this.
+ * What the kernel had accepted before capture ended waits in the listeners' queues, and closing a listener resets it, as
+ * it does handshakes under way. A connect() that was led here before and had not sent its SYN yet has sent it after this.
  */
-const HANDSHAKE_MS = 50
-/** The event loop accepts one connection a turn: this many turns without one mean that the queue is empty. */
-const IDLE_TURNS = 3
-/** Where capture goes on (the agent stops), connections may never cease to come. */
+const CONNECT_MS = 50
+/** Between two looks at handshakes under way. Their clients' answers are out for as long as a round trip takes. */
+const HANDSHAKE_LOOK_MS = 10
+/** A client may never answer, and where capture goes on (the agent stops) connections may never cease to come. */
 const ACCEPT_DEADLINE_MS = 1_000
 
 /** Tunnels of listeners that were replaced go on this long; their clients move to the new ones by GOAWAY. */
 const RETIRED_TUNNELS_DEADLINE_MS = 3_600_000
+
+const NO_LISTENERS: PodListeners = { outbound: [], inbound: [], hbone: [] }
 
 export class PodProxy {
   readonly pod: LocalPod
@@ -87,6 +90,8 @@ export class PodProxy {
   readonly #refusals: Folder
   readonly #floods: Folder
   readonly #pool: HbonePool
+  /** What is listened on now; the fds are the servers'. */
+  #listeners: PodListeners = NO_LISTENERS
   #servers: Server[] = []
   /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
   #waitingFds: readonly number[] = []
@@ -95,8 +100,6 @@ export class PodProxy {
   readonly #retired = new Set<HboneServer>()
   readonly #trustChange: TrustChange
   #isRemoved = false
-  /** Connections that the listeners have accepted. */
-  #accepted = 0
 
   constructor(options: PodProxyOptions) {
     this.#options = options
@@ -193,6 +196,7 @@ export class PodProxy {
       )
       this.#servers.push(server)
     }
+    this.#listeners = listeners
     this.#waitingFds = listeners.hbone
     // All, though one fail: who closes this proxy must know of every server that was opened.
     const opened = await Promise.allSettled([
@@ -231,9 +235,15 @@ export class PodProxy {
     return this.pod.identity
   }
 
-  /** Takes no new connections and lets the running ones end; says how many the deadline cut. */
-  async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
-    await this.#acceptWhatWaits()
+  /**
+   * Takes no new connections and lets the running ones end; says how many the deadline cut. `isCaptured`: the agent goes,
+   * and the pod's capture stays for the next.
+   */
+  async drain(
+    deadlineMs: number,
+    { isCaptured = false }: { readonly isCaptured?: boolean } = {},
+  ): Promise<{ readonly cut: number }> {
+    await this.#acceptWhatWaits(isCaptured)
     this.#closeListeners()
     const ended = this.connections.end(deadlineMs)
     // The deadline is ours alone: were it theirs, too, they might cut first, and what they cut would be neither counted
@@ -265,7 +275,6 @@ export class PodProxy {
   }
 
   #run(handler: Handler, socket: Socket): void {
-    this.#accepted += 1
     if (hasLastDescriptor(socket)) return this.#shed(handler, socket)
     handler(this.#context, socket).catch((thrown: unknown) => {
       resetSocket(socket)
@@ -320,20 +329,39 @@ export class PodProxy {
     connection.fail(event.reason, event.message)
   }
 
-  async #acceptWhatWaits(): Promise<void> {
-    const deadline = Date.now() + ACCEPT_DEADLINE_MS
-    await delay(HANDSHAKE_MS)
-    let seen = this.#accepted
-    for (let idle = 0; idle < IDLE_TURNS && Date.now() < deadline; idle += 1) {
+  async #acceptWhatWaits(isCaptured: boolean): Promise<void> {
+    const deadline = performance.now() + ACCEPT_DEADLINE_MS
+    // Where capture goes on handshakes do, too, at a successor; and all the node's pods at once would ask for them.
+    const handshakes = isCaptured ? undefined : this.#handshakesEnd(deadline)
+    await Promise.all([delay(CONNECT_MS), handshakes])
+    const isLate = (): boolean => performance.now() > deadline
+    // The event loop accepts one connection of each listener a turn.
+    while (this.#acceptingFds().some((fd) => waitingConnections(fd) > 0) && !isLate())
       await eventLoopTurn()
-      if (this.#accepted !== seen) idle = -1
-      seen = this.#accepted
+  }
+
+  /** Of those under way now, which may be the listeners'; what begins later is not led to them any more. */
+  async #handshakesEnd(deadline: number): Promise<void> {
+    const { sockets } = this.#options
+    const { netnsFd } = this.pod
+    let underWay = sockets.handshakesIn(netnsFd)
+    while (underWay !== undefined && underWay.size > 0 && performance.now() < deadline) {
+      await delay(HANDSHAKE_LOOK_MS)
+      const still: ReadonlySet<string> = sockets.handshakesIn(netnsFd) ?? new Set()
+      underWay = underWay.intersection(still)
     }
+  }
+
+  /** Without those that nobody accepts from yet. */
+  #acceptingFds(): readonly number[] {
+    const { outbound, inbound, hbone } = this.#listeners
+    return [...outbound, ...inbound, ...(this.#waitingFds.length > 0 ? [] : hbone)]
   }
 
   #closeListeners(): void {
     for (const server of this.#servers.splice(0)) server.close()
     for (const fd of this.#waitingFds) closeFd(fd)
     this.#waitingFds = []
+    this.#listeners = NO_LISTENERS
   }
 }

@@ -45,7 +45,7 @@ struct ambit_socket_spec {
 	__s32 backlog;		/* 0: do not listen */
 	__u8 address[16];	/* network order; the first 4 bytes for IPv4 */
 	__u16 port;		/* host order */
-	__u16 reserved;
+	__u16 protocol;		/* 0: the family's default */
 };
 
 /*
@@ -170,7 +170,7 @@ int ambit_socket_open(const struct ambit_socket_spec *spec, char *call)
 		if (result)
 			return result;
 	}
-	fd = socket(spec->family, spec->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = socket(spec->family, spec->type | SOCK_CLOEXEC | SOCK_NONBLOCK, spec->protocol);
 	result = fd < 0 ? ambit_fail(call, "socket") : fd;
 	/* The socket keeps the namespace it was made in; nothing below depends on where the thread is. */
 	if (spec->netns_fd >= 0)

@@ -187,6 +187,8 @@ export interface AgentChoices {
   readonly descriptors?: number
   readonly reportTrafficMs?: number
   readonly sameNodeSecurityLabel?: string
+  /** The handshakes under way in a pod; none when left out. */
+  readonly handshakes?: DataPlaneSockets['handshakesIn']
   /** What the rules say, in place of the product's. */
   readonly judge?: Judge
   /** Where two workers of one agent count together. */
@@ -238,6 +240,7 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
         }),
       )
     },
+    handshakesIn: options.handshakes ?? (() => new Set()),
   }
   const answers = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
   const dataPlane = new DataPlane({

@@ -36,6 +36,7 @@ await t.test('a source port that is taken is chosen anew, once', async (t) => {
   const ports: number[] = []
   const sockets = (choices: number[]) => ({
     originalDestination: () => undefined,
+    handshakesIn: () => undefined,
     openUpstream: () => {
       const port = choices.shift() ?? 0
       ports.push(port)
@@ -71,6 +72,7 @@ await t.test('a refusal is not tried again', async (t) => {
   const outcome = await connectUpstream(
     {
       originalDestination: () => undefined,
+      handshakesIn: () => undefined,
       openUpstream: () => {
         opened += 1
         return ok(boundTo(0))
@@ -88,7 +90,11 @@ await t.test('an fd that Node does not take is closed, not lost', async (t) => {
   const fd = openSync(join(t.testdir({ file: '' }), 'file'), 'r')
   const { dev, ino } = fstatSync(fd)
   const outcome = await connectUpstream(
-    { originalDestination: () => undefined, openUpstream: () => ok(fd) },
+    {
+      originalDestination: () => undefined,
+      handshakesIn: () => undefined,
+      openUpstream: () => ok(fd),
+    },
     { netnsFd: -1, destination: { address: LOOPBACK, port: 1 } },
     AbortSignal.timeout(5_000),
   )
@@ -116,6 +122,7 @@ await t.test("keepalive is the kernel's from the first, at both legs, and the sa
   const upstream = await connectUpstream(
     {
       originalDestination: () => undefined,
+      handshakesIn: () => undefined,
       openUpstream: () => ok(openSocket({ family: 4, kind: 'tcp', options: ['keepAlive'] })),
     },
     { netnsFd: -1, destination: { address: LOOPBACK, port } },

@@ -194,7 +194,9 @@ export class DataPlane {
         // Before stopPod adds the others, whose connections would be counted twice.
         const leaving = [...this.#leaving]
         const drained = await Promise.all([
-          ...[...this.#proxies.keys()].map((uid) => this.#stopPod(uid, request.deadlineMs)),
+          ...[...this.#proxies.keys()].map((uid) =>
+            this.#stopPod(uid, request.deadlineMs, { isCaptured: true }),
+          ),
           // Again, with less time than they were given when their pods left.
           ...leaving.map((proxy) => proxy.drain(request.deadlineMs)),
         ])
@@ -237,13 +239,17 @@ export class DataPlane {
     })
   }
 
-  async #stopPod(uid: PodUid, deadlineMs: number): Promise<{ readonly cut: number }> {
+  async #stopPod(
+    uid: PodUid,
+    deadlineMs: number,
+    still: { readonly isCaptured?: boolean } = {},
+  ): Promise<{ readonly cut: number }> {
     const proxy = this.#proxies.get(uid)
     if (proxy === undefined) return { cut: 0 }
     this.#proxies.delete(uid)
     this.#open.leave(uid)
     this.#leaving.add(proxy)
-    const drained = deadlineMs > 0 ? await proxy.drain(deadlineMs) : { cut: 0 }
+    const drained = deadlineMs > 0 ? await proxy.drain(deadlineMs, still) : { cut: 0 }
     const removed = await proxy.remove()
     this.#leaving.delete(proxy)
     this.#open.forget(proxy.connections)
