@@ -3,11 +3,11 @@
 // real HBONE carry them, and neither app can tell.
 
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, BPF_OBJECT, World } from '../capture/support/world.ts'
 import { deadline, missing } from '../helpers.ts'
+import { until } from '../support/until.ts'
 
 const skip = missing('root', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'needs bpf/build')
 const VIP_A = '10.96.7.1'
@@ -27,16 +27,16 @@ await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) 
   })
   /** The first access line that matches; lines are written before the app hears of the end or just after. */
   const line = async (matches: (line: Record<string, unknown>) => boolean) => {
-    for (let attempt = 0; attempt < 100; attempt += 1) {
-      const found = readFileSync(logFile, 'utf8')
+    let found: Record<string, unknown> | undefined
+    await until(() => {
+      found = readFileSync(logFile, 'utf8')
         .split('\n')
         .filter((text) => text.startsWith('{') && text.includes('connection complete'))
         .map((text) => JSON.parse(text) as Record<string, unknown>)
         .find(matches)
-      if (found !== undefined) return found
-      await delay(20)
-    }
-    return undefined
+      return found !== undefined
+    }, 'an access line')
+    return found
   }
 
   await agent.ask('open', {
@@ -131,10 +131,13 @@ await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) 
   await t.test('a worker that dies is replaced, and its pods are served again', async (t) => {
     await agent.ask('killWorkers', 'near')
     let seen = await a.connect({ address: VIP_B, port: 80 })
-    for (const end = Date.now() + deadline(5000); seen.error !== undefined && Date.now() < end; ) {
-      await delay(100)
-      seen = await a.connect({ address: VIP_B, port: 80 })
-    }
+    await until(
+      async () => {
+        seen = await a.connect({ address: VIP_B, port: 80 })
+        return seen.error === undefined
+      },
+      () => `a call that is served; the last ended by ${seen.error}`,
+    )
     t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`)
   })
 

@@ -7,13 +7,13 @@ import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { RawResult } from '../capture/support/raw-socket.ts'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, type App, BPF_OBJECT, World } from '../capture/support/world.ts'
 import { pluginBinary, pluginConfig, runPlugin } from '../cni/plugin.ts'
 import { deadline, missing } from '../helpers.ts'
+import { until } from '../support/until.ts'
 import { AgentCommand } from './support/agent-command.ts'
 import type { ClusterFiles } from './support/cluster-process.ts'
 
@@ -169,7 +169,7 @@ void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) },
     const open = await openBoth()
     t.same(await open.echo('before'), ['before', 'before'])
     last.signal('SIGTERM')
-    while ((await podPins()).length > 0) await delay(10)
+    await until(async () => (await podPins()).length === 0, 'the pins of all pods to go')
     t.same(await open.echo('after'), ['after', 'after'], 'what is open may finish here, too')
     t.ok(last.isRunning)
     await open.close()
@@ -226,12 +226,15 @@ class OpenPair {
 
 /** Connects until it is refused, which is soon after the agent was told to end; until then it must be served. */
 async function firstRefusal(app: App, target: typeof OUTSIDE | typeof POD): Promise<string> {
-  for (;;) {
+  let refusal = ''
+  await until(async () => {
     const { error, received }: RawResult = await app.connect(target)
-    if (error !== undefined) return error
-    if (received?.startsWith('app saw') !== true) return `accepted, and answered "${received}"`
-    await delay(10)
-  }
+    if (error !== undefined) refusal = error
+    else if (received?.startsWith('app saw') !== true)
+      refusal = `accepted, and answered "${received}"`
+    return refusal !== ''
+  }, 'a refusal')
+  return refusal
 }
 
 function attachedPrograms(cgroup: string): string {

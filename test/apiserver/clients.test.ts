@@ -16,7 +16,8 @@ import {
   setHeaderOptions,
 } from '@kubernetes/client-node'
 import t from 'tap'
-import { contract, startCluster, untilOutput } from './cluster.ts'
+import { contract, startCluster } from './cluster.ts'
+import { untilOutput } from './waiting.ts'
 
 void t.test(
   'the official client lists, watches, patches and survives a broken watch',

@@ -4,26 +4,16 @@
 // deleted). Tests see both servers through the same HTTP API and the same kubectl.
 
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { request as httpsRequest } from 'node:https'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import type {
-  DeleteOptions,
-  ListOptions,
-  PatchType,
-  Subresource,
-  WatchEvent,
-} from '../../lab/kubernetes/objects/cluster-api.ts'
 import { BUILT_IN_TYPES } from '../../lab/kubernetes/objects/resource-types.ts'
-import type { KubeInput, StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
 import {
   type ApiServer,
   type ApiServerOptions,
   startApiServer,
 } from '../../lab/kubernetes/own/apiserver/index.ts'
-import type { IssuedToken, TokenRequest } from '../../lab/kubernetes/own/apiserver/tokens.ts'
 import { startControllers } from '../../lab/kubernetes/own/controllers/index.ts'
 import {
   missingPrograms,
@@ -32,12 +22,12 @@ import {
 } from '../../lab/kubernetes/real/api-server.ts'
 import { mirrorCluster } from '../../lab/kubernetes/real/mirror.ts'
 import { loadKubeConfig } from '../../mesh/kube/access.ts'
-import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
-import type { KubeFailure } from '../../mesh/kube/failure.ts'
-import { defineResource, type KubeObject, type KubeResource } from '../../mesh/kube/resources.ts'
-import { watchResource } from '../../mesh/kube/watch-resource.ts'
-import { err, ok, type Result } from '../../mesh/result.ts'
+import { createKubeApi } from '../../mesh/kube/api.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
+import { type ApiUnderTest, apiUnderTest } from './api-under-test.ts'
+import { empty, uids, untilFurnished } from './emptying.ts'
+import { addNode, pretendKubelet } from './pretend-kubelet.ts'
+import { type ServerAccess, sendRequest } from './send-request.ts'
 
 /** How long any single kubectl call may take. */
 const KUBECTL_DEADLINE_MS = 20_000
@@ -49,35 +39,6 @@ export interface Ran {
   readonly stdout: string
   readonly stderr: string
 }
-
-type Answer = Promise<Result<StoredObject, KubeFailure>>
-
-/** The verbs over HTTP, resources by id (`pods`, `deployments.apps`), for whichever server. */
-export interface ApiUnderTest {
-  get(resource: string, namespace: string | undefined, name: string): Answer
-  list(
-    resource: string,
-    options?: ListOptions,
-  ): Promise<Result<readonly StoredObject[], KubeFailure>>
-  create(resource: string, namespace: string | undefined, object: KubeInput): Answer
-  update(resource: string, namespace: string | undefined, object: KubeInput): Answer
-  patch(
-    resource: string,
-    namespace: string | undefined,
-    name: string,
-    patch: { readonly type: PatchType; readonly body: unknown },
-    subresource?: Subresource,
-  ): Answer
-  delete(
-    resource: string,
-    namespace: string | undefined,
-    name: string,
-    options?: DeleteOptions,
-  ): Promise<Result<unknown, KubeFailure>>
-  watch(resource: string, onEvent: (event: WatchEvent) => void): () => void
-  createToken(request: TokenRequest): Promise<Result<IssuedToken, KubeFailure>>
-}
-
 export interface ClusterUnderTest extends AsyncDisposable {
   /** Which server it is: a difference that has a reason is written as a condition on this. */
   readonly kind: 'own' | 'real'
@@ -195,7 +156,6 @@ async function realCluster(
     onError: (error) => errors.push(error),
   })
   const { url, caPem, adminToken, api } = server
-  const { readFileSync } = await import('node:fs')
   const text = readFileSync(server.kubeconfig, 'utf8')
   // What the controllers furnish every namespace with is part of the empty cluster.
   await untilFurnished(api)
@@ -212,10 +172,7 @@ async function realCluster(
   }
 }
 
-interface Served {
-  readonly url: string
-  readonly caPem: string
-  readonly adminToken: string
+interface Served extends ServerAccess {
   /** Of its kubeconfig. */
   readonly text: string
   readonly errors: readonly Error[]
@@ -267,331 +224,8 @@ async function underTest(
       children.add(child)
       return child
     },
-    fetch: (path, init = {}) => request(served, path, init),
+    fetch: (path, init = {}) => sendRequest(served, path, init),
     [Symbol.asyncDispose]: stop,
   }
   return { cluster, stop }
 }
-
-/** `deployments.apps` as a path; of other versions than v1 there is none. */
-function resourceOf(id: string): KubeResource {
-  const known = BUILT_IN_TYPES.find((type) => type.id === id)
-  if (known !== undefined) return known
-  const [plural = '', ...group] = id.split('.')
-  return defineResource(group.join('.'), 'v1', plural, '')
-}
-
-const target = (namespace: string | undefined, name: string) =>
-  namespace === undefined ? { name } : { namespace, name }
-
-/** What a server answered has name, uid and version. */
-const whole = (object: KubeObject): StoredObject => object as KubeObject & StoredObject
-
-function apiUnderTest(api: KubeApi): ApiUnderTest {
-  const typed = (resource: KubeResource, object: KubeInput, namespace: string | undefined) => ({
-    apiVersion: resource.group === '' ? resource.version : `${resource.group}/${resource.version}`,
-    kind: resource.kind,
-    ...object,
-    metadata: { ...object.metadata, ...(namespace === undefined ? {} : { namespace }) },
-  })
-  const stored = async (answer: Promise<Result<KubeObject, KubeFailure>>): Answer => {
-    const result = await answer
-    return result.ok ? ok(whole(result.value)) : result
-  }
-  return {
-    get: (id, namespace, name) => stored(api.get(resourceOf(id), target(namespace, name))),
-    list: async (id, options = {}) => {
-      const { namespace, labelSelector, fieldSelector } = options
-      const found = await api.list(resourceOf(id), {
-        ...(namespace === undefined ? {} : { namespace }),
-        ...(labelSelector === undefined ? {} : { labelSelector }),
-        ...(fieldSelector === undefined ? {} : { fieldSelector }),
-      })
-      return found.ok ? ok(found.value.items.map(whole)) : found
-    },
-    create: (id, namespace, object) =>
-      stored(api.create(resourceOf(id), typed(resourceOf(id), object, namespace))),
-    update: (id, namespace, object) =>
-      stored(api.update(resourceOf(id), typed(resourceOf(id), object, namespace))),
-    patch: (id, namespace, name, { type, body }, subresource) =>
-      stored(
-        api.patch(resourceOf(id), target(namespace, name), body, {
-          type,
-          ...(subresource === undefined ? {} : { subresource }),
-        }),
-      ),
-    delete: async (id, namespace, name, options = {}) => {
-      const { gracePeriodSeconds, propagationPolicy, preconditions } = options
-      return api.delete(resourceOf(id), target(namespace, name), {
-        ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
-        ...(propagationPolicy === undefined ? {} : { propagationPolicy }),
-        ...(preconditions?.uid === undefined ? {} : { uid: preconditions.uid }),
-      })
-    },
-    watch: (id, onEvent) => {
-      const watched = watchResource(api, resourceOf(id), {
-        logger: createLogger('test', 'silent'),
-        added: (object) => onEvent({ type: 'ADDED', object: whole(object) }),
-        updated: (_, object) => onEvent({ type: 'MODIFIED', object: whole(object) }),
-        deleted: (object) => onEvent({ type: 'DELETED', object: whole(object) }),
-      })
-      return () => void watched.close()
-    },
-    createToken: async ({ namespace, serviceAccount, audiences, expirationSeconds, pod }) => {
-      const asked: KubeObject & { spec: object; status?: IssuedToken } = {
-        apiVersion: 'authentication.k8s.io/v1',
-        kind: 'TokenRequest',
-        metadata: { namespace, name: serviceAccount },
-        spec: {
-          audiences: audiences ?? [],
-          ...(expirationSeconds === undefined ? {} : { expirationSeconds }),
-          ...(pod === undefined
-            ? {}
-            : { boundObjectRef: { apiVersion: 'v1', kind: 'Pod', ...pod } }),
-        },
-      }
-      const accounts = defineResource<typeof asked>('', 'v1', 'serviceaccounts', 'TokenRequest')
-      const answer = await api.create(accounts, asked, { subresource: 'token' })
-      if (!answer.ok) return err(answer.error)
-      if (answer.value.status === undefined) throw new Error('the server gave no token')
-      return ok(answer.value.status)
-    },
-  }
-}
-
-/** Makes a node that is ready. */
-export async function addNode(
-  api: ApiUnderTest,
-  name: string,
-  labels: { [key: string]: string } = {},
-): Promise<void> {
-  const made = await api.create('nodes', undefined, {
-    metadata: { name, labels: { 'kubernetes.io/hostname': name, ...labels } },
-  })
-  if (!made.ok) throw new Error(made.error.message)
-  // A server takes a status by its own way only.
-  const status = {
-    conditions: [{ type: 'Ready', status: 'True' }],
-    nodeInfo: { kubeletVersion: 'v1.32.0' },
-    addresses: [{ type: 'InternalIP', address: '172.30.0.11' }],
-  }
-  const ready = await api.patch(
-    'nodes',
-    undefined,
-    name,
-    { type: 'merge', body: { status } },
-    'status',
-  )
-  if (!ready.ok) throw new Error(ready.error.message)
-}
-
-/** Pretends to run pods: bound ones get an address and are ready; deleted ones go. */
-function pretendKubelet(api: ApiUnderTest): () => void {
-  let next = 2
-  const started = new Set<string>()
-  const start = async (pod: StoredObject): Promise<void> => {
-    if (started.has(pod.metadata.uid)) return
-    started.add(pod.metadata.uid)
-    const ip = `10.244.0.${next}`
-    const ip6 = `fd98:244::${next.toString(16)}`
-    next += 1
-    const status = {
-      phase: 'Running',
-      podIP: ip,
-      podIPs: [{ ip }, { ip: ip6 }],
-      conditions: [{ type: 'Ready', status: 'True' }],
-      containerStatuses: [
-        {
-          name: 'main',
-          image: 'host',
-          imageID: '',
-          ready: true,
-          restartCount: 0,
-          state: { running: {} },
-        },
-      ],
-    }
-    const { namespace, name } = pod.metadata
-    await api.patch('pods', namespace, name, { type: 'merge', body: { status } }, 'status')
-  }
-  return api.watch('pods', ({ type, object }) => {
-    if (type === 'DELETED' || object.spec?.nodeName === undefined) return
-    const { namespace, name, uid, deletionTimestamp, annotations } = object.metadata
-    if (deletionTimestamp !== undefined)
-      void api.delete('pods', namespace, name, { gracePeriodSeconds: 0, preconditions: { uid } })
-    else if (object.status?.phase === 'Pending' && annotations?.hold === undefined)
-      void start(object)
-  })
-}
-
-async function request(
-  { url, caPem, adminToken }: Pick<Served, 'url' | 'caPem' | 'adminToken'>,
-  path: string,
-  init: { method?: string; body?: unknown; headers?: object; token?: string },
-): Promise<Response> {
-  const body = init.body === undefined ? undefined : JSON.stringify(init.body)
-  const token = init.token ?? adminToken
-  return new Promise((resolve, reject) => {
-    const outgoing = httpsRequest(
-      `${url}${path}`,
-      {
-        method: init.method ?? 'GET',
-        ca: caPem,
-        agent: false,
-        headers: {
-          ...(token === '' ? {} : { authorization: `Bearer ${token}` }),
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-          ...init.headers,
-        },
-      },
-      (incoming) => {
-        const chunks: Buffer[] = []
-        incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
-        incoming.on('end', () =>
-          resolve(new Response(Buffer.concat(chunks), { status: incoming.statusCode ?? 0 })),
-        )
-        incoming.on('error', reject)
-      },
-    )
-    outgoing.on('error', reject)
-    outgoing.end(body)
-  })
-}
-
-/** Collects a stream and resolves when its text satisfies a condition; rejects at the deadline. */
-export function untilOutput(
-  stream: NodeJS.ReadableStream,
-  isEnough: (text: string) => boolean,
-  deadlineMs = 10_000,
-): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = ''
-    const timer = setTimeout(
-      () => reject(new Error(`output did not come in ${deadlineMs} ms; so far: ${text}`)),
-      deadlineMs,
-    )
-    stream.on('data', (chunk: Buffer) => {
-      text += chunk.toString('utf8')
-      if (!isEnough(text)) return
-      clearTimeout(timer)
-      resolve(text)
-    })
-  })
-}
-
-/** Resolves when an object of a resource satisfies a condition; rejects at the deadline. */
-export function untilObject(
-  api: ApiUnderTest,
-  resource: string,
-  isIt: (object: StoredObject) => boolean,
-  deadlineMs = 10_000,
-): Promise<StoredObject> {
-  return new Promise((resolve, reject) => {
-    let stop = (): void => undefined
-    let last: StoredObject | undefined
-    const timer = setTimeout(() => {
-      stop()
-      const seen = last === undefined ? 'none at all' : JSON.stringify(last)
-      reject(new Error(`no ${resource} object as awaited in ${deadlineMs} ms; the last: ${seen}`))
-    }, deadlineMs)
-    stop = api.watch(resource, ({ type, object }) => {
-      last = object
-      if (type === 'DELETED' || !isIt(object)) return
-      clearTimeout(timer)
-      setImmediate(() => stop())
-      resolve(object)
-    })
-  })
-}
-
-/** Resolves when the names of a resource's objects are exactly these; rejects at the deadline, saying what is there. */
-export async function untilNames(
-  api: ApiUnderTest,
-  resource: string,
-  options: ListOptions,
-  wanted: readonly string[],
-): Promise<void> {
-  const names = new Map<string, string>()
-  const isThere = (): boolean =>
-    JSON.stringify([...names.values()].toSorted()) === JSON.stringify([...wanted].toSorted())
-  for (const deadline = Date.now() + 10_000; ; ) {
-    const changed = Promise.withResolvers<void>()
-    const stop = api.watch(resource, () => changed.resolve())
-    const found = await api.list(resource, options)
-    if (!found.ok) throw new Error(found.error.message)
-    names.clear()
-    for (const { metadata } of found.value) names.set(metadata.uid, metadata.name)
-    if (isThere()) {
-      stop()
-      return
-    }
-    const left = deadline - Date.now()
-    if (left <= 0) {
-      stop()
-      throw new Error(
-        `${resource}: awaited ${wanted.join(', ')}; there are ${[...names.values()].join(', ')}`,
-      )
-    }
-    const timer = setTimeout(() => changed.resolve(), Math.min(left, 200))
-    await changed.promise
-    clearTimeout(timer)
-    stop()
-  }
-}
-
-const CRDS = 'customresourcedefinitions.apiextensions.k8s.io'
-/** Of these a server keeps its own: it makes them again, or they are not ours to judge. */
-const KEPT = new Set(['events', 'leases.coordination.k8s.io'])
-
-/** Every namespace gets an account and the root: what is made again whenever it is taken away is part of the empty cluster. */
-async function untilFurnished(api: KubeApi): Promise<void> {
-  for (const deadline = Date.now() + 20_000; ; ) {
-    const spaces = await api.list(resourceOf('namespaces'), {})
-    if (!spaces.ok) throw new Error(spaces.error.message)
-    const answers = await Promise.all(
-      spaces.value.items.flatMap(({ metadata }) => [
-        api.get(resourceOf('serviceaccounts'), target(metadata?.name, 'default')),
-        api.get(resourceOf('configmaps'), target(metadata?.name, 'kube-root-ca.crt')),
-      ]),
-    )
-    if (answers.every((answer) => answer.ok)) return
-    if (Date.now() > deadline) throw new Error('the controllers do not furnish every namespace')
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
-}
-
-async function uids(api: KubeApi): Promise<ReadonlySet<string>> {
-  const seen = new Set<string>()
-  for (const type of BUILT_IN_TYPES) {
-    const found = await api.list(type, {})
-    if (found.ok) for (const { metadata } of found.value.items) seen.add(metadata?.uid ?? '')
-  }
-  return seen
-}
-
-/** Takes away what a story has made: namespaces with all in them, and the rest without grace. */
-async function empty(api: KubeApi, before: ReadonlySet<string>): Promise<void> {
-  for (const deadline = Date.now() + 30_000; ; ) {
-    const left: string[] = []
-    for (const type of BUILT_IN_TYPES.toSorted((one, other) => rank(one.id) - rank(other.id))) {
-      if (KEPT.has(type.id)) continue
-      const found = await api.list(type, {})
-      if (!found.ok) continue
-      for (const { metadata = {} } of found.value.items) {
-        const { namespace, name = '', uid = '', finalizers = [] } = metadata
-        if (before.has(uid)) continue
-        left.push(`${type.id} ${namespace ?? ''}/${name}`)
-        if (finalizers.some((each) => each.startsWith('test/')))
-          await api.patch(type, target(namespace, name), { metadata: { finalizers: null } })
-        await api.delete(type, target(namespace, name), { gracePeriodSeconds: 0 })
-      }
-    }
-    if (left.length === 0) return
-    if (Date.now() > deadline) throw new Error(`a story leaves ${left.join(', ')}`)
-    await new Promise((resolve) => setTimeout(resolve, 100))
-  }
-}
-
-/** Owners before what they own, so that nothing is made again. */
-const rank = (id: string): number =>
-  id === 'namespaces' || id === CRDS ? 0 : id.endsWith('.apps') || id === 'services' ? 1 : 2

@@ -3,7 +3,9 @@
 
 import { at, records, text, texts } from '../../lab/kubernetes/objects/json.ts'
 import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
-import { type ApiUnderTest, contract, untilNames, untilObject } from './cluster.ts'
+import type { ApiUnderTest } from './api-under-test.ts'
+import { contract } from './cluster.ts'
+import { untilNames, untilObject } from './waiting.ts'
 
 const SLICES = 'endpointslices.discovery.k8s.io'
 

@@ -5,7 +5,9 @@ import fc from 'fast-check'
 import t from 'tap'
 import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
 import { nextSizes, resolveLimits } from '../../lab/kubernetes/own/controllers/rollout.ts'
-import { type ApiUnderTest, contract, untilNames, untilObject } from './cluster.ts'
+import type { ApiUnderTest } from './api-under-test.ts'
+import { contract } from './cluster.ts'
+import { untilNames, untilObject } from './waiting.ts'
 
 async function map(
   api: ApiUnderTest,

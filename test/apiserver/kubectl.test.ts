@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stories told with the real kubectl against the lab's API server.
 
-import {
-  addNode,
-  contract,
-  missingKubectl,
-  untilNames,
-  untilObject,
-  untilOutput,
-} from './cluster.ts'
+import { contract, missingKubectl } from './cluster.ts'
+import { addNode } from './pretend-kubelet.ts'
+import { untilNames, untilObject, untilOutput } from './waiting.ts'
 
 const skip = missingKubectl()
 

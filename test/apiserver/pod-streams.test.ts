@@ -11,13 +11,8 @@ import type {
   LogRequest,
   PodRuntime,
 } from '../../lab/kubernetes/own/apiserver/pod-runtime.ts'
-import {
-  type OwnCluster,
-  missingKubectl,
-  startCluster,
-  untilObject,
-  untilOutput,
-} from './cluster.ts'
+import { type OwnCluster, missingKubectl, startCluster } from './cluster.ts'
+import { untilObject, untilOutput } from './waiting.ts'
 
 const skip = missingKubectl()
 

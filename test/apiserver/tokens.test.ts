@@ -2,7 +2,8 @@
 // Service account tokens bound to pods, and their review: what the mesh's CA relies on.
 
 import t from 'tap'
-import { type ClusterUnderTest, contract, startCluster, untilObject } from './cluster.ts'
+import { type ClusterUnderTest, contract, startCluster } from './cluster.ts'
+import { untilObject } from './waiting.ts'
 
 type Review = {
   readonly status: {

@@ -7,12 +7,11 @@ import { createInterface } from 'node:readline'
 import fc from 'fast-check'
 import t from 'tap'
 import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts'
+import { within } from '../support/until.ts'
 import { type ClusterUnderTest, contract, startCluster } from './cluster.ts'
 
 type Event = { readonly type: string; readonly object: StoredObject & { readonly code?: number } }
 type Watch = { next(): Promise<Event | 'ended'>; stop(): void }
-
-const DEADLINE_MS = 10_000
 
 /** Opens a watch and hands out its events one by one. */
 function openWatch(cluster: ClusterUnderTest, path: string): Watch {
@@ -48,16 +47,9 @@ function openWatch(cluster: ClusterUnderTest, path: string): Watch {
     next: () => {
       const event = queue.shift()
       if (event !== undefined) return Promise.resolve(event)
-      return new Promise((resolve, reject) => {
-        const timer = setTimeout(
-          () => reject(new Error(`no event in ${DEADLINE_MS} ms`)),
-          DEADLINE_MS,
-        )
-        waiting = (value) => {
-          clearTimeout(timer)
-          resolve(value)
-        }
-      })
+      const { promise, resolve } = Promise.withResolvers<Event | 'ended'>()
+      waiting = resolve
+      return within(promise, 'an event')
     },
     stop: () => outgoing.destroy(),
   }

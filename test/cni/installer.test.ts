@@ -8,6 +8,7 @@ import path from 'node:path'
 import { pino } from 'pino'
 import { installCni, type CniInstallation } from '../../agent/cni/index.ts'
 import { chainPlugin, unchainPlugin } from '../../agent/cni/conflist.ts'
+import { until } from '../support/until.ts'
 
 const CONFIG = { socket: '/run/ambit/cni.sock', excludeNamespaces: ['kube-system'] }
 const CONFLIST = `{
@@ -70,15 +71,12 @@ async function setUp(test: Test): Promise<Setting> {
       return result.value
     },
     types,
-    async until(file, wanted) {
-      const deadline = performance.now() + 5000
-      for (;;) {
-        const found = await types(file).catch(() => [])
-        if (found.join() === wanted.join()) return
-        if (performance.now() > deadline) throw new Error(`${file} has ${found.join()}`)
-        await new Promise((resolve) => setTimeout(resolve, 2))
-      }
-    },
+    until: (file, wanted) =>
+      until(
+        // A file that is gone or half written has no plugins yet.
+        async () => (await types(file).catch(() => [])).join() === wanted.join(),
+        `${file} with ${wanted.join()}`,
+      ),
   }
 }
 

@@ -5,6 +5,7 @@ import t from 'tap'
 import { X509Certificate } from 'node:crypto'
 import type { RunningController } from '../../controller/controller.ts'
 import { CONFIG_MAPS, PODS, SECRETS } from '../../mesh/kube/index.ts'
+import { until } from '../support/until.ts'
 import { runController } from './controller-process.ts'
 import { follow } from './follow.ts'
 import { expectOk, smallCluster } from './small-cluster.ts'
@@ -20,12 +21,8 @@ async function http(
   return { status: answer.status, text: await answer.text() }
 }
 
-/** Asks /readyz until it answers as wanted; the deadline is the test's own. */
-async function becomesReady(controller: RunningController): Promise<void> {
-  for (;;) {
-    if ((await http(controller, '/readyz')).status === 200) return
-    await new Promise((resolve) => setTimeout(resolve, 20))
-  }
+function becomesReady(controller: RunningController): Promise<void> {
+  return until(async () => (await http(controller, '/readyz')).status === 200, 'readiness')
 }
 
 void t.test('an agent gets the mesh and its certificates from a fresh controller', async (t) => {

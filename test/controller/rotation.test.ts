@@ -9,6 +9,7 @@ import type { AuthorityPem } from '../../mesh/identity/authority.ts'
 import { splitCertificates } from '../../mesh/identity/pem.ts'
 import { SECRETS } from '../../mesh/kube/index.ts'
 import { makeCa, plugIn, type TestCa } from '../identity/pki.ts'
+import { until } from '../support/until.ts'
 import { runController } from './controller-process.ts'
 import { expectOk, smallCluster, type SmallCluster } from './small-cluster.ts'
 
@@ -111,8 +112,10 @@ void t.test('root and issuer change in three steps, without a restart', async (t
   const moved = await answered(cluster, controller, token)
   t.equal(moved.chain[0]?.issuer, 'O=young issuer', 'then the new one signs')
   t.equal(moved.roots.length, 2)
-  while ((await servingIssuer(controller)) !== 'O=young issuer')
-    await new Promise((resolve) => setTimeout(resolve, 10))
+  await until(
+    async () => (await servingIssuer(controller)) === 'O=young issuer',
+    'a certificate of the new issuer on the gRPC port',
+  )
   t.pass('and the controller shows a certificate of it')
 
   await putCacerts(cluster, plugIn(issuer, [young]))
@@ -145,7 +148,7 @@ void t.test('a broken new one is refused, and the one before goes on', async (t)
     return /^ambit_controller_ca_secret_refused (\d)$/m.exec(await answer.text())?.[1] ?? ''
   }
   await putCacerts(cluster, { ...plugIn(root, [root]), privateKeyPem: other.keyPem })
-  while ((await metric()) !== '1') await new Promise((resolve) => setTimeout(resolve, 50))
+  await until(async () => (await metric()) === '1', 'the refusal in the metrics')
   t.equal((await answered(cluster, controller, token)).chain[0]?.issuer, 'O=sound')
   await published(cluster, root)
   await putCacerts(cluster, plugIn(root, [root, other]))

@@ -8,6 +8,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { descriptorLimit } from '../../mesh/program/descriptor-limit.ts'
 import { deadline } from '../helpers.ts'
+import { until } from '../support/until.ts'
 import { runController } from './controller-process.ts'
 import { follow } from './follow.ts'
 import { smallCluster } from './small-cluster.ts'
@@ -59,8 +60,10 @@ void t.test('a silent crowd', { timeout: deadline(90_000) }, async (t) => {
   t.ok(lines.length < 100, 'and the log is not full of it')
 
   for (const socket of alive) socket.destroy()
-  while (descriptors(pid) > quiet.descriptors + 4)
-    await new Promise((resolve) => setTimeout(resolve, 50))
+  await until(
+    () => descriptors(pid) <= quiet.descriptors + 4,
+    () => `all descriptors to come back; ${descriptors(pid)} of ${quiet.descriptors} are there`,
+  )
   t.pass('all descriptors are back')
 })
 

@@ -30,6 +30,7 @@ import {
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
 import { createLogger, isLogLevel } from '../../mesh/telemetry/log.ts'
+import { within } from '../support/until.ts'
 
 export const log = createLogger(
   'test',
@@ -37,8 +38,6 @@ export const log = createLogger(
 )
 /** Short enough for a test, long enough for a busy machine. */
 const LEASE_TIMINGS = { leaseMs: 3000, renewDeadlineMs: 2000, retryMs: 200 }
-
-const PUBLISH_DEADLINE_MS = 15_000
 
 /** The part of tap that a cluster needs to clean up after itself. */
 export interface TestScope {
@@ -222,14 +221,8 @@ export class SmallCluster {
       added: look,
       updated: (_previous, current) => look(current),
     })
-    const late = new Promise<never>((_resolve, reject) => {
-      setTimeout(
-        () => reject(new Error(`no right root in ${namespace}`)),
-        PUBLISH_DEADLINE_MS,
-      ).unref()
-    })
     try {
-      return await Promise.race([promise, late])
+      return await within(promise, `the right root in ${namespace}`)
     } finally {
       await watch.close()
     }

@@ -16,7 +16,8 @@ import { Subscription } from '../../mesh/xds/subscription.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
 import { ApiStub } from '../kube/api-stub.ts'
 import { ip, podUid, serviceKey } from '../model/samples.ts'
-import { makeFiles, makePki, NODE, silent, TOKEN, Waiter } from '../xds/support.ts'
+import { Waiter } from '../support/waiter.ts'
+import { makeFiles, makePki, NODE, silent, TOKEN } from '../xds/support.ts'
 import { CONFIG, kubePod, kubeService, kubeSlice, ORIGIN } from './objects.ts'
 
 t.setTimeout(30_000)

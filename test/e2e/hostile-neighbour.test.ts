@@ -15,7 +15,8 @@ import type { Probe } from './programs/prober.ts'
 import type { PeerCertificate } from './programs/stranger.ts'
 import { type Usage, usageOf } from './support/agent-process.ts'
 import { certificateOf, rootOfLab } from './support/impostors.ts'
-import { meshLab, NEEDS, waitForCapture, waitUntil } from './support/mesh-lab.ts'
+import { until } from '../support/until.ts'
+import { meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import { get, namespaceManifest, podAddress, run, serverManifest } from './support/pods.ts'
 
 const skip = missing(...NEEDS)
@@ -183,14 +184,13 @@ await t.test(
         ['node-b', quiet.b],
       ] as const) {
         let now: Usage = await usageOf(lab, node)
-        const isBack = async (): Promise<boolean> => {
-          now = await usageOf(lab, node)
-          return now.descriptors <= before.descriptors + SPARE_DESCRIPTORS
-        }
-        await waitUntil(GONE_WITHIN_MS, isBack)
-        t.ok(
-          now.descriptors <= before.descriptors + SPARE_DESCRIPTORS,
-          `${node}: ${now.descriptors} descriptors, ${before.descriptors} before`,
+        await until(
+          async () => {
+            now = await usageOf(lab, node)
+            return now.descriptors <= before.descriptors + SPARE_DESCRIPTORS
+          },
+          () => `${node}: ${now.descriptors} descriptors to become ${before.descriptors}`,
+          GONE_WITHIN_MS,
         )
         t.ok(
           now.memory <= before.memory + KEPT_MEMORY,

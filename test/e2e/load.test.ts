@@ -6,7 +6,8 @@ import t from 'tap'
 import { missing } from '../helpers.ts'
 import { HTTP_PORT, TCP_PORTS } from './programs/ports.ts'
 import { agentMemory, agentPid } from './support/memory.ts'
-import { accessLines, meshLab, NEEDS, waitForCapture, waitUntil } from './support/mesh-lab.ts'
+import { until } from '../support/until.ts'
+import { accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import {
   get,
   namespaceManifest,
@@ -197,14 +198,18 @@ await t.test('in a labelled namespace', { skip, timeout: 160_000 }, async (t) =>
       (await accessLines(lab, 'node-a')).filter(({ error }) =>
         error?.includes('service mesh/empty'),
       ).length
-    await waitUntil(STORM_SLOWEST_MS, async () => (await refusals()) >= STORM)
-    t.equal(await refusals(), STORM, 'each refusal is in the log')
+    let logged = 0
+    await until(
+      async () => (logged = await refusals()) >= STORM,
+      () => `a line for each refusal; there are ${logged}`,
+    )
+    t.equal(logged, STORM, 'each refusal is in the log')
   })
 
   await t.test('when all is over, the agents hold no connection any more', async (t) => {
     for (const node of lab.nodes) {
       let held: readonly unknown[] = ['not asked yet']
-      await waitUntil(STORM_SLOWEST_MS, async () => {
+      const isFree = async (): Promise<boolean> => {
         const argv = ['curl', '--silent', 'http://127.0.0.1:15000/config_dump']
         const dump = JSON.parse((await lab.nodeExec(node, argv)).stdout) as ConfigDump
         held = Object.values(dump.workloadState).flatMap(({ connections }) => [
@@ -212,7 +217,8 @@ await t.test('in a labelled namespace', { skip, timeout: 160_000 }, async (t) =>
           ...connections.outbound,
         ])
         return held.length === 0
-      })
+      }
+      await until(isFree, () => `${node} to hold none of ${JSON.stringify(held)}`)
       t.strictSame(held, [], node)
     }
   })

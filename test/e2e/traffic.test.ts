@@ -5,14 +5,8 @@
 import t from 'tap'
 import { CLOSED_PORT, HTTP_PORT, TCP_PORTS, UDP_PORT } from './programs/ports.ts'
 import { missing } from '../helpers.ts'
-import {
-  accessLines,
-  agentOf,
-  meshLab,
-  NEEDS,
-  waitForCapture,
-  waitUntil,
-} from './support/mesh-lab.ts'
+import { until } from '../support/until.ts'
+import { accessLines, agentOf, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import {
   get,
   namespaceManifest,
@@ -27,7 +21,6 @@ const skip = missing(...NEEDS)
 /** "At once" on a machine that also runs the test. Milliseconds. */
 const AT_ONCE_MS = 1500
 const HALF_CLOSED_BYTES = 200_000
-const LOG_DEADLINE_MS = 5000
 
 t.setTimeout(150_000)
 
@@ -103,8 +96,11 @@ await t.test('in a labelled namespace', { skip, timeout: 120_000 }, async (t) =>
       )
       const endings = async (): Promise<Record<string, unknown>[]> =>
         (await serverReport(lab, server)).endings.slice(seen).map((ending) => ({ ...ending }))
-      await waitUntil(LOG_DEADLINE_MS, async () => (await endings()).length >= 6)
-      const all = await endings()
+      let all = await endings()
+      await until(
+        async () => (all = await endings()).length >= 6,
+        () => `the server to see six endings; it saw ${JSON.stringify(all)}`,
+      )
       t.ok(
         all.every(({ peer }) => peer === own),
         `the server saw ${own} only, not ${JSON.stringify(all)}`,

@@ -16,6 +16,7 @@ import {
 import { netnsAt } from '../../agent/enrolment/netns-identity.ts'
 import { kubeletRoots, podUidOfCgroup } from '../../agent/enrolment/pod-cgroup.ts'
 import { cgroup2Mount, missing, uniqueName } from '../helpers.ts'
+import { until } from '../support/until.ts'
 
 const UID = '5f0c1c52-8a3e-4bd1-9d6f-0a53b7d8a001'
 const UNDERSCORED = UID.replaceAll('-', '_')
@@ -214,17 +215,16 @@ async function makeSandbox(test: Test, directoryName: (uid: string) => string): 
 }
 
 async function removeCgroup(directory: string): Promise<void> {
-  const deadline = performance.now() + 3000
-  for (;;) {
+  // The kernel takes the killed out of it a little after their parent hears of it.
+  await until(async () => {
     try {
       await rmdir(directory)
-      return
+      return true
     } catch (thrown) {
-      if ((thrown as NodeJS.ErrnoException).code !== 'EBUSY' || performance.now() > deadline)
-        throw thrown
-      await new Promise((resolve) => setImmediate(resolve))
+      if ((thrown as NodeJS.ErrnoException).code !== 'EBUSY') throw thrown
+      return false
     }
-  }
+  }, `${directory} to be empty`)
 }
 
 const skip = missing('root', 'cgroup2')

@@ -8,10 +8,10 @@ import { existsSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, BPF_OBJECT, World, type App, type CgroupName } from '../capture/support/world.ts'
 import { missing } from '../helpers.ts'
+import { until } from '../support/until.ts'
 import type { NodeRequest } from './node-process.ts'
 import { AMBIENT, stateFiles } from './node-setting.ts'
 
@@ -59,13 +59,6 @@ void t.test('given pods older than the agent', { skip, timeout: 60_000 }, async 
     return app
   }
   const told = (agent: RemoteProcess): Promise<readonly string[]> => agent.ask('told')
-  const until = async (condition: () => Promise<boolean>, what: string): Promise<void> => {
-    const deadline = performance.now() + 10_000
-    while (!(await condition())) {
-      if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`)
-      await delay(20)
-    }
-  }
 
   // All that pod B can do of itself: a cgroup below its own, named as the victim's.
   const forged = await impostor(`kubepods/pod${ATTACKER}/app/kubepods/pod${VICTIM}/app`)

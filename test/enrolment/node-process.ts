@@ -17,6 +17,7 @@ import { createLogger } from '../../mesh/telemetry/log.ts'
 import { closeFd } from '../../native/libc.ts'
 import { serveRpc } from '../capture/support/rpc.ts'
 import { ApiStub } from '../kube/api-stub.ts'
+import { Waiter } from '../support/waiter.ts'
 
 export interface NodeRequest {
   readonly cgroupPath: string
@@ -28,18 +29,15 @@ export interface NodeRequest {
   readonly isApiAway: boolean
 }
 
-/** Far beyond what the test allows, so that it fails by its own words. */
-const RELABEL_DEADLINE_MS = 5000
-
 const stub = new ApiStub()
 const told: string[] = []
-const waiting = new Set<() => void>()
+const waiter = new Waiter()
 let sockets: DataPlaneSockets | undefined
 let capture: NodeCapture | undefined
 
 function tell(what: string): void {
   told.push(what)
-  for (const check of waiting) check()
+  waiter.poke()
 }
 
 function answer(socket: Socket): void {
@@ -120,20 +118,11 @@ serveRpc({
   relabel: async ({ labels, what }: { labels: Record<string, string>; what: string }) => {
     const startedAt = performance.now()
     const already = told.length
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const check = (): void => {
-      if (told.slice(already).includes(what)) resolve()
-    }
-    waiting.add(check)
     stub.put(NAMESPACES, { metadata: { name: 'shop', labels } })
-    const timer = setTimeout(
-      () => reject(new Error(`not told "${what}"; told: ${told.slice(already).join(', ')}`)),
-      RELABEL_DEADLINE_MS,
+    await waiter.until(
+      () => told.slice(already).includes(what),
+      () => `"${what}"; told: ${told.slice(already).join(', ')}`,
     )
-    await promise.finally(() => {
-      clearTimeout(timer)
-      waiting.delete(check)
-    })
     return performance.now() - startedAt
   },
 })

@@ -19,6 +19,7 @@ import { createKubeApi, NAMESPACES, PODS, type Pod } from '../../mesh/kube/index
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { err, ok } from '../../mesh/result.ts'
 import { ApiStub } from '../kube/api-stub.ts'
+import { until } from '../support/until.ts'
 import { RecordingCapture } from './recording-capture.ts'
 import { recordingServer } from './recording-server.ts'
 
@@ -132,16 +133,11 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
         addresses: ['10.244.1.7' as IpAddress],
       }
     },
-    async until(condition, what) {
-      const deadline = performance.now() + 8000
-      while (!condition()) {
-        if (performance.now() > deadline)
-          throw new Error(
-            `waited in vain for ${what}; told: ${told.join(', ')}; calls: ${capture.calls.join(' ')}`,
-          )
-        await new Promise((resolve) => setTimeout(resolve, 1))
-      }
-    },
+    until: (condition, what) =>
+      until(
+        condition,
+        () => `${what}; told: ${told.join(', ')}; calls: ${capture.calls.join(' ')}`,
+      ),
     annotation: (name) =>
       stub.get(PODS, `shop/${name}`)?.metadata?.annotations?.['ambient.istio.io/redirection'],
   }

@@ -12,6 +12,7 @@ import type { HeaderList } from '../../mesh/http2/hpack.ts'
 import { HboneSources, wasteOf } from '../../mesh/hbone/sources.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { makeCertificate, makeRoot, testIdentity } from './certs.ts'
+import { until } from '../support/until.ts'
 import { type World, echo, makeWorld } from './harness.ts'
 import { CONNECT, type RawPeer, frame, goAwayCode, headers, rawPeer } from './raw-peer.ts'
 
@@ -81,8 +82,7 @@ for (const [what, list] of REQUESTS)
       t.notOk(await isServed(t, world), 'it is not shaken hands with again')
       t.match(world.refused.at(-1), { reason: 'floodRefused', message: /a moment ago/ })
       t.ok(await isServed(t, world, '127.0.0.9'), 'another pod of the same identity is served')
-      await delay(1_100)
-      t.ok(await isServed(t, world), 'and it, too, after a while')
+      await until(() => isServed(t, world), 'it to be served, too, after a while')
     },
   )
 
@@ -140,6 +140,7 @@ await t.test('callers that lose patience with a stuck app are not shut out', asy
   for (let wave = 0; wave < 8; wave += 1) {
     const ids = Array.from({ length: WAVE }, (_, index) => 2 * (wave * WAVE + index) + 1)
     peer.send(...ids.map((id) => headers(id, CONNECT)))
+    // The point: patience is over after a while, and what they cost meanwhile is forgiven by the second.
     await delay(130)
     peer.send(...ids.map((id) => frame(FRAME.rstStream, 0, id, Buffer.from([0, 0, 0, 8]))))
   }
@@ -199,7 +200,7 @@ await t.test('what one caller has open is bounded over all pods of the worker', 
   t.match(first.refused.at(-1), { reason: 'tooManyConnections', message: /sa\/client has 5/ })
 
   for (const { socket } of peers) socket.destroy()
-  while (second.server.connectionCount() > 0) await delay(5)
+  await until(() => second.server.connectionCount() === 0, 'all connections to go')
   await settings(await open(second, '127.0.0.1'))
 })
 

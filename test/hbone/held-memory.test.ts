@@ -11,6 +11,7 @@ import { H2Stream } from '../../mesh/http2/stream.ts'
 import { CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES } from '../../mesh/hbone/limits.ts'
 import { splice } from '../../mesh/relay/splice.ts'
 import type { HboneTunnel, IncomingTunnel } from '../../mesh/hbone/types.ts'
+import { until } from '../support/until.ts'
 import { makeWorld } from './harness.ts'
 import { CONNECT, frame, headers, rawPeer } from './raw-peer.ts'
 import { readAll, relayApp } from './relayed-app.ts'
@@ -33,11 +34,6 @@ class WatchedMemory extends HeldMemory {
     if (holder instanceof H2Stream) this.#streams.add(holder)
     super.enter(holder)
   }
-}
-
-/** Turns of the event loop until it is so; the test's own time limit ends a wait in vain. */
-async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await setImmediate()
 }
 
 /** Writes for as long as the other end takes it; whoever does not read gets all that fits in between. */
@@ -76,7 +72,7 @@ await t.test('six clients that do not read hold up no seventh on their connectio
   const memory = new HeldMemory(256 * MIB)
   const app = await relayApp(t, obey, { memory })
   for (let count = 0; count < 6; count += 1) (await app.connect()).pause().write('g')
-  await until(() => memory.total > 6 * LEAST_STALLED_BYTES)
+  await until(() => memory.total > 6 * LEAST_STALLED_BYTES, 'six stalled tunnels')
   t.ok(memory.total > CONNECTION_WINDOW_BYTES, 'more waits than a connection window')
   t.equal(await echoes(await app.connect(), 32 * MIB), 32 * MIB)
   t.equal(app.world.dials(), 1)
@@ -93,7 +89,7 @@ await t.test('six apps that do not read hold up no seventh caller', async (t) =>
     socket.write('s')
     gush(socket)
   }
-  await until(() => memory.total > 6 * LEAST_STALLED_BYTES)
+  await until(() => memory.total > 6 * LEAST_STALLED_BYTES, 'six stalled tunnels')
   t.equal(await echoes(await app.connect(), 32 * MIB), 32 * MIB)
   t.equal(app.world.dials(), 1)
   await app.world.server.drain(0)
@@ -123,13 +119,13 @@ await t.test(
       socket.write('g')
     }
     // 23 of them would hold 69 MiB or more: at least half must go.
-    await until(() => app.outbound.length === 24)
+    await until(() => app.outbound.length === 24, 'all 24 connections')
     let cut = 0
     for (const outcome of app.outbound)
       void outcome.then(({ end }) => {
         if (end === 'tooManyUnreadBytes') cut += 1
       })
-    await until(() => cut >= 12)
+    await until(() => cut >= 12, 'half of them to be cut')
     isWatching = false
     await watching
     t.ok(highest <= limit, `at most ${highest} of ${limit} bytes were held`)
@@ -156,7 +152,10 @@ await t.test('both agents say why a tunnel was cut for memory', async (t) => {
   const app = await relayApp(t, obey, { memory })
   const socket = await app.connect()
   socket.pause().write('g')
-  await until(() => app.outbound.length + app.inbound.length === 2)
+  await until(
+    () => app.outbound.length + app.inbound.length === 2,
+    'both agents to have the connection',
+  )
   t.match(await app.outbound[0], { end: 'tooManyUnreadBytes' })
   t.match(await app.inbound[0], { end: 'tooManyUnreadBytes' })
   const failure = once(socket, 'error')
@@ -181,13 +180,13 @@ await t.test(
       await new Promise((resolve) =>
         peer.socket.write(frame(FRAME.data, 0, 1, Buffer.alloc(1)), resolve),
       )
-    await until(() => memory.total > total)
+    await until(() => memory.total > total, 'every byte on the account')
     await setImmediate()
     const grown = process.memoryUsage().arrayBuffers - before
     t.ok(grown < 32 * MIB, `${total} bytes took ${Math.round(grown / MIB)} MiB`)
     t.ok(memory.total < 4 * total, `${memory.total} on the account`)
     peer.socket.destroy()
-    await until(() => memory.total === 0)
+    await until(() => memory.total === 0, 'all memory given back')
   },
 )
 
@@ -198,7 +197,7 @@ await t.test('what came before anybody listened is given back, too', async (t) =
     onTunnel: (incoming) => incoming.accept({}).end(Buffer.alloc(100_000, 1)),
   })
   const { tunnel } = await world.open()
-  await until(() => memory.total > 100_000)
+  await until(() => memory.total > 100_000, 'what came before anybody listened')
   const reader = Promise.withResolvers<Buffer>()
   const ends = await socketPair(t)
   void readAll(ends.far).then((all) => reader.resolve(all))
@@ -281,7 +280,7 @@ for (const cause of ['the peer resets', 'memory is short'] as const)
       const { near, far } = await socketPair(t)
       far.pause()
       const outcome = splice(near, tunnel, { socketRole: 'client' })
-      await until(() => near.writableEnded)
+      await until(() => near.writableEnded, 'the end of what the tunnel brought')
       t.ok(near.writableLength > 0, 'some of it waits in the agent')
       if (cause === 'memory is short') memory.setLimit(1)
       else (await accepted.promise).reset()

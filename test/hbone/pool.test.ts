@@ -4,6 +4,7 @@
 import { once } from 'node:events'
 import { type Socket, connect } from 'node:net'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { connectSecured } from '../../mesh/hbone/connect.ts'
 import { establishClient } from '../../mesh/hbone/client.ts'
@@ -200,7 +201,8 @@ await t.test(
     await gaveUp.promise
     const { tunnel } = await world.open()
     t.equal(await says(tunnel, 'still here'), 'still here')
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    // Lets the deadline of the answered one pass, had it been left running.
+    await delay(300)
     t.equal(world.dials(), 1)
     t.equal(world.pool.connectionCount(), 1, 'an answered CONNECT has no deadline any more')
   },

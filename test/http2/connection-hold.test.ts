@@ -12,6 +12,7 @@ import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/http2/protocol.ts'
 import { IGNORING_SINK } from '../../mesh/http2/stream.ts'
 import { CONNECT, frame, headers } from '../hbone/raw-peer.ts'
+import { until } from '../support/until.ts'
 import { literal } from './naive-hpack.ts'
 
 t.setTimeout(60_000)
@@ -87,10 +88,6 @@ async function makeServer(
   }
 }
 
-async function until(isSo: () => boolean): Promise<void> {
-  while (!isSo()) await eventLoopTurn()
-}
-
 const halfBlock = frame(FRAME.headers, 0, 1, Buffer.alloc(16 * KIB, 0x82))
 const moreOfBlock = frame(FRAME.continuation, 0, 1, Buffer.alloc(16 * KIB, 0x82))
 
@@ -111,13 +108,13 @@ await t.test('a busy connection gets a buffer, and gives it back when it is quie
   const { peer, connection } = await (await makeServer(t, memory, 20))('pod')
   peer.write(headers(1, CONNECT))
   peer.write(frame(FRAME.data, 0, 1, Buffer.alloc(4 * KIB)))
-  await until(() => memory.total >= 16 * KIB)
+  await until(() => memory.total >= 16 * KIB, 'a read buffer')
   // Any word of the peer's after a quiet time between two PINGs.
   const ack = frame(FRAME.ping, FLAG.ack, 0, Buffer.alloc(8))
   peer.on('data', () => peer.write(ack))
-  await until(() => memory.total === 0)
+  await until(() => memory.total === 0, 'all memory given back')
   peer.write(frame(FRAME.data, 0, 1, Buffer.alloc(40 * KIB)))
-  await until(() => memory.total > 0)
+  await until(() => memory.total > 0, 'a buffer again')
   t.equal(connection.streamCount, 1, 'and serves on')
 })
 
@@ -135,7 +132,7 @@ await t.test('what a peer sends in one piece arrives whole, whatever buffer it m
     }
   peer.write(frame(FRAME.data, FLAG.endStream, 1))
   peer.write(frame(FRAME.rstStream, 0, 1, Buffer.from([0, 0, 0, 8])))
-  await until(() => connection.streamCount === 0)
+  await until(() => connection.streamCount === 0, 'the end of the stream')
   t.equal(received.digest('hex'), sent.digest('hex'))
 })
 
@@ -166,6 +163,7 @@ await t.test(
       peer.on('error', () => undefined).resume()
       await until(
         () => sockets[count] !== undefined && sockets[count].readableLength === first.length,
+        'the first request',
       )
       const kept: Buffer[] = []
       const [socket] = sockets.slice(-1)
@@ -192,7 +190,7 @@ await t.test(
       for (const { peer, kept } of [one, other]) {
         const before = kept.length
         peer.write(frame(FRAME.data, 0, 1, Buffer.alloc(2 * KIB, peer === one.peer ? round : 99)))
-        await until(() => kept.length > before)
+        await until(() => kept.length > before, 'the next chunk')
       }
     const bytes = [1, 2, 3, 4, 5].map((value) => Buffer.alloc(2 * KIB, value))
     t.ok(
@@ -206,15 +204,15 @@ await t.test('half a header block and the table are counted while they are held'
   const memory = new HeldMemory(64 * MIB)
   const { peer } = await (await makeServer(t, memory))('pod')
   peer.write(halfBlock)
-  await until(() => memory.total >= 32 * KIB) // and the buffer it was read into
+  await until(() => memory.total >= 32 * KIB, 'half a block, and the buffer it was read into')
   peer.write(frame(FRAME.continuation, FLAG.endHeaders, 1))
-  await until(() => memory.total < 32 * KIB)
+  await until(() => memory.total < 32 * KIB, 'the block given back')
   const entry = literal('indexed', 'x', 'y'.repeat(3 * KIB), false)
   const before = memory.total
   peer.write(frame(FRAME.headers, FLAG.endHeaders, 3, entry))
-  await until(() => memory.total >= before + 3 * KIB)
+  await until(() => memory.total >= before + 3 * KIB, 'the entry of the table')
   peer.destroy()
-  await until(() => memory.total === 0)
+  await until(() => memory.total === 0, 'all memory given back')
   t.pass('and given back')
 })
 
@@ -224,7 +222,7 @@ await t.test('the owner of many half-open connections pays, and nobody else', as
   const honest = await open('honest')
   honest.peer.write(headers(1, CONNECT))
   honest.peer.write(frame(FRAME.data, 0, 1, Buffer.alloc(20 * KIB)))
-  await until(() => memory.total >= 16 * KIB)
+  await until(() => memory.total >= 16 * KIB, 'a read buffer')
   const greedy: Served[] = []
   // 48 KiB each, and 16 KiB to read into: 32 of them fit.
   for (let made = 0; made < 60; made += 1) {
@@ -232,16 +230,19 @@ await t.test('the owner of many half-open connections pays, and nobody else', as
     served.peer.write(Buffer.concat([halfBlock, moreOfBlock, moreOfBlock]))
     greedy.push(served)
     const before = memory.total
-    await until(() => memory.total > before + 16 * KIB || served.closed !== undefined || cut() > 0)
+    await until(
+      () => memory.total > before + 16 * KIB || served.closed !== undefined || cut() > 0,
+      'its block to be held, or the owner to pay',
+    )
   }
-  await until(() => cut() >= 20)
+  await until(() => cut() >= 20, '20 connections to be cut')
   t.ok(memory.total <= 2 * MIB)
   t.equal(honest.closed, undefined)
   t.equal(honest.connection.streamCount, 1)
   const [first] = greedy.filter(({ closed }) => closed !== undefined)
   t.match(first?.closed, { code: H2_CODE.enhanceYourCalm, isPeerFault: false })
   for (const { peer } of [...greedy, honest]) peer.destroy()
-  await until(() => memory.total === 0)
+  await until(() => memory.total === 0, 'all memory given back')
 
   function cut(): number {
     return greedy.filter(({ closed }) => closed !== undefined).length

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whatever an authenticated peer sends, the server stays up, keeps nothing of it, and serves the next one.
 
-import { setImmediate as eventLoopTurn } from 'node:timers/promises'
 import fc from 'fast-check'
 import t from 'tap'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { echo, makeWorld } from '../hbone/harness.ts'
 import { CONNECT, frame, headers, rawPeer } from '../hbone/raw-peer.ts'
+import { until } from '../support/until.ts'
 
 t.setTimeout(60_000)
 
@@ -48,7 +48,7 @@ await t.test('a server survives any sequence of frames', async (t) => {
     }),
     { numRuns: 150 },
   )
-  while (world.server.connectionCount() > 0) await eventLoopTurn()
+  await until(() => world.server.connectionCount() === 0, 'the connection to go')
   t.equal(memory.total, 0, 'nothing is left on the account')
   const { tunnel } = await world.open()
   tunnel.end('still here')

@@ -13,6 +13,7 @@ import {
   type KubeResource,
   type ObjectMeta,
 } from '../../mesh/kube/index.ts'
+import { Waiter } from '../support/waiter.ts'
 
 interface StoredEvent {
   readonly version: number
@@ -49,7 +50,7 @@ export class ApiStub {
   readonly #objects = new Map<string, Map<string, KubeObject>>()
   readonly #events: StoredEvent[] = []
   readonly #faults: Fault[] = []
-  readonly #listeners = new Set<() => void>()
+  readonly #waiter = new Waiter()
   #version = 100
   #oldestVersion = 0
   #port = 0
@@ -182,20 +183,8 @@ export class ApiStub {
   }
 
   /** Waits for a condition that a request or a watch brings about. */
-  async until(condition: () => boolean, what: string, timeoutMs = 5000): Promise<void> {
-    if (condition()) return
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const check = (): void => {
-      if (condition()) resolve()
-    }
-    const timer = setTimeout(() => reject(new Error(`waited in vain for ${what}`)), timeoutMs)
-    this.#listeners.add(check)
-    try {
-      await promise
-    } finally {
-      clearTimeout(timer)
-      this.#listeners.delete(check)
-    }
+  until(condition: () => boolean, what: string): Promise<void> {
+    return this.#waiter.until(condition, what)
   }
 
   #publish(
@@ -214,11 +203,7 @@ export class ApiStub {
       else if (matches) watch.response.write(`${JSON.stringify({ type: 'ADDED', object })}\n`)
       else if (matched) watch.response.write(`${JSON.stringify({ type: 'DELETED', object })}\n`)
     }
-    this.#notify()
-  }
-
-  #notify(): void {
-    for (const listener of this.#listeners) listener()
+    this.#waiter.poke()
   }
 
   async #handle(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
@@ -228,19 +213,19 @@ export class ApiStub {
     const url = new URL(request.url ?? '/', 'http://stub')
     const method = request.method ?? 'GET'
     this.requests.push({ method, url, headers: request.headers, body })
-    response.on('close', () => this.#notify())
+    response.on('close', () => this.#waiter.poke())
     const fault = this.#faults.find((f) => f.method === method && f.path.test(request.url ?? ''))
     if (fault !== undefined) {
       fault.times -= 1
       if (fault.times <= 0) this.#faults.splice(this.#faults.indexOf(fault), 1)
       fault.answer(request, response)
-      this.#notify()
+      this.#waiter.poke()
       return
     }
     if (url.searchParams.get('watch') === 'true') this.#watch(url, response)
     else if (method === 'GET') this.#read(url, response)
     else this.#write(method, url, body, response)
-    this.#notify()
+    this.#waiter.poke()
   }
 
   #watch(url: URL, response: http.ServerResponse): void {
@@ -266,7 +251,7 @@ export class ApiStub {
     this.watches.add(watch)
     response.on('close', () => {
       this.watches.delete(watch)
-      this.#notify()
+      this.#waiter.poke()
     })
   }
 

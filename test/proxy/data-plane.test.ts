@@ -7,6 +7,7 @@ import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import type { IpAddress, MeshChange, SocketAddress } from '../../mesh/model/types.ts'
 import { makeRoot } from '../hbone/certs.ts'
+import { until } from '../support/until.ts'
 import { resetOf, talk, tellCaller } from './conversation.ts'
 import {
   type AccessLine,
@@ -166,7 +167,7 @@ await t.test('a long connection is counted while it lasts, and each byte once', 
   const socket = await pod.call({ address: outside, port })
   socket.write('hello')
   await once(socket, 'data')
-  while (bytes()[0] !== 5) await new Promise((resolve) => setTimeout(resolve, 20))
+  await until(() => bytes()[0] === 5, 'the bytes of an open connection')
   t.same(bytes(), [5, 5, 0], 'told before it ended')
   t.equal(await talk(socket, 'bye'), 'bye')
   await agent.line(() => true)

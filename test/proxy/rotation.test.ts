@@ -78,6 +78,7 @@ await t.test('the root of the mesh is replaced under traffic', async (t) => {
         failures.push(String(thrown))
       }
       socket.destroy()
+      // Paces the calls: they are to go on for as long as the steps take, not to be many.
       await delay(2)
     }
   }

@@ -3,7 +3,6 @@
 
 import { closeSync, fstatSync, openSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import type { Enrolment } from '../../agent/capture/types.ts'
@@ -12,6 +11,7 @@ import { heldLimitOf } from '../../mesh/hbone/limits.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress, PodUid } from '../../mesh/model/types.ts'
 import { err } from '../../mesh/result.ts'
+import { until } from '../support/until.ts'
 import { testPod } from './loopback-world.ts'
 import { DEADLY_LISTENER, ENDLESS_LISTENER } from './obedient-worker.ts'
 
@@ -99,13 +99,15 @@ class Setting {
 
   /** Waits until so many pods are served. */
   async serves(count: number): Promise<readonly string[]> {
-    const deadline = performance.now() + PATIENCE_MS
-    for (;;) {
-      const served = await this.served()
-      if (served.length === count) return served
-      if (performance.now() > deadline) throw new Error(`served are ${served.join(', ')}`)
-      await delay(5)
-    }
+    let served: readonly string[] = []
+    await until(
+      async () => {
+        served = await this.served()
+        return served.length === count
+      },
+      () => `${count} pods that are served; there are ${served.join(', ')}`,
+    )
+    return served
   }
 
   /** Ends the worker that serves the pod. */
@@ -184,7 +186,10 @@ void t.test(
     t.match(setting.errors, [/a data-plane worker died/])
 
     // Its successor starts after a moment, has no pods, and knows them all.
-    while ((await setting.pool.unresponsive(PATIENCE_MS)).length > 0) await delay(5)
+    await until(
+      async () => (await setting.pool.unresponsive(PATIENCE_MS)).length === 0,
+      'the successor',
+    )
     await setting.add('e')
     t.match(await setting.served(), ['a', 'b', 'c', 'd', 'e: data-plane-0 listener 900001'])
     const [e] = (await setting.pool.connections()).get('e') ?? []
@@ -210,7 +215,7 @@ void t.test('a pod that gets no listeners again does not keep others from theirs
     /^b: data-plane-1 listener 900001$/,
     /^c: data-plane-[01] listener 900002$/,
   ])
-  while (setting.lost.length < 3) await delay(5)
+  await until(() => setting.lost.length === 3, 'the word to the pod that waits')
   t.same(setting.lost, ['a', 'c', 'a'], 'it is told again when the next worker is up')
 })
 

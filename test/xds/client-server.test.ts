@@ -10,6 +10,7 @@ import type { ResourceProblem } from '../../mesh/xds/resource-type.ts'
 import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
 import { XdsClient, type XdsConnectionState } from '../../mesh/xds/client.ts'
 import { ip, sampleService, sampleWorkload } from '../model/samples.ts'
+import { Waiter } from '../support/waiter.ts'
 import {
   makeFiles,
   makePki,
@@ -19,7 +20,6 @@ import {
   SERVER_NAME,
   startServer,
   TOKEN,
-  Waiter,
   workloadResource,
 } from './support.ts'
 

@@ -13,7 +13,8 @@ import {
 import { grpcMethod } from '../../mesh/grpc/method.ts'
 import { secureChannel } from '../../mesh/grpc/channel.ts'
 import { ip, sampleWorkload } from '../model/samples.ts'
-import { makePki, startServer, TOKEN, Waiter, workloadResource } from './support.ts'
+import { Waiter } from '../support/waiter.ts'
+import { makePki, startServer, TOKEN, workloadResource } from './support.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 
 t.setTimeout(30_000)

@@ -21,6 +21,7 @@ import {
   XdsServer,
   type XdsServerOptions,
 } from '../../mesh/xds/server.ts'
+import { Waiter } from '../support/waiter.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 
 export const silent = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' })
@@ -170,20 +171,4 @@ export function workloadResource(workload: Workload): ResourceInput {
 
 export function serviceResource(service: Service): ResourceInput {
   return { name: service.key, aliases: [], payload: ADDRESS.encode({ kind: 'service', service }) }
-}
-
-/** Waits until a condition holds, looked at after each call of `poke`. */
-export class Waiter {
-  #waiting: { readonly holds: () => boolean; readonly resolve: () => void }[] = []
-
-  poke = (): void => {
-    const due = this.#waiting.filter(({ holds }) => holds())
-    this.#waiting = this.#waiting.filter((entry) => !due.includes(entry))
-    for (const { resolve } of due) resolve()
-  }
-
-  until(holds: () => boolean): Promise<void> {
-    if (holds()) return Promise.resolve()
-    return new Promise((resolve) => this.#waiting.push({ holds, resolve }))
-  }
 }

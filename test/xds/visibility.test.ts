@@ -10,15 +10,8 @@ import type { XdsCaller } from '../../mesh/xds/server.ts'
 import { type FollowedType, Subscription } from '../../mesh/xds/subscription.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { sampleWorkload } from '../model/samples.ts'
-import {
-  makeFiles,
-  makePki,
-  NODE,
-  silent,
-  startServer,
-  Waiter,
-  workloadResource,
-} from './support.ts'
+import { Waiter } from '../support/waiter.ts'
+import { makeFiles, makePki, NODE, silent, startServer, workloadResource } from './support.ts'
 
 t.setTimeout(30_000)
 
@@ -85,7 +78,11 @@ function listen(type: ResourceType<string>, names: '*' | readonly string[] = '*'
     heard.push(...resources.map((each) => `+${each}`), ...removed.map((name) => `-${name}`))
     waiter.poke()
   })
-  const until = (text: string): Promise<void> => waiter.until(() => heard.includes(text))
+  const until = (text: string): Promise<void> =>
+    waiter.until(
+      () => heard.includes(text),
+      () => `${text}; heard: ${heard.join(' ')}`,
+    )
   return { heard, subscription, until }
 }
 

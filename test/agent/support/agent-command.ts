@@ -5,9 +5,8 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Place } from '../../capture/support/rpc.ts'
+import { Waiter } from '../../support/waiter.ts'
 
-/** Far beyond what a start or a stop takes on a loaded machine, and well inside the test's own deadline. */
-const LOG_DEADLINE_MS = 20_000
 const ROOT = path.join(import.meta.dirname, '../../..')
 
 type LogLine = Readonly<Record<string, unknown>>
@@ -17,7 +16,9 @@ export class AgentCommand {
   readonly exited: Promise<number | undefined>
   readonly #child: ChildProcess
   readonly #lines: LogLine[] = []
-  readonly #waiting = new Set<() => void>()
+  readonly #waiter = new Waiter()
+  /** It has ended, and all that it wrote is here. */
+  #isOver = false
 
   constructor(place: Place, flags: Readonly<Record<string, string | boolean>>) {
     const argv = Object.entries(flags).flatMap(([name, value]) =>
@@ -40,12 +41,16 @@ export class AgentCommand {
     )
     this.exited = new Promise((resolve) => {
       // Not `exit`: the last lines may still be on their way then.
-      this.#child.once('close', (code) => resolve(code ?? undefined))
+      this.#child.once('close', (code) => {
+        this.#isOver = true
+        resolve(code ?? undefined)
+        this.#waiter.poke()
+      })
     })
     if (this.#child.stdout !== null)
       createInterface({ input: this.#child.stdout }).on('line', (text) => {
         this.#lines.push(JSON.parse(text) as LogLine)
-        for (const check of this.#waiting) check()
+        this.#waiter.poke()
       })
   }
 
@@ -60,23 +65,11 @@ export class AgentCommand {
 
   /** Waits for a line with this message. */
   async says(message: string): Promise<LogLine> {
-    const { promise, resolve, reject } = Promise.withResolvers<LogLine>()
-    const check = (): void => {
-      const line = this.logged(message)
-      if (line !== undefined) resolve(line)
-    }
-    const fail = (why: string): void =>
-      reject(new Error(`no "${message}": ${why}; last: ${JSON.stringify(this.#lines.slice(-5))}`))
-    const timer = setTimeout(() => fail('waited in vain'), LOG_DEADLINE_MS)
-    void this.exited.then(() => fail('the agent has ended'))
-    this.#waiting.add(check)
-    check()
-    try {
-      return await promise
-    } finally {
-      clearTimeout(timer)
-      this.#waiting.delete(check)
-    }
+    const last = (): string => `"${message}"; last: ${JSON.stringify(this.#lines.slice(-5))}`
+    await this.#waiter.until(() => this.#isOver || this.logged(message) !== undefined, last)
+    const line = this.logged(message)
+    if (line === undefined) throw new Error(`the agent has ended without ${last()}`)
+    return line
   }
 
   signal(signal: NodeJS.Signals): void {

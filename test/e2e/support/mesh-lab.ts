@@ -2,7 +2,6 @@
 // A lab with the mesh for the tests of one file: made once, taken down at the end even when tests fail.
 
 import type { Test } from 'tap'
-import { setTimeout as delay } from 'node:timers/promises'
 import { createLab, type Lab, takeDown } from '../../../lab/cluster/index.ts'
 
 /** Also what a test needs to run at all; give it to `missing`. */
@@ -66,15 +65,4 @@ export async function waitForCapture(
     const lines = words.split('\n').slice(0, -1)
     return lines.every((word) => (word === 'enabled') === isCaptured) ? true : undefined
   })
-}
-
-const POLL_MS = 50
-
-/** Waits until `holds` gives true or the deadline passes; the assertion that follows tells what was seen. */
-export async function waitUntil(
-  deadlineMs: number,
-  holds: () => Promise<boolean> | boolean,
-): Promise<void> {
-  const deadline = Date.now() + deadlineMs
-  while (!(await holds()) && Date.now() < deadline) await delay(POLL_MS)
 }
