@@ -5,8 +5,7 @@
 import { Server } from '@grpc/grpc-js'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { type Clock, systemClock } from '../mesh/identity/clock.ts'
-import { retryDelayMs } from '../mesh/identity/schedule.ts'
-import { delay } from '../mesh/async/backoff.ts'
+import { Backoff, delay } from '../mesh/async/backoff.ts'
 import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
 import { type KubeApi } from '../mesh/kube/index.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
@@ -202,10 +201,14 @@ async function start(
 }
 
 /** Reads the authority, or makes a root; waits for the API server, but not for a broken Secret to mend itself. */
+/** While the API server is away: soon enough for whoever starts both, no load for one that is overwhelmed. */
+const API_RETRIES = { firstMs: 1_000, longestMs: 5_000 }
+
 async function waitForAuthority(
   { api, log, signal }: ControllerOptions,
   secrets: CaSecretOptions,
 ): Promise<Result<KeptAuthority, AmbitError>> {
+  const backoff = new Backoff(API_RETRIES)
   for (let failures = 1; ; failures += 1) {
     const loaded = await loadOrCreateAuthority(api, secrets)
     if (loaded.ok) return loaded
@@ -213,7 +216,7 @@ async function waitForAuthority(
     if (signal.aborted)
       return err(new AmbitError('AMB_KUBE_API', `Cannot start: ${loaded.error.failure.message}`))
     log.warn({ reason: loaded.error.failure.message, failures }, 'waiting for the API server')
-    await delay(retryDelayMs(failures, Math.random(), true), signal)
+    await delay(backoff.next(), signal)
   }
 }
 

@@ -5,14 +5,8 @@ import koffi from 'koffi'
 import { parseBtf, type BtfTypes } from './btf.ts'
 import { BpfMap } from './bpf-map.ts'
 import { NativeError } from './error.ts'
-import {
-  check,
-  checkPointer,
-  loadLibbpf,
-  type MapPointer,
-  type ObjectPointer,
-  type ProgramPointer,
-} from './libbpf.ts'
+import { check, checkPointer, loadLibbpf } from './libbpf.ts'
+import type { MapPointer, ObjectPointer, ProgramPointer } from './libbpf-calls.ts'
 
 const RODATA = '.rodata'
 

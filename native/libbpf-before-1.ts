@@ -3,7 +3,13 @@
 // errors, and one program type it does not know by its section. Each function used here is in all of them.
 
 import type { LibraryHandle } from 'koffi'
-import type { BtfPointer, Libbpf, MapPointer, ObjectPointer, ProgramPointer } from './libbpf.ts'
+import type {
+  BtfPointer,
+  Libbpf,
+  MapPointer,
+  ObjectPointer,
+  ProgramPointer,
+} from './libbpf-calls.ts'
 
 // libbpf_legacy.h: null for a pointer that could not be had, and the errno itself as an int result.
 const LIBBPF_STRICT_CLEAN_PTRS = 1

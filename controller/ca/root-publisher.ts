@@ -2,7 +2,7 @@
 // Publishes the roots as ConfigMap istio-ca-root-cert in each namespace, and puts it right when they change, or when somebody
 // edits or deletes it. Runs on the leader only.
 
-import { delay } from '../../mesh/async/backoff.ts'
+import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import {
   CONFIG_MAPS,
   type KubeApi,
@@ -11,13 +11,14 @@ import {
   type ResourceWatch,
   watchResource,
 } from '../../mesh/kube/index.ts'
-import { retryDelayMs } from '../../mesh/identity/schedule.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { Authority } from './authority-source.ts'
 
 /** Istio's name and key, so that whatever mounts it keeps working. */
 const ROOT_CONFIG_MAP = 'istio-ca-root-cert'
 const ROOT_KEY = 'root-cert.pem'
+/** A namespace that refuses the ConfigMap (a quota, a webhook) is tried for ever, but rarely. */
+const WRITE_RETRIES = { firstMs: 1_000, longestMs: 150_000 }
 const LABELS = { 'istio.io/config': 'true' }
 /** Writes at a time: a new cluster of a thousand namespaces is done in seconds without flooding the API server. */
 const MAX_CONCURRENT_WRITES = 4
@@ -135,7 +136,8 @@ class RootPublisher {
 
   async #write(namespace: string): Promise<void> {
     const { signal, log } = this.#options
-    for (let failures = 1; !signal.aborted && this.#isWanting(namespace); failures += 1) {
+    const backoff = new Backoff(WRITE_RETRIES)
+    while (!signal.aborted && this.#isWanting(namespace)) {
       const failure = await this.#writeOnce(namespace)
       if (failure === undefined) {
         this.#options.onWrite?.(namespace)
@@ -143,7 +145,7 @@ class RootPublisher {
       }
       if (failure.kind === 'aborted') return
       log.warn({ namespace, reason: failure.message }, `cannot publish ${ROOT_CONFIG_MAP}`)
-      await delay(retryDelayMs(failures, Math.random(), false), signal)
+      await delay(backoff.next(), signal)
     }
   }
 

@@ -3,11 +3,12 @@
 // when another authority takes over.
 
 import { type ServerCredentials, experimental } from '@grpc/grpc-js'
+import { Backoff } from '../../mesh/async/backoff.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { Clock } from '../../mesh/identity/clock.ts'
 import { exportPrivateKeyPem } from '../../mesh/identity/csr.ts'
 import type { LeafName } from '../../mesh/identity/issue.ts'
-import { refreshDelayMs, retryDelayMs } from '../../mesh/identity/schedule.ts'
+import { refreshDelayMs } from '../../mesh/identity/schedule.ts'
 import { KEY_ALGORITHM } from '../../mesh/identity/x509.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { Authority } from './authority-source.ts'
@@ -25,6 +26,8 @@ type Listener = (update: Update | null) => void
 
 /** A day: the key lives in memory only, and a restart makes a new one anyway. */
 const LIFETIME_MS = 86_400_000
+/** It is renewed at half of its life: there is time. */
+const RENEWAL_RETRIES = { firstMs: 1_000, longestMs: 150_000 }
 
 /** Makes, holds and renews the serving certificate; a grpc-js certificate provider. */
 export class ServingCertificate {
@@ -32,7 +35,7 @@ export class ServingCertificate {
   readonly #options: ServingCertificateOptions
   readonly #listeners = new Set<Listener>()
   #current: Update | null = null
-  #failures = 0
+  readonly #backoff = new Backoff(RENEWAL_RETRIES)
   #cancelTimer: (() => void) | undefined
   #isClosed = false
   #unsubscribe: (() => void) | undefined
@@ -102,7 +105,7 @@ export class ServingCertificate {
     }
     if (this.#isClosed) return
     for (const listener of this.#listeners) listener(this.#current)
-    this.#failures = 0
+    this.#backoff.reset()
     log.debug({ notAfter }, 'serving certificate renewed')
     this.#renewAfter(refreshDelayMs(notAfter.getTime(), now, Math.random()))
   }
@@ -112,9 +115,8 @@ export class ServingCertificate {
     this.#cancelTimer?.()
     this.#cancelTimer = clock.after(delayMs, () => {
       this.#renew().catch((thrown: unknown) => {
-        this.#failures += 1
         log.error({ error: errorMessage(thrown) }, 'cannot renew the serving certificate')
-        this.#renewAfter(retryDelayMs(this.#failures, Math.random(), false))
+        this.#renewAfter(this.#backoff.next())
       })
     })
   }

@@ -27,15 +27,25 @@ export class Backoff {
 
   /** The delay before the next attempt: between half of the doubled delay and all of it. */
   next(): number {
-    const ceiling = Math.min(this.#longestMs, this.#firstMs * 2 ** Math.min(this.#attempts, 30))
     this.#attempts += 1
-    return ceiling / 2 + (ceiling / 2) * this.#random()
+    return backoffMs(this.#attempts, this.#firstMs, this.#longestMs, this.#random())
   }
 
   /** Call after a success: the next delay is the first again. */
   reset(): void {
     this.#attempts = 0
   }
+}
+
+/** The delay after so many failed attempts in a row (1 or more): between half of the doubled delay and all of it. Pure. */
+export function backoffMs(
+  attempts: number,
+  firstMs: number,
+  longestMs: number,
+  random: number,
+): number {
+  const ceiling = Math.min(longestMs, firstMs * 2 ** Math.min(attempts - 1, 30))
+  return ceiling / 2 + (ceiling / 2) * random
 }
 
 /** Waits; resolves early, without throwing, when the signal aborts. */

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // When to ask for the next certificate: pure arithmetic on times.
 
+import { backoffMs } from '../async/backoff.ts'
+
 /** Share of the half-life by which a refresh may come early, so that a node's certificates do not all renew at once. */
 const REFRESH_JITTER = 0.1
 /** Never refresh more often than this, whatever the CA hands out: a CA with a one-second TTL must not be stormed. */
@@ -20,6 +22,5 @@ export function refreshDelayMs(notAfterMs: number, nowMs: number, random: number
 /** Delay before the next attempt after `failures` (1 or more) failed ones in a row. */
 export function retryDelayMs(failures: number, random: number, someoneWaits: boolean): number {
   const cap = someoneWaits ? WAITED_FOR_RETRY_CAP_MS : RETRY_CAP_MS
-  const full = Math.min(cap, RETRY_BASE_MS * 2 ** Math.min(failures - 1, 30))
-  return Math.round(full * (0.5 + 0.5 * random))
+  return Math.round(backoffMs(failures, RETRY_BASE_MS, cap, random))
 }

@@ -3,7 +3,7 @@
 // What the apps must not notice: half-close per direction, FIN against RST, back-pressure, server-first protocols.
 
 import { Socket } from 'node:net'
-import { resetSocket } from './reset-socket.ts'
+import { FLUSH_BEFORE_RESET_MS, resetSocket } from './reset-socket.ts'
 import { splice } from './splice.ts'
 import type { HboneTunnel } from '../hbone/types.ts'
 import type { ByteCounts } from '../telemetry/connection-record.ts'
@@ -37,12 +37,6 @@ export function relay(
     onMeter?.(() => join.counts())
   })
 }
-
-/**
- * Bytes accepted before a reset arrived are still delivered, as the kernel would have done, but a peer that
- * does not read must not hold the connection: one second is ample on a path that is not stuck.
- */
-const FLUSH_BEFORE_RESET_MS = 1_000
 
 const EMPTY = Buffer.alloc(0)
 

@@ -3,8 +3,11 @@
 
 import type { Socket } from 'node:net'
 
-/** A peer that does not read must not hold the connection: ample on a path that is not stuck. */
-const FLUSH_BEFORE_RESET_MS = 1_000
+/**
+ * Bytes accepted before a reset arrived are still delivered, as the kernel would have done, but a peer that does not read must not hold
+ * the connection: one second is ample on a path that is not stuck.
+ */
+export const FLUSH_BEFORE_RESET_MS = 1_000
 const NOTHING = Buffer.alloc(0)
 
 /**
