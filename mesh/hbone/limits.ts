@@ -64,6 +64,8 @@ export const HANDSHAKE_DEADLINE_MS = 10_000
 export const ANSWER_DEADLINE_MS = CONNECT_DEADLINE_MS + 2_000
 /** Pooled connections without tunnels are closed after this. */
 export const IDLE_RELEASE_MS = 5 * 60_000
+/** Such connections to one peer: room for 1,600 tunnels where it lets 100 share one. */
+export const MAX_IDLE_PER_PEER = 16
 
 /** Connections to a worker's pods that may be in their handshake at once, over all sources: each costs about 50 KB and a signature. */
 export const MAX_UNAUTHENTICATED = 2_048

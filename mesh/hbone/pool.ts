@@ -8,7 +8,7 @@ import { type ClientConnection, type OpenFailure, establishClient } from './clie
 import { abandoned, connectSecured } from './connect.ts'
 import { CUT_CODE } from './cut-code.ts'
 import type { LifetimeTuning, LiveConnection } from './lifetime.ts'
-import { IDLE_RELEASE_MS } from './limits.ts'
+import { IDLE_RELEASE_MS, MAX_IDLE_PER_PEER } from './limits.ts'
 import type {
   HboneFailure,
   HbonePool,
@@ -39,6 +39,8 @@ const NO_ROOM: HboneFailure = {
 }
 /** A failed replacement is tried again at half of what is left, so often at most. */
 const REPLACE_AGAIN_MS = 1_000
+/** And no later than this: what it is to replace may last for a day, and the clock may have been set back meanwhile. */
+const LONGEST_REPLACE_AGAIN_MS = 5 * 60_000
 const NONE: ReadonlySet<ClientConnection> = new Set()
 
 /** For tests; defaults to those of limits.ts. */
@@ -128,8 +130,10 @@ class Pool implements HbonePool {
         return pooled.open(authority, headers, signal)
       }
       const dialled = await this.#shareDial(entry, signal)
-      if (!dialled.ok)
-        return err({ ...(this.#isDraining ? DRAINING : dialled.error), isUnprocessed: false })
+      if (!dialled.ok) {
+        const isUnprocessed = dialled.error === NO_ROOM
+        return err({ ...(this.#isDraining ? DRAINING : dialled.error), isUnprocessed })
+      }
       if (dialled.value.capacity === 0) return err({ ...NO_ROOM, isUnprocessed: true })
     }
   }
@@ -180,7 +184,7 @@ class Pool implements HbonePool {
       ...(this.#options.lifetime && { lifetime: this.#options.lifetime }),
       onEnding: (ending) => void this.#replace(entry, ending),
       onTunnelClosed: () => {
-        if (made.connection !== undefined) this.#watchIdle(made.connection)
+        if (made.connection !== undefined) this.#watchIdle(entry, made.connection)
       },
       onClosed: () => {
         if (made.connection !== undefined) this.#remove(entry, made.connection)
@@ -193,9 +197,14 @@ class Pool implements HbonePool {
       connection.destroy()
       return err(this.#isDraining ? DRAINING : abandoned())
     }
+    // It says that it takes no tunnels, or is gone already: to keep it would be of no use and cost a descriptor for each call.
+    if (connection.capacity === 0) {
+      connection.goAway()
+      return err(NO_ROOM)
+    }
     entry.connections.add(connection)
     this.#live.enter(connection)
-    this.#watchIdle(connection)
+    this.#watchIdle(entry, connection)
     return ok(connection)
   }
 
@@ -208,20 +217,28 @@ class Pool implements HbonePool {
     const made = await dial.outcome
     if (made.ok) return ending.goAway()
     // It serves as long as it may, for a call that waits for a dial which fails is worse off.
-    const againMs = ending.leftMs / 2
+    const againMs = Math.min(ending.leftMs / 2, LONGEST_REPLACE_AGAIN_MS)
     if (againMs >= REPLACE_AGAIN_MS)
       setTimeout(() => void this.#replace(entry, ending), againMs).unref()
   }
 
-  #watchIdle(connection: ClientConnection): void {
+  #watchIdle(entry: Entry, connection: ClientConnection): void {
     if (connection.openTunnels > 0 || !this.#live.has(connection) || this.#isDraining) return
     this.#cancelIdle(connection)
+    // A peer that lets few tunnels share a connection must not make each of a pod's former calls hold a descriptor of the agent.
+    if (this.#idleOf(entry) >= MAX_IDLE_PER_PEER) return connection.goAway()
     const timer = setTimeout(() => {
       this.#idle.delete(connection)
       connection.goAway()
     }, this.#idleReleaseMs)
     timer.unref()
     this.#idle.set(connection, timer)
+  }
+
+  #idleOf({ connections }: Entry): number {
+    let idle = 0
+    for (const connection of connections) if (this.#idle.has(connection)) idle += 1
+    return idle
   }
 
   #cancelIdle(connection: ClientConnection): void {

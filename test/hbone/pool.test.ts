@@ -2,9 +2,10 @@
 // The pool: who shares a connection, when one is dialled, and what happens when one dies.
 
 import { once } from 'node:events'
-import { type Socket, connect } from 'node:net'
+import { type AddressInfo, type Socket, connect } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
+import { createServer as createTlsServer } from 'node:tls'
 import t from 'tap'
 import { connectSecured } from '../../mesh/hbone/connect.ts'
 import { establishClient } from '../../mesh/hbone/client.ts'
@@ -14,13 +15,17 @@ import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import type { HboneTunnel, IncomingTunnel, OpenedTunnel } from '../../mesh/hbone/types.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { err, ok } from '../../mesh/result.ts'
-import { makeCertificate, testIdentity } from './certs.ts'
+import { makeCertificate, makeRoot, testIdentity } from './certs.ts'
 import { type World, echo, listeningFd, makeWorld } from './harness.ts'
-import { CONNECT, headers, rawPeer } from './raw-peer.ts'
+import { CONNECT, frame, headers, rawPeer } from './raw-peer.ts'
+import { serverTlsOptions } from '../../mesh/hbone/tls.ts'
+import { until } from '../support/until.ts'
 import { FRAME } from '../../mesh/http2/protocol.ts'
 
 t.setTimeout(60_000)
 
+/** A GOAWAY that serves no stream. */
+const NO_STREAM = Buffer.alloc(8)
 const PATIENCE = (): AbortSignal => AbortSignal.timeout(10_000)
 
 async function says(tunnel: HboneTunnel, text: string): Promise<string> {
@@ -55,6 +60,46 @@ await t.test('the limit of the peer counts when it is lower than ours', async (t
   for (const { tunnel } of tunnels.slice(0, 1)) await says(tunnel, 'done')
   await world.open()
   t.equal(world.dials(), 3, 'a place that became free is used')
+})
+
+await t.test('a peer that takes no tunnels is left no connection', async (t) => {
+  const world = await makeWorld(t, { maxStreams: 0 })
+  for (let call = 1; call <= 5; call += 1) {
+    const opened = await world.pool.open(world.target, '127.0.0.1:80', {}, PATIENCE())
+    t.match(opened, { ok: false, error: { reason: 'hboneRefused' } })
+    t.equal(world.pool.connectionCount(), 0, 'else each call would cost the agent descriptors')
+  }
+})
+
+await t.test('a peer that leaves as it says hello is forgotten', async (t) => {
+  const root = await makeRoot()
+  const certificate = await makeCertificate(root, testIdentity('client'))
+  const server = createTlsServer(
+    serverTlsOptions(await makeCertificate(root, testIdentity('server'))),
+    (socket) =>
+      void socket
+        .on('error', () => undefined)
+        .write(Buffer.concat([frame(FRAME.settings, 0, 0), frame(FRAME.goAway, 0, 0, NO_STREAM)])),
+  ).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => void server.close())
+  const world = await makeWorld(t, { root })
+  world.renewClient(certificate)
+  const { port } = server.address() as AddressInfo
+  const target = { ...world.target, destination: { ...world.target.destination, port } }
+  const opened = await world.pool.open(target, '127.0.0.1:80', {}, PATIENCE())
+  t.match(opened, { ok: false })
+  t.equal(world.pool.connectionCount(), 0)
+})
+
+await t.test('of many idle connections to one peer only some are kept', async (t) => {
+  const world = await makeWorld(t, { maxStreams: 1 })
+  const tunnels = await openMany(world, 40)
+  t.equal(world.pool.connectionCount(), 40)
+  await Promise.all(tunnels.map(({ tunnel }) => says(tunnel, 'done')))
+  await until(() => world.pool.connectionCount() <= 16, 'the rest to go')
+  await world.open()
+  t.equal(world.dials(), 40, 'those that stayed are used')
 })
 
 await t.test(
