@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one connection holds beside bytes that wait for a receiver: its HPACK table, half a header block, its read and write
-// buffers. On the account of its owner, so that of thousands of idle or half-open connections their own owner's go first.
+// What one connection holds beside bytes that wait for a receiver: its HPACK table, half a frame or header block, its read
+// and write buffers. On the account of its owner, so that of thousands of idle or half-open connections their own owner's go first.
 
 import type { HeldMemory, Holder } from './held-memory.ts'
 

@@ -547,11 +547,13 @@ export class H2Connection implements FrameHandler, StreamHost {
   /** Acts on what came, up to the end of the turn; how much of it that was. */
   #parse(chunk: Buffer): number {
     let used = chunk.length
+    const { heldBytes } = this.#reader
     try {
       used = this.#reader.read(chunk)
     } catch (error) {
       this.#failBy(error)
     }
+    if (this.#reader.heldBytes !== heldBytes) this.#account()
     if (this.#output.pendingBytes > OUTPUT_FLOOD_BYTES)
       this.#fail(H2_CODE.enhanceYourCalm, 'the peer makes us answer and does not read')
     return used
@@ -663,6 +665,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     if (this.#isClosed) return
     this.#hold.set(
       this.#intake.heldBytes +
+        this.#reader.heldBytes +
         this.#blocks.heldBytes +
         this.#decoder.heldBytes +
         this.#output.heldBytes,

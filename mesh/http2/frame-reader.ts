@@ -32,6 +32,7 @@ export interface FrameReaderLimits {
 /** Frames of one size only (RFC 9113 6): nothing of another size is collected. */
 const EXACT_BYTES: readonly (number | undefined)[] = frameSizes()
 const EMPTY = Buffer.alloc(0)
+const WORTH_COUNTING_BYTES = 1024
 const STATE_PREFACE = 0
 const STATE_HEADER = 1
 const STATE_PAYLOAD = 2
@@ -62,6 +63,11 @@ export class FrameReader {
     this.#handler = handler
     this.#limits = limits
     this.#state = expectsPreface ? STATE_PREFACE : STATE_HEADER
+  }
+
+  /** Memory of a frame that waits for its rest, in bytes; small ones are not worth counting. */
+  get heldBytes(): number {
+    return this.#payload.length < WORTH_COUNTING_BYTES ? 0 : this.#payload.length
   }
 
   /** Ends the read() under way after what it is at; for handlers. */

@@ -3,7 +3,13 @@
 // quiet connections share, for thousands of idle ones would hold 16 KiB each. Hot: bench/hbone-relays.ts watches it.
 
 import type { Socket } from 'node:net'
-import { TLS_READ_BYTES, readInPlace, sharedReadBuffer } from '../relay/read-in-place.ts'
+import {
+  SMALL_CHUNK_BYTES,
+  TLS_READ_BYTES,
+  readInPlace,
+  sharedReadBuffer,
+} from '../relay/read-in-place.ts'
+import { WaitingChunks } from '../relay/waiting-chunks.ts'
 import { TurnBudget } from './turn-budget.ts'
 
 /** Read no more often than this between two calls of takeReads(), and no more at once, a connection is quiet. */
@@ -23,9 +29,11 @@ export class Intake {
   readonly #socket: Socket
   readonly #user: IntakeUser
   readonly #turn = new TurnBudget(() => this.#readOn())
-  /** What came after the connection's share of the turn. */
-  #backlog: Buffer[] = []
-  #backlogBytes = 0
+  /** Of what was parsed last, what was left when the connection's share of the turn was used up: may be empty, see #readOn. */
+  #rest: Buffer | undefined
+  /** What came after it: gathered, for each byte may have come in a TLS record of its own. */
+  readonly #backlog = new WaitingChunks()
+  #hasWorked = false
   #reads = 0
   #hasOwnBuffer = false
   #mayShareBuffer = false
@@ -39,7 +47,8 @@ export class Intake {
 
   /** Memory it holds, in bytes. */
   get heldBytes(): number {
-    return this.#backlogBytes + (this.#hasOwnBuffer ? TLS_READ_BYTES : 0)
+    const waiting = this.#backlog.bytes + (this.#rest?.length ?? 0)
+    return waiting + (this.#hasOwnBuffer ? TLS_READ_BYTES : 0)
   }
 
   start(): void {
@@ -49,13 +58,14 @@ export class Intake {
   /** Nothing that comes is acted on any more. */
   close(): void {
     this.#isClosed = true
-    this.#backlog = []
-    this.#backlogBytes = 0
+    this.#rest = undefined
+    this.#backlog.clear()
     this.#user.stop()
   }
 
   /** Counts work of the user's in parse(), which ends when there was enough of it for this turn. */
   work(units: number): void {
+    this.#hasWorked = true
     if (!this.#turn.spend(units)) this.#user.stop()
   }
 
@@ -108,29 +118,41 @@ export class Intake {
   #take(chunk: Buffer): boolean {
     if (this.#isClosed) return false // by account()
     this.#isChunkKept = false
-    const used = this.#user.parse(chunk)
+    const used = this.#parse(chunk)
     if (this.#turn.isHeld && !this.#isClosed) {
       this.#socket.pause()
-      this.#postpone(chunk.subarray(used))
+      this.#rest = Buffer.from(chunk.subarray(used))
+      this.#user.account()
     }
     return this.#isChunkKept
   }
 
+  /** A read that is no work in itself is still one: large frames may come byte by byte. */
+  #parse(chunk: Buffer): number {
+    this.#hasWorked = false
+    const used = this.#user.parse(chunk)
+    if (!this.#hasWorked) this.#turn.spend(1)
+    return used
+  }
+
+  /** The chunk is only valid during the call. */
   #postpone(chunk: Buffer): void {
-    this.#backlog.push(Buffer.from(chunk))
-    this.#backlogBytes += chunk.length
+    this.#backlog.push(chunk.length < SMALL_CHUNK_BYTES ? chunk : Buffer.from(chunk))
     this.#user.account()
   }
 
-  /** The next turn: first what is left of the last one. */
+  /** The next turn: first what is left of the last one, even if that is nothing: a frame of no length may still have to end. */
   #readOn(): void {
-    for (let chunk = this.#backlog.shift(); chunk !== undefined; chunk = this.#backlog.shift()) {
-      const used = this.#user.parse(chunk)
+    for (
+      let chunk = this.#rest ?? this.#backlog.shift();
+      chunk !== undefined;
+      chunk = this.#backlog.shift()
+    ) {
+      this.#rest = undefined
+      const used = this.#parse(chunk)
       if (this.#isClosed) return
-      this.#backlogBytes -= used
       if (!this.#turn.isHeld) continue
-      // Even if nothing is left: a frame of no length may still have to end.
-      this.#backlog.unshift(chunk.subarray(used))
+      this.#rest = chunk.subarray(used)
       return
     }
     if (this.#isClosed) return

@@ -216,6 +216,17 @@ await t.test('half a header block and the table are counted while they are held'
   t.pass('and given back')
 })
 
+await t.test('half a frame is counted while its rest does not come', async (t) => {
+  const memory = new HeldMemory(64 * MIB)
+  const { peer } = await (await makeServer(t, memory))('pod')
+  const whole = frame(FRAME.headers, 0, 1, Buffer.alloc(60 * KIB, 0x82))
+  peer.write(whole.subarray(0, 100))
+  await until(() => memory.total >= 60 * KIB)
+  peer.destroy()
+  await until(() => memory.total === 0)
+  t.pass('and given back')
+})
+
 await t.test('the owner of many half-open connections pays, and nobody else', async (t) => {
   const memory = new HeldMemory(2 * MIB)
   const open = await makeServer(t, memory)
