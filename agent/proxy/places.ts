@@ -42,10 +42,12 @@ const RELIEF_INTERVAL_MS = 100
 /** A look for the greediest caller of a pod is good for so long: under a flood there is a caller to refuse every few microseconds. */
 const GREEDIEST_GOOD_FOR_MS = 100
 
+/** Of one stay of a pod: one that comes back before all of its connections have ended is counted anew. */
 interface PodPlaces {
-  readonly pod: LocalPod
   /** By caller, the oldest place first. */
   readonly byCaller: Map<string, Set<Place>>
+  /** That its places use: those of a call inside the node are its caller's. */
+  descriptors: number
   greediest: string
   lookedAtMs: number
 }
@@ -54,6 +56,7 @@ interface PodPlaces {
 export class Place {
   readonly #places: Places
   readonly seat: number
+  /** The pod's. */
   readonly uid: PodUid
   readonly caller: string
   readonly descriptors: number
@@ -94,7 +97,8 @@ export class Place {
 export class Places {
   readonly #counts: ConnectionCounts
   readonly #limits: PlaceLimits
-  readonly #pods = new Map<PodUid, PodPlaces>()
+  /** By their seats. */
+  readonly #pods = new Map<number, PodPlaces>()
   readonly #relief: NodeJS.Timeout
 
   constructor(counts: ConnectionCounts, limits: PlaceLimits) {
@@ -117,7 +121,7 @@ export class Places {
     if (this.used + descriptors > this.#limits.descriptors * RELIEF_PART) this.relieve()
     if (this.used + descriptors > this.#limits.descriptors) return undefined
     if (!this.#counts.enter(pod.seat, this.#limitNow())) {
-      if (!this.#swap(pod.uid, caller)) return undefined
+      if (!this.#swap(pod.seat, caller)) return undefined
       // One for one: whatever the limit is now, there are no more than before.
       this.#counts.enter(pod.seat, Number.POSITIVE_INFINITY)
     }
@@ -143,14 +147,15 @@ export class Places {
   vacate(place: Place): void {
     this.#counts.leave(place.seat)
     this.#counts.use(-place.descriptors)
-    const places = this.#pods.get(place.uid)
+    const places = this.#pods.get(place.seat)
     const ofCaller = places?.byCaller.get(place.caller)
     if (places === undefined || ofCaller === undefined) return
+    places.descriptors -= place.descriptors
     ofCaller.delete(place)
     if (ofCaller.size > 0) return
     places.byCaller.delete(place.caller)
     if (places.byCaller.size > 0) return
-    this.#pods.delete(place.uid)
+    this.#pods.delete(place.seat)
     this.#counts.pods(-1)
   }
 
@@ -159,16 +164,16 @@ export class Places {
     const { descriptors } = this.#limits
     if (this.used <= descriptors * RELIEF_PART) return
     const goal = descriptors * (RELIEF_PART - AIR_PART)
-    const fair = this.#fairShare()
+    const fair = this.#fairShare() * DESCRIPTORS_OF_CONNECTION
     const greedy = [...this.#pods.values()]
-      .map((places) => ({ places, count: this.#counts.of(places.pod.seat) }))
-      .filter(({ count }) => count > fair)
-      .sort((one, other) => other.count - one.count)
-    for (const [index, { places, count }] of greedy.entries()) {
+      .filter((places) => places.descriptors > fair)
+      .sort((one, other) => other.descriptors - one.descriptors)
+    for (const [index, places] of greedy.entries()) {
       if (this.used <= goal) return
       // Down to the next one's, so that the greediest pays first, and equals pay alike.
-      const floor = Math.max(fair, greedy[index + 1]?.count ?? 0)
-      shed(places, Math.max(1, count - floor), () => this.used <= goal)
+      const floor = Math.max(fair, greedy[index + 1]?.descriptors ?? 0)
+      const most = Math.max(DESCRIPTORS_OF_CONNECTION, places.descriptors - floor)
+      shed(places, Math.min(most, this.used - goal))
     }
   }
 
@@ -185,8 +190,8 @@ export class Places {
   }
 
   /** Frees a place of the pod's greediest caller for one that has much less. */
-  #swap(uid: PodUid, caller: string): boolean {
-    const places = this.#pods.get(uid)
+  #swap(seat: number, caller: string): boolean {
+    const places = this.#pods.get(seat)
     if (places === undefined) return false
     const mine = places.byCaller.get(caller)?.size ?? 0
     const now = performance.now()
@@ -202,12 +207,18 @@ export class Places {
   }
 
   #file(pod: LocalPod, place: Place): void {
-    let places = this.#pods.get(pod.uid)
+    let places = this.#pods.get(pod.seat)
     if (places === undefined) {
-      places = { pod, byCaller: new Map(), greediest: '', lookedAtMs: Number.NEGATIVE_INFINITY }
-      this.#pods.set(pod.uid, places)
+      places = {
+        byCaller: new Map(),
+        descriptors: 0,
+        greediest: '',
+        lookedAtMs: Number.NEGATIVE_INFINITY,
+      }
+      this.#pods.set(pod.seat, places)
       this.#counts.pods(1)
     }
+    places.descriptors += place.descriptors
     let ofCaller = places.byCaller.get(place.caller)
     if (ofCaller === undefined) {
       ofCaller = new Set()
@@ -217,18 +228,23 @@ export class Places {
   }
 }
 
-/** Frees up to so many places of the pod, those of its greediest callers, the oldest first. */
-function shed({ byCaller }: PodPlaces, most: number, isEnough: () => boolean): void {
-  let left = most
-  while (left > 0 && !isEnough()) {
-    const theirs = byCaller.get(greediestOf(byCaller))
+/** Frees at least so many descriptors of the pod, if it has them: those of its greediest callers, the oldest first. */
+function shed({ byCaller }: PodPlaces, descriptors: number): void {
+  // What costs the pod none frees none: whoever makes that call pays for it.
+  const costly = new Map<string, Set<Place>>()
+  for (const [caller, places] of byCaller)
+    costly.set(caller, new Set([...places].filter((place) => place.descriptors > 0)))
+  let left = descriptors
+  while (left > 0) {
+    const theirs = costly.get(greediestOf(costly))
     if (theirs === undefined) return
     // Half of it before the next look: a few looks reach whoever is next.
-    let some = Math.min(left, Math.ceil(theirs.size / 2))
+    let some = Math.ceil(theirs.size / 2)
     for (const place of theirs) {
-      if (some === 0 || isEnough()) break
+      if (some === 0 || left <= 0) break
       some -= 1
-      left -= 1
+      left -= place.descriptors
+      theirs.delete(place)
       place.giveWay()
     }
   }

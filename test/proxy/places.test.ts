@@ -87,6 +87,31 @@ void t.test('pods that came first do not keep the descriptors from those that co
   t.end()
 })
 
+void t.test('a pod that came back while it was leaving gives way as any other', (t) => {
+  const setting = new Setting({ descriptors: 1_000, perPod: 1_000 })
+  setting.enter(victim, 'of its last stay')
+  setting.crowd({ ...victim, seat: 9 }, 'greedy', 1_000)
+  t.equal(setting.crowd(other, 'modest', 120), 120)
+  t.equal(setting.count('modest'), 120)
+  t.end()
+})
+
+void t.test('a pod does not give way for calls whose descriptors are their callers\'', (t) => {
+  const setting = new Setting({ descriptors: 1_000, perPod: 1_000 })
+  const [, , third, fourth] = pods as [LocalPod, LocalPod, LocalPod, LocalPod]
+  // Inside the node: victim is called by the two greedy ones, and makes a few calls itself.
+  for (let call = 0; call < 300; call += 1) setting.enter(victim, 'neighbours', 0)
+  setting.crowd(victim, 'own', 10)
+  setting.crowd(third, 'greedy', 200)
+  setting.crowd(fourth, 'greedy', 185)
+  t.equal(setting.crowd(other, 'modest', 95), 95)
+  t.ok(setting.places.used <= 900)
+  t.equal(setting.count('neighbours'), 300, 'to cut them would have freed nothing at once')
+  t.equal(setting.count('own'), 10)
+  t.ok(setting.count('greedy') < 385)
+  t.end()
+})
+
 void t.test('a pod of one worker gives way to one of another', (t) => {
   const table = countTable(2)
   const limits = { descriptors: 1_000, perPod: 1_000 }
