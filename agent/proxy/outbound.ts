@@ -7,7 +7,8 @@ import type { Socket } from 'node:net'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
-import { resetSocket } from '../../mesh/relay/reset-socket.ts'
+import { cutReason } from '../../mesh/relay/relay.ts'
+import { cutSocket, resetSocket } from '../../mesh/relay/reset-socket.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import { admitOutbound, type Permit } from './admission.ts'
@@ -16,7 +17,7 @@ import { Connection } from './connection.ts'
 import { described } from './decision/described.ts'
 import { decideOutbound, type OutboundDecision } from './decision/outbound.ts'
 import { type LocalPod, podAddress, podParty } from './local-pod.ts'
-import { CarriedCall, type PodContext, remoteAddress } from './pod-context.ts'
+import { CarriedCall, type PodContext, remoteAddress, type WorkerMesh } from './pod-context.ts'
 import { carrySameNode } from './same-node.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
 import { socketFd } from '../../mesh/relay/last-descriptors.ts'
@@ -103,15 +104,35 @@ async function serve(
       reason: 'noOriginalDestination',
       message: END_REASONS.noOriginalDestination.text,
     })
-  if (!mesh.isSynced && !(await mesh.whenSynced(FIRST_SYNC_TIMEOUT_MS)))
+  if (!mesh.isSynced && !(await firstSync(mesh, socket, connection.signal)))
     return refuse({
       reason: 'unknownLocalWorkload',
       message: `no mesh state within ${FIRST_SYNC_TIMEOUT_MS} ms of the connection`,
     })
+  // Meanwhile its place may have been given to another, or its pod have left.
+  if (connection.signal.aborted) return refuse(cutWhileWaiting(connection.signal))
   const captured = { socket, connection, permit, source, originalDestination }
   const end = await carryWithRetries(context, captured)
   if (end.kind === 'ended') connection.finish(end.reason, end)
   else refuse(end.failure)
+}
+
+/** Waits for the first picture of the mesh; a connection that is cut meanwhile is reset at once. True when it came, or needs not. */
+async function firstSync(mesh: WorkerMesh, socket: Socket, signal: AbortSignal): Promise<boolean> {
+  const cut = Promise.withResolvers<true>()
+  const onAbort = (): void => {
+    cutSocket(socket, signal.reason)
+    cut.resolve(true)
+  }
+  signal.addEventListener('abort', onAbort)
+  const isSynced = await Promise.race([mesh.whenSynced(FIRST_SYNC_TIMEOUT_MS), cut.promise])
+  signal.removeEventListener('abort', onAbort)
+  return isSynced
+}
+
+function cutWhileWaiting(signal: AbortSignal): HboneFailure {
+  const reason = cutReason(signal)
+  return { reason, message: END_REASONS[reason].text }
 }
 
 async function carryWithRetries(context: PodContext, captured: Captured): Promise<ConnectionEnd> {

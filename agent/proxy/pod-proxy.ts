@@ -100,6 +100,8 @@ export class PodProxy {
   readonly #retired = new Set<HboneServer>()
   readonly #trustChange: TrustChange
   #isRemoved = false
+  /** Whether its listeners are closed, those too that are still being opened. */
+  #isClosed = false
 
   constructor(options: PodProxyOptions) {
     this.#options = options
@@ -194,7 +196,9 @@ export class PodProxy {
       server.on('error', (error) =>
         this.#options.log.error({ error: errorMessage(error) }, 'accept failed'),
       )
-      this.#servers.push(server)
+      // The pod may have been removed meanwhile.
+      if (this.#isClosed) server.close()
+      else this.#servers.push(server)
     }
     this.#listeners = listeners
     this.#waitingFds = listeners.hbone
@@ -359,6 +363,7 @@ export class PodProxy {
   }
 
   #closeListeners(): void {
+    this.#isClosed = true
     for (const server of this.#servers.splice(0)) server.close()
     for (const fd of this.#waitingFds) closeFd(fd)
     this.#waitingFds = []

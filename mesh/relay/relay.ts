@@ -3,7 +3,7 @@
 // What the apps must not notice: half-close per direction, FIN against RST, back-pressure, server-first protocols.
 
 import { Socket } from 'node:net'
-import { FLUSH_BEFORE_RESET_MS, resetSocket } from './reset-socket.ts'
+import { cutSocket, FLUSH_BEFORE_RESET_MS, resetSocket } from './reset-socket.ts'
 import { splice } from './splice.ts'
 import type { HboneTunnel } from '../hbone/types.ts'
 import type { ByteCounts } from '../telemetry/connection-record.ts'
@@ -130,8 +130,9 @@ class Join {
 
   readonly #onAbort = (): void => {
     if (this.#end === 'ok') this.#end = cutReason(this.#signal ?? {})
-    resetStream(this.#downstream)
-    resetStream(this.#upstream)
+    for (const stream of [this.#downstream, this.#upstream])
+      if (stream instanceof Socket) cutSocket(stream, this.#signal?.reason)
+      else stream.reset()
   }
 
   #closed(): void {

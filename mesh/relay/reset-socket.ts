@@ -2,6 +2,7 @@
 // Ends a TCP connection by RST, after what was already accepted for it went out.
 
 import type { Socket } from 'node:net'
+import type { EndReason } from '../telemetry/end-reason.ts'
 
 /**
  * Bytes accepted before a reset arrived are still delivered, as the kernel would have done, but a peer that does not read must not hold
@@ -35,6 +36,15 @@ export function resetSocketNow(socket: Socket): void {
   if (socket.destroyed) return
   if (isShuttingDown(socket)) socket.destroy()
   else socket.resetAndDestroy()
+}
+
+/**
+ * Ends a connection that its owner cuts for this reason, the one of an AbortSignal. For want of descriptors nobody waits until a peer
+ * that does not read has read: it would hold what its place was taken for.
+ */
+export function cutSocket(socket: Socket, reason: unknown): void {
+  if (reason === ('tooManyConnections' satisfies EndReason)) resetSocketNow(socket)
+  else resetSocket(socket)
 }
 
 /** Node asks for the shutdown only when the kernel has taken every byte; before that an end() is no more than a wish. */

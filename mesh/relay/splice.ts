@@ -7,7 +7,7 @@ import type { EndReason } from '../telemetry/end-reason.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
 import { keepable, readInPlace, sharedReadBuffer } from './read-in-place.ts'
-import { resetSocket, resetSocketNow } from './reset-socket.ts'
+import { cutSocket, resetSocket, resetSocketNow } from './reset-socket.ts'
 import { endReasonOfCut } from '../hbone/cut-code.ts'
 import { StreamTunnel, takeStream } from '../hbone/tunnel.ts'
 import { WaitingChunks } from './waiting-chunks.ts'
@@ -192,9 +192,9 @@ class Splice implements StreamSink {
   }
 
   #abort(): void {
-    this.#end = 'drained'
+    if (this.#end === 'ok') this.#end = 'drained'
     this.#stream?.reset(RELAY_RESET_CODE)
-    resetSocket(this.#socket)
+    cutSocket(this.#socket, this.#options.signal?.reason)
   }
 
   /** The first to break it is the reason. */

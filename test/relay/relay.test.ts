@@ -5,6 +5,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import { setImmediate as eventLoopTurn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type RelayResult, relay } from '../../mesh/relay/relay.ts'
 import { SOCKET_OPTIONS } from '../../agent/proxy/upstream.ts'
@@ -137,6 +138,22 @@ void t.test('cutting resets both ends and tells the given reason', async (t) => 
   const codes = (await failures).map(([error]) => (error as NodeJS.ErrnoException).code)
   t.same(codes, ['ECONNRESET', 'ECONNRESET'])
   t.equal((await result).end, 'podRemoved')
+})
+
+void t.test('one that gives way for want of descriptors gives them back at once', async (t) => {
+  const { client, server, result, cut, legs } = await relayed(t)
+  client.pause()
+  const chunk = Buffer.alloc(1024 * 1024)
+  while (legs[0].writableLength === 0) {
+    server.write(chunk)
+    await eventLoopTurn()
+  }
+  cut.abort('tooManyConnections')
+  t.ok(
+    legs.every(({ destroyed }) => destroyed),
+    'and not when its peer has read what waits',
+  )
+  t.equal((await result).end, 'tooManyConnections')
 })
 
 void t.test('a connection cut before it was joined ends at once', async (t) => {
