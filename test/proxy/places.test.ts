@@ -96,7 +96,7 @@ void t.test('a pod that came back while it was leaving gives way as any other', 
   t.end()
 })
 
-void t.test('a pod does not give way for calls whose descriptors are their callers\'', (t) => {
+void t.test("a pod does not give way for calls whose descriptors are their callers'", (t) => {
   const setting = new Setting({ descriptors: 1_000, perPod: 1_000 })
   const [, , third, fourth] = pods as [LocalPod, LocalPod, LocalPod, LocalPod]
   // Inside the node: victim is called by the two greedy ones, and makes a few calls itself.
