@@ -221,9 +221,9 @@ await t.test('half a frame is counted while its rest does not come', async (t) =
   const { peer } = await (await makeServer(t, memory))('pod')
   const whole = frame(FRAME.headers, 0, 1, Buffer.alloc(60 * KIB, 0x82))
   peer.write(whole.subarray(0, 100))
-  await until(() => memory.total >= 60 * KIB)
+  await until(() => memory.total >= 60 * KIB, 'the half frame to be counted')
   peer.destroy()
-  await until(() => memory.total === 0)
+  await until(() => memory.total === 0, 'it to be given back')
   t.pass('and given back')
 })
 
