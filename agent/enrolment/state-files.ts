@@ -29,6 +29,11 @@ export interface PodState {
 
 const FILE_VERSION = 1
 const FILE_NAME = /^([A-Za-z0-9._-]+)\.json$/
+/** What an agent that was killed had not finished; earlier ones wrote no epoch into the name. */
+const UNFINISHED = /^[A-Za-z0-9._-]+\.json(?:\.\d+)?\.tmp$/
+
+/** Somebody else's file: the directory may be another than an agent's own. */
+const FOREIGN = 'not ours'
 
 export class PodStateFiles {
   readonly #directory: string
@@ -73,7 +78,10 @@ export class PodStateFiles {
     return this.#inTurn('remove', uid, (file) => rm(file, { force: true }))
   }
 
-  /** All states that still hold: written in this boot, their namespace still the same. Removes the others. */
+  /**
+   * All states that still hold: written in this boot, their namespace still the same. Removes the others, and nothing that
+   * no agent wrote.
+   */
   async load(): Promise<readonly PodState[]> {
     const names = await readdir(this.#directory).catch((thrown: unknown) => {
       if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return []
@@ -83,18 +91,24 @@ export class PodStateFiles {
     const states: PodState[] = []
     for (const name of names) {
       if (name === EPOCH_FILE) continue
-      const uid = FILE_NAME.exec(name)?.[1]
       const file = path.join(this.#directory, name)
+      const uid = FILE_NAME.exec(name)?.[1]
       const state =
         uid === undefined
-          ? 'not the name of a state file'
+          ? UNFINISHED.test(name)
+            ? 'it was never finished'
+            : FOREIGN
           : await this.#read(file, uid, own).catch((thrown: unknown) => String(thrown))
-      if (typeof state !== 'string') {
-        states.push(state)
-        continue
+      if (state === FOREIGN)
+        this.#logger.warn({ file }, 'what is here is no state of a pod; it is left alone')
+      else if (typeof state !== 'string') states.push(state)
+      else {
+        this.#logger.info({ file, reason: state }, 'dropped the state of a pod')
+        // Not recursive: a directory is none of ours, and whoever named the wrong one is to lose nothing by it.
+        await rm(file, { force: true }).catch((thrown: unknown) =>
+          this.#logger.warn({ error: thrown, file }, 'cannot remove the state of a pod'),
+        )
       }
-      this.#logger.info({ file, reason: state }, 'dropped the state of a pod')
-      await rm(file, { force: true, recursive: true })
     }
     return states
   }
@@ -105,6 +119,7 @@ export class PodStateFiles {
     own: NetnsIdentity | undefined,
   ): Promise<PodState | string> {
     const value: unknown = JSON.parse(await readFile(file, 'utf8'))
+    if (!isOfAgent(value)) return FOREIGN
     const state = parseState(value, uid)
     if (state === undefined) return 'it has not the fields expected'
     if ((value as { bootId?: unknown }).bootId !== (await this.#boot()))
@@ -141,6 +156,10 @@ export class PodStateFiles {
     return path.join(this.#directory, `${uid.replaceAll(/[^A-Za-z0-9._-]/g, '_')}.json`)
   }
 }
+
+/** Every version of the file has said in which boot it was written. */
+const isOfAgent = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && 'bootId' in value
 
 function parseState(value: unknown, uid: string): PodState | undefined {
   if (typeof value !== 'object' || value === null) return undefined

@@ -2,7 +2,7 @@
 // The next life of an agent: what it takes up again, from files, from /proc, and what it lets go.
 
 import t from 'tap'
-import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { EPOCH_FILE } from '../../agent/enrolment/ownership.ts'
 import { PODS } from '../../mesh/kube/index.ts'
@@ -130,7 +130,6 @@ void t.test('state files that are damaged, forged or of an earlier boot are drop
     'address.json': JSON.stringify({ ...good, uid: 'address', addresses: ['10.0.0'] }),
     'own.json': JSON.stringify({ ...good, uid: 'own', netnsPath: '/proc/self/ns/net' }),
     'left.json.tmp': 'x',
-    'no state': 'x',
     'left.json.3.tmp': 'x',
   }
   for (const [file, text] of Object.entries(bad)) await writeFile(path.join(directory, file), text)
@@ -141,6 +140,29 @@ void t.test('state files that are damaged, forged or of an earlier boot are drop
   t.same(await stateFiles(directory), [name])
   await setting.stub.start()
 })
+
+void t.test(
+  'what no agent wrote stays where it is, also in a directory named by mistake',
+  async (t) => {
+    const setting = await setUpNode(t)
+    const directory = setting.stateDirectory
+    await mkdir(path.join(directory, 'others.json'), { recursive: true })
+    await mkdir(path.join(directory, 'etc'))
+    await writeFile(path.join(directory, 'etc/passwd'), 'root')
+    await writeFile(path.join(directory, 'others.json/file'), '')
+    await writeFile(path.join(directory, 'settings.json'), '{"colour":"blue"}')
+    await writeFile(path.join(directory, 'README'), '')
+    await setting.start()
+    t.same((await stateFiles(directory)).toSorted(), [
+      'README',
+      'etc',
+      'others.json',
+      'settings.json',
+    ])
+    t.same(await readdir(path.join(directory, 'others.json')), ['file'])
+    t.equal(await readFile(path.join(directory, 'etc/passwd'), 'utf8'), 'root')
+  },
+)
 
 void t.test('a pod known but not enrolled is found by its file when it is labelled', async (t) => {
   const setting = await setUpNode(t)
