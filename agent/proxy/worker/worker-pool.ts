@@ -14,6 +14,7 @@ import type { Enrolment, PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 import { type CountTable, countTable, Seats, strikeOut } from '../connection-counts.ts'
 import type { ConnectionDump } from '../open-connections.ts'
+import { cpuWaitMs } from './cpu-wait.ts'
 import { Watchdog, type WatchdogOptions } from './watchdog.ts'
 import { WorkerLink } from './worker-link.ts'
 import type { WorkerStart } from './worker-protocol.ts'
@@ -39,6 +40,8 @@ export interface WorkerPoolOptions {
   /** How long a worker may be silent; tests pass their own. */
   readonly watchdog?: Pick<WatchdogOptions, 'intervalMs' | 'silenceMs'>
 }
+
+const threadName = (index: number): string => `data-plane-${index}`
 
 interface Slot {
   readonly index: number
@@ -93,6 +96,7 @@ export class WorkerPool {
           .map(({ index, link }) => ({
             index,
             ping: () => link.ask({ kind: 'ping' }),
+            cpuWaitMs: () => cpuWaitMs(threadName(index)),
             end: () => link.kill(),
           })),
       onHung: ({ index }, silentMs) =>
@@ -242,7 +246,7 @@ export class WorkerPool {
       countTable: this.#countTable,
       worker: index,
     }
-    return new WorkerLink(this.#options.workerUrl, start, `data-plane-${index}`, {
+    return new WorkerLink(this.#options.workerUrl, start, threadName(index), {
       onTraffic: this.#options.onTraffic,
       onCertificateWanted: (link, identity) => void this.#supplyCertificate(link, identity),
       onExit: (error) => this.#workerDied(index, error),
