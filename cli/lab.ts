@@ -44,7 +44,6 @@ export function labCommand(): Command {
     .addCommand(nodeExecCommand())
     .addCommand(captureCommand())
     .addCommand(logsCommand())
-    .action((_options, command: Command) => command.outputHelp())
 }
 
 type UpFlags = Named & {

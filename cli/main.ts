@@ -5,7 +5,7 @@
 import { Command, CommanderError } from 'commander'
 import { VERSION } from '../mesh/program/version.ts'
 import { labCommand } from './lab.ts'
-import { exitCodeOf, printError } from './output.ts'
+import { exitCodeOf, print, printError } from './output.ts'
 import { programCommands } from './programs.ts'
 
 const program = new Command('ambit')
@@ -13,7 +13,8 @@ const program = new Command('ambit')
   .version(VERSION)
   .helpCommand(false)
   .exitOverride()
-  .configureOutput({ writeErr: () => undefined })
+  // Errors are printed below; what is left is the help of a group that was called without a command.
+  .configureOutput({ writeErr: (text) => print(text.trimEnd()), outputError: () => undefined })
   .enablePositionalOptions()
   .showHelpAfterError(false)
 
@@ -26,7 +27,8 @@ try {
   if (process.argv.length <= 2) program.outputHelp()
   else await program.parseAsync(process.argv)
 } catch (error) {
-  if (error instanceof CommanderError && error.exitCode === 0) process.exitCode = 0
+  if (error instanceof CommanderError && (error.exitCode === 0 || error.code === 'commander.help'))
+    process.exitCode = 0
   else {
     printError(error)
     // Whatever is still open belongs to what failed: nobody waits for it.

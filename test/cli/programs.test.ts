@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `ambit agent` and `ambit controller` say of their flags: their own help, and wrong usage as one coded line.
+// What the command says of its words and flags: help where it is asked for, and wrong usage as one coded line.
 
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -40,5 +40,18 @@ void t.test('wrong usage is one line that names the flag, with exit code 2', (t)
     t.match(err, named)
     t.match(err, /^ambit: Cannot run ambit (agent|controller): [^\n]* \[AMB_USAGE\]\n$/)
   }
+  t.end()
+})
+
+void t.test('a command that there is not is named, and a group by itself shows its help', (t) => {
+  t.strictSame(ambit('lab', 'statsu'), {
+    code: 2,
+    out: '',
+    err: "ambit: unknown command 'statsu' (Did you mean status?). Run the command with --help. [AMB_USAGE]\n",
+  })
+  const { code, out, err } = ambit('lab')
+  t.equal(code, 0)
+  t.match(out, /^Usage: ambit lab /)
+  t.equal(err, '')
   t.end()
 })
