@@ -56,6 +56,9 @@ class RootPublisher {
   /** Namespaces to look at, in order. */
   readonly #pending = new Set<string>()
   readonly #busy = new Map<string, Promise<void>>()
+  /** Of namespaces whose last write failed, and those whose next attempt is not due yet. */
+  readonly #backoffs = new Map<string, Backoff>()
+  readonly #waiting = new Set<string>()
   readonly #namespaces: ResourceWatch<SeenNamespace>
   readonly #configMaps: ResourceWatch<SeenConfigMap>
 
@@ -118,7 +121,11 @@ class RootPublisher {
       if (this.#busy.size >= MAX_CONCURRENT_WRITES) return
       if (this.#busy.has(namespace)) continue
       this.#pending.delete(namespace)
-      if (!this.#isWanting(namespace)) continue
+      if (this.#waiting.has(namespace)) continue
+      if (!this.#isWanting(namespace)) {
+        this.#backoffs.delete(namespace)
+        continue
+      }
       const work = this.#write(namespace).finally(() => {
         this.#busy.delete(namespace)
         this.#pump()
@@ -136,17 +143,23 @@ class RootPublisher {
 
   async #write(namespace: string): Promise<void> {
     const { signal, log } = this.#options
-    const backoff = new Backoff(WRITE_RETRIES)
-    while (!signal.aborted && this.#isWanting(namespace)) {
-      const failure = await this.#writeOnce(namespace)
-      if (failure === undefined) {
-        this.#options.onWrite?.(namespace)
-        return
-      }
-      if (failure.kind === 'aborted') return
-      log.warn({ namespace, reason: failure.message }, `cannot publish ${ROOT_CONFIG_MAP}`)
-      await delay(backoff.next(), signal)
+    const failure = await this.#writeOnce(namespace)
+    if (failure === undefined) {
+      this.#backoffs.delete(namespace)
+      this.#options.onWrite?.(namespace)
+      return
     }
+    if (failure.kind === 'aborted' || signal.aborted) return
+    log.warn({ namespace, reason: failure.message }, `cannot publish ${ROOT_CONFIG_MAP}`)
+    // It waits without a place among the writers: whoever makes its own ConfigMap unwritable (by `immutable`, by a webhook) in a
+    // few namespaces would otherwise keep the roots from all others.
+    const backoff = this.#backoffs.get(namespace) ?? new Backoff(WRITE_RETRIES)
+    this.#backoffs.set(namespace, backoff)
+    this.#waiting.add(namespace)
+    void delay(backoff.next(), signal).then(() => {
+      this.#waiting.delete(namespace)
+      this.#enqueue(namespace)
+    })
   }
 
   async #writeOnce(namespace: string): Promise<KubeFailure | undefined> {

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// The roots reach every namespace, also when some will not have them.
+
+import t from 'tap'
+import { publishRoot } from '../../controller/ca/root-publisher.ts'
+import { CONFIG_MAPS, createKubeApi, NAMESPACES } from '../../mesh/kube/index.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { authorityOf, makeCa, plugIn } from '../identity/pki.ts'
+import { ApiStub } from '../kube/api-stub.ts'
+import { HeldAuthority } from './held-authority.ts'
+
+void t.test('namespaces that refuse the roots keep them from no other', async (t) => {
+  const stub = new ApiStub()
+  await stub.start()
+  t.teardown(() => stub.stop())
+  // More than there are writers, and first in order.
+  const stubborn = ['a1', 'a2', 'a3', 'a4', 'a5', 'a6']
+  for (const name of stubborn) stub.put(NAMESPACES, { metadata: { name } })
+  stub.fail('PATCH', /\/namespaces\/a\d\//, Number.POSITIVE_INFINITY, 422, 'Invalid')
+  stub.put(NAMESPACES, { metadata: { name: 'shop' } })
+
+  const root = await makeCa('root')
+  const authority = new HeldAuthority(await authorityOf(plugIn(root, [root])))
+  const ending = new AbortController()
+  const log = createLogger('test', 'silent')
+  const publishing = publishRoot(createKubeApi(stub.access()), {
+    authority,
+    log,
+    signal: ending.signal,
+  })
+  t.teardown(async () => {
+    ending.abort()
+    await publishing
+  })
+  const published = (): unknown => stub.get(CONFIG_MAPS, 'shop/istio-ca-root-cert')?.data
+  await stub.until(() => published() !== undefined, 'the root in the shop')
+  t.same(published(), { 'root-cert.pem': root.pem })
+
+  stub.heal()
+  await stub.until(
+    () => stubborn.every((name) => stub.get(CONFIG_MAPS, `${name}/istio-ca-root-cert`)),
+    'the root in those that now take it',
+  )
+  t.pass('and those who let it in later get it then')
+})
