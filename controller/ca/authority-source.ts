@@ -3,7 +3,7 @@
 // over at once, a broken one is refused with its reason, and the one before it goes on.
 
 import { X509Certificate } from 'node:crypto'
-import type { AmbitError } from '../../mesh/errors.ts'
+import { type AmbitError, errorMessage } from '../../mesh/errors.ts'
 import type { SigningAuthority } from '../../mesh/identity/authority.ts'
 import type { Clock } from '../../mesh/identity/clock.ts'
 import { splitCertificates } from '../../mesh/identity/pem.ts'
@@ -23,7 +23,7 @@ import {
 
 export interface AuthoritySourceOptions extends CaSecretOptions {
   readonly clock: Clock
-  /** Whether the newest Secret was refused, for metrics. */
+  /** Whether one of the Secrets stands refused, for metrics. */
   readonly onRefused?: (isRefused: boolean) => void
 }
 
@@ -36,6 +36,11 @@ export interface Authority {
 
 /** How often an authority that is about to end is looked at. */
 const LOOK_AT_END_MS = 12 * 3_600_000
+/**
+ * A refused Secret is looked at again after so long: one that is not valid yet, made on a machine whose clock is ahead of ours,
+ * mends itself, and no event tells of that.
+ */
+const LOOK_AT_REFUSED_MS = 60_000
 /** From here on its end is warned of: a year before that of a root of ten. */
 const LAST_PART_OF_LIFE = 0.1
 
@@ -47,6 +52,9 @@ export class AuthoritySource implements Authority {
   /** One Secret is looked at at a time, in the order they came. */
   #turn: Promise<void> = Promise.resolve()
   #cancelTimer: (() => void) | undefined
+  #isClosed = false
+  /** Of each Secret that stands refused, what ends the wait for the next look at it. */
+  readonly #refused = new Map<CaSecretKind, () => void>()
 
   /** Begins with an authority that was loaded, and watches both Secrets from then on. */
   constructor(api: KubeApi, loaded: KeptAuthority, options: AuthoritySourceOptions) {
@@ -66,17 +74,17 @@ export class AuthoritySource implements Authority {
   }
 
   async close(): Promise<void> {
-    this.#cancelTimer?.()
+    this.#isClosed = true
     await Promise.all(this.#watches.map((watch) => watch.close()))
     await this.#turn
+    this.#cancelTimer?.()
+    for (const cancel of this.#refused.values()) cancel()
     this.#listeners.clear()
   }
 
   #watch(api: KubeApi, kind: CaSecretKind): ResourceWatch<Secret> {
     const { namespace, log } = this.#options
-    const consider = (secret: Secret): void => {
-      this.#turn = this.#turn.then(() => this.#consider(kind, secret))
-    }
+    const consider = (secret: Secret): void => this.#consider(kind, secret)
     return watchResource(api, SECRETS, {
       logger: log,
       namespace,
@@ -87,21 +95,47 @@ export class AuthoritySource implements Authority {
     })
   }
 
-  async #consider(kind: CaSecretKind, secret: Secret): Promise<void> {
-    // The operator's own comes first; what lies beside it signs nothing.
-    if (kind === 'selfMade' && this.#kept.kind === 'plugIn') return
-    const read = await readAuthority(kind, secret, this.#options)
-    this.#options.onRefused?.(!read.ok)
-    if (!read.ok) return this.#refuse(read.error)
-    if (isSame(read.value, this.current)) return
-    this.#adopt({ kind, authority: read.value })
+  #consider(kind: CaSecretKind, secret: Secret): void {
+    // Whatever comes next is newer than what was refused.
+    this.#refused.get(kind)?.()
+    this.#inTurn(() => this.#judge(kind, secret))
   }
 
-  #refuse(error: AmbitError): void {
+  #inTurn(work: () => Promise<void> | void): void {
+    this.#turn = this.#turn.then(work).catch((thrown: unknown) => {
+      // A fault of ours; the next Secret has its turn all the same.
+      this.#options.log.error({ error: thrown }, `cannot judge a Secret: ${errorMessage(thrown)}`)
+    })
+  }
+
+  async #judge(kind: CaSecretKind, secret: Secret): Promise<void> {
+    // The operator's own comes first; what lies beside it signs nothing.
+    if (kind === 'selfMade' && this.#kept.kind === 'plugIn') return this.#forgive(kind)
+    const now = new Date(this.#options.clock.now())
+    const read = await readAuthority(kind, secret, this.#options, now)
+    if (!read.ok) return this.#refuse(kind, secret, read.error)
+    this.#forgive(kind)
+    if (isSame(read.value, this.current)) return
+    this.#adopt({ kind, authority: read.value })
+    if (kind === 'plugIn') this.#forgive('selfMade')
+  }
+
+  #refuse(kind: CaSecretKind, secret: Secret, error: AmbitError): void {
     this.#options.log.error(
       { code: error.code, hint: error.hint, serving: subjectOf(this.current.issuerPem) },
       `${error.message}; the authority before it goes on`,
     )
+    if (this.#isClosed) return
+    this.#refused.get(kind)?.()
+    const again = (): void => this.#consider(kind, secret)
+    this.#refused.set(kind, this.#options.clock.after(LOOK_AT_REFUSED_MS, again))
+    this.#options.onRefused?.(true)
+  }
+
+  /** The Secret no longer stands refused. */
+  #forgive(kind: CaSecretKind): void {
+    this.#refused.get(kind)?.()
+    if (this.#refused.delete(kind)) this.#options.onRefused?.(this.#refused.size > 0)
   }
 
   #adopt(kept: KeptAuthority): void {
@@ -126,6 +160,8 @@ export class AuthoritySource implements Authority {
   }
 
   #onDeleted(kind: CaSecretKind): void {
+    // After what is being read of it.
+    this.#inTurn(() => this.#forgive(kind))
     if (kind !== this.#kept.kind) return
     const secret = `${this.#options.namespace}/${this.#options[kind]}`
     this.#options.log.error(

@@ -3,7 +3,7 @@
 // certificates) and comes first; without it the mesh makes a root for itself. A Secret that is there but wrong is an
 // error naming the field; it is never overwritten, because a new root would cut off every workload that trusts the old one.
 
-import { AmbitError } from '../../mesh/errors.ts'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import {
   type AuthorityDefect,
   type AuthorityPart,
@@ -113,6 +113,7 @@ export async function readAuthority(
   kind: CaSecretKind,
   secret: Secret,
   options: Pick<CaSecretOptions, CaSecretKind | 'namespace' | 'trustDomain'>,
+  now = new Date(),
 ): Promise<Result<SigningAuthority, AmbitError>> {
   const broken = ({ part, reason }: AuthorityDefect): Result<never, AmbitError> => {
     const where = `Secret ${options.namespace}/${options[kind]}`
@@ -129,17 +130,23 @@ export async function readAuthority(
   if (privateKeyPem === undefined) return broken({ part: 'key', ...absent })
   // The root that the mesh makes is its own bundle, until one is rotated in beside it.
   if (rootsPem === undefined && kind === 'plugIn') return broken({ part: 'roots', ...absent })
-  const authority = await loadAuthority({
-    certificatePem,
-    privateKeyPem,
-    ...(chainPem !== undefined && { chainPem }),
-    ...(rootsPem !== undefined && { rootsPem }),
-  })
-  if (!authority.ok) return broken(authority.error)
-  const proof = await proveAuthority(authority.value, options.trustDomain)
-  return proof.ok
-    ? authority
-    : broken({ part: 'certificate', reason: `no certificate of it holds: ${proof.error}` })
+  try {
+    const pem = {
+      certificatePem,
+      privateKeyPem,
+      ...(chainPem !== undefined && { chainPem }),
+      ...(rootsPem !== undefined && { rootsPem }),
+    }
+    const authority = await loadAuthority(pem, now)
+    if (!authority.ok) return broken(authority.error)
+    const proof = await proveAuthority(authority.value, options.trustDomain)
+    return proof.ok
+      ? authority
+      : broken({ part: 'certificate', reason: `no certificate of it holds: ${proof.error}` })
+  } catch (thrown) {
+    // Parsers throw in more ways than they tell of, and a damaged Secret must not end the controller that serves.
+    return broken({ part: 'certificate', reason: `it is damaged (${errorMessage(thrown)})` })
+  }
 }
 
 function toBase64(text: string): string {

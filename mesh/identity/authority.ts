@@ -134,10 +134,20 @@ function readCertificates(
   part: AuthorityPart,
 ): Result<readonly X509Certificate[], AuthorityDefect> {
   try {
-    return ok(splitCertificates(pem).map((each) => new X509Certificate(each)))
+    return ok(splitCertificates(pem).map(readCertificate))
   } catch (thrown) {
     return defect(part, `not a certificate (${errorMessage(thrown)})`)
   }
+}
+
+/** Throws for a damaged one, also where OpenSSL would only find out when it is asked for the key or an extension. */
+function readCertificate(pem: string): X509Certificate {
+  const certificate = new X509Certificate(pem)
+  weaknessOf(certificate.publicKey)
+  maySignCertificates(certificate.raw)
+  hasKeyIdentifier(certificate.raw)
+  mayIssueBelow(certificate.raw, 0)
+  return certificate
 }
 
 /** What keeps a certificate from being an authority. */
