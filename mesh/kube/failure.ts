@@ -63,7 +63,7 @@ export function failureOfStatus(
 export function failureOfTransport(
   call: string,
   thrown: unknown,
-  kind: 'unavailable' | 'timeout' | 'aborted' = 'unavailable',
+  kind: 'unavailable' | 'unauthorized' | 'timeout' | 'aborted' = 'unavailable',
 ): KubeFailure {
   return {
     kind: kind === 'unavailable' && isTlsRefusal(thrown) ? 'untrusted' : kind,

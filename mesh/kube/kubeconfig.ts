@@ -96,12 +96,11 @@ export async function readKubeconfig(
 
 /** The whole of a kubeconfig's text. Throws AMB_KUBECONFIG with file, line and reason; quotes nothing. */
 export async function parseKubeconfig(text: string, file: string): Promise<Mapping> {
-  // JSON is YAML, and needs no parser to be loaded.
-  const isJson = text.trimStart().startsWith('{')
-  const parsed = isJson ? parseJson(text) : await parseYaml(text)
+  // JSON is YAML, and needs no parser to be loaded; but what begins like JSON may be YAML that is not.
+  const json = text.trimStart().startsWith('{') ? parseJson(text) : undefined
+  const parsed = json?.ok === true ? json : await parseYaml(text)
   if (parsed.ok && isMapping(parsed.value)) return parsed.value
-  const detail = parsed.ok || isJson ? '' : `: ${parsed.error}`
-  const reason = parsed.ok ? 'it is not a mapping' : `it is not valid YAML${detail}`
+  const reason = parsed.ok ? 'it is not a mapping' : `it is not valid YAML: ${parsed.error}`
   throw new AmbitError('AMB_KUBECONFIG', `Cannot use kubeconfig ${file}: ${reason}`)
 }
 

@@ -3,6 +3,7 @@
 
 import http from 'node:http'
 import https from 'node:https'
+import { errorMessage } from '../errors.ts'
 import { parseJson } from '../json.ts'
 import type { Result } from '../result.ts'
 import { err, ok } from '../result.ts'
@@ -101,7 +102,16 @@ async function attempt(
 
   return new Promise((resolve) => {
     let timedOut = false
-    const outgoing = (url.protocol === 'https:' ? https : http).request(url, options)
+    let outgoing: http.ClientRequest
+    try {
+      outgoing = (url.protocol === 'https:' ? https : http).request(url, options)
+    } catch (thrown) {
+      // Thrown before anything is sent, by what rotates on disk and was read half-written: a token with a line break, a
+      // certificate without its key. So it is worth the second try of a 401.
+      const reason = `its credentials cannot be used: ${errorMessage(thrown)}`
+      resolve(err(failureOfTransport(request.call, reason, 'unauthorized')))
+      return
+    }
     const timer = setTimeout(() => {
       timedOut = true
       outgoing.destroy(new Error(`no answer within ${request.deadlineMs} ms`))

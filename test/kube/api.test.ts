@@ -2,6 +2,8 @@
 // The typed calls, their failures, and the kubeconfigs that lead there.
 
 import t from 'tap'
+import http from 'node:http'
+import https from 'node:https'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -237,4 +239,50 @@ void t.test('paths are what the API expects', (t) => {
   const gateways = defineResource('gateway.networking.k8s.io', 'v1', 'gateways', 'Gateway')
   t.equal(resourcePath(gateways), '/apis/gateway.networking.k8s.io/v1/gateways')
   t.end()
+})
+
+void t.test('credentials that no request can carry are a refusal, and read again', async (t) => {
+  const { stub } = await setUp(t)
+  stub.put(CONFIG_MAPS, settings)
+  const torn = [
+    { token: 'Zq7hush\nZq7', tls: {} },
+    { token: 'sound', tls: { cert: 'half of a certificate', key: 'half of a key' } },
+  ]
+  for (const { token, tls } of torn) {
+    const isTls = Object.keys(tls).length > 0
+    const good = stub.access('secret-token')
+    const access = (heals: boolean): KubeApi['access'] => ({
+      ...good,
+      server: isTls ? new URL(`https://127.0.0.1:${stub.port}`) : good.server,
+      credentials: async (options) =>
+        heals && options?.refresh === true
+          ? await good.credentials()
+          : {
+              headers: { authorization: `Bearer ${token}` },
+              agent: isTls ? new https.Agent(tls) : new http.Agent(),
+            },
+    })
+    const refused = await createKubeApi(access(false)).get(CONFIG_MAPS, settings.metadata)
+    t.match(refused, {
+      ok: false,
+      error: {
+        kind: 'unauthorized',
+        message: /^Cannot get ConfigMap shop\/settings: its credentials cannot be used: /,
+      },
+    })
+    t.notMatch(JSON.stringify(refused), /Zq7/, 'the token is not told')
+    if (isTls) continue
+    const healed = await createKubeApi(access(true)).get(CONFIG_MAPS, settings.metadata)
+    t.match(healed, { ok: true }, 'the file was being written')
+  }
+})
+
+void t.test('a kubeconfig may be JSON, or YAML that looks like it', async (t) => {
+  const cluster = `clusters: [{name: c, cluster: {server: 'https://127.0.0.1:6443'}}]`
+  const text = `{current-context: x, contexts: [{name: x, context: {cluster: c, namespace: shop}}], ${cluster}}`
+  t.match(await readKubeconfig(text, 'config'), { namespace: 'shop' })
+  await t.rejects(readKubeconfig(`${text}}`, 'config'), {
+    code: 'AMB_KUBECONFIG',
+    message: /not valid YAML: line 1: /,
+  })
 })
