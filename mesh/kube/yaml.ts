@@ -117,20 +117,26 @@ interface Aliases {
 
 const NO_ALIASES: Aliases = { defect: undefined, last: { line: 1, field: '' } }
 
+/** One pass, whatever there is: the parser's own way to resolve an alias goes through the whole document for each. */
 function aliasesOf(document: Document.Parsed, lines: LineCounter): Aliases {
-  let defect: YamlDefect | undefined
-  let last = NO_ALIASES.last
+  const anchors = new Map<string, unknown>()
+  let what: string | undefined
+  let place = (): Aliases['last'] => NO_ALIASES.last
   visit(document, {
-    Alias: (key, alias, path) => {
-      last = { line: lineOfNode(alias, lines), field: fieldOf(key, path) }
-      const target = alias.resolve(document)
-      if (target === undefined) defect = { ...last, what: 'an alias names no anchor above it' }
-      else if (path.includes(target))
-        defect = { ...last, what: 'an alias names what it is part of' }
-      return defect === undefined ? undefined : visit.BREAK
+    Node: (key, node, path) => {
+      if (!isAlias(node)) {
+        if (node.anchor !== undefined) anchors.set(node.anchor, node)
+        return undefined
+      }
+      place = () => ({ line: lineOfNode(node, lines), field: fieldOf(key, path) })
+      const target = anchors.get(node.source)
+      if (target === undefined) what = 'an alias names no anchor above it'
+      else if (path.some((above) => above === target)) what = 'an alias names what it is part of'
+      return what === undefined ? undefined : visit.BREAK
     },
   })
-  return { defect, last }
+  const last = place()
+  return { last, defect: what === undefined ? undefined : { ...last, what } }
 }
 
 /** The path of the node that the visitor is at, as far as its keys are those of an API. */

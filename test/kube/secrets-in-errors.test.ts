@@ -319,3 +319,12 @@ await t.test('JSON is not quoted either', async (t) => {
     }
   })
 })
+
+await t.test('aliases without number cost no more than in proportion to the text', async (t) => {
+  const before = process.cpuUsage()
+  const many = parseYamlDocuments(`a: &a 1\nb:\n${'- *a\n'.repeat(16_000)}`)
+  const { user } = process.cpuUsage(before)
+  t.match(many, { error: { line: 16_002, what: 'its aliases stand for too much' } })
+  // It took 20 s of the processor's own time, and takes a fraction of one.
+  t.ok(user < 5e6, `${Math.round(user / 1000)} ms`)
+})
