@@ -33,6 +33,9 @@ export async function boundPod(
   if (!found.ok) return found
   if (found.value?.kubernetesUid !== pod.uid)
     return denied(`the caller's pod ${caller.namespace}/${pod.name} does not exist any more`)
+  // One that was evicted or has run to its end keeps its token until somebody deletes it.
+  if (found.value.hasEnded)
+    return denied(`the caller's pod ${caller.namespace}/${pod.name} has ended`)
   const { namespace, name, serviceAccount } = found.value
   if (
     name !== pod.name ||

@@ -44,13 +44,13 @@ const ORDINARY_CALLS = { perSource: 2, total: 32 }
 const ORDINARY_CALL_DEADLINE_MS = 10_000
 
 /** One gRPC status for each kind of refusal. */
-export const GRPC_STATUS: Readonly<Record<Refusal['kind'], status>> = {
+export const GRPC_STATUS = {
   unauthenticated: status.UNAUTHENTICATED,
   denied: status.PERMISSION_DENIED,
   invalid: status.INVALID_ARGUMENT,
   throttled: status.RESOURCE_EXHAUSTED,
   unavailable: status.UNAVAILABLE,
-}
+} as const satisfies Readonly<Record<Refusal['kind'], status>>
 
 /** Makes the gate; give it to the gRPC server as its first interceptor. */
 export function callGate(options: CallGateOptions): ServerInterceptor {

@@ -4,8 +4,10 @@
 
 import type { Metadata } from '@grpc/grpc-js'
 import { type Result, err, ok } from '../../mesh/result.ts'
+import type { XdsRefusal } from '../../mesh/xds/server.ts'
 import { boundPod, type PodSource } from './bound-pod.ts'
-import { callerName } from './caller.ts'
+import { GRPC_STATUS } from './call-gate.ts'
+import { callerName, type Refusal } from './caller.ts'
 import type { TokenAuthenticator } from './token-authenticator.ts'
 
 /** What a component is to the mesh. */
@@ -36,19 +38,26 @@ export function componentGate(
   metadata: Metadata,
   signal: AbortSignal,
   peer: string,
-) => Promise<Result<MeshComponent, { readonly message: string }>> {
+) => Promise<Result<MeshComponent, XdsRefusal>> {
   return async (metadata, _signal, peer) => {
     const caller = await authenticator.authenticate(
       metadata.get('authorization')[0]?.toString(),
       peer,
     )
-    if (!caller.ok) return err({ message: caller.error.reason })
+    if (!caller.ok) return refused(caller.error)
     const account = callerName(caller.value)
     const role = ROLES.find((each) => accounts[each].has(account))
     if (role === undefined)
-      return err({ message: `${account} is no component of the mesh and may not read its state` })
+      return refused({
+        kind: 'denied',
+        reason: `${account} is no component of the mesh and may not read its state`,
+      })
     const pod = await boundPod(pods, caller.value)
-    if (!pod.ok) return err({ message: pod.error.reason })
+    if (!pod.ok) return refused(pod.error)
     return ok({ name: `${pod.value.namespace}/${pod.value.name}`, role })
   }
+}
+
+function refused({ kind, reason }: Refusal): Result<never, XdsRefusal> {
+  return err({ code: GRPC_STATUS[kind], message: reason })
 }

@@ -8,7 +8,7 @@ import {
   AggregatedDiscoveryService,
   type DeltaDiscoveryRequest,
 } from '../proto/gen/discovery_pb.js'
-import type { Result } from '../result.ts'
+import { err, type Result } from '../result.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { LogBudget } from '../telemetry/log-budget.ts'
 import { ClientView } from './client-view.ts'
@@ -40,6 +40,12 @@ export interface XdsCaller {
   readonly name: string
 }
 
+/** Why a stream is refused, as gRPC says it: what the caller can do about it depends on the code. */
+export interface XdsRefusal {
+  readonly code: Exclude<status, status.OK>
+  readonly message: string
+}
+
 export interface XdsServerOptions<C extends XdsCaller> {
   readonly logger: Logger
   /** Decides from the call's metadata (bearer token) who the caller is, and whether anything is offered to them at all. */
@@ -48,7 +54,7 @@ export interface XdsServerOptions<C extends XdsCaller> {
     signal: AbortSignal,
     /** The caller's address, ip:port. */
     peer: string,
-  ) => Promise<Result<C, { readonly message: string }>>
+  ) => Promise<Result<C, XdsRefusal>>
   /** How long `authenticate` may take. */
   readonly authenticationTimeoutMs?: number
   /** A client came or went. */
@@ -174,10 +180,10 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       const keptBack = this.#strangers.take()
       if (keptBack !== undefined)
         this.#options.logger.warn(
-          { peer: call.getPeer(), reason: verdict.error, keptBack },
+          { peer: call.getPeer(), reason: verdict.error.message, keptBack },
           'caller refused',
         )
-      fail(call, status.UNAUTHENTICATED, verdict.error)
+      fail(call, verdict.error.code, verdict.error.message)
       return
     }
     if (call.cancelled) return
@@ -212,21 +218,19 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     if (this.#clients.delete(client)) this.#options.onClientCount?.(this.#clients.size)
   }
 
-  async #authenticate(call: DeltaCall): Promise<Result<C, string>> {
+  async #authenticate(call: DeltaCall): Promise<Result<C, XdsRefusal>> {
     const { authenticate, authenticationTimeoutMs = AUTHENTICATION_TIMEOUT_MS } = this.#options
     const signal = AbortSignal.timeout(authenticationTimeoutMs)
-    const { promise: expired, reject } = Promise.withResolvers<never>()
-    const onExpired = (): void => reject(new Error(`no answer in ${authenticationTimeoutMs} ms`))
+    const { promise: expired, resolve } = Promise.withResolvers<Result<never, XdsRefusal>>()
+    const late = `Cannot check the caller: no answer in ${authenticationTimeoutMs} ms`
+    const onExpired = (): void => resolve(err({ code: status.UNAVAILABLE, message: late }))
     signal.addEventListener('abort', onExpired, { once: true })
     try {
-      const verdict = await Promise.race([
-        authenticate(call.metadata, signal, call.getPeer()),
-        expired,
-      ])
-      return verdict.ok ? verdict : { ok: false, error: verdict.error.message }
+      return await Promise.race([authenticate(call.metadata, signal, call.getPeer()), expired])
     } catch (thrown) {
       // A fault in the check is no permission.
-      return { ok: false, error: `Cannot check the caller: ${errorMessage(thrown)}` }
+      const message = `Cannot check the caller: ${errorMessage(thrown)}`
+      return err({ code: status.INTERNAL, message })
     } finally {
       signal.removeEventListener('abort', onExpired)
     }

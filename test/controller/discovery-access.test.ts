@@ -28,7 +28,7 @@ void t.test(
     const refused = follow(t, cluster, controller, token)
     t.match(
       await refused.refused,
-      /UNAUTHENTICATED: the token of ambit-system\/ambit-agent must be bound to a pod/,
+      /PERMISSION_DENIED: the token of ambit-system\/ambit-agent must be bound to a pod/,
     )
     t.strictSame(refused.changes, [])
     t.match(await cluster.ask(controller, token, CATALOG), {

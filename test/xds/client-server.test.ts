@@ -248,8 +248,8 @@ void t.test('a check of the caller that fails or never answers lets nobody in', 
     hangs: () => new Promise<never>(() => undefined),
   }
   const reasons = {
-    throws: /UNAUTHENTICATED: Cannot check the caller: the API server is away/,
-    hangs: /UNAUTHENTICATED: Cannot check the caller: no answer in 20 ms/,
+    throws: /INTERNAL: Cannot check the caller: the API server is away/,
+    hangs: /UNAVAILABLE: Cannot check the caller: no answer in 20 ms/,
   }
   for (const kind of ['throws', 'hangs'] as const) {
     const server = await startServer(pki, 0, {

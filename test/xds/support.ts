@@ -6,7 +6,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as x509 from '../../mesh/identity/x509.ts'
-import { Server, ServerCredentials } from '@grpc/grpc-js'
+import { Server, ServerCredentials, status } from '@grpc/grpc-js'
 import { pino } from 'pino'
 import type { Service, Workload } from '../../mesh/model/types.ts'
 import { err, ok } from '../../mesh/result.ts'
@@ -141,7 +141,7 @@ export async function startServer(
     authenticate: async (metadata) =>
       metadata.get('authorization')[0] === `Bearer ${TOKEN}`
         ? ok({ name: 'agent' })
-        : err({ message: 'bad token' }),
+        : err({ code: status.UNAUTHENTICATED, message: 'bad token' }),
     onRefusal: ({ message }) => void refusals.push(message),
     ...overrides,
   })

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who sees what over discovery, and following one type, some names, or everything.
 
+import { status } from '@grpc/grpc-js'
 import t, { type Test } from 'tap'
 import { err, ok } from '../../mesh/result.ts'
 import { XdsClient } from '../../mesh/xds/client.ts'
@@ -37,7 +38,7 @@ async function startNamed(test: Test) {
   const server = await startServer(pki, 0, {
     authenticate: async (metadata) => {
       const name = String(metadata.get('authorization')[0] ?? '').replace('Bearer ', '')
-      return name === '' ? err({ message: 'no name' }) : ok({ name })
+      return name === '' ? err({ code: status.UNAUTHENTICATED, message: 'no name' }) : ok({ name })
     },
   })
   test.teardown(server.stop)
