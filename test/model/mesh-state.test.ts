@@ -222,3 +222,18 @@ function uidsWhere(
 ): Set<WorkloadUid> {
   return new Set([...workloads.values()].filter(holds).map(({ uid }) => uid))
 }
+
+void t.test('what is written alike but is not the same is not shared', (t) => {
+  const state = new MeshState()
+  const parts = [
+    { authorizationPolicies: ['a\nb'], locality: { region: 'r\tz', zone: '', subzone: '' } },
+    { authorizationPolicies: ['a', 'b'], locality: { region: 'r', zone: 'z\t', subzone: '' } },
+    { authorizationPolicies: ['a', 'b', ''], locality: { region: 'r', zone: 'z', subzone: '' } },
+    { services: new Map([[serviceKey('n', 'a 0:\n'), []]]) },
+    { services: new Map([[serviceKey('n', 'a'), []]]) },
+  ]
+  const workloads = parts.map((each, index) => sampleWorkload(`w${index}`, each))
+  state.apply(workloads.map((workload) => ({ kind: 'workload', workload })))
+  for (const workload of workloads) t.strictSame(state.workload(workload.uid), workload)
+  t.end()
+})

@@ -128,7 +128,7 @@ export function optional<T>(value: Value<T>): Kind<T | undefined> {
       writer.tag(number, value.wireType)
       value.write(writer, each)
     },
-    key: (each) => (each === undefined ? '' : value.key(each)),
+    key: (each) => (each === undefined ? '' : `+${value.key(each)}`),
   }
 }
 
@@ -146,6 +146,11 @@ export function optionalOr<T>(value: Value<T>, absent: T): Kind<T> {
       value.write(writer, each)
     },
   }
+}
+
+/** One of several keys in a row. With their lengths no two rows read alike, whatever is in the texts. */
+export function part(key: string): string {
+  return `${key.length}:${key}`
 }
 
 const NONE: readonly never[] = Object.freeze([])
@@ -193,7 +198,7 @@ export function list<T>(value: Value<T>): Kind<readonly T[]> {
     },
     key: (values) => {
       let key = ''
-      for (const each of values) key += `${value.key(each)}\n`
+      for (const each of values) key += part(value.key(each))
       return key
     },
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A field that is a map: on the wire a list of messages of key (1) and value (2).
 
-import { expectType, type Kind, LONGEST_LIST, single, type Value } from './kind.ts'
+import { expectType, type Kind, LONGEST_LIST, part, single, type Value } from './kind.ts'
 import { BYTES, FieldProblem, type WireReader } from './wire-reader.ts'
 import type { WireWriter } from './wire-writer.ts'
 
@@ -67,7 +67,7 @@ export function map<K extends string, V>(
     },
     key: (entries) => {
       let key = ''
-      for (const [name, value] of entries) key += `${name} ${values.key(value)}\n`
+      for (const [name, value] of entries) key += part(name) + part(values.key(value))
       return key
     },
   }

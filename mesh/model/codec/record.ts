@@ -3,7 +3,7 @@
 // reading, writing, sharing of equal parts, and the dump for people; a new field is one line in the type and one here.
 
 import { err, ok, type Result } from '../../result.ts'
-import type { Kind, Value } from './kind.ts'
+import { type Kind, part, type Value } from './kind.ts'
 import { BYTES, FieldProblem, WireReader } from './wire-reader.ts'
 import type { Pools } from './pools.ts'
 import { WireWriter } from './wire-writer.ts'
@@ -134,7 +134,7 @@ export function record<T extends object>(fields: Fields<T>): RecordCodec<T> {
     isZero: (value) => slots.every(({ key, kind }) => (value as Loose)[key] === kind.absent),
     key: (value) => {
       let key = ''
-      for (const slot of slots) key += `${slot.kind.key((value as Loose)[slot.key])}\t`
+      for (const slot of slots) key += part(slot.kind.key((value as Loose)[slot.key]))
       return key
     },
     decode: (bytes) => {
