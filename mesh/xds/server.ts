@@ -144,15 +144,14 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   ): void {
     for (const name of removed) {
       const previous = store.delete(name)
-      if (previous !== undefined) changed.set(name, previous.aliases)
+      if (previous !== undefined) note(changed, name, previous.aliases)
     }
     for (const value of upserts) {
       const name = type.name(value)
       const aliases = type.aliases(value)
       const previousAliases = store.get(name)?.aliases ?? []
       if (!store.set({ name, aliases, payload: type.encode(value) })) continue
-      const earlier = changed.get(name) ?? []
-      changed.set(name, [...new Set([...earlier, ...previousAliases, ...aliases])])
+      note(changed, name, [...previousAliases, ...aliases])
     }
     if (changed.size > 0) this.#debounce.trigger()
   }
@@ -314,6 +313,16 @@ export function addXdsService<C extends XdsCaller>(server: Server, xds: XdsServe
   server.addService(definition, {
     deltaAggregatedResources: (call: DeltaCall) => void xds.serve(call),
   })
+}
+
+/** Notes a change beside those that are not pushed yet: whoever asked by any alias since must hear of it. */
+function note(
+  changed: Map<string, readonly string[]>,
+  name: string,
+  aliases: readonly string[],
+): void {
+  const earlier = changed.get(name) ?? []
+  changed.set(name, [...new Set([...earlier, ...aliases])])
 }
 
 function fail(call: DeltaCall, code: status, details: string): void {

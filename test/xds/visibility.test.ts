@@ -10,7 +10,7 @@ import type { ResourceType } from '../../mesh/xds/resource-type.ts'
 import type { XdsCaller } from '../../mesh/xds/server.ts'
 import { type FollowedType, Subscription } from '../../mesh/xds/subscription.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
-import { sampleWorkload } from '../model/samples.ts'
+import { ip, sampleWorkload } from '../model/samples.ts'
 import { Waiter } from '../support/waiter.ts'
 import { makeFiles, makePki, NODE, silent, startServer, workloadResource } from './support.ts'
 
@@ -161,6 +161,26 @@ void t.test('a workload is found by its address, too', async (t) => {
   await startClient(t, server.port, 'any', [subscription])
   await subscription.synced
   t.strictSame(names, [workload.uid])
+})
+
+void t.test('who found a workload by an address it has left hears of its end', async (t) => {
+  const { server } = await startNamed(t)
+  const at = (address: string) =>
+    workloadResource(sampleWorkload('frontend', { addresses: [ip(address)] }))
+  server.addresses.update([at('10.244.0.1')], [])
+  const waiter = new Waiter()
+  const gone: string[] = []
+  const subscription = new Subscription(ADDRESS, ['/10.244.0.1'], (_resources, removed) => {
+    gone.push(...removed)
+    waiter.poke()
+  })
+  await startClient(t, server.port, 'any', [subscription])
+  await subscription.synced
+  // Both within one push.
+  server.addresses.update([at('10.244.0.2')], [])
+  server.addresses.update([], [at('10.244.0.2').name])
+  await waiter.until(() => gone.length > 0)
+  t.strictSame(gone, [at('10.244.0.1').name])
 })
 
 void t.test('to ask for no names would be to ask for all', async (t) => {
