@@ -2,6 +2,7 @@
 // What the mesh needs of a Service, read and validated once.
 
 import type { Service as KubeService } from '../../mesh/kube/resources.ts'
+import { LONGEST_LIST } from '../../mesh/model/codec/kind.ts'
 import type { AppProtocol, IpAddress, IpFamilies, ServiceKey } from '../../mesh/model/types.ts'
 import { appProtocolOf } from './app-protocol.ts'
 import type { Origin } from './origin.ts'
@@ -82,6 +83,10 @@ function readPorts(service: KubeService, reader: ObjectReader): readonly Service
   const isHeadless = service.spec?.clusterIP === 'None'
   const ports: ServicePortFacts[] = []
   for (const [index, port] of reader.list('spec.ports', service.spec?.ports).entries()) {
+    if (ports.length >= LONGEST_LIST) {
+      reader.note('spec.ports', `has more than ${LONGEST_LIST} ports; the rest is left out`)
+      break
+    }
     if ((port.protocol ?? 'TCP') !== 'TCP') continue
     const field = `spec.ports[${index}]`
     const servicePort = reader.port(`${field}.port`, port.port)

@@ -104,26 +104,49 @@ export function workloadOfEndpoint(
   }
 }
 
-/** The Services of a pod: `selecting` are those that select it, `listed` those whose slices lead to it. */
+/**
+ * What a pod may belong to, in all. Anybody may write Services and slices that lead to any pod, and those of another namespace
+ * must not make a pod's resource one that agents refuse for its size, nor the controller hold megabytes for each pod.
+ */
+const MOST_SERVICES = 1_000
+const MOST_PORTS = 10_000
+
+/**
+ * The Services of a pod: `selecting` are those that select it, `listed` those whose slices lead to it. Over the bounds those
+ * of the pod's own namespace come first.
+ */
 export function membershipsOf(
   pod: PodFacts,
   selecting: readonly ServiceFacts[],
   listed: readonly Memberships[],
 ): Memberships {
   const services = new Map<ServiceKey, readonly WorkloadPort[]>()
+  let room = MOST_PORTS
+  const add = (key: ServiceKey, ports: readonly WorkloadPort[]): void => {
+    const known = services.get(key)
+    if (ports.length > room || (known === undefined && services.size >= MOST_SERVICES)) return
+    // A dual-stack Service lists a pod in a slice per family, with the same ports.
+    const more = known === undefined ? ports : portsBeside(known, ports)
+    room -= more.length
+    services.set(key, known === undefined ? more : [...known, ...more])
+  }
   for (const service of selecting) {
     const ports = selectedPorts(service, pod)
-    for (const key of serviceKeys(service)) services.set(key, ports)
+    for (const key of serviceKeys(service)) add(key, ports)
   }
-  for (const memberships of listed)
-    for (const [key, ports] of memberships) {
-      const known = services.get(key) ?? []
-      // A dual-stack Service lists a pod in a slice per family, with the same ports.
-      const isNew = ({ servicePort }: WorkloadPort): boolean =>
-        known.every((port) => port.servicePort !== servicePort)
-      services.set(key, [...known, ...ports.filter(isNew)])
-    }
+  for (const isOwn of [true, false])
+    for (const memberships of listed)
+      for (const [key, ports] of memberships)
+        if (key.startsWith(`${pod.namespace}/`) === isOwn) add(key, ports)
   return services
+}
+
+function portsBeside(
+  known: readonly WorkloadPort[],
+  ports: readonly WorkloadPort[],
+): readonly WorkloadPort[] {
+  const taken = new Set(known.map(({ servicePort }) => servicePort))
+  return ports.filter(({ servicePort }) => !taken.has(servicePort))
 }
 
 function selectedPorts(service: ServiceFacts, pod: PodFacts): readonly WorkloadPort[] {

@@ -3,6 +3,7 @@
 // pod, with its tunnel and its identity.
 
 import t from 'tap'
+import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { ip, podUid, serviceKey } from '../model/samples.ts'
 import { kubePod, kubeService, kubeSlice, startTranslator, type PodChoices } from './objects.ts'
 
@@ -182,3 +183,41 @@ void t.test(
     t.end()
   },
 )
+
+void t.test('Services of other namespaces cannot make a pod one that agents refuse', (t) => {
+  const { translator, pod, service } = startTranslator()
+  translator.complete()
+  const huge = Array.from({ length: 10_001 }, (_, index) => ({
+    name: `p${index}`,
+    port: index + 1,
+    protocol: 'TCP',
+  }))
+  const put = (namespace: string, name: string, ports: typeof huge): void => {
+    const service = kubeService(name, { ports }, { namespace })
+    delete service.spec?.selector
+    translator.upsert('Service', service)
+    for (const slice of ['1', '2']) {
+      const object = kubeSlice(`${name}-${slice}`, name, [{ addresses: [POD_IP] }], ports)
+      translator.upsert('EndpointSlice', {
+        ...object,
+        metadata: { ...object.metadata, namespace },
+      })
+    }
+  }
+  for (let count = 0; count < 1200; count += 1) put('evil', `e${count}`, huge.slice(0, 1))
+  for (let count = 0; count < 5; count += 1) put('evil', `huge${count}`, huge)
+  translator.upsert('Pod', kubePod('db-0'))
+  translator.upsert('Service', kubeService('catalog'))
+  put('shop', 'manual', huge.slice(0, 2))
+  const victim = pod('db-0')
+  if (victim === undefined) throw new Error('the pod is gone')
+  const encoded = ADDRESS.encode({ kind: 'workload', workload: victim })
+  const decoded = ADDRESS.decode(victim.uid, encoded)
+  t.match(decoded, { ok: true }, 'agents read it')
+  t.ok(encoded.length < 256 * 1024, `${encoded.length} bytes`)
+  t.ok(victim.services.has(serviceKey('shop', 'catalog')), 'it keeps the Services of its own')
+  t.equal(victim.services.get(KEY)?.length, 2)
+  translator.upsert('Service', kubeService('many', { ports: huge }))
+  t.equal(service('many')?.ports.length, 10_000, 'nor is a Service refused for its ports')
+  t.end()
+})
