@@ -9,6 +9,8 @@ import { createLogger } from '../../mesh/telemetry/log.ts'
 import { FakeClock } from '../identity/fake-clock.ts'
 import { authorityOf, makeCa, plugIn } from '../identity/pki.ts'
 import { ApiStub } from '../kube/api-stub.ts'
+import { within } from '../support/until.ts'
+import { Waiter } from '../support/waiter.ts'
 
 const NAMESPACE = 'ambit-system'
 const base64 = (text: string): string => Buffer.from(text).toString('base64')
@@ -41,7 +43,7 @@ async function setting(
   const own = await makeCa('own')
   const clock = new FakeClock(clockBehindMs)
   const news: boolean[] = []
-  let tell: () => void = () => undefined
+  const told = new Waiter()
   const loaded = { kind: 'selfMade', authority: await authorityOf(plugIn(own, [own])) } as const
   const source = new AuthoritySource(createKubeApi(stub.access()), loaded, {
     namespace: NAMESPACE,
@@ -52,7 +54,7 @@ async function setting(
     clock,
     onRefused: (isRefused) => {
       news.push(isRefused)
-      tell()
+      told.poke()
     },
   })
   t.teardown(async () => {
@@ -60,24 +62,22 @@ async function setting(
     await stub.stop()
   })
   const next = async (): Promise<boolean> => {
-    for (;;) {
-      const first = news.shift()
-      if (first !== undefined) return first
-      await new Promise<void>((resolve) => (tell = resolve))
-    }
+    await told.until(() => news.length > 0, 'word of whether a Secret is refused')
+    return news.shift() === true
   }
   return {
     stub,
     source,
     clock,
     refused: next,
-    changed: () =>
-      new Promise((resolve) => {
-        const unsubscribe = source.onChange(() => {
-          unsubscribe()
-          resolve()
-        })
-      }),
+    changed: () => {
+      const { promise, resolve } = Promise.withResolvers<void>()
+      const unsubscribe = source.onChange(() => {
+        unsubscribe()
+        resolve()
+      })
+      return within(promise, 'another authority')
+    },
   }
 }
 
