@@ -51,7 +51,9 @@ export async function loadKubeConfig(
   options: LoadKubeConfigOptions = {},
 ): Promise<Result<ClusterAccess, AmbitError>> {
   try {
-    const file = options.kubeconfig ?? process.env.KUBECONFIG?.split(path.delimiter)[0]
+    const named = options.kubeconfig ?? process.env.KUBECONFIG
+    // The variable may list several files, also where a flag has taken its value over; the first counts.
+    const file = named === process.env.KUBECONFIG ? named?.split(path.delimiter)[0] : named
     if (file !== undefined && file !== '') return ok(await fromFile(file, options.context))
     const inCluster = await fromServiceAccount()
     if (inCluster !== undefined) return ok(inCluster)

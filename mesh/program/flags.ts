@@ -220,7 +220,8 @@ export function parseDurationSeconds(text: string): number {
 
 /** A SPIFFE trust domain (SPIFFE-ID 2.1): lower case letters, digits, dots, dashes, underscores; at most 255. */
 function parseTrustDomain(text: string): string {
-  if (!/^[a-z0-9._-]{1,255}$/.test(text))
+  // More than dots: no identity of such a domain is ever accepted (mesh/identity/spiffe.ts).
+  if (!/^(?!\.+$)[a-z0-9._-]{1,255}$/.test(text))
     throw new InvalidArgumentError('It must be a SPIFFE trust domain, e.g. cluster.local.')
   return text
 }

@@ -60,6 +60,7 @@ void t.test('wrong values are refused with the flag and the form it wants', asyn
     ['--listen=15012', /--listen.*host:port/],
     ['--listen=::1:15012', /--listen.*host:port/],
     ['--listen=localhost:70000', /--listen.*host:port/],
+    ['--trust-domain=..', /--trust-domain.*SPIFFE trust domain/],
     ['--trust-domain=Upper/Case', /--trust-domain.*SPIFFE trust domain/],
     ['--trusted-node-accounts=agent', /"agent" is not of the form namespace\/service-account/],
     ['--log-level=loud', /--log-level.*Allowed choices/],

@@ -286,3 +286,17 @@ void t.test('a kubeconfig may be JSON, or YAML that looks like it', async (t) =>
     message: /not valid YAML: line 1: /,
   })
 })
+
+void t.test('of several files in KUBECONFIG the first counts, wherever it was read', async (t) => {
+  const before = process.env.KUBECONFIG
+  t.teardown(() => {
+    if (before === undefined) Reflect.deleteProperty(process.env, 'KUBECONFIG')
+    else process.env.KUBECONFIG = before
+  })
+  const several = `/nowhere/one${path.delimiter}/nowhere/two`
+  process.env.KUBECONFIG = several
+  for (const options of [{}, { kubeconfig: several }])
+    t.match(await loadKubeConfig(options), {
+      error: { code: 'AMB_KUBECONFIG', message: /Cannot read kubeconfig \/nowhere\/one: / },
+    })
+})
