@@ -40,7 +40,7 @@ export interface CertificateServiceOptions extends AuthorisationContext {
 
 /** A full node (250 pods, each its own identity) may prefetch twice over at once; then 20 a second. */
 export const CERTIFICATE_RATE: BucketSize = { perSecond: 20, burst: 500 }
-/** Lines about callers nobody vouched for: any pod can cause them. */
+/** Lines about refused callers that are no agents: any pod can cause them. */
 const STRANGERS_LINES = { burst: 100, perSecond: 10 }
 
 type Outcome = Result<IssuedLeaf, Refusal>
@@ -90,7 +90,11 @@ async function handle(
   const outcome = await issue(call.request, requested, caller, options)
   const fields = { ...about, caller: callerName(caller), pod: caller.pod?.name }
   if (!outcome.ok) {
-    options.log.warn({ ...fields, ...outcome.error }, 'certificate refused')
+    // Of agents each line counts; any pod has a token of its own, and may be refused as often as it likes.
+    const isAgent = options.trustedNodeAccounts.has(callerName(caller))
+    const keptBack = isAgent ? 0 : strangers.take()
+    if (keptBack !== undefined)
+      options.log.warn({ ...fields, ...outcome.error, keptBack }, 'certificate refused')
     return outcome
   }
   options.log.info({ ...fields, notAfter: outcome.value.notAfter }, 'certificate issued')

@@ -6,6 +6,10 @@ import { parseIpAddress } from '../../mesh/model/address.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 
 const MAX_PORT = 65_535
+/** Flaws that are told of one object; what follows is the same again, or meant to fill our log. */
+const MOST_PROBLEMS = 20
+/** What is quoted of an object may be a megabyte. */
+const LONGEST_TEXT = 300
 
 /** One flaw of one object. */
 export interface ObjectProblem {
@@ -40,8 +44,15 @@ export class ObjectReader {
   }
 
   note(field: string, reason: string): void {
-    const [kind, namespace, name] = [this.#kind, this.#namespace, this.#name]
-    this.problems.push({ kind, namespace, name, field, reason })
+    if (this.problems.length > MOST_PROBLEMS) return
+    const isLast = this.problems.length === MOST_PROBLEMS
+    this.problems.push({
+      kind: this.#kind,
+      namespace: this.#namespace,
+      name: this.#name,
+      field: cut(field),
+      reason: isLast ? 'is not the last flaw; no more are told' : cut(reason),
+    })
   }
 
   /** A list; absent is empty. */
@@ -97,4 +108,8 @@ export class ObjectReader {
     if (address === undefined) this.note(field, `${JSON.stringify(value)} is not an IP address`)
     return address
   }
+}
+
+function cut(text: string): string {
+  return text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT)}...` : text
 }

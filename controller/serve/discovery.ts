@@ -5,6 +5,7 @@ import type { Server } from '@grpc/grpc-js'
 import { Graph } from '../../mesh/collections/index.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { addXdsService, XdsServer, type XdsServerOptions } from '../../mesh/xds/server.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
@@ -16,6 +17,9 @@ import type { ObjectProblem } from '../reading/object-reader.ts'
 import { ObjectSources } from '../sources/object-sources.ts'
 import { addressResources } from './address-resources.ts'
 import { visibleTo } from './visibility.ts'
+
+/** Lines about flawed objects: anybody who may write one can write it again and again. */
+const FLAWED_LINES = { burst: 100, perSecond: 10 }
 
 export interface DiscoveryOptions {
   readonly grpcServer: Server
@@ -41,13 +45,15 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   const xds = new XdsServer({ logger, authenticate })
   const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
   const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION))
+  const flawed = new LogBudget(FLAWED_LINES)
   const graph = new Graph({
     onFault: ({ collection, key, error }) =>
       logger.error({ err: error, collection, key }, `cannot translate: ${errorMessage(error)}`),
   })
   const sources = new ObjectSources(graph, {
     onProblems: (problems) => {
-      logger.warn({ problems }, 'cannot fully use an object')
+      const keptBack = flawed.take()
+      if (keptBack !== undefined) logger.warn({ problems, keptBack }, 'cannot fully use an object')
       options.onProblems?.(problems)
     },
   })

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The certificate service over real gRPC and TLS, as an agent meets it.
 
+import pino from 'pino'
 import t from 'tap'
 import { execFileSync } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
@@ -25,7 +26,7 @@ import { createRoot } from '../../mesh/identity/root.ts'
 import type { CaFailure, SignedChain } from '../../mesh/identity/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
-import { createLogger } from '../../mesh/telemetry/log.ts'
+import { createLogger, type Logger } from '../../mesh/telemetry/log.ts'
 import { FakeClock } from '../identity/fake-clock.ts'
 import { FakeKube, acceptedToken } from './fake-kube.ts'
 import { HeldAuthority } from './held-authority.ts'
@@ -65,7 +66,7 @@ interface Cluster {
 }
 
 /** Two nodes with an agent each; catalog runs on node b, frontend on node a. */
-async function cluster(t: TestScope): Promise<Cluster> {
+async function cluster(t: TestScope, serviceLog: Logger = log): Promise<Cluster> {
   const loaded = await loadAuthority(await createRoot({ organization: 'cluster.local' }))
   if (!loaded.ok) throw new Error(loaded.error.reason)
   const root = loaded.value
@@ -110,7 +111,7 @@ async function cluster(t: TestScope): Promise<Cluster> {
     api: kube.api,
     pods: pods.index,
     authority,
-    log,
+    log: serviceLog,
     clusterId: 'Kubernetes',
     trustDomain: 'cluster.local',
     trustedNodeAccounts: new Set(['ambit-system/ambit-agent']),
@@ -583,3 +584,21 @@ function opensslCsr(dir: string, type: 'ec' | 'rsa' | 'ed25519', options: object
 function openssl(...args: readonly string[]): string {
   return execFileSync('openssl', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 }
+
+void t.test(
+  'a pod that is refused again and again does not fill the log, nor hide an agent',
+  async (t) => {
+    const lines: string[] = []
+    const collecting = pino({ level: 'warn' }, { write: (line) => void lines.push(line) })
+    const { kube, client } = await cluster(t, collecting)
+    kube.tokens.set('pod', acceptedToken('shop', 'catalog', { name: 'catalog', uid: 'uid-c' }))
+    const pod = client({ token: 'pod', impersonate: false })
+    const ofPod = (): number => lines.filter((line) => line.includes('"shop/catalog"')).length
+    for (let count = 0; count < 200; count += 1)
+      t.match(await ask(pod, CATALOG, { csrPem: 'no request' }), { ok: false })
+    t.ok(ofPod() >= 100 && ofPod() < 150, `${ofPod()} lines for 200 refusals`)
+    const agent = client()
+    t.match(await ask(agent, CATALOG.replace('catalog', 'nobody')), { ok: false })
+    t.match(lines.at(-1), /"caller":"ambit-system\/ambit-agent"/)
+  },
+)

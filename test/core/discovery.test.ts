@@ -2,6 +2,7 @@
 // The whole road: the Kubernetes API is watched, translated, and served over TLS into an agent's mesh state.
 
 import { Server, ServerCredentials } from '@grpc/grpc-js'
+import pino from 'pino'
 import t, { type Test } from 'tap'
 import { startDiscovery } from '../../controller/serve/discovery.ts'
 import { watchCluster } from '../../controller/sources/watch-cluster.ts'
@@ -155,3 +156,27 @@ void t.test(
     t.equal(road.state.size.workloads, 2)
   },
 )
+
+void t.test('objects that are flawed on purpose do not fill the log', (t) => {
+  const lines: string[] = []
+  const { sources, stop } = startDiscovery({
+    grpcServer: new Server(),
+    config: CONFIG,
+    authenticate: () => Promise.reject(new Error('nobody calls')),
+    logger: pino({ level: 'warn' }, { write: (line) => void lines.push(line) }),
+  })
+  t.teardown(stop)
+  const endpoints = Array.from({ length: 1000 }, () => ({ addresses: ['x'.repeat(10_000)] }))
+  const wish = { 'networking.istio.io/traffic-distribution': 'y'.repeat(100_000) }
+  for (let count = 0; count < 200; count += 1) {
+    const slice = kubeSlice('catalog-1', 'catalog', endpoints)
+    sources.put('EndpointSlice', sources.read('EndpointSlice', slice, ORIGIN))
+    const service = kubeService('catalog', {}, { annotations: wish })
+    sources.put('Service', sources.read('Service', service, ORIGIN))
+  }
+  const longest = Math.max(...lines.map((line) => line.length))
+  t.ok(longest < 20_000, `a line of ${longest} characters`)
+  t.ok(lines.length >= 100 && lines.length < 150, `${lines.length} lines for 400 objects`)
+  t.match(lines[0], /no more are told/)
+  t.end()
+})
