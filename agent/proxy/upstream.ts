@@ -15,6 +15,14 @@ import type { DataPlaneSockets } from '../capture/types.ts'
 /** A peer that does not answer a SYN in this time is taken for unreachable, as Istio does. */
 const CONNECT_TIMEOUT_MS = 10_000
 
+/**
+ * The app's kernel is the agent's own and answers a SYN at once, if it can. It cannot where the port that was chosen is the
+ * client's own, of another captured connection to the same port of the pod: the SYN meets the agent's accepted socket, and is
+ * not answered. Whoever has no answer after this tries from another port; one that waits for a full backlog loses nothing.
+ */
+const FIRST_DIAL_MS = 250
+const TIMED_OUT = 'ETIMEDOUT'
+
 /** Keepalive is not among them: the native call that makes a socket sets it, and accepted ones have it from their listener. */
 export const SOCKET_OPTIONS = { allowHalfOpen: true, noDelay: true } as const
 
@@ -44,16 +52,20 @@ export async function connectUpstream(
   request: UpstreamRequest,
   signal: AbortSignal,
 ): Promise<Result<Socket, HboneFailure>> {
-  const first = await connectOnce(sockets, request, signal)
+  const { sourceIp, timeoutMs = CONNECT_TIMEOUT_MS } = request
+  const firstMs = sourceIp === undefined ? timeoutMs : Math.min(FIRST_DIAL_MS, timeoutMs)
+  const first = await connectOnce(sockets, request, firstMs, signal)
+  if (first.ok) return first
   // The kernel chose a source port that another connection took meanwhile: a second choice is another one.
-  return first.ok || first.error.code !== 'EADDRNOTAVAIL'
-    ? first
-    : connectOnce(sockets, request, signal)
+  if (first.error.code === 'EADDRNOTAVAIL') return connectOnce(sockets, request, timeoutMs, signal)
+  if (first.error.code !== TIMED_OUT || firstMs === timeoutMs) return first
+  return connectOnce(sockets, request, timeoutMs - firstMs, signal)
 }
 
 function connectOnce(
   sockets: DataPlaneSockets,
   request: UpstreamRequest,
+  timeoutMs: number,
   signal: AbortSignal,
 ): Promise<Result<Socket, ConnectFailure>> {
   const { destination, sourceIp, netnsFd } = request
@@ -80,7 +92,10 @@ function connectOnce(
     return Promise.resolve(err({ reason: 'internal', message: errorMessage(thrown) }))
   }
   return new Promise((resolve) => {
+    let isSettled = false
     const settle = (result: Result<Socket, ConnectFailure>): void => {
+      if (isSettled) return
+      isSettled = true
       clearTimeout(deadline)
       signal.removeEventListener('abort', onAbort)
       socket.off('connect', onConnect)
@@ -97,16 +112,16 @@ function connectOnce(
       settle(err({ reason: 'connectFailed', message: error.message, code: error.code }))
     const onAbort = (): void =>
       settle(err({ reason: 'drained', message: 'connection attempt aborted' }))
-    const deadline = setTimeout(
-      () =>
-        settle(
-          err({
-            reason: request.timeoutReason ?? 'connectFailed',
-            message: `connect to ${formatSocketAddress(destination)} timed out`,
-          }),
-        ),
-      request.timeoutMs ?? CONNECT_TIMEOUT_MS,
-    )
+    const onTimeout = (): void =>
+      settle(
+        err({
+          reason: request.timeoutReason ?? 'connectFailed',
+          message: `connect to ${formatSocketAddress(destination)} timed out`,
+          code: TIMED_OUT,
+        }),
+      )
+    // After a look at the sockets: a thread that was held up must not take its own lateness for the peer's.
+    const deadline = setTimeout(() => setImmediate(onTimeout), timeoutMs)
     signal.addEventListener('abort', onAbort)
     socket.on('connect', onConnect)
     socket.on('error', onError)

@@ -4,15 +4,16 @@
 import { once } from 'node:events'
 import { fstatSync, openSync, readdirSync, statSync } from 'node:fs'
 import { execFile } from 'node:child_process'
-import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { promisify } from 'node:util'
 import { join } from 'node:path'
 import t from 'tap'
 import { connectUpstream, serveListeningFd } from '../../agent/proxy/upstream.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { ok } from '../../mesh/result.ts'
-import { addressBytes } from '../../native/libc.ts'
+import { addressBytes, closeFd } from '../../native/libc.ts'
 import { openSocket } from '../../native/socket-spec.ts'
+import { newAddress } from './loopback-world.ts'
 
 const run = promisify(execFile)
 const LOOPBACK = '127.0.0.1' as IpAddress
@@ -61,6 +62,49 @@ await t.test('a source port that is taken is chosen anew, once', async (t) => {
   ports.length = 0
   t.match(await connect([taken, taken, 0]), { ok: false, error: { reason: 'connectFailed' } })
   t.same(ports, [taken, taken], 'not a third time')
+})
+
+await t.test('a SYN into the pod that is not answered is sent from another port', async (t) => {
+  const destination = { address: newAddress(), port: 8080 }
+  const listener = openSocket({
+    family: 4,
+    kind: 'tcp',
+    bind: { address: addressBytes(destination.address), port: destination.port },
+    backlog: 1,
+  })
+  // Nobody accepts: with these two the queue is full, and what comes now is not answered.
+  for (let each = 0; each < 2; each += 1) {
+    const waiting = connect(destination.port, destination.address)
+    t.teardown(() => waiting.destroy())
+    await once(waiting, 'connect')
+  }
+  const dial = async (sourceIp: IpAddress | undefined) => {
+    let opened = 0
+    const outcome = await connectUpstream(
+      {
+        originalDestination: () => undefined,
+        handshakesIn: () => undefined,
+        openUpstream: () => {
+          opened += 1
+          return ok(boundTo(0))
+        },
+      },
+      {
+        netnsFd: -1,
+        destination,
+        timeoutMs: 400,
+        ...(sourceIp === undefined ? {} : { sourceIp }),
+      },
+      AbortSignal.timeout(5_000),
+    )
+    t.match(outcome, { ok: false, error: { message: /timed out/ } })
+    return opened
+  }
+  const startedAt = performance.now()
+  t.equal(await dial(LOOPBACK), 2, 'as the client itself')
+  t.ok(performance.now() - startedAt < 1_000, 'both in the time of one')
+  t.equal(await dial(undefined), 1, 'to others once')
+  closeFd(listener)
 })
 
 await t.test('a refusal is not tried again', async (t) => {
