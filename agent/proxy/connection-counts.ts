@@ -54,12 +54,13 @@ export function strikeOut({ cells, workers }: CountTable, worker: number): void 
 /** The counts as one worker writes and reads them. Hot: once per connection and end of it. */
 export class ConnectionCounts {
   readonly #counts: Int32Array
-  readonly #workers: number
+  /** How many workers count. */
+  readonly workers: number
   readonly #worker: number
 
   constructor({ cells, workers }: CountTable, worker: number) {
     this.#counts = new Int32Array(cells)
-    this.#workers = workers
+    this.workers = workers
     this.#worker = worker
   }
 
@@ -99,13 +100,13 @@ export class ConnectionCounts {
   /** Connections of the pod in all workers. */
   of(seat: number): number {
     let sum = 0
-    const first = seat * this.#workers
-    for (let worker = 0; worker < this.#workers; worker += 1)
+    const first = seat * this.workers
+    for (let worker = 0; worker < this.workers; worker += 1)
       sum += Atomics.load(this.#counts, first + worker)
     return sum
   }
 
   #cell(seat: number): number {
-    return seat * this.#workers + this.#worker
+    return seat * this.workers + this.#worker
   }
 }

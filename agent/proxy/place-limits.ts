@@ -9,6 +9,8 @@ import type { PlaceLimits } from './places.ts'
  */
 const RESERVED_PART = 1 / 10
 const LEAST_RESERVED = 1_500
+/** Of the reserve, the part that handshakes of strangers may use up; there are more of them in a short while than of all else. */
+const HANDSHAKES_PART = 1 / 2
 /** Never more than half: an agent with a tiny limit serves little, but it serves. */
 const MOST_RESERVED_PART = 1 / 2
 /** Of what is there for connections, the part that one pod may have alone: four greedy ones are needed to fill the node. */
@@ -28,6 +30,7 @@ export function placeLimits(descriptors: number, wantedPerPod: number): PlaceLim
   const ofPod = Math.floor((forConnections * POD_PART) / DESCRIPTORS_OF_CONNECTION)
   return {
     descriptors: forConnections,
+    handshakes: Math.floor(reserved * HANDSHAKES_PART),
     perPod: Math.min(wantedPerPod, Math.max(LEAST_OF_POD, ofPod)),
   }
 }

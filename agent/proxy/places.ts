@@ -21,6 +21,8 @@ export interface PlaceLimits {
   readonly descriptors: number
   /** Connections of one pod, both directions together. */
   readonly perPod: number
+  /** Descriptors, beside those, for connections in their HBONE handshake, of all workers. */
+  readonly handshakes: number
 }
 
 /** Whoever sits in a place. */

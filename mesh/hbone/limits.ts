@@ -74,6 +74,26 @@ export const MAX_UNAUTHENTICATED_PER_SOURCE = 256
 /** Of them all, places that only addresses of the mesh's workloads take: a quarter, as many as can shake hands in half a second. */
 export const RESERVED_FOR_MESH = 512
 
+/** No worker gets by with fewer. */
+const LEAST_UNAUTHENTICATED = 64
+
+/** The bounds of handshakes where a worker has so many descriptors for them: the same parts of less. */
+export function handshakeBounds(descriptors: number): {
+  readonly unauthenticated: number
+  readonly unauthenticatedPerSource: number
+  readonly reservedForMesh: number
+} {
+  const unauthenticated = Math.floor(
+    Math.min(MAX_UNAUTHENTICATED, Math.max(LEAST_UNAUTHENTICATED, descriptors)),
+  )
+  const part = unauthenticated / MAX_UNAUTHENTICATED
+  return {
+    unauthenticated,
+    unauthenticatedPerSource: Math.ceil(part * MAX_UNAUTHENTICATED_PER_SOURCE),
+    reservedForMesh: Math.floor(part * RESERVED_FOR_MESH),
+  }
+}
+
 /** HTTP/2 connections one source address may have to a pod. Our pool puts 100 tunnels on each. */
 export const MAX_CONNECTIONS_PER_SOURCE = 128
 /**

@@ -25,9 +25,8 @@ import {
   MAX_CONNECTIONS_OF_ADDRESS,
   MAX_CONNECTIONS_OF_IDENTITY,
   MAX_UNAUTHENTICATED,
-  MAX_UNAUTHENTICATED_PER_SOURCE,
-  RESERVED_FOR_MESH,
   SHORTEST_ACCEPT_DEADLINE_MS,
+  handshakeBounds,
 } from './limits.ts'
 
 /** Requests of one caller to one pod that led to nothing by its fault: an honest one has next to none. */
@@ -115,9 +114,7 @@ export class HboneSources {
     this.knocking = new Knocking({
       deadlineMs: ACCEPT_DEADLINE_MS,
       shortestDeadlineMs: SHORTEST_ACCEPT_DEADLINE_MS,
-      unauthenticated: MAX_UNAUTHENTICATED,
-      unauthenticatedPerSource: MAX_UNAUTHENTICATED_PER_SOURCE,
-      reservedForMesh: RESERVED_FOR_MESH,
+      ...handshakeBounds(MAX_UNAUTHENTICATED),
       ...bounds,
     })
     this.#now = bounds.now ?? (() => performance.now())

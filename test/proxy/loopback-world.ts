@@ -254,6 +254,7 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     placeLimits: {
       descriptors: options.descriptors ?? 10_000,
       perPod: options.maxConnectionsPerPod ?? 1000,
+      handshakes: 1_000,
     },
     memory: new HeldMemory(HELD_LIMIT_BYTES),
     log: pino({ level: 'silent' }),

@@ -7,6 +7,7 @@ import { ConnectionCounts, countTable } from '../../agent/proxy/connection-count
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
 import { placeLimits } from '../../agent/proxy/place-limits.ts'
 import { type Place, type PlaceLimits, Places } from '../../agent/proxy/places.ts'
+import { handshakeBounds } from '../../mesh/hbone/limits.ts'
 import { testPod } from './loopback-world.ts'
 
 const pods = ['a', 'b', 'c', 'd'].map((name, index) => ({ ...testPod(name), seat: index }))
@@ -18,9 +19,9 @@ class Setting {
   readonly counts: ConnectionCounts
   readonly here = new Map<Place, string>()
 
-  constructor(limits: PlaceLimits, table = countTable(1), worker = 0) {
+  constructor(limits: Omit<PlaceLimits, 'handshakes'>, table = countTable(1), worker = 0) {
     this.counts = new ConnectionCounts(table, worker)
-    this.places = new Places(this.counts, limits)
+    this.places = new Places(this.counts, { ...limits, handshakes: 100 })
     t.teardown(() => this.places.close())
   }
 
@@ -157,9 +158,31 @@ void t.test('whatever comes and goes, descriptors are never overdrawn and all co
 })
 
 void t.test('what a pod may have follows from the limit of open files', (t) => {
-  t.same(placeLimits(1_048_576, 16_384), { descriptors: 943_718, perPod: 16_384 })
-  t.same(placeLimits(20_000, 16_384), { descriptors: 18_000, perPod: 2_250 })
-  t.same(placeLimits(1_024, 16_384), { descriptors: 512, perPod: 64 })
+  t.same(placeLimits(1_048_576, 16_384), {
+    descriptors: 943_718,
+    perPod: 16_384,
+    handshakes: 52_428,
+  })
+  t.same(placeLimits(20_000, 16_384), { descriptors: 18_000, perPod: 2_250, handshakes: 1_000 })
+  t.same(placeLimits(1_024, 16_384), { descriptors: 512, perPod: 64, handshakes: 256 })
   t.equal(placeLimits(1_048_576, 100).perPod, 100, 'the operator may allow less')
   t.end()
 })
+
+void t.test(
+  'strangers in their handshake find fewer places where there are few descriptors',
+  (t) => {
+    t.same(handshakeBounds(52_428 / 8), {
+      unauthenticated: 2_048,
+      unauthenticatedPerSource: 256,
+      reservedForMesh: 512,
+    })
+    const { unauthenticated, unauthenticatedPerSource, reservedForMesh } = handshakeBounds(
+      1_000 / 2,
+    )
+    t.equal(unauthenticated, 500, 'two workers: half of what is reserved at 20,000 open files')
+    t.ok(unauthenticatedPerSource < unauthenticated / 4 && reservedForMesh < unauthenticated / 2)
+    t.equal(handshakeBounds(10).unauthenticated, 64)
+    t.end()
+  },
+)

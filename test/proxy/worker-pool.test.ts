@@ -47,7 +47,7 @@ class Setting {
         logLevel: 'silent',
         sameNode: 'direct',
         sameNodeSecurityLabel: 'node_local',
-        placeLimits: { descriptors: 100, perPod: 1 },
+        placeLimits: { descriptors: 100, perPod: 1, handshakes: 100 },
         heldLimitBytes: heldLimitOf(1),
       },
       mesh: new MeshState(),

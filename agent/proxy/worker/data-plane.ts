@@ -6,6 +6,7 @@ import { inTime, LATE } from '../../../mesh/async/deadline.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import type { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { sourceKey } from '../../../mesh/hbone/knocking.ts'
+import { handshakeBounds } from '../../../mesh/hbone/limits.ts'
 import { HboneSources } from '../../../mesh/hbone/sources.ts'
 import {
   type TrustDomains,
@@ -108,7 +109,10 @@ export class DataPlane {
     )
     this.#open = new OpenConnections({ accessLog: options.accessLog, counters: this.#counters })
     this.#places = new Places(options.counts, options.placeLimits)
-    this.#sources = new HboneSources({}, this.#places)
+    this.#sources = new HboneSources(
+      handshakeBounds(options.placeLimits.handshakes / options.counts.workers),
+      this.#places,
+    )
     this.#gate = {
       places: this.#places,
       callerOf: (address) =>

@@ -103,7 +103,7 @@ serveRpc({
             logLevel: 'info',
             sameNode: 'direct',
             sameNodeSecurityLabel: 'node_local',
-            placeLimits: { descriptors: 10_000, perPod: 1000 },
+            placeLimits: { descriptors: 10_000, perPod: 1000, handshakes: 1_000 },
             heldLimitBytes: heldLimitOf(1),
           },
           mesh: meshes[node],
