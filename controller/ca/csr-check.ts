@@ -11,6 +11,7 @@ import {
   SubjectAlternativeNameExtension,
 } from '../../mesh/identity/x509.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
+import { excerpt } from '../../mesh/telemetry/excerpt.ts'
 
 /** A P-256 request is 0.5 KB, one for an 8192-bit RSA key 3 KB. */
 const MAX_CSR_BYTES = 16_384
@@ -66,6 +67,6 @@ function defectOfNames(csr: Pkcs10CertificateRequest, identity: SpiffeId): strin
   if (extension === undefined) return undefined
   for (const name of new SubjectAlternativeNameExtension(extension.rawData).names.items)
     if (name.type !== 'url' || name.value !== identity)
-      return `the CSR names ${JSON.stringify(name.value.slice(0, 300))} but was authorised for ${identity}`
+      return `the CSR names ${JSON.stringify(excerpt(name.value))} but was authorised for ${identity}`
   return undefined
 }

@@ -6,6 +6,7 @@ import type { SpiffeId } from '../../mesh/model/types.ts'
 import { parseSpiffeId, spiffeId } from '../../mesh/identity/spiffe.ts'
 import { PODS } from '../../mesh/kube/index.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
+import { excerpt } from '../../mesh/telemetry/excerpt.ts'
 import { boundPod, LIVE_READ_DEADLINE_MS, type PodSource } from '../auth/bound-pod.ts'
 import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
 import { isMeshable, scheduledPod } from './pod-index.ts'
@@ -28,7 +29,7 @@ export async function authoriseIdentity(
   if (wanted === undefined)
     return err({
       kind: 'invalid',
-      reason: `the requested identity ${JSON.stringify(requested.slice(0, 300))} is not a SPIFFE ID of the mesh's form`,
+      reason: `the requested identity ${JSON.stringify(excerpt(requested))} is not a SPIFFE ID of the mesh's form`,
     })
   if (!context.trustedNodeAccounts.has(callerName(caller)))
     return denied(`${callerName(caller)} may not ask for the identity of others`)

@@ -19,6 +19,7 @@ import {
   IstioCertificateResponseSchema,
 } from '../../mesh/proto/gen/certificate_pb.js'
 import { type Result, err } from '../../mesh/result.ts'
+import { excerpt } from '../../mesh/telemetry/excerpt.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { GRPC_STATUS } from '../auth/call-gate.ts'
@@ -78,7 +79,8 @@ async function handle(
   strangers: LogBudget,
 ): Promise<Outcome> {
   const requested = call.request.metadata?.[IMPERSONATED_IDENTITY]
-  const about = { peer: call.getPeer(), requested: shown(requested) }
+  const shown = typeof requested === 'string' ? excerpt(requested) : undefined
+  const about = { peer: call.getPeer(), requested: shown }
   const authenticated = await authenticateCall(call, options)
   if (!authenticated.ok) {
     const keptBack = strangers.take()
@@ -145,9 +147,4 @@ async function issue(
 function responseOf({ chainPem, rootsPem }: IssuedLeaf): IstioCertificateResponse {
   const chain = splitCertificates(chainPem).map((pem) => `${pem}\n`)
   return create(IstioCertificateResponseSchema, { certChain: [...chain, rootsPem] })
-}
-
-/** What a caller wrote, cut to what a log line can bear. */
-function shown(requested: unknown): string | undefined {
-  return typeof requested === 'string' ? requested.slice(0, 300) : undefined
 }

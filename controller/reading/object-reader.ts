@@ -4,12 +4,11 @@
 
 import { parseIpAddress } from '../../mesh/model/address.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
+import { excerpt } from '../../mesh/telemetry/excerpt.ts'
 
 const MAX_PORT = 65_535
 /** Flaws that are told of one object; what follows is the same again, or meant to fill our log. */
 const MOST_PROBLEMS = 20
-/** What is quoted of an object may be a megabyte. */
-const LONGEST_TEXT = 300
 
 /** One flaw of one object. */
 export interface ObjectProblem {
@@ -50,8 +49,8 @@ export class ObjectReader {
       kind: this.#kind,
       namespace: this.#namespace,
       name: this.#name,
-      field: cut(field),
-      reason: isLast ? 'is not the last flaw; no more are told' : cut(reason),
+      field: excerpt(field),
+      reason: isLast ? 'is not the last flaw; no more are told' : excerpt(reason),
     })
   }
 
@@ -108,8 +107,4 @@ export class ObjectReader {
     if (address === undefined) this.note(field, `${JSON.stringify(value)} is not an IP address`)
     return address
   }
-}
-
-function cut(text: string): string {
-  return text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT)}...` : text
 }

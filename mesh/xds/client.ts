@@ -23,7 +23,7 @@ import { grpcMethod } from '../grpc/method.ts'
 import { type NodeIdentity, nodeMessage } from './node.ts'
 import { secureChannel } from '../grpc/channel.ts'
 import type { ResourceProblem } from './resource-type.ts'
-import type { FollowedType } from './subscription.ts'
+import { type FollowedType, PROBLEMS_NAMED } from './subscription.ts'
 import { MAX_MESSAGE_BYTES } from './protocol.ts'
 
 /** TCP, TLS and HTTP/2 set-up together; beyond this the address is as good as dead. */
@@ -198,7 +198,12 @@ export class XdsClient {
     const { reply, problems } = handled
     this.#backoff.reset()
     if (problems.length > 0) {
-      logger.error({ typeUrl, problems }, 'refused resources from the control plane')
+      // A schema that we do not understand makes as many as there are pods.
+      const shown = problems.slice(0, PROBLEMS_NAMED)
+      logger.error(
+        { typeUrl, problems: shown, refused: problems.length },
+        'refused resources from the control plane',
+      )
       onProblems?.(typeUrl, problems)
     }
     stream.write(reply)

@@ -14,8 +14,8 @@ import { WILDCARD } from './protocol.ts'
 
 /** google.rpc.Code INVALID_ARGUMENT: the response held something unusable. */
 const CODE_INVALID_ARGUMENT = 3
-/** A refusal names this many resources; the rest is counted. */
-const PROBLEMS_NAMED = 10
+/** A refusal names this many resources, to the server and in the log; the rest is counted. */
+export const PROBLEMS_NAMED = 10
 
 /** Told of what could be used of a response. A resource with a problem is not in it and keeps its earlier state. */
 export type ApplyResources<T> = (resources: readonly T[], removed: readonly string[]) => void

@@ -530,3 +530,13 @@ void t.test(
     }
   },
 )
+
+void t.test('what is refused for its length is not told at length', (t) => {
+  const endless = `${'x'.repeat(1_000_000)}/`
+  const services = new Map([[serviceKey('shop', endless), []]])
+  const bytes = ADDRESS.encode({ kind: 'workload', workload: { ...WORKLOAD, services } })
+  const refused = ADDRESS.decode(endless, bytes)
+  t.match(refused, { ok: false, error: { field: /^services/ } })
+  t.ok(JSON.stringify(refused).length < 2000)
+  t.end()
+})

@@ -7,6 +7,7 @@ import { SERVICE } from '../../model/service.ts'
 import type { MeshChange, Service, Workload } from '../../model/types.ts'
 import { WORKLOAD } from '../../model/workload.ts'
 import { err, ok, type Result } from '../../result.ts'
+import { excerpt } from '../../telemetry/excerpt.ts'
 import type { ResourceProblem, ResourceType } from '../resource-type.ts'
 
 /** A workload or a service of the mesh. */
@@ -50,7 +51,8 @@ export const ADDRESS: ResourceType<AddressResource> = {
 
 function decode(name: string, bytes: Uint8Array): Result<AddressResource, ResourceProblem> {
   const refuse = (at: string, reason: string): Result<never, ResourceProblem> =>
-    err({ resource: name, field: at, reason })
+    // It goes into logs and back to the control plane.
+    err({ resource: excerpt(name), field: excerpt(at), reason: excerpt(reason) })
   if (bytes.length > MAX_RESOURCE_BYTES)
     return refuse('resource', `has ${bytes.length} bytes, more than ${MAX_RESOURCE_BYTES}`)
   const read = WIRE.decode(bytes)
