@@ -70,9 +70,9 @@ export const MAX_IDLE_PER_PEER = 16
 /** Connections to a worker's pods that may be in their handshake at once, over all sources: each costs about 50 KB and a signature. */
 export const MAX_UNAUTHENTICATED = 2_048
 /** The same from one source (address, or /64 of strangers); more of it push out its own. */
-export const MAX_UNAUTHENTICATED_PER_SOURCE = 256
+const MAX_UNAUTHENTICATED_PER_SOURCE = 256
 /** Of them all, places that only addresses of the mesh's workloads take: a quarter, as many as can shake hands in half a second. */
-export const RESERVED_FOR_MESH = 512
+const RESERVED_FOR_MESH = 512
 
 /** No worker gets by with fewer. */
 const LEAST_UNAUTHENTICATED = 64
