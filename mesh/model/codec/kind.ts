@@ -26,6 +26,8 @@ export interface Kind<T> {
   readonly read: (reader: WireReader, wireType: number, before: T) => T
   readonly write: (writer: WireWriter, number: number, value: T) => void
   readonly key: (value: T) => string
+  /** The value without room for more, to be kept: a list that was read entry by entry has room for 17. */
+  readonly compact?: (value: T) => T
 }
 
 /** A list of more is no honest resource: it bounds what a small message can make us allocate. */
@@ -201,6 +203,7 @@ export function list<T>(value: Value<T>): Kind<readonly T[]> {
       for (const each of values) key += part(value.key(each))
       return key
     },
+    compact: (values) => (values.length === 0 ? NONE : values.slice()),
   }
 }
 

@@ -39,7 +39,7 @@ export interface RecordCodec<T> extends Value<T> {
   /** Never throws, whatever the bytes are; takes time and memory in proportion to their number. */
   readonly decode: (bytes: Uint8Array) => Result<T, CodecProblem>
   readonly encode: (value: T) => Uint8Array<ArrayBuffer>
-  /** The same value, with those parts that many have in common taken from the pools. */
+  /** The same value as it is to be kept: with those parts that many have in common taken from the pools, and no spare room. */
   readonly share: (value: T, pools: Pools) => T
   readonly dump: (value: T) => Record<string, unknown>
 }
@@ -90,6 +90,9 @@ export function record<T extends object>(fields: Fields<T>): RecordCodec<T> {
     .sort((left, right) => left.number - right.number)
   const required = slots.filter(({ isRequired }) => isRequired === true)
   const shared = slots.filter(({ isShared }) => isShared === true)
+  const unshared = slots.filter(
+    ({ isShared, kind }) => isShared !== true && kind.compact !== undefined,
+  )
   const deriving = slots.filter(({ derive }) => derive !== undefined)
   const zero = template(slots)
 
@@ -153,6 +156,7 @@ export function record<T extends object>(fields: Fields<T>): RecordCodec<T> {
     share: (value, pools) => {
       const copy = { ...zero }
       for (const { key } of slots) copy[key] = (value as Loose)[key]
+      for (const { key, kind } of unshared) copy[key] = kind.compact?.(copy[key])
       for (const { key, kind } of shared) copy[key] = pools.share(kind, copy[key])
       return copy as T
     },
