@@ -16,7 +16,7 @@ import type { Logger } from '../mesh/telemetry/log.ts'
 import { XDS_SERVER_OPTIONS } from '../mesh/xds/server.ts'
 import { callGate } from './auth/call-gate.ts'
 import { componentGate } from './auth/component-gate.ts'
-import { PodIndex } from './ca/pod-index.ts'
+import { PodIndex } from './auth/pod-index.ts'
 import { publishRoot } from './ca/root-publisher.ts'
 import { type Authority, AuthoritySource } from './ca/authority-source.ts'
 import { type CaSecretOptions, type KeptAuthority, loadOrCreateAuthority } from './ca/ca-secret.ts'
@@ -147,7 +147,7 @@ async function start(
     authenticate: (metadata, signal, peer) => components(metadata, signal, peer),
     logger: log.child({ part: 'discovery' }),
   })
-  const pods = new PodIndex(discovery.sources.collections.Pod)
+  const pods = new PodIndex(discovery.sources.collections.Pod, config.clusterId)
   const components = componentGate(authenticator, { api, pods }, { agent: agents })
   const cluster = watchCluster({
     api,

@@ -4,7 +4,7 @@
 
 import { type KubeApi, PODS } from '../../mesh/kube/index.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
-import { type PodIndex, scheduledPod } from '../ca/pod-index.ts'
+import { type PodIndex, scheduledPod } from './pod-index.ts'
 import type { PodFacts } from '../core/pod.ts'
 import { type Caller, callerName, type Refusal } from './caller.ts'
 
@@ -27,7 +27,7 @@ export async function boundPod(
     return denied(
       `the token of ${callerName(caller)} must be bound to a pod, as those are that the kubelet projects`,
     )
-  const known = source.pods.byUid(pod.uid)
+  const known = source.pods.find(caller.namespace, pod.name, pod.uid)
   const found =
     known === undefined ? await livePod(source.api, caller.namespace, pod.name) : ok(known)
   if (!found.ok) return found
@@ -36,14 +36,15 @@ export async function boundPod(
   // One that was evicted or has run to its end keeps its token until somebody deletes it.
   if (found.value.hasEnded)
     return denied(`the caller's pod ${caller.namespace}/${pod.name} has ended`)
-  const { namespace, name, serviceAccount } = found.value
+  const { name, template } = found.value
+  const { namespace, serviceAccount } = template
   if (
     name !== pod.name ||
     namespace !== caller.namespace ||
     serviceAccount !== caller.serviceAccount
   )
     return denied(
-      `the caller's pod ${namespace}/${name} runs as ${callerName(found.value)}, not as ${callerName(caller)}`,
+      `the caller's pod ${namespace}/${name} runs as ${callerName(template)}, not as ${callerName(caller)}`,
     )
   return ok(found.value)
 }

@@ -54,7 +54,7 @@ export function componentGate(
       })
     const pod = await boundPod(pods, caller.value)
     if (!pod.ok) return refused(pod.error)
-    return ok({ name: `${pod.value.namespace}/${pod.value.name}`, role })
+    return ok({ name: `${pod.value.template.namespace}/${pod.value.name}`, role })
   }
 }
 

@@ -9,7 +9,7 @@ import { type Result, err, ok } from '../../mesh/result.ts'
 import { excerpt } from '../../mesh/telemetry/excerpt.ts'
 import { boundPod, LIVE_READ_DEADLINE_MS, type PodSource } from '../auth/bound-pod.ts'
 import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
-import { isMeshable, scheduledPod } from './pod-index.ts'
+import { isMeshable, scheduledPod } from '../auth/pod-index.ts'
 
 export interface AuthorisationContext extends PodSource {
   readonly trustDomain: string
@@ -67,7 +67,7 @@ async function runsOnNode(
           pod !== undefined &&
           isMeshable(pod) &&
           pod.node === nodeName &&
-          pod.serviceAccount === serviceAccount,
+          pod.template.serviceAccount === serviceAccount,
       ),
   )
 }

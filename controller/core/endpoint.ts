@@ -2,7 +2,7 @@
 // What EndpointSlices add to a Service: endpoints that its selector does not give, and who stands behind each. Pure.
 
 import type { IpAddress, ServiceKey, WorkloadPort } from '../../mesh/model/types.ts'
-import { objectKey, type ObjectKey } from './origin.ts'
+import { objectKey, podKey, type ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
 import { serviceKeys, type ServiceFacts } from './service.ts'
 import type { SliceEndpoint, SliceFacts } from './slice.ts'
@@ -38,9 +38,9 @@ export function endpointsOf(
   const key = objectKey(cluster, namespace, name)
   return slice.endpoints.flatMap((endpoint) => {
     const [first] = endpoint.addresses
-    if (first === undefined || (endpoint.pod !== undefined && service.selector !== undefined))
+    if (first === undefined || (endpoint.podName !== undefined && service.selector !== undefined))
       return []
-    const { pod } = endpoint
+    const { podName = '', podUid } = endpoint
     const facts: Endpoint = {
       ...endpoint,
       cluster,
@@ -49,7 +49,7 @@ export function endpointsOf(
       service: service.name,
       memberships,
     }
-    return [[`${key}/${first}/${pod?.name ?? ''}/${pod?.kubernetesUid ?? ''}`, facts] as const]
+    return [[`${key}/${first}/${podName}/${podUid}`, facts] as const]
   })
 }
 
@@ -66,11 +66,9 @@ export function backingOf(
   named: PodFacts | undefined,
   claimants: readonly PodFacts[],
 ): Backing {
-  const owners = claimants.filter(({ cluster }) => cluster === endpoint.cluster)
-  const target = endpoint.pod
-  const isMeant =
-    named !== undefined &&
-    (target?.kubernetesUid === '' || target?.kubernetesUid === named.kubernetesUid)
+  const owners = claimants.filter(({ template }) => template.cluster === endpoint.cluster)
+  const { podName, podUid } = endpoint
+  const isMeant = named !== undefined && (podUid === '' || podUid === named.kubernetesUid)
   // Of several that claim an address one is on its way out; the slice knows which.
   if (isMeant && (owners.length === 0 || owners.includes(named)))
     return { pods: [keyOf(named)], addresses: [], endpoint }
@@ -79,18 +77,18 @@ export function backingOf(
   return {
     pods: [...new Set(owners.map(keyOf))],
     addresses:
-      target === undefined ? endpoint.addresses.filter((address) => !owned.has(address)) : [],
+      podName === undefined ? endpoint.addresses.filter((address) => !owned.has(address)) : [],
     endpoint,
   }
 }
 
 /** The addresses by which a pod is found: a node's address names no single pod. */
 export function ownAddresses(pod: PodFacts): readonly IpAddress[] {
-  return pod.isHostNetwork || pod.hasEnded ? [] : pod.addresses
+  return pod.template.isHostNetwork || pod.hasEnded ? [] : pod.addresses
 }
 
-function keyOf(pod: PodFacts): ObjectKey {
-  return objectKey(pod.cluster, pod.namespace, pod.name)
+function keyOf({ name, template }: PodFacts): ObjectKey {
+  return podKey(template.cluster, template.namespace, name)
 }
 
 function portsOf(

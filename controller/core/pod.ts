@@ -19,23 +19,28 @@ const NAME_LABELS = [CANONICAL_NAME_LABEL, 'app.kubernetes.io/name', 'app'] as c
 const REVISION_LABELS = [CANONICAL_REVISION_LABEL, 'app.kubernetes.io/version', 'version'] as const
 
 export interface PodFacts {
-  readonly cluster: string
-  readonly namespace: string
   readonly name: string
   /** The Kubernetes UID: tells a pod from its successor of the same name. */
   readonly kubernetesUid: string
-  readonly labels: ReadonlyMap<string, string>
   /** None until the pod has got one. */
   readonly addresses: readonly IpAddress[]
   readonly node: string
-  readonly serviceAccount: string
-  readonly isHostNetwork: boolean
-  /** A proxy of its own speaks for it, with its own token. */
-  readonly hasSidecar: boolean
   /** It has run to its end: its address may be another's, and its identity is nobody's. */
   readonly hasEnded: boolean
   /** Ready and not being deleted. */
   readonly isHealthy: boolean
+  readonly template: PodTemplate
+}
+
+/** What the pods of one Deployment have in common as a rule, so that it can be kept once for all of them. */
+export interface PodTemplate {
+  readonly cluster: string
+  readonly namespace: string
+  readonly labels: ReadonlyMap<string, string>
+  readonly serviceAccount: string
+  readonly isHostNetwork: boolean
+  /** A proxy of its own speaks for it, with its own token. */
+  readonly hasSidecar: boolean
   readonly tunnelProtocol: TunnelProtocol
   readonly nativeTunnel: boolean
   readonly canonicalName: string
@@ -61,19 +66,14 @@ export function readPod(pod: Pod, { cluster }: Origin): Reading<PodFacts> {
     .list('metadata.ownerReferences', metadata?.ownerReferences)
     .find((reference) => reference.controller === true)
   const owner = ownerOf(name, readOwner(reader, controller), labels.get(HASH_LABEL) ?? '')
-  const facts: PodFacts = {
+  const addresses = podAddresses(pod, reader)
+  const template: PodTemplate = {
     cluster,
     namespace: reader.text('metadata.namespace', metadata?.namespace),
-    name,
-    kubernetesUid: reader.text('metadata.uid', metadata?.uid),
     labels,
-    addresses: podAddresses(pod, reader),
-    node: reader.text('spec.nodeName', spec?.nodeName),
     serviceAccount: reader.text('spec.serviceAccountName', spec?.serviceAccountName) || 'default',
     isHostNetwork: spec?.hostNetwork === true,
     hasSidecar: annotations.has(SIDECAR_ANNOTATION),
-    hasEnded: status?.phase === 'Succeeded' || status?.phase === 'Failed',
-    isHealthy: isReady && (metadata?.deletionTimestamp ?? '') === '',
     tunnelProtocol: nativeTunnel || isEnrolled ? 'hbone' : 'none',
     nativeTunnel,
     canonicalName: firstLabel(labels, NAME_LABELS) ?? owner.workloadName,
@@ -81,6 +81,15 @@ export function readPod(pod: Pod, { cluster }: Origin): Reading<PodFacts> {
     workloadType: owner.workloadType,
     workloadName: owner.workloadName,
     namedPorts: namedPorts(pod, reader),
+  }
+  const facts: PodFacts = {
+    name,
+    kubernetesUid: reader.text('metadata.uid', metadata?.uid),
+    addresses,
+    node: reader.text('spec.nodeName', spec?.nodeName),
+    hasEnded: status?.phase === 'Succeeded' || status?.phase === 'Failed',
+    isHealthy: isReady && (metadata?.deletionTimestamp ?? '') === '',
+    template,
   }
   return { facts, problems: reader.problems }
 }

@@ -12,8 +12,10 @@ export interface SliceEndpoint {
   readonly isHealthy: boolean
   readonly node: string
   readonly zone: string
-  /** The pod that the endpoint is, when it is one. */
-  readonly pod: { readonly name: string; readonly kubernetesUid: string } | undefined
+  /** The pod that the endpoint is; undefined when it is none. */
+  readonly podName: string | undefined
+  /** That pod's Kubernetes UID; empty when it is not said. */
+  readonly podUid: string
 }
 
 export interface SliceFacts {
@@ -63,20 +65,15 @@ function readEndpoints(slice: EndpointSlice, reader: ObjectReader): readonly Sli
       .filter((address) => address !== undefined)
       // A copy is as long as its content; what filter() makes has room for 17, for each pod of the cluster.
       .slice()
-    const target = endpoint.targetRef
+    const target = endpoint.targetRef?.kind === 'Pod' ? endpoint.targetRef : undefined
     return {
       addresses,
       // Kubernetes: an unknown readiness counts as ready.
       isHealthy: endpoint.conditions?.ready !== false,
       node: reader.text(`${field}.nodeName`, endpoint.nodeName),
       zone: reader.text(`${field}.zone`, endpoint.zone),
-      pod:
-        target?.kind === 'Pod'
-          ? {
-              name: reader.text(`${field}.targetRef.name`, target.name),
-              kubernetesUid: reader.text(`${field}.targetRef.uid`, target.uid),
-            }
-          : undefined,
+      podName: target === undefined ? target : reader.text(`${field}.targetRef.name`, target.name),
+      podUid: reader.text(`${field}.targetRef.uid`, target?.uid),
     }
   })
 }

@@ -16,7 +16,7 @@ import { backingOf, endpointsOf, ownAddresses } from './endpoint.ts'
 import type { ObjectCollections } from './input.ts'
 import { meshServicesOf } from './mesh-service.ts'
 import { NOWHERE } from './node.ts'
-import { objectKey } from './origin.ts'
+import { objectKey, podKey } from './origin.ts'
 import type { ServiceFacts } from './service.ts'
 import { isPresent, membershipsOf, selects, workloadOfEndpoint, workloadOfPod } from './workload.ts'
 
@@ -54,9 +54,9 @@ export function translate(
   })
 
   const backings = graph.derive('backings of endpoints', endpoints, (fetch, endpoint, key) => {
-    const { cluster, namespace, pod } = endpoint
+    const { cluster, namespace, podName } = endpoint
     const named =
-      pod === undefined ? undefined : fetch(pods, objectKey(cluster, namespace, pod.name))
+      podName === undefined ? undefined : fetch(pods, podKey(cluster, namespace, podName))
     const claimants = endpoint.addresses.flatMap((address) => fetch(podsByAddress, address))
     return [[key, backingOf(endpoint, named, claimants)]]
   })
@@ -65,13 +65,14 @@ export function translate(
   const podWorkloads = graph.derive('workloads of pods', pods, (fetch, pod, key) => {
     if (!isPresent(pod)) return []
     const selecting: ServiceFacts[] = []
-    for (const [label, value] of pod.labels)
-      for (const service of fetch(servicesBySelector, labelKey(pod, label, value)))
+    const { template } = pod
+    for (const [label, value] of template.labels)
+      for (const service of fetch(servicesBySelector, labelKey(template, label, value)))
         if (selects(service, pod)) selecting.push(service)
-    const locality = fetch(nodes, objectKey(pod.cluster, CLUSTER_SCOPE, pod.node)) ?? NOWHERE
+    const locality = fetch(nodes, objectKey(template.cluster, CLUSTER_SCOPE, pod.node)) ?? NOWHERE
     const listed = fetch(backingsByPod, key).map(({ endpoint }) => endpoint.memberships)
     const memberships = shared.share(membershipsOf(pod, sortedByName(selecting), listed))
-    const workload = workloadOfPod(config, pod, locality, memberships)
+    const workload = workloadOfPod(config, pod, key, locality, memberships)
     return [[workload.uid, workload]]
   })
 

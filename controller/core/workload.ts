@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The workloads of the mesh, from facts about Kubernetes objects. Pure: everything an answer depends on is a parameter.
 
-import { podWorkloadUid } from '../../mesh/model/names.ts'
 import type {
   Locality,
   ServiceKey,
@@ -11,6 +10,7 @@ import type {
 } from '../../mesh/model/types.ts'
 import type { TranslateConfig } from './config.ts'
 import type { Backing, Memberships } from './endpoint.ts'
+import type { ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
 import { serviceKeys, type ServiceFacts } from './service.ts'
 
@@ -20,7 +20,8 @@ const NO_POLICIES: readonly string[] = []
 /** Whether a Service selects a pod of its namespace by labels. */
 export function selects(service: ServiceFacts, pod: PodFacts): boolean {
   if (service.selector === undefined) return false
-  for (const [label, value] of service.selector) if (pod.labels.get(label) !== value) return false
+  for (const [label, value] of service.selector)
+    if (pod.template.labels.get(label) !== value) return false
   return true
 }
 
@@ -29,35 +30,37 @@ export function isPresent(pod: PodFacts): boolean {
   return pod.addresses.length > 0 && !pod.hasEnded
 }
 
-/** The workload of a pod. */
+/** The workload of a pod; `key` is the pod's, as podKey() makes it. */
 export function workloadOfPod(
   config: TranslateConfig,
   pod: PodFacts,
+  key: ObjectKey,
   locality: Locality,
   services: Memberships,
 ): Workload {
+  const { template } = pod
   return {
-    uid: podWorkloadUid(pod.cluster, pod),
+    uid: key as string as WorkloadUid,
     name: pod.name,
-    namespace: pod.namespace,
+    namespace: template.namespace,
     addresses: pod.addresses,
     hostname: '',
     network: config.network,
-    tunnelProtocol: pod.tunnelProtocol,
+    tunnelProtocol: template.tunnelProtocol,
     trustDomain: config.trustDomain,
-    serviceAccount: pod.serviceAccount,
+    serviceAccount: template.serviceAccount,
     node: pod.node,
-    canonicalName: pod.canonicalName,
-    canonicalRevision: pod.canonicalRevision,
-    workloadType: pod.workloadType,
-    workloadName: pod.workloadName,
-    nativeTunnel: pod.nativeTunnel,
+    canonicalName: template.canonicalName,
+    canonicalRevision: template.canonicalRevision,
+    workloadType: template.workloadType,
+    workloadName: template.workloadName,
+    nativeTunnel: template.nativeTunnel,
     services,
     authorizationPolicies: NO_POLICIES,
     status: pod.isHealthy ? 'healthy' : 'unhealthy',
-    clusterId: pod.cluster,
+    clusterId: template.cluster,
     locality,
-    foundBy: pod.isHostNetwork ? 'service' : 'address',
+    foundBy: template.isHostNetwork ? 'service' : 'address',
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
@@ -137,7 +140,7 @@ export function membershipsOf(
   for (const isOwn of [true, false])
     for (const memberships of listed)
       for (const [key, ports] of memberships)
-        if (key.startsWith(`${pod.namespace}/`) === isOwn) add(key, ports)
+        if (key.startsWith(`${pod.template.namespace}/`) === isOwn) add(key, ports)
   return services
 }
 
@@ -151,7 +154,7 @@ function portsBeside(
 
 function selectedPorts(service: ServiceFacts, pod: PodFacts): readonly WorkloadPort[] {
   return service.ports.flatMap(({ servicePort, target, appProtocol }) => {
-    const targetPort = typeof target === 'number' ? target : pod.namedPorts.get(target)
+    const targetPort = typeof target === 'number' ? target : pod.template.namedPorts.get(target)
     // A pod without a port of that name does not serve this port: Kubernetes leaves it out, too.
     return targetPort === undefined ? [] : [{ servicePort, targetPort, appProtocol }]
   })

@@ -2,12 +2,12 @@
 // Where Kubernetes objects enter the controller: each is read once, and what is kept of it lies in one source a kind,
 // whatever cluster it came from.
 
-import type { Graph, Source } from '../../mesh/collections/index.ts'
+import { type Graph, isEqual, type Source } from '../../mesh/collections/index.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { InputFacts, InputKind, InputObjects, ObjectCollections } from '../core/input.ts'
 import { readNamespace, readNode } from '../core/node.ts'
-import { objectKey, type ObjectKey, type Origin } from '../core/origin.ts'
-import { type PodFacts, readPod } from '../core/pod.ts'
+import { objectKey, podKey, type ObjectKey, type Origin } from '../core/origin.ts'
+import { type PodFacts, type PodTemplate, readPod } from '../core/pod.ts'
 import { readService } from '../core/service.ts'
 import { readEndpointSlice, type SliceFacts } from '../core/slice.ts'
 import type { ObjectProblem, Reading } from '../reading/object-reader.ts'
@@ -26,7 +26,7 @@ const READERS: {
 }
 
 /** What is left of an object once it is read. */
-export interface KeptObject<F> extends Reading<F> {
+export interface ReadObject<F> extends Reading<F> {
   /** Undefined when the object has no name to know it by. */
   readonly key: ObjectKey | undefined
 }
@@ -44,6 +44,7 @@ export class ObjectSources {
   readonly #options: ObjectSourcesOptions
   readonly #texts = new SharedTexts()
   readonly #labels = new SharedMaps<string, string>((value) => value)
+  readonly #templates = new WeakMap<PodTemplate['labels'], PodTemplate>()
   readonly #namedPorts = new SharedMaps<string, number>(String)
 
   constructor(graph: Graph, options: ObjectSourcesOptions) {
@@ -66,7 +67,7 @@ export class ObjectSources {
     kind: K,
     object: InputObjects[K],
     origin: Origin,
-  ): KeptObject<InputFacts[K]> {
+  ): ReadObject<InputFacts[K]> {
     const key = keyOf(kind, object, origin.cluster)
     if (typeof key !== 'string') return { key: undefined, facts: undefined, problems: [key] }
     try {
@@ -93,31 +94,56 @@ export class ObjectSources {
     const pod = facts as PodFacts
     return {
       ...pod,
-      namespace: this.#texts.share(pod.namespace),
       node: this.#texts.share(pod.node),
-      serviceAccount: this.#texts.share(pod.serviceAccount),
-      canonicalName: this.#texts.share(pod.canonicalName),
-      canonicalRevision: this.#texts.share(pod.canonicalRevision),
-      workloadName: this.#texts.share(pod.workloadName),
-      labels: this.#labels.share(pod.labels),
-      namedPorts: this.#namedPorts.share(pod.namedPorts),
+      template: this.#sharedTemplate(pod.template),
     } as InputFacts[K]
   }
 
-  /** A slice has an endpoint for each pod of its Service. */
+  /** Pods of one template have the same labels: the last template with these labels is the one to look at. */
+  #sharedTemplate(template: PodTemplate): PodTemplate {
+    const labels = this.#labels.share(template.labels)
+    const known = this.#templates.get(labels)
+    if (known !== undefined && isEqual(known, template)) return known
+    const compact = {
+      ...template,
+      namespace: this.#texts.share(template.namespace),
+      serviceAccount: this.#texts.share(template.serviceAccount),
+      canonicalName: this.#texts.share(template.canonicalName),
+      canonicalRevision: this.#texts.share(template.canonicalRevision),
+      workloadName: this.#texts.share(template.workloadName),
+      labels,
+      namedPorts: this.#namedPorts.share(template.namedPorts),
+    }
+    this.#templates.set(labels, compact)
+    return compact
+  }
+
+  /** A slice has an endpoint for each pod of its Service, and repeats what the pod says of itself: that is kept once. */
   #compactSlice(slice: SliceFacts): SliceFacts {
+    const { cluster, namespace } = slice
     return {
       ...slice,
-      endpoints: slice.endpoints.map((endpoint) => ({
-        ...endpoint,
-        node: this.#texts.share(endpoint.node),
-        zone: this.#texts.share(endpoint.zone),
-      })),
+      endpoints: slice.endpoints.map((endpoint) => {
+        const { addresses, podName, podUid } = endpoint
+        const pod =
+          podName === undefined
+            ? undefined
+            : this.#sources.Pod.get(podKey(cluster, namespace, podName))
+        const isSame = pod?.kubernetesUid === podUid
+        return {
+          ...endpoint,
+          addresses: isSame && isEqual(addresses, pod.addresses) ? pod.addresses : addresses,
+          node: this.#texts.share(endpoint.node),
+          zone: this.#texts.share(endpoint.zone),
+          podName: isSame ? pod.name : podName,
+          podUid: isSame ? pod.kubernetesUid : podUid,
+        }
+      }),
     }
   }
 
   /** An object is there, new or changed. */
-  put<K extends InputKind>(kind: K, { key, facts, problems }: KeptObject<InputFacts[K]>): void {
+  put<K extends InputKind>(kind: K, { key, facts, problems }: ReadObject<InputFacts[K]>): void {
     if (problems.length > 0) this.#options.onProblems(problems)
     if (key === undefined) return
     const source: Source<ObjectKey, InputFacts[K]> = this.#sources[kind]
@@ -137,7 +163,7 @@ export class ObjectSources {
 }
 
 /** The key of an object, or what is wrong with its name. */
-function keyOf<K extends InputKind>(
+export function keyOf<K extends InputKind>(
   kind: K,
   object: InputObjects[K],
   cluster: string,
@@ -148,7 +174,7 @@ function keyOf<K extends InputKind>(
   const isNamespaced = kind !== 'Node' && kind !== 'Namespace'
   const namespace = isNamespaced ? metadata?.namespace : ''
   if (typeof name === 'string' && name !== '' && typeof namespace === 'string')
-    return objectKey(cluster, namespace, name)
+    return kind === 'Pod' ? podKey(cluster, namespace, name) : objectKey(cluster, namespace, name)
   const reason = 'has no name or namespace'
   return {
     kind,

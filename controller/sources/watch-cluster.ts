@@ -16,7 +16,21 @@ import {
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { InputFacts, InputKind, InputObjects } from '../core/input.ts'
 import type { Origin } from '../core/origin.ts'
-import type { KeptObject, ObjectSources } from './object-sources.ts'
+import type { ObjectKey } from '../core/origin.ts'
+import { keyOf, type ObjectSources, type ReadObject } from './object-sources.ts'
+
+/** An object that is nothing to the mesh or has flaws. Nearly none is or has: of all others the facts alone are kept. */
+class Flawed<F> {
+  readonly read: ReadObject<F>
+
+  constructor(read: ReadObject<F>) {
+    this.read = read
+  }
+}
+
+const NO_PROBLEMS: readonly never[] = []
+/** No server has an object without a name; what one tells of it is a flaw to report and nothing more. */
+const NAMELESS = ''
 
 export interface ClusterWatch {
   /** Resolves when all first lists have been told; rejects only if closed before. */
@@ -37,32 +51,55 @@ export function watchCluster(options: {
     kind: K,
     resource: KubeResource<InputObjects[K] & KubeObject>,
   ): { readonly synced: Promise<void>; close(): Promise<void> } => {
-    const put = (kept: KeptObject<InputFacts[K]>): void => sources.put(kind, kept)
-    return watchResource<InputObjects[K] & KubeObject, KeptObject<InputFacts[K]>>(api, resource, {
+    type Kept = InputFacts[K] | Flawed<InputFacts[K]>
+    const put = (kept: Kept, key: string): void => {
+      if (kept instanceof Flawed) sources.put(kind, kept.read)
+      else sources.put(kind, { key: key as ObjectKey, facts: kept, problems: NO_PROBLEMS })
+    }
+    return watchResource<InputObjects[K] & KubeObject, Kept>(api, resource, {
       logger,
-      keep: (object) => sources.read(kind, object, origin),
+      keep: (object) => {
+        const read = sources.read(kind, object, origin)
+        const { key, facts, problems } = read
+        const isPlain = key !== undefined && facts !== undefined && problems.length === 0
+        return isPlain ? facts : new Flawed(read)
+      },
+      keyOf: (object) => {
+        const key = keyOf(kind, object, origin.cluster)
+        return typeof key === 'string' ? key : NAMELESS
+      },
       added: put,
-      updated: (_previous, kept) => put(kept),
-      deleted: ({ key }) => {
-        if (key !== undefined) sources.remove(kind, key)
+      updated: (_previous, kept, key) => put(kept, key),
+      deleted: (_last, key) => {
+        if (key !== NAMELESS) sources.remove(kind, key as ObjectKey)
       },
       failed: (failure) => onFailure?.(kind, failure),
     })
   }
+  const pods = follow('Pod', PODS)
   const watches = [
     follow('Namespace', NAMESPACES),
     follow('Node', NODES),
     follow('Service', SERVICES),
-    follow('EndpointSlice', ENDPOINT_SLICES),
-    follow('Pod', PODS),
+    pods,
   ]
-  const synced = Promise.all(watches.map((watch) => watch.synced)).then(() => undefined)
+  // What slices repeat of pods is shared with the pods that are known already.
+  const slices = pods.synced.then(() => follow('EndpointSlice', ENDPOINT_SLICES))
+  const synced = Promise.all([
+    ...watches.map((watch) => watch.synced),
+    slices.then((watch) => watch.synced),
+  ]).then(() => undefined)
   // Not everybody awaits it.
   synced.catch(() => undefined)
   return {
     synced,
     close: async () => {
-      await Promise.all(watches.map((watch) => watch.close()))
+      const closeSlices = slices.then(
+        (watch) => watch.close(),
+        // The pods' watch was closed before slices were asked for.
+        () => undefined,
+      )
+      await Promise.all([...watches.map((watch) => watch.close()), closeSlices])
     },
   }
 }

@@ -4,7 +4,7 @@
 import { Node } from './node.ts'
 import type { Graph } from './graph.ts'
 import { Input } from './input.ts'
-import { type Read, trackReads } from './readers.ts'
+import { type Read, type SameKeyReader, trackReads } from './readers.ts'
 import type { Derived, Fetch, Transformation } from './types.ts'
 
 const NONE: readonly never[] = []
@@ -17,13 +17,15 @@ export class DerivedNode<
     V extends NonNullable<unknown>,
   >
   extends Node<K, V>
-  implements Derived<K, V>
+  implements Derived<K, V>, SameKeyReader
 {
   readonly errors = new Map<string, unknown>()
   readonly #input: Node<InK, In>
   readonly #transform: Transformation<InK, In, K, V>
   readonly #inputs = new Map<InK, Input<InK, K, V>>()
-  /** Whose output lies under a key. The values themselves are kept by the inputs. */
+  /**
+   * Whose output lies under a key, unless it is the input of this same key. The values themselves are kept by the inputs.
+   */
   readonly #owners = new Map<K, Input<InK, K, V>>()
   /** All inputs that give one key, where they are several: the one that comes first by its own key has it. */
   readonly #rivals = new Map<K, Set<Input<InK, K, V>>>()
@@ -33,7 +35,8 @@ export class DerivedNode<
   #isStarted = false
   /** What the running transformation has fetched. */
   readonly #reads: Read[] = []
-  #isAsked = false
+  /** The key of the input whose transformation runs; undefined while none does. */
+  #asking: InK | undefined
 
   constructor(
     graph: Graph,
@@ -53,20 +56,32 @@ export class DerivedNode<
   }
 
   get size(): number {
-    return this.#owners.size
+    let size = 0
+    for (const _ of this.keys()) size += 1
+    return size
   }
 
   get(key: K): V | undefined {
-    return this.#owners.get(key)?.output(key)
+    return this.#ownerOf(key)?.output(key)
   }
 
-  keys(): Iterable<K> {
-    return this.#owners.keys()
+  *keys(): Iterable<K> {
+    yield* this.#owners.keys()
+    for (const input of this.#inputs.values()) {
+      const key = input.outputUnderOwnKey()
+      if (key !== undefined && !this.#owners.has(key)) yield key
+    }
   }
 
   inputChanged(key: InK): void {
     // Before the start nothing is computed: the start takes all inputs there are.
     if (this.#isStarted) this.#stale.add(this.#inputOf(key))
+  }
+
+  invalidateInput(key: string): void {
+    // An input's key, or there is no input of it.
+    const input = this.#inputs.get(key as InK)
+    if (input !== undefined) this.#stale.add(input)
   }
 
   override commit(): void {
@@ -85,7 +100,7 @@ export class DerivedNode<
   }
 
   protected override restore(key: K, value: V): void {
-    this.#owners.get(key)?.replace(key, value)
+    this.#ownerOf(key)?.replace(key, value)
   }
 
   #inputOf(key: InK): Input<InK, K, V> {
@@ -104,7 +119,6 @@ export class DerivedNode<
     if (value === undefined) {
       trackReads(input, NONE)
       this.errors.delete(input.key)
-      this.#inputs.delete(input.key)
     }
     const [sole] = given
     // Hot, watched by bench/discovery.ts: nearly always one output under the key it had before.
@@ -112,6 +126,8 @@ export class DerivedNode<
       this.#touch(sole[0])
       input.replace(sole[0], sole[1])
     } else this.#replaceOutputs(input, new Map(given))
+    // Not before: what it has owned until now is found through it.
+    if (value === undefined) this.#inputs.delete(input.key)
   }
 
   #replaceOutputs(input: Input<InK, K, V>, outputs: Map<K, V>): void {
@@ -126,7 +142,7 @@ export class DerivedNode<
 
   #run(input: Input<InK, K, V>, value: In): readonly (readonly [K, V])[] {
     this.#reads.length = 0
-    this.#isAsked = true
+    this.#asking = input.key
     this.graph.beginTransformation()
     try {
       const outputs = this.#transform(this.#fetch, value, input.key)
@@ -139,26 +155,35 @@ export class DerivedNode<
       return NONE
     } finally {
       this.graph.endTransformation()
-      this.#isAsked = false
+      this.#asking = undefined
       trackReads(input, this.#reads)
     }
   }
 
   readonly #fetch: Fetch = (from, key) => {
-    if (!this.#isAsked) throw new Error(`${this.name} fetches while it is not asked`)
+    if (this.#asking === undefined) throw new Error(`${this.name} fetches while it is not asked`)
     // Collections are computed in the order they were made in: a later one is not up to date yet.
     if (from.readers.order >= this.readers.order)
       throw new Error(`${this.name} fetches from a collection that was made after it`)
-    this.#reads.push(from.readers.read(key))
+    if (isSameText(key, this.#asking)) from.readers.readUnderSameKey(this)
+    else this.#reads.push(from.readers.read(key))
     return from.get(key)
   }
 
-  #claim(key: K, input: Input<InK, K, V>): void {
+  #ownerOf(key: K): Input<InK, K, V> | undefined {
     const owner = this.#owners.get(key)
+    if (owner !== undefined) return owner
+    // An input's key, or there is no input of it.
+    const input = this.#inputs.get(key as string as InK)
+    return input?.outputUnderOwnKey() === undefined ? undefined : input
+  }
+
+  #claim(key: K, input: Input<InK, K, V>): void {
+    const owner = this.#ownerOf(key)
     const rivals = this.#rivals.get(key)
     if (rivals !== undefined) rivals.add(input)
     else if (owner === undefined || owner === input) {
-      this.#owners.set(key, input)
+      if (!isSameText(key, input.key)) this.#owners.set(key, input)
       return
     } else this.#rivals.set(key, new Set([owner, input]))
     this.#giveToFirst(key)
@@ -175,10 +200,17 @@ export class DerivedNode<
     let first: Input<InK, K, V> | undefined
     for (const input of rivals) if (first === undefined || input.key < first.key) first = input
     if (first !== undefined) this.#owners.set(key, first)
-    if (rivals.size < 2) this.#rivals.delete(key)
+    if (rivals.size > 1) return
+    this.#rivals.delete(key)
+    if (first !== undefined && isSameText(key, first.key)) this.#owners.delete(key)
   }
 
   #touch(key: K): void {
     if (!this.#touched.has(key)) this.#touched.set(key, this.get(key))
   }
+}
+
+/** Two kinds of keys, compared as what they are. */
+function isSameText(left: string, right: string): boolean {
+  return left === right
 }

@@ -30,5 +30,6 @@
 // Two rules. Transformations are pure: input and fetches decide everything. And they fetch only from collections that
 // were made before theirs (the order of making is the order of computing).
 
+export { isEqual } from './equal.ts'
 export { Graph } from './graph.ts'
 export type { Change, Collection, Fetch, Index, Outputs, Source } from './types.ts'

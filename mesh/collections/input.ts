@@ -35,6 +35,12 @@ export class Input<InK extends string, K extends string, V extends NonNullable<u
     return this.#soleKey === key
   }
 
+  /** This input's key, if it has an output under it. */
+  outputUnderOwnKey(): K | undefined {
+    const key = this.key as string as K
+    return this.#soleKey === key || this.#outputs?.has(key) === true ? key : undefined
+  }
+
   outputKeys(): readonly K[] {
     if (this.#soleKey !== undefined) return [this.#soleKey]
     return this.#outputs === undefined ? NONE : [...this.#outputs.keys()]

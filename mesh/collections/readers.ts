@@ -20,11 +20,19 @@ export interface Read {
 /** Up to so many readers of a key lie in a list: it takes a quarter of what a set does, and is looked through as fast. */
 const LONGEST_LIST = 16
 
+/** A derived collection, as far as it reads under the keys of its own inputs. */
+export interface SameKeyReader {
+  /** Computes the input of this key again in this commit, if there is one. */
+  invalidateInput(key: string): void
+}
+
 /** The readers of one collection or index, by key. */
 export class Readers {
   /** The place of what is read in the order of its graph. */
   readonly order: number
   readonly #reads = new Map<string, Read>()
+  /** Nearly always one: a list is enough. */
+  readonly #sameKeyReaders: SameKeyReader[] = []
 
   constructor(order: number) {
     this.order = order
@@ -44,8 +52,17 @@ export class Readers {
     return read
   }
 
+  /**
+   * Notes that a collection reads for an input what lies under that input's own key. One note stands for all of its
+   * inputs, whether or not each of them reads: there may be one for each pod, and the key says whose it is.
+   */
+  readUnderSameKey(reader: SameKeyReader): void {
+    if (!this.#sameKeyReaders.includes(reader)) this.#sameKeyReaders.push(reader)
+  }
+
   /** Has all who read the key computed again. */
   invalidate(key: string): void {
+    for (const reader of this.#sameKeyReaders) reader.invalidateInput(key)
     const by = this.#reads.get(key)?.by
     if (by === undefined) return
     if (isOne(by)) by.invalidate()

@@ -14,9 +14,9 @@ import { MalformedWatchEvent, readWatchEvents } from './watch-stream.ts'
 
 /** Called one at a time, in the server's order. What they throw is logged and goes no further. */
 export interface WatchHandlers<V> {
-  readonly added?: (value: V) => void
-  readonly updated?: (previous: V, current: V) => void
-  readonly deleted?: (last: V) => void
+  readonly added?: (value: V, key: string) => void
+  readonly updated?: (previous: V, current: V, key: string) => void
+  readonly deleted?: (last: V, key: string) => void
   /** After every full list, once its differences have been told. */
   readonly listed?: () => void
   /** A list or watch failed and is going to be tried again. */
@@ -40,6 +40,11 @@ export interface Keep<T, V> {
    * and container statuses).
    */
   readonly keep: (object: T) => V
+  /**
+   * The key it is kept under, where its owner has one of its own; else `namespace/name` (or name). There is a key for each
+   * object, and it need not be there twice.
+   */
+  readonly keyOf?: (object: T) => string
 }
 
 export interface ResourceWatch<V> {
@@ -48,7 +53,7 @@ export interface ResourceWatch<V> {
   readonly isSynced: boolean
   /** How many objects there are. */
   readonly size: number
-  /** What was kept of the object of this key: `namespace/name` (or name). Do not change it. */
+  /** What was kept of the object of this key. Do not change it. */
   get(key: string): V | undefined
   values(): Iterable<V>
   /** Ends it; resolves when nothing will be told any more. */
@@ -267,8 +272,9 @@ class Reflector<T extends KubeObject, V> {
   /** Nothing is kept where the reading fails: that is a bug, is logged, and leaves the object as it was known. */
   #read(object: T): { readonly key: string; readonly kept: Kept<V> | undefined } {
     const { uid, resourceVersion } = object.metadata ?? {}
-    const key = objectKey(object)
+    let key = ''
     try {
+      key = (this.#options.keyOf ?? objectKey)(object)
       return { key, kept: { uid, resourceVersion, value: this.#options.keep(object) } }
     } catch (thrown) {
       this.#logger.error({ error: thrown, key }, `cannot read an object: ${errorMessage(thrown)}`)
@@ -283,19 +289,19 @@ class Reflector<T extends KubeObject, V> {
     if (isSame && previous.resourceVersion === next.resourceVersion) return
     this.kept.set(key, next)
     if (isSame) {
-      this.#tell(() => this.#options.updated?.(previous.value, next.value))
+      this.#tell(() => this.#options.updated?.(previous.value, next.value, key))
       return
     }
     // Deleted and made again under the same name while we were not looking.
-    if (previous !== undefined) this.#tell(() => this.#options.deleted?.(previous.value))
-    this.#tell(() => this.#options.added?.(next.value))
+    if (previous !== undefined) this.#tell(() => this.#options.deleted?.(previous.value, key))
+    this.#tell(() => this.#options.added?.(next.value, key))
   }
 
   #remove(key: string, last?: Kept<V>): void {
     const previous = this.kept.get(key)
     if (previous === undefined) return
     this.kept.delete(key)
-    this.#tell(() => this.#options.deleted?.((last ?? previous).value))
+    this.#tell(() => this.#options.deleted?.((last ?? previous).value, key))
   }
 
   /** A handler's bug must neither end the watch nor pass unseen. */

@@ -32,7 +32,8 @@ export function podWorkloadUid(
   clusterId: string,
   { namespace, name }: { readonly namespace: string; readonly name: string },
 ): WorkloadUid {
-  return `${clusterId}//Pod/${namespace}/${name}` as WorkloadUid
+  // Joined, because a template would keep its parts beside the whole, and there is a key for each pod of a cluster.
+  return [clusterId, '', 'Pod', namespace, name].join('/') as WorkloadUid
 }
 
 /** Whether a workload key names a pod, in whatever cluster. */

@@ -11,6 +11,8 @@ import { hash } from 'node:crypto'
  */
 const VERSION_BYTES = 12
 
+const NONE: readonly never[] = []
+
 /** A resource as the owner of the store gives it. */
 export interface ResourceInput {
   readonly name: string
@@ -22,13 +24,19 @@ export interface ResourceInput {
 
 export interface StoredResource {
   readonly name: string
-  readonly aliases: readonly string[]
+  /** Its aliases, a line each: nearly always one, for which a list would be a waste. */
+  readonly aliasLines: string
   readonly version: string
   /**
    * The encoded message, a byte a character: there is one for each pod of the cluster, and a typed array takes 200 bytes
    * beside its content.
    */
   readonly payload: string
+}
+
+/** The other names of a resource. */
+export function aliasesOf({ aliasLines }: StoredResource): readonly string[] {
+  return aliasLines === '' ? NONE : aliasLines.split('\n')
 }
 
 /** The resources of one type by name and alias. */
@@ -64,7 +72,7 @@ export class ResourceStore {
     if (previous?.version === next.version) return false
     this.#dropAliases(previous)
     this.#resources.set(input.name, next)
-    for (const alias of next.aliases) {
+    for (const alias of aliasesOf(next)) {
       const names = this.#namesByAlias.get(alias)
       if (names === undefined) this.#namesByAlias.set(alias, input.name)
       else if (typeof names !== 'string') names.add(input.name)
@@ -83,7 +91,7 @@ export class ResourceStore {
 
   #dropAliases(resource: StoredResource | undefined): void {
     if (resource === undefined) return
-    for (const alias of resource.aliases) {
+    for (const alias of aliasesOf(resource)) {
       const names = this.#namesByAlias.get(alias)
       if (names === resource.name) this.#namesByAlias.delete(alias)
       if (typeof names === 'string' || names?.delete(resource.name) !== true) continue
@@ -94,17 +102,12 @@ export class ResourceStore {
   }
 }
 
-const NONE: readonly never[] = []
-
 function encode({ name, aliases, payload }: ResourceInput): StoredResource {
-  const digest = hash(
-    'sha256',
-    Buffer.concat([Buffer.from(`${aliases.join('\n')}\n`), payload]),
-    'buffer',
-  )
+  const aliasLines = aliases.join('\n')
+  const digest = hash('sha256', Buffer.concat([Buffer.from(`${aliasLines}\n`), payload]), 'buffer')
   const version = digest.toString('base64url', 0, VERSION_BYTES)
   const text = Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength).toString(
     'latin1',
   )
-  return { name, aliases: aliases.length === 0 ? NONE : aliases, version, payload: text }
+  return { name, aliasLines, version, payload: text }
 }

@@ -5,7 +5,7 @@
 import { BYTES } from '../model/codec/wire-reader.ts'
 import { WireWriter } from '../model/codec/wire-writer.ts'
 import type { PendingBatch } from './client-view.ts'
-import type { StoredResource } from './resource-store.ts'
+import { aliasesOf, type StoredResource } from './resource-store.ts'
 
 /** Field numbers of DeltaDiscoveryResponse. */
 const RESPONSE = { systemVersion: 1, resources: 2, typeUrl: 4, nonce: 5, removed: 6 } as const
@@ -26,12 +26,13 @@ export function encodeResponse(typeUrl: string, nonce: string, batch: PendingBat
     writer.tag(ANY.value, BYTES)
     writer.latin1(payload)
   }
-  const resource = (_writer: WireWriter, { version, payload, name, aliases }: StoredResource) => {
+  const resource = (_writer: WireWriter, stored: StoredResource) => {
+    const { version, payload, name } = stored
     text(RESOURCE.version, version)
     writer.tag(RESOURCE.resource, BYTES)
     writer.nested(any, payload)
     text(RESOURCE.name, name)
-    for (const alias of aliases) text(RESOURCE.aliases, alias)
+    for (const alias of aliasesOf(stored)) text(RESOURCE.aliases, alias)
   }
   text(RESPONSE.systemVersion, nonce)
   for (const each of batch.resources) {

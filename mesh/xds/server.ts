@@ -14,7 +14,7 @@ import { LogBudget } from '../telemetry/log-budget.ts'
 import { ClientView } from './client-view.ts'
 import { Debounce } from './debounce.ts'
 import { grpcMethod } from '../grpc/method.ts'
-import { ResourceStore } from './resource-store.ts'
+import { aliasesOf, ResourceStore } from './resource-store.ts'
 import type { ResourceType } from './resource-type.ts'
 import { encodeResponse } from './response.ts'
 import { MAX_MESSAGE_BYTES } from './protocol.ts'
@@ -144,12 +144,13 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   ): void {
     for (const name of removed) {
       const previous = store.delete(name)
-      if (previous !== undefined) note(changed, name, previous.aliases)
+      if (previous !== undefined) note(changed, name, aliasesOf(previous))
     }
     for (const value of upserts) {
       const name = type.name(value)
       const aliases = type.aliases(value)
-      const previousAliases = store.get(name)?.aliases ?? []
+      const previous = store.get(name)
+      const previousAliases = previous === undefined ? [] : aliasesOf(previous)
       if (!store.set({ name, aliases, payload: type.encode(value) })) continue
       note(changed, name, [...previousAliases, ...aliases])
     }

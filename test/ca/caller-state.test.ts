@@ -120,11 +120,11 @@ void t.test('the pod index follows pods through moves, ends and reused names', (
   upsert(kube.addPod({ ...pod, uid: 'two', node: 'node-b' }))
   t.equal(index.runsOn('node-b', 'shop', 'catalog'), true)
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), false, 'its predecessor is gone')
-  t.equal(index.byUid('two')?.node, 'node-b')
-  t.equal(index.byUid('one'), undefined)
+  t.equal(index.find('shop', 'catalog', 'two')?.node, 'node-b')
+  t.equal(index.find('shop', 'catalog', 'one'), undefined)
   remove('shop', 'catalog')
   t.equal(index.runsOn('node-b', 'shop', 'catalog'), false)
-  t.equal(index.byUid('two'), undefined)
+  t.equal(index.find('shop', 'catalog', 'two'), undefined)
   upsert(kube.addPod({ ...pod, uid: 'one', phase: 'Failed' }))
   t.equal(
     index.runsOn('node-a', 'shop', 'catalog'),

@@ -325,10 +325,17 @@ void t.test('a node account must prove its pod', async (t) => {
     ],
     [
       'a pod of another account',
+      acceptedToken(...account, { name: 'other', uid: 'uid-o' }),
+      /runs as ambit-system\/other/,
+    ],
+    [
+      'a pod of another namespace',
       acceptedToken(...account, { name: 'catalog', uid: 'uid-c' }),
-      /runs as shop\/catalog/,
+      /ambit-system\/catalog does not exist/,
     ],
   ]
+  const other = { namespace: 'ambit-system', name: 'other', serviceAccount: 'other' }
+  pods.upsert(kube.addPod({ ...other, node: 'node-a', uid: 'uid-o' }))
   for (const [what, verdict, reason] of table) {
     kube.tokens.set(what.replaceAll(' ', '-'), verdict)
     const outcome = await ask(client({ token: what.replaceAll(' ', '-') }), CATALOG)

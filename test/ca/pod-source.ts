@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A pod index over pods that a test says there are.
 
-import { PodIndex } from '../../controller/ca/pod-index.ts'
+import { PodIndex } from '../../controller/auth/pod-index.ts'
 import { ObjectSources } from '../../controller/sources/object-sources.ts'
-import { objectKey } from '../../controller/core/origin.ts'
+import { podKey } from '../../controller/core/origin.ts'
 import { Graph } from '../../mesh/collections/index.ts'
 import type { Pod } from '../../mesh/kube/index.ts'
 
@@ -27,8 +27,8 @@ export function startPodSource(): PodSource {
     },
   })
   return {
-    index: new PodIndex(sources.collections.Pod),
+    index: new PodIndex(sources.collections.Pod, ORIGIN.cluster),
     upsert: (pod) => sources.put('Pod', sources.read('Pod', pod, ORIGIN)),
-    remove: (namespace, name) => sources.remove('Pod', objectKey(ORIGIN.cluster, namespace, name)),
+    remove: (namespace, name) => sources.remove('Pod', podKey(ORIGIN.cluster, namespace, name)),
   }
 }

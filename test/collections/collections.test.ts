@@ -46,6 +46,50 @@ void t.test(
   },
 )
 
+void t.test('what lies under the key of an input itself is read like any other', async (t) => {
+  const { graph, pods, zones } = start()
+  const computed: string[] = []
+  const zoned = graph.derive('zoned', pods, (fetch, pod, name) => {
+    computed.push(name)
+    return pod.app === 'none' ? [] : [[name, fetch(zones, name) ?? 'nowhere']]
+  })
+  graph.batch(() => {
+    pods.set('x', { app: 'a', node: 'n1' })
+    pods.set('y', { app: 'a', node: 'n1' })
+    pods.complete()
+    zones.complete()
+  })
+  computed.splice(0)
+  zones.set('y', 'z1')
+  t.strictSame(computed.splice(0), ['y'])
+  t.strictSame([zoned.get('x'), zoned.get('y')], ['nowhere', 'z1'])
+  zones.set('z', 'z1')
+  t.strictSame(computed, [], 'there is no such input')
+  pods.delete('y')
+  zones.set('y', 'z2')
+  t.strictSame([...zoned.keys()], ['x'], 'an input that is gone does not come back')
+  pods.set('x', { app: 'none', node: 'n1' })
+  t.equal(zoned.size, 0)
+})
+
+void t.test('an input has its own key only as long as no earlier one gives it', async (t) => {
+  const { graph, pods, zones } = start()
+  const byNode = graph.derive('by node', pods, (_fetch, pod, name) => [[pod.node, name]])
+  graph.batch(() => {
+    pods.set('m', { app: 'a', node: 'm' })
+    pods.complete()
+    zones.complete()
+  })
+  t.equal(byNode.get('m'), 'm')
+  pods.set('b', { app: 'a', node: 'm' })
+  t.equal(byNode.get('m'), 'b')
+  t.strictSame([byNode.size, ...byNode.keys()], [1, 'm'])
+  pods.delete('b')
+  t.strictSame([byNode.get('m'), byNode.size], ['m', 1])
+  pods.set('m', { app: 'a', node: 'z' })
+  t.strictSame([...byNode.keys()], ['z'])
+})
+
 void t.test('an index is read by key, in an order that does not depend on events', async (t) => {
   const { graph, pods, zones } = start()
   const podsByApp = pods.index((pod) => [pod.app])

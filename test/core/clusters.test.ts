@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import assert from 'node:assert/strict'
 import t from 'tap'
 import type { InputFacts, InputKind, InputObjects } from '../../controller/core/input.ts'
-import { type ObjectKey, objectKey } from '../../controller/core/origin.ts'
+import { type ObjectKey, objectKey, podKey } from '../../controller/core/origin.ts'
 import { readPod } from '../../controller/core/pod.ts'
 import { readService } from '../../controller/core/service.ts'
 import { translate } from '../../controller/core/translator.ts'
@@ -49,7 +49,7 @@ void t.test('objects of one name in two clusters are two, and know nothing of ea
     ],
   ])
   t.equal(services.size, 2)
-  sources.remove('Pod', objectKey('west', 'shop', 'catalog-1'))
+  sources.remove('Pod', podKey('west', 'shop', 'catalog-1'))
   t.strictSame(
     workloads.flatMap((each) => [...each.keys()]),
     ['east//Pod/shop/catalog-1', 'west/discovery.k8s.io/EndpointSlice/shop/manual-1/10.244.0.1'],

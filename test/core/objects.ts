@@ -5,7 +5,7 @@ import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { MeshChange, Service, Workload, WorkloadUid } from '../../mesh/model/types.ts'
 import type { InputKind, InputObjects } from '../../controller/core/input.ts'
 import { followMesh } from '../../controller/core/mesh-changes.ts'
-import { objectKey } from '../../controller/core/origin.ts'
+import { objectKey, podKey } from '../../controller/core/origin.ts'
 import { translate } from '../../controller/core/translator.ts'
 import type { ObjectProblem } from '../../controller/reading/object-reader.ts'
 import { ObjectSources } from '../../controller/sources/object-sources.ts'
@@ -121,7 +121,8 @@ export function startTranslator() {
       sources.put(kind, sources.read(kind, object, ORIGIN)),
     delete: (kind: InputKind, namespace: string, name: string): void => {
       const isNamespaced = kind !== 'Node' && kind !== 'Namespace'
-      sources.remove(kind, objectKey(ORIGIN.cluster, isNamespaced ? namespace : '', name))
+      const keyOf = kind === 'Pod' ? podKey : objectKey
+      sources.remove(kind, keyOf(ORIGIN.cluster, isNamespaced ? namespace : '', name))
     },
     complete: (): void => graph.batch(() => sources.complete()),
   }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which service accounts run on which node: the question of node authorisation, asked of what discovery knows of pods.
+// What discovery knows of pods, as those ask it who decide whom to believe: the pod behind a token, and which service
+// accounts run on which node.
 
 import type { Collection, Index } from '../../mesh/collections/index.ts'
 import type { Pod } from '../../mesh/kube/index.ts'
 import { DATAPLANE_MODE_LABEL, NEVER_ENROLLED_NAMESPACES } from '../../mesh/model/names.ts'
-import type { ObjectKey } from '../core/origin.ts'
+import { type ObjectKey, podKey } from '../core/origin.ts'
 import { type PodFacts, readPod } from '../core/pod.ts'
 
 /** Whether a pod is somewhere and can be told from others: only then it says anything about its node. */
 function isScheduled(pod: PodFacts): boolean {
-  return pod.node !== '' && pod.kubernetesUid !== '' && pod.namespace !== '' && pod.name !== ''
+  const { node, kubernetesUid, name, template } = pod
+  return node !== '' && kubernetesUid !== '' && template.namespace !== '' && name !== ''
 }
 
 /**
@@ -18,13 +20,14 @@ function isScheduled(pod: PodFacts): boolean {
  * agent and we learn of labels at different times, and a pod that joins must not wait for the later of the two.
  */
 export function isMeshable(pod: PodFacts): boolean {
+  const { template } = pod
   return (
     isScheduled(pod) &&
     !pod.hasEnded &&
-    !pod.isHostNetwork &&
-    !pod.hasSidecar &&
-    pod.labels.get(DATAPLANE_MODE_LABEL) !== 'none' &&
-    !NEVER_ENROLLED_NAMESPACES.includes(pod.namespace)
+    !template.isHostNetwork &&
+    !template.hasSidecar &&
+    template.labels.get(DATAPLANE_MODE_LABEL) !== 'none' &&
+    !NEVER_ENROLLED_NAMESPACES.includes(template.namespace)
   )
 }
 
@@ -35,28 +38,35 @@ export function scheduledPod(pod: Pod): PodFacts | undefined {
   return facts !== undefined && isScheduled(facts) ? facts : undefined
 }
 
-/** Pods by uid, and whether an account's pods run on a node. */
+/** The pods of our own cluster that callers speak of, and whether an account's pods run on a node. */
 export class PodIndex {
-  readonly #byUid: Index<string, PodFacts>
+  readonly #pods: Collection<ObjectKey, PodFacts>
+  readonly #cluster: string
   readonly #byNodeAndAccount: Index<string, PodFacts>
 
-  constructor(pods: Collection<ObjectKey, PodFacts>) {
-    this.#byUid = pods.index((pod) => (isScheduled(pod) ? [pod.kubernetesUid] : []))
+  constructor(pods: Collection<ObjectKey, PodFacts>, cluster: string) {
+    this.#pods = pods
+    this.#cluster = cluster
     this.#byNodeAndAccount = pods.index((pod) =>
-      isMeshable(pod) ? [accountOnNode(pod.node, pod.namespace, pod.serviceAccount)] : [],
+      isMeshable(pod) ? [accountOnNode(pod.node, pod.template)] : [],
     )
   }
 
-  byUid(uid: string): PodFacts | undefined {
-    return this.#byUid.get(uid)[0]
+  /** The pod of this name, if it is the one with this UID and runs somewhere. */
+  find(namespace: string, name: string, uid: string): PodFacts | undefined {
+    const pod = this.#pods.get(podKey(this.#cluster, namespace, name))
+    return pod?.kubernetesUid === uid && isScheduled(pod) ? pod : undefined
   }
 
   /** Whether a pod of the mesh with this service account runs on the node. */
   runsOn(node: string, namespace: string, serviceAccount: string): boolean {
-    return this.#byNodeAndAccount.get(accountOnNode(node, namespace, serviceAccount)).length > 0
+    return this.#byNodeAndAccount.get(accountOnNode(node, { namespace, serviceAccount })).length > 0
   }
 }
 
-function accountOnNode(node: string, namespace: string, serviceAccount: string): string {
+function accountOnNode(
+  node: string,
+  { namespace, serviceAccount }: { readonly namespace: string; readonly serviceAccount: string },
+): string {
   return `${node}/${namespace}/${serviceAccount}`
 }
