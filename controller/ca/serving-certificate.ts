@@ -37,6 +37,8 @@ export class ServingCertificate {
   #current: Update | null = null
   readonly #backoff = new Backoff(RENEWAL_RETRIES)
   #cancelTimer: (() => void) | undefined
+  /** Of the renewal that began last: one that it overtook is not shown, for another authority may have signed it. */
+  #renewal = 0
   #isClosed = false
   #unsubscribe: (() => void) | undefined
 
@@ -89,6 +91,8 @@ export class ServingCertificate {
   }
 
   async #renew(): Promise<void> {
+    this.#renewal += 1
+    const renewal = this.#renewal
     const { clock, log, names } = this.#options
     const now = clock.now()
     const notAfter = new Date(now + (this.#options.lifetimeMs ?? LIFETIME_MS))
@@ -99,11 +103,9 @@ export class ServingCertificate {
       notBefore: new Date(now - BACKDATE_MS),
       notAfter,
     })
-    this.#current = {
-      certificate: Buffer.from(leaf),
-      privateKey: Buffer.from(await exportPrivateKeyPem(keys.privateKey)),
-    }
-    if (this.#isClosed) return
+    const privateKey = Buffer.from(await exportPrivateKeyPem(keys.privateKey))
+    if (this.#isClosed || renewal !== this.#renewal) return
+    this.#current = { certificate: Buffer.from(leaf), privateKey }
     for (const listener of this.#listeners) listener(this.#current)
     this.#backoff.reset()
     log.debug({ notAfter }, 'serving certificate renewed')

@@ -69,6 +69,8 @@ export class XdsClient {
   #running: Promise<void> | undefined
   #hasSynced = false
   #stream: DeltaStream | undefined
+  /** Why the connection being made is to be left as soon as it stands: its roots may have been read before. */
+  #leaveFor: string | undefined
   /** Failed attempts since a response was last handled. */
   readonly #backoff = new Backoff()
 
@@ -91,6 +93,7 @@ export class XdsClient {
 
   /** Leaves the connection for a new one, made with the roots and the token of now. Nothing that was learned is lost. */
   reconnect(reason: string): void {
+    this.#leaveFor = reason
     this.#stream?.destroy(new Error(reason))
   }
 
@@ -114,10 +117,12 @@ export class XdsClient {
 
   /** Connects and serves one stream to its end; gives the reason of the end. */
   async #followOnce(signal: AbortSignal): Promise<string> {
+    this.#leaveFor = undefined
     const client = await this.#connect()
     try {
       const metadata = await this.#metadata()
       if (signal.aborted) return 'stopped'
+      if (this.#leaveFor !== undefined) return this.#leaveFor
       const stream = client.makeBidiStreamRequest(
         DELTA.path,
         DELTA.requestSerialize,
