@@ -13,6 +13,9 @@ const skip = missing('root', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'ne
 const VIP_A = '10.96.7.1'
 const VIP_B = '10.96.7.2'
 
+// The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
+t.setTimeout(deadline(60_000))
+
 await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) => {
   const world = new World(t)
   const logFile = `/tmp/${world.name}.log`

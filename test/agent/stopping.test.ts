@@ -33,6 +33,9 @@ const PATIENT_S = 20
 const HASTY_S = 0.5
 const CONFLIST = `${JSON.stringify({ cniVersion: '1.0.0', name: 'pods', plugins: [{ type: 'ptp' }] }, undefined, 2)}\n`
 
+// The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
+t.setTimeout(deadline(90_000))
+
 void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) }, async (t) => {
   pluginBinary()
   const world = new World(t)

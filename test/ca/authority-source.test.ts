@@ -8,7 +8,7 @@ import { createKubeApi, type Secret, SECRETS } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { FakeClock } from '../identity/fake-clock.ts'
 import { authorityOf, makeCa, plugIn } from '../identity/pki.ts'
-import { ApiStub } from '../kube/api-stub.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
 import { within } from '../support/until.ts'
 import { Waiter } from '../support/waiter.ts'
 
@@ -32,13 +32,13 @@ async function setting(
   t: Test,
   clockBehindMs = 0,
 ): Promise<{
-  readonly stub: ApiStub
+  readonly stub: FaultyApi
   readonly source: AuthoritySource
   readonly clock: FakeClock
   readonly refused: () => Promise<boolean>
   readonly changed: () => Promise<void>
 }> {
-  const stub = new ApiStub()
+  const stub = new FaultyApi()
   await stub.start()
   const own = await makeCa('own')
   const clock = new FakeClock(clockBehindMs)

@@ -6,11 +6,11 @@ import { publishRoot } from '../../controller/ca/root-publisher.ts'
 import { CONFIG_MAPS, createKubeApi, NAMESPACES } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { authorityOf, makeCa, plugIn } from '../identity/pki.ts'
-import { ApiStub } from '../kube/api-stub.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
 import { HeldAuthority } from './held-authority.ts'
 
 void t.test('namespaces that refuse the roots keep them from no other', async (t) => {
-  const stub = new ApiStub()
+  const stub = new FaultyApi()
   await stub.start()
   t.teardown(() => stub.stop())
   // More than there are writers, and first in order.

@@ -13,6 +13,9 @@ const SERVICE = { address: '10.96.0.80', port: 80 } as const
 type Outcomes = Readonly<Record<string, number>>
 const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`
 
+// The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
+t.setTimeout(deadline(60_000))
+
 void t.test('an agent that dies', { skip, timeout: deadline(60_000) }, async (t) => {
   const world = new World(t)
   const outside = world.app('remote')

@@ -109,6 +109,9 @@ for (const { kernel, mayPreorder, hookOrder } of ORDERS)
     },
   )
 
+// The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
+t.setTimeout(deadline(60_000))
+
 void t.test(
   'where nobody was attached before us, nothing is attached below',
   { skip, timeout: deadline(30_000) },

@@ -10,6 +10,9 @@ import { ADDRESS, type Agent, type App, World } from './support/world.ts'
 const skip = missing('root', 'cgroup2')
 const SERVICE = '10.96.0.80' // routed nowhere: as a ClusterIP before kube-proxy
 
+// The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
+t.setTimeout(deadline(60_000))
+
 void t.test('outbound', { skip, timeout: deadline(60_000) }, async (t) => {
   const world = new World(t)
   const agent: Agent = await world.openAgent()

@@ -15,7 +15,7 @@ import { XdsClient } from '../../mesh/xds/client.ts'
 import { XDS_SERVER_OPTIONS } from '../../mesh/xds/server.ts'
 import { Subscription } from '../../mesh/xds/subscription.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
-import { ApiStub } from '../kube/api-stub.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
 import { ip, podUid, serviceKey } from '../model/samples.ts'
 import { Waiter } from '../support/waiter.ts'
 import { makeFiles, makePki, NODE, silent, TOKEN } from '../xds/support.ts'
@@ -25,7 +25,7 @@ t.setTimeout(30_000)
 
 const pki = await makePki()
 
-async function startRoad(test: Test, kube: ApiStub) {
+async function startRoad(test: Test, kube: FaultyApi) {
   const problems: ObjectProblem[] = []
   const grpcServer = new Server(XDS_SERVER_OPTIONS)
   const discovery = startDiscovery({
@@ -84,7 +84,7 @@ async function startRoad(test: Test, kube: ApiStub) {
 }
 
 void t.test('a cluster’s objects reach the agent, and so does each change of them', async (t) => {
-  const kube = new ApiStub()
+  const kube = new FaultyApi()
   await kube.start()
   t.teardown(() => kube.stop())
   kube.put(NODES, { metadata: { name: 'node-a', labels: { 'topology.kubernetes.io/zone': 'z1' } } })
@@ -123,7 +123,7 @@ void t.test('a cluster’s objects reach the agent, and so does each change of t
 })
 
 void t.test('a flawed object is reported and the others go on', async (t) => {
-  const kube = new ApiStub()
+  const kube = new FaultyApi()
   await kube.start()
   t.teardown(() => kube.stop())
   const road = await startRoad(t, kube)
@@ -140,15 +140,17 @@ void t.test('a flawed object is reported and the others go on', async (t) => {
 void t.test(
   'changes made while the watch was broken and forgotten arrive with the next list',
   async (t) => {
-    const kube = new ApiStub()
+    const kube = new FaultyApi()
     await kube.start()
     t.teardown(() => kube.stop())
     for (const name of ['stays', 'goes']) kube.put(PODS, kubePod(name))
     const road = await startRoad(t, kube)
     await road.until(road.isSynced)
     t.equal(road.state.size.workloads, 2)
-    kube.remove(PODS, 'shop/goes', true)
-    kube.put(PODS, kubePod('comes'), true)
+    kube.unheard(() => {
+      kube.remove(PODS, 'shop/goes')
+      kube.put(PODS, kubePod('comes'))
+    })
     kube.compact()
     kube.endWatches(PODS)
     await road.until(() => road.state.workload(podUid('shop', 'goes')) === undefined)

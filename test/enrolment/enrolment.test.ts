@@ -28,7 +28,9 @@ void t.test('CNI ADD asks the API for a pod the informer has not told of', async
   const enrolment = await start()
   await enrolment.synced
   const metadata = { namespace: 'shop', name: 'late' }
-  const late = stub.put(PODS, { metadata, spec: { containers: [], nodeName: 'node-a' } }, true)
+  const spec = { containers: [{ name: 'app', image: 'app' }], nodeName: 'node-a' }
+  stub.unheard(() => stub.put(PODS, { metadata, spec }))
+  const late = stub.get(PODS, 'shop/late') ?? {}
   t.ok((await enrolment.onAdd(await sandbox(late), inTime())).ok)
   t.same(capture.calls, ['+late'])
 })

@@ -16,7 +16,7 @@ import { createKubeApi, type Event, NAMESPACES, PODS } from '../../mesh/kube/ind
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { closeFd } from '../../native/libc.ts'
 import { serveRpc } from '../capture/support/rpc.ts'
-import { ApiStub } from '../kube/api-stub.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
 import { Waiter } from '../support/waiter.ts'
 
 export interface NodeRequest {
@@ -29,7 +29,7 @@ export interface NodeRequest {
   readonly isApiAway: boolean
 }
 
-const stub = new ApiStub()
+const stub = new FaultyApi()
 const told: string[] = []
 const waiter = new Waiter()
 let sockets: DataPlaneSockets | undefined
@@ -96,7 +96,7 @@ serveRpc({
     Promise.resolve(
       void stub.put(PODS, {
         metadata: { namespace: 'shop', name, uid },
-        spec: { containers: [], nodeName: 'node-a' },
+        spec: { containers: [{ name: 'app', image: 'app' }], nodeName: 'node-a' },
         ...(ip !== undefined && { status: { podIP: ip, podIPs: [{ ip }] } }),
       }),
     ),

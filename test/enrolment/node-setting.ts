@@ -18,7 +18,7 @@ import type { ProveNetns } from '../../agent/enrolment/prove-netns.ts'
 import { createKubeApi, NAMESPACES, PODS, type Pod } from '../../mesh/kube/index.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { err, ok } from '../../mesh/result.ts'
-import { ApiStub } from '../kube/api-stub.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
 import { until } from '../support/until.ts'
 import { RecordingCapture } from './recording-capture.ts'
 import { recordingServer } from './recording-server.ts'
@@ -27,7 +27,7 @@ export const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' }
 export const NONE = { 'istio.io/dataplane-mode': 'none' }
 
 export interface NodeSetting {
-  readonly stub: ApiStub
+  readonly stub: FaultyApi
   readonly capture: RecordingCapture
   /** What the data plane was told: `enrolled web`, `draining web`, `served web again`, `withdrawn web`. */
   readonly told: string[]
@@ -58,7 +58,7 @@ export interface PodChange {
 
 export async function setUpNode(test: Test): Promise<NodeSetting> {
   const directory = await mkdtemp(path.join(tmpdir(), 'ambit-enrolment-'))
-  const stub = new ApiStub()
+  const stub = new FaultyApi()
   await stub.start()
   const capture = new RecordingCapture()
   const told: string[] = []
@@ -112,7 +112,12 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
             ? {}
             : { deletionTimestamp: change.deletionTimestamp }),
         },
-        spec: { containers: [], nodeName: 'node-a', serviceAccountName: 'web', ...change.spec },
+        spec: {
+          containers: [{ name: 'app', image: 'app' }],
+          nodeName: 'node-a',
+          serviceAccountName: 'web',
+          ...change.spec,
+        },
         status: {
           ...before?.status,
           ...(change.phase === undefined ? {} : { phase: change.phase }),

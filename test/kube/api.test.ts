@@ -18,13 +18,14 @@ import {
   type KubeApi,
 } from '../../mesh/kube/index.ts'
 import { readKubeconfig } from '../../mesh/kube/kubeconfig.ts'
-import { ApiStub } from './api-stub.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
 
 async function setUp(test: {
   teardown(handler: () => Promise<void>): void
-}): Promise<{ stub: ApiStub; api: KubeApi }> {
-  const stub = new ApiStub()
+}): Promise<{ stub: FaultyApi; api: KubeApi }> {
+  const stub = new FaultyApi()
   await stub.start()
+  stub.put(NAMESPACES, { metadata: { name: 'shop' } })
   test.teardown(() => stub.stop())
   return { stub, api: createKubeApi(stub.access('secret-token')) }
 }
@@ -47,8 +48,11 @@ void t.test('objects are created, read, replaced, patched, listed and deleted', 
   t.match(patched, { ok: true, value: { data: { a: '2', b: '3' } } })
   const list = await api.list(CONFIG_MAPS)
   t.match(list, { ok: true, value: { items: [{ kind: 'ConfigMap', apiVersion: 'v1' }] } })
-  t.match(await api.delete(CONFIG_MAPS, settings.metadata, { uid: 'u' }), { ok: true })
-  t.match(stub.requests.at(-1)?.body, /"preconditions":\{"uid":"u"\}/)
+  t.match(await api.delete(CONFIG_MAPS, settings.metadata, { uid: 'another' }), {
+    error: { kind: 'conflict' },
+  })
+  const uid = created.value.metadata?.uid ?? ''
+  t.match(await api.delete(CONFIG_MAPS, settings.metadata, { uid }), { ok: true })
   t.match(await api.get(CONFIG_MAPS, settings.metadata), {
     ok: false,
     error: {

@@ -7,7 +7,7 @@ import path from 'node:path'
 import { NAMESPACES, PODS } from '../../../mesh/kube/index.ts'
 import { serveRpc } from '../../capture/support/rpc.ts'
 import { AMBIENT } from '../../enrolment/node-setting.ts'
-import { ApiStub } from '../../kube/api-stub.ts'
+import { FaultyApi } from '../../support/faulty-api.ts'
 import { makePki, startServer, TOKEN } from '../../xds/support.ts'
 
 /** Files for the agent's flags, written into the directory that `open` was given. */
@@ -18,7 +18,7 @@ export interface ClusterFiles {
   readonly xdsAddress: string
 }
 
-const stub = new ApiStub()
+const stub = new FaultyApi()
 
 serveRpc({
   async open(directory: string): Promise<ClusterFiles> {
@@ -41,7 +41,11 @@ serveRpc({
   pod: ({ name, uid }: { readonly name: string; readonly uid: string }) =>
     void stub.put(PODS, {
       metadata: { namespace: 'shop', name, uid },
-      spec: { containers: [], nodeName: 'node-a', serviceAccountName: name },
+      spec: {
+        containers: [{ name: 'app', image: 'app' }],
+        nodeName: 'node-a',
+        serviceAccountName: name,
+      },
     }),
   /** What the agent says of a pod to everyone else. */
   redirection: (name: string) =>
