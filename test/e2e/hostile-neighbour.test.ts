@@ -131,7 +131,11 @@ await t.test(
     await t.test('HBONE by loopback', async (t) => {
       const curl = ['curl', '-sk', '--max-time', '3', `https://127.0.0.1:${HBONE_PORT}/`]
       const { code } = await lab.exec('mesh/inside', curl)
-      t.equal(code, 35, 'no TLS for calls that come from nowhere')
+      // The reset comes during curl's TLS handshake, or before curl has looked at its connect().
+      t.ok(
+        code === 35 || code === 7,
+        `no TLS for calls that come from nowhere: curl ended with ${code}`,
+      )
     })
 
     await t.test(
