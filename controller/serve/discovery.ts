@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The controller's main road: what the sources are told goes through the translator to the discovery server.
 
+import type { MonotonicClock } from '../../mesh/async/bucket.ts'
 import type { Server } from '@grpc/grpc-js'
 import { Graph } from '../../mesh/collections/index.ts'
 import { errorMessage } from '../../mesh/errors.ts'
@@ -28,6 +29,8 @@ export interface DiscoveryOptions {
   readonly logger: Logger
   /** Counts or shows flawed objects; they are logged in any case. */
   readonly onProblems?: (problems: readonly ObjectProblem[]) => void
+  /** For the budget of lines; tests pass their own. */
+  readonly now?: MonotonicClock
 }
 
 export interface Discovery {
@@ -45,10 +48,10 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   const xds = new XdsServer({ logger, authenticate })
   const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
   const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION))
-  const flawed = new LogBudget(FLAWED_LINES)
+  const flawed = new LogBudget(FLAWED_LINES, options.now)
   const graph = new Graph({
     onFault: ({ collection, key, error }) =>
-      logger.error({ err: error, collection, key }, `cannot translate: ${errorMessage(error)}`),
+      logger.error({ error, collection, key }, `cannot translate: ${errorMessage(error)}`),
   })
   const sources = new ObjectSources(graph, {
     onProblems: (problems) => {
