@@ -47,7 +47,7 @@ void t.test('tells of other roots and of another order, and of nothing else', as
     publish(text)
     await told.promise
   }
-  // The first look must be over, or what comes now is what was there.
+  // The first look must be over, or what comes now is what was there; it tells nobody.
   await new Promise((resolve) => setTimeout(resolve, 3 * LOOK_EVERY_MS))
   await changed(old.pem + young.pem)
   await changed(young.pem + old.pem)
@@ -55,6 +55,7 @@ void t.test('tells of other roots and of another order, and of nothing else', as
   publish(`# a comment\n${young.pem}\n\n${old.pem}`)
   publish('')
   rmSync(join(dir, 'root-cert.pem'))
+  // Time for a look that finds nothing to tell: no event says that nothing happened.
   await new Promise((resolve) => setTimeout(resolve, 3 * LOOK_EVERY_MS))
   symlinkSync('..data/root-cert.pem', join(dir, 'root-cert.pem'))
   await changed(young.pem)

@@ -115,6 +115,7 @@ void t.test('a watcher that was stopped itself judges nobody', async (t) => {
   })
   t.teardown(() => watchdog.close())
   const first = Promise.withResolvers<undefined>()
+  // Time to be asked and not to answer, which no event tells.
   setTimeout(() => first.resolve(undefined), INTERVAL_MS * 2)
   await first.promise
   // As SIGSTOP and SIGCONT of the whole process: no timer of ours ran meanwhile.
