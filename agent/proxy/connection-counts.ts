@@ -5,10 +5,11 @@
 
 /** Kubernetes runs a few hundred pods on a node; seats are given in turn, so one is not used again for long. */
 const SEATS = 65_536
-/** Behind the pods' own: descriptors in use, and how many pods have connections. */
+/** Behind the pods' own: descriptors in use, those of them of HBONE connections, and how many pods have connections. */
 const DESCRIPTORS = SEATS
-const ACTIVE_PODS = SEATS + 1
-const ROWS = SEATS + 2
+const SHARED_CONNECTIONS = SEATS + 1
+const ACTIVE_PODS = SEATS + 2
+const ROWS = SEATS + 3
 
 /** The cells, as threads hand them to one another: one of each worker for each pod. */
 export interface CountTable {
@@ -85,6 +86,17 @@ export class ConnectionCounts {
   /** Descriptors that the connections of all workers use. */
   get descriptors(): number {
     return this.of(DESCRIPTORS)
+  }
+
+  /** So many connections more, or less, that carry those of many: each uses a descriptor. */
+  share(connections: number): void {
+    Atomics.add(this.#counts, this.#cell(SHARED_CONNECTIONS), connections)
+    this.use(connections)
+  }
+
+  /** Connections that carry those of many, in all workers. */
+  get sharedConnections(): number {
+    return this.of(SHARED_CONNECTIONS)
   }
 
   /** So many pods more, or less, have connections in this worker. */

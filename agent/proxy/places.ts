@@ -35,6 +35,8 @@ export interface Occupant {
 const SHORT_PART = 4 / 5
 /** From this part on, those with more than that give way. */
 const RELIEF_PART = 9 / 10
+/** Of the descriptors, what HBONE connections get of those who have more than a few. */
+const SHARED_PART = 1 / 4
 /** How much is freed at once, as a part of all: looking for the greediest costs a walk over all pods and callers. */
 const AIR_PART = 1 / 64
 /** Two sockets: the pod's and the other end's. */
@@ -133,16 +135,21 @@ export class Places {
     return place
   }
 
-  /** A descriptor that is no connection of a pod's: one of an HBONE connection, which carries many. False when there is none. */
-  takeDescriptor(): boolean {
-    if (this.used >= this.#limits.descriptors) return false
-    this.#counts.use(1)
+  /**
+   * A descriptor for an HBONE connection, which carries the connections of many and is closed by nobody while it is idle: so whoever
+   * has more than a few gets it only from a part of all. False when there is none.
+   */
+  takeDescriptor(isOneOfFew: boolean): boolean {
+    const { descriptors } = this.#limits
+    if (this.used >= descriptors) return false
+    if (!isOneOfFew && this.#counts.sharedConnections >= descriptors * SHARED_PART) return false
+    this.#counts.share(1)
     return true
   }
 
   /** It was taken, and is closed. */
   giveDescriptor(): void {
-    this.#counts.use(-1)
+    this.#counts.share(-1)
   }
 
   /** Called by a place that is left. */

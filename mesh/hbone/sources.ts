@@ -73,7 +73,7 @@ export interface SourceBounds extends KnockLimits {
 /** Where the descriptors of connections are counted, beside those of others. */
 export interface DescriptorAccount {
   /** False when there is none left. */
-  takeDescriptor(): boolean
+  takeDescriptor(isOneOfFew: boolean): boolean
   giveDescriptor(): void
 }
 
@@ -158,11 +158,12 @@ export class HboneSources {
       return tooMany(addressKey, this.#ofAddress.of(addressKey))
     const isCounted = this.#ofIdentity.enter(identity)
     // Pods of one service account must not keep each other out: a workload of the mesh gets a few connections in any case.
-    if (!isCounted && !(isKnown && this.#ofAddress.of(addressKey) <= FEW_CONNECTIONS)) {
+    const isOneOfFew = isKnown && this.#ofAddress.of(addressKey) <= FEW_CONNECTIONS
+    if (!isCounted && !isOneOfFew) {
       this.#ofAddress.leave(addressKey)
       return tooMany(identity, this.#ofIdentity.of(identity))
     }
-    if (!this.#descriptors.takeDescriptor()) {
+    if (!this.#descriptors.takeDescriptor(isOneOfFew)) {
       this.#ofAddress.leave(addressKey)
       if (isCounted) this.#ofIdentity.leave(identity)
       return {

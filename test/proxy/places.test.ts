@@ -126,6 +126,20 @@ void t.test('a pod of one worker gives way to one of another', (t) => {
   t.end()
 })
 
+void t.test('idle HBONE connections of a few callers leave the descriptors to the others', (t) => {
+  const setting = new Setting({ descriptors: 1_000, perPod: 1_000 })
+  let greedy = 0
+  while (setting.places.takeDescriptor(false)) greedy += 1
+  t.equal(greedy, 250, 'a quarter')
+  t.equal(setting.places.takeDescriptor(true), true, 'one of the first few of somebody else')
+  t.equal(setting.crowd(victim, 'modest', 100), 100)
+  for (let connection = 0; connection <= greedy; connection += 1) setting.places.giveDescriptor()
+  t.equal(setting.places.used, 200)
+  t.equal(setting.places.takeDescriptor(false), true)
+  setting.places.giveDescriptor()
+  t.end()
+})
+
 void t.test('whatever comes and goes, descriptors are never overdrawn and all come back', (t) => {
   const event = fc.record({
     pod: fc.nat({ max: 3 }),
