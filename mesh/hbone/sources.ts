@@ -17,6 +17,7 @@ import type { BucketSize, MonotonicClock } from '../async/bucket.ts'
 import { KeyedBuckets } from '../async/keyed-buckets.ts'
 import { PerSource } from '../async/per-source.ts'
 import type { H2Accounts } from '../http2/budget.ts'
+import { TurnShare } from '../http2/turn-budget.ts'
 import type { IpAddress, SpiffeId } from '../model/types.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { type KnockLimits, Knocking, sourceKey } from './knocking.ts'
@@ -104,6 +105,7 @@ export class HboneSources {
   readonly #waste: KeyedBuckets
   readonly #control: KeyedBuckets
   readonly #handshakes: KeyedBuckets
+  readonly #turns = new Turns()
   readonly #ofAddress: PerSource
   readonly #ofIdentity: PerSource
   /** Until when, in milliseconds of performance.now(); the oldest first. */
@@ -152,7 +154,8 @@ export class HboneSources {
   /** Takes in an authenticated caller, or says why not. */
   enter(pod: string, address: IpAddress, isKnown: boolean, identity: SpiffeId): Seat | TurnedAway {
     const addressKey = sourceKey(address, isKnown)
-    const caller = isKnown ? `${pod} ${identity} ${address}` : `${pod} ${identity}`
+    const who = isKnown ? `${identity} ${address}` : identity
+    const caller = `${pod} ${who}`
     if (this.#isShutOut(caller)) return afterFlood(identity)
     if (!this.#ofAddress.enter(addressKey))
       return tooMany(addressKey, this.#ofAddress.of(addressKey))
@@ -173,7 +176,11 @@ export class HboneSources {
     }
     return {
       caller,
-      accounts: { waste: this.#waste.of(caller), control: this.#control.of(caller) },
+      accounts: {
+        waste: this.#waste.of(caller),
+        control: this.#control.of(caller),
+        turn: this.#turns.enter(who),
+      },
       flooded: () => {
         this.#shut(caller)
         if (isKnown) this.#shut(`${pod} ${addressKey}`)
@@ -182,6 +189,7 @@ export class HboneSources {
         this.#ofAddress.leave(addressKey)
         if (isCounted) this.#ofIdentity.leave(identity)
         this.#descriptors.giveDescriptor()
+        this.#turns.leave(who)
       },
     }
   }
@@ -202,6 +210,28 @@ export class HboneSources {
       if (until > now && this.#shutOut.size <= MAX_SHUT_OUT) return
       this.#shutOut.delete(oldest)
     }
+  }
+}
+
+/** The share of a turn of each caller that has connections, to whichever pods. */
+class Turns {
+  readonly #shares = new Map<string, { readonly share: TurnShare; connections: number }>()
+
+  enter(caller: string): TurnShare {
+    let known = this.#shares.get(caller)
+    if (known === undefined) {
+      known = { share: new TurnShare(), connections: 0 }
+      this.#shares.set(caller, known)
+    }
+    known.connections += 1
+    return known.share
+  }
+
+  leave(caller: string): void {
+    const known = this.#shares.get(caller)
+    if (known === undefined) return
+    known.connections -= 1
+    if (known.connections === 0) this.#shares.delete(caller)
   }
 }
 

@@ -2,6 +2,7 @@
 // How much nuisance one HTTP/2 peer may cause. Honest peers stay far below; floods end the connection.
 
 import { Bucket, type BucketSize } from '../async/bucket.ts'
+import type { TurnShare } from './turn-budget.ts'
 
 /** PING, SETTINGS, PRIORITY, empty DATA and unknown frames: an honest peer sends a handful a minute. */
 const CONTROL_FRAMES: BucketSize = { burst: 500, perSecond: 50 }
@@ -17,6 +18,8 @@ export interface H2Accounts {
   readonly waste: H2Account
   /** Frames that carry nothing, of the size of CONTROL_FRAMES. */
   readonly control: H2Account
+  /** Of a turn of the event loop; a connection has one to itself when there is none. */
+  readonly turn?: TurnShare
 }
 
 /** The given accounts; what is missing is made for this connection alone. */

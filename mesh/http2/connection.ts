@@ -155,11 +155,15 @@ export class H2Connection implements FrameHandler, StreamHost {
       { maxFrameBytes: settings.maxFrameBytes, maxCollectedBytes: settings.headerListBytes },
       this.#isServer,
     )
-    this.#intake = new Intake(options.socket, {
-      parse: (chunk) => this.#parse(chunk),
-      stop: () => this.#reader.stop(),
-      account: () => this.#account(),
-    })
+    this.#intake = new Intake(
+      options.socket,
+      {
+        parse: (chunk) => this.#parse(chunk),
+        stop: () => this.#reader.stop(),
+        account: () => this.#account(),
+      },
+      options.accounts?.turn,
+    )
     this.#output = new FrameOutput(
       options.socket,
       () => this.#pump(),

@@ -10,7 +10,7 @@ import {
   sharedReadBuffer,
 } from '../relay/read-in-place.ts'
 import { WaitingChunks } from '../relay/waiting-chunks.ts'
-import { TurnBudget } from './turn-budget.ts'
+import { TurnBudget, type TurnShare } from './turn-budget.ts'
 
 /** Read no more often than this between two calls of takeReads(), and no more at once, a connection is quiet. */
 const QUIET_READS = 16
@@ -28,7 +28,7 @@ export interface IntakeUser {
 export class Intake {
   readonly #socket: Socket
   readonly #user: IntakeUser
-  readonly #turn = new TurnBudget(() => this.#readOn())
+  readonly #turn: TurnBudget
   /** Of what was parsed last, what was left when the connection's share of the turn was used up: may be empty, see #readOn. */
   #rest: Buffer | undefined
   /** What came after it: gathered, for each byte may have come in a TLS record of its own. */
@@ -40,9 +40,11 @@ export class Intake {
   #isChunkKept = false
   #isClosed = false
 
-  constructor(socket: Socket, user: IntakeUser) {
+  /** `share`: what it has of a turn together with others. */
+  constructor(socket: Socket, user: IntakeUser, share?: TurnShare) {
     this.#socket = socket
     this.#user = user
+    this.#turn = new TurnBudget(() => this.#readOn(), share)
   }
 
   /** Memory it holds, in bytes. */

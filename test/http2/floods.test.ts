@@ -6,7 +6,7 @@ import t from 'tap'
 import { Bucket } from '../../mesh/async/bucket.ts'
 import { Conduct } from '../../mesh/http2/conduct.ts'
 import { FLAG, FRAME, H2ConnectionError, H2_CODE } from '../../mesh/http2/protocol.ts'
-import { TurnBudget } from '../../mesh/http2/turn-budget.ts'
+import { TurnBudget, TurnShare } from '../../mesh/http2/turn-budget.ts'
 import { makeWorld } from '../hbone/harness.ts'
 import { CONNECT, frame, goAwayCode, headers, rawPeer } from '../hbone/raw-peer.ts'
 
@@ -171,6 +171,28 @@ await t.test('a share of the turn that was used up is told once, in the next tur
   t.equal(told, 1)
   t.notOk(budget.isHeld)
   t.ok(budget.spend(1))
+})
+
+await t.test('a caller gets no more of a turn for having more connections', async (t) => {
+  const share = new TurnShare()
+  const told: number[] = []
+  const budgets = Array.from(
+    { length: 128 },
+    (_, index) => new TurnBudget(() => void told.push(index), share),
+  )
+  const spendAll = (): number => {
+    let units = 0
+    for (const budget of budgets) while (!budget.isHeld && budget.spend(1)) units += 1
+    return units
+  }
+  const first = spendAll()
+  t.ok(first <= 4 * 256, `${first} units in one turn, of 128 connections`)
+  t.ok(budgets.every((budget) => budget.isHeld))
+  const alone = new TurnBudget(() => undefined, new TurnShare())
+  t.ok(alone.spend(1), 'another caller has its own')
+  await eventLoopTurn()
+  t.equal(told.length, 128, 'each goes on in the next turn')
+  t.ok(spendAll() > 0)
 })
 
 await t.test('an account that outlives the connection makes reconnecting useless', (t) => {
