@@ -95,7 +95,7 @@ await t.test('what is wrong with a kubeconfig or its server is one coded sentenc
       'no JSON',
       { kubeconfig: file(`{"token": "${server.adminToken}" oops}`) },
       'AMB_KUBECONFIG',
-      /not valid YAML$/,
+      /not valid YAML/,
     ],
     ['no mapping', { kubeconfig: file('just words') }, 'AMB_KUBECONFIG', /not a mapping/],
     ['empty', { kubeconfig: file('') }, 'AMB_KUBECONFIG', /not a mapping/],

@@ -8,6 +8,8 @@ import { serveRpc } from './rpc.ts'
 const servers: Server[] = []
 const held: Socket[] = []
 let isLoading = false
+let loads = 0
+let wantedLoads = Number.POSITIVE_INFINITY
 
 serveRpc({
   connect: (wanted: RawConnect) => rawConnect(wanted),
@@ -55,6 +57,8 @@ serveRpc({
   load: async ({ address, port }: { address: string; port: number }) => {
     const outcomes: Record<string, number> = {}
     isLoading = true
+    loads = 0
+    wantedLoads = Number.POSITIVE_INFINITY
     while (isLoading) {
       const outcome = await new Promise<string>((resolve) => {
         const socket = new Socket()
@@ -69,11 +73,15 @@ serveRpc({
         socket.connect(port, address)
       })
       outcomes[outcome] = (outcomes[outcome] ?? 0) + 1
+      loads += 1
+      if (loads >= wantedLoads) isLoading = false
     }
     return outcomes
   },
-  stopLoad: () => {
-    isLoading = false
+  /** Ends the load once it has made so many connections. */
+  stopLoad: (least = 0) => {
+    wantedLoads = least
+    if (loads >= least) isLoading = false
   },
   close: () => {
     for (const server of servers.splice(0)) server.close()
