@@ -6,7 +6,7 @@ import { loadOrCreateAuthority } from '../../controller/ca/ca-secret.ts'
 import { createRoot } from '../../mesh/identity/root.ts'
 import { SECRETS } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
-import { FakeKube } from './fake-kube.ts'
+import { ScriptedKube } from '../support/scripted-kube.ts'
 
 const options = {
   namespace: 'ambit-system',
@@ -19,7 +19,7 @@ const secretName = { namespace: options.namespace, name: options.selfMade }
 const base64 = (text: string): string => Buffer.from(text).toString('base64')
 
 void t.test('the first start creates the root, the next one finds it', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const first = await loadOrCreateAuthority(kube.api, options)
   const second = await loadOrCreateAuthority(kube.api, options)
   if (!first.ok || !second.ok) throw new Error('no root')
@@ -30,7 +30,7 @@ void t.test('the first start creates the root, the next one finds it', async (t)
 })
 
 void t.test('replicas that start at once agree on one root', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const replicas = 3
   let arrived = 0
   const { promise: allArrived, resolve: release } = Promise.withResolvers<void>()
@@ -72,11 +72,11 @@ void t.test('a broken Secret is an error that names the field, and is left as it
     ],
   ]
   for (const [what, fields, reason] of table) {
-    const kube = new FakeKube()
+    const kube = new ScriptedKube()
     const data = Object.fromEntries(
       Object.entries(fields).map(([field, text]) => [field, base64(text)]),
     )
-    kube.putSecret({ metadata: secretName, data })
+    kube.put(SECRETS, { metadata: secretName, data })
     const before = await kube.api.get(SECRETS, secretName)
     const outcome = await loadOrCreateAuthority(kube.api, options)
     t.match(
@@ -94,7 +94,7 @@ void t.test('a broken Secret is an error that names the field, and is left as it
 })
 
 void t.test('an API server that is away is told apart from a broken Secret', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   kube.isAway = true
   t.match(await loadOrCreateAuthority(kube.api, options), { ok: false, error: { kind: 'kube' } })
 })

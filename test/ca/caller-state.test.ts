@@ -3,12 +3,13 @@
 
 import t from 'tap'
 import { TokenAuthenticator } from '../../controller/auth/token-authenticator.ts'
+import { kubePod } from '../core/objects.ts'
+import { acceptedToken, ScriptedKube } from '../support/scripted-kube.ts'
 import { startPodSource } from './pod-source.ts'
-import { FakeKube, acceptedToken } from './fake-kube.ts'
 
 const CALLER = { ok: true, value: { namespace: 'shop', serviceAccount: 'catalog' } }
 
-function authenticator(kube: FakeKube): {
+function authenticator(kube: ScriptedKube): {
   ask: (token: string) => Promise<unknown>
   reviews: () => number
   now: { ms: number }
@@ -23,7 +24,7 @@ function authenticator(kube: FakeKube): {
 }
 
 void t.test('a yes is believed for 30 s, and never beyond the expiry of the token', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const { ask, reviews, now } = authenticator(kube)
   kube.tokens.set('opaque', acceptedToken('shop', 'catalog'))
   t.match(await ask('opaque'), CALLER)
@@ -45,7 +46,7 @@ void t.test('a yes is believed for 30 s, and never beyond the expiry of the toke
 })
 
 void t.test('a no is believed for 5 s only', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const { ask, reviews, now } = authenticator(kube)
   t.match(await ask('early'), { ok: false, error: { kind: 'unauthenticated' } })
   kube.tokens.set('early', acceptedToken('shop', 'catalog'))
@@ -56,7 +57,7 @@ void t.test('a no is believed for 5 s only', async (t) => {
 })
 
 void t.test('made-up tokens of one IPv6 network do not, either', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   kube.tokens.set('good', acceptedToken('shop', 'catalog'))
   const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })
   const flood = Array.from({ length: 150 }, (_, index) =>
@@ -69,7 +70,7 @@ void t.test('made-up tokens of one IPv6 network do not, either', async (t) => {
 })
 
 void t.test('made-up tokens of one address do not keep other callers waiting', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   kube.tokens.set('good', acceptedToken('shop', 'catalog'))
   const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })
   const flood = Array.from({ length: 30 }, (_, index) =>
@@ -83,7 +84,7 @@ void t.test('made-up tokens of one address do not keep other callers waiting', a
 })
 
 void t.test('headers that carry no bearer token cost no review', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })
   for (const header of [
     undefined,
@@ -103,7 +104,7 @@ void t.test('headers that carry no bearer token cost no review', async (t) => {
 })
 
 void t.test('a flood of made-up tokens does not reach the API server in full', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const { ask, reviews } = authenticator(kube)
   const verdicts = await Promise.all(Array.from({ length: 500 }, (_each, n) => ask(`made-up-${n}`)))
   t.equal(reviews(), 100)
@@ -111,13 +112,11 @@ void t.test('a flood of made-up tokens does not reach the API server in full', a
 })
 
 void t.test('the pod index follows pods through moves, ends and reused names', (t) => {
-  const kube = new FakeKube()
   const { index, upsert, remove } = startPodSource()
-  const pod = { namespace: 'shop', name: 'catalog', serviceAccount: 'catalog', node: 'node-a' }
-  upsert(kube.addPod({ ...pod, uid: 'one' }))
+  upsert(kubePod('catalog', { uid: 'one' }))
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), true)
   t.equal(index.runsOn('node-b', 'shop', 'catalog'), false)
-  upsert(kube.addPod({ ...pod, uid: 'two', node: 'node-b' }))
+  upsert(kubePod('catalog', { uid: 'two', spec: { nodeName: 'node-b' } }))
   t.equal(index.runsOn('node-b', 'shop', 'catalog'), true)
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), false, 'its predecessor is gone')
   t.equal(index.find('shop', 'catalog', 'two')?.node, 'node-b')
@@ -125,7 +124,7 @@ void t.test('the pod index follows pods through moves, ends and reused names', (
   remove('shop', 'catalog')
   t.equal(index.runsOn('node-b', 'shop', 'catalog'), false)
   t.equal(index.find('shop', 'catalog', 'two'), undefined)
-  upsert(kube.addPod({ ...pod, uid: 'one', phase: 'Failed' }))
+  upsert(kubePod('catalog', { uid: 'one', status: { phase: 'Failed' } }))
   t.equal(
     index.runsOn('node-a', 'shop', 'catalog'),
     false,
@@ -135,11 +134,9 @@ void t.test('the pod index follows pods through moves, ends and reused names', (
 })
 
 void t.test('two pods of one account: the identity stays until the last is gone', (t) => {
-  const kube = new FakeKube()
   const { index, upsert, remove } = startPodSource()
-  const pod = { namespace: 'shop', serviceAccount: 'catalog', node: 'node-a' }
-  upsert(kube.addPod({ ...pod, name: 'v1', uid: 'one' }))
-  upsert(kube.addPod({ ...pod, name: 'v2', uid: 'two' }))
+  upsert(kubePod('v1'))
+  upsert(kubePod('v2'))
   remove('shop', 'v1')
   t.equal(index.runsOn('node-a', 'shop', 'catalog'), true)
   remove('shop', 'v2')

@@ -24,11 +24,13 @@ import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
 import { loadAuthority, type SigningAuthority } from '../../mesh/identity/authority.ts'
 import { createRoot } from '../../mesh/identity/root.ts'
 import type { CaFailure, SignedChain } from '../../mesh/identity/types.ts'
+import { PODS, type Pod } from '../../mesh/kube/index.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
 import { createLogger, type Logger } from '../../mesh/telemetry/log.ts'
+import { kubePod, type PodChoices } from '../core/objects.ts'
 import { FakeClock } from '../identity/fake-clock.ts'
-import { FakeKube, acceptedToken } from './fake-kube.ts'
+import { acceptedToken, type ReviewedToken, ScriptedKube } from '../support/scripted-kube.ts'
 import { HeldAuthority } from './held-authority.ts'
 import { type PodSource, startPodSource } from './pod-source.ts'
 
@@ -44,7 +46,7 @@ interface TestScope {
 }
 
 interface Cluster {
-  readonly kube: FakeKube
+  readonly kube: ScriptedKube
   readonly pods: PodSource
   readonly root: SigningAuthority
   /** Another authority takes over. */
@@ -65,36 +67,32 @@ interface Cluster {
   }): CaClient
 }
 
+/** A pod of the shop, of an account of its own name unless another is said. */
+function podOn(
+  nodeName: string,
+  name: string,
+  choices: PodChoices & { account?: string } = {},
+): Pod {
+  const { account = name, spec, ...others } = choices
+  return kubePod(name, { ...others, spec: { nodeName, serviceAccountName: account, ...spec } })
+}
+
 /** Two nodes with an agent each; catalog runs on node b, frontend on node a. */
 async function cluster(t: TestScope, serviceLog: Logger = log): Promise<Cluster> {
   const loaded = await loadAuthority(await createRoot({ organization: 'cluster.local' }))
   if (!loaded.ok) throw new Error(loaded.error.reason)
   const root = loaded.value
   const authority = new HeldAuthority(root)
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const pods = startPodSource()
-  const agent = { namespace: 'ambit-system', serviceAccount: 'ambit-agent', hostNetwork: true }
-  pods.upsert(kube.addPod({ ...agent, ...AGENT_POD, node: 'node-b' }))
-  pods.upsert(kube.addPod({ ...agent, name: 'agent-z', uid: 'uid-agent-z', node: 'node-a' }))
-  const shop = { namespace: 'shop' }
-  pods.upsert(
-    kube.addPod({
-      ...shop,
-      name: 'catalog',
-      uid: 'uid-c',
-      serviceAccount: 'catalog',
-      node: 'node-b',
-    }),
-  )
-  pods.upsert(
-    kube.addPod({
-      ...shop,
-      name: 'frontend',
-      uid: 'uid-f',
-      serviceAccount: 'frontend',
-      node: 'node-a',
-    }),
-  )
+  const agent = { namespace: 'ambit-system', account: 'ambit-agent', spec: { hostNetwork: true } }
+  for (const pod of [
+    podOn('node-b', AGENT_POD.name, agent),
+    podOn('node-a', 'agent-z', agent),
+    podOn('node-b', 'catalog'),
+    podOn('node-a', 'frontend'),
+  ])
+    pods.upsert(kube.put(PODS, pod))
   kube.tokens.set('agent', acceptedToken('ambit-system', 'ambit-agent', AGENT_POD))
 
   const clock = new FakeClock(HALF_DAY_MS)
@@ -243,50 +241,22 @@ void t.test(
       await ask(client(), fresh),
       refused('denied', /no pod with the identity .*fresh runs on node node-b/),
     )
-    kube.addPod({
-      namespace: 'shop',
-      name: 'fresh',
-      uid: 'uid-n',
-      serviceAccount: 'fresh',
-      node: 'node-b',
-    })
+    kube.put(PODS, podOn('node-b', 'fresh'))
     t.match(await ask(client(), fresh), { ok: true })
   },
 )
 
 void t.test('an agent is refused whatever is not its own', async (t) => {
   const { client, kube, pods } = await cluster(t)
-  const catalogPod = { namespace: 'shop', serviceAccount: 'x', node: 'node-b' }
-  const ended = kube.addPod({
-    ...catalogPod,
-    name: 'job',
-    uid: 'uid-j',
-    serviceAccount: 'job',
-    phase: 'Succeeded',
-  })
-  const onHost = kube.addPod({
-    ...catalogPod,
-    name: 'host',
-    uid: 'uid-h',
-    serviceAccount: 'host',
-    hostNetwork: true,
-  })
-  pods.upsert(ended)
-  pods.upsert(onHost)
-  for (const never of [
-    { name: 'opted-out', labels: { 'istio.io/dataplane-mode': 'none' } },
-    { name: 'gateway', annotations: { 'sidecar.istio.io/status': '{}' } },
-    { name: 'ambit-controller', namespace: 'ambit-system' },
-    { name: 'dns', namespace: 'kube-system' },
-  ])
-    pods.upsert(
-      kube.addPod({
-        ...catalogPod,
-        uid: `uid-${never.name}`,
-        serviceAccount: never.name,
-        ...never,
-      }),
-    )
+  for (const [name, never] of [
+    ['job', { status: { phase: 'Succeeded' } }],
+    ['host', { spec: { hostNetwork: true } }],
+    ['opted-out', { labels: { 'istio.io/dataplane-mode': 'none' } }],
+    ['gateway', { annotations: { 'sidecar.istio.io/status': '{}' } }],
+    ['ambit-controller', { namespace: 'ambit-system' }],
+    ['dns', { namespace: 'kube-system' }],
+  ] satisfies [string, PodChoices][])
+    pods.upsert(kube.put(PODS, podOn('node-b', name, never)))
   const id = (rest: string): string => `spiffe://cluster.local/${rest}`
   const table: readonly (readonly [string, string, CaFailure['kind'], RegExp])[] = [
     ['a pod of another node', id('ns/shop/sa/frontend'), 'denied', /no pod .* runs on node node-b/],
@@ -311,7 +281,7 @@ void t.test('an agent is refused whatever is not its own', async (t) => {
 void t.test('a node account must prove its pod', async (t) => {
   const { client, kube, pods } = await cluster(t)
   const account = ['ambit-system', 'ambit-agent'] as const
-  const table: readonly (readonly [string, ReturnType<typeof acceptedToken>, RegExp])[] = [
+  const table: readonly (readonly [string, ReviewedToken, RegExp])[] = [
     ['no pod in the token', acceptedToken(...account), /must be bound to a pod/],
     [
       'a pod that never was',
@@ -325,24 +295,23 @@ void t.test('a node account must prove its pod', async (t) => {
     ],
     [
       'a pod of another account',
-      acceptedToken(...account, { name: 'other', uid: 'uid-o' }),
+      acceptedToken(...account, { name: 'other', uid: 'uid-other' }),
       /runs as ambit-system\/other/,
     ],
     [
       'a pod of another namespace',
-      acceptedToken(...account, { name: 'catalog', uid: 'uid-c' }),
+      acceptedToken(...account, { name: 'catalog', uid: 'uid-catalog' }),
       /ambit-system\/catalog does not exist/,
     ],
   ]
-  const other = { namespace: 'ambit-system', name: 'other', serviceAccount: 'other' }
-  pods.upsert(kube.addPod({ ...other, node: 'node-a', uid: 'uid-o' }))
+  pods.upsert(kube.put(PODS, podOn('node-a', 'other', { namespace: 'ambit-system' })))
   for (const [what, verdict, reason] of table) {
     kube.tokens.set(what.replaceAll(' ', '-'), verdict)
     const outcome = await ask(client({ token: what.replaceAll(' ', '-') }), CATALOG)
     t.match(outcome, refused('denied', reason), what)
   }
   t.match(await ask(client(), CATALOG), { ok: true })
-  kube.removePod('ambit-system', 'agent-a')
+  kube.remove(PODS, 'ambit-system/agent-a')
   pods.remove('ambit-system', 'agent-a')
   t.match(
     await ask(client(), CATALOG),
@@ -383,7 +352,10 @@ void t.test('tokens that the API server does not vouch for are refused', async (
 
 void t.test('anybody but an agent gets their own identity and no other', async (t) => {
   const { client, kube } = await cluster(t)
-  kube.tokens.set('frontend', acceptedToken('shop', 'frontend', { name: 'frontend', uid: 'uid-f' }))
+  kube.tokens.set(
+    'frontend',
+    acceptedToken('shop', 'frontend', { name: 'frontend', uid: 'uid-frontend' }),
+  )
   const own = 'spiffe://cluster.local/ns/shop/sa/frontend'
   t.match(await ask(client({ token: 'frontend', impersonate: false }), own), { ok: true })
   t.match(
@@ -598,7 +570,10 @@ void t.test(
     const lines: string[] = []
     const collecting = pino({ level: 'warn' }, { write: (line) => void lines.push(line) })
     const { kube, client } = await cluster(t, collecting)
-    kube.tokens.set('pod', acceptedToken('shop', 'catalog', { name: 'catalog', uid: 'uid-c' }))
+    kube.tokens.set(
+      'pod',
+      acceptedToken('shop', 'catalog', { name: 'catalog', uid: 'uid-catalog' }),
+    )
     const pod = client({ token: 'pod', impersonate: false })
     const ofPod = (): number => lines.filter((line) => line.includes('"shop/catalog"')).length
     for (let count = 0; count < 200; count += 1)

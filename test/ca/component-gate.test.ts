@@ -5,20 +5,26 @@ import { Metadata, status } from '@grpc/grpc-js'
 import t from 'tap'
 import { componentGate } from '../../controller/auth/component-gate.ts'
 import { TokenAuthenticator } from '../../controller/auth/token-authenticator.ts'
-import { acceptedToken, FakeKube } from './fake-kube.ts'
+import { PODS, type Pod } from '../../mesh/kube/index.ts'
+import { kubePod, type PodChoices } from '../core/objects.ts'
+import { acceptedToken, ScriptedKube } from '../support/scripted-kube.ts'
 import { startPodSource } from './pod-source.ts'
 
-const AGENT_POD = {
-  namespace: 'ambit-system',
-  name: 'agent-b',
-  uid: 'uid-1',
-  serviceAccount: 'ambit-agent',
-  node: 'node-b',
+const AGENT_POD = { name: 'agent-b', uid: 'uid-1' }
+
+function agentPod(choices: PodChoices = {}): Pod {
+  const spec = { nodeName: 'node-b', serviceAccountName: 'ambit-agent' }
+  return kubePod(AGENT_POD.name, {
+    namespace: 'ambit-system',
+    uid: AGENT_POD.uid,
+    spec,
+    ...choices,
+  })
 }
 
 /** A cluster whose agents' pods are told of by a watch; gives what a caller with that token hears. */
 function setting() {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const { index, upsert, remove } = startPodSource()
   const authenticator = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })
   const gate = componentGate(
@@ -37,7 +43,7 @@ function setting() {
 
 void t.test('an agent in its pod is let in, whoever heard of the pod first', async (t) => {
   const { kube, upsert, call } = setting()
-  const pod = kube.addPod(AGENT_POD)
+  const pod = kube.put(PODS, agentPod())
   t.match(await call('agent'), { ok: true, value: { role: 'agent' } }, 'the API server knows it')
   upsert(pod)
   t.match(await call('agent'), { ok: true, value: { name: 'ambit-system/agent-b' } })
@@ -58,10 +64,10 @@ void t.test('the code tells a caller whether trying again helps', async (t) => {
 
 void t.test('the token of a pod that is no more is worth nothing', async (t) => {
   const { kube, upsert, remove, call } = setting()
-  upsert(kube.addPod(AGENT_POD))
+  upsert(kube.put(PODS, agentPod()))
   t.match(await call('agent'), { ok: true })
 
-  upsert(kube.addPod({ ...AGENT_POD, phase: 'Failed' }))
+  upsert(kube.put(PODS, agentPod({ status: { phase: 'Failed' } })))
   t.match(
     await call('agent'),
     { error: { code: status.PERMISSION_DENIED, message: /agent-b has ended/ } },
@@ -69,7 +75,7 @@ void t.test('the token of a pod that is no more is worth nothing', async (t) => 
   )
   // Deleted, and made again under the same name.
   remove('ambit-system', 'agent-b')
-  upsert(kube.addPod({ ...AGENT_POD, uid: 'uid-9' }))
+  upsert(kube.put(PODS, agentPod({ uid: 'uid-9' })))
   t.match(await call('agent'), {
     error: { code: status.PERMISSION_DENIED, message: /agent-b does not exist any more/ },
   })

@@ -21,7 +21,7 @@ import { type ConnectionCut, GrpcListener } from '../../controller/serve/grpc-li
 import { descriptorLimit } from '../../mesh/program/descriptor-limit.ts'
 import { Newcomers } from '../../mesh/program/newcomers.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
-import { acceptedToken, FakeKube } from '../ca/fake-kube.ts'
+import { acceptedToken, ScriptedKube } from '../support/scripted-kube.ts'
 
 const log = createLogger('test', 'silent')
 const SHORT_MS = 300
@@ -58,7 +58,7 @@ async function door(
     readonly ordinaryCallDeadlineMs?: number
   } = {},
 ): Promise<Door> {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   for (const name of ['a', 'b'])
     kube.tokens.set(name, acceptedToken('shop', name, { name, uid: `uid-${name}` }))
   const cuts: ConnectionCut[] = []

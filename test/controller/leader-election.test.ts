@@ -5,8 +5,8 @@ import t from 'tap'
 import { LeaderElection } from '../../controller/leader/leader-election.ts'
 import { LEASES } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
-import { FakeKube } from '../ca/fake-kube.ts'
 import { FakeClock } from '../identity/fake-clock.ts'
+import { ScriptedKube } from '../support/scripted-kube.ts'
 
 const log = createLogger('test', 'silent')
 const LEASE = { namespace: 'ambit-system', name: 'ambit-controller' }
@@ -16,7 +16,7 @@ interface Replica {
   readonly terms: AbortSignal[]
 }
 
-function replica(kube: FakeKube, clock: FakeClock, holder: string): Replica {
+function replica(kube: ScriptedKube, clock: FakeClock, holder: string): Replica {
   const terms: AbortSignal[] = []
   const election = new LeaderElection(kube.api, {
     ...LEASE,
@@ -29,7 +29,7 @@ function replica(kube: FakeKube, clock: FakeClock, holder: string): Replica {
   return { election, terms }
 }
 
-/** Moves time on in small steps, letting the fake API's answers arrive in between. */
+/** Moves time on in small steps, letting the API's answers arrive in between. */
 async function pass(clock: FakeClock, ms: number): Promise<void> {
   for (let passed = 0; passed < ms; passed += 250) {
     clock.advance(250)
@@ -37,13 +37,13 @@ async function pass(clock: FakeClock, ms: number): Promise<void> {
   }
 }
 
-async function holder(kube: FakeKube): Promise<string | undefined> {
+async function holder(kube: ScriptedKube): Promise<string | undefined> {
   const lease = await kube.api.get(LEASES, LEASE)
   return lease.ok ? lease.value.spec?.holderIdentity : undefined
 }
 
 void t.test('of two replicas one leads, and keeps leading', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const clock = new FakeClock()
   const a = replica(kube, clock, 'a')
   await pass(clock, 1000)
@@ -63,7 +63,7 @@ void t.test('of two replicas one leads, and keeps leading', async (t) => {
 })
 
 void t.test('replicas that create the lease at once do not both lead', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const clock = new FakeClock()
   let arrived = 0
   const { promise: bothArrived, resolve: release } = Promise.withResolvers<void>()
@@ -76,11 +76,12 @@ void t.test('replicas that create the lease at once do not both lead', async (t)
   const b = replica(kube, clock, 'b')
   await pass(clock, 10_000)
   t.equal([a, b].filter(({ election }) => election.isLeader).length, 1)
+  t.equal(a.terms.length + b.terms.length, 1, 'nor did they for a moment')
   await Promise.all([a.election.stop(), b.election.stop()])
 })
 
 void t.test('a leader that stops cleanly is followed within seconds', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const clock = new FakeClock()
   const a = replica(kube, clock, 'a')
   await pass(clock, 1000)
@@ -95,7 +96,7 @@ void t.test('a leader that stops cleanly is followed within seconds', async (t) 
 })
 
 void t.test('a crashed leader is followed once its lease has run out, not before', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const clock = new FakeClock()
   const created = await kube.api.create(LEASES, {
     metadata: LEASE,
@@ -114,7 +115,7 @@ void t.test('a crashed leader is followed once its lease has run out, not before
 void t.test(
   'a leader cut off from the API server steps down before anyone else can lead',
   async (t) => {
-    const kube = new FakeKube()
+    const kube = new ScriptedKube()
     const clock = new FakeClock()
     const a = replica(kube, clock, 'a')
     await pass(clock, 1000)
@@ -134,7 +135,7 @@ void t.test(
 )
 
 void t.test('losing the lease to another ends the term', async (t) => {
-  const kube = new FakeKube()
+  const kube = new ScriptedKube()
   const clock = new FakeClock()
   const a = replica(kube, clock, 'a')
   await pass(clock, 1000)

@@ -45,7 +45,11 @@ export interface TestScope {
   testdir(content: Record<string, never>): string
 }
 
-/** TCP to the API server, until the test cuts it. */
+/**
+ * TCP to the API server, until the test cuts it. A wire, and no API: FaultyApi answers in a server's stead, to whoever asks and
+ * in plain HTTP, while here a controller, perhaps as a process, meets the whole server by its kubeconfig, its TLS and its tokens.
+ * A door that passes TLS through would have nothing of FaultyApi.
+ */
 export class CuttableProxy {
   readonly #server: Server
   readonly #sockets = new Set<Socket>()

@@ -104,10 +104,11 @@ export class TestKube {
 }
 
 /** A stored object in the words of the client's types, which are those of the resource it was asked for. */
-function asClientsSee<T extends KubeObject>(stored: StoredObject): T {
+export function asClientsSee<T extends KubeObject>(stored: StoredObject): T {
   return draftOf(stored) as KubeObject as T
 }
 
-function idOf(resource: KubeResource): string {
+/** As the server's own code calls a resource. */
+export function idOf(resource: KubeResource): string {
   return resourceId(resource.group, resource.plural)
 }
