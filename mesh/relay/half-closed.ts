@@ -25,10 +25,21 @@ export class HalfClosed {
   /** Whose peers are being asked. */
   readonly #asked = new Set<Socket>()
   #timer: NodeJS.Timeout | undefined
+  /** One function for all sockets, which is told whose event it is: a closure for each would show in the cost of a connection. */
+  readonly #onEnd: (this: Socket) => void
+  readonly #onClose: (this: Socket) => void
 
   constructor(probe: PeerProbe, intervalMs = LOOK_INTERVAL_MS) {
     this.#probe = probe
     this.#intervalMs = intervalMs
+    const add = (socket: Socket): void => this.#add(socket)
+    const forget = (socket: Socket): void => this.#forget(socket)
+    this.#onEnd = function () {
+      add(this)
+    }
+    this.#onClose = function () {
+      forget(this)
+    }
   }
 
   /** How many are looked after. */
@@ -38,12 +49,7 @@ export class HalfClosed {
 
   /** Looks after a socket from its peer's FIN on, until it closes; one whose peer is gone is destroyed with ECONNRESET. */
   watch(socket: Socket): void {
-    socket.once('end', () => {
-      if (socket.destroyed) return
-      this.#fresh.add(socket)
-      socket.once('close', () => this.#forget(socket))
-      this.#timer ??= setInterval(() => this.look(), this.#intervalMs).unref()
-    })
+    socket.on('end', this.#onEnd)
   }
 
   /** Looks at all of them now. */
@@ -54,6 +60,13 @@ export class HalfClosed {
       this.#asked.add(socket)
     }
     this.#fresh.clear()
+  }
+
+  #add(socket: Socket): void {
+    if (socket.destroyed) return
+    this.#fresh.add(socket)
+    socket.on('close', this.#onClose)
+    this.#timer ??= setInterval(() => this.look(), this.#intervalMs).unref()
   }
 
   #forget(socket: Socket): void {

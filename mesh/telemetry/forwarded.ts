@@ -69,6 +69,10 @@ function readValue(header: string, start: number): Value | undefined {
 
 /** RFC 9110 5.6.4: a backslash stands for the character after it. */
 function readQuoted(header: string, start: number): Value | undefined {
+  const close = header.indexOf('"', start)
+  if (close < 0) return undefined
+  const escape = header.indexOf('\\', start)
+  if (escape < 0 || escape > close) return { text: header.slice(start, close), end: close + 1 }
   let text = ''
   for (let at = start; at < header.length; at += 1) {
     const character = header[at]
