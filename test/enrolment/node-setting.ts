@@ -110,7 +110,11 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
           annotations: change.annotations ?? before?.metadata?.annotations ?? {},
           ...(change.deletionTimestamp === undefined
             ? {}
-            : { deletionTimestamp: change.deletionTimestamp }),
+            : {
+                deletionTimestamp: change.deletionTimestamp,
+                // Without it the API server takes the next write, the agent's annotation, for the end of the pod.
+                deletionGracePeriodSeconds: 30,
+              }),
         },
         spec: {
           containers: [{ name: 'app', image: 'app' }],
