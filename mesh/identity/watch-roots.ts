@@ -22,6 +22,7 @@ export function watchRoots(
   lookEveryMs = LOOK_EVERY_MS,
 ): () => void {
   let known: string | undefined
+  let hasLooked = false
   let isClosed = false
   let looking: Promise<void> = Promise.resolve()
   const look = async (): Promise<void> => {
@@ -30,8 +31,10 @@ export function watchRoots(
       return ''
     })
     const roots = splitCertificates(text).join('\n')
+    // A file that came later is news: whoever needed it may have read it in between, with other content.
+    const isFirst = !hasLooked
+    hasLooked = true
     if (isClosed || roots === '' || roots === known) return
-    const isFirst = known === undefined
     known = roots
     if (!isFirst) onChange()
   }
