@@ -6,7 +6,7 @@ import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/mode
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { isMeshPort } from '../../mesh/model/ports.ts'
 import type { LocalPod } from './local-pod.ts'
-import type { Occupant, Place, Places } from './places.ts'
+import { DESCRIPTORS_OF_CONNECTION, type Occupant, type Place, type Places } from './places.ts'
 
 /** A call as it arrives at a pod of this node. */
 export interface InboundCall {
@@ -32,12 +32,10 @@ export type Admission = { readonly kind: 'permit'; readonly permit: Permit } | R
 /** What a call into a pod costs beside what its caller pays: a tunnel has no socket of its own, a neighbour has paid for both. */
 const DESCRIPTORS: Readonly<Record<InboundCall['via'], number>> = {
   hbone: 1,
-  plaintext: 2,
+  plaintext: DESCRIPTORS_OF_CONNECTION,
   sameNode: 0,
   kernel: 0,
 }
-/** The captured socket, and the upstream's. */
-const OUTBOUND_DESCRIPTORS = 2
 const ITSELF = 'itself'
 
 /** What the rules say of a call: they look at it alone, not at how many there are. */
@@ -93,7 +91,7 @@ export function admit(call: InboundCall, destination: LocalPod, door: Door, gate
 /** Decides whether the pod may make one more connection. */
 export function admitOutbound(source: LocalPod, door: Door, gate: Gate): Admission {
   // Its own calls count as those of one caller: whoever calls the pod cannot keep it from calling.
-  return seat(source, ITSELF, OUTBOUND_DESCRIPTORS, door, gate)
+  return seat(source, ITSELF, DESCRIPTORS_OF_CONNECTION, door, gate)
 }
 
 /** The rules for a call into a pod. Asked again for open connections when one of them changes. */

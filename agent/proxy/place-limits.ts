@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How many connections an agent may carry, and one pod of them: counted from the file descriptors that the machine lets it have.
 
-import type { PlaceLimits } from './places.ts'
+import { DESCRIPTORS_OF_CONNECTION, type PlaceLimits } from './places.ts'
 
 /**
  * What is not for connections: the main thread, listeners, maps and links of capture (about 10 a pod), the CNI socket, the admin ports,
@@ -17,8 +17,6 @@ const MOST_RESERVED_PART = 1 / 2
 const POD_PART = 1 / 4
 /** No pod gets by with fewer. */
 const LEAST_OF_POD = 64
-/** The captured socket, and the upstream's. */
-const DESCRIPTORS_OF_CONNECTION = 2
 
 /** Shares out `descriptors`, the process's limit (RLIMIT_NOFILE); `wantedPerPod` connections are what the operator allows a pod. */
 export function placeLimits(descriptors: number, wantedPerPod: number): PlaceLimits {

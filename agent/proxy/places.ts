@@ -40,7 +40,7 @@ const SHARED_PART = 1 / 4
 /** How much is freed at once, as a part of all: looking for the greediest costs a walk over all pods and callers. */
 const AIR_PART = 1 / 64
 /** Two sockets: the pod's and the other end's. */
-const DESCRIPTORS_OF_CONNECTION = 2
+export const DESCRIPTORS_OF_CONNECTION = 2
 /** How often a worker looks whether its pods are to give way to those of another worker. */
 const RELIEF_INTERVAL_MS = 100
 /** A look for the greediest caller of a pod is good for so long: under a flood there is a caller to refuse every few microseconds. */
