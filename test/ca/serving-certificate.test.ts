@@ -5,8 +5,8 @@ import t from 'tap'
 import type { Authority } from '../../controller/ca/authority-source.ts'
 import { ServingCertificate } from '../../controller/ca/serving-certificate.ts'
 import type { SigningAuthority } from '../../mesh/identity/authority.ts'
-import { systemClock } from '../../mesh/identity/clock.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
+import { FakeClock } from '../identity/fake-clock.ts'
 
 /** An authority that signs when it is told to. */
 function slowAuthority(name: string) {
@@ -35,9 +35,10 @@ void t.test('a renewal that another overtook is not shown', async (t) => {
     },
     // Of an authority only this much is asked here.
   } as unknown as Authority
+  const clock = new FakeClock()
   const serving = new ServingCertificate(authority, {
     names: [],
-    clock: systemClock,
+    clock,
     log: createLogger('test', 'silent'),
   })
   t.teardown(() => serving.close())
@@ -51,6 +52,7 @@ void t.test('a renewal that another overtook is not shown', async (t) => {
   await old.asked
   current = next.authority
   onChange()
+  clock.advance(0)
   await next.asked
   next.sign()
   await renewed.promise
