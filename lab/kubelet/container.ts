@@ -15,7 +15,7 @@ import { containerCommand } from './container-exec.ts'
 import type { Container } from './environment.ts'
 import { containerLog, type ContainerRecord, podDirectory } from './pod-record.ts'
 import { processRecord } from '../machine/process-record.ts'
-import { type Probe, ProbeLoop, type ProbeTarget, runProbe } from './probe.ts'
+import { type Probe, ProbeLoop, type ProbeOutcome, type ProbeTarget, runProbe } from './probe.ts'
 import type { KubeletContext } from './context.ts'
 import { type ContainerUser, enterScript, rootScript, type StartPlan } from './start-script.ts'
 
@@ -84,7 +84,9 @@ export class ContainerRunner {
   #isStarted = false
   #isStopping = false
   #isFinished = false
-  #probes: ProbeLoop[] = []
+  /** The startup probe until it has passed, then the liveness probe. */
+  #healthProbe: ProbeLoop | undefined
+  #readinessProbe: ProbeLoop | undefined
   #retryTimer: NodeJS.Timeout | undefined
   #ended = Promise.withResolvers<void>()
 
@@ -178,22 +180,29 @@ export class ContainerRunner {
     }
   }
 
-  /** Ends the container: preStop hook, SIGTERM, and SIGKILL to all of its cgroup when the grace is over. */
+  /**
+   * Ends the container: preStop hook, SIGTERM, and SIGKILL to all of its cgroup when the grace is over. Until its
+   * process ends, readiness follows its probe as before: only startup and liveness are not asked any more.
+   */
   async stop(graceMs: number): Promise<void> {
     this.#isStopping = true
     clearTimeout(this.#retryTimer)
     this.#retryTimer = undefined
-    this.#stopProbes()
+    this.#healthProbe?.stop()
     const child = this.#child
     if (child === undefined) return
-    this.#isReady = false
+    // A startup probe that is cut short counts as passed, as with Kubernetes.
+    if (this.#state.kind === 'running' && !this.#isStarted) this.#started()
     const deadline = Date.now() + graceMs
     const exited = Promise.withResolvers<void>()
     child.once('exit', () => exited.resolve())
     if (this.#child === undefined) exited.resolve()
     if (graceMs > 0) {
       const hook = this.spec.lifecycle?.preStop
-      if (hook !== undefined) await this.#hook('PreStop', hook, graceMs)
+      if (hook !== undefined) {
+        // A deletion by force ends the container in the middle of its hook.
+        await Promise.race([this.#hook('PreStop', hook, graceMs), exited.promise])
+      }
       if (this.#child !== undefined) child.kill('SIGTERM')
     }
     const timer = setTimeout(() => this.#killAll(), Math.max(0, deadline - Date.now()))
@@ -253,45 +262,38 @@ export class ContainerRunner {
         return
       }
     }
-    if (this.#child !== child) return
+    // Its end may have begun in its hook, and with it the rest of this.
+    if (this.#child !== child || this.#isStarted) return
     if (startupProbe === undefined) this.#started()
     else this.#watchProbe('Startup', startupProbe, () => this.#started())
   }
 
   #started(): void {
-    if (this.#isStopping) return
     this.#stopProbes()
     this.#isStarted = true
     const { readinessProbe, livenessProbe } = this.spec
     if (readinessProbe === undefined) this.#isReady = true
     else {
-      this.#probes.push(
-        new ProbeLoop(
-          readinessProbe,
-          this.#target,
-          (outcome) => {
-            this.#isReady = outcome.passed
-            if (!outcome.passed) {
-              this.#options.onEvent(
-                'Warning',
-                'Unhealthy',
-                `Readiness probe failed: ${outcome.reason}`,
-              )
-            }
-            this.#options.onChange()
-          },
-          true,
-        ),
-      )
+      const onVerdict = (outcome: ProbeOutcome): void => {
+        this.#isReady = outcome.passed
+        if (!outcome.passed) {
+          const text = `Readiness probe failed: ${outcome.reason}`
+          this.#options.onEvent('Warning', 'Unhealthy', text)
+        }
+        this.#options.onChange()
+      }
+      this.#readinessProbe = new ProbeLoop(readinessProbe, this.#target, onVerdict, true)
     }
-    if (livenessProbe !== undefined) this.#watchProbe('Liveness', livenessProbe, () => undefined)
+    if (livenessProbe !== undefined && !this.#isStopping) {
+      this.#watchProbe('Liveness', livenessProbe, () => undefined)
+    }
     this.#options.onChange()
   }
 
   /** A failed startup or liveness probe ends the container; its policy may start it again. */
   #watchProbe(kind: 'Startup' | 'Liveness', probe: Probe, onPass: () => void): void {
     // startupProbe's default of 3 failures at 10 s applies; only its successes are looked for eagerly.
-    const loop = new ProbeLoop(
+    this.#healthProbe = new ProbeLoop(
       probe,
       this.#target,
       (outcome) => {
@@ -310,7 +312,6 @@ export class ContainerRunner {
       },
       false,
     )
-    this.#probes.push(loop)
   }
 
   async #restartUnhealthy(probe: Probe): Promise<void> {
@@ -396,8 +397,10 @@ export class ContainerRunner {
   }
 
   #stopProbes(): void {
-    for (const probe of this.#probes) probe.stop()
-    this.#probes = []
+    this.#healthProbe?.stop()
+    this.#readinessProbe?.stop()
+    this.#healthProbe = undefined
+    this.#readinessProbe = undefined
   }
 
   #killAll(): void {

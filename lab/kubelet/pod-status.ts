@@ -16,7 +16,11 @@ type Condition = Wire<V1PodCondition>
 
 /** What the status needs of a container. */
 export interface ContainerView {
-  readonly spec: { readonly name: string; readonly image?: string | undefined }
+  readonly spec: {
+    readonly name: string
+    readonly image?: string | undefined
+    readonly restartPolicy?: string | undefined
+  }
   readonly state: ContainerState
   readonly lastState: ContainerState | undefined
   readonly restartCount: number
@@ -33,7 +37,6 @@ export interface StatusInput {
   readonly podIps: readonly string[]
   readonly initContainers: readonly ContainerView[]
   readonly containers: readonly ContainerView[]
-  readonly isDeleting: boolean
   /** The network is set up. */
   readonly hasSandbox: boolean
   /** Conditions that are there now: their transition times, and those that are not the kubelet's to write. */
@@ -42,13 +45,18 @@ export interface StatusInput {
   readonly now: string
 }
 
-/** Builds the whole status. */
+/**
+ * Builds the whole status. A pod that is being deleted is as ready as its containers are: that it ends is said by its
+ * deletionTimestamp alone, and an endpoint may so be serving and terminating.
+ */
 export function podStatus(input: StatusInput): PodStatus {
   const phase = phaseOf(input)
   const isInitialized = input.initContainers.every(
     (each) => (each.state.kind === 'terminated' && each.state.exitCode === 0) || each.isStarted,
   )
-  const unready = input.containers.filter((each) => !each.isReady).map((each) => each.spec.name)
+  const sidecars = input.initContainers.filter((each) => each.spec.restartPolicy === 'Always')
+  const lasting = [...sidecars, ...input.containers]
+  const unready = lasting.filter((each) => !each.isReady).map((each) => each.spec.name)
   const containersReady = unready.length === 0 && phase === 'Running'
   const gatesOpen = input.readinessGates.every((gate) =>
     input.former.some((condition) => condition.type === gate && condition.status === 'True'),
@@ -56,7 +64,7 @@ export function podStatus(input: StatusInput): PodStatus {
   const reason = phase === 'Succeeded' ? 'PodCompleted' : 'ContainersNotReady'
   const message = `containers with unready status: [${unready.join(' ')}]`
   const why = { reason, message }
-  const isReady = containersReady && gatesOpen && !input.isDeleting
+  const isReady = containersReady && gatesOpen
   const gateReason = { reason: 'ReadinessGatesNotReady', message: 'a readiness gate is not True' }
   const own: readonly Condition[] = [
     condition('PodReadyToStartContainers', input.hasSandbox, input),

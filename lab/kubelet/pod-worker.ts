@@ -34,6 +34,8 @@ const IMAGE_WORKING_DIRECTORY = fileURLToPath(new URL('../..', import.meta.url))
 const FIRST_RETRY_MS = 500
 const LONGEST_RETRY_MS = 16_000
 const DEFAULT_GRACE_SECONDS = 30
+/** What Kubernetes gives a sidecar when the containers it serves have used the grace up. */
+const LEAST_SIDECAR_GRACE_MS = 2000
 /** Status changes that come together are written together. */
 const STATUS_DELAY_MS = 5
 const STATUS_RETRY_MS = 500
@@ -277,9 +279,13 @@ export class PodWorker {
   }
 
   async #stopContainers(graceMs: number): Promise<void> {
+    const deadline = Date.now() + graceMs
     await Promise.all(this.#containers.map((runner) => runner.stop(graceMs)))
-    // Sidecars outlive the containers they serve.
-    for (const runner of this.#initContainers.toReversed()) await runner.stop(graceMs)
+    // Sidecars outlive the containers they serve, within the pod's one grace.
+    const leastMs = Math.min(graceMs, LEAST_SIDECAR_GRACE_MS)
+    for (const runner of this.#initContainers.toReversed()) {
+      await runner.stop(Math.max(leastMs, deadline - Date.now()))
+    }
   }
 
   async #tearDown(): Promise<void> {
@@ -364,7 +370,6 @@ export class PodWorker {
       podIps: this.#podIps,
       initContainers: this.#initContainers,
       containers: this.#refused.length > 0 ? this.#refused : this.#containers,
-      isDeleting: this.#isEnding,
       hasSandbox: this.#hasSandbox,
       former: this.#pod.status?.conditions ?? [],
       readinessGates: (this.#pod.spec?.readinessGates ?? []).map((gate) => gate.conditionType),

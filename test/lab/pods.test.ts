@@ -338,6 +338,66 @@ spec:
   )
 
   await t.test(
+    'a pod that ends is probed for readiness to its last moment, and serves as long as it says so',
+    async (t) => {
+      const server = `
+      let isReady = true
+      process.on('SIGTERM', () => undefined)
+      require('node:http').createServer((request, response) => {
+        if (request.url === '/toggle') isReady = !isReady
+        response.statusCode = request.url === '/ready' && !isReady ? 503 : 200
+        response.end('ok')
+      }).listen(8080, '0.0.0.0')`
+      await lab.apply(`
+apiVersion: v1
+kind: Service
+metadata: {name: ending}
+spec: {selector: {app: ending}, ports: [{port: 80, targetPort: 8080}]}
+`)
+      await lab.apply(
+        podManifest('ending', ['node', '-e', server], {
+          node: 'node-a',
+          labels: { app: 'ending' },
+          pod: { terminationGracePeriodSeconds: 3600 },
+          container: {
+            readinessProbe: {
+              httpGet: { path: '/ready', port: 8080 },
+              periodSeconds: 1,
+              failureThreshold: 1,
+            },
+            livenessProbe: {
+              exec: { command: ['sh', '-c', '[ ! -e /tmp/unwell ]'] },
+              periodSeconds: 1,
+              failureThreshold: 1,
+            },
+          },
+        }),
+      )
+      const untilEndpoint = async (what: string, conditions: object): Promise<void> => {
+        await lab.waitFor(`the endpoint ${what}`, async () => {
+          const selector = 'kubernetes.io/service-name=ending'
+          const path = '-o=jsonpath={.items[0].endpoints[0].conditions}'
+          const found = await lab.kubectl('get', 'endpointslices', '-l', selector, path)
+          return JSON.stringify(conditions) === found.trim() ? true : undefined
+        })
+      }
+      await untilPod(lab, 'ending', 'is ready', isReady)
+      await untilEndpoint('is ready', { ready: true, serving: true, terminating: false })
+      await lab.kubectl('delete', 'pod', 'ending', '--wait=false')
+      await untilEndpoint('serves to its end', { ready: false, serving: true, terminating: true })
+      const toggle = ['curl', '-s', 'http://127.0.0.1:8080/toggle']
+      await lab.exec('ending', ['touch', '/tmp/unwell'])
+      await lab.exec('ending', toggle)
+      await untilEndpoint('serves no more', { ready: false, serving: false, terminating: true })
+      await lab.exec('ending', toggle)
+      await untilEndpoint('serves again', { ready: false, serving: true, terminating: true })
+      t.equal((await lab.exec('ending', ['true'])).code, 0, 'nobody asked for its liveness')
+      await lab.kubectl('delete', 'pod', 'ending', '--force', '--grace-period=0')
+      t.equal(await getPod(lab, 'ending'), undefined)
+    },
+  )
+
+  await t.test(
     'refuses images other than "host" and containers without a command, saying why',
     async (t) => {
       await lab.apply(podManifest('nginx', IDLE, { container: { image: 'nginx:1.27' } }))
