@@ -6,7 +6,6 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import type { relay as joinStreams } from '../mesh/relay/relay.ts'
-import { SOCKET_OPTIONS } from '../agent/proxy/upstream.ts'
 
 const upstreamPort = Number(process.argv[2])
 const module = process.argv[3] ?? new URL('../mesh/relay/relay.ts', import.meta.url).pathname
@@ -14,12 +13,20 @@ const { relay } = (await import(pathToFileURL(module).href)) as {
   readonly relay: typeof joinStreams
 }
 const { signal } = new AbortController()
-const server = createServer({ ...SOCKET_OPTIONS, pauseOnConnect: true }, (downstream) => {
-  downstream.on('error', () => undefined)
-  const upstream = connect({ port: upstreamPort, host: '127.0.0.1', ...SOCKET_OPTIONS })
-  upstream.on('error', () => downstream.destroy())
-  upstream.once('connect', () => void relay(downstream, upstream, signal))
-})
+const server = createServer(
+  { allowHalfOpen: true, noDelay: true, pauseOnConnect: true },
+  (downstream) => {
+    downstream.on('error', () => undefined)
+    const upstream = connect({
+      port: upstreamPort,
+      host: '127.0.0.1',
+      allowHalfOpen: true,
+      noDelay: true,
+    })
+    upstream.on('error', () => downstream.destroy())
+    upstream.once('connect', () => void relay(downstream, upstream, signal))
+  },
+)
 server.listen(0, '127.0.0.1')
 await once(server, 'listening')
 console.log(`ready ${(server.address() as AddressInfo).port}`)

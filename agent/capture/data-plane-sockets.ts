@@ -14,9 +14,8 @@ import type { DataPlaneHandles, DataPlaneSockets } from './types.ts'
 /** Mark of the agent's connections to applications: replies carry it and the 0x111 rule keeps them in the pod. */
 export const UPSTREAM_MARK = 0x111
 
-/** Node itself sets TCP_NODELAY. */
-const PLAIN_OPTIONS: readonly SocketOption[] = ['keepAlive']
-const TRANSPARENT_OPTIONS: readonly SocketOption[] = ['keepAlive', 'transparent', 'bindNoPort']
+const PLAIN_OPTIONS: readonly SocketOption[] = ['noDelay', 'keepAlive']
+const TRANSPARENT_OPTIONS: readonly SocketOption[] = [...PLAIN_OPTIONS, 'transparent', 'bindNoPort']
 
 /** Builds the worker's side. `openUpstream` refuses to run on the process's main thread. */
 export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSockets {

@@ -39,9 +39,11 @@ const REFLECT_SYSCTL: Readonly<Record<4 | 6, SysctlValue>> = {
   6: { path: 'net/ipv6/fwmark_reflect', value: '1' },
 }
 
-/** A successor binds beside its predecessor; an application's accepted sockets do not stand in the way. */
-/** Accepted sockets inherit keepalive, so that it costs no system calls for each. */
-const LISTENER_OPTIONS = ['reuseAddress', 'reusePort', 'keepAlive'] as const
+/**
+ * A successor binds beside its predecessor; an application's accepted sockets do not stand in the way. The other options are
+ * for the accepted sockets, which inherit them: so they cost no system calls for each.
+ */
+const LISTENER_OPTIONS = ['reuseAddress', 'reusePort', 'keepAlive', 'noDelay'] as const
 
 interface Endpoint {
   readonly role: keyof PodListeners

@@ -23,8 +23,11 @@ const CONNECT_TIMEOUT_MS = 10_000
 const FIRST_DIAL_MS = 250
 const TIMED_OUT = 'ETIMEDOUT'
 
-/** Keepalive is not among them: the native call that makes a socket sets it, and accepted ones have it from their listener. */
-export const SOCKET_OPTIONS = { allowHalfOpen: true, noDelay: true } as const
+/**
+ * What the kernel is to do is not among them: the native call that makes a socket sets keepalive and TCP_NODELAY, and accepted
+ * ones have them from their listener.
+ */
+export const SOCKET_OPTIONS = { allowHalfOpen: true } as const
 
 /** `manualStart` is Node's (undocumented in the types): without it Node reads from the fd before it is connected. */
 interface UnconnectedSocketOptions extends SocketConstructorOpts {

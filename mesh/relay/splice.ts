@@ -32,7 +32,8 @@ export interface SpliceOutcome {
 
 /**
  * Relays until both directions ended or either side was reset; never rejects and owns both from now on.
- * The socket must have been made with allowHalfOpen (it may be paused); neither it nor the tunnel may have been used.
+ * The socket must have been made with allowHalfOpen and TCP_NODELAY (it may be paused); neither it nor the tunnel may have been
+ * used.
  */
 export function splice(
   socket: Socket,
@@ -85,7 +86,6 @@ class Splice implements StreamSink {
 
   start(): void {
     const socket = this.#socket
-    socket.setNoDelay(true)
     this.#options.onMeter?.(() => ({ sent: this.#sent, received: this.#received }))
     socket.on('error', () => this.#blame(this.#options.socketRole))
     socket.on('close', () => this.#onSocketClosed())

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +24,19 @@ int ambit_fail(char *call, const char *name)
 	return -saved;
 }
 
+/* Asked once per connection, so the kernel is asked once per thread. */
+static bool is_main_thread(void)
+{
+	static __thread enum { UNKNOWN, MAIN, OTHER } thread;
+
+	if (thread == UNKNOWN)
+		thread = gettid() == getpid() ? MAIN : OTHER;
+	return thread == MAIN;
+}
+
 int ambit_netns_enter(int netns_fd, char *call)
 {
-	if (gettid() == getpid()) {
+	if (is_main_thread()) {
 		errno = EDEADLK;
 		return ambit_fail(call, "setns on the main thread");
 	}
@@ -49,7 +60,7 @@ int ambit_netns_create(int home_fd, char *call)
 {
 	int fd;
 
-	if (gettid() == getpid()) {
+	if (is_main_thread()) {
 		errno = EDEADLK;
 		return ambit_fail(call, "unshare on the main thread");
 	}
