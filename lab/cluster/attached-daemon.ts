@@ -84,7 +84,7 @@ async function main(options: AttachedDaemonArguments): Promise<void> {
   await startDnsServer({ index, hosts: GATEWAYS })
   const proxy = startServiceProxy({
     api: services,
-    nodeNetns: options.nodes.map((node) => nodeLayout(lab, node).netns),
+    nodes: options.nodes.map((name) => ({ name, netns: nodeLayout(lab, name).netns })),
     serviceRanges: options.serviceRanges,
     onError: (error) => logger.error({ error: error.message }, 'service rules were refused'),
   })
@@ -97,8 +97,8 @@ async function main(options: AttachedDaemonArguments): Promise<void> {
 /** What has to be known before anything may be concluded from what is not there. */
 function resourcesOf(parts: ControllerParts): readonly string[] {
   if (parts.manager) return BUILT_IN_TYPES.map((type) => type.id)
-  const forServices = ['services', 'endpointslices.discovery.k8s.io']
-  return parts.scheduler ? [...forServices, 'pods', 'nodes', 'events'] : forServices
+  const forServices = ['services', 'endpointslices.discovery.k8s.io', 'pods']
+  return parts.scheduler ? [...forServices, 'nodes', 'events'] : forServices
 }
 
 /** Carries connections to the API server's address inside the fabric on to the gateway. */

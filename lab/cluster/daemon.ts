@@ -57,7 +57,7 @@ async function main(options: DaemonArguments): Promise<void> {
   const dns = await startDnsServer({ index, hosts: [FABRIC_GATEWAY4, FABRIC_GATEWAY6] })
   const proxy = startServiceProxy({
     api: server.api,
-    nodeNetns: options.nodes.map((node) => nodeLayout(lab, node).netns),
+    nodes: options.nodes.map((name) => ({ name, netns: nodeLayout(lab, name).netns })),
     serviceRanges: [SERVICE_CIDR4, SERVICE_CIDR6],
     onError: (error) => logger.error({ error: error.message }, 'service rules were refused'),
   })

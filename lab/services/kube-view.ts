@@ -3,6 +3,7 @@
 // them current from a watch. Fields that are missing or of another type read as empty: the API server
 // has validated the objects, and neither reader may fall over one that it let through.
 
+import { isIP } from 'node:net'
 import type { ClusterApi, WatchEvent } from '../kubernetes/objects/cluster-api.ts'
 import type { StoredObject } from '../kubernetes/objects/stored-object.ts'
 
@@ -12,15 +13,26 @@ export interface ServicePort {
   readonly port: number
 }
 
+export interface ServedPort extends ServicePort {
+  readonly nodePort: number | undefined
+}
+
 export interface ServiceView {
   readonly namespace: string
   readonly name: string
   /** Empty for headless services and those of type ExternalName. */
   readonly clusterIps: readonly string[]
+  /** External IPs and those of load balancers that hand packets on as they are. */
+  readonly externalIps: readonly string[]
   readonly isHeadless: boolean
   readonly externalName: string | undefined
   readonly publishNotReady: boolean
-  readonly ports: readonly ServicePort[]
+  /** sessionAffinity: ClientIP. */
+  readonly isSticky: boolean
+  /** internalTrafficPolicy: Local, and externalTrafficPolicy: Local. */
+  readonly isLocalInside: boolean
+  readonly isLocalOutside: boolean
+  readonly ports: readonly ServedPort[]
 }
 
 export interface EndpointView {
@@ -28,6 +40,8 @@ export interface EndpointView {
   readonly hostname: string | undefined
   readonly isReady: boolean
   readonly isServing: boolean
+  readonly isTerminating: boolean
+  readonly node: string | undefined
 }
 
 export interface SliceView {
@@ -42,17 +56,46 @@ interface Fields {
   readonly [field: string]: unknown
 }
 
-const fieldsOf = (value: unknown): Fields =>
+/** The fields of an object; none of anything else. */
+export const fieldsOf = (value: unknown): Fields =>
   typeof value === 'object' && value !== null ? (value as Fields) : {}
-const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])
-const textOf = (value: unknown): string | undefined =>
+/** A list as it is; anything else is an empty one. */
+export const listOf = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : [])
+/** A text that says something. */
+export const textOf = (value: unknown): string | undefined =>
   typeof value === 'string' && value !== '' ? value : undefined
+/** An IP address. Nobody may have looked: it must not become a word of a ruleset if it is none. */
+export const ipOf = (value: unknown): string | undefined => {
+  const text = textOf(value)
+  return text === undefined || isIP(text) === 0 ? undefined : text
+}
+/** A port that is in use: 0 stands for none. */
+export const portNumberOf = (value: unknown): number | undefined =>
+  typeof value === 'number' && value > 0 ? value : undefined
 
 function portsOf(value: unknown): readonly ServicePort[] {
   return listOf(value).flatMap((item) => {
     const { name, protocol, port } = fieldsOf(item)
     if (typeof port !== 'number') return []
     return [{ name: textOf(name) ?? '', protocol: textOf(protocol) ?? 'TCP', port }]
+  })
+}
+
+function servedPorts(value: unknown): readonly ServedPort[] {
+  return listOf(value).flatMap((item) =>
+    portsOf([item]).map((port) => ({
+      ...port,
+      nodePort: portNumberOf(fieldsOf(item)['nodePort']),
+    })),
+  )
+}
+
+/** What a load balancer is reached by; one that is a proxy (ipMode) is to see the connections itself. */
+function ingressIps(status: unknown): readonly string[] {
+  const { ingress } = fieldsOf(fieldsOf(status)['loadBalancer'])
+  return listOf(ingress).flatMap((item) => {
+    const { ip, ipMode } = fieldsOf(item)
+    return ipMode === 'Proxy' ? [] : (ipOf(ip) ?? [])
   })
 }
 
@@ -67,10 +110,21 @@ function serviceView(object: StoredObject): ServiceView {
     namespace: object.metadata.namespace ?? 'default',
     name: object.metadata.name,
     clusterIps: isExternal ? [] : clusterIps.filter((ip) => ip !== 'None'),
+    externalIps: isExternal
+      ? []
+      : [
+          ...new Set([
+            ...listOf(spec['externalIPs']).flatMap((ip) => ipOf(ip) ?? []),
+            ...ingressIps(object.status),
+          ]),
+        ],
     isHeadless: clusterIps.includes('None'),
     externalName: isExternal ? textOf(spec['externalName']) : undefined,
     publishNotReady: spec['publishNotReadyAddresses'] === true,
-    ports: portsOf(spec['ports']),
+    isSticky: spec['sessionAffinity'] === 'ClientIP',
+    isLocalInside: spec['internalTrafficPolicy'] === 'Local',
+    isLocalOutside: spec['externalTrafficPolicy'] === 'Local',
+    ports: servedPorts(spec['ports']),
   }
 }
 
@@ -85,14 +139,16 @@ function sliceView(object: StoredObject): SliceView | undefined {
     family,
     ports: portsOf(object['ports']),
     endpoints: listOf(object['endpoints']).map((item) => {
-      const { addresses, hostname, conditions } = fieldsOf(item)
-      const { ready, serving } = fieldsOf(conditions)
+      const { addresses, hostname, nodeName, conditions } = fieldsOf(item)
+      const { ready, serving, terminating } = fieldsOf(conditions)
       return {
-        addresses: listOf(addresses).flatMap((address) => textOf(address) ?? []),
+        addresses: listOf(addresses).flatMap((address) => ipOf(address) ?? []),
         hostname: textOf(hostname),
         // The EndpointSlice API: an absent condition is to be read as true.
         isReady: ready !== false,
         isServing: serving === undefined ? ready !== false : serving === true,
+        isTerminating: terminating === true,
+        node: textOf(nodeName),
       }
     }),
   }

@@ -69,6 +69,33 @@ contract(
 )
 
 contract(
+  'a named port may be that of a native sidecar, and not of an init container that ends',
+  { kubelet: true },
+  async (t, cluster) => {
+    const { api } = cluster
+    const ports = (name: string, containerPort: number) => [{ name, containerPort }]
+    const made = await api.create('pods', 'default', {
+      metadata: { name: 'with-sidecar', labels: { app: 'web' } },
+      spec: {
+        containers: [{ name: 'main', image: 'host' }],
+        initContainers: [
+          { name: 'setup', image: 'host', ports: ports('http', 7070) },
+          { name: 'proxy', image: 'host', restartPolicy: 'Always', ports: ports('http', 9090) },
+        ],
+      },
+    })
+    t.match(made, { ok: true })
+    await service(api, 'side', {})
+    const slice = await untilObject(
+      api,
+      SLICES,
+      (one) => sliceOf('side', 'IPv4')(one) && records(one.endpoints).length === 1,
+    )
+    t.match(slice.ports, [{ name: 'http', port: 9090 }])
+  },
+)
+
+contract(
   'slices name ready, serving and terminating pods of each family',
   { kubelet: true },
   async (t, cluster) => {

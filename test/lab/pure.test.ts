@@ -16,6 +16,7 @@ import { parseIpFamilies } from '../../lab/kubelet/lab-net-plugin.ts'
 import { hostsFile, resolvConf } from '../../lab/kubelet/pod-files.ts'
 import { shellQuote } from '../../lab/kubelet/start-script.ts'
 import { nodePlan, PodAddressPool } from '../../lab/network/addressing.ts'
+import { type HostPort, HostPortIndex } from '../../lab/services/proxy/host-ports.ts'
 import { serviceRuleset } from '../../lab/services/proxy/ruleset.ts'
 import { missing } from '../helpers.ts'
 
@@ -42,29 +43,44 @@ function slice(
   }
 }
 
+/** A cluster of fixed objects, and a way to change them. */
+function watched(objects: readonly StoredObject[]): {
+  readonly api: Pick<LocalApi, 'watch'>
+  readonly change: (event: WatchEvent) => void
+} {
+  const listeners = new Map<string, (event: WatchEvent) => void>()
+  const resources: Readonly<Record<string, string>> = {
+    Service: 'services',
+    EndpointSlice: 'endpointslices.discovery.k8s.io',
+    Pod: 'pods',
+  }
+  return {
+    api: {
+      watch(resource, _options, onEvent) {
+        listeners.set(resource, onEvent)
+        for (const object of objects)
+          if (resources[object.kind] === resource) onEvent({ type: 'ADDED', object })
+        return () => listeners.delete(resource)
+      },
+    },
+    change: (event) => listeners.get(resources[event.object.kind] ?? '')?.(event),
+  }
+}
+
 /** An index over fixed objects, and a way to change them. */
 function indexOf(objects: readonly StoredObject[]): {
   readonly index: ServiceIndex
   readonly change: (event: WatchEvent) => void
 } {
-  const listeners = new Map<string, (event: WatchEvent) => void>()
-  const api: Pick<LocalApi, 'watch'> = {
-    watch(resource, _options, onEvent) {
-      listeners.set(resource, onEvent)
-      const kind = resource === 'services' ? 'Service' : 'EndpointSlice'
-      for (const object of objects) if (object.kind === kind) onEvent({ type: 'ADDED', object })
-      return () => listeners.delete(resource)
-    },
-  }
-  const index = new ServiceIndex(api, () => undefined)
-  return {
-    index,
-    change: (event) =>
-      listeners.get(
-        event.object.kind === 'Service' ? 'services' : 'endpointslices.discovery.k8s.io',
-      )?.(event),
-  }
+  const { api, change } = watched(objects)
+  return { index: new ServiceIndex(api, () => undefined), change }
 }
+
+const rulesOf = (
+  index: ServiceIndex,
+  node = 'node-a',
+  hostPorts: readonly HostPort[] = [],
+): string => serviceRuleset({ index, serviceRanges: [], hostPorts }, node)
 
 const WEB = service('web', {
   clusterIP: '10.96.1.1',
@@ -117,15 +133,15 @@ await t.test(
 await t.test('serviceRuleset() follows endpoints as they come, become unready, and go', (t) => {
   const ready = slice('s4', 'web', 'IPv4', ['10.244.0.2', '10.244.1.2'])
   const { index, change } = indexOf([WEB, ready, slice('s6', 'web', 'IPv6', ['fd98:244::2'])])
-  const full = serviceRuleset(index, [])
+  const full = rulesOf(index)
   t.match(full, 'numgen random mod 2 map { 0 : 10.244.0.2 . 8080, 1 : 10.244.1.2 . 8080 }')
   t.match(full, 'dnat ip6 to [fd98:244::2]:8080')
   t.match(full, '10.96.1.1 . tcp . 80 : goto svc-ip-tcp-shop-web-80')
   t.match(full, '10.244.0.2 . 10.244.0.2')
   change({ type: 'MODIFIED', object: slice('s4', 'web', 'IPv4', ['10.244.0.2'], false) })
-  t.notMatch(serviceRuleset(index, []), 'svc-ip-tcp')
+  t.notMatch(rulesOf(index), 'svc-ip-tcp')
   change({ type: 'DELETED', object: WEB })
-  t.notMatch(serviceRuleset(index, []), 'svc-ip6-tcp')
+  t.notMatch(rulesOf(index), 'svc-ip6-tcp')
   t.end()
 })
 
@@ -133,12 +149,100 @@ await t.test(
   'serviceRuleset() serves from endpoints that are ending when no other is left',
   (t) => {
     const ending = slice('s4', 'web', 'IPv4', ['10.244.0.2'])
-    const endpoints = [{ addresses: ['10.244.0.9'], conditions: { ready: false, serving: true } }]
+    const endpoints = [
+      { addresses: ['10.244.0.9'], conditions: { ready: false, serving: true, terminating: true } },
+    ]
     const { index } = indexOf([WEB, { ...ending, endpoints }])
-    t.match(serviceRuleset(index, []), 'dnat ip to 10.244.0.9:8080')
+    t.match(rulesOf(index), 'dnat ip to 10.244.0.9:8080')
     t.end()
   },
 )
+
+await t.test(
+  'serviceRuleset() keeps what is Local on the node, and drops it where nothing is',
+  (t) => {
+    const spread = {
+      ...slice('s4', 'web', 'IPv4', []),
+      endpoints: [
+        { addresses: ['10.244.0.2'], nodeName: 'node-a' },
+        { addresses: ['10.244.1.2'], nodeName: 'node-b' },
+      ],
+    }
+    const local = { ...WEB, spec: { ...WEB.spec, internalTrafficPolicy: 'Local' } }
+    const { index } = indexOf([local, spread])
+    t.match(rulesOf(index, 'node-a'), 'dnat ip to 10.244.0.2:8080')
+    t.notMatch(rulesOf(index, 'node-a'), '10.244.1.2')
+    t.match(rulesOf(index, 'node-c'), '{ 10.96.1.1 . tcp . 80 } drop')
+    t.end()
+  },
+)
+
+await t.test('serviceRuleset() leads every address of a service to its endpoints', (t) => {
+  const wide = service('wide', {
+    clusterIP: '10.96.1.2',
+    externalIPs: ['198.51.100.7'],
+    ports: [{ name: 'http', port: 80, nodePort: 30080 }],
+  })
+  const status = {
+    loadBalancer: {
+      ingress: [{ ip: '198.51.100.8' }, { ip: '198.51.100.9', ipMode: 'Proxy' }],
+    },
+  }
+  const { index, change } = indexOf([
+    { ...wide, status },
+    slice('s4', 'wide', 'IPv4', ['10.244.0.2']),
+  ])
+  const rules = rulesOf(index)
+  t.match(rules, '198.51.100.7 . tcp . 80 : goto ext-ip-tcp-shop-wide-80')
+  t.match(rules, '198.51.100.8 . tcp . 80 : goto ext-ip-tcp-shop-wide-80')
+  t.notMatch(rules, '198.51.100.9')
+  t.match(rules, 'tcp . 30080 : goto ext-ip-tcp-shop-wide-80')
+  change({ type: 'MODIFIED', object: slice('s4', 'wide', 'IPv4', []) })
+  t.match(rulesOf(index), '{ 198.51.100.7 . tcp . 80, 198.51.100.8 . tcp . 80 } reject')
+  t.end()
+})
+
+await t.test(
+  'serviceRuleset() moves few clients when a sticky service gets one endpoint more',
+  (t) => {
+    const sticky = { ...WEB, spec: { ...WEB.spec, sessionAffinity: 'ClientIP' } }
+    const three = ['10.244.0.2', '10.244.0.3', '10.244.1.2']
+    const { index, change } = indexOf([sticky, slice('s4', 'web', 'IPv4', three)])
+    const groups = (): readonly string[] =>
+      [...rulesOf(index).matchAll(/\d+ : (10\.244\.\d\.\d)/g)].map(([, address]) => address ?? '')
+    const before = groups()
+    t.equal(before.length, 128)
+    change({ type: 'MODIFIED', object: slice('s4', 'web', 'IPv4', [...three, '10.244.1.3']) })
+    const moved = groups().filter((address, at) => address !== before[at])
+    t.strictSame([...new Set(moved)], ['10.244.1.3'], 'only to the one that came')
+    t.ok(moved.length > 16 && moved.length < 48, `a quarter of them: ${moved.length} of 128`)
+    t.end()
+  },
+)
+
+await t.test('HostPortIndex knows a port of its node once the pod has an address', (t) => {
+  const pod: StoredObject = {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { ...META, name: 'p', namespace: 'shop' },
+    spec: {
+      nodeName: 'node-a',
+      containers: [{ ports: [{ containerPort: 8080, hostPort: 8088 }, { containerPort: 9 }] }],
+    },
+  }
+  const { api, change } = watched([pod])
+  const ports = new HostPortIndex(api, () => undefined)
+  t.strictSame(ports.of('node-a'), [])
+  const status = { podIP: '10.244.0.2', podIPs: [{ ip: '10.244.0.2' }, { ip: 'fd98:244::2' }] }
+  change({ type: 'MODIFIED', object: { ...pod, status } })
+  t.strictSame(ports.of('node-b'), [])
+  const rules = rulesOf(indexOf([]).index, 'node-a', ports.of('node-a'))
+  t.match(rules, 'tcp dport 8088 dnat ip to 10.244.0.2:8080')
+  t.match(rules, 'tcp dport 8088 dnat ip6 to [fd98:244::2]:8080')
+  change({ type: 'MODIFIED', object: { ...pod, status: { ...status, phase: 'Succeeded' } } })
+  t.strictSame(ports.of('node-a'), [])
+  t.end()
+})
 
 await t.test(
   'parseManifests() reads several documents and lists, and knows the line of each field',

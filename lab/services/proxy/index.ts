@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lab's stand-in for kube-proxy: keeps the nftables ruleset of every node equal to the services of the
-// cluster. One instance serves all nodes, since it may enter their namespaces.
+// cluster and the pods' host ports. One instance serves all nodes, since it may enter their namespaces.
 
 import type { ClusterApi } from '../../kubernetes/objects/cluster-api.ts'
 import { netnsPath } from '../../machine/layout.ts'
+import { HostPortIndex } from './host-ports.ts'
 import { ServiceIndex } from '../kube-view.ts'
 import { command } from '../../machine/command.ts'
 import { serviceRuleset } from './ruleset.ts'
@@ -23,32 +24,31 @@ export interface ServiceProxy {
 /** Starts to keep the nodes' rules; `onError` hears of rules that could not be applied. */
 export function startServiceProxy(options: {
   readonly api: Pick<ClusterApi, 'watch'>
-  /** Network namespaces of the nodes. */
-  readonly nodeNetns: readonly string[]
+  readonly nodes: readonly { readonly name: string; readonly netns: string }[]
   /** Ranges of service addresses; empty when nobody tells them. */
   readonly serviceRanges: readonly string[]
   readonly onError: (error: Error) => void
 }): ServiceProxy {
-  let applied = ''
+  /** By node. */
+  const applied = new Map<string, string>()
   let isStopped = false
   let timer: NodeJS.Timeout | undefined
   let running: Promise<void> = Promise.resolve()
 
   const apply = async (): Promise<void> => {
-    const ruleset = serviceRuleset(index, options.serviceRanges)
-    if (ruleset === applied || isStopped) return
+    if (isStopped) return
     const results = await Promise.allSettled(
-      options.nodeNetns.map((netns) =>
-        command(['nsenter', `--net=${netnsPath(netns)}`, 'sh', '-c', NFT_FROM_STDIN], {
+      options.nodes.map(async ({ name, netns }) => {
+        const ruleset = serviceRuleset({ ...options, index, hostPorts: hostPorts.of(name) }, name)
+        if (ruleset === applied.get(name)) return
+        await command(['nsenter', `--net=${netnsPath(netns)}`, 'sh', '-c', NFT_FROM_STDIN], {
           input: ruleset,
-        }),
-      ),
+        })
+        applied.set(name, ruleset)
+      }),
     )
     const failure = results.find((result) => result.status === 'rejected')
-    if (failure === undefined) {
-      applied = ruleset
-      return
-    }
+    if (failure === undefined) return
     if (isStopped) return
     const { reason }: { readonly reason: unknown } = failure
     options.onError(reason instanceof Error ? reason : new Error(String(reason)))
@@ -63,7 +63,9 @@ export function startServiceProxy(options: {
     }, delayMs)
   }
 
-  const index: ServiceIndex = new ServiceIndex(options.api, () => schedule(SETTLE_MS))
+  const onChange = (): void => schedule(SETTLE_MS)
+  const index = new ServiceIndex(options.api, onChange)
+  const hostPorts = new HostPortIndex(options.api, onChange)
   schedule(0)
   return {
     async synced(): Promise<void> {
@@ -78,6 +80,7 @@ export function startServiceProxy(options: {
       isStopped = true
       clearTimeout(timer)
       index.stop()
+      hostPorts.stop()
       await running
     },
   }

@@ -38,8 +38,12 @@ export function selectedPods(
 function resolvePort(pod: StoredObject, target: unknown, protocol: string): number | undefined {
   if (typeof target === 'number') return target
   if (/^\d+$/.test(text(target) ?? '')) return Number(target)
+  // As Kubernetes: of the init containers those that go on running.
+  const sidecars = records(pod.spec?.initContainers).filter(
+    (container) => container.restartPolicy === 'Always',
+  )
   return integer(
-    records(pod.spec?.containers)
+    [...records(pod.spec?.containers), ...sidecars]
       .flatMap((container) => records(container.ports))
       .find((port) => port.name === target && (port.protocol ?? 'TCP') === protocol)?.containerPort,
   )
