@@ -47,7 +47,7 @@ export function createPodServer(options: PodServerOptions): PodServer {
       return {
         serveAgain,
         drain: () =>
-          void pool.drainPod(uid, drainDeadlineMs).catch((thrown: unknown) => {
+          void pool.drainPod(uid).catch((thrown: unknown) => {
             log.error({ pod: uid, error: errorMessage(thrown) }, 'cannot drain a pod')
           }),
         takeLeave: () => peersKnowPlain(mesh, workloadUid),

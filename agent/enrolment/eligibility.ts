@@ -13,7 +13,6 @@ export type IneligibleReason =
   | 'sidecar'
   | 'ownPod'
   | 'excludedNamespace'
-  | 'finished'
   | 'optedOut'
   | 'notLabelled'
   | 'guestKernel'
@@ -56,8 +55,6 @@ export function eligibility(
   if (namespace === options.systemNamespace && NODE_AGENT_APPS.has(labels.app ?? ''))
     return no('ownPod')
   if (options.excludeNamespaces.includes(namespace)) return no('excludedNamespace')
-  // A finished pod keeps its object but has given its address and namespace back.
-  if (pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') return no('finished')
   const ownMode = labels[DATAPLANE_MODE_LABEL]
   if (ownMode === 'none') return no('optedOut')
   if (ownMode !== 'ambient' && namespaceLabels[DATAPLANE_MODE_LABEL] !== 'ambient')

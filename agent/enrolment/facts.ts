@@ -85,8 +85,10 @@ export type Desired =
       readonly kind: 'captured'
       /** Where; undefined as long as it is not known. */
       readonly netns: NetnsIdentity | undefined
-      /** The pod is being deleted: others are to stop using its connections. */
+      /** The pod is being deleted: others are to send nothing new over the connections they have into it. */
       readonly isDraining: boolean
+      /** The API has no more of it, or says that it has finished: only its namespace keeps it, and has to be looked at. */
+      readonly isOver: boolean
     }
   /** `livesOn`: the pod goes on without the mesh, so its peers must hear of it first. */
   | { readonly kind: 'plain'; readonly reason: string; readonly livesOn: boolean }
@@ -132,28 +134,32 @@ export function learn(known: Knowledge, fact: Fact): Knowledge {
   }
 }
 
-/** What follows from all that is known. */
+/**
+ * What follows from all that is known. A pod whose object is gone (deletion by force) or says that it has finished (an
+ * eviction) may run for all of its grace: it is what it was until its sandbox goes, or nothing leads to its namespace.
+ */
 export function desiredOf(known: Knowledge, rules: EligibilityOptions): Desired {
+  const { object, network, isDeleted } = known
   const plain = (reason: string, livesOn: boolean): Desired => ({ kind: 'plain', reason, livesOn })
-  if (known.isDeleted) return plain('the pod is deleted', false)
+  const unknown = (reason: string): Desired =>
+    isDeleted ? plain('the pod is deleted', false) : { kind: 'unknown', reason }
   if (known.isSandboxGone) return plain('the sandbox is gone', false)
   if (known.isUninstalled) return plain('the mesh is being uninstalled', true)
-  const captured: Desired = {
-    kind: 'captured',
-    netns: known.network?.identity,
-    isDraining: known.object?.metadata?.deletionTimestamp !== undefined,
-  }
-  if (known.object === undefined)
-    return known.isUnconfirmed
-      ? captured
-      : { kind: 'unknown', reason: 'the Kubernetes API has not been listed yet' }
-  if (known.namespaceLabels === undefined) {
-    const namespace = known.object.metadata?.namespace ?? ''
-    return { kind: 'unknown', reason: `namespace ${namespace} is not known yet` }
-  }
-  const decision = eligibility(known.object, known.namespaceLabels, rules)
+  const isOver = isDeleted || hasFinished(object)
+  if (isOver && network === undefined)
+    return plain(isDeleted ? 'the pod is deleted' : 'the pod has finished', false)
+  const isDraining = isOver || object?.metadata?.deletionTimestamp !== undefined
+  const captured: Desired = { kind: 'captured', netns: network?.identity, isDraining, isOver }
+  if (object === undefined)
+    return known.isUnconfirmed ? captured : unknown('the Kubernetes API has not been listed yet')
+  if (known.namespaceLabels === undefined)
+    return unknown(`namespace ${object.metadata?.namespace ?? ''} is not known yet`)
+  const decision = eligibility(object, known.namespaceLabels, rules)
   return decision.enrol ? captured : plain(decision.reason, true)
 }
+
+const hasFinished = (pod: Pod | undefined): boolean =>
+  pod?.status?.phase === 'Succeeded' || pod?.status?.phase === 'Failed'
 
 /** The addresses the pod's status lists; CNI's are better, but not there for pods older than the agent. */
 export function statusAddresses(pod: Pod | undefined): readonly IpAddress[] {

@@ -29,7 +29,7 @@ export type Step =
   | { readonly kind: 'wait'; readonly reason: string }
   /** Capture the pod, or capture it again for fresh listeners, and have it served. */
   | { readonly kind: 'enrol' }
-  /** Have the data plane tell the peers that the pod's connections are not to be used any more. */
+  /** Have the data plane tell the peers that they are to send nothing new over the connections they have into the pod. */
   | { readonly kind: 'drain' }
   /** Let the peers know that the pod leaves, while all that still comes is served. */
   | { readonly kind: 'takeLeave' }

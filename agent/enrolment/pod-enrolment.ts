@@ -42,6 +42,11 @@ export interface PodEnrolmentContext {
 
 /** An app that holds a port may hold it for long; a namespace that is not there yet comes soon. */
 const FIRST_RETRY_MS = 50
+/**
+ * How often a pod is looked for that only its namespace keeps. As a rule the runtime says that the sandbox goes (CNI DEL)
+ * before there is a second look; nothing says so of a pod that is older than the agent.
+ */
+const LOOK_FOR_END = { firstMs: 250, longestMs: 30_000 } as const
 
 const CLOSED: EnrolmentOutcome = { kind: 'waiting', reason: 'enrolment has ended here' }
 
@@ -50,6 +55,7 @@ export class PodEnrolment {
   readonly #context: PodEnrolmentContext
   readonly #logger: Logger
   readonly #backoff = new Backoff({ firstMs: FIRST_RETRY_MS })
+  readonly #endBackoff = new Backoff(LOOK_FOR_END)
   #known: Knowledge = NOTHING_KNOWN
   #actual: Actual = { kind: 'plain' }
   /** What the data plane gave us; kept while the pod is captured, also while it is not served. */
@@ -133,12 +139,7 @@ export class PodEnrolment {
       const error = thrown instanceof Error ? thrown : new Error(errorMessage(thrown))
       outcome = { kind: 'failed', error }
     }
-    const retries = outcome.kind === 'failed' || outcome.kind === 'waiting'
-    if (!retries) this.#backoff.reset()
-    else if (!this.#isClosed) {
-      this.#retryTimer = setTimeout(() => void this.#lookSoon(), this.#backoff.next())
-      this.#retryTimer.unref()
-    }
+    this.#lookAgain(outcome)
     this.#logger.debug({ outcome }, 'looked')
     try {
       this.#context.settled(this, outcome)
@@ -149,6 +150,31 @@ export class PodEnrolment {
     return outcome
   }
 
+  #lookAgain({ kind }: EnrolmentOutcome): void {
+    const retries = kind === 'failed' || kind === 'waiting'
+    if (!retries) this.#backoff.reset()
+    if (this.#isClosed || !(retries || this.#isWatched())) return
+    const delayMs = (retries ? this.#backoff : this.#endBackoff).next()
+    this.#retryTimer = setTimeout(() => void this.#lookSoon(), delayMs).unref()
+  }
+
+  /** Whether nobody but its namespace says that the pod is still there. */
+  #isWatched(): boolean {
+    const { desired } = this
+    return this.#actual.kind !== 'plain' && desired.kind === 'captured' && desired.isOver
+  }
+
+  /** Looks where its namespace is; false, and it is known to be nowhere, when nothing leads there any more. */
+  async #isThere(): Promise<boolean> {
+    const located = await this.#context.locate(this.name, this.#known)
+    for (const fact of located.facts) this.#known = learn(this.#known, fact)
+    if (located.ok) return true
+    const { network } = this.#known
+    if (network !== undefined)
+      this.#known = learn(this.#known, { kind: 'networkGone', identity: network.identity })
+    return false
+  }
+
   /** One step after the other until there is nothing to do, or one fails. */
   async #steps(): Promise<EnrolmentOutcome> {
     await this.#remember(this.isEnrolled)
@@ -156,10 +182,12 @@ export class PodEnrolment {
       const desired = this.desired
       const step = nextStep(desired, this.#actual)
       if (step.kind === 'wait') return { kind: 'waiting', reason: step.reason }
-      if (step.kind === 'rest')
+      if (step.kind === 'rest') {
+        if (this.#isWatched() && !(await this.#isThere())) continue
         return desired.kind === 'plain'
           ? { kind: 'plain', reason: desired.reason }
           : { kind: 'enrolled' }
+      }
       if (!(await this.#context.ownership.holds())) {
         // For good: the next agent does what there is to do.
         this.#isClosed = true

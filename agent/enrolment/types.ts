@@ -31,7 +31,10 @@ export interface PodServer {
 export interface ServedPod {
   /** Goes on with fresh listeners, whose fds are the data plane's from the call on. After a rejection it may be tried again. */
   serveAgain(enrolment: Enrolment): Promise<void>
-  /** The pod is being deleted (deletionTimestamp is set) but still runs and is still captured. */
+  /**
+   * The pod is being deleted (deletionTimestamp is set) but still runs and is still captured: its peers are to send
+   * nothing new over the connections they have into it. Whoever calls it is served all the same, and so are its own calls.
+   */
   drain(): void
   /**
    * The pod lives on and is to leave the mesh: its peers are being told by its annotation, and what still comes is

@@ -258,9 +258,13 @@ export class PodProxy {
     return { cut }
   }
 
-  /** GOAWAY to pooled peers only: the pod is going, but what arrives is served until its namespace goes. */
-  drainOutboundPool(deadlineMs: number): Promise<{ readonly cut: number }> {
-    return this.#pool.drain(deadlineMs)
+  /**
+   * The pod is being deleted: peers are told to send nothing new over the HBONE connections they have into it. What runs
+   * there goes on, who calls it all the same is served on a new one, and its own calls are its own affair: it may call
+   * and be called until its namespace goes.
+   */
+  turnPeersAway(): void {
+    for (const server of [...this.#hboneServers, ...this.#retired]) server.leaveWhere(() => true)
   }
 
   /** Cuts everything and closes every fd; says how many connections that were. */

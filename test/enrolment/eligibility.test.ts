@@ -110,8 +110,7 @@ const CASES: readonly Case[] = [
     spec: { runtimeClassName: 'nvidia' },
     so: 'enrol',
   },
-  { is: 'a pod that succeeded', labels: ambient, phase: 'Succeeded', so: 'finished' },
-  { is: 'a pod that failed', labels: ambient, phase: 'Failed', so: 'finished' },
+  { is: 'a pod that has failed and may run yet', labels: ambient, phase: 'Failed', so: 'enrol' },
   { is: 'a pending pod', labels: ambient, phase: 'Pending', so: 'enrol' },
 ]
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Enrolment as a whole, against a recording capture and a small API server.
 
+import { rm } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { EVENTS, PODS, type Event } from '../../mesh/kube/index.ts'
@@ -180,7 +181,7 @@ void t.test(
   },
 )
 
-void t.test('a pod deleted while it is being enrolled is withdrawn', async (t) => {
+void t.test('a pod deleted while it is being enrolled is served while it is there', async (t) => {
   const { start, label, pod, sandbox, capture, stub, until, stateDirectory, told } =
     await setUpNode(t)
   label('shop', AMBIENT)
@@ -188,11 +189,14 @@ void t.test('a pod deleted while it is being enrolled is withdrawn', async (t) =
   await enrolment.synced
   const { promise, resolve } = Promise.withResolvers<void>()
   capture.gate = promise
-  const adding = enrolment.onAdd(await sandbox(pod('web')), inTime())
+  const cni = await sandbox(pod('web'))
+  const adding = enrolment.onAdd(cni, inTime())
   await until(() => capture.isBusy, 'the enrolment to begin')
   stub.remove(PODS, 'shop/web')
   resolve()
   await adding
+  t.equal(capture.enrolled.size, 1)
+  await rm(cni.netnsPath)
   await until(() => told.includes('withdrawn web'), 'the withdrawal')
   t.equal(capture.enrolled.size, 0)
   let left: readonly string[] = ['?']
@@ -232,13 +236,37 @@ void t.test('a late DEL of an earlier sandbox leaves the present one alone', asy
   t.equal(capture.enrolled.size, 0)
 })
 
-void t.test('a finished pod is withdrawn though its object stays', async (t) => {
+void t.test('a pod that is deleted by force, or says that it has finished, may run yet', async (t) => {
+  const { start, label, pod, sandbox, capture, stub, told, until } = await setUpNode(t)
+  label('shop', AMBIENT)
+  const enrolment = await start()
+  await enrolment.synced
+  const forced = await sandbox(pod('forced'))
+  const evicted = await sandbox(pod('evicted'))
+  for (const cni of [forced, evicted]) await enrolment.onAdd(cni, inTime())
+  stub.remove(PODS, 'shop/forced')
+  pod('evicted', { phase: 'Failed' })
+  await until(
+    () => told.includes('draining forced') && told.includes('draining evicted'),
+    'both to be on their way out',
+  )
+  t.equal(capture.enrolled.size, 2, 'and captured all the same')
+  await enrolment.onDel({ ...forced, addresses: [] })
+  // Of a pod that is older than the agent no CNI tells; its namespace goes with its last process.
+  await rm(evicted.netnsPath)
+  await until(() => capture.enrolled.size === 0, 'the withdrawals')
+  t.ok(told.includes('withdrawn forced') && told.includes('withdrawn evicted'))
+})
+
+void t.test('a finished pod is withdrawn with its namespace though its object stays', async (t) => {
   const { start, label, pod, sandbox, capture, until, annotation } = await setUpNode(t)
   label('shop', AMBIENT)
   const enrolment = await start()
   await enrolment.synced
-  await enrolment.onAdd(await sandbox(pod('job')), inTime())
+  const cni = await sandbox(pod('job'))
+  await enrolment.onAdd(cni, inTime())
   await until(() => annotation('job') === 'enabled', 'the annotation')
+  await rm(cni.netnsPath)
   pod('job', { phase: 'Succeeded' })
   await until(() => capture.enrolled.size === 0, 'the withdrawal')
   await until(() => annotation('job') === undefined, 'no annotation')

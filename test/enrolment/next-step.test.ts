@@ -37,10 +37,11 @@ const found: Fact = { kind: 'networkFound', network: network(undefined) }
 const remembered: Fact = { kind: 'remembered', network: network('c1'), isEnrolled: true }
 
 const known = (...facts: readonly Fact[]): Knowledge => facts.reduce(learn, NOTHING_KNOWN)
-const wanted = (netns = HERE, isDraining = false): Desired => ({
+const wanted = (netns: typeof HERE | undefined, isDraining = false): Desired => ({
   kind: 'captured',
   netns,
   isDraining,
+  isOver: false,
 })
 
 void t.test('what is desired follows from the facts', (t) => {
@@ -62,7 +63,41 @@ void t.test('what is desired follows from the facts', (t) => {
       [labelled, sandbox, { kind: 'object', object: leaving }],
       { kind: 'captured', isDraining: true },
     ],
-    ['a deleted one', [labelled, sandbox, { kind: 'deleted' }], { kind: 'plain', livesOn: false }],
+    [
+      'one whose object is gone and whose namespace is not',
+      [labelled, sandbox, { kind: 'deleted' }],
+      { kind: 'captured', netns: HERE, isDraining: true, isOver: true },
+    ],
+    [
+      'the same, when its namespace has gone',
+      [labelled, sandbox, { kind: 'deleted' }, { kind: 'networkGone', identity: HERE }],
+      { kind: 'plain', livesOn: false },
+    ],
+    [
+      'the same, when its sandbox has gone',
+      [labelled, sandbox, { kind: 'deleted' }, { kind: 'sandboxGone', containerId: 'c1' }],
+      { kind: 'plain', livesOn: false },
+    ],
+    [
+      'one of an earlier agent that the API does not know any more',
+      [remembered, { kind: 'deleted' }],
+      { kind: 'captured', netns: HERE, isOver: true },
+    ],
+    [
+      'one that was never enrolled, and is gone',
+      [sandbox, { kind: 'deleted' }],
+      { kind: 'plain', livesOn: false },
+    ],
+    [
+      'one that was evicted and runs for its grace',
+      [labelled, sandbox, { kind: 'object', object: { ...pod(), status: { phase: 'Failed' } } }],
+      { kind: 'captured', netns: HERE, isOver: true },
+    ],
+    [
+      'one that has finished, and nobody knows where it was',
+      [labelled, { kind: 'object', object: { ...pod(), status: { phase: 'Succeeded' } } }],
+      { kind: 'plain', livesOn: false },
+    ],
     [
       'one without its sandbox',
       [labelled, sandbox, { kind: 'sandboxGone', containerId: 'c1' }],
@@ -154,12 +189,12 @@ void t.test('the next step follows from what is desired and what is', (t) => {
   const unknown: Desired = { kind: 'unknown', reason: 'r' }
   const is = { plain: { kind: 'plain' }, uncertain: { kind: 'uncertain' } } as const
   const cases: readonly [Desired, Actual, Step][] = [
-    [wanted(), is.plain, { kind: 'enrol' }],
-    [wanted(), is.uncertain, { kind: 'enrol' }],
-    [wanted(), served, { kind: 'rest' }],
-    [{ kind: 'captured', netns: undefined, isDraining: false }, served, { kind: 'rest' }],
-    [wanted(), { ...served, isServed: false }, { kind: 'enrol' }],
-    [wanted(), { ...served, hasTakenLeave: true }, { kind: 'stay' }],
+    [wanted(HERE), is.plain, { kind: 'enrol' }],
+    [wanted(HERE), is.uncertain, { kind: 'enrol' }],
+    [wanted(HERE), served, { kind: 'rest' }],
+    [wanted(undefined), served, { kind: 'rest' }],
+    [wanted(HERE), { ...served, isServed: false }, { kind: 'enrol' }],
+    [wanted(HERE), { ...served, hasTakenLeave: true }, { kind: 'stay' }],
     [wanted(HERE, true), served, { kind: 'drain' }],
     [wanted(HERE, true), { ...served, isDraining: true }, { kind: 'rest' }],
     [wanted(HERE, true), { ...served, isServed: false }, { kind: 'enrol' }],

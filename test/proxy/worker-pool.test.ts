@@ -112,7 +112,7 @@ class Setting {
 
   /** Ends the worker that serves the pod. */
   async killWorkerOf(t: Test, uid: string): Promise<void> {
-    await t.rejects(this.pool.drainPod(uid, 0), /the worker is gone/)
+    await t.rejects(this.pool.drainPod(uid), /the worker is gone/)
   }
 
   #facts(uid: string) {

@@ -181,11 +181,8 @@ export class DataPlane {
       case 'servePod':
         return this.#servePod(request.pod, request.listeners)
       case 'drainPod':
-        return (
-          (await this.#proxies.get(request.uid)?.drainOutboundPool(request.deadlineMs)) ?? {
-            cut: 0,
-          }
-        )
+        this.#proxies.get(request.uid)?.turnPeersAway()
+        return undefined
       case 'stopPod':
         return this.#stopPod(request.uid, request.deadlineMs)
       case 'forgetLocalPod':

@@ -171,10 +171,10 @@ export class WorkerPool {
     }
   }
 
-  /** The pod is being deleted: its peers are told not to use its connections any more. */
-  async drainPod(uid: string, deadlineMs: number): Promise<void> {
+  /** The pod is being deleted: its peers are told to send nothing new over the connections they have into it. */
+  async drainPod(uid: string): Promise<void> {
     const served = this.#pods.get(uid)
-    await served?.slot?.link.ask({ kind: 'drainPod', uid: served.pod.uid, deadlineMs })
+    await served?.slot?.link.ask({ kind: 'drainPod', uid: served.pod.uid })
   }
 
   /** Stops serving a pod and forgets it everywhere. Idempotent. */

@@ -50,8 +50,8 @@ export type ToWorker =
 export type WorkerRequest =
   /** Serve this pod's listeners; the worker owns the fds from now on. */
   | { readonly kind: 'servePod'; readonly pod: LocalPod; readonly listeners: PodListeners }
-  /** The pod is being deleted: GOAWAY to its peers; inbound goes on. */
-  | { readonly kind: 'drainPod'; readonly uid: PodUid; readonly deadlineMs: number }
+  /** The pod is being deleted: GOAWAY to those who have HBONE connections into it; all else goes on. */
+  | { readonly kind: 'drainPod'; readonly uid: PodUid }
   /** Stop serving the pod: let connections end until the deadline, then cut. 0 cuts at once. */
   | { readonly kind: 'stopPod'; readonly uid: PodUid; readonly deadlineMs: number }
   /**
@@ -66,7 +66,7 @@ export type WorkerRequest =
 /** The answers, by request kind. */
 export interface WorkerAnswers {
   readonly servePod: undefined
-  readonly drainPod: { readonly cut: number }
+  readonly drainPod: undefined
   readonly stopPod: { readonly cut: number }
   readonly forgetLocalPod: undefined
   readonly dump: ReadonlyMap<PodUid, readonly ConnectionDump[]>
