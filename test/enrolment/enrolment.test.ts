@@ -236,27 +236,30 @@ void t.test('a late DEL of an earlier sandbox leaves the present one alone', asy
   t.equal(capture.enrolled.size, 0)
 })
 
-void t.test('a pod that is deleted by force, or says that it has finished, may run yet', async (t) => {
-  const { start, label, pod, sandbox, capture, stub, told, until } = await setUpNode(t)
-  label('shop', AMBIENT)
-  const enrolment = await start()
-  await enrolment.synced
-  const forced = await sandbox(pod('forced'))
-  const evicted = await sandbox(pod('evicted'))
-  for (const cni of [forced, evicted]) await enrolment.onAdd(cni, inTime())
-  stub.remove(PODS, 'shop/forced')
-  pod('evicted', { phase: 'Failed' })
-  await until(
-    () => told.includes('draining forced') && told.includes('draining evicted'),
-    'both to be on their way out',
-  )
-  t.equal(capture.enrolled.size, 2, 'and captured all the same')
-  await enrolment.onDel({ ...forced, addresses: [] })
-  // Of a pod that is older than the agent no CNI tells; its namespace goes with its last process.
-  await rm(evicted.netnsPath)
-  await until(() => capture.enrolled.size === 0, 'the withdrawals')
-  t.ok(told.includes('withdrawn forced') && told.includes('withdrawn evicted'))
-})
+void t.test(
+  'a pod that is deleted by force, or says that it has finished, may run yet',
+  async (t) => {
+    const { start, label, pod, sandbox, capture, stub, told, until } = await setUpNode(t)
+    label('shop', AMBIENT)
+    const enrolment = await start()
+    await enrolment.synced
+    const forced = await sandbox(pod('forced'))
+    const evicted = await sandbox(pod('evicted'))
+    for (const cni of [forced, evicted]) await enrolment.onAdd(cni, inTime())
+    stub.remove(PODS, 'shop/forced')
+    pod('evicted', { phase: 'Failed' })
+    await until(
+      () => told.includes('draining forced') && told.includes('draining evicted'),
+      'both to be on their way out',
+    )
+    t.equal(capture.enrolled.size, 2, 'and captured all the same')
+    await enrolment.onDel({ ...forced, addresses: [] })
+    // Of a pod that is older than the agent no CNI tells; its namespace goes with its last process.
+    await rm(evicted.netnsPath)
+    await until(() => capture.enrolled.size === 0, 'the withdrawals')
+    t.ok(told.includes('withdrawn forced') && told.includes('withdrawn evicted'))
+  },
+)
 
 void t.test('a finished pod is withdrawn with its namespace though its object stays', async (t) => {
   const { start, label, pod, sandbox, capture, until, annotation } = await setUpNode(t)

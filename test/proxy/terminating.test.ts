@@ -71,37 +71,40 @@ async function echoed(socket: Socket, word: string): Promise<string> {
   return answer.toString()
 }
 
-await t.test('all that a pod has open when it is deleted, and all that comes, goes on', async (t) => {
-  const { leaving, neighbour, far } = await threePods(t)
-  const ways = [
-    ['to another node', leaving, far],
-    ['from another node', far, leaving],
-    ['to its neighbour', leaving, neighbour],
-    ['from its neighbour', neighbour, leaving],
-  ] as const
-  const open = new Map<string, Socket>()
-  for (const [way, caller, called] of ways) {
-    const socket = await caller.served.call(called.echo)
-    t.equal(await echoed(socket, 'before'), 'before', way)
-    open.set(way, socket)
-  }
-  await leaving.agent.ask({ kind: 'drainPod', uid: leaving.served.pod.uid })
-  for (const [way, caller, called] of ways) {
-    const fresh = await caller.served.call(called.teller)
-    const [callerIp] = caller.served.pod.addresses
-    t.equal(await talk(fresh, 'hello'), `you are ${callerIp}`, `a new call ${way}`)
-    const held = open.get(way)
-    if (held === undefined) throw new Error('it was just opened')
-    t.equal(await echoed(held, 'after'), 'after', `an open connection ${way}`)
-  }
-  for (const socket of open.values()) socket.end()
-  const all = [...leaving.agent.lines, ...far.agent.lines]
-  t.same(
-    all.filter((line) => 'error' in line),
-    [],
-    'nothing is told as an error, and nothing as drained',
-  )
-})
+await t.test(
+  'all that a pod has open when it is deleted, and all that comes, goes on',
+  async (t) => {
+    const { leaving, neighbour, far } = await threePods(t)
+    const ways = [
+      ['to another node', leaving, far],
+      ['from another node', far, leaving],
+      ['to its neighbour', leaving, neighbour],
+      ['from its neighbour', neighbour, leaving],
+    ] as const
+    const open = new Map<string, Socket>()
+    for (const [way, caller, called] of ways) {
+      const socket = await caller.served.call(called.echo)
+      t.equal(await echoed(socket, 'before'), 'before', way)
+      open.set(way, socket)
+    }
+    await leaving.agent.ask({ kind: 'drainPod', uid: leaving.served.pod.uid })
+    for (const [way, caller, called] of ways) {
+      const fresh = await caller.served.call(called.teller)
+      const [callerIp] = caller.served.pod.addresses
+      t.equal(await talk(fresh, 'hello'), `you are ${callerIp}`, `a new call ${way}`)
+      const held = open.get(way)
+      if (held === undefined) throw new Error('it was just opened')
+      t.equal(await echoed(held, 'after'), 'after', `an open connection ${way}`)
+    }
+    for (const socket of open.values()) socket.end()
+    const all = [...leaving.agent.lines, ...far.agent.lines]
+    t.same(
+      all.filter((line) => 'error' in line),
+      [],
+      'nothing is told as an error, and nothing as drained',
+    )
+  },
+)
 
 await t.test('connections that peers keep in their pools into it are given up', async (t) => {
   const { leaving, far } = await threePods(t)
