@@ -5,7 +5,7 @@ import type { CertificateManager } from '../mesh/identity/certificate-manager.ts
 import { watchRoots } from '../mesh/identity/watch-roots.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
-import { meshSubscription } from '../mesh/xds/mesh-subscription.ts'
+import { meshSubscription, nodeSubscription } from '../mesh/xds/mesh-subscription.ts'
 import type { WorkerPool } from './proxy/worker/worker-pool.ts'
 import type { Starting } from './starting.ts'
 
@@ -33,7 +33,9 @@ export function startDiscovery(
       clusterId: config.clusterId,
       clusterDomain: config.clusterDomain,
     },
-    subscriptions: [meshSubscription((changes) => mesh.apply(changes))],
+    subscriptions: [nodeSubscription, meshSubscription].map((follow) =>
+      follow((changes) => mesh.apply(changes)),
+    ),
     logger: log.child({ part: 'xds' }),
     onSynced: () => {
       pool.meshSynced()

@@ -61,7 +61,10 @@ function makeWorkload(index: number, status: Workload['status']): Workload {
     workloadName: `service-${service}`,
     nativeTunnel: false,
     services: new Map([
-      [keyOf(service), [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1' }]],
+      [
+        keyOf(service),
+        [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1', family: 'any' }],
+      ],
     ]),
     authorizationPolicies: [],
     status,
@@ -71,6 +74,7 @@ function makeWorkload(index: number, status: Workload['status']): Workload {
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
+    leaving: new Map(),
   }
 }
 
@@ -87,6 +91,9 @@ function makeService(index: number): Service {
     loadBalancing: { routingPreference: [], mode: 'standard', healthPolicy: 'onlyHealthy' },
     ipFamilies: 'ipv4',
     canonical: true,
+    externalAddresses: [],
+    nodePorts: [],
+    nodePortScope: 'cluster',
   }
 }
 
@@ -145,7 +152,9 @@ times.sort((left, right) => left - right)
 
 const addresses = Array.from({ length: WORKLOADS }, (_, index) => podIp(index))
 const vips = Array.from({ length: SERVICES }, (_, index) => vip(index))
-const services = vips.map((address) => state.findServiceByAddress(address, 'namespace-0'))
+const services = vips.map(
+  (address) => state.findService({ address, port: 80 }, 'namespace-0')?.service,
+)
 const [requested = ip('10.0.0.1')] = vips
 const result = {
   workloads: state.size.workloads,
@@ -162,7 +171,7 @@ const result = {
   ),
   findServiceNs: Math.round(
     nanosecondsPer(LOOKUPS, (index) =>
-      state.findServiceByAddress(vips[index % SERVICES] ?? requested, 'namespace-1'),
+      state.findService({ address: vips[index % SERVICES] ?? requested, port: 80 }, 'namespace-1'),
     ),
   ),
   pickEndpointNs: Math.round(

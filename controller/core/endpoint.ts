@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What EndpointSlices add to a Service: endpoints that its selector does not give, and who stands behind each. Pure.
 
-import type { IpAddress, ServiceKey, WorkloadPort } from '../../mesh/model/types.ts'
+import type { IpAddress, Memberships, WorkloadPort } from '../../mesh/model/types.ts'
 import { objectKey, podKey, type ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
 import { serviceKeys, type ServiceFacts } from './service.ts'
 import type { SliceEndpoint, SliceFacts } from './slice.ts'
-
-/** The Services of one object, by each of its host names, with the ports that lead to an endpoint. */
-export type Memberships = ReadonlyMap<ServiceKey, readonly WorkloadPort[]>
 
 /** One endpoint of a slice that counts by itself. */
 export interface Endpoint extends SliceEndpoint {
@@ -97,6 +94,8 @@ function portsOf(
 ): readonly WorkloadPort[] {
   return service.ports.flatMap(({ name, servicePort, appProtocol }) => {
     const targetPort = targets.get(name)
-    return targetPort === undefined ? [] : [{ servicePort, targetPort, appProtocol }]
+    return targetPort === undefined
+      ? []
+      : [{ servicePort, targetPort, appProtocol, family: 'any' as const }]
   })
 }

@@ -10,7 +10,7 @@ import type {
   Pod,
   Service as KubeService,
 } from '../../mesh/kube/resources.ts'
-import type { Locality } from '../../mesh/model/types.ts'
+import type { NodeFacts } from './node.ts'
 import type { ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
 import type { ServiceFacts } from './service.ts'
@@ -33,7 +33,7 @@ export interface InputFacts {
   readonly Pod: PodFacts
   readonly Service: ServiceFacts
   readonly EndpointSlice: SliceFacts
-  readonly Node: Locality
+  readonly Node: NodeFacts
   readonly Namespace: TrafficDistribution
 }
 

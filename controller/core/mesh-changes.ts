@@ -12,6 +12,12 @@ export function followMesh(
   onChanges: (changes: readonly MeshChange[]) => void,
 ): void {
   let pending: MeshChange[] = []
+  mesh.nodes.subscribe((changes) => {
+    for (const { key, current } of changes)
+      pending.push(
+        current === undefined ? { kind: 'nodeRemoved', key } : { kind: 'node', node: current },
+      )
+  })
   mesh.services.subscribe((changes) => {
     for (const { key, current } of changes)
       pending.push(

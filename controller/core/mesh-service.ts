@@ -48,6 +48,9 @@ function meshServiceOf(
     ipFamilies:
       service.ipFamilies === 'automatic' ? familiesOf(service.addresses) : service.ipFamilies,
     canonical: true,
+    externalAddresses: [],
+    nodePorts: [],
+    nodePortScope: 'cluster',
   }
 }
 

@@ -1,27 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the mesh needs of Nodes and Namespaces: where a node stands, what a namespace wishes for its services.
+// What the mesh needs of Nodes and Namespaces: where a node stands and at which addresses, what a namespace wishes for its services.
 
 import type { Namespace, Node } from '../../mesh/kube/resources.ts'
 import { SUBZONE_LABEL } from '../../mesh/model/names.ts'
-import type { Locality } from '../../mesh/model/types.ts'
+import type { IpAddress, Locality, MeshNode, NodeKey } from '../../mesh/model/types.ts'
 import { ObjectReader, type Reading } from '../reading/object-reader.ts'
+import type { TranslateConfig } from './config.ts'
+import type { Origin } from './origin.ts'
 import { readTrafficDistribution, type TrafficDistribution } from './traffic-distribution.ts'
 
 const REGION_LABEL = 'topology.kubernetes.io/region'
 const ZONE_LABEL = 'topology.kubernetes.io/zone'
+/** Host names are resolved by whoever dials them. */
+const ADDRESS_TYPES: readonly string[] = ['InternalIP', 'ExternalIP']
 
 export const NOWHERE: Locality = { region: '', zone: '', subzone: '' }
 
-/** Reads where a Node stands. */
-export function readNode(node: Node): Reading<Locality> {
+export interface NodeFacts {
+  readonly cluster: string
+  readonly name: string
+  readonly locality: Locality
+  readonly addresses: readonly IpAddress[]
+}
+
+/** Reads a Node. */
+export function readNode(node: Node, { cluster }: Origin): Reading<NodeFacts> {
   const reader = new ObjectReader('Node', node.metadata)
   const labels = reader.texts('metadata.labels', node.metadata?.labels)
-  const facts = {
-    region: labels.get(REGION_LABEL) ?? '',
-    zone: labels.get(ZONE_LABEL) ?? '',
-    subzone: labels.get(SUBZONE_LABEL) ?? '',
+  const addresses = reader
+    .list('status.addresses', node.status?.addresses)
+    .map(({ type, address }, index) =>
+      ADDRESS_TYPES.includes(type)
+        ? reader.ip(`status.addresses[${index}].address`, address)
+        : undefined,
+    )
+    .filter((address) => address !== undefined)
+  const facts: NodeFacts = {
+    cluster,
+    name: reader.text('metadata.name', node.metadata?.name),
+    locality: {
+      region: labels.get(REGION_LABEL) ?? '',
+      zone: labels.get(ZONE_LABEL) ?? '',
+      subzone: labels.get(SUBZONE_LABEL) ?? '',
+    },
+    addresses: [...new Set(addresses)],
   }
   return { facts, problems: reader.problems }
+}
+
+/** The node of the mesh, if it can be called. */
+export function meshNodesOf(
+  config: TranslateConfig,
+  { cluster, name, addresses }: NodeFacts,
+): readonly (readonly [NodeKey, MeshNode])[] {
+  if (addresses.length === 0) return []
+  const key = `${cluster}/${name}` as NodeKey
+  return [[key, { key, clusterId: cluster, name, network: config.network, addresses }]]
 }
 
 /** Reads what a Namespace wishes for the traffic of its services. */

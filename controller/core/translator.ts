@@ -4,6 +4,8 @@
 
 import type { Collection, Graph } from '../../mesh/collections/index.ts'
 import type {
+  MeshNode,
+  NodeKey,
   Service,
   ServiceKey,
   Workload,
@@ -15,7 +17,7 @@ import type { TranslateConfig } from './config.ts'
 import { backingOf, endpointsOf, ownAddresses } from './endpoint.ts'
 import type { ObjectCollections } from './input.ts'
 import { meshServicesOf } from './mesh-service.ts'
-import { NOWHERE } from './node.ts'
+import { meshNodesOf, NOWHERE } from './node.ts'
 import { objectKey, podKey } from './origin.ts'
 import type { ServiceFacts } from './service.ts'
 import { isPresent, membershipsOf, selects, workloadOfEndpoint, workloadOfPod } from './workload.ts'
@@ -25,6 +27,7 @@ export interface MeshCollections {
   readonly services: Collection<ServiceKey, Service>
   /** Pods, and what EndpointSlices list that is no pod. */
   readonly workloads: readonly Collection<WorkloadUid, Workload>[]
+  readonly nodes: Collection<NodeKey, MeshNode>
 }
 
 /** Cluster-scoped objects have no namespace. */
@@ -69,7 +72,8 @@ export function translate(
     for (const [label, value] of template.labels)
       for (const service of fetch(servicesBySelector, labelKey(template, label, value)))
         if (selects(service, pod)) selecting.push(service)
-    const locality = fetch(nodes, objectKey(template.cluster, CLUSTER_SCOPE, pod.node)) ?? NOWHERE
+    const locality =
+      fetch(nodes, objectKey(template.cluster, CLUSTER_SCOPE, pod.node))?.locality ?? NOWHERE
     const listed = fetch(backingsByPod, key).map(({ endpoint }) => endpoint.memberships)
     const memberships = shared.share(membershipsOf(pod, sortedByName(selecting), listed))
     const workload = workloadOfPod(config, pod, key, locality, memberships)
@@ -78,12 +82,18 @@ export function translate(
 
   const endpointWorkloads = graph.derive('workloads of endpoints', backings, (fetch, backing) => {
     const { cluster, node } = backing.endpoint
-    const locality = fetch(nodes, objectKey(cluster, CLUSTER_SCOPE, node)) ?? NOWHERE
+    const locality = fetch(nodes, objectKey(cluster, CLUSTER_SCOPE, node))?.locality ?? NOWHERE
     const workload = workloadOfEndpoint(config, backing, locality)
     return workload === undefined ? [] : [[workload.uid, workload]]
   })
 
-  return { services: meshServices, workloads: [podWorkloads, endpointWorkloads] }
+  const meshNodes = graph.derive('mesh nodes', nodes, (_fetch, node) => meshNodesOf(config, node))
+
+  return {
+    services: meshServices,
+    workloads: [podWorkloads, endpointWorkloads],
+    nodes: meshNodes,
+  }
 }
 
 /**

@@ -3,19 +3,21 @@
 
 import type {
   Locality,
+  Memberships,
   ServiceKey,
   Workload,
   WorkloadPort,
   WorkloadUid,
 } from '../../mesh/model/types.ts'
 import type { TranslateConfig } from './config.ts'
-import type { Backing, Memberships } from './endpoint.ts'
+import type { Backing } from './endpoint.ts'
 import type { ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
 import { serviceKeys, type ServiceFacts } from './service.ts'
 
 /** One list for all workloads: there are no policies yet. */
 const NO_POLICIES: readonly string[] = []
+const NO_SERVICES: Memberships = new Map()
 
 /** Whether a Service selects a pod of its namespace by labels. */
 export function selects(service: ServiceFacts, pod: PodFacts): boolean {
@@ -64,6 +66,7 @@ export function workloadOfPod(
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
+    leaving: NO_SERVICES,
   }
 }
 
@@ -104,6 +107,7 @@ export function workloadOfEndpoint(
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
+    leaving: NO_SERVICES,
   }
 }
 
@@ -156,6 +160,8 @@ function selectedPorts(service: ServiceFacts, pod: PodFacts): readonly WorkloadP
   return service.ports.flatMap(({ servicePort, target, appProtocol }) => {
     const targetPort = typeof target === 'number' ? target : pod.template.namedPorts.get(target)
     // A pod without a port of that name does not serve this port: Kubernetes leaves it out, too.
-    return targetPort === undefined ? [] : [{ servicePort, targetPort, appProtocol }]
+    return targetPort === undefined
+      ? []
+      : [{ servicePort, targetPort, appProtocol, family: 'any' as const }]
   })
 }

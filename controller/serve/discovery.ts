@@ -10,13 +10,14 @@ import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { addXdsService, XdsServer, type XdsServerOptions } from '../../mesh/xds/server.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import { NODE } from '../../mesh/xds/types/mesh-node.ts'
 import type { MeshComponent } from '../auth/component-gate.ts'
 import type { TranslateConfig } from '../core/config.ts'
 import { followMesh } from '../core/mesh-changes.ts'
 import { translate } from '../core/translator.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
 import { ObjectSources } from '../sources/object-sources.ts'
-import { addressResources } from './address-resources.ts'
+import { addressResources, nodeResources } from './mesh-resources.ts'
 import { visibleTo } from './visibility.ts'
 
 /** Lines about flawed objects: anybody who may write one can write it again and again. */
@@ -47,6 +48,7 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   const { grpcServer, config, authenticate, logger } = options
   const xds = new XdsServer({ logger, authenticate })
   const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
+  const nodes = xds.offer(NODE, visibleTo(NODE))
   const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION))
   const flawed = new LogBudget(FLAWED_LINES, options.now)
   const graph = new Graph({
@@ -61,8 +63,9 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     },
   })
   followMesh(graph, translate(graph, sources.collections, config), (changes) => {
-    const { upserts, removed } = addressResources(changes)
-    addresses.update(upserts, removed)
+    const changed = { addresses: addressResources(changes), nodes: nodeResources(changes) }
+    nodes.update(changed.nodes.upserts, changed.nodes.removed)
+    addresses.update(changed.addresses.upserts, changed.addresses.removed)
   })
   addXdsService(grpcServer, xds)
   return {
@@ -70,6 +73,8 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     xds,
     complete: () => {
       graph.batch(() => sources.complete())
+      // In this order: who has a Service's node ports has the nodes.
+      nodes.complete()
       addresses.complete()
       // Clients wait for both types before they are ready; there are no policies to offer yet.
       policies.complete()

@@ -4,7 +4,7 @@
 
 import { type IpAddress, ipAddressFromBytes, ipAddressToBytes, isIpv4Address } from './address.ts'
 import { checked, optional, single, TEXT, UINT, type Value, word } from './codec/kind.ts'
-import { converted, field, record } from './codec/record.ts'
+import { converted, field, type Fields, OWN_FIELDS, record } from './codec/record.ts'
 import { BYTES, FieldProblem } from './codec/wire-reader.ts'
 
 export type AppProtocol = 'unknown' | 'http1' | 'http2' | 'grpc' | 'tcp' | 'tls'
@@ -13,6 +13,12 @@ export interface ServicePort {
   readonly servicePort: number
   readonly targetPort: number
   readonly appProtocol: AppProtocol
+}
+
+/** A port of a Service as one workload serves it. */
+export interface WorkloadPort extends ServicePort {
+  /** The one family of addresses over which it belongs to the Service; nearly always any that the workload has. */
+  readonly family: 'any' | 'ipv4' | 'ipv6'
 }
 
 /** An address, or a range of them, in a network. */
@@ -33,19 +39,32 @@ export interface GatewayAddress {
 
 const MAX_PORT = 65_535
 
-const PORT_NUMBER = checked(UINT, (port) => {
+/** A port number; 0 says nothing. */
+export const PORT_NUMBER = checked(UINT, (port) => {
   if (port > MAX_PORT) throw new FieldProblem(`${port} is not a port`)
   return port
 })
 
-/** istio.workload.Port */
-export const PORT = record<ServicePort>({
+const PORT_FIELDS: Fields<ServicePort> = {
   servicePort: field('service_port', 1, single(PORT_NUMBER)),
   targetPort: field('target_port', 2, single(PORT_NUMBER)),
   appProtocol: field(
     'app_protocol',
     3,
     single(word<AppProtocol>(['unknown', 'http1', 'http2', 'grpc', 'tcp', 'tls'])),
+  ),
+}
+
+/** istio.workload.Port */
+export const PORT = record<ServicePort>(PORT_FIELDS)
+
+/** The same of a workload. */
+export const WORKLOAD_PORT = record<WorkloadPort>({
+  ...PORT_FIELDS,
+  family: field(
+    'ambit_family',
+    OWN_FIELDS,
+    single(word<WorkloadPort['family']>(['any', 'ipv4', 'ipv6'])),
   ),
 })
 

@@ -3,7 +3,14 @@
 // service, so it walks them twice and allocates only the answer; watched by bench/mesh-state.ts.
 
 import { isIpv4Address } from './address.ts'
-import type { IpAddress, IpFamilies, RoutingScope, Service, Workload } from './types.ts'
+import type {
+  IpAddress,
+  IpFamilies,
+  RoutingScope,
+  Service,
+  Workload,
+  WorkloadPort,
+} from './types.ts'
 
 /** A chosen endpoint of a service, with the address and port to dial on it. */
 export interface Endpoint {
@@ -14,68 +21,122 @@ export interface Endpoint {
 
 export interface PickRequest {
   readonly service: Service
-  /** The port the app asked for. */
+  /** The port of the Service. */
   readonly servicePort: number
   /** The caller, for locality; unknown counts as near to nothing. */
   readonly client: Workload | undefined
   /** The address the app asked for: an endpoint with several is reached over the same family. */
   readonly requested: IpAddress
+  /** Who may be chosen by where the call was addressed to; any, where nothing is said. */
+  readonly reach?: Reach
   /** In [0, 1). */
   readonly random: () => number
 }
 
+/**
+ * `external`: by an address that is not the cluster's own, for which internalTrafficPolicy does not count. `node`: by a node port
+ * that leads to endpoints of its node only.
+ */
+export type Reach =
+  | { readonly kind: 'external' }
+  | { readonly kind: 'node'; readonly clusterId: string; readonly node: string }
+
 /** Not a candidate. */
 const EXCLUDED = -1
+/** More than there can be scopes to match. */
+const NEARNESS_STEPS = 65_536
+/** An endpoint that is ready beats all that are leaving, however near. */
+const READY = NEARNESS_STEPS
+/** As with kube-proxy, which keeps the families apart: one of the family asked for beats all of the other. */
+const SAME_FAMILY = 2 * NEARNESS_STEPS
 
 /**
- * Chooses by the service's load balancing: among the healthy endpoints (all, if the service says so) that serve the
- * port, the nearest (failover) or only the near ones (strict), at random by capacity. Undefined when none is left.
- * The mode passthrough has no endpoints to choose from and is the caller's to handle.
+ * Chooses by the service's load balancing: among the endpoints that serve the port, those that are ready (or count as such,
+ * if the service says so) before those that are leaving and still serve; of these the nearest (failover) or only the near ones
+ * (strict); of these at random by capacity. Undefined when none is left. The mode passthrough has no endpoints to choose from and
+ * is the caller's to handle.
  */
 export function pickEndpoint(
   endpoints: readonly Workload[],
   request: PickRequest,
 ): Endpoint | undefined {
+  const { key } = request.service
   let bestRank = 0
   let totalCapacity = 0
   for (const workload of endpoints) {
-    const rank = rankOf(workload, request)
-    if (rank === EXCLUDED || rank < bestRank) continue
-    if (rank > bestRank) {
-      bestRank = rank
-      totalCapacity = 0
-    }
-    totalCapacity += workload.capacity
+    const nearness = nearnessOf(workload, request)
+    if (nearness === EXCLUDED || workload.capacity === 0) continue
+    for (const ready of BOTH)
+      for (const port of (ready ? workload.services : workload.leaving).get(key) ?? NO_PORTS) {
+        const rank = rankOf(workload, port, ready, nearness, request)
+        if (rank < bestRank) continue
+        if (rank > bestRank) totalCapacity = 0
+        bestRank = rank
+        totalCapacity += workload.capacity
+      }
   }
   if (totalCapacity === 0) return undefined
+  const isReady = bestRank % SAME_FAMILY >= READY
   let remaining = request.random() * totalCapacity
   let chosen: Workload | undefined
+  let chosenPort: WorkloadPort | undefined
   for (const workload of endpoints) {
-    if (workload.capacity === 0 || rankOf(workload, request) !== bestRank) continue
-    chosen = workload
-    remaining -= workload.capacity
-    if (remaining < 0) break
+    const nearness = nearnessOf(workload, request)
+    if (nearness === EXCLUDED || workload.capacity === 0) continue
+    for (const port of (isReady ? workload.services : workload.leaving).get(key) ?? NO_PORTS) {
+      if (rankOf(workload, port, isReady, nearness, request) !== bestRank) continue
+      chosen = workload
+      chosenPort = port
+      remaining -= workload.capacity
+      if (remaining < 0) return endpointOf(workload, port, request)
+    }
   }
-  return chosen === undefined ? undefined : endpointOf(chosen, request)
+  // Only where adding up numbers has lost some of the last one's share.
+  return chosen === undefined || chosenPort === undefined
+    ? undefined
+    : endpointOf(chosen, chosenPort, request)
+}
+
+const BOTH = [true, false] as const
+const NO_PORTS: readonly never[] = []
+
+/** How good a choice this port of the endpoint is, the higher the better, or EXCLUDED. */
+function rankOf(
+  workload: Workload,
+  port: WorkloadPort,
+  isReady: boolean,
+  nearness: number,
+  { service, servicePort, requested }: PickRequest,
+): number {
+  if (port.servicePort !== servicePort) return EXCLUDED
+  // A control plane without our field for leaving endpoints says it of the workload as a whole.
+  const isSick = workload.status !== 'healthy' && service.loadBalancing.healthPolicy !== 'allowAll'
+  if (isReady && isSick) return EXCLUDED
+  const address = pickAddress(workload.addresses, service.ipFamilies, port.family, requested)
+  if (address === undefined) return EXCLUDED
+  const isSameFamily = isIpv4Address(address) === isIpv4Address(requested)
+  return nearness + (isReady ? READY : 0) + (isSameFamily ? SAME_FAMILY : 0)
 }
 
 /** How near the endpoint is, the higher the better, or EXCLUDED. */
-function rankOf(workload: Workload, request: PickRequest): number {
-  const { loadBalancing, ipFamilies } = request.service
-  if (workload.status !== 'healthy' && loadBalancing.healthPolicy !== 'allowAll') return EXCLUDED
-  if (targetPortOf(workload, request) === undefined) return EXCLUDED
-  if (pickAddress(workload.addresses, ipFamilies, request.requested) === undefined) return EXCLUDED
-  const { mode, routingPreference } = loadBalancing
-  if (mode !== 'strict' && mode !== 'failover') return 0
-  const matched = leadingMatches(routingPreference, request.client, workload)
-  if (mode === 'failover') return matched
+function nearnessOf(workload: Workload, { service, client, reach }: PickRequest): number {
+  const { mode, routingPreference } = service.loadBalancing
+  if (reach?.kind === 'node')
+    return workload.node === reach.node && workload.clusterId === reach.clusterId ? 0 : EXCLUDED
+  if (mode === 'failover') return leadingMatches(routingPreference, client, workload)
+  if (mode !== 'strict' || reach?.kind === 'external') return 0
+  const matched = leadingMatches(routingPreference, client, workload)
   return matched === routingPreference.length ? 0 : EXCLUDED
 }
 
-function endpointOf(workload: Workload, request: PickRequest): Endpoint | undefined {
-  const address = pickAddress(workload.addresses, request.service.ipFamilies, request.requested)
-  const port = targetPortOf(workload, request)
-  return address === undefined || port === undefined ? undefined : { workload, address, port }
+function endpointOf(
+  workload: Workload,
+  port: WorkloadPort,
+  { service, requested }: PickRequest,
+): Endpoint | undefined {
+  const address = pickAddress(workload.addresses, service.ipFamilies, port.family, requested)
+  // 0 on the wire means that nobody said: then it is the same port.
+  return address && { workload, address, port: port.targetPort || port.servicePort }
 }
 
 function leadingMatches(
@@ -109,29 +170,28 @@ function isSame(scope: RoutingScope, client: Workload, workload: Workload): bool
   }
 }
 
-/** The port of the workload behind the service port; undefined when the workload does not serve it. */
-function targetPortOf(workload: Workload, request: PickRequest): number | undefined {
-  const ports = workload.services.get(request.service.key)
-  if (ports === undefined) return undefined
-  // 0 on the wire means that nobody said: then it is the same port.
-  for (const port of ports)
-    if (port.servicePort === request.servicePort) return port.targetPort || port.servicePort
-  return undefined
-}
-
-/** An address the service may be reached over, of the requested family if there is one. */
+/** An address the service may be reached over at this port, of the requested family if there is one. */
 function pickAddress(
   addresses: readonly IpAddress[],
   families: IpFamilies,
+  family: WorkloadPort['family'],
   requested: IpAddress,
 ): IpAddress | undefined {
   const wantsIpv4 = isIpv4Address(requested)
   let other: IpAddress | undefined
   for (const address of addresses) {
     const isIpv4 = isIpv4Address(address)
-    if ((families === 'ipv4' && !isIpv4) || (families === 'ipv6' && isIpv4)) continue
+    if (isIpv4 ? isIpv6Only(families, family) : isIpv4Only(families, family)) continue
     if (isIpv4 === wantsIpv4) return address
     other ??= address
   }
   return other
+}
+
+function isIpv4Only(families: IpFamilies, family: WorkloadPort['family']): boolean {
+  return families === 'ipv4' || family === 'ipv4'
+}
+
+function isIpv6Only(families: IpFamilies, family: WorkloadPort['family']): boolean {
+  return families === 'ipv6' || family === 'ipv6'
 }

@@ -6,9 +6,20 @@
 import { isInPrefix } from './address.ts'
 import { Pools } from './codec/pools.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
+import { MESH_NODE } from './mesh-node.ts'
 import { isPodWorkloadUid } from './names.ts'
 import { SERVICE } from './service.ts'
-import type { IpAddress, MeshChange, Service, ServiceKey, Workload, WorkloadUid } from './types.ts'
+import type {
+  IpAddress,
+  MeshChange,
+  MeshNode,
+  NodeKey,
+  Service,
+  ServiceKey,
+  SocketAddress,
+  Workload,
+  WorkloadUid,
+} from './types.ts'
 import { WORKLOAD } from './workload.ts'
 
 export interface MeshStateOptions {
@@ -17,6 +28,16 @@ export interface MeshStateOptions {
 }
 
 export type MeshStateListener = (changes: readonly MeshChange[]) => void
+
+/** The Service that an address and port lead to, and how they do. */
+export interface ServiceMatch {
+  readonly service: Service
+  readonly servicePort: number
+  /** By its own address, by one that others may have, too, or by the address of a node. */
+  readonly by: 'own' | 'external' | 'nodePort'
+  /** The node, where it was by one's address. */
+  readonly node: MeshNode | undefined
+}
 
 interface AddressRange {
   readonly network: string
@@ -38,6 +59,9 @@ export class MeshState {
   readonly #endpoints = new MultiIndex<ServiceKey, Workload>()
   readonly #servicesByAddress = new MultiIndex<string, Service>()
   readonly #servicesByHostname = new MultiIndex<string, Service>()
+  readonly #servicesByNodePort = new MultiIndex<number, Service>()
+  readonly #nodes = new Map<NodeKey, MeshNode>()
+  readonly #nodesByAddress = new MultiIndex<string, MeshNode>()
   /** Few (ServiceEntry CIDRs), so a list, the most specific first. */
   #ranges: readonly AddressRange[] = []
   readonly #listeners = new Set<MeshStateListener>()
@@ -77,6 +101,7 @@ export class MeshState {
   /** Changes that make an empty state equal to this one. */
   snapshot(): MeshChange[] {
     const changes: MeshChange[] = []
+    for (const node of this.#nodes.values()) changes.push({ kind: 'node', node })
     for (const service of this.#services.values()) changes.push({ kind: 'service', service })
     for (const workload of this.#workloads.values()) changes.push({ kind: 'workload', workload })
     return changes
@@ -98,14 +123,25 @@ export class MeshState {
   }
 
   /**
-   * The service that has this virtual address: of several the one in the client's namespace, then a Kubernetes
-   * Service before others, then the first by key. Address ranges come after exact addresses, the narrowest first.
+   * The service that this address and port lead to. Its own address does with any port: of several services the one in
+   * the client's namespace, then a Kubernetes Service before others, then the first by key. An address that it shares with
+   * others (Service.externalAddresses) and a node's lead to it with its ports only. Address ranges come last, the narrowest first.
    */
-  findServiceByAddress(address: IpAddress, clientNamespace: string): Service | undefined {
-    const exact = this.#servicesByAddress.get(addressKey(this.#network, address))
-    if (exact.length > 0) return preferredService(exact, clientNamespace)
-    if (this.#ranges.length === 0) return undefined
-    return this.#findServiceByRange(address, clientNamespace)
+  findService({ address, port }: SocketAddress, clientNamespace: string): ServiceMatch | undefined {
+    const key = addressKey(this.#network, address)
+    const exact = this.#servicesByAddress.get(key)
+    const own = preferredService(exact, clientNamespace, (each) => !isExternal(each, address))
+    if (own !== undefined) return { service: own, servicePort: port, by: 'own', node: undefined }
+    const external =
+      exact.length === 0
+        ? undefined
+        : preferredService(exact, clientNamespace, (each) => hasPort(each, port))
+    if (external !== undefined)
+      return { service: external, servicePort: port, by: 'external', node: undefined }
+    const behindNode = this.#findByNodePort(key, port, clientNamespace)
+    if (behindNode !== undefined || this.#ranges.length === 0) return behindNode
+    const wide = this.#findServiceByRange(address, clientNamespace)
+    return wide && { service: wide, servicePort: port, by: 'own', node: undefined }
   }
 
   /** The service of this host name, chosen among several as by address. */
@@ -113,7 +149,7 @@ export class MeshState {
     return preferredService(this.#servicesByHostname.get(hostname), clientNamespace)
   }
 
-  /** All workloads that belong to the service, healthy or not; valid until the next apply(). */
+  /** All workloads that belong to the service, healthy, leaving or neither; valid until the next apply(). */
   endpoints(service: ServiceKey): readonly Workload[] {
     return this.#endpoints.get(service)
   }
@@ -128,6 +164,10 @@ export class MeshState {
         return this.#setService(change.service.key, SERVICE.share(change.service, this.#pools))
       case 'serviceRemoved':
         return this.#setService(change.key, undefined)
+      case 'node':
+        return this.#setNode(change.node.key, MESH_NODE.share(change.node, this.#pools))
+      case 'nodeRemoved':
+        return this.#setNode(change.key, undefined)
     }
   }
 
@@ -136,7 +176,7 @@ export class MeshState {
     if (next === undefined) this.#workloads.delete(uid)
     else this.#workloads.set(uid, next)
     move(this.#workloadsByAddress, previous, next, workloadAddressKeys)
-    move(this.#endpoints, previous, next, (workload) => [...workload.services.keys()])
+    move(this.#endpoints, previous, next, serviceKeys)
   }
 
   #setService(key: ServiceKey, next: Service | undefined): void {
@@ -145,7 +185,28 @@ export class MeshState {
     else this.#services.set(key, next)
     move(this.#servicesByAddress, previous, next, serviceAddressKeys)
     move(this.#servicesByHostname, previous, next, (service) => [service.hostname])
+    move(this.#servicesByNodePort, previous, next, ({ nodePorts }) =>
+      nodePorts.map(({ nodePort }) => nodePort),
+    )
     if (hasRange(previous) || hasRange(next)) this.#rebuildRanges()
+  }
+
+  #setNode(key: NodeKey, next: MeshNode | undefined): void {
+    const previous = this.#nodes.get(key)
+    if (next === undefined) this.#nodes.delete(key)
+    else this.#nodes.set(key, next)
+    move(this.#nodesByAddress, previous, next, ({ network, addresses }) =>
+      distinct(addresses.map((address) => addressKey(network, address))),
+    )
+  }
+
+  #findByNodePort(key: string, port: number, clientNamespace: string): ServiceMatch | undefined {
+    const [node] = this.#nodesByAddress.get(key)
+    if (node === undefined) return undefined
+    const service = preferredService(this.#servicesByNodePort.get(port), clientNamespace)
+    const nodePort = service?.nodePorts.find((each) => each.nodePort === port)
+    if (service === undefined || nodePort === undefined) return undefined
+    return { service, servicePort: nodePort.servicePort, by: 'nodePort', node }
   }
 
   #rebuildRanges(): void {
@@ -211,6 +272,20 @@ function hasRange(service: Service | undefined): boolean {
   return service?.addresses.some(({ prefixLength }) => prefixLength !== undefined) ?? false
 }
 
+function serviceKeys({ services, leaving }: Workload): readonly ServiceKey[] {
+  return leaving.size === 0
+    ? [...services.keys()]
+    : [...new Set([...services.keys(), ...leaving.keys()])]
+}
+
+function isExternal(service: Service, address: IpAddress): boolean {
+  return service.externalAddresses.includes(address)
+}
+
+function hasPort(service: Service, port: number): boolean {
+  return service.ports.some(({ servicePort }) => servicePort === port)
+}
+
 function claimRank(workload: Workload): number {
   return (isPodWorkloadUid(workload.uid) ? 2 : 0) + (workload.tunnelProtocol === 'hbone' ? 1 : 0)
 }
@@ -218,10 +293,13 @@ function claimRank(workload: Workload): number {
 function preferredService(
   candidates: readonly Service[],
   clientNamespace: string,
+  isCandidate: (service: Service) => boolean = () => true,
 ): Service | undefined {
   let best: Service | undefined
-  for (const candidate of candidates)
+  for (const candidate of candidates) {
+    if (!isCandidate(candidate)) continue
     if (best === undefined || isPreferred(candidate, best, clientNamespace)) best = candidate
+  }
   return best
 }
 

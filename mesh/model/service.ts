@@ -2,15 +2,18 @@
 // One Kubernetes Service or ServiceEntry host, and its form on the wire (istio.workload.Service).
 
 import { list, optional, single, TEXT, FLAG, word } from './codec/kind.ts'
-import { derived, field, record } from './codec/record.ts'
+import { derived, field, OWN_FIELDS, record } from './codec/record.ts'
+import type { IpAddress } from './address.ts'
 import {
   dumpGateway,
   dumpPorts,
   GATEWAY,
   type GatewayAddress,
+  IP,
   NETWORK_ADDRESS,
   type NetworkAddress,
   PORT,
+  PORT_NUMBER,
   type ServicePort,
 } from './gateway.ts'
 
@@ -23,6 +26,12 @@ export interface LoadBalancing {
   readonly routingPreference: readonly RoutingScope[]
   readonly mode: 'standard' | 'strict' | 'failover' | 'passthrough'
   readonly healthPolicy: 'onlyHealthy' | 'allowAll'
+}
+
+/** A port that leads to the Service at the address of every node. */
+export interface NodePort {
+  readonly nodePort: number
+  readonly servicePort: number
 }
 
 export type IpFamilies = 'automatic' | 'ipv4' | 'ipv6' | 'dual'
@@ -39,6 +48,14 @@ export interface Service {
   readonly loadBalancing: LoadBalancing
   readonly ipFamilies: IpFamilies
   readonly canonical: boolean
+  /**
+   * Those of `addresses` that others may have, too: a load balancer's, external ones. At them only the Service's ports are
+   * the Service's, and internalTrafficPolicy does not count.
+   */
+  readonly externalAddresses: readonly IpAddress[]
+  readonly nodePorts: readonly NodePort[]
+  /** Whom a node port leads to: any endpoint, or those of the node that was asked. */
+  readonly nodePortScope: 'cluster' | 'node'
 }
 
 /** Its place in the list is a word's number on the wire; 0 says nothing. */
@@ -64,6 +81,11 @@ const LOAD_BALANCING = record<LoadBalancing>({
     3,
     single(word<LoadBalancing['healthPolicy']>(['onlyHealthy', 'allowAll'])),
   ),
+})
+
+const NODE_PORT = record<NodePort>({
+  nodePort: field('node_port', 1, single(PORT_NUMBER)),
+  servicePort: field('service_port', 2, single(PORT_NUMBER)),
 })
 
 export const SERVICE = record<Service>({
@@ -99,4 +121,11 @@ export const SERVICE = record<Service>({
     single(word<IpFamilies>(['automatic', 'ipv4', 'ipv6', 'dual'])),
   ),
   canonical: field('canonical', 11, single(FLAG)),
+  externalAddresses: field('ambit_external_addresses', OWN_FIELDS, list(IP)),
+  nodePorts: field('ambit_node_ports', OWN_FIELDS + 1, list(NODE_PORT)),
+  nodePortScope: field(
+    'ambit_node_port_scope',
+    OWN_FIELDS + 2,
+    single(word<Service['nodePortScope']>(['cluster', 'node'])),
+  ),
 })

@@ -2,17 +2,25 @@
 // The mesh model: what agents, waypoints and the controller all mean by workload and service. It follows istio.workload
 // (WDS) field by field; each type stands beside its table for the wire, the indexes are in mesh-state.ts.
 
+import type { MeshNode, NodeKey } from './mesh-node.ts'
 import type { Service, ServiceKey } from './service.ts'
 import type { Workload, WorkloadUid } from './workload.ts'
 
 export type { IpAddress, SocketAddress } from './address.ts'
-export type { AppProtocol, GatewayAddress, ServicePort } from './gateway.ts'
-export type { IpFamilies, LoadBalancing, RoutingScope, Service, ServiceKey } from './service.ts'
+export type { AppProtocol, GatewayAddress, ServicePort, WorkloadPort } from './gateway.ts'
+export type { MeshNode, NodeKey } from './mesh-node.ts'
+export type {
+  IpFamilies,
+  LoadBalancing,
+  RoutingScope,
+  Service,
+  ServiceKey,
+} from './service.ts'
 export type {
   Locality,
+  Memberships,
   TunnelProtocol,
   Workload,
-  WorkloadPort,
   WorkloadType,
   WorkloadUid,
 } from './workload.ts'
@@ -29,3 +37,5 @@ export type MeshChange =
   | { readonly kind: 'workloadRemoved'; readonly uid: WorkloadUid }
   | { readonly kind: 'service'; readonly service: Service }
   | { readonly kind: 'serviceRemoved'; readonly key: ServiceKey }
+  | { readonly kind: 'node'; readonly node: MeshNode }
+  | { readonly kind: 'nodeRemoved'; readonly key: NodeKey }

@@ -16,9 +16,16 @@ import {
   word,
 } from './codec/kind.ts'
 import { map } from './codec/map.ts'
-import { field, record, wrapper } from './codec/record.ts'
+import { field, OWN_FIELDS, record, wrapper } from './codec/record.ts'
 import { FieldProblem } from './codec/wire-reader.ts'
-import { dumpGateway, GATEWAY, type GatewayAddress, IP, PORT, type ServicePort } from './gateway.ts'
+import {
+  dumpGateway,
+  GATEWAY,
+  type GatewayAddress,
+  IP,
+  WORKLOAD_PORT,
+  type WorkloadPort,
+} from './gateway.ts'
 import type { ServiceKey } from './service.ts'
 
 /** Key of a workload, `<cluster>//Pod/<namespace>/<name>` for pods; survives IP reuse. */
@@ -36,7 +43,8 @@ export interface Locality {
   readonly subzone: string
 }
 
-export type WorkloadPort = ServicePort
+/** The Services that a workload belongs to, with the ports that lead to it: those of one Service may lead to several of its own. */
+export type Memberships = ReadonlyMap<ServiceKey, readonly WorkloadPort[]>
 
 export interface Workload {
   readonly uid: WorkloadUid
@@ -54,7 +62,7 @@ export interface Workload {
   readonly workloadType: WorkloadType
   readonly workloadName: string
   readonly nativeTunnel: boolean
-  readonly services: ReadonlyMap<ServiceKey, readonly WorkloadPort[]>
+  readonly services: Memberships
   readonly authorizationPolicies: readonly string[]
   readonly status: HealthStatus
   readonly clusterId: string
@@ -67,6 +75,11 @@ export interface Workload {
   readonly waypoint: GatewayAddress | undefined
   readonly networkGateway: GatewayAddress | undefined
   readonly capacity: number
+  /**
+   * Where it is on its way out and still serves: to be used by these Services when they have nothing better. What it is not fit
+   * for at all is in neither. (To those who do not know the field it is a member of these Services no more.)
+   */
+  readonly leaving: Memberships
 }
 
 // What the protocol means by saying nothing.
@@ -88,6 +101,8 @@ const SERVICE_KEY = checked(textOf<ServiceKey>(), (key) => {
     throw new FieldProblem(`"${key}" is not namespace/hostname`)
   return key
 })
+
+const MEMBERSHIPS = map(SERVICE_KEY, wrapper(1, list(WORKLOAD_PORT)))
 
 const shared = { isShared: true }
 
@@ -119,7 +134,7 @@ export const WORKLOAD = record<Workload>({
   ),
   workloadName: field('workload_name', 13, single(TEXT), shared),
   nativeTunnel: field('native_tunnel', 14, single(FLAG)),
-  services: field('services', 22, map(SERVICE_KEY, wrapper(1, list(PORT))), {
+  services: field('services', 22, MEMBERSHIPS, {
     isShared: true,
     dump: (services) => ({ services: [...services.keys()] }),
   }),
@@ -142,4 +157,8 @@ export const WORKLOAD = record<Workload>({
     dump: (gateway) => ({ networkGateway: dumpGateway(gateway) }),
   }),
   capacity: field('capacity', 27, optionalOr(wrapper(1, single(UINT)), DEFAULT_CAPACITY)),
+  leaving: field('ambit_leaving', OWN_FIELDS, MEMBERSHIPS, {
+    isShared: true,
+    dump: (leaving) => ({ leavingServices: [...leaving.keys()] }),
+  }),
 })

@@ -53,7 +53,7 @@ export interface XdsClientOptions {
   /** What is followed; one subscription a type. */
   readonly subscriptions: readonly FollowedType[]
   readonly logger: Logger
-  /** Called once, when the first response of each type has been applied; Subscription.synced tells of one type. */
+  /** Called once, when the first response of each type that is not optional has been applied; Subscription.synced tells of one type. */
   readonly onSynced?: () => void
   readonly onConnectionState?: (state: XdsConnectionState) => void
   readonly onProblems?: (typeUrl: string, problems: readonly ResourceProblem[]) => void
@@ -217,7 +217,8 @@ export class XdsClient {
 
   #noteSync(): void {
     if (this.#hasSynced) return
-    for (const subscription of this.#subscriptions.values()) if (!subscription.isSynced) return
+    for (const { isOptional, isSynced } of this.#subscriptions.values())
+      if (!isOptional && !isSynced) return
     this.#hasSynced = true
     this.#options.onSynced?.()
   }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Turns what discovery says of addresses into changes of the mesh state.
 
-import type { MeshChange, ServiceKey, WorkloadUid } from '../model/types.ts'
+import type { MeshChange, MeshNode, NodeKey, ServiceKey, WorkloadUid } from '../model/types.ts'
 import { Subscription } from './subscription.ts'
 import { ADDRESS, type AddressResource } from './types/address.ts'
+import { NODE } from './types/mesh-node.ts'
 
 /**
  * Follows all workloads and services.
@@ -29,4 +30,19 @@ export function meshSubscription(
     }
     onChanges(changes)
   })
+}
+
+/**
+ * Follows all nodes, where the control plane has them to offer. To be asked for before the workloads, so that of a control plane
+ * that has them node ports are known as soon as Services are.
+ */
+export function nodeSubscription(
+  onChanges: (changes: readonly MeshChange[]) => void,
+): Subscription<MeshNode> {
+  const apply = (nodes: readonly MeshNode[], removed: readonly string[]): void =>
+    onChanges([
+      ...removed.map((key) => ({ kind: 'nodeRemoved' as const, key: key as NodeKey })),
+      ...nodes.map((node) => ({ kind: 'node' as const, node })),
+    ])
+  return new Subscription(NODE, '*', apply, { isOptional: true })
 }

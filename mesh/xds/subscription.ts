@@ -24,6 +24,8 @@ export type ApplyResources<T> = (resources: readonly T[], removed: readonly stri
 export interface FollowedType {
   readonly typeUrl: string
   readonly isSynced: boolean
+  /** The control plane may not know the type: nothing waits for it. */
+  readonly isOptional: boolean
   openingRequest(node: Node): DeltaDiscoveryRequest
   handle(response: DeltaDiscoveryResponse): {
     readonly reply: DeltaDiscoveryRequest
@@ -41,14 +43,21 @@ export class Subscription<T> implements FollowedType {
   /** Resolves when the first response of this type has been applied. */
   readonly synced: Promise<void> = this.#synced.promise
   #isSynced = false
+  readonly isOptional: boolean
 
   /** Asks for all resources of the type, or for these. Throws a RangeError for none: xDS takes that for all. */
-  constructor(type: ResourceType<T>, names: '*' | readonly string[], apply: ApplyResources<T>) {
+  constructor(
+    type: ResourceType<T>,
+    names: '*' | readonly string[],
+    apply: ApplyResources<T>,
+    { isOptional = false }: { readonly isOptional?: boolean } = {},
+  ) {
     if (names.length === 0)
       throw new RangeError(`Cannot subscribe to ${type.typeUrl}: no names are given`)
     this.#type = type
     this.#names = names === WILDCARD ? [WILDCARD] : names
     this.#apply = apply
+    this.isOptional = isOptional
   }
 
   get typeUrl(): string {

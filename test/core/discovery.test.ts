@@ -93,7 +93,10 @@ void t.test('a cluster’s objects reach the agent, and so does each change of t
   const road = await startRoad(t, kube)
   await road.until(road.isSynced)
   const key = serviceKey('shop', 'catalog')
-  t.equal(road.state.findServiceByAddress(ip('10.96.0.50'), 'shop')?.key, key)
+  t.equal(
+    road.state.findService({ address: ip('10.96.0.50'), port: 80 }, 'shop')?.service?.key,
+    key,
+  )
   t.equal(road.state.findWorkload(ip('10.244.0.1'))?.locality.zone, 'z1')
   t.equal(road.state.endpoints(key).length, 1)
   t.strictSame(road.policies, [0], 'policies are answered, too: there are none')

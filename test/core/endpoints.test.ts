@@ -64,7 +64,7 @@ void t.test(
         node: 'node-a',
       })
       t.strictSame(state.endpoints(KEY)[0]?.services.get(KEY), [
-        { servicePort: 80, targetPort: 9090, appProtocol: 'http1' },
+        { servicePort: 80, targetPort: 9090, appProtocol: 'http1', family: 'any' },
       ])
       t.equal(state.size.workloads, 2, 'and no second workload has the address')
     }

@@ -64,7 +64,7 @@ void t.test('a ready pod is a healthy workload with all that identifies it', asy
     services: new Map([
       [
         serviceKey('shop', 'catalog'),
-        [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1' }],
+        [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1', family: 'any' }],
       ],
     ]),
     authorizationPolicies: [],
@@ -75,6 +75,7 @@ void t.test('a ready pod is a healthy workload with all that identifies it', asy
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
+    leaving: new Map(),
   })
   t.strictSame(problems, [])
 })

@@ -193,7 +193,7 @@ void t.test(
       state
         .endpoints(serviceKey('shop', 'kubernetes'))[0]
         ?.services.get(serviceKey('shop', 'kubernetes')),
-      [{ servicePort: 443, targetPort: 6443, appProtocol: 'tls' }],
+      [{ servicePort: 443, targetPort: 6443, appProtocol: 'tls', family: 'any' }],
     )
     translator.upsert('EndpointSlice', slice(['172.30.0.2'], false))
     t.strictSame(workloadNames(), ['kubernetes-1-172.30.0.2'])
@@ -222,7 +222,7 @@ void t.test(
     translator.upsert('EndpointSlice', slice('uid-1'))
     translator.upsert('Pod', kubePod('db-0', { uid: 'uid-1' }))
     t.strictSame(pod('db-0')?.services.get(key), [
-      { servicePort: 80, targetPort: 9090, appProtocol: 'http1' },
+      { servicePort: 80, targetPort: 9090, appProtocol: 'http1', family: 'any' },
     ])
     t.equal(state.size.workloads, 1, 'the endpoint is the pod, not a second workload')
     // A successor of the same name is another pod until a slice gives its uid or its address.

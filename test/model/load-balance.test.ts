@@ -4,7 +4,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { type PickRequest, pickEndpoint } from '../../mesh/model/load-balance.ts'
-import type { LoadBalancing, Service, Workload } from '../../mesh/model/types.ts'
+import type { LoadBalancing, Service, Workload, WorkloadPort } from '../../mesh/model/types.ts'
 import { ip, sampleService, sampleWorkload } from './samples.ts'
 
 const service = sampleService('catalog')
@@ -12,7 +12,7 @@ const requested = ip('10.96.0.50')
 
 function endpoint(name: string, overrides: Partial<Workload> = {}): Workload {
   const services: Workload['services'] = new Map([
-    [service.key, [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1' }]],
+    [service.key, [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1', family: 'any' }]],
   ])
   return sampleWorkload(name, { services, ...overrides })
 }
@@ -114,7 +114,7 @@ void t.test(
 void t.test('a target port of 0 means the same port', async (t) => {
   const same = endpoint('same', {
     services: new Map([
-      [service.key, [{ servicePort: 80, targetPort: 0, appProtocol: 'unknown' }]],
+      [service.key, [{ servicePort: 80, targetPort: 0, appProtocol: 'unknown', family: 'any' }]],
     ]),
   })
   t.equal(pick([same])?.port, 80)
@@ -143,4 +143,76 @@ void t.test('every candidate is reached by some random number, and no other ever
     [0.1, 0.9].map((value) => pick(both, { random: () => value })?.workload.name),
   )
   t.equal(seen.size, 2)
+})
+
+const port = (overrides: Partial<WorkloadPort> = {}): WorkloadPort => ({
+  servicePort: 80,
+  targetPort: 8080,
+  appProtocol: 'tcp',
+  family: 'any',
+  ...overrides,
+})
+const leavingEndpoint = (name: string, overrides: Partial<Workload> = {}): Workload =>
+  endpoint(name, { services: new Map(), leaving: new Map([[service.key, [port()]]]), ...overrides })
+
+void t.test('who is leaving is chosen when nobody is ready, and not before', async (t) => {
+  const ready = endpoint('ready')
+  const leaving = leavingEndpoint('leaving')
+  for (const random of [() => 0, () => 0.999]) {
+    t.equal(pick([leaving, ready, leaving], { random })?.workload, ready)
+    t.strictSame(pick([leaving], { random }), {
+      workload: leaving,
+      address: ip('10.244.0.1'),
+      port: 8080,
+    })
+  }
+  const sick = endpoint('sick', { status: 'unhealthy' })
+  t.equal(pick([sick, leaving])?.workload, leaving)
+  t.equal(pick([{ ...leaving, status: 'unhealthy' }])?.workload.name, 'leaving')
+  t.equal(pick([leaving], { servicePort: 81 }), undefined)
+})
+
+void t.test('a ready endpoint far away beats one next door that is leaving', async (t) => {
+  const client = sampleWorkload('client', { node: 'node-b' })
+  const request = {
+    client,
+    service: balancing({ mode: 'failover', routingPreference: ['cluster', 'node'] }),
+  }
+  const [far, near] = [endpoint('far'), leavingEndpoint('near', { node: 'node-b' })]
+  t.equal(pick([near, far], request)?.workload, far)
+  const strict = { client, service: balancing({ mode: 'strict', routingPreference: ['node'] }) }
+  t.equal(pick([near, far], strict)?.workload, near, 'unless only those next door count')
+})
+
+void t.test(
+  'one workload may serve a port at several of its own, each with its share',
+  async (t) => {
+    const twice = endpoint('twice', {
+      services: new Map([[service.key, [port(), port({ targetPort: 9090 })]]]),
+    })
+    const once = endpoint('once', { capacity: 2 })
+    const picked = [0.1, 0.3, 0.6, 0.9].map((value) => {
+      const chosen = pick([twice, once], { random: () => value })
+      return `${chosen?.workload.name}:${chosen?.port}`
+    })
+    t.strictSame(picked, ['twice:8080', 'twice:9090', 'once:8080', 'once:8080'])
+  },
+)
+
+void t.test('an endpoint is reached over the family that it is listed in', async (t) => {
+  const addresses = [ip('10.244.0.1'), ip('fd98::1')]
+  const dual = { ...service, ipFamilies: 'dual' } as const
+  const listed = (...ports: WorkloadPort[]) =>
+    endpoint('listed', { addresses, services: new Map([[service.key, ports]]) })
+  const chosen = (workloads: readonly Workload[], address: string) => {
+    const found = pick(workloads, { service: dual, requested: ip(address), random: () => 0.999 })
+    return [found?.address, found?.port]
+  }
+  const apart = listed(port({ family: 'ipv4' }), port({ family: 'ipv6', targetPort: 9090 }))
+  t.strictSame(chosen([apart], '10.96.0.1'), ['10.244.0.1', 8080])
+  t.strictSame(chosen([apart], 'fd98::96'), ['fd98::1', 9090])
+  const other = endpoint('other', { addresses: [ip('10.244.0.2')] })
+  const onlySix = listed(port({ family: 'ipv6' }))
+  t.strictSame(chosen([other, onlySix], '10.96.0.1'), ['10.244.0.2', 8080])
+  t.strictSame(chosen([other, onlySix], 'fd98::96'), ['fd98::1', 8080])
 })

@@ -4,7 +4,13 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { MeshChange, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+import type {
+  MeshChange,
+  MeshNode,
+  NodeKey,
+  Workload,
+  WorkloadUid,
+} from '../../mesh/model/types.ts'
 import { ip, podUid, sampleService, sampleWorkload, serviceKey } from './samples.ts'
 
 const upsert = (workload: Workload): MeshChange => ({ kind: 'workload', workload })
@@ -96,11 +102,11 @@ void t.test(
     const own = service('own', 'mine', false)
     state.apply([entry, kube, own].map((each) => ({ kind: 'service', service: each })))
     const vip = ip('10.96.0.50')
-    t.equal(state.findServiceByAddress(vip, 'mine')?.key, own.key)
-    t.equal(state.findServiceByAddress(vip, 'elsewhere')?.key, kube.key)
+    t.equal(state.findService({ address: vip, port: 80 }, 'mine')?.service?.key, own.key)
+    t.equal(state.findService({ address: vip, port: 80 }, 'elsewhere')?.service?.key, kube.key)
     state.apply([{ kind: 'serviceRemoved', key: kube.key }])
-    t.equal(state.findServiceByAddress(vip, 'elsewhere')?.key, entry.key)
-    t.equal(state.findServiceByAddress(ip('10.96.0.51'), 'mine'), undefined)
+    t.equal(state.findService({ address: vip, port: 80 }, 'elsewhere')?.service?.key, entry.key)
+    t.equal(state.findService({ address: ip('10.96.0.51'), port: 80 }, 'mine')?.service, undefined)
   },
 )
 
@@ -120,12 +126,15 @@ void t.test(
       addresses: [{ network: '', address: ip('192.0.2.9'), prefixLength: undefined }],
     })
     state.apply([wide, own, narrow, exact].map((each) => ({ kind: 'service', service: each })))
-    t.equal(state.findServiceByAddress(ip('192.0.2.1'), 'x')?.name, 'narrow')
-    t.equal(state.findServiceByAddress(ip('192.0.2.77'), 'x')?.name, 'wide')
-    t.equal(state.findServiceByAddress(ip('192.0.2.1'), 'mine')?.name, 'own')
-    t.equal(state.findServiceByAddress(ip('192.0.2.9'), 'mine')?.name, 'exact')
+    t.equal(state.findService({ address: ip('192.0.2.1'), port: 80 }, 'x')?.service?.name, 'narrow')
+    t.equal(state.findService({ address: ip('192.0.2.77'), port: 80 }, 'x')?.service?.name, 'wide')
+    t.equal(state.findService({ address: ip('192.0.2.1'), port: 80 }, 'mine')?.service?.name, 'own')
+    t.equal(
+      state.findService({ address: ip('192.0.2.9'), port: 80 }, 'mine')?.service?.name,
+      'exact',
+    )
     state.apply([{ kind: 'serviceRemoved', key: narrow.key }])
-    t.equal(state.findServiceByAddress(ip('192.0.2.1'), 'x')?.name, 'wide')
+    t.equal(state.findService({ address: ip('192.0.2.1'), port: 80 }, 'x')?.service?.name, 'wide')
   },
 )
 
@@ -236,4 +245,76 @@ void t.test('what is written alike but is not the same is not shared', (t) => {
   state.apply(workloads.map((workload) => ({ kind: 'workload', workload })))
   for (const workload of workloads) t.strictSame(state.workload(workload.uid), workload)
   t.end()
+})
+
+void t.test('nodes come and go, and with them what their node ports lead to', async (t) => {
+  const state = new MeshState()
+  const node = (name: string, ...addresses: string[]): MeshNode => ({
+    key: `Kubernetes/${name}` as NodeKey,
+    clusterId: 'Kubernetes',
+    name,
+    network: '',
+    addresses: addresses.map(ip),
+  })
+  const service = sampleService('catalog', { nodePorts: [{ nodePort: 30_080, servicePort: 80 }] })
+  const at = (address: string, port = 30_080) =>
+    state.findService({ address: ip(address), port }, 'x')
+  state.apply([{ kind: 'node', node: node('a', '172.30.0.2', 'fd98::2') }])
+  t.equal(at('172.30.0.2'), undefined)
+  state.apply([{ kind: 'service', service }])
+  t.match(at('172.30.0.2'), { service, servicePort: 80, by: 'nodePort', node: { name: 'a' } })
+  t.match(at('fd98::2'), { by: 'nodePort' })
+  t.equal(at('172.30.0.2', 80), undefined)
+  const copy = new MeshState()
+  copy.apply(state.snapshot())
+  t.match(copy.findService({ address: ip('172.30.0.2'), port: 30_080 }, 'x'), { by: 'nodePort' })
+  state.apply([{ kind: 'node', node: node('a', '172.30.0.3') }])
+  t.equal(at('172.30.0.2'), undefined)
+  t.match(at('172.30.0.3'), { by: 'nodePort' })
+  state.apply([{ kind: 'nodeRemoved', key: 'Kubernetes/a' as NodeKey }])
+  t.equal(at('172.30.0.3'), undefined)
+})
+
+void t.test('Services may share an external address, each with its ports', async (t) => {
+  const state = new MeshState()
+  const shared = ip('198.51.100.7')
+  const service = (name: string, servicePort: number, own: string) =>
+    sampleService(name, {
+      addresses: [ip(own), shared].map((address) => ({
+        network: '',
+        address,
+        prefixLength: undefined,
+      })),
+      ports: [{ servicePort, targetPort: 8080, appProtocol: 'tcp' }],
+      externalAddresses: [shared],
+    })
+  const [web, mail] = [service('web', 80, '10.96.0.1'), service('mail', 25, '10.96.0.2')]
+  state.apply([web, mail].map((each) => ({ kind: 'service', service: each })))
+  const at = (address: string, port: number) => {
+    const match = state.findService({ address: ip(address), port }, 'x')
+    return [match?.service.name, match?.by]
+  }
+  t.strictSame(at('198.51.100.7', 80), ['web', 'external'])
+  t.strictSame(at('198.51.100.7', 25), ['mail', 'external'])
+  t.strictSame(at('198.51.100.7', 22), [undefined, undefined])
+  t.strictSame(at('10.96.0.1', 22), ['web', 'own'])
+})
+
+void t.test('a workload that is leaving a Service is still an endpoint of it', async (t) => {
+  const state = new MeshState()
+  const [catalog, basket] = [serviceKey('shop', 'catalog'), serviceKey('shop', 'basket')]
+  const both = sampleWorkload('pod', {
+    services: new Map([
+      [catalog, []],
+      [basket, []],
+    ]),
+    leaving: new Map([[catalog, []]]),
+  })
+  state.apply([upsert(both)])
+  t.strictSame([state.endpoints(catalog), state.endpoints(basket)], [[both], [both]])
+  const leaving = { ...both, services: new Map() }
+  state.apply([upsert(leaving)])
+  t.strictSame([state.endpoints(catalog), state.endpoints(basket)], [[leaving], []])
+  state.apply([remove(both.uid)])
+  t.strictSame(state.endpoints(catalog), [])
 })

@@ -51,6 +51,7 @@ export function sampleWorkload(name: string, overrides: Partial<Workload> = {}):
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
+    leaving: new Map(),
     ...overrides,
   }
 }
@@ -70,6 +71,9 @@ export function sampleService(name: string, overrides: Partial<Service> = {}): S
     loadBalancing: { routingPreference: [], mode: 'standard', healthPolicy: 'onlyHealthy' },
     ipFamilies: 'ipv4',
     canonical: true,
+    externalAddresses: [],
+    nodePorts: [],
+    nodePortScope: 'cluster',
     ...overrides,
   }
 }

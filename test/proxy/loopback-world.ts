@@ -120,6 +120,7 @@ export function workloadOf(pod: LocalPod, overrides: Partial<Workload> = {}): Wo
     waypoint: undefined,
     networkGateway: undefined,
     capacity: 1,
+    leaving: new Map(),
     ...overrides,
   }
 }
@@ -142,6 +143,9 @@ export function testService(
     loadBalancing: { routingPreference: [], mode: 'standard', healthPolicy: 'onlyHealthy' },
     ipFamilies: 'automatic',
     canonical: true,
+    externalAddresses: [],
+    nodePorts: [],
+    nodePortScope: 'cluster',
     ...overrides,
   }
 }
@@ -150,7 +154,10 @@ export function testService(
 export function inService(service: Service, targetPort: number): Pick<Workload, 'services'> {
   return {
     services: new Map([
-      [service.key, [{ servicePort: 80, targetPort, appProtocol: 'unknown' as const }]],
+      [
+        service.key,
+        [{ servicePort: 80, targetPort, appProtocol: 'unknown' as const, family: 'any' as const }],
+      ],
     ]),
   }
 }

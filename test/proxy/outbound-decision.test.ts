@@ -8,6 +8,7 @@ import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type {
   GatewayAddress,
   IpAddress,
+  NodeKey,
   Service,
   Workload,
   WorkloadUid,
@@ -310,10 +311,93 @@ void t.test(
     t.match(decideTo({ canonical: true }), {
       kind: 'deny',
       reason: 'noHealthyUpstream',
-      message: /endpoint 10\.96\.0\.99 of service .*manual.* is the address of service .*catalog/,
+      message: /endpoint 10\.96\.0\.99:80 of service .*manual.* is an address of service .*catalog/,
     })
     // A ServiceEntry may be found by the very addresses of its endpoints.
     t.match(decideTo({ canonical: false }), { kind: 'passthrough' })
+    t.end()
+  },
+)
+
+void t.test(
+  'every address of a Service leads to it with identity, other ports there do not',
+  (t) => {
+    const node = '172.30.0.5' as IpAddress
+    const external = '198.51.100.7' as IpAddress
+    const decideTo = (
+      to: string,
+      port: number,
+      overrides: Partial<Service> = {},
+      endpointNode = 'node-a',
+    ): OutboundDecision => {
+      const service = testService('catalog', VIP, {
+        addresses: [VIP, external].map((address) => ({
+          network: '',
+          address,
+          prefixLength: undefined,
+        })),
+        externalAddresses: [external],
+        nodePorts: [{ nodePort: 30_080, servicePort: 80 }],
+        ...overrides,
+      })
+      const mesh = new MeshState()
+      mesh.apply([
+        {
+          kind: 'node',
+          node: {
+            key: 'Kubernetes/node-b' as NodeKey,
+            clusterId: 'Kubernetes',
+            name: 'node-b',
+            network: '',
+            addresses: [node],
+          },
+        },
+        { kind: 'service', service },
+        { kind: 'workload', workload: workloadOf(client) },
+        {
+          kind: 'workload',
+          workload: workloadOf(server, { ...inService(service, 8080), node: endpointNode }),
+        },
+      ])
+      return decideOutbound({
+        originalDestination: { address: to as IpAddress, port },
+        source: client,
+        mesh,
+        localPods: new LocalPods(),
+        random: () => 0.5,
+      })
+    }
+    const served = { kind: 'hbone', target: { address: SERVER_IP, port: 8080 } }
+    t.match(decideTo(VIP, 80), served)
+    t.match(decideTo(external, 80), served)
+    t.match(decideTo(node, 30_080), served)
+    t.match(decideTo(VIP, 81), { kind: 'deny' }, 'its own address is all its own')
+    for (const [to, port] of [
+      [external, 22],
+      [node, 80],
+      [node, 10_250],
+      ['172.30.0.6', 30_080],
+    ] as const)
+      t.match(
+        decideTo(to, port),
+        { kind: 'passthrough', target: { address: to, port }, service: undefined },
+        `${to}:${port} is somebody else's`,
+      )
+
+    const toNodesOwn = { nodePortScope: 'node' } as const
+    t.match(decideTo(node, 30_080, toNodesOwn, 'node-b'), served)
+    t.match(decideTo(node, 30_080, toNodesOwn, 'node-a'), { kind: 'deny' })
+    t.match(decideTo(external, 80, toNodesOwn, 'node-a'), served, 'that is about node ports')
+    const toCallersNode: Partial<Service> = {
+      loadBalancing: { mode: 'strict', routingPreference: ['node'], healthPolicy: 'onlyHealthy' },
+    }
+    t.match(decideTo(VIP, 80, toCallersNode, 'node-z'), { kind: 'deny' })
+    t.match(
+      decideTo(external, 80, toCallersNode, 'node-z'),
+      served,
+      'that is about its own address',
+    )
+    t.match(decideTo(node, 30_080, toCallersNode, 'node-z'), served)
     t.end()
   },
 )

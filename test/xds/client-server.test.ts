@@ -91,7 +91,10 @@ void t.test(
     await agent.until(() => agent.synced() > 0)
 
     t.strictSame(agent.state.findWorkload(ip('fd98::7')), workload)
-    t.strictSame(agent.state.findServiceByAddress(ip('10.96.0.50'), 'shop'), service)
+    t.strictSame(
+      agent.state.findService({ address: ip('10.96.0.50'), port: 80 }, 'shop')?.service,
+      service,
+    )
     t.equal(agent.synced(), 1)
     t.strictSame(
       agent.states.map(({ kind }) => kind),

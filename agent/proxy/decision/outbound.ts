@@ -11,8 +11,9 @@ import type {
   Workload,
   WorkloadUid,
 } from '../../../mesh/model/types.ts'
-import { type Endpoint, pickEndpoint } from '../../../mesh/model/load-balance.ts'
-import type { MeshState } from '../../../mesh/model/mesh-state.ts'
+import { formatSocketAddress } from '../../../mesh/model/address.ts'
+import { type Endpoint, pickEndpoint, type Reach } from '../../../mesh/model/load-balance.ts'
+import type { MeshState, ServiceMatch } from '../../../mesh/model/mesh-state.ts'
 import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
 import type { LocalPod, LocalPods } from '../local-pod.ts'
 import { isMeshPort, MESH_PORTS } from '../../../mesh/model/ports.ts'
@@ -62,8 +63,8 @@ export function decideOutbound(request: OutboundRequest): OutboundDecision {
   if (isMeshPort(port) && isLoopback(address))
     return deny(UNKNOWN, 'selfCall', `port ${port} belongs to the mesh`)
 
-  const service = mesh.findServiceByAddress(address, source.namespace)
-  if (service !== undefined) return decideService(request, service)
+  const match = mesh.findService(originalDestination, source.namespace)
+  if (match !== undefined) return decideService(request, match)
 
   const workload = mesh.findWorkload(address)
   // Row 9: an address the mesh does not know is none of its business.
@@ -79,8 +80,9 @@ export function decideOutbound(request: OutboundRequest): OutboundDecision {
   return decideWorkload(request, { workload, address, port }, undefined)
 }
 
-function decideService(request: OutboundRequest, service: Service): OutboundDecision {
+function decideService(request: OutboundRequest, match: ServiceMatch): OutboundDecision {
   const { originalDestination, source, mesh, random } = request
+  const { service, servicePort } = match
   // Rows 1 and 2 need waypoints.
   if (service.waypoint !== undefined)
     return deny(
@@ -102,9 +104,10 @@ function decideService(request: OutboundRequest, service: Service): OutboundDeci
         )
   const endpoint = pickEndpoint(candidates, {
     service,
-    servicePort: originalDestination.port,
+    servicePort,
     client: mesh.workload(source.workloadUid),
     requested: originalDestination.address,
+    ...reachOf(match),
     random,
   })
   // Row 6.
@@ -112,9 +115,17 @@ function decideService(request: OutboundRequest, service: Service): OutboundDeci
     return deny(
       { service, workload: undefined },
       'noHealthyUpstream',
-      `no healthy upstream: service ${service.key} port ${originalDestination.port}`,
+      `no healthy upstream: service ${service.key} port ${servicePort}`,
     )
   return decideWorkload(request, endpoint, service)
+}
+
+/** Whom the address that was asked for leads to, of the Service's endpoints. */
+function reachOf({ service, by, node }: ServiceMatch): { readonly reach?: Reach } {
+  if (by === 'own') return {}
+  return by === 'nodePort' && node !== undefined && service.nodePortScope === 'node'
+    ? { reach: { kind: 'node', clusterId: node.clusterId, node: node.name } }
+    : { reach: { kind: 'external' } }
 }
 
 function decideWorkload(
@@ -136,12 +147,13 @@ function decideWorkload(
   // Rows 5 and 9.
   if (workload.tunnelProtocol === 'none') {
     // Kubernetes: an endpoint is not the address of a Service. The node would lead it on, in plaintext, also to pods of the mesh.
-    const other = service && mesh.findServiceByAddress(address, source.namespace)
+    // The same of the other addresses of Services: whoever claims one must not have what others list under it.
+    const other = service && mesh.findService(target, source.namespace)?.service
     if (other?.canonical === true && other.key !== service?.key)
       return deny(
         destination,
         'noHealthyUpstream',
-        `endpoint ${address} of service ${service?.key} is the address of service ${other.key}`,
+        `endpoint ${formatSocketAddress(target)} of service ${service?.key} is an address of service ${other.key}`,
       )
     return { kind: 'passthrough', target, ...destination }
   }

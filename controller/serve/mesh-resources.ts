@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// From changes of the mesh to changes of what the discovery server offers, type by type.
+
+import type { MeshChange, MeshNode } from '../../mesh/model/types.ts'
+import { ADDRESS, type AddressResource } from '../../mesh/xds/types/address.ts'
+
+/** What to offer anew and what to withdraw. */
+export interface OfferChange<T> {
+  readonly upserts: readonly T[]
+  readonly removed: readonly string[]
+}
+
+/** What the changes mean for workloads and services. */
+export function addressResources(changes: readonly MeshChange[]): OfferChange<AddressResource> {
+  const last = new LastWords<AddressResource>()
+  for (const change of changes)
+    switch (change.kind) {
+      case 'workload':
+      case 'service':
+        last.set(ADDRESS.name(change), change)
+        break
+      case 'workloadRemoved':
+        last.remove(change.uid)
+        break
+      case 'serviceRemoved':
+        last.remove(change.key)
+        break
+      case 'node':
+      case 'nodeRemoved':
+        break
+    }
+  return last.offer()
+}
+
+/** What the changes mean for nodes. */
+export function nodeResources(changes: readonly MeshChange[]): OfferChange<MeshNode> {
+  const last = new LastWords<MeshNode>()
+  for (const change of changes)
+    if (change.kind === 'node') last.set(change.node.key, change.node)
+    else if (change.kind === 'nodeRemoved') last.remove(change.key)
+  return last.offer()
+}
+
+/** The last word on a name counts: one batch may take a resource away and bring it back. */
+class LastWords<T> {
+  readonly #upserts = new Map<string, T>()
+  readonly #removed = new Set<string>()
+
+  set(name: string, resource: T): void {
+    this.#removed.delete(name)
+    this.#upserts.set(name, resource)
+  }
+
+  remove(name: string): void {
+    this.#upserts.delete(name)
+    this.#removed.add(name)
+  }
+
+  offer(): OfferChange<T> {
+    return { upserts: [...this.#upserts.values()], removed: [...this.#removed] }
+  }
+}
