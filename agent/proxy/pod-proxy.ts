@@ -2,8 +2,7 @@
 // The proxy of one pod inside its worker: owns the pod's listeners, its HBONE server and client pool, and every
 // connection of the pod, from `start` until `remove`.
 
-import type { Server, Socket } from 'node:net'
-import { setImmediate as eventLoopTurn, setTimeout as delay } from 'node:timers/promises'
+import type { Socket } from 'node:net'
 import { errorMessage } from '../../mesh/errors.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
@@ -21,21 +20,20 @@ import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
-import { closeFd } from '../../native/libc.ts'
-import { waitingConnections } from '../../native/tcp-state.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
 import type { CertificateCache } from './certificate-cache.ts'
 import { Connection, type Folder } from './connection.ts'
 import type { Gate } from './admission.ts'
 import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
 import { isFromOutside } from './decision/from-outside.ts'
+import { Listening } from './listening.ts'
 import { type LocalPod, type LocalPods, podParty } from './local-pod.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { handleOutbound } from './outbound.ts'
 import { localAddress, type PodContext, remoteAddress, type WorkerMesh } from './pod-context.ts'
 import type { OpenConnections, PodConnections } from './open-connections.ts'
 import { StreamCarrier } from './stream-carrier.ts'
-import { connectUpstream, serveListeningFd } from './upstream.ts'
+import { connectUpstream } from './upstream.ts'
 
 export interface PodProxyOptions {
   readonly pod: LocalPod
@@ -65,21 +63,6 @@ const FLOOD_LINES = { burst: 3, perSecond: 0.1 }
 /** Time for the resets of cut tunnels to leave before their HTTP/2 connections are closed under them. */
 const RESET_FLUSH_MS = 200
 
-/**
- * What the kernel had accepted before capture ended waits in the listeners' queues, and closing a listener resets it, as
- * it does handshakes under way. A connect() that was led here before and had not sent its SYN yet has sent it after this.
- */
-const CONNECT_MS = 50
-/** Between two looks at handshakes under way. Their clients' answers are out for as long as a round trip takes. */
-const HANDSHAKE_LOOK_MS = 10
-/** A client may never answer, and where capture goes on (the agent stops) connections may never cease to come. */
-const ACCEPT_DEADLINE_MS = 1_000
-
-/** Tunnels of listeners that were replaced go on this long; their clients move to the new ones by GOAWAY. */
-const RETIRED_TUNNELS_DEADLINE_MS = 3_600_000
-
-const NO_LISTENERS: PodListeners = { outbound: [], inbound: [], hbone: [] }
-
 export class PodProxy {
   readonly pod: LocalPod
   readonly #options: PodProxyOptions
@@ -90,18 +73,12 @@ export class PodProxy {
   readonly #refusals: Folder
   readonly #floods: Folder
   readonly #pool: HbonePool
-  /** What is listened on now; the fds are the servers'. */
-  #listeners: PodListeners = NO_LISTENERS
-  #servers: Server[] = []
-  /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
-  #waitingFds: readonly number[] = []
-  #hboneServers: HboneServer[] = []
-  /** Of listeners that were replaced, while tunnels go on there. */
-  readonly #retired = new Set<HboneServer>()
+  /** What is listened on now. */
+  #listening: Listening | undefined
+  /** What was before, while something of it goes on. */
+  readonly #former = new Set<Listening>()
   readonly #trustChange: TrustChange
   #isRemoved = false
-  /** Whether its listeners are closed, those too that are still being opened. */
-  #isClosed = false
 
   constructor(options: PodProxyOptions) {
     this.#options = options
@@ -137,7 +114,7 @@ export class PodProxy {
     }
     this.#trustChange = new TrustChange({
       pool: this.#pool,
-      servers: () => [...this.#hboneServers, ...this.#retired],
+      servers: () => this.#hboneServers(),
       onCut: (connections) =>
         options.log.warn(
           { pod: options.pod.uid, connections },
@@ -150,71 +127,54 @@ export class PodProxy {
   }
 
   /**
-   * Serves these listeners, in place of those before when the pod was enrolled again; running connections are not
-   * touched. Resolves when captured traffic is served; HBONE follows with the first certificate.
+   * Serves these listeners, in place of those before when the pod was enrolled again or leaves the mesh; running
+   * connections are not touched. Resolves when captured traffic is served; HBONE follows with the first certificate.
    */
   async serve(listeners: PodListeners): Promise<void> {
-    const oldServers = this.#servers
-    const oldHbone = this.#hboneServers
-    const oldFds = this.#waitingFds
-    this.#servers = []
-    this.#hboneServers = []
+    const former = this.#listening
+    const { log, certificates } = this.#options
+    const listening = new Listening(listeners, {
+      onOutbound: (socket) => this.#run(handleOutbound, socket),
+      onInbound: (socket) => this.#run(handleInboundPlaintext, socket),
+      makeHboneServer: (certificate) => this.#makeHboneServer(certificate),
+      log,
+    })
+    this.#listening = listening
     try {
-      await this.#open(listeners)
+      await listening.open()
+      const certificate = certificates.current(this.pod.identity)
+      if (certificate !== undefined) await this.setCertificate(certificate)
     } finally {
-      for (const server of oldServers) server.close()
-      for (const fd of oldFds) closeFd(fd)
-      for (const server of oldHbone) void this.#retire(server)
+      if (former !== undefined)
+        this.#replace(former, listening).catch((thrown: unknown) =>
+          log.error({ error: errorMessage(thrown) }, 'replaced listeners failed'),
+        )
     }
   }
 
-  async #retire(server: HboneServer): Promise<void> {
-    this.#retired.add(server)
+  /** What waits in a listener that closes moves to the next one on its port; where there is none it is accepted first. */
+  async #replace(former: Listening, next: Listening): Promise<void> {
+    this.#former.add(former)
     try {
-      await server.drain(RETIRED_TUNNELS_DEADLINE_MS)
-    } catch (thrown) {
-      this.#options.log.error({ error: errorMessage(thrown) }, 'retired HBONE listener failed')
+      if (former.isCapturing && !next.isCapturing)
+        await former.acceptWhatWaits(() => this.#handshakes())
+      former.close()
+      await former.ended()
     } finally {
-      this.#retired.delete(server)
+      this.#former.delete(former)
     }
   }
 
   /** Takes the first or a renewed certificate of the pod's identity. */
   async setCertificate(certificate: WorkloadCertificate): Promise<void> {
     if (this.#isRemoved) return
-    for (const server of this.#hboneServers) server.setCertificate(certificate)
     this.#trustChange.certificate(certificate)
-    const fds = this.#waitingFds
-    this.#waitingFds = []
-    await Promise.all(fds.map((fd) => this.#serveHbone(fd, certificate)))
+    await this.#listening?.setCertificate(certificate)
   }
 
-  async #open(listeners: PodListeners): Promise<void> {
-    const serve = async (fd: number, handler: Handler): Promise<void> => {
-      const server = await serveListeningFd(fd, (socket) => this.#run(handler, socket))
-      // An error of accept must not take the worker down; the listener goes on.
-      server.on('error', (error) =>
-        this.#options.log.error({ error: errorMessage(error) }, 'accept failed'),
-      )
-      // The pod may have been removed meanwhile.
-      if (this.#isClosed) server.close()
-      else this.#servers.push(server)
-    }
-    this.#listeners = listeners
-    this.#waitingFds = listeners.hbone
-    // All, though one fail: who closes this proxy must know of every server that was opened.
-    const opened = await Promise.allSettled([
-      ...listeners.outbound.map((fd) => serve(fd, handleOutbound)),
-      ...listeners.inbound.map((fd) => serve(fd, handleInboundPlaintext)),
-    ])
-    for (const each of opened) if (each.status === 'rejected') throw each.reason
-    const certificate = this.#options.certificates.current(this.pod.identity)
-    if (certificate !== undefined) await this.setCertificate(certificate)
-  }
-
-  async #serveHbone(fd: number, certificate: WorkloadCertificate): Promise<void> {
+  #makeHboneServer(certificate: WorkloadCertificate): HboneServer {
     const { mesh, localPods } = this.#options
-    const server = createHboneServer({
+    return createHboneServer({
       certificate,
       trust: this.#context.trust,
       owner: this.pod.uid,
@@ -231,8 +191,6 @@ export class PodProxy {
       },
       onRefused: (event) => this.#refused(event),
     })
-    this.#hboneServers.push(server)
-    await server.listen(fd)
   }
 
   get identity(): SpiffeId {
@@ -247,14 +205,17 @@ export class PodProxy {
     deadlineMs: number,
     { isCaptured = false }: { readonly isCaptured?: boolean } = {},
   ): Promise<{ readonly cut: number }> {
-    await this.#acceptWhatWaits(isCaptured)
-    this.#closeListeners()
+    const listening = this.#sets()
+    const handshakes = isCaptured ? undefined : () => this.#handshakes()
+    await Promise.all(listening.map((each) => each.acceptWhatWaits(handshakes)))
+    for (const each of listening) each.close()
     const ended = this.connections.end(deadlineMs)
     // The deadline is ours alone: were it theirs, too, they might cut first, and what they cut would be neither counted
     // nor told as drained.
-    const drained = this.#drainHbone(deadlineMs + RESET_FLUSH_MS)
+    const peers = this.#drainPeers(deadlineMs + RESET_FLUSH_MS)
     const { cut } = await ended
-    await drained
+    // Not before: what was accepted a moment ago may still have to open its tunnel.
+    await Promise.all([peers, this.#pool.drain(RESET_FLUSH_MS)])
     return { cut }
   }
 
@@ -264,22 +225,34 @@ export class PodProxy {
    * and be called until its namespace goes.
    */
   turnPeersAway(): void {
-    for (const server of [...this.#hboneServers, ...this.#retired]) server.leaveWhere(() => true)
+    for (const server of this.#hboneServers()) server.leaveWhere(() => true)
   }
 
   /** Cuts everything and closes every fd; says how many connections that were. */
   async remove(): Promise<{ readonly cut: number }> {
     this.#isRemoved = true
     this.#trustChange.close()
-    this.#closeListeners()
+    for (const each of this.#sets()) each.close()
     const cut = this.connections.close('podRemoved')
-    await this.#drainHbone(RESET_FLUSH_MS)
+    await Promise.all([this.#drainPeers(RESET_FLUSH_MS), this.#pool.drain(RESET_FLUSH_MS)])
     return { cut }
   }
 
-  async #drainHbone(deadlineMs: number): Promise<void> {
-    const servers = [...this.#hboneServers, ...this.#retired]
-    await Promise.all([this.#pool, ...servers].map((each) => each.drain(deadlineMs)))
+  async #drainPeers(deadlineMs: number): Promise<void> {
+    await Promise.all(this.#hboneServers().map((server) => server.drain(deadlineMs)))
+  }
+
+  #sets(): readonly Listening[] {
+    return this.#listening === undefined ? [...this.#former] : [...this.#former, this.#listening]
+  }
+
+  #hboneServers(): readonly HboneServer[] {
+    return this.#sets().flatMap(({ hboneServers }) => hboneServers)
+  }
+
+  /** The TCP handshakes under way in the pod. */
+  #handshakes(): ReadonlySet<string> | undefined {
+    return this.#options.sockets.handshakesIn(this.pod.netnsFd)
   }
 
   #run(handler: Handler, socket: Socket): void {
@@ -335,42 +308,5 @@ export class PodProxy {
       isFlood ? this.#floods : this.#refusals,
     )
     connection.fail(event.reason, event.message)
-  }
-
-  async #acceptWhatWaits(isCaptured: boolean): Promise<void> {
-    const deadline = performance.now() + ACCEPT_DEADLINE_MS
-    // Where capture goes on handshakes do, too, at a successor; and all the node's pods at once would ask for them.
-    const handshakes = isCaptured ? undefined : this.#handshakesEnd(deadline)
-    await Promise.all([delay(CONNECT_MS), handshakes])
-    const isLate = (): boolean => performance.now() > deadline
-    // The event loop accepts one connection of each listener a turn.
-    while (this.#acceptingFds().some((fd) => waitingConnections(fd) > 0) && !isLate())
-      await eventLoopTurn()
-  }
-
-  /** Of those under way now, which may be the listeners'; what begins later is not led to them any more. */
-  async #handshakesEnd(deadline: number): Promise<void> {
-    const { sockets } = this.#options
-    const { netnsFd } = this.pod
-    let underWay = sockets.handshakesIn(netnsFd)
-    while (underWay !== undefined && underWay.size > 0 && performance.now() < deadline) {
-      await delay(HANDSHAKE_LOOK_MS)
-      const still: ReadonlySet<string> = sockets.handshakesIn(netnsFd) ?? new Set()
-      underWay = underWay.intersection(still)
-    }
-  }
-
-  /** Without those that nobody accepts from yet. */
-  #acceptingFds(): readonly number[] {
-    const { outbound, inbound, hbone } = this.#listeners
-    return [...outbound, ...inbound, ...(this.#waitingFds.length > 0 ? [] : hbone)]
-  }
-
-  #closeListeners(): void {
-    this.#isClosed = true
-    for (const server of this.#servers.splice(0)) server.close()
-    for (const fd of this.#waitingFds) closeFd(fd)
-    this.#waitingFds = []
-    this.#listeners = NO_LISTENERS
   }
 }

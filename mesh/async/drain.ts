@@ -3,7 +3,7 @@
 //  1. Whoever serves something lets it enter, and leave when it is over, whatever way that was.
 //  2. A drain waits for all that are in, and for those that enter meanwhile (what the kernel had accepted already is served), to
 //     end by themselves. Telling them to (GOAWAY), and letting no newcomer in, is the owner's part, before it drains.
-//  3. At the deadline, or at once when it is 0, what is left is cut. Cutting only starts the end: a member leaves when it is over.
+//  3. At the deadline, or at once when it is 0, what is left is cut; never when it is infinite. Cutting only starts the end: a member leaves when it is over.
 //  4. A drain says how many it cut. Several may run at once: what one has cut, another does not count.
 
 import { inTime, LATE } from './deadline.ts'
@@ -53,6 +53,10 @@ export class Drain<Member extends object> implements Iterable<Member> {
     deadlineMs: number,
     cut: (member: Member) => number,
   ): Promise<{ readonly cut: number }> {
+    if (deadlineMs === Number.POSITIVE_INFINITY) {
+      await this.whenEmpty()
+      return { cut: 0 }
+    }
     if (deadlineMs > 0 && (await inTime(this.whenEmpty(), deadlineMs)) !== LATE) return { cut: 0 }
     let sum = 0
     for (const member of this) sum += cut(member)

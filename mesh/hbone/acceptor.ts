@@ -42,6 +42,8 @@ export interface AcceptorOptions {
 export interface Acceptor {
   listen(fd: number): Promise<void>
   setCertificate(certificate: WorkloadCertificate): void
+  /** Stops accepting; resolves when no connection is left, nor a handshake. */
+  stopListening(): Promise<void>
   /** Stops accepting and cuts handshakes under way; connections handed on are not touched. */
   close(): void
 }
@@ -178,6 +180,13 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     tls.emit('connection', raw)
   })
 
+  let stopped: Promise<void> | undefined
+  const stopListening = (): Promise<void> => {
+    // Node calls back when all that the server has accepted is closed.
+    stopped ??= new Promise((resolve) => tcp.close(() => resolve()))
+    return stopped
+  }
+
   return {
     listen: (fd) =>
       new Promise((resolve, reject) => {
@@ -195,8 +204,9 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     setCertificate(renewed) {
       tls.setSecureContext(secureContextOptions(renewed))
     },
+    stopListening,
     close() {
-      tcp.close()
+      void stopListening()
       for (const knock of [...bySocket.values()]) {
         forget(knock)
         cutHandshake(knock.raw)

@@ -161,6 +161,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
   return {
     listen: acceptor.listen,
     setCertificate: acceptor.setCertificate,
+    stopListening: acceptor.stopListening,
     connectionCount: () => connections.size,
     closeWhere(isDistrusted) {
       let closed = 0

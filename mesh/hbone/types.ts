@@ -140,6 +140,8 @@ export interface HboneServer {
   closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number
   /** GOAWAY on these: their clients make new ones, and their tunnels end by themselves. */
   leaveWhere(isOutdated: (connection: LiveConnection) => boolean): void
+  /** Stops accepting, and nothing else: handshakes under way and connections go on. Resolves when none is left. */
+  stopListening(): Promise<void>
   /** Stops accepting, sends GOAWAY, waits for tunnels up to the deadline, then cuts. */
   drain(deadlineMs: number): Promise<{ readonly cut: number }>
 }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// One set of a pod's listeners, as an enrolment gave it to the data plane: captured connections are served at once, HBONE
+// with the first certificate. The next set takes its place while this one goes on with what it has.
+
+import type { Server, Socket } from 'node:net'
+import { setImmediate as eventLoopTurn, setTimeout as delay } from 'node:timers/promises'
+import { errorMessage } from '../../mesh/errors.ts'
+import type { HboneServer } from '../../mesh/hbone/types.ts'
+import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { closeFd } from '../../native/libc.ts'
+import { waitingConnections } from '../../native/tcp-state.ts'
+import type { PodListeners } from '../capture/types.ts'
+import { serveListeningFd } from './upstream.ts'
+
+/**
+ * What the kernel had accepted before capture ended waits in the listeners' queues, and closing a listener resets it, as
+ * it does handshakes under way. A connect() that was led here before and had not sent its SYN yet has sent it after this.
+ */
+const CONNECT_MS = 50
+/** Between two looks at handshakes under way. Their clients' answers are out for as long as a round trip takes. */
+const HANDSHAKE_LOOK_MS = 10
+/** A client may never answer, and where capture goes on (the agent stops) connections may never cease to come. */
+const ACCEPT_DEADLINE_MS = 1_000
+
+export interface ListeningOptions {
+  readonly onOutbound: (socket: Socket) => void
+  readonly onInbound: (socket: Socket) => void
+  readonly makeHboneServer: (certificate: WorkloadCertificate) => HboneServer
+  readonly log: Logger
+}
+
+export class Listening {
+  readonly #listeners: PodListeners
+  readonly #options: ListeningOptions
+  readonly #servers: Server[] = []
+  readonly #hbone: HboneServer[] = []
+  /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
+  #waitingFds: readonly number[]
+  /** Also for what is still being opened. */
+  #isClosed = false
+
+  /** The fds are this set's from now on. */
+  constructor(listeners: PodListeners, options: ListeningOptions) {
+    this.#listeners = listeners
+    this.#options = options
+    this.#waitingFds = listeners.hbone
+  }
+
+  /** Those that serve, and those that have stopped listening and still have connections. */
+  get hboneServers(): readonly HboneServer[] {
+    return this.#hbone
+  }
+
+  /** Whether connections of the pod's app come here, or of those who call it in plaintext. */
+  get isCapturing(): boolean {
+    return this.#listeners.outbound.length > 0 || this.#listeners.inbound.length > 0
+  }
+
+  /** Resolves when captured connections are served. After a rejection it wants to be closed, as ever. */
+  async open(): Promise<void> {
+    const serve = async (fd: number, onSocket: (socket: Socket) => void): Promise<void> => {
+      const server = await serveListeningFd(fd, onSocket)
+      // An error of accept must not take the worker down; the listener goes on.
+      server.on('error', (error) =>
+        this.#options.log.error({ error: errorMessage(error) }, 'accept failed'),
+      )
+      // The pod may have been removed meanwhile.
+      if (this.#isClosed) server.close()
+      else this.#servers.push(server)
+    }
+    const { outbound, inbound } = this.#listeners
+    // All, though one fail: who closes this set must know of every server that was opened.
+    const opened = await Promise.allSettled([
+      ...outbound.map((fd) => serve(fd, this.#options.onOutbound)),
+      ...inbound.map((fd) => serve(fd, this.#options.onInbound)),
+    ])
+    for (const each of opened) if (each.status === 'rejected') throw each.reason
+  }
+
+  /** Serves HBONE with the first certificate, or the next handshakes with a renewed one. */
+  async setCertificate(certificate: WorkloadCertificate): Promise<void> {
+    if (this.#isClosed) return
+    for (const server of this.#hbone) server.setCertificate(certificate)
+    const fds = this.#waitingFds
+    this.#waitingFds = []
+    await Promise.all(
+      fds.map((fd) => {
+        const server = this.#options.makeHboneServer(certificate)
+        this.#hbone.push(server)
+        return server.listen(fd)
+      }),
+    )
+  }
+
+  /**
+   * Accepts what waits in the kernel for listeners that nobody follows. `handshakes` gives those under way in the pod;
+   * undefined where capture goes on: then they do, too, at a successor, and all the node's pods at once would ask for them.
+   */
+  async acceptWhatWaits(
+    handshakes: (() => ReadonlySet<string> | undefined) | undefined,
+  ): Promise<void> {
+    if (this.#isClosed) return
+    const deadline = performance.now() + ACCEPT_DEADLINE_MS
+    await Promise.all([delay(CONNECT_MS), handshakes && handshakesEnd(handshakes, deadline)])
+    const isLate = (): boolean => performance.now() > deadline
+    // The event loop accepts one connection of each listener a turn.
+    while (this.#acceptingFds().some((fd) => waitingConnections(fd) > 0) && !isLate())
+      await eventLoopTurn()
+  }
+
+  /** Takes no new connections. HBONE handshakes under way, and the connections of before, go on. */
+  close(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    for (const server of this.#servers) server.close()
+    for (const fd of this.#waitingFds) closeFd(fd)
+    this.#waitingFds = []
+    for (const server of this.#hbone) void server.stopListening()
+  }
+
+  /** Resolves when it is closed and none of its HBONE connections is left. */
+  async ended(): Promise<void> {
+    await Promise.all(this.#hbone.map((server) => server.stopListening()))
+  }
+
+  /** Without those that nobody accepts from: closed, or without a certificate yet. */
+  #acceptingFds(): readonly number[] {
+    if (this.#isClosed) return []
+    const { outbound, inbound, hbone } = this.#listeners
+    return [...outbound, ...inbound, ...(this.#waitingFds.length > 0 ? [] : hbone)]
+  }
+}
+
+/** Of those under way now, which may be the listeners'; what begins later is not led to them any more. */
+async function handshakesEnd(
+  handshakes: () => ReadonlySet<string> | undefined,
+  deadline: number,
+): Promise<void> {
+  let underWay = handshakes()
+  while (underWay !== undefined && underWay.size > 0 && performance.now() < deadline) {
+    await delay(HANDSHAKE_LOOK_MS)
+    underWay = underWay.intersection(handshakes() ?? new Set())
+  }
+}
