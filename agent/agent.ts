@@ -24,7 +24,8 @@ import { createPodServer } from './pod-server.ts'
 import { placeLimits } from './proxy/place-limits.ts'
 import type { PlaceLimits } from './proxy/places.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
-import { startCni } from './start-cni.ts'
+import { OwnDaemonSet } from './own-daemon-set.ts'
+import { startCni, type StartedCni } from './start-cni.ts'
 import { startDiscovery } from './start-discovery.ts'
 import { type Ending, type Starting, unwrap } from './starting.ts'
 
@@ -117,10 +118,11 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
 
   await startServers(starting, { mesh, pool, certificates, metrics, quit })
 
-  const access = await loadKubeConfig(config)
-  const { trustDomain, clusterId, drainDeadlineMs } = config
+  const api = createKubeApi(unwrap(await loadKubeConfig(config)))
+  const { trustDomain, clusterId, drainDeadlineMs, podName, podNamespace } = config
+  const cni: { started?: StartedCni; isMeshSynced: boolean } = { isMeshSynced: false }
   const running = await startEnrolment({
-    api: createKubeApi(unwrap(access)),
+    api,
     nodeName: config.nodeName,
     capture,
     server: createPodServer({ pool, mesh, trustDomain, clusterId, drainDeadlineMs, log }),
@@ -130,6 +132,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     nodeCgroup: config.cgroup,
     prove: netnsProver(capture.thread, config.procRoot),
     procRoot: config.procRoot,
+    onMembership: () => cni.started?.membershipChanged(),
   })
   enrolment.node = running
   started.defer(() => running.close({ withdraw: ending.unpin }))
@@ -138,9 +141,28 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     (thrown: unknown) => log.debug({ error: errorMessage(thrown) }, 'closed before the first list'),
   )
 
-  await startCni(starting, running)
-  startDiscovery(starting, { mesh, pool, certificates })
+  cni.started = await startCni(starting, {
+    enrolment: running,
+    mesh,
+    isMeshSynced: () => cni.isMeshSynced,
+  })
+  const onSynced = (): void => {
+    cni.isMeshSynced = true
+    cni.started?.membershipChanged()
+  }
+  startDiscovery(starting, { mesh, pool, certificates, onSynced })
+  const owner = new OwnDaemonSet({
+    api,
+    podNamespace,
+    podName,
+    logger: log.child({ part: 'owner' }),
+  })
   started.defer(async () => {
+    if (!ending.unpin && (await owner.isGone())) {
+      log.warn('the DaemonSet of the agents is gone: the mesh leaves this node')
+      ending.unpin = true
+    }
+    await owner.close()
     // What another agent has taken over is not this one's to take out of the mesh.
     ending.unpin &&= await running.isInCharge()
   })

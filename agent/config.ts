@@ -41,6 +41,9 @@ export interface AgentConfig {
   readonly cniConfDir?: string
   readonly cniBinary: string
   readonly cniSocket: string
+  /** Undefined: beside the configuration that the plugin is chained into. */
+  readonly cniMembers?: string
+  readonly podLogs: string
   readonly stateDir: string
   readonly procRoot: string
   readonly xdsAddress: string
@@ -133,6 +136,16 @@ const flags: FlagTable<AgentFlags> = {
     env: 'AMBIT_CNI_SOCKET',
     fallback: '/run/ambit/cni.sock',
   }),
+  cniMembers: optionalText(
+    '--cni-members <file>',
+    'what the plugin goes by while no agent answers; ambit-members in --cni-conf-dir if left out',
+    { env: 'AMBIT_CNI_MEMBERS' },
+  ),
+  podLogs: text(
+    '--pod-logs <dir>',
+    "the kubelet's directory of pods' logs on the host, where the plugin sees whether an agent is left",
+    { env: 'AMBIT_POD_LOGS', fallback: '/var/log/pods' },
+  ),
   stateDir: text('--state-dir <dir>', 'what to remember of pods', {
     env: 'AMBIT_STATE_DIR',
     fallback: '/run/ambit/state',

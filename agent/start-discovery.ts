@@ -13,12 +13,14 @@ export interface DiscoveryParts {
   readonly mesh: MeshState
   readonly pool: WorkerPool
   readonly certificates: CertificateManager
+  /** Called when the control plane has told of everything. */
+  readonly onSynced: () => void
 }
 
 /** Keeps the mesh state as the control plane has it. */
 export function startDiscovery(
   { config, log, readiness, started }: Starting,
-  { mesh, pool, certificates }: DiscoveryParts,
+  { mesh, pool, certificates, onSynced }: DiscoveryParts,
 ): void {
   const xds = new XdsClient({
     address: config.xdsAddress,
@@ -40,6 +42,7 @@ export function startDiscovery(
     onSynced: () => {
       pool.meshSynced()
       readiness.done('xDS')
+      onSynced()
       log.info(mesh.size, 'the mesh state is complete')
     },
     onProblems: (typeUrl, problems) =>

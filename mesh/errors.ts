@@ -36,6 +36,8 @@ export const ERROR_CATALOGUE = {
   AMB_LISTEN: 'Free the address, or choose another with the flag that names it.',
   AMB_ENROLMENT:
     'Read the reason; the agent tries again by itself. kubectl describe pod shows what it met.',
+  AMB_POD_UNKNOWN:
+    'Check that the agent reaches the API server; pods of namespaces outside the mesh start without it meanwhile.',
   AMB_LAB: 'Read the quoted log; "ambit lab down" removes what is there, then start it again.',
   AMB_LAB_EXISTS: 'Take it down first ("ambit lab down --name NAME"), or choose another --name.',
   AMB_LAB_MISSING: 'Start one with "ambit lab up", or name another with --name.',

@@ -13,6 +13,11 @@ export interface CniPluginConfig {
   readonly socket: string
   readonly excludeNamespaces: readonly string[]
   readonly timeoutMs?: number
+  /** The file of members-file.ts. */
+  readonly members?: string
+  /** The kubelet's directory of pods' logs, and how the names of agents' begin there: how the plugin finds that it was left behind. */
+  readonly podLogs?: string
+  readonly agentPods?: string
 }
 
 interface Conflist {

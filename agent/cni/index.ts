@@ -3,6 +3,8 @@
 
 export { installCni } from './installer.ts'
 export type { CniInstallation } from './installer.ts'
+export { MEMBERS_FILE } from './members-file.ts'
+export { MembersKeeper } from './members-keeper.ts'
 export type { CniPod } from './request.ts'
 export { startCniServer } from './server.ts'
 export type { CniHandlers } from './server.ts'

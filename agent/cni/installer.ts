@@ -28,6 +28,8 @@ export interface CniInstallOptions {
 export interface CniInstallation {
   /** The configuration file our plugin is chained in; undefined while there is none to chain into. */
   readonly chainedIn: string | undefined
+  /** Looks at the configuration now: what mayWrite() waits for has come. */
+  look(): Promise<void>
   /** Stops watching; leaves everything in place (restart, upgrade). */
   close(): Promise<void>
   /** Stops watching, takes our plugin out of every configuration, removes the binary. */
@@ -83,6 +85,11 @@ class ChainKeeper implements CniInstallation {
     )
     this.#timer = setInterval(() => this.#queueCheck(), RECHECK_MS)
     this.#timer.unref()
+    this.#queueCheck()
+    await this.#checking
+  }
+
+  async look(): Promise<void> {
     this.#queueCheck()
     await this.#checking
   }

@@ -13,7 +13,10 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import { readCniRequest, type CniPod, type CniRequest } from './request.ts'
 
 export interface CniHandlers {
-  /** Answers when the pod is enrolled, or is not to be. An error refuses the pod's sandbox. */
+  /**
+   * Answers when the pod is enrolled, or is not to be. An error refuses the pod's sandbox; AMB_POD_UNKNOWN, that nothing can be told
+   * of the pod: the plugin then decides as if there were no agent.
+   */
   onAdd(pod: CniPod, signal: AbortSignal): Promise<Result<void, AmbitError>>
   /** The sandbox is going; failure is logged and the runtime told nothing of it. */
   onDel(pod: CniPod, signal: AbortSignal): Promise<void>
@@ -49,9 +52,16 @@ const CNI_TRY_AGAIN = 11
 const CNI_BAD_REQUEST = 6
 const CNI_NOT_AVAILABLE = 50
 
-type Reply =
-  | { readonly ok: true }
-  | { readonly ok: false; readonly code: number; readonly msg: string; readonly details: string }
+interface Refusal {
+  readonly ok: false
+  readonly code: number
+  readonly msg: string
+  readonly details: string
+  /** The plugin shall decide by itself whether the pod may be one of the mesh's. */
+  readonly undecided?: true
+}
+
+type Reply = { readonly ok: true } | Refusal
 
 /** Listens. The directory of the socket is made and kept at 0700, the socket at 0600. */
 export async function startCniServer(
@@ -142,7 +152,11 @@ async function serve(
   const request = readCniRequest(body.value)
   if (!request.ok) {
     options.logger.warn({ reason: request.error }, 'refused a CNI call')
-    sendReply(socket, refusal(CNI_BAD_REQUEST, 'Cannot read the CNI call', request.error))
+    // A plugin of another version: the node's other pods are not to suffer for it.
+    sendReply(socket, {
+      ...refusal(CNI_BAD_REQUEST, 'Cannot read the CNI call', request.error),
+      undecided: true,
+    })
     return
   }
   sendReply(socket, await answer(request.value, options, signal))
@@ -157,7 +171,10 @@ async function answer(
     const ready = handlers.isReady()
     return ready.ok
       ? ready
-      : refusal(CNI_NOT_AVAILABLE, 'The Ambit agent is not ready', ready.error)
+      : {
+          ...refusal(CNI_NOT_AVAILABLE, 'The Ambit agent is not ready', ready.error),
+          undecided: true,
+        }
   }
   const { command, pod } = request
   const log = logger.child({
@@ -186,7 +203,10 @@ async function answer(
     outcome.error instanceof AmbitError
       ? `${outcome.error.code}: ${outcome.error.hint}`
       : 'the agent logged the cause'
-  return refusal(CNI_TRY_AGAIN, outcome.error.message, details)
+  const refused = refusal(CNI_TRY_AGAIN, outcome.error.message, details)
+  return outcome.error instanceof AmbitError && outcome.error.code === 'AMB_POD_UNKNOWN'
+    ? { ...refused, undecided: true }
+    : refused
 }
 
 async function ask(
@@ -206,7 +226,7 @@ async function ask(
   }
 }
 
-const refusal = (code: number, msg: string, details: string): Reply => ({
+const refusal = (code: number, msg: string, details: string): Refusal => ({
   ok: false,
   code,
   msg,

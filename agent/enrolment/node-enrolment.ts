@@ -4,7 +4,7 @@
 
 import type { CniHandlers, CniPod } from '../cni/index.ts'
 import type { Capture } from '../capture/types.ts'
-import { AmbitError } from '../../mesh/errors.ts'
+import { AmbitError, type ErrorCode } from '../../mesh/errors.ts'
 import { inTime } from '../../mesh/async/deadline.ts'
 import {
   NAMESPACES,
@@ -16,12 +16,15 @@ import {
   type Pod,
   type ResourceWatch,
 } from '../../mesh/kube/index.ts'
+import { DATAPLANE_MODE_LABEL } from '../../mesh/model/names.ts'
+import type { Workload } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { DEFAULT_ELIGIBILITY, type EligibilityOptions } from './eligibility.ts'
 import { findPodProcesses, PodFinder } from './find-pod-netns.ts'
 import { locator } from './locate-pod.ts'
+import { meshNamespaces } from './membership.ts'
 import { isSameNetns, netnsAt, ownNetns, type NetnsIdentity } from './netns-identity.ts'
 import { takeOwnership, type Ownership } from './ownership.ts'
 import { PodEnrolment, type PodEnrolmentContext } from './pod-enrolment.ts'
@@ -50,6 +53,8 @@ export interface EnrolmentOptions {
   readonly prove: ProveNetns
   /** The host's /proc as seen from here. */
   readonly procRoot?: string
+  /** Called when meshNamespaces() may answer otherwise than before. */
+  readonly onMembership?: () => void
 }
 
 export interface CloseOptions {
@@ -58,6 +63,9 @@ export interface CloseOptions {
 }
 
 const SUPERSEDED = 'another agent has taken this node over'
+
+/** How long a new sandbox waits for the API server to say whose it is; the plugin waits a little longer (native/cni/). */
+const LOOKUP_DEADLINE_MS = 6_000
 
 /** How long an uninstall waits for annotations to be taken off. */
 const ANNOTATION_DEADLINE_MS = 10_000
@@ -146,6 +154,25 @@ export class NodeEnrolment implements CniHandlers {
       )
   }
 
+  /** The namespaces with pods in the mesh; undefined until the API server has told of namespaces and pods. */
+  meshNamespaces(workloads: Iterable<Workload>, clusterId: string): readonly string[] | undefined {
+    const namespaces = this.#namespaceWatch
+    const pods = this.#podWatch
+    if (namespaces?.isSynced !== true || pods?.isSynced !== true) return undefined
+    return meshNamespaces({
+      namespaces: namespaces.values(),
+      pods: pods.values(),
+      workloads,
+      clusterId,
+      excludeNamespaces: this.#context.rules.excludeNamespaces,
+    })
+  }
+
+  /** Which agent of this node it is; later ones have greater numbers. */
+  get epoch(): number {
+    return this.#ownership.epoch
+  }
+
   /** Starts the informers. */
   watch(): void {
     const { api, nodeName } = this.#options
@@ -155,6 +182,8 @@ export class NodeEnrolment implements CniHandlers {
       keep: seenNamespace,
       added: (namespace) => this.#onNamespace(namespace),
       updated: (_, namespace) => this.#onNamespace(namespace),
+      deleted: () => this.#options.onMembership?.(),
+      listed: () => this.#options.onMembership?.(),
     })
     this.#podWatch = watchResource(api, PODS, {
       logger,
@@ -162,7 +191,11 @@ export class NodeEnrolment implements CniHandlers {
       fieldSelector: `spec.nodeName=${nodeName}`,
       added: (pod) => this.#onPod(pod),
       updated: (_, pod) => this.#onPod(pod),
-      deleted: (pod) => void this.#pods.get(pod.metadata?.uid ?? '')?.observe({ kind: 'deleted' }),
+      deleted: (pod) => {
+        this.#tellMembership(pod)
+        void this.#pods.get(pod.metadata?.uid ?? '')?.observe({ kind: 'deleted' })
+      },
+      listed: () => this.#options.onMembership?.(),
     })
     this.#lookup.use(this.#podWatch, this.#namespaceWatch)
     this.#afterFirstLists(this.#podWatch, this.#namespaceWatch).then(
@@ -189,18 +222,20 @@ export class NodeEnrolment implements CniHandlers {
 
   async onAdd(cni: CniPod, signal: AbortSignal): Promise<Result<void, AmbitError>> {
     if (this.#context.rules.excludeNamespaces.includes(cni.namespace)) return ok(undefined)
-    const fail = (reason: string, cause?: unknown): Result<void, AmbitError> => {
+    const refuse = (code: ErrorCode, reason: string, cause?: unknown): Result<void, AmbitError> => {
       const message = `Cannot enrol pod ${cni.namespace}/${cni.name}: ${reason}`
-      return err(new AmbitError('AMB_ENROLMENT', message, { cause }))
+      return err(new AmbitError(code, message, { cause }))
     }
-    if (!(await this.#ownership.holds())) return fail(SUPERSEDED)
+    const fail = refuse.bind(undefined, 'AMB_ENROLMENT')
+    if (!(await this.#ownership.holds())) return refuse('AMB_POD_UNKNOWN', SUPERSEDED)
     const { netnsPath, containerId, addresses } = cni
     const identity = await netnsAt(netnsPath)
     if (identity === undefined) return fail(`there is no network namespace at ${netnsPath}`)
     if (isSameNetns(identity, await ownNetns()))
       return fail(`${netnsPath} is the network namespace of the node`)
-    const found = await this.#lookup.forSandbox(cni, signal)
-    if (!found.ok) return fail(found.error)
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(LOOKUP_DEADLINE_MS)])
+    const found = await this.#lookup.forSandbox(cni, patience)
+    if (!found.ok) return refuse('AMB_POD_UNKNOWN', found.error)
 
     const object = found.value
     const pod = this.#pod(nameOf(object))
@@ -238,6 +273,7 @@ export class NodeEnrolment implements CniHandlers {
   async close({ withdraw }: CloseOptions): Promise<void> {
     if (withdraw) {
       this.#isWithdrawingAll = true
+      this.#annotations.giveUpWhenRefused()
       await Promise.all([...this.#pods.values()].map((pod) => pod.observe({ kind: 'uninstalled' })))
       // The API server may be away; the mesh can be uninstalled all the same.
       await inTime(this.#annotations.settled(), ANNOTATION_DEADLINE_MS)
@@ -255,12 +291,19 @@ export class NodeEnrolment implements CniHandlers {
   }
 
   #onPod(object: Pod): void {
+    this.#tellMembership(object)
     const pod = this.#pod(nameOf(object))
     if (pod.known.namespaceLabels === undefined) void this.#tellLabels(pod)
     void pod.observe({ kind: 'object', object })
   }
 
+  /** Only pods with the label change it, and pods change all the time. */
+  #tellMembership({ metadata }: Pod): void {
+    if (metadata?.labels?.[DATAPLANE_MODE_LABEL] !== undefined) this.#options.onMembership?.()
+  }
+
   #onNamespace(namespace: Namespace): void {
+    this.#options.onMembership?.()
     const labels = namespace.metadata?.labels ?? {}
     for (const pod of this.#pods.values())
       if (pod.name.namespace === namespace.metadata?.name)

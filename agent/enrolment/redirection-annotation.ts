@@ -26,6 +26,7 @@ export class RedirectionAnnotations {
   readonly #logger: Logger
   readonly #signal: AbortSignal
   readonly #ownership: Pick<Ownership, 'holds'>
+  #givesUp = false
   readonly #wanted = new Map<string, boolean>()
   /** What was written last, by pod. */
   readonly #written = new Map<string, boolean>()
@@ -64,6 +65,11 @@ export class RedirectionAnnotations {
     const uid = pod.metadata?.uid ?? ''
     const written = this.#written.get(uid) ?? isCaptured
     return !this.#wanted.has(uid) && written === isCaptured && isAnnotated(pod) === isCaptured
+  }
+
+  /** The mesh is being uninstalled: what the API server forbids by now, it will not allow again. */
+  giveUpWhenRefused(): void {
+    this.#givesUp = true
   }
 
   /** The pod is gone: nothing is to be written any more. */
@@ -108,6 +114,11 @@ export class RedirectionAnnotations {
       }
       if (written.error.kind === 'conflict' && (await this.#isReplaced(pod)))
         return this.forget(pod.uid)
+      const isRefused = written.error.kind === 'forbidden' || written.error.kind === 'unauthorized'
+      if (this.#givesUp && isRefused) {
+        this.#logger.warn({ uid: pod.uid }, `${written.error.message}; the annotation stays`)
+        return this.forget(pod.uid)
+      }
       if (written.error.kind !== 'aborted' && written.error.message !== complaint) {
         complaint = written.error.message
         this.#logger.warn({ uid: pod.uid }, `${complaint}; trying again`)

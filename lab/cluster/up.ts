@@ -297,6 +297,7 @@ async function makeDirectories(lab: LabLayout, nodes: readonly NodePlan[]): Prom
       layout.cniNetDir,
       layout.cniBinDir,
       layout.agentDir,
+      layout.podLogsDir,
       layout.bpfDir,
       layout.kubeletCgroup,
       layout.execCgroup,

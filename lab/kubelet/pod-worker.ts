@@ -218,6 +218,8 @@ export class PodWorker {
     const directory = podDirectory(this.#context.lab, this.#uid)
     await mkdir(directory, { recursive: true, mode: PRIVATE_DIRECTORY_MODE })
     await mkdir(join(directory, 'logs'), { recursive: true })
+    // Before the sandbox, as a kubelet makes it: CNI plugins look at it.
+    await mkdir(this.#podLogs(), { recursive: true })
     await mkdir(this.#cgroup, { recursive: true })
     const { plan, node } = this.#context
     if (this.#isHostNetwork()) {
@@ -309,6 +311,12 @@ export class PodWorker {
     await this.#writing
     await this.#volumes.settled()
     await rm(podDirectory(this.#context.lab, this.#uid), { recursive: true, force: true })
+    await rm(this.#podLogs(), { recursive: true, force: true })
+  }
+
+  #podLogs(): string {
+    const { namespace = 'default', name = '' } = this.#pod.metadata ?? {}
+    return join(this.#context.node.podLogsDir, `${namespace}_${name}_${this.#uid}`)
   }
 
   async #removeFromApi(): Promise<void> {

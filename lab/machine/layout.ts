@@ -47,6 +47,8 @@ export interface NodeLayout {
   readonly cniNetDir: string
   readonly cniBinDir: string
   readonly agentDir: string
+  /** A directory for each pod of the node, named as a kubelet names those of pods' logs; nothing else is in them. */
+  readonly podLogsDir: string
   readonly bpfDir: string
   readonly cgroup: string
   readonly kubeletCgroup: string
@@ -90,6 +92,7 @@ export function nodeLayout(lab: LabLayout, node: string): NodeLayout {
     cniNetDir: join(dir, 'cni', 'net.d'),
     cniBinDir: join(dir, 'cni', 'bin'),
     agentDir: join(dir, 'agent'),
+    podLogsDir: join(dir, 'pod-logs'),
     bpfDir: join(lab.bpfDir, node),
     cgroup,
     kubeletCgroup: join(cgroup, 'kubelet'),

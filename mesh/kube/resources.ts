@@ -5,6 +5,7 @@
 import type {
   CoreV1Event,
   V1ConfigMap,
+  V1DaemonSet,
   V1EndpointSlice,
   V1Lease,
   V1Namespace,
@@ -70,6 +71,7 @@ export type ConfigMap = Wire<V1ConfigMap>
 export type Secret = Wire<V1Secret>
 export type Event = Wire<CoreV1Event>
 export type EndpointSlice = Wire<V1EndpointSlice>
+export type DaemonSet = Wire<V1DaemonSet>
 export type Lease = Wire<V1Lease>
 export type TokenReview = Wire<V1TokenReview>
 
@@ -92,6 +94,7 @@ export const ENDPOINT_SLICES = defineResource<EndpointSlice>(
   'endpointslices',
   'EndpointSlice',
 )
+export const DAEMON_SETS = defineResource<DaemonSet>('apps', 'v1', 'daemonsets', 'DaemonSet')
 export const LEASES = defineResource<Lease>('coordination.k8s.io', 'v1', 'leases', 'Lease')
 export const TOKEN_REVIEWS = defineResource<TokenReview>(
   'authentication.k8s.io',

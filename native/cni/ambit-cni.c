@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The CNI plugin of Ambit, chained behind a cluster's own (CNI specification 0.3.0 to 1.1.0). It asks the node's
- * agent over a Unix socket and holds no logic of its own but the fail-closed rule: no answer, no pod, except in
- * the namespaces that are never part of the mesh. The result of the plugins before it goes on unchanged.
+ * agent over a Unix socket and holds no logic of its own but the fail-closed rule: without the agent's answer a pod
+ * starts only where it is none of the mesh's, by what the agent has written down (members.h). The result of the
+ * plugins before it goes on unchanged.
  */
 #include "agent-call.h"
 #include "json.h"
+#include "members.h"
+#include "orphan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,10 +21,19 @@
 /* Of one environment variable; Linux paths are at most 4096. */
 #define LARGEST_VARIABLE 4096
 #define LONGEST_NAME 254
-/* The agent's own deadline for an enrolment is 10 s; kubelet's for a sandbox is minutes. */
-#define DEFAULT_TIMEOUT_MS 20000
+/* The agent's own deadline for an enrolment is 10 s, after which it says so; kubelet's for a sandbox is minutes. */
+#define DEFAULT_TIMEOUT_MS 12000
+/*
+ * For a namespace that is not in the mesh by what the agent has written down: an agent that takes calls and answers none
+ * must not hold up the whole node. More than the agent's own deadline for the API server (agent/enrolment/).
+ */
+#define PLAIN_TIMEOUT_MS 8000
 /* Nothing depends on the answer to DEL: do not hold up a node that is being drained. */
 #define DELETE_TIMEOUT_MS 5000
+/* Runtimes ask every few seconds, and call the node not ready when there is no answer. */
+#define STATUS_TIMEOUT_MS 2000
+/* The agent confirms its file every minute. Without that, and without a pod, it is gone. */
+#define ORPHANED_AFTER_S 600
 #define STDIN_TIMEOUT_MS 10000
 
 /* Error codes of the CNI specification. */
@@ -46,6 +58,11 @@ struct call {
 	struct span config;
 	char cni_version[16];
 	char socket_path[LONGEST_NAME];
+	/* The agent's file of namespaces; empty in configurations of earlier agents. */
+	char members_path[LONGEST_NAME];
+	/* Where the kubelet keeps pods' logs, and how those of agents begin; empty for an agent that no DaemonSet runs. */
+	char pod_logs[LONGEST_NAME];
+	char agent_pods[2 * LONGEST_NAME];
 	unsigned int timeout_ms;
 	bool has_previous_result;
 	struct span previous_result;
@@ -57,6 +74,7 @@ static const char *const SUPPORTED_VERSIONS[] = { "0.3.0", "0.3.1", "0.4.0", "1.
 static char config_buffer[LARGEST_CONFIG];
 static char reply_buffer[LARGEST_REPLY];
 static char request_buffer[LARGEST_CONFIG + 16 * LARGEST_VARIABLE];
+static char members_buffer[LARGEST_MEMBERS];
 
 static void print_escaped(FILE *stream, const char *text)
 {
@@ -70,6 +88,11 @@ static void print_escaped(FILE *stream, const char *text)
 		else
 			fputc(byte, stream);
 	}
+}
+
+static bool is(const struct call *call, const char *command)
+{
+	return strcmp(call->command, command) == 0;
 }
 
 /* Prints a CNI error object and gives the exit code. */
@@ -93,11 +116,6 @@ static int pass_on(const struct call *call)
 	    fputc('\n', stdout) == EOF || fflush(stdout) == EOF)
 		return 1;
 	return 0;
-}
-
-static bool is(const struct call *call, const char *command)
-{
-	return strcmp(call->command, command) == 0;
 }
 
 /* Letters, digits, dots and dashes: what names of Kubernetes objects, and uids, are made of. */
@@ -194,6 +212,15 @@ static int read_config(struct call *call)
 	return 0;
 }
 
+/* An optional string; empty where it is not there or cannot be used: the rule that needs it is then the strictest. */
+static void read_optional(const struct call *call, const char *name, char *out, size_t size)
+{
+	struct span value;
+
+	if (!json_member(call->config, name, &value) || !json_string(value, out, size))
+		out[0] = '\0';
+}
+
 /* Reads the fields of the configuration; 0 or the exit code. */
 static int read_fields(struct call *call)
 {
@@ -220,6 +247,9 @@ static int read_fields(struct call *call)
 	if (json_member(call->config, "excludeNamespaces", &value) && !json_is(value, '['))
 		return fail(call, CNI_INVALID_CONFIG, "Cannot use the network configuration",
 			    "field excludeNamespaces is no list");
+	read_optional(call, "members", call->members_path, sizeof(call->members_path));
+	read_optional(call, "podLogs", call->pod_logs, sizeof(call->pod_logs));
+	read_optional(call, "agentPods", call->agent_pods, sizeof(call->agent_pods));
 	call->has_previous_result =
 		json_member(call->config, "prevResult", &call->previous_result) &&
 		json_is(call->previous_result, '{');
@@ -294,24 +324,155 @@ static int refuse(const struct call *call, struct span reply)
 	return 1;
 }
 
-/* Asks the agent; 0 when it consents, else the exit code, with the error printed. */
-static int ask_agent(const struct call *call, int unreachable_code)
+enum answer {
+	CONSENT,
+	/* The error is printed. */
+	REFUSAL,
+	/* There is no answer, or the agent does not know either: `why` says more. */
+	NO_DECISION,
+};
+
+struct decision {
+	enum answer answer;
+	char why[520];
+};
+
+/* The agent's words, where it says that it cannot tell whether the pod is one of the mesh's. */
+static bool is_undecided(struct span reply, char *why, size_t size)
 {
+	struct span undecided, member;
+	char message[256] = "", details[256] = "";
+
+	if (!json_member(reply, "undecided", &undecided) || !json_is(undecided, 't'))
+		return false;
+	/* Words that do not fit are left out. */
+	if (!json_member(reply, "msg", &member) || !json_string(member, message, sizeof(message)))
+		snprintf(message, sizeof(message), "the agent cannot tell");
+	if (!json_member(reply, "details", &member) || !json_string(member, details, sizeof(details)))
+		details[0] = '\0';
+	snprintf(why, size, "%s%s%s", message, details[0] ? ": " : "", details);
+	return true;
+}
+
+static struct decision ask_agent(const struct call *call, unsigned int timeout_ms)
+{
+	struct decision decision = { .answer = NO_DECISION };
 	struct span request = make_request(call);
 	struct span reply, consent;
 	const char *problem;
 
-	if (request.length == 0)
-		return fail(call, CNI_INVALID_CONFIG, "Cannot ask the Ambit agent",
-			    "the request is too long");
-	problem = agent_call(call->socket_path, request, call->timeout_ms, reply_buffer,
+	if (request.length == 0) {
+		fail(call, CNI_INVALID_CONFIG, "Cannot ask the Ambit agent", "the request is too long");
+		decision.answer = REFUSAL;
+		return decision;
+	}
+	problem = agent_call(call->socket_path, request, timeout_ms, reply_buffer,
 			     sizeof(reply_buffer), &reply);
-	if (problem)
-		return fail(call, unreachable_code, "Cannot ask the Ambit agent", problem);
-	if (!json_is_object(reply) || !json_member(reply, "ok", &consent))
-		return fail(call, CNI_IO_FAILURE, "Cannot understand the Ambit agent",
-			    "its answer is not the JSON object expected");
-	return json_is(consent, 't') ? 0 : refuse(call, reply);
+	if (problem) {
+		snprintf(decision.why, sizeof(decision.why), "%s", problem);
+	} else if (!json_is_object(reply) || !json_member(reply, "ok", &consent)) {
+		snprintf(decision.why, sizeof(decision.why),
+			 "the agent's answer is not the JSON object expected");
+	} else if (json_is(consent, 't')) {
+		decision.answer = CONSENT;
+	} else if (!is_undecided(reply, decision.why, sizeof(decision.why))) {
+		refuse(call, reply);
+		decision.answer = REFUSAL;
+	}
+	return decision;
+}
+
+/* Reads what the agent wrote down; *out has a problem where that is of no use. */
+static void read_members(const struct call *call, struct members *out)
+{
+	if (call->members_path[0]) {
+		members_read(call->members_path, members_buffer, sizeof(members_buffer), out);
+		return;
+	}
+	*out = (struct members){ .age_s = -1 };
+	snprintf(out->problem, sizeof(out->problem), "%s",
+		 "the configuration has no field members: it is an earlier agent's");
+}
+
+static bool is_orphaned(const struct call *call, const struct members *members)
+{
+	return members->age_s > ORPHANED_AFTER_S &&
+	       agent_has_no_pod(call->pod_logs, call->agent_pods, call->pod_namespace, call->pod_name);
+}
+
+/* ADD or CHECK of a pod of which the agent did not tell whether it is one of the mesh's; the exit code. */
+static int decide_alone(const struct call *call, const struct members *members, const char *why)
+{
+	char details[2048];
+
+	if (is_orphaned(call, members)) {
+		fprintf(stderr,
+			"ambit-cni: WARNING: the agent was taken off this node and left its CNI plugin behind: pod %s/%s "
+			"starts WITHOUT the mesh, and so does every other. Remove ambit-cni from the CNI configuration, "
+			"or install Ambit again.\n",
+			call->pod_namespace, call->pod_name);
+		return 0;
+	}
+	if (members->problem[0]) {
+		snprintf(details, sizeof(details),
+			 "%s; and which namespaces are in the mesh cannot be told by %s: %s. Until the agent is back only the "
+			 "namespaces of excludeNamespaces start: kubectl get pods -n ambit-system -o wide shows why it is away",
+			 why, call->members_path[0] ? call->members_path : "a file", members->problem);
+		return fail(call, CNI_TRY_AGAIN, "Cannot ask the Ambit agent", details);
+	}
+	if (members_have(members, call->pod_namespace)) {
+		snprintf(details, sizeof(details),
+			 "%s; and namespace %s has pods in the mesh, so that this one might be among them: it starts when the "
+			 "agent is back. kubectl get pods -n ambit-system -o wide shows why it is away",
+			 why, call->pod_namespace);
+		return fail(call, CNI_TRY_AGAIN, "Cannot ask the Ambit agent", details);
+	}
+	fprintf(stderr,
+		"ambit-cni: the Ambit agent did not say whether pod %s/%s is one of the mesh's (%s). Its namespace has none, by "
+		"%s, confirmed %lld s ago: it starts without the mesh\n",
+		call->pod_namespace, call->pod_name, why, call->members_path, members->age_s);
+	return 0;
+}
+
+/* Whether the pod may start, or is as it was left; the exit code. */
+static int decide(const struct call *call)
+{
+	struct members members;
+	struct decision decision;
+	unsigned int timeout_ms = call->timeout_ms;
+	bool is_plain;
+
+	read_members(call, &members);
+	is_plain = !members.problem[0] && !members_have(&members, call->pod_namespace);
+	if (is_plain && timeout_ms > PLAIN_TIMEOUT_MS)
+		timeout_ms = PLAIN_TIMEOUT_MS;
+	decision = ask_agent(call, timeout_ms);
+	if (decision.answer == NO_DECISION)
+		return decide_alone(call, &members, decision.why);
+	return decision.answer == CONSENT ? 0 : 1;
+}
+
+/*
+ * Whether ADD can be answered. A runtime that hears no takes the whole node for not ready: so without an agent it is
+ * yes as long as pods outside the mesh can start.
+ */
+static int status(const struct call *call)
+{
+	unsigned int timeout_ms = call->timeout_ms;
+	struct members members;
+	struct decision decision;
+
+	if (timeout_ms > STATUS_TIMEOUT_MS)
+		timeout_ms = STATUS_TIMEOUT_MS;
+	decision = ask_agent(call, timeout_ms);
+	if (decision.answer != NO_DECISION)
+		return decision.answer == CONSENT ? 0 : 1;
+	read_members(call, &members);
+	if (members.problem[0])
+		return fail(call, CNI_NOT_AVAILABLE, "Cannot ask the Ambit agent", decision.why);
+	fprintf(stderr, "ambit-cni: the Ambit agent is away (%s): only pods outside the mesh start\n",
+		decision.why);
+	return 0;
 }
 
 /* Deletion must always succeed, or pods could not be removed while the agent is away: it sweeps up later. */
@@ -368,7 +529,7 @@ static int handle_container(struct call *call)
 		return is_add ? pass_on(call) : 0;
 	if (is(call, "DEL"))
 		return delete(call);
-	exit_code = ask_agent(call, CNI_TRY_AGAIN);
+	exit_code = decide(call);
 	return exit_code == 0 && is_add ? pass_on(call) : exit_code;
 }
 
@@ -390,12 +551,13 @@ int main(void)
 	exit_code = read_config(&call);
 	if (exit_code == 0)
 		exit_code = read_fields(&call);
+	/* Whatever became of the configuration since the pod was made: a pod that cannot be deleted stays for ever. */
 	if (exit_code != 0)
-		return exit_code;
+		return is(&call, "DEL") ? 0 : exit_code;
 	/* The agent reconciles by itself: there is nothing left behind for GC to collect. */
 	if (is(&call, "GC"))
 		return 0;
 	if (is(&call, "STATUS"))
-		return ask_agent(&call, CNI_NOT_AVAILABLE);
+		return status(&call);
 	return handle_container(&call);
 }

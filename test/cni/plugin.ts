@@ -15,6 +15,14 @@ export function pluginBinary(): string {
   return BINARY
 }
 
+/** Builds the plugin with the compiler's checks of memory and arithmetic; its path. */
+export function sanitizedPluginBinary(): string {
+  execFileSync('make', ['-s', '-C', DIRECTORY, 'sanitized'], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
+  return `${BINARY}-sanitized`
+}
+
 export interface PluginRun {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
@@ -32,6 +40,7 @@ export function runPlugin(
   command: string | undefined,
   stdin: string | Buffer | undefined,
   environment: Record<string, string | undefined> = {},
+  binary = BINARY,
 ): Promise<PluginRun> {
   const env: Record<string, string> = {}
   const wanted = {
@@ -45,7 +54,7 @@ export function runPlugin(
   }
   for (const [name, value] of Object.entries(wanted)) if (value !== undefined) env[name] = value
   return new Promise((resolve, reject) => {
-    const child = spawn(BINARY, [], { env, stdio: ['pipe', 'pipe', 'pipe'] })
+    const child = spawn(binary, [], { env, stdio: ['pipe', 'pipe', 'pipe'] })
     const out: Buffer[] = []
     const errors: Buffer[] = []
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk))

@@ -7,15 +7,15 @@ import { createLab, type Lab, takeDown } from '../../../lab/cluster/index.ts'
 /** Also what a test needs to run at all; give it to `missing`. */
 export const NEEDS = ['root', 'cgroup2'] as const
 
-/** Makes a lab of two nodes with controller and agents that goes when the test `t` ends. */
-export async function meshLab(t: Test, files: readonly string[] = []): Promise<Lab> {
+/** Makes a lab of two nodes, or as many, with controller and agents that goes when the test `t` ends. */
+export async function meshLab(t: Test, files: readonly string[] = [], nodes = 2): Promise<Lab> {
   const name = `e${process.pid}`
   t.teardown(async () => {
     const { leftovers } = await takeDown(name)
     // A teardown cannot assert; what it throws fails the test.
     if (leftovers.length > 0) throw new Error(`left of lab ${name}: ${leftovers.join('; ')}`)
   })
-  return await createLab({ name, files })
+  return await createLab({ name, files, nodes })
 }
 
 /** The agent pod of a node, as `NAMESPACE/NAME`. */

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// The DaemonSet that runs this agent: an agent that is told to end because it was deleted is the last of its node, and takes
+// the mesh with it. Any other end (an upgrade, a restart, a drained node) leaves everything for the next agent.
+
+import { Backoff, delay } from '../mesh/async/backoff.ts'
+import {
+  DAEMON_SETS,
+  type DaemonSet,
+  type KubeApi,
+  PODS,
+  type ResourceWatch,
+  watchResource,
+} from '../mesh/kube/index.ts'
+import type { Logger } from '../mesh/telemetry/log.ts'
+
+export interface OwnDaemonSetOptions {
+  readonly api: KubeApi
+  readonly podNamespace: string
+  readonly podName: string
+  readonly logger: Logger
+}
+
+/** For the last question at the end of the process, for which the kubelet gives seconds. */
+const ASK_DEADLINE_MS = 2_000
+
+export class OwnDaemonSet {
+  readonly #options: OwnDaemonSetOptions
+  readonly #closing = new AbortController()
+  #name: string | undefined
+  #watch: ResourceWatch<boolean> | undefined
+  /** What the watch said last. */
+  #isSeenGone = false
+  readonly #following: Promise<void>
+
+  /** Looks up the pod's owner and follows it, in the background. */
+  constructor(options: OwnDaemonSetOptions) {
+    this.#options = options
+    this.#following = this.#follow()
+  }
+
+  /**
+   * Whether it is deleted or being deleted. The API server is asked; where it does not answer, or no longer lets us ask because
+   * our role was deleted as well, the watch's last word counts. False for an agent that no DaemonSet runs.
+   */
+  async isGone(): Promise<boolean> {
+    const { api, podNamespace } = this.#options
+    if (this.#name === undefined) return false
+    const read = await api.get(
+      DAEMON_SETS,
+      { namespace: podNamespace, name: this.#name },
+      { deadlineMs: ASK_DEADLINE_MS },
+    )
+    if (read.ok) return isEnding(read.value)
+    return read.error.kind === 'notFound' || this.#isSeenGone
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await this.#following
+    await this.#watch?.close()
+  }
+
+  async #follow(): Promise<void> {
+    const { api, podNamespace, podName, logger } = this.#options
+    const { signal } = this.#closing
+    const backoff = new Backoff()
+    for (;;) {
+      const pod = await api.get(PODS, { namespace: podNamespace, name: podName }, { signal })
+      if (signal.aborted) return
+      if (pod.ok) {
+        this.#name = ownerOf(pod.value.metadata?.ownerReferences)
+        break
+      }
+      // Not run by Kubernetes.
+      if (pod.error.kind === 'notFound') break
+      await delay(backoff.next(), signal)
+    }
+    if (this.#name === undefined) {
+      logger.debug('no DaemonSet runs this agent: it leaves the mesh in place when it ends')
+      return
+    }
+    this.#watch = watchResource(api, DAEMON_SETS, {
+      logger,
+      namespace: podNamespace,
+      fieldSelector: `metadata.name=${this.#name}`,
+      keep: isEnding,
+      added: (isGone) => this.#see(isGone),
+      updated: (_, isGone) => this.#see(isGone),
+      deleted: () => this.#see(true),
+    })
+  }
+
+  #see(isGone: boolean): void {
+    if (isGone && !this.#isSeenGone)
+      this.#options.logger.warn(
+        { daemonSet: this.#name },
+        'the DaemonSet of the agents is deleted: when this agent is ended, the mesh leaves the node',
+      )
+    this.#isSeenGone = isGone
+  }
+}
+
+const isEnding = ({ metadata }: DaemonSet): boolean => metadata?.deletionTimestamp !== undefined
+
+function ownerOf(
+  references: readonly { readonly kind: string; readonly name: string }[] | undefined,
+): string | undefined {
+  return references?.find(({ kind }) => kind === 'DaemonSet')?.name
+}
