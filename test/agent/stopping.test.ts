@@ -128,7 +128,7 @@ void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) },
   const first = await startAgent(PATIENT_S)
   await addPod('a')
   await addPod('b')
-  t.match(await readFile(conflist, 'utf8'), /"ambit-cni"/, 'the plugin is chained')
+  await until(async () => (await readFile(conflist, 'utf8')).includes('"ambit-cni"'), 'the chain')
   t.match((await app.connect(OUTSIDE)).received, /^app saw/)
 
   await t.test('lets open connections finish, and refuses new ones meanwhile', async (t) => {
