@@ -11,35 +11,45 @@
 #include <linux/types.h>
 #endif
 
+/*
+ * Stands in the program text of sk_lookup, which cannot ask in which namespace it runs: each namespace gets a copy with
+ * its own cookie here (native/program-text.ts). No cookie is so high: the kernel counts them from 1.
+ */
+#define AMBIT_OWN_COOKIE 0xa3b17c0041eaddeeULL
+
+/* Mark of the agent's connections to applications, whose answers a routing rule keeps in the pod. */
+#define AMBIT_UPSTREAM_MARK 0x111
+
 /* Ports of the listeners inside each pod's namespace (the same numbers as Istio's ztunnel). */
 #define AMBIT_PORT_OUTBOUND 15001
 #define AMBIT_PORT_INBOUND 15006
 #define AMBIT_PORT_HBONE 15008
 
-/* Addresses one pod may have: two for dual stack, the rest for further interfaces. */
-#define AMBIT_MAX_ADDRESSES 8
+/* Addresses of one pod that the hooks know; calls to further ones of its own go by the agent. */
+#define AMBIT_MAX_ADDRESSES 16
 
 struct ambit_address {
 	__u32 word[4];
+};
+
+/* One address of a pod's namespace. */
+struct ambit_pod_address {
+	struct ambit_address address;
+	struct ambit_address mask;	/* of its network */
+	__u32 interface;		/* index of its device in the pod */
+	__u32 reserved;
 };
 
 /* pods[netns cookie]: the pod is enrolled. */
 struct ambit_pod {
 	__u32 flags;		/* AMBIT_POD_* */
 	__u32 address_count;
-	struct ambit_address primary4;	/* all zero: the pod has no IPv4 */
-	struct ambit_address primary6;	/* all zero: the pod has no IPv6 */
-	struct ambit_address address[AMBIT_MAX_ADDRESSES];
+	struct ambit_address primary4;	/* all zero: the namespace has no IPv4 to call from */
+	struct ambit_address primary6;	/* all zero: the namespace has no IPv6 to call from */
+	struct ambit_pod_address address[AMBIT_MAX_ADDRESSES]; /* those of the narrowest networks first */
 };
 
 #define AMBIT_POD_FAIL_OPEN 1	/* without an agent: let connections pass, in plaintext */
-
-/* addresses[address]: what sk_lookup, which cannot see the namespace, needs to know of a pod. */
-struct ambit_address_info {
-	__u32 flags;		/* AMBIT_POD_* */
-	__u32 reserved;
-	__u64 netns_cookie;
-};
 
 /* Socket storage: of an application's socket, of the agent's, or of an accepted outbound connection. */
 struct ambit_socket {
@@ -67,18 +77,25 @@ struct ambit_tuple {
 	__u32 reserved;
 };
 
-/* trusted[tuple] = cgroup id or 0: a connection that sk_lookup hands straight to the application. */
+/*
+ * trusted[tuple]: a connection that sk_lookup hands straight to the application. The agent's are good in the namespace
+ * they were made in; the kubelet's, which come from the node's, in whichever they are routed to (cookie 0).
+ */
 struct ambit_trusted_tuple {
+	__u64 netns_cookie;
 	struct ambit_address remote;
 	struct ambit_address local;
 	__u16 remote_port;		/* network order */
 	__u16 local_port;		/* network order */
+	__u32 reserved;
 };
 
-/* listeners[address, kind]: the agent's inbound listeners. */
+/* listeners[netns cookie, family, kind]: the agent's inbound listeners. */
 struct ambit_listener {
-	struct ambit_address address;
-	__u32 kind;			/* AMBIT_LISTENER_* */
+	__u64 netns_cookie;
+	__u16 family;			/* 4 or 6 */
+	__u16 kind;			/* AMBIT_LISTENER_* */
+	__u32 reserved;
 };
 
 #define AMBIT_LISTENER_PLAINTEXT 0
@@ -94,7 +111,7 @@ enum ambit_reason {
 	AMBIT_OUT_PASS_FAIL_OPEN,
 	AMBIT_OUT_DENY_NO_AGENT,
 	AMBIT_OUT_DENY_NO_STORAGE,
-	AMBIT_OUT_DENY_NO_FAMILY,	/* the pod has no address of that family */
+	AMBIT_OUT_DENY_NO_FAMILY,	/* the namespace has no address to call that family from */
 	AMBIT_OUT_PROBE,		/* the kubelet connects */
 	AMBIT_PENDING_PUBLISHED,
 	AMBIT_PENDING_FULL,		/* the agent will find no destination and reset */
@@ -109,7 +126,6 @@ enum ambit_reason {
 	AMBIT_IN_PASS_FAIL_OPEN,
 	AMBIT_IN_ASSIGNED_PLAINTEXT,
 	AMBIT_IN_ASSIGNED_HBONE,
-	AMBIT_IN_DROP_UNKNOWN_ADDRESS,
 	AMBIT_IN_DROP_NO_AGENT,
 	AMBIT_IN_DROP_ASSIGN_FAILED,
 	AMBIT_BIND_REUSE_SET,

@@ -117,15 +117,54 @@ static __always_inline bool is_own(const struct ambit_pod *pod, const struct amb
 {
 	__u32 i;
 
-	/* A constant bound lets the verifier unroll; entries past address_count are zero and match nothing. */
-#pragma unroll
 	for (i = 0; i < AMBIT_MAX_ADDRESSES; i++) {
 		if (i >= pod->address_count)
 			return false;
-		if (is_same(&pod->address[i], address))
+		if (is_same(&pod->address[i].address, address))
 			return true;
 	}
 	return false;
+}
+
+static __always_inline bool is_in_network(const struct ambit_pod_address *own,
+					  const struct ambit_address *address)
+{
+	__u32 differ = 0, i;
+
+#pragma unroll
+	for (i = 0; i < 4; i++)
+		differ |= (own->address.word[i] ^ address->word[i]) & own->mask.word[i];
+	return !differ;
+}
+
+/* The address the pod would call this one from: its own in the same network, or the one of its way out. */
+static __always_inline const struct ambit_address *
+source_for(const struct ambit_pod *pod, const struct ambit_address *destination, bool ipv6)
+{
+	__u32 i;
+
+	for (i = 0; i < AMBIT_MAX_ADDRESSES; i++) {
+		if (i >= pod->address_count)
+			break;
+		if (is_in_network(&pod->address[i], destination))
+			return &pod->address[i].address;
+	}
+	return ipv6 ? &pod->primary6 : &pod->primary4;
+}
+
+/* An address of a device of the pod, where the device has one of this family. */
+static __always_inline const struct ambit_address *
+address_of_device(const struct ambit_pod *pod, __u32 interface, bool ipv6)
+{
+	__u32 i;
+
+	for (i = 0; i < AMBIT_MAX_ADDRESSES; i++) {
+		if (i >= pod->address_count)
+			break;
+		if (pod->address[i].interface == interface && is_mapped(&pod->address[i].address) != ipv6)
+			return &pod->address[i].address;
+	}
+	return ipv6 ? &pod->primary6 : &pod->primary4;
 }
 
 #endif /* AMBIT_COMMON_H */

@@ -66,7 +66,7 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *ctx, struct bpf
 		return VERDICT_PASS;
 	}
 	if (is_zero(ipv6 ? &pod->primary6 : &pod->primary4)) {
-		/* As without a mesh, and at once: a dual-stack client goes on to its next address. */
+		/* As without a mesh, and at once: a dual-stack client goes on to its next address. With an address, routing decides. */
 		if (has_set_retval)
 			set_retval(-ENETUNREACH);
 		count(AMBIT_OUT_DENY_NO_FAMILY);
@@ -115,7 +115,7 @@ static __always_inline void note_probe(struct bpf_sock_addr *ctx, __u64 netns_co
 
 /*
  * Spreads IPv4 destinations over 127.64.0.0/10: each gets its own range of source ports, so a busy pod does not run
- * out of them. A socket bound to a device cannot use loopback addresses; the pod's own address stands in.
+ * out of them. A socket bound to a device cannot use loopback addresses; the pod's own on that device stands in.
  */
 static __always_inline __u32 listener_ipv4(const struct ambit_pod *pod, const struct bpf_sock *sk,
 					   __u32 ipv4, __u16 port)
@@ -123,7 +123,7 @@ static __always_inline __u32 listener_ipv4(const struct ambit_pod *pod, const st
 	__u32 hash;
 
 	if (sk->bound_dev_if)
-		return pod->primary4.word[3];
+		return address_of_device(pod, sk->bound_dev_if, false)->word[3];
 	hash = ipv4 * 2654435761u ^ port * 40503u; /* Knuth's multipliers: 2^32 and 2^16 over the golden ratio */
 	hash ^= hash >> 15;
 	return bpf_htonl(0x7f400000 | (hash & 0x3fffff));
@@ -211,10 +211,12 @@ int ambit_connect6(struct bpf_sock_addr *ctx)
 	if (mapped) {
 		CTX_WRITE(ctx, user_ip6[3], listener_ipv4(pod, sk, destination.word[3], port));
 	} else if (sk->bound_dev_if) {
-		CTX_WRITE(ctx, user_ip6[0], pod->primary6.word[0]);
-		CTX_WRITE(ctx, user_ip6[1], pod->primary6.word[1]);
-		CTX_WRITE(ctx, user_ip6[2], pod->primary6.word[2]);
-		CTX_WRITE(ctx, user_ip6[3], pod->primary6.word[3]);
+		const struct ambit_address *own = address_of_device(pod, sk->bound_dev_if, true);
+
+		CTX_WRITE(ctx, user_ip6[0], own->word[0]);
+		CTX_WRITE(ctx, user_ip6[1], own->word[1]);
+		CTX_WRITE(ctx, user_ip6[2], own->word[2]);
+		CTX_WRITE(ctx, user_ip6[3], own->word[3]);
 	} else {
 		CTX_WRITE(ctx, user_ip6[0], 0);
 		CTX_WRITE(ctx, user_ip6[1], 0);

@@ -1,28 +1,48 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * sk_lookup, linked to each enrolled namespace: every TCP connection that reaches the pod from outside goes to the
- * agent's listener, on whatever port and whether or not the application listens there. Nothing is rewritten.
+ * agent's listener, on whatever port and whether or not the application listens there, and on whatever address: the
+ * kernel asks only for what is local to the namespace. Nothing is rewritten.
  */
 #ifndef AMBIT_LOOKUP_H
 #define AMBIT_LOOKUP_H
 
 #include "maps.h"
 
-SEC("sk_lookup")
-int ambit_sk_lookup(struct bpf_sk_lookup *ctx)
+/* The namespace this copy is linked to. As text, not as a variable: that would be a map for each copy. */
+static __always_inline __u64 own_netns_cookie(void)
+{
+	__u64 cookie;
+
+	asm volatile("%0 = %1 ll" : "=r"(cookie) : "i"(AMBIT_OWN_COOKIE));
+	return cookie;
+}
+
+static __always_inline bool is_trusted(struct ambit_trusted_tuple *tuple, __u64 netns_cookie)
+{
+	tuple->netns_cookie = netns_cookie;
+	if (bpf_map_lookup_elem(&trusted, tuple))
+		return true;
+	tuple->netns_cookie = 0; /* the kubelet's */
+	return bpf_map_lookup_elem(&trusted, tuple);
+}
+
+/* Chooses the socket, and says why. */
+static __always_inline enum ambit_reason choose(struct bpf_sk_lookup *ctx)
 {
 	struct ambit_trusted_tuple tuple = {};
 	struct ambit_listener key = {};
-	struct ambit_address_info *info;
 	struct bpf_sock *listener;
+	struct ambit_pod *pod;
 	long failed;
 
-	if (CTX_READ(ctx, protocol) != IPPROTO_TCP)
-		return SK_PASS; /* not counted: UDP is every datagram to an unconnected socket */
+	key.netns_cookie = own_netns_cookie();
 	if (CTX_READ(ctx, family) == AF_INET) {
+		key.family = 4;
 		map_ipv4(&tuple.local, CTX_READ(ctx, local_ip4));
 		map_ipv4(&tuple.remote, CTX_READ(ctx, remote_ip4));
 	} else {
+		key.family = 6;
 		tuple.local.word[0] = CTX_READ(ctx, local_ip6[0]);
 		tuple.local.word[1] = CTX_READ(ctx, local_ip6[1]);
 		tuple.local.word[2] = CTX_READ(ctx, local_ip6[2]);
@@ -38,43 +58,41 @@ int ambit_sk_lookup(struct bpf_sk_lookup *ctx)
 	 */
 	if (is_loopback6(&tuple.local) ||
 	    (is_mapped(&tuple.local) && is_loopback4(tuple.local.word[3])) ||
-	    is_same(&tuple.local, &tuple.remote)) {
-		count(AMBIT_IN_PASS_LOCAL);
-		return SK_PASS;
-	}
+	    is_same(&tuple.local, &tuple.remote))
+		return AMBIT_IN_PASS_LOCAL;
 	/* 32 bits wide before 5.18, 16 since; this reads both. */
 	tuple.remote_port = (__u16)CTX_LOAD(ctx, remote_port, "u16");
 	tuple.local_port = bpf_htons((__u16)CTX_READ(ctx, local_port));
-	if (bpf_map_lookup_elem(&trusted, &tuple)) {
-		count(AMBIT_IN_PASS_TRUSTED);
-		return SK_PASS;
-	}
-	info = bpf_map_lookup_elem(&addresses, &tuple.local);
-	if (!info) {
-		count(AMBIT_IN_DROP_UNKNOWN_ADDRESS);
-		return SK_DROP;
-	}
-	key.address = tuple.local;
+	if (is_trusted(&tuple, key.netns_cookie))
+		return AMBIT_IN_PASS_TRUSTED;
 	key.kind = tuple.local_port == bpf_htons(AMBIT_PORT_HBONE) ? AMBIT_LISTENER_HBONE :
 								    AMBIT_LISTENER_PLAINTEXT;
 	listener = bpf_map_lookup_elem(&listeners, &key);
 	if (!listener) {
-		if (info->flags & AMBIT_POD_FAIL_OPEN) {
-			count(AMBIT_IN_PASS_FAIL_OPEN);
-			return SK_PASS;
-		}
-		count(AMBIT_IN_DROP_NO_AGENT);
-		return SK_DROP;
+		pod = bpf_map_lookup_elem(&pods, &key.netns_cookie);
+		return pod && pod->flags & AMBIT_POD_FAIL_OPEN ? AMBIT_IN_PASS_FAIL_OPEN :
+								 AMBIT_IN_DROP_NO_AGENT;
 	}
 	/* The slot's socket and no other: during a takeover two agents' listeners share the port. */
 	failed = bpf_sk_assign(ctx, listener, BPF_SK_LOOKUP_F_NO_REUSEPORT);
 	bpf_sk_release(listener);
-	if (failed) {
-		count(AMBIT_IN_DROP_ASSIGN_FAILED);
-		return SK_DROP;
-	}
-	count(key.kind == AMBIT_LISTENER_HBONE ? AMBIT_IN_ASSIGNED_HBONE : AMBIT_IN_ASSIGNED_PLAINTEXT);
-	return SK_PASS;
+	if (failed)
+		return AMBIT_IN_DROP_ASSIGN_FAILED;
+	return key.kind == AMBIT_LISTENER_HBONE ? AMBIT_IN_ASSIGNED_HBONE :
+						  AMBIT_IN_ASSIGNED_PLAINTEXT;
+}
+
+SEC("sk_lookup")
+int ambit_sk_lookup(struct bpf_sk_lookup *ctx)
+{
+	enum ambit_reason reason;
+
+	if (CTX_READ(ctx, protocol) != IPPROTO_TCP)
+		return SK_PASS; /* not counted: UDP is every datagram to an unconnected socket */
+	reason = choose(ctx);
+	count(reason);
+	return reason == AMBIT_IN_DROP_NO_AGENT || reason == AMBIT_IN_DROP_ASSIGN_FAILED ? SK_DROP :
+											    SK_PASS;
 }
 
 #endif /* AMBIT_LOOKUP_H */

@@ -22,15 +22,8 @@ struct {
 } pods SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_PODS * 4);
-	__type(key, struct ambit_address);
-	__type(value, struct ambit_address_info);
-} addresses SEC(".maps");
-
-struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
-	__uint(max_entries, MAX_PODS * 8);
+	__uint(max_entries, MAX_PODS * 4); /* two families of two kinds */
 	__type(key, struct ambit_listener);
 	__type(value, __u64);
 } listeners SEC(".maps");

@@ -53,24 +53,30 @@ int ambit_getpeername6(struct bpf_sock_addr *ctx)
 SEC("cgroup/getsockname4")
 int ambit_getsockname4(struct bpf_sock_addr *ctx)
 {
+	struct ambit_socket *stored;
 	struct ambit_pod *pod;
 
 	/* An address the application bound itself is the truth already. */
-	if (!is_loopback4(CTX_READ(ctx, user_ip4)) || !captured_socket(ctx))
+	if (!is_loopback4(CTX_READ(ctx, user_ip4)))
+		return ALLOW;
+	stored = captured_socket(ctx);
+	if (!stored)
 		return ALLOW;
 	pod = current_pod(ctx);
 	if (pod)
-		CTX_WRITE(ctx, user_ip4, pod->primary4.word[3]);
+		CTX_WRITE(ctx, user_ip4, source_for(pod, &stored->address, false)->word[3]);
 	return ALLOW;
 }
 
 SEC("cgroup/getsockname6")
 int ambit_getsockname6(struct bpf_sock_addr *ctx)
 {
+	struct ambit_socket *stored = captured_socket(ctx);
+	const struct ambit_address *own;
 	struct ambit_address local;
 	struct ambit_pod *pod;
 
-	if (!captured_socket(ctx))
+	if (!stored)
 		return ALLOW;
 	local.word[0] = CTX_READ(ctx, user_ip6[0]);
 	local.word[1] = CTX_READ(ctx, user_ip6[1]);
@@ -81,17 +87,19 @@ int ambit_getsockname6(struct bpf_sock_addr *ctx)
 			return ALLOW;
 		pod = current_pod(ctx);
 		if (pod)
-			CTX_WRITE(ctx, user_ip6[3], pod->primary4.word[3]);
+			CTX_WRITE(ctx, user_ip6[3],
+				  source_for(pod, &stored->address, false)->word[3]);
 		return ALLOW;
 	}
 	if (!is_loopback6(&local))
 		return ALLOW;
 	pod = current_pod(ctx);
 	if (pod) {
-		CTX_WRITE(ctx, user_ip6[0], pod->primary6.word[0]);
-		CTX_WRITE(ctx, user_ip6[1], pod->primary6.word[1]);
-		CTX_WRITE(ctx, user_ip6[2], pod->primary6.word[2]);
-		CTX_WRITE(ctx, user_ip6[3], pod->primary6.word[3]);
+		own = source_for(pod, &stored->address, true);
+		CTX_WRITE(ctx, user_ip6[0], own->word[0]);
+		CTX_WRITE(ctx, user_ip6[1], own->word[1]);
+		CTX_WRITE(ctx, user_ip6[2], own->word[2]);
+		CTX_WRITE(ctx, user_ip6[3], own->word[3]);
 	}
 	return ALLOW;
 }

@@ -50,14 +50,17 @@ static __always_inline void pending_key(struct ambit_tuple *key, __u64 netns_coo
 }
 
 /* The tuple as sk_lookup will see it at the accepting end. */
-static __always_inline void trusted_key(struct ambit_trusted_tuple *key,
+static __always_inline void trusted_key(struct ambit_trusted_tuple *key, __u64 netns_cookie,
 					const struct ambit_address *client, __u16 client_port,
 					const struct ambit_address *server, __u16 server_port)
 {
+	/* What the node's own sockets are trusted with, the kubelet's, arrives in some other namespace. */
+	key->netns_cookie = netns_cookie == node_netns_cookie ? 0 : netns_cookie;
 	key->remote = *client;
 	key->local = *server;
 	key->remote_port = client_port;
 	key->local_port = server_port;
+	key->reserved = 0;
 }
 
 /* The number of handshakes of a namespace, made at its first; NULL when there is no memory for it. */
@@ -117,7 +120,7 @@ static __always_inline void publish_trust(struct bpf_sock_ops *ctx, const struct
 	struct ambit_trusted_tuple key;
 	__u64 cookie = bpf_get_netns_cookie(ctx);
 
-	trusted_key(&key, &ends->local, ends->local_port, &ends->remote, ends->remote_port);
+	trusted_key(&key, cookie, &ends->local, ends->local_port, &ends->remote, ends->remote_port);
 	if (bpf_map_update_elem(&trusted, &key, &cookie, BPF_ANY)) {
 		count(AMBIT_TRUST_FULL);
 		return;
@@ -130,9 +133,7 @@ static __always_inline void publish_trust(struct bpf_sock_ops *ctx, const struct
 static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct ambit_socket *stored = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	struct ambit_pod *pod;
 	struct endpoints ends;
-	__u64 netns_cookie;
 
 	if (!stored)
 		return;
@@ -146,16 +147,12 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 		publish_pending(ctx, &ends, stored);
 		return;
 	}
-	if (stored->flags & AMBIT_SOCKET_EXEMPT) {
-		/*
-		 * Only the agent's call to the pod's own application is trusted. Its calls to other pods meet
-		 * those pods' capture, on the same node as on any other.
-		 */
-		netns_cookie = bpf_get_netns_cookie(ctx);
-		pod = bpf_map_lookup_elem(&pods, &netns_cookie);
-		if (!pod || !is_own(pod, &ends.remote))
-			return;
-	}
+	/*
+	 * Of the agent's calls those to the pod's own application are trusted, which it marks; they may go to whatever
+	 * address is local there. Its other calls meet the capture of the pods they reach, on this node as on any.
+	 */
+	if (stored->flags & AMBIT_SOCKET_EXEMPT && sk->mark != AMBIT_UPSTREAM_MARK)
+		return;
 	publish_trust(ctx, &ends);
 }
 
@@ -168,7 +165,12 @@ static __always_inline void forget_trust(struct bpf_sock_ops *ctx, __u64 netns_c
 	if (!bpf_map_lookup_elem(&pods, &netns_cookie))
 		return; /* not counted: every connection accepted outside the mesh */
 	read_endpoints(ctx, &ends);
-	trusted_key(&key, &ends.remote, ends.remote_port, &ends.local, ends.local_port);
+	trusted_key(&key, netns_cookie, &ends.remote, ends.remote_port, &ends.local, ends.local_port);
+	if (!bpf_map_delete_elem(&trusted, &key)) {
+		count(AMBIT_TRUST_FORGOTTEN);
+		return;
+	}
+	key.netns_cookie = 0;
 	if (!bpf_map_delete_elem(&trusted, &key))
 		count(AMBIT_TRUST_FORGOTTEN);
 }
@@ -210,11 +212,14 @@ static __always_inline void on_close(struct bpf_sock_ops *ctx)
 	struct ambit_tuple key;
 	struct endpoints ends;
 
+	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
+
 	read_endpoints(ctx, &ends);
-	trusted_key(&trusted_tuple, &ends.local, ends.local_port, &ends.remote, ends.remote_port);
+	trusted_key(&trusted_tuple, netns_cookie, &ends.local, ends.local_port, &ends.remote,
+		    ends.remote_port);
 	if (!bpf_map_delete_elem(&trusted, &trusted_tuple))
 		count(AMBIT_TRUST_FORGOTTEN);
-	pending_key(&key, bpf_get_netns_cookie(ctx), &ends.local, ends.local_port, &ends.remote,
+	pending_key(&key, netns_cookie, &ends.local, ends.local_port, &ends.remote,
 		    ends.remote_port);
 	forget_pending(&key);
 }

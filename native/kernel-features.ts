@@ -7,7 +7,7 @@ import { attachCgroup, attachNetns } from './bpf-link.ts'
 import { NativeError } from './error.ts'
 import { closeFd, netnsCookieOfSocket } from './libc.ts'
 import type { NetnsThread } from './netns.ts'
-import { CALL_NAME_SIZE, loadShim, shimError } from './shim.ts'
+import { loadProgram } from './program-text.ts'
 import { openSocket } from './socket-spec.ts'
 
 /** Where probes attach: nothing runs in them. */
@@ -65,11 +65,7 @@ function callWithContext(helper: number): readonly Buffer[] {
 }
 
 function load(type: number, attachType: number, instructions: readonly Buffer[]): number {
-  const call = Buffer.alloc(CALL_NAME_SIZE)
-  const code = Buffer.concat(instructions)
-  const fd = loadShim().programLoad(type, attachType, code, instructions.length, call)
-  if (fd < 0) throw shimError(fd, call, `program type ${type}, attach type ${attachType}`)
-  return fd
+  return loadProgram('ambit_probe', type, attachType, Buffer.concat(instructions))
 }
 
 function tryCgroup(

@@ -33,6 +33,7 @@ const NETNSA_NSID = 1
 const NETNSA_FD = 3
 const RTA_DST = 1
 const RTA_OIF = 4
+const RTA_MARK = 16
 const RTN_LOCAL = 2
 const AF_INET = 2
 const AF_INET6 = 10
@@ -157,16 +158,22 @@ function netnsIdOf(fd: number, netnsFd: number): number | undefined {
   return number < 0 ? undefined : number
 }
 
-function routeTo(
+/** Where the namespace of a netlink socket sends what is for an address, or what bears this mark and is for it. */
+export function routeTo(
   fd: number,
   address: Uint8Array,
+  mark = 0,
 ): { readonly device: number | undefined; readonly isLocal: boolean } | undefined {
   const header = Buffer.alloc(ROUTE_HEADER)
   header[0] = address.length === 4 ? AF_INET : AF_INET6
   header[1] = address.length * 8
   let answer: NetlinkMessage
   try {
-    answer = query(fd, request(RTM_GETROUTE, 0, header, [[RTA_DST, address]]), 'look a route up')
+    const wanted = request(RTM_GETROUTE, 0, header, [
+      [RTA_DST, address],
+      [RTA_MARK, mark],
+    ])
+    answer = query(fd, wanted, 'look a route up')
   } catch (thrown) {
     if (thrown instanceof NativeError && isNoRoute(thrown.errno)) return undefined
     throw thrown

@@ -89,13 +89,17 @@ export function query(fd: number, message: Buffer, what: string): NetlinkMessage
   return answer
 }
 
-/** Asks for everything of a kind. Throws the kernel's refusal. */
+/**
+ * Asks for everything of a kind. Throws the kernel's refusal. No more than about `most` are read, where that is given: what
+ * is listed is another's to make. The rest of the answer stays in the socket, which is then good for closing only.
+ */
 export function dump(
   fd: number,
   type: number,
   header: Uint8Array,
   attributes: readonly Attribute[],
   what: string,
+  most = Number.POSITIVE_INFINITY,
 ): readonly NetlinkMessage[] {
   for (let attempt = 1; ; attempt += 1) {
     transmit(fd, request(type, NLM_F_DUMP, header, attributes), what)
@@ -111,6 +115,7 @@ export function dump(
         if (errno !== undefined) throw new NativeError('rtnetlink', errno, what)
         all.push(message)
       }
+      if (all.length >= most) return all
     }
     if (!isTorn || attempt === DUMP_ATTEMPTS) return all
   }

@@ -2,6 +2,7 @@
 // What the namespace worker is asked and what it answers. Plain data only: it crosses a thread border.
 
 import type { Road, Wiring } from './links.ts'
+import type { KeptNetns } from './rtnetlink.ts'
 import type { SocketSpec } from './socket-spec.ts'
 
 /** A rule and a route that bring marked packets to the local host, per family. */
@@ -29,8 +30,13 @@ export type NetnsRequest =
   | { readonly op: 'road'; readonly address: Uint8Array }
   | { readonly op: 'sysctl'; readonly netnsFd: number; readonly values: readonly SysctlValue[] }
   | {
-      readonly op: 'markRoute'
-      readonly action: 'add' | 'delete'
+      readonly op: 'keep'
+      readonly netnsFd: number
+      readonly families: readonly (4 | 6)[]
+      readonly route: MarkRoute
+    }
+  | {
+      readonly op: 'deleteMarkRoute'
       readonly netnsFd: number
       readonly families: readonly (4 | 6)[]
       readonly route: MarkRoute
@@ -43,7 +49,8 @@ export interface NetnsReplies {
   wiring: Wiring
   road: Road
   sysctl: readonly SysctlValue[]
-  markRoute: undefined
+  keep: KeptNetns
+  deleteMarkRoute: undefined
 }
 
 /** A failed request, as data: class instances lose their prototype between threads. */

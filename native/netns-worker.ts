@@ -8,7 +8,7 @@ import { NativeError } from './error.ts'
 import { closeFd, netnsCookieOfSocket } from './libc.ts'
 import { roadTo, wiringOf } from './links.ts'
 import type { NetnsReplies, NetnsReply, NetnsRequest, SysctlValue } from './netns-messages.ts'
-import { changeMarkRoute } from './rtnetlink.ts'
+import { deleteMarkRoute, keepNetns } from './rtnetlink.ts'
 import { CALL_NAME_SIZE, loadShim, shimError } from './shim.ts'
 import { openSocket } from './socket-spec.ts'
 
@@ -39,13 +39,10 @@ function answer(request: NetnsRequest, homeFd: number): NetnsReplies[keyof Netns
       return roadTo(request.address)
     case 'sysctl':
       return request.values.map((sysctl) => exchangeSysctl(request.netnsFd, homeFd, sysctl))
-    case 'markRoute':
-      changeMarkRoute(
-        { fd: request.netnsFd, homeFd },
-        request.families,
-        request.action,
-        request.route,
-      )
+    case 'keep':
+      return keepNetns({ fd: request.netnsFd, homeFd }, request.families, request.route)
+    case 'deleteMarkRoute':
+      deleteMarkRoute({ fd: request.netnsFd, homeFd }, request.families, request.route)
       return undefined
   }
 }

@@ -14,6 +14,7 @@ import type {
   NetnsRequest,
   SysctlValue,
 } from './netns-messages.ts'
+import type { KeptNetns } from './rtnetlink.ts'
 import type { SocketOption, SocketSpec } from './socket-spec.ts'
 
 export type { MarkRoute, SysctlValue } from './netns-messages.ts'
@@ -72,14 +73,18 @@ export class NetnsThread {
     return this.#ask({ op: 'sysctl', netnsFd, values })
   }
 
-  /** Adds or deletes "packets with this mark are for the local host". Both are idempotent. */
-  async changeMarkRoute(
-    action: 'add' | 'delete',
+  /** Puts up, or up again, what keeps packets with a mark in the namespace; says how it was found (keepNetns). */
+  keep(netnsFd: number, families: readonly (4 | 6)[], route: MarkRoute): Promise<KeptNetns> {
+    return this.#ask({ op: 'keep', netnsFd, families, route })
+  }
+
+  /** Takes it away again. Idempotent. */
+  deleteMarkRoute(
     netnsFd: number,
     families: readonly (4 | 6)[],
     route: MarkRoute,
-  ): Promise<void> {
-    await this.#ask({ op: 'markRoute', action, netnsFd, families, route })
+  ): Promise<undefined> {
+    return this.#ask({ op: 'deleteMarkRoute', netnsFd, families, route })
   }
 
   /** Ends the thread; waiting requests are rejected. */

@@ -50,8 +50,7 @@ export type RulePlace =
  * elsewhere (a pod with several interfaces routes by source address). A rule of others for our mark or our table is a clash.
  */
 export function placeRule(rules: readonly RoutingRule[], wanted: MarkRoute): RulePlace {
-  const isOurs = ({ mark, mask, table }: RoutingRule): boolean =>
-    mark === wanted.mark && mask === wanted.mask && table === wanted.table
+  const isOurs = (rule: RoutingRule): boolean => isSameRule(rule, wanted)
   const others = rules.filter((rule) => rule.priority !== LOCAL_PRIORITY && !isOurs(rule))
   const clash = others.find(
     ({ mark, mask, table }) =>
@@ -70,6 +69,11 @@ export function placeRule(rules: readonly RoutingRule[], wanted: MarkRoute): Rul
   return priority > LOCAL_PRIORITY
     ? { kind: 'place', priority }
     : { kind: 'clash', rule: describe(first) }
+}
+
+/** Whether a rule is the wanted one, wherever it stands. */
+export function isSameRule({ mark, mask, table }: RoutingRule, wanted: MarkRoute): boolean {
+  return mark === wanted.mark && mask === wanted.mask && table === wanted.table
 }
 
 function describe({ priority, mark, mask, table }: RoutingRule): string {

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rtnetlink messages capture needs: add and delete a rule "packets with this mark use this table", add and delete the
-// route "everything in this table is local", list the rules. Adding what is there and deleting what is not are no errors.
+// The rtnetlink messages capture needs: a rule "packets with this mark use this table" and a route "everything in this table
+// is local" are put up, looked after and taken away, and loopback is kept up. What is right already is left alone.
 
 import { constants } from 'node:os'
 import { NativeError } from './error.ts'
-import { closeFd } from './libc.ts'
-import { type Attribute, dump, errnoOf, exchange, request } from './netlink.ts'
+import { addressBytes, closeFd } from './libc.ts'
+import { routeTo } from './links.ts'
+import { type Attribute, dump, errnoOf, exchange, query, request } from './netlink.ts'
 import type { MarkRoute } from './netns-messages.ts'
+import { listAddresses, type OwnAddress } from './own-addresses.ts'
 import {
   FRA_FWMARK,
   FRA_FWMASK,
   FRA_PRIORITY,
   FRA_TABLE,
+  isSameRule,
   placeRule,
   readRule,
   type RoutingRule,
@@ -19,14 +22,19 @@ import {
 import { openNetlinkSocket } from './socket-spec.ts'
 
 // linux/rtnetlink.h, linux/netlink.h, linux/fib_rules.h
+const RTM_NEWLINK = 16
+const RTM_GETLINK = 18
 const RTM_NEWROUTE = 24
 const RTM_DELROUTE = 25
 const RTM_NEWRULE = 32
 const RTM_DELRULE = 33
 const RTM_GETRULE = 34
 const NLM_F_ACK = 0x4
+const NLM_F_REPLACE = 0x100
 const NLM_F_EXCL = 0x200
 const NLM_F_CREATE = 0x400
+const LINK_HEADER = 16
+const IFF_UP = 0x1
 const FR_ACT_TO_TBL = 1
 const RTA_OIF = 4
 const RTA_TABLE = 15
@@ -36,39 +44,103 @@ const RTPROT_STATIC = 4
 const AF = { 4: 2, 6: 10 } as const
 /** Loopback is the first device of every namespace. */
 const LOOPBACK_INDEX = 1
+/** Addresses for documentation, which no namespace has: what bears our mark is to be local wherever it goes. */
+const SOMEWHERE = { 4: addressBytes('192.0.2.1'), 6: addressBytes('2001:db8::1') } as const
+/** Whoever makes rules by the thousand in a pod shall not keep the agent busy. */
+const MOST_RULES = 4096
 /** The call of the error that tells of a rule that cannot live beside ours; its detail is that rule. */
 export const RULE_CLASH = 'routing rule'
 
-type Action = 'add' | 'delete'
+type Action = 'add' | 'delete' | 'replace'
+
+interface NetnsHandle {
+  readonly fd: number
+  readonly homeFd: number
+}
+
+/** How a namespace was found. Plain data: it crosses a thread border. */
+export interface KeptNetns {
+  /** What was not as it should be, and is now, in the words of `ip`. */
+  readonly repaired: readonly string[]
+  readonly addresses: readonly OwnAddress[]
+}
 
 /**
- * Adds or deletes the rule and the route for each family. Throws NativeError, with EEXIST where a rule of others cannot
- * live beside ours (nothing has been changed then). Not on the main thread.
+ * Sees to it that loopback is up, and that rule and route of each family are there and hold; lists the addresses. Throws
+ * NativeError, with RULE_CLASH where a rule of others cannot live beside ours (nothing has been changed then). Not on the
+ * main thread.
  */
-export function changeMarkRoute(
-  netns: { readonly fd: number; readonly homeFd: number },
+export function keepNetns(
+  netns: NetnsHandle,
   families: readonly (4 | 6)[],
-  action: Action,
   route: MarkRoute,
-): void {
+): KeptNetns {
   const fd = openNetlinkSocket(netns, 'route')
   try {
-    if (action === 'add') addAll(fd, families, route)
-    else deleteAll(fd, families, route)
+    const repaired = [...keepLoopbackUp(fd), ...keepMarkRoutes(fd, families, route)]
+    // Last: the list may be cut short, and the socket is of no use then.
+    return { repaired, addresses: listAddresses(fd) }
   } finally {
     closeFd(fd)
   }
 }
 
-function addAll(fd: number, families: readonly (4 | 6)[], route: MarkRoute): void {
+/** Deletes rule and route of each family, however many there are. Throws NativeError. Not on the main thread. */
+export function deleteMarkRoute(
+  netns: NetnsHandle,
+  families: readonly (4 | 6)[],
+  route: MarkRoute,
+): void {
+  const fd = openNetlinkSocket(netns, 'route')
+  try {
+    deleteAll(fd, families, route)
+  } finally {
+    closeFd(fd)
+  }
+}
+
+/** Without loopback nothing that is captured arrives. */
+function keepLoopbackUp(fd: number): readonly string[] {
+  const header = Buffer.alloc(LINK_HEADER)
+  header.writeInt32LE(LOOPBACK_INDEX, 4)
+  const { body } = query(fd, request(RTM_GETLINK, 0, header, []), 'look at loopback')
+  if ((body.readUInt32LE(8) & IFF_UP) !== 0) return []
+  header.writeUInt32LE(IFF_UP, 8)
+  header.writeUInt32LE(IFF_UP, 12)
+  change(fd, request(RTM_NEWLINK, NLM_F_ACK, header, []), 'set loopback up', 'replace')
+  return ['link lo up']
+}
+
+function keepMarkRoutes(
+  fd: number,
+  families: readonly (4 | 6)[],
+  route: MarkRoute,
+): readonly string[] {
   // All are looked at first: a clash in one family must leave both as they were.
   const places = families.map((family) => [family, findPlace(fd, family, route)] as const)
-  for (const [family, place] of places) {
+  const repaired: string[] = []
+  const { mark, mask, table } = route
+  for (const [family, { place, misplaced }] of places) {
+    const flag = family === 6 ? '-6 ' : ''
     // The table is filled before packets are sent to it.
-    change(fd, routeMessage(family, 'add', route), 'add local route', 'add')
-    if (place.kind === 'place')
+    const isAdded = change(fd, routeMessage(family, 'add', route), 'add local route', 'add')
+    if (isAdded) repaired.push(`${flag}route local default dev lo table ${table}`)
+    if (place.kind === 'place') {
       change(fd, ruleMessage(family, 'add', route, place.priority), 'add mark rule', 'add')
+      repaired.push(
+        `${flag}rule fwmark 0x${mark.toString(16)}/0x${mask.toString(16)} lookup ${table}`,
+      )
+      // Behind another's it had no effect; where it is put again and again it must not pile up.
+      for (const priority of misplaced)
+        change(fd, ruleMessage(family, 'delete', route, priority), 'move mark rule', 'delete')
+    }
+    // Something else of the same prefix may stand in its place.
+    if (!isAdded && routeTo(fd, SOMEWHERE[family], mark)?.isLocal !== true) {
+      change(fd, routeMessage(family, 'replace', route), 'replace local route', 'replace')
+      repaired.push(`${flag}route local default dev lo table ${table}`)
+    }
   }
+  return repaired
 }
 
 function deleteAll(fd: number, families: readonly (4 | 6)[], route: MarkRoute): void {
@@ -84,19 +156,28 @@ function findPlace(
   fd: number,
   family: 4 | 6,
   route: MarkRoute,
-): Exclude<ReturnType<typeof placeRule>, { readonly kind: 'clash' }> {
-  const place = placeRule(listRules(fd, family), route)
+): {
+  readonly place: Exclude<ReturnType<typeof placeRule>, { readonly kind: 'clash' }>
+  /** Priorities of those of ours that stand where they have no effect. */
+  readonly misplaced: readonly number[]
+} {
+  const rules = listRules(fd, family)
+  const place = placeRule(rules, route)
   if (place.kind === 'clash') throw new NativeError(RULE_CLASH, constants.errno.EEXIST, place.rule)
-  return place
+  const misplaced = rules
+    .filter((rule) => isSameRule(rule, route) && place.kind === 'place')
+    .map(({ priority }) => priority)
+  return { place, misplaced }
 }
 
 function listRules(fd: number, family: 4 | 6): readonly RoutingRule[] {
   const header = Buffer.alloc(12)
   header[0] = AF[family]
   try {
-    return dump(fd, RTM_GETRULE, header, [], 'list rules')
-      .filter(({ type }) => type === RTM_NEWRULE)
-      .map(({ body }) => readRule(body))
+    const messages = dump(fd, RTM_GETRULE, header, [], 'list rules', MOST_RULES)
+    if (messages.length >= MOST_RULES)
+      throw new NativeError('rtnetlink', constants.errno.E2BIG, `${MOST_RULES} rules and more`)
+    return messages.filter(({ type }) => type === RTM_NEWRULE).map(({ body }) => readRule(body))
   } catch (thrown) {
     // A kernel without policy routing for the family has no rules.
     if (thrown instanceof NativeError && thrown.errnoName === 'EOPNOTSUPP') return []
@@ -114,7 +195,7 @@ function ruleMessage(
   header[0] = AF[family]
   header[7] = FR_ACT_TO_TBL
   const place: readonly Attribute[] = priority === undefined ? [] : [[FRA_PRIORITY, priority]]
-  return request(action === 'add' ? RTM_NEWRULE : RTM_DELRULE, requestFlags(action), header, [
+  return request(action === 'delete' ? RTM_DELRULE : RTM_NEWRULE, requestFlags(action), header, [
     ...place,
     [FRA_FWMARK, route.mark],
     [FRA_FWMASK, route.mask],
@@ -128,15 +209,21 @@ function routeMessage(family: 4 | 6, action: Action, route: MarkRoute): Buffer {
   header[5] = RTPROT_STATIC
   header[6] = RT_SCOPE_HOST
   header[7] = RTN_LOCAL
-  return request(action === 'add' ? RTM_NEWROUTE : RTM_DELROUTE, requestFlags(action), header, [
+  return request(action === 'delete' ? RTM_DELROUTE : RTM_NEWROUTE, requestFlags(action), header, [
     [RTA_TABLE, route.table],
     [RTA_OIF, LOOPBACK_INDEX],
   ])
 }
 
 function requestFlags(action: Action): number {
-  const create = action === 'add' ? NLM_F_CREATE | NLM_F_EXCL : 0
-  return NLM_F_ACK | create
+  switch (action) {
+    case 'add':
+      return NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
+    case 'replace':
+      return NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE
+    case 'delete':
+      return NLM_F_ACK
+  }
 }
 
 /** Sends one change and reads its acknowledgement. False when there was nothing to do. */
@@ -149,6 +236,6 @@ function change(fd: number, message: Buffer, what: string, action: Action): bool
 }
 
 function isAlreadyDone(errno: number, action: Action): boolean {
-  if (action === 'add') return errno === constants.errno.EEXIST
+  if (action !== 'delete') return errno === constants.errno.EEXIST
   return errno === constants.errno.ENOENT || errno === constants.errno.ESRCH
 }

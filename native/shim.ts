@@ -27,7 +27,14 @@ export interface Shim {
     oldSize: number,
     call: Buffer,
   ): number
-  programLoad(type: number, attachType: number, code: Buffer, count: number, call: Buffer): number
+  programLoad(
+    name: string,
+    type: number,
+    attachType: number,
+    code: Buffer,
+    count: number,
+    call: Buffer,
+  ): number
   libbpfLogTake(into: Buffer, size: number): number
   /** The C function libbpf_set_print() wants. */
   readonly libbpfPrint: unknown
@@ -52,7 +59,7 @@ export function loadShim(): Shim {
       'int ambit_netns_sysctl(int netns, int home, const char *path, const char *from, const char *value, void *old, int old_size, void *call)',
     ),
     programLoad: library.func(
-      'int ambit_program_load(int type, int attach_type, void *code, uint32_t count, void *call)',
+      'int ambit_program_load(const char *name, int type, int attach_type, void *code, uint32_t count, void *call)',
     ),
     libbpfLogTake: library.func('int ambit_libbpf_log_take(void *into, int size)'),
     libbpfPrint: library.symbol('ambit_libbpf_print') as unknown,

@@ -10,8 +10,12 @@ const MAPPED_PREFIX = Buffer.from('00000000000000000000ffff', 'hex')
 
 /** The 16 bytes of an address. Throws NativeError when the text is no address. */
 export function toMapAddress(address: string): Buffer {
-  const bytes = addressBytes(address)
-  return bytes.length === ADDRESS_SIZE ? bytes : Buffer.concat([MAPPED_PREFIX, bytes])
+  return toMapBytes(addressBytes(address))
+}
+
+/** The 16 bytes of an address of 4 or 16. */
+export function toMapBytes(bytes: Uint8Array): Buffer {
+  return bytes.length === ADDRESS_SIZE ? Buffer.from(bytes) : Buffer.concat([MAPPED_PREFIX, bytes])
 }
 
 /** The canonical text of the first 16 bytes. Hot: once per captured connection. */

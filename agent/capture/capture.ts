@@ -4,25 +4,17 @@
 
 import { closeSync, openSync } from 'node:fs'
 import { AmbitError } from '../../mesh/errors.ts'
-import { isIpv4Address } from '../../mesh/model/address.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { detachLink } from '../../native/bpf-link.ts'
 import { closeFd } from '../../native/libc.ts'
 import type { NetnsThread } from '../../native/netns.ts'
-import { toMapAddress } from './addresses.ts'
 import { type CaptureCounters, readCounters } from './counters.ts'
 import { toAmbitError } from './failure.ts'
-import { MAX_POD_ADDRESSES, type PodEntry } from './layout.ts'
+import { MAX_POD_ADDRESSES } from './layout.ts'
 import type { Pins } from './pins.ts'
-import {
-  deleteListeners,
-  deletePod,
-  isCaptured,
-  listPodCookies,
-  writeListeners,
-  writePod,
-} from './pod-maps.ts'
+import { deletePod, isCaptured, listPodCookies, writeListeners, writePod } from './pod-maps.ts'
+import { podEntry } from './pod-entry.ts'
 import {
   closeListenersOf,
   type PodNetwork,
@@ -46,7 +38,8 @@ export interface NodeCapture extends Capture {
 
 export interface CaptureStats {
   readonly enrolledPods: number
-  readonly addresses: number
+  /** Slots that sk_lookup finds an inbound listener in. */
+  readonly listeners: number
   readonly pendingConnections: number
   readonly trustedConnections: number
   /** How our connect hooks come to run before a socket load balancer's, which would hide service IPs. */
@@ -135,21 +128,15 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     former: Enrolled | undefined,
   ): Promise<Enrolment> {
     const isAgain = former !== undefined && former.enrolment.netnsCookie === netnsCookie
-    const wanted = podEntry(pod)
-    const families = ([4, 6] as const).filter(
-      (family) => (family === 4 ? wanted.ipv4 : wanted.ipv6).length > 0,
-    )
     const pinPath = pins.pod(pod.uid, netnsCookie)
     const wasCaptured = isCaptured(maps, netnsCookie)
     const faded = fading.get(netnsCookie)
     let network: PodNetwork | undefined
     try {
-      network = await preparePodNetwork(thread, netnsFd, pod, families, maps.sockets.fd)
-      const entry: PodEntry = { ...wanted, ipv6: network.byFamily.has(6) ? wanted.ipv6 : [] }
-      writeListeners(maps, netnsCookie, entry, network)
-      const gone = writePod(maps, netnsCookie, entry)
-      const linkFd = isAgain ? former.linkFd : programs.linkPod(netnsFd, pinPath)
-      deleteListeners(maps, netnsCookie, gone)
+      network = await preparePodNetwork(thread, netnsFd, pod, maps.sockets.fd)
+      writeListeners(maps, netnsCookie, network)
+      writePod(maps, netnsCookie, podEntry(pod, network.addresses))
+      const linkFd = isAgain ? former.linkFd : programs.linkPod(netnsFd, netnsCookie, pinPath)
       const { listeners } = network
       const enrolment: Enrolment = { pod, netnsCookie, netnsFd, listeners, wasCaptured }
       enrolled.set(pod.uid, {
@@ -171,7 +158,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       // A pod must not get out of the mesh by making its next enrolment fail: what is captured stays so, unserved.
       if (!wasCaptured || pod.failOpen) {
         if (isAgain) await withdraw(pod.uid)
-        else await undo(netnsFd, netnsCookie, pinPath, wanted, network)
+        else await undo(netnsFd, netnsCookie, pinPath, network)
       }
       throw thrown
     }
@@ -182,12 +169,10 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     netnsFd: number,
     netnsCookie: bigint,
     pinPath: string,
-    wanted: PodEntry,
     network: PodNetwork | undefined,
   ): Promise<void> {
     programs.unlinkPinned(pinPath)
-    const addresses = [...deletePod(maps, netnsCookie), ...wanted.ipv4, ...wanted.ipv6]
-    deleteListeners(maps, netnsCookie, addresses)
+    deletePod(maps, netnsCookie)
     // Connections from before this attempt go on; what they need goes with the last of them.
     if (fading.has(netnsCookie)) return
     try {
@@ -205,7 +190,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     for (const pin of pins.listPods()) {
       if (pin.uid !== uid) continue
       programs.unlinkPinned(pin.path)
-      deleteListeners(maps, pin.netnsCookie, deletePod(maps, pin.netnsCookie))
+      deletePod(maps, pin.netnsCookie)
     }
   }
 
@@ -215,7 +200,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     enrolled.delete(uid)
     const { netnsCookie, netnsFd } = pod.enrolment
     detachLink(pod.linkFd, pod.pinPath)
-    deleteListeners(maps, netnsCookie, deletePod(maps, netnsCookie))
+    deletePod(maps, netnsCookie)
     const { families, formerSysctls } = pod
     const all = [pod.carried, carried].filter((each) => each !== undefined)
     const ended = all.length === 0 ? undefined : Promise.allSettled(all)
@@ -271,8 +256,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         programs.unlinkPinned(path)
       }
       for (const { enrolment } of enrolled.values()) kept.add(enrolment.netnsCookie)
-      for (const cookie of listPodCookies(maps))
-        if (!kept.has(cookie)) deleteListeners(maps, cookie, deletePod(maps, cookie))
+      for (const cookie of listPodCookies(maps)) if (!kept.has(cookie)) deletePod(maps, cookie)
     },
     async close({ unpin: shallUnpin }): Promise<void> {
       parts.stop()
@@ -295,7 +279,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     counters: () => readCounters(maps.counters),
     stats: () => ({
       enrolledPods: enrolled.size,
-      addresses: maps.addresses.entries().length,
+      listeners: maps.listeners.keys().length,
       pendingConnections: maps.pending.entries().length,
       trustedConnections: maps.trusted.entries().length,
       hookOrder: programs.hookOrder,
@@ -313,11 +297,4 @@ function checkPod(pod: CapturePod): void {
       'AMB_SYSCALL',
       `${who}: it has ${pod.addresses.length} addresses, and 1 to ${MAX_POD_ADDRESSES} are supported`,
     )
-}
-
-function podEntry(pod: CapturePod): PodEntry {
-  const [ipv6, ipv4] = [true, false].map((wanted) =>
-    pod.addresses.filter((address) => !isIpv4Address(address) === wanted).map(toMapAddress),
-  )
-  return { failOpen: pod.failOpen, ipv4: ipv4 ?? [], ipv6: ipv6 ?? [] }
 }

@@ -29,7 +29,6 @@ export const CAPTURE_REASONS = [
   'inPassFailOpen',
   'inAssignedPlaintext',
   'inAssignedHbone',
-  'inDropUnknownAddress',
   'inDropNoAgent',
   'inDropAssignFailed',
   'bindReuseSet',

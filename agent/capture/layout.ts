@@ -4,22 +4,24 @@
 
 import type { SocketAddress } from '../../mesh/model/types.ts'
 import type { BtfTypes } from '../../native/btf.ts'
-import { ADDRESS_SIZE, fromMapAddress } from './addresses.ts'
+import { fromMapAddress } from './addresses.ts'
 import { CAPTURE_REASONS, enumConstant } from './counters.ts'
 
-/** Addresses one pod may have (AMBIT_MAX_ADDRESSES). */
-export const MAX_POD_ADDRESSES = 8
+/** Addresses of one pod that the hooks know (AMBIT_MAX_ADDRESSES). */
+export const MAX_POD_ADDRESSES = 16
+/** Stands in the program text of sk_lookup for the cookie of the namespace it is linked to (AMBIT_OWN_COOKIE). */
+export const OWN_COOKIE = 0xa3b17c0041eaddeen
 const POD_FAIL_OPEN = 1
 export const LISTENER_KIND = { plaintext: 0, hbone: 1 } as const
 export const SOCKET_FLAG = { exempt: 1, captured: 2, accepted: 4, selfTest: 16, seen: 32 } as const
 
 /** Offsets and sizes in bytes, by struct. */
 export const LAYOUT = {
+  ambit_pod_address: { size: 40, members: { address: 0, mask: 16, interface: 32, reserved: 36 } },
   ambit_pod: {
-    size: 40 + MAX_POD_ADDRESSES * ADDRESS_SIZE,
+    size: 40 + MAX_POD_ADDRESSES * 40,
     members: { flags: 0, address_count: 4, primary4: 8, primary6: 24, address: 40 },
   },
-  ambit_address_info: { size: 16, members: { flags: 0, reserved: 4, netns_cookie: 8 } },
   ambit_socket: { size: 24, members: { address: 0, port: 16, flags: 18, reserved: 20 } },
   ambit_tuple: {
     size: 48,
@@ -33,10 +35,17 @@ export const LAYOUT = {
     },
   },
   ambit_trusted_tuple: {
-    size: 36,
-    members: { remote: 0, local: 16, remote_port: 32, local_port: 34 },
+    size: 48,
+    members: {
+      netns_cookie: 0,
+      remote: 8,
+      local: 24,
+      remote_port: 40,
+      local_port: 42,
+      reserved: 44,
+    },
   },
-  ambit_listener: { size: 20, members: { address: 0, kind: 16 } },
+  ambit_listener: { size: 16, members: { netns_cookie: 0, family: 8, kind: 10, reserved: 12 } },
 } as const
 
 /** Says where TypeScript and the object disagree; empty when they agree. */
@@ -65,57 +74,53 @@ export function layoutDifferences(types: BtfTypes): readonly string[] {
   return differences
 }
 
-/** What `pods` holds of a pod; addresses in map form, the first of each family is the primary one. */
+/** An address of a pod's namespace, in map form. */
+export interface PodAddressEntry {
+  readonly address: Buffer
+  readonly mask: Buffer
+  /** Index of its device in the pod. */
+  readonly interface: number
+}
+
+/** What `pods` holds of a pod. */
 export interface PodEntry {
   readonly failOpen: boolean
-  readonly ipv4: readonly Buffer[]
-  readonly ipv6: readonly Buffer[]
+  /** What the pod calls from, by family; undefined where its namespace has no address for it. */
+  readonly primary4: Buffer | undefined
+  readonly primary6: Buffer | undefined
+  /** Those of the narrowest networks first; what is beyond MAX_POD_ADDRESSES is left out. */
+  readonly addresses: readonly PodAddressEntry[]
 }
 
 /** struct ambit_pod. */
 export function encodePod(pod: PodEntry): Buffer {
   const { size, members } = LAYOUT.ambit_pod
   const value = Buffer.alloc(size)
-  const addresses = [...pod.ipv4, ...pod.ipv6]
+  const addresses = pod.addresses.slice(0, MAX_POD_ADDRESSES)
   value.writeUInt32LE(pod.failOpen ? POD_FAIL_OPEN : 0, members.flags)
   value.writeUInt32LE(addresses.length, members.address_count)
-  if (pod.ipv4[0] !== undefined) value.set(pod.ipv4[0], members.primary4)
-  if (pod.ipv6[0] !== undefined) value.set(pod.ipv6[0], members.primary6)
-  for (const [index, address] of addresses.entries())
-    value.set(address, members.address + index * ADDRESS_SIZE)
+  if (pod.primary4 !== undefined) value.set(pod.primary4, members.primary4)
+  if (pod.primary6 !== undefined) value.set(pod.primary6, members.primary6)
+  for (const [index, own] of addresses.entries()) {
+    const at = members.address + index * LAYOUT.ambit_pod_address.size
+    value.set(own.address, at + LAYOUT.ambit_pod_address.members.address)
+    value.set(own.mask, at + LAYOUT.ambit_pod_address.members.mask)
+    value.writeUInt32LE(own.interface, at + LAYOUT.ambit_pod_address.members.interface)
+  }
   return value
-}
-
-/** The addresses in a struct ambit_pod, in map form. */
-export function decodePodAddresses(value: Buffer): readonly Buffer[] {
-  const { members } = LAYOUT.ambit_pod
-  const count = Math.min(value.readUInt32LE(members.address_count), MAX_POD_ADDRESSES)
-  return Array.from({ length: count }, (_, index) => {
-    const at = members.address + index * ADDRESS_SIZE
-    return value.subarray(at, at + ADDRESS_SIZE)
-  })
-}
-
-/** struct ambit_address_info. */
-export function encodeAddressInfo(failOpen: boolean, netnsCookie: bigint): Buffer {
-  const { size, members } = LAYOUT.ambit_address_info
-  const value = Buffer.alloc(size)
-  value.writeUInt32LE(failOpen ? POD_FAIL_OPEN : 0, members.flags)
-  value.writeBigUInt64LE(netnsCookie, members.netns_cookie)
-  return value
-}
-
-/** The cookie of the pod that owns an address. */
-export function decodeAddressOwner(value: Buffer): bigint {
-  return value.readBigUInt64LE(LAYOUT.ambit_address_info.members.netns_cookie)
 }
 
 /** struct ambit_listener, the key of a listener slot. */
-export function encodeListenerKey(address: Buffer, kind: keyof typeof LISTENER_KIND): Buffer {
+export function encodeListenerKey(
+  netnsCookie: bigint,
+  family: 4 | 6,
+  kind: keyof typeof LISTENER_KIND,
+): Buffer {
   const { size, members } = LAYOUT.ambit_listener
   const key = Buffer.alloc(size)
-  key.set(address, members.address)
-  key.writeUInt32LE(LISTENER_KIND[kind], members.kind)
+  key.writeBigUInt64LE(netnsCookie, members.netns_cookie)
+  key.writeUInt16LE(family, members.family)
+  key.writeUInt16LE(LISTENER_KIND[kind], members.kind)
   return key
 }
 

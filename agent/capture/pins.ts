@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where things are pinned, below the agent's bpffs directory:
-//   v1/maps/<map>   v1/links/<program>[@<id of a cgroup below>]   v1/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
+//   v2/maps/<map>   v2/links/<program>[@<id of a cgroup below>]   v2/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
 // The version changes when maps of an older agent can no longer be used.
 
 import { mkdirSync, readdirSync, rmdirSync } from 'node:fs'
 
-const PIN_VERSION = 'v1'
+const PIN_VERSION = 'v2'
 
 /** A pod's pin, as its file name says. */
 export interface PodPin {

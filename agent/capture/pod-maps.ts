@@ -1,52 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the maps hold of a pod, written and taken back in an order that leaves no gap. An address may pass from a pod
-// that is going to one that is coming: entries are removed only by the pod that owns them (its namespace's cookie).
+// What the maps hold of a pod, written and taken back in an order that leaves no gap. All of it is kept under the cookie of
+// the pod's namespace, which is never another's: addresses may pass from pod to pod, or be those of two at once.
 
-import {
-  decodeAddressOwner,
-  decodePodAddresses,
-  encodeAddressInfo,
-  encodeListenerKey,
-  encodePod,
-  encodeU64,
-  LISTENER_KIND,
-  type PodEntry,
-} from './layout.ts'
+import { encodeListenerKey, encodePod, encodeU64, LISTENER_KIND, type PodEntry } from './layout.ts'
 import type { CapturePrograms } from './programs.ts'
 import type { PodNetwork } from './pod-network.ts'
 
 type Maps = CapturePrograms['maps']
 const KINDS = Object.keys(LISTENER_KIND) as (keyof typeof LISTENER_KIND)[]
 
-/** Points the pod's addresses at its listeners. Nothing is captured by this yet. */
-export function writeListeners(
-  maps: Maps,
-  netnsCookie: bigint,
-  entry: PodEntry,
-  network: PodNetwork,
-): void {
-  for (const family of [4, 6] as const) {
-    const listeners = network.byFamily.get(family)
-    if (listeners === undefined) continue
-    for (const address of family === 4 ? entry.ipv4 : entry.ipv6) {
-      maps.listeners.update(
-        encodeListenerKey(address, 'plaintext'),
-        encodeU64(BigInt(listeners.inbound)),
-      )
-      maps.listeners.update(encodeListenerKey(address, 'hbone'), encodeU64(BigInt(listeners.hbone)))
-      maps.addresses.update(address, encodeAddressInfo(entry.failOpen, netnsCookie))
-    }
+/** Points the namespace at its listeners. Nothing is captured by this yet. */
+export function writeListeners(maps: Maps, netnsCookie: bigint, network: PodNetwork): void {
+  for (const [family, { inbound, hbone }] of network.byFamily) {
+    const slot = (kind: keyof typeof LISTENER_KIND, fd: number): void =>
+      maps.listeners.update(encodeListenerKey(netnsCookie, family, kind), encodeU64(BigInt(fd)))
+    slot('plaintext', inbound)
+    slot('hbone', hbone)
   }
 }
 
-/** Makes outbound capture live, with one map update; gives addresses the pod had before and has no more. */
-export function writePod(maps: Maps, netnsCookie: bigint, entry: PodEntry): readonly Buffer[] {
-  const key = encodeU64(netnsCookie)
-  const former = maps.pods.lookup(key)
-  maps.pods.update(key, encodePod(entry))
-  if (former === undefined) return []
-  const kept = [...entry.ipv4, ...entry.ipv6]
-  return decodePodAddresses(former).filter((old) => !kept.some((address) => address.equals(old)))
+/** Makes outbound capture live, or tells it of other addresses, with one map update. */
+export function writePod(maps: Maps, netnsCookie: bigint, entry: PodEntry): void {
+  maps.pods.update(encodeU64(netnsCookie), encodePod(entry))
 }
 
 /** Whether the pod of this namespace is captured, by this process or an earlier one. */
@@ -54,26 +29,11 @@ export function isCaptured(maps: Maps, netnsCookie: bigint): boolean {
   return maps.pods.lookup(encodeU64(netnsCookie)) !== undefined
 }
 
-/** Ends outbound capture. Gives the addresses the pod had. */
-export function deletePod(maps: Maps, netnsCookie: bigint): readonly Buffer[] {
-  const key = encodeU64(netnsCookie)
-  const value = maps.pods.lookup(key)
-  maps.pods.delete(key)
-  return value === undefined ? [] : decodePodAddresses(value)
-}
-
-/** Takes the listeners of these addresses out, unless another pod has taken an address over. */
-export function deleteListeners(
-  maps: Maps,
-  netnsCookie: bigint,
-  addresses: readonly Buffer[],
-): void {
-  for (const address of addresses) {
-    const info = maps.addresses.lookup(address)
-    if (info === undefined || decodeAddressOwner(info) !== netnsCookie) continue
-    maps.addresses.delete(address)
-    for (const kind of KINDS) maps.listeners.delete(encodeListenerKey(address, kind))
-  }
+/** Ends outbound capture, and takes the listeners out. */
+export function deletePod(maps: Maps, netnsCookie: bigint): void {
+  maps.pods.delete(encodeU64(netnsCookie))
+  for (const family of [4, 6] as const)
+    for (const kind of KINDS) maps.listeners.delete(encodeListenerKey(netnsCookie, family, kind))
 }
 
 /** Cookies of all pods in the map. */

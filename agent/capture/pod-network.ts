@@ -6,7 +6,8 @@ import { AmbitError } from '../../mesh/errors.ts'
 import { NativeError } from '../../native/error.ts'
 import { closeFd } from '../../native/libc.ts'
 import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/netns.ts'
-import { RULE_CLASH } from '../../native/rtnetlink.ts'
+import type { OwnAddress } from '../../native/own-addresses.ts'
+import { type KeptNetns, RULE_CLASH } from '../../native/rtnetlink.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { UPSTREAM_MARK } from './data-plane-sockets.ts'
 import { closeListeners } from './listeners.ts'
@@ -75,20 +76,24 @@ export interface PodNetwork {
   readonly byFamily: ReadonlyMap<4 | 6, Readonly<Record<keyof PodListeners, number>>>
   /** Values the sysctls had before. */
   readonly formerSysctls: readonly SysctlValue[]
+  /** Those of the namespace, as they were found. */
+  readonly addresses: readonly OwnAddress[]
 }
+
+/** Both, whatever addresses the pod has now: it may get some of the other family, and call out with it. */
+const FAMILIES = [4, 6] as const
 
 /** Makes listeners, then rule and route, then sysctls. When a step fails the listeners are closed, the rest is left. */
 export async function preparePodNetwork(
   thread: NetnsThread,
   netnsFd: number,
   pod: CapturePod,
-  families: readonly (4 | 6)[],
   storageMapFd: number,
 ): Promise<PodNetwork> {
   const byFamily = new Map<4 | 6, Record<keyof PodListeners, number>>()
   if (pod.mustHaveAddress === true) await proveAddress(thread, netnsFd, pod)
   try {
-    for (const family of families) {
+    for (const family of FAMILIES) {
       const made = await openListeners(thread, netnsFd, pod, family, storageMapFd)
       if (made !== undefined) byFamily.set(family, made)
     }
@@ -99,26 +104,27 @@ export async function preparePodNetwork(
         `Cannot enrol pod ${pod.namespace}/${pod.name}: its namespace has no address family to listen on`,
       )
     // Before the sysctls: a clash must leave the pod as it was.
-    await addMarkRoute(thread, netnsFd, pod, present)
+    const { addresses } = await keepRouting(thread, netnsFd, pod, present)
     const formerSysctls = await thread.writeSysctls(netnsFd, [
       ...TCP_SYSCTLS,
       ...present.map((family) => REFLECT_SYSCTL[family]),
     ])
-    return { listeners: collect(byFamily), byFamily, formerSysctls }
+    return { listeners: collect(byFamily), byFamily, formerSysctls, addresses }
   } catch (thrown) {
     closeListenersOf(byFamily)
     throw thrown
   }
 }
 
-async function addMarkRoute(
+/** Puts up what keeps the app's answers in the pod, or what is missing of it. */
+async function keepRouting(
   thread: NetnsThread,
   netnsFd: number,
   pod: CapturePod,
   families: readonly (4 | 6)[],
-): Promise<void> {
+): Promise<KeptNetns> {
   try {
-    await thread.changeMarkRoute('add', netnsFd, families, MARK_ROUTE)
+    return await thread.keep(netnsFd, families, MARK_ROUTE)
   } catch (thrown) {
     if (!(thrown instanceof NativeError) || thrown.call !== RULE_CLASH) throw thrown
     throw new AmbitError(
@@ -136,7 +142,7 @@ export async function restorePodNetwork(
   families: readonly (4 | 6)[],
   formerSysctls: readonly SysctlValue[],
 ): Promise<void> {
-  await thread.changeMarkRoute('delete', netnsFd, families, MARK_ROUTE)
+  await thread.deleteMarkRoute(netnsFd, families, MARK_ROUTE)
   await thread.writeSysctls(netnsFd, formerSysctls)
 }
 

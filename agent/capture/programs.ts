@@ -19,12 +19,17 @@ import {
 import { BpfObject, type LoadedProgram } from '../../native/bpf-object.ts'
 import { NativeError } from '../../native/error.ts'
 import { closeFd } from '../../native/libc.ts'
-import { layoutDifferences } from './layout.ts'
+import {
+  fillProgramText,
+  loadProgram,
+  type ProgramText,
+  readProgramText,
+} from '../../native/program-text.ts'
+import { layoutDifferences, OWN_COOKIE } from './layout.ts'
 import type { Pins } from './pins.ts'
 
 const MAP_NAMES = [
   'pods',
-  'addresses',
   'listeners',
   'sockets',
   'pending',
@@ -36,7 +41,12 @@ const MAP_NAMES = [
 
 type MapName = (typeof MAP_NAMES)[number]
 
+/** The program that is not attached as it was loaded: each namespace gets a copy of its own. */
 const LOOKUP_PROGRAM = 'ambit_sk_lookup'
+const LOOKUP_SECTION = 'sk_lookup'
+// linux/bpf.h
+const BPF_PROG_TYPE_SK_LOOKUP = 30
+const BPF_SK_LOOKUP = 36
 const CONNECT_PROGRAMS: readonly string[] = ['ambit_connect4', 'ambit_connect6']
 
 /**
@@ -61,7 +71,7 @@ export class CapturePrograms {
   readonly #object: BpfObject
   readonly #options: ProgramOptions
   readonly #cgroupLinks = new Map<string, number>()
-  readonly #lookup: LoadedProgram
+  readonly #lookup: ProgramText
   readonly maps: Readonly<Record<MapName, BpfMap>>
   readonly #created: string[] = []
   #hookOrder: HookOrder
@@ -103,13 +113,7 @@ export class CapturePrograms {
       MapName,
       BpfMap
     >
-    const lookup = object.programs().find((program) => program.name === LOOKUP_PROGRAM)
-    if (lookup === undefined)
-      throw new AmbitError(
-        'AMB_BPF_OBJECT',
-        `Cannot use ${options.objectPath}: it has no program ${LOOKUP_PROGRAM}`,
-      )
-    this.#lookup = lookup
+    this.#lookup = readProgramText(options.objectPath, LOOKUP_SECTION)
   }
 
   /** How our connect hooks come to run before others'. */
@@ -117,24 +121,25 @@ export class CapturePrograms {
     return this.#hookOrder
   }
 
-  /** Links sk_lookup to a namespace and pins it, or takes over an earlier agent's link. Gives the link's fd. */
-  linkPod(netnsFd: number, pinPath: string): number {
-    const existing = openPinned(pinPath)
-    if (existing !== undefined) {
-      if (linkInfo(existing).netnsInode !== 0) {
-        updateLink(existing, this.#lookup.fd)
-        return existing
-      }
-      detachLink(existing, pinPath)
-    }
-    const fd = attachNetns(this.#lookup.fd, netnsFd, this.#lookup.attachType)
+  /** Links a copy of sk_lookup to a namespace and pins the link, or takes over an earlier agent's. Gives the link's fd. */
+  linkPod(netnsFd: number, netnsCookie: bigint, pinPath: string): number {
+    const program = this.#loadLookup(netnsCookie)
     try {
-      pin(fd, pinPath)
-    } catch (thrown) {
-      closeFd(fd)
-      throw thrown
+      return linkAndPin(program, netnsFd, pinPath)
+    } finally {
+      // The link keeps it.
+      closeFd(program)
     }
-    return fd
+  }
+
+  /** sk_lookup cannot ask which namespace it runs in: its cookie is written into the text of each copy. */
+  #loadLookup(netnsCookie: bigint): number {
+    const code = fillProgramText(
+      this.#lookup,
+      (name) => (isMapName(name) ? this.maps[name].fd : undefined),
+      { placeholder: OWN_COOKIE, constant: netnsCookie },
+    )
+    return loadProgram(LOOKUP_PROGRAM, BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, code)
   }
 
   /** Takes sk_lookup off a namespace by its pin alone (a pod of an earlier process). */
@@ -247,6 +252,29 @@ export class CapturePrograms {
       closeSync(cgroupFd)
     }
   }
+}
+
+function linkAndPin(program: number, netnsFd: number, pinPath: string): number {
+  const existing = openPinned(pinPath)
+  if (existing !== undefined) {
+    if (linkInfo(existing).netnsInode !== 0) {
+      updateLink(existing, program)
+      return existing
+    }
+    detachLink(existing, pinPath)
+  }
+  const fd = attachNetns(program, netnsFd, BPF_SK_LOOKUP)
+  try {
+    pin(fd, pinPath)
+  } catch (thrown) {
+    closeFd(fd)
+    throw thrown
+  }
+  return fd
+}
+
+function isMapName(name: string): name is MapName {
+  return (MAP_NAMES as readonly string[]).includes(name)
 }
 
 function cgroupIdOf(path: string): bigint {

@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 /* Gives the program's fd, or -errno. `code` is `count` instructions (struct bpf_insn). */
-int ambit_program_load(int type, int attach_type, const void *code, __u32 count, char *call)
+int ambit_program_load(const char *name, int type, int attach_type, const void *code, __u32 count,
+		       char *call)
 {
 	union bpf_attr attr;
 	long fd;
@@ -23,7 +24,7 @@ int ambit_program_load(int type, int attach_type, const void *code, __u32 count,
 	attr.insns = (__u64)(unsigned long)code;
 	attr.insn_cnt = count;
 	attr.license = (__u64)(unsigned long)"GPL";
-	strcpy(attr.prog_name, "ambit_probe");
+	strncpy(attr.prog_name, name, sizeof(attr.prog_name) - 1);
 	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
 	return fd < 0 ? ambit_fail(call, "bpf(BPF_PROG_LOAD)") : (int)fd;
 }

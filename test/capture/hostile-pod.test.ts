@@ -146,7 +146,7 @@ void t.test(
       code: 'AMB_ENROLMENT',
       message: new RegExp(`does not have its address ${ADDRESS.aV4}`),
     })
-    t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+    t.match(await agent.stats(), { listeners: 0, enrolledPods: 0 })
     t.match(await agent.enrol(found), { listeners: 6 })
   },
 )

@@ -209,22 +209,92 @@ void t.test('inbound', { skip, timeout: deadline(60_000) }, async (t) => {
   )
 
   await t.test(
-    'edge case #39: an address of the pod that nobody named is closed, a named one is served',
+    'edge case #39: an address the pod got later is served without anybody naming it, until it is gone',
     async (t) => {
       world.inside('a', 'ip addr add 10.98.0.22/32 dev eth0')
       world.inside('node', 'ip route add 10.98.0.22/32 dev va')
-      t.equal((await remote.connect({ address: '10.98.0.22', port: 8080 })).error, 'ECONNREFUSED')
-      const addresses = [...world.pod('a').addresses, '10.98.0.22' as IpAddress]
-      t.match(await agent.enrol(world.pod('a', { addresses })), { listeners: 6 })
+      const seen = await remote.connect({ address: '10.98.0.22', port: 8080 })
+      t.equal(seen.received, `plaintext 10.98.0.22 8080 from ${ADDRESS.remoteV4}`)
+      const onward = { uid: 'uid-a', address: '10.98.0.22', port: 8080, sourceIp: ADDRESS.remoteV4 }
       t.equal(
-        (await remote.connect({ address: '10.98.0.22', port: 8080 })).received,
-        `plaintext 10.98.0.22 8080 from ${ADDRESS.remoteV4}`,
+        await agent.process.ask('upstream', onward),
+        `app saw ${ADDRESS.remoteV4} at 10.98.0.22`,
       )
-      t.match(await agent.stats(), { addresses: 3 })
-      t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
-      t.match(await agent.stats(), { addresses: 2 }, 're-enrolling without it forgets it')
+      world.inside('a', 'ip addr del 10.98.0.22/32 dev eth0')
+      t.ok((await remote.connect({ address: '10.98.0.22', port: 8080 })).error)
+      world.inside('node', 'ip route del 10.98.0.22/32 dev va')
     },
   )
+
+  await t.test(
+    'a floating address is served by the pod that has it, and then the other',
+    async (t) => {
+      t.match(await agent.enrol(world.pod('b')), { listeners: 6 })
+      const other = world.app('b')
+      await other.serve('0.0.0.0', 8080)
+      const onward = { address: '10.98.0.30', port: 8080, sourceIp: ADDRESS.remoteV4 }
+      for (const site of ['a', 'b', 'a'] as const) {
+        world.inside(site, 'ip addr add 10.98.0.30/32 dev eth0')
+        world.inside('node', `ip route replace 10.98.0.30/32 dev v${site}`)
+        const before = await agent.counters()
+        const seen = await remote.connect({ address: '10.98.0.30', port: 8080 })
+        t.equal(seen.received, `plaintext 10.98.0.30 8080 from ${ADDRESS.remoteV4}`)
+        const hbone = await remote.connect({ address: '10.98.0.30', port: 15_008 })
+        t.equal(hbone.received, `hbone 10.98.0.30 15008 from ${ADDRESS.remoteV4}`)
+        t.equal(
+          await agent.process.ask('upstream', { ...onward, uid: `uid-${site}` }),
+          `app saw ${ADDRESS.remoteV4} at 10.98.0.30`,
+        )
+        t.equal((await agent.counters())['inDropNoAgent'], before['inDropNoAgent'])
+        world.inside(site, 'ip addr del 10.98.0.30/32 dev eth0')
+      }
+      await agent.withdraw('uid-b')
+      await other.process.stop()
+    },
+  )
+
+  await t.test('two pods with one address on networks of their own do not meet', async (t) => {
+    t.match(await agent.enrol(world.pod('b')), { listeners: 6 })
+    const other = world.app('b')
+    await other.serve('0.0.0.0', 8080)
+    for (const [site, net] of [
+      ['a', 66],
+      ['b', 67],
+    ] as const) {
+      world.inside(
+        'node',
+        `ip link add net${site} type veth peer name net1 netns ${world.name}-${site}`,
+      )
+      world.inside(
+        'node',
+        `ip addr add 192.168.${net}.1/24 dev net${site}; ip link set net${site} up`,
+      )
+      world.inside(
+        site,
+        `ip link set net1 up; ip addr add 192.168.${net}.2/24 dev net1; ip addr add 192.168.99.9/32 dev net1`,
+      )
+    }
+    const host = world.app('node', 'other')
+    for (const [site, net] of [
+      ['a', 66],
+      ['b', 67],
+    ] as const) {
+      world.inside('node', `ip route replace 192.168.99.9/32 dev net${site}`)
+      const seen = await host.connect({
+        address: '192.168.99.9',
+        port: 8080,
+        localAddress: `192.168.${net}.1`,
+      })
+      t.equal(seen.received, `plaintext 192.168.99.9 8080 from 192.168.${net}.1`)
+      // Trust is of one namespace: what the agent opens in one pod is no way into the other.
+      const sourceIp = `192.168.${net}.1`
+      const onward = { uid: `uid-${site}`, address: '192.168.99.9', port: 8080, sourceIp }
+      t.equal(await agent.process.ask('upstream', onward), `app saw ${sourceIp} at 192.168.99.9`)
+    }
+    await agent.withdraw('uid-b')
+    await host.process.stop()
+    await other.process.stop()
+  })
 
   await t.test("edge case #29: the agent's source ports stay clear of the clients'", async (t) => {
     const onward = { uid: 'uid-a', address: ADDRESS.aV4, port: 8085, sourceIp: ADDRESS.remoteV4 }
@@ -248,6 +318,6 @@ void t.test('inbound', { skip, timeout: deadline(60_000) }, async (t) => {
     t.equal(world.inside('a', 'ip route show table 100; ip -6 route show table 100'), '')
     t.equal(world.inside('a', 'cat /proc/sys/net/ipv4/tcp_fwmark_accept').trim(), '0')
     t.match(world.inside('a', 'cat /proc/sys/net/ipv4/ip_local_port_range'), /^32768\s60999/)
-    t.match(await agent.stats(), { enrolledPods: 0, addresses: 0, pendingConnections: 0 })
+    t.match(await agent.stats(), { enrolledPods: 0, listeners: 0, pendingConnections: 0 })
   })
 })

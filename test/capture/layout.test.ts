@@ -10,9 +10,7 @@ import { fromMapAddress, toMapAddress } from '../../agent/capture/addresses.ts'
 import { CAPTURE_REASONS, enumConstant } from '../../agent/capture/counters.ts'
 import {
   decodeDestination,
-  decodePodAddresses,
   encodeListenerKey,
-  encodePod,
   LAYOUT,
   layoutDifferences,
   SOCKET_FLAG,
@@ -89,14 +87,17 @@ void t.test('addresses survive the way into a map and back, in canonical text', 
   t.throws(() => toMapAddress('10.0.0'), /not an IP address/)
 })
 
-void t.test('a pod is written so that its addresses read back', async (t) => {
-  const ipv4 = [toMapAddress('10.0.0.1'), toMapAddress('10.0.0.2')]
-  const ipv6 = [toMapAddress('fd00::1')]
-  const value = encodePod({ failOpen: true, ipv4, ipv6 })
-  t.equal(value.length, LAYOUT.ambit_pod.size)
-  t.strictSame(decodePodAddresses(value), [...ipv4, ...ipv6])
-  t.equal(value.readUInt32LE(0), 1)
-  t.strictSame(encodeListenerKey(toMapAddress('fd00::1'), 'hbone').at(16), 1)
+void t.test('a listener slot is of a namespace, a family and a kind', async (t) => {
+  t.strictSame(
+    encodeListenerKey(0x1122n, 6, 'hbone'),
+    Buffer.from('22110000000000000600010000000000', 'hex'),
+  )
+  const keys = ([4, 6] as const).flatMap((family) =>
+    (['plaintext', 'hbone'] as const).map((kind) =>
+      encodeListenerKey(1n, family, kind).toString('hex'),
+    ),
+  )
+  t.equal(new Set(keys).size, 4)
 })
 
 void t.test('only an accepted connection has a destination', async (t) => {

@@ -51,16 +51,16 @@ void t.test('an agent that dies', { skip, timeout: deadline(60_000) }, async (t)
     t.match(await second.enrol(world.pod('a')), { listeners: 6 })
     t.equal((await strict.connect(SERVICE)).received, CAPTURED)
     t.match((await outside.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^plaintext/)
-    t.equal(readdirSync(`${world.bpffs}/v1/links`).length, 9)
-    t.equal(readdirSync(`${world.bpffs}/v1/pods`).length, 2)
+    t.equal(readdirSync(`${world.bpffs}/v2/links`).length, 9)
+    t.equal(readdirSync(`${world.bpffs}/v2/pods`).length, 2)
     t.equal(programsAt(world.cgroup), 9)
 
     await second.process.ask('sweep', ['uid-a'])
     t.strictSame(
-      readdirSync(`${world.bpffs}/v1/pods`).map((pin) => pin.split('@')[0]),
+      readdirSync(`${world.bpffs}/v2/pods`).map((pin) => pin.split('@')[0]),
       ['uid-a'],
     )
-    t.match(await second.stats(), { addresses: 2, enrolledPods: 1 })
+    t.match(await second.stats(), { listeners: 4, enrolledPods: 1 })
     const freed = await inPod.connect({ address: ADDRESS.remoteV4, port: 7070 })
     t.equal(freed.received, `app saw ${ADDRESS.bV4} at ${ADDRESS.remoteV4}`)
 
@@ -147,9 +147,9 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
       const young = { ...world.emptyPod(2), addresses: old.addresses }
       t.match(await agent.enrol(young), { listeners: 6 })
       await agent.withdraw(old.uid)
-      t.match(await agent.stats(), { addresses: 2, enrolledPods: 1 })
+      t.match(await agent.stats(), { listeners: 4, enrolledPods: 1 })
       await agent.withdraw(young.uid)
-      t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+      t.match(await agent.stats(), { listeners: 0, enrolledPods: 0 })
     },
   )
 
@@ -158,7 +158,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
     const first = await agent.enrol(before)
     const second = await agent.enrol({ ...world.emptyPod(4), uid: before.uid })
     t.ok('cookie' in first && 'cookie' in second && first.cookie !== second.cookie)
-    t.equal(readdirSync(`${world.bpffs}/v1/pods`).length, 1)
+    t.equal(readdirSync(`${world.bpffs}/v2/pods`).length, 1)
     await agent.withdraw(before.uid)
   })
 
@@ -170,7 +170,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
       execFileSync('ip', ['netns', 'del', pod.netnsPath.split('/').at(-1) ?? ''])
       await agent.withdraw(pod.uid)
       await agent.withdraw(pod.uid)
-      t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+      t.match(await agent.stats(), { listeners: 0, enrolledPods: 0 })
       t.match(await agent.enrol(pod), { code: 'AMB_SYSCALL', message: /ENOENT/ })
     },
   )
@@ -190,7 +190,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
         t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`)
         for (const { process } of [server, client]) await process.stop()
       }
-      t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+      t.match(await agent.stats(), { listeners: 0, enrolledPods: 0 })
       t.notMatch(world.inside('b', 'ip rule'), /0x111/)
       t.match(await agent.enrol(world.pod('a')), { listeners: 6 })
       await agent.withdraw('uid-a')
@@ -217,7 +217,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
     t.match(await agent.enrol(world.pod('a', { addresses: ['x' as never] })), {
       message: /"x" is not an IP address/,
     })
-    t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+    t.match(await agent.stats(), { listeners: 0, enrolledPods: 0 })
   })
 
   await t.test('edge case #38: rules the pod had before stay, before and after', async (t) => {
@@ -269,7 +269,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
           code: 'AMB_ENROLMENT',
           message: `Cannot enrol pod shop/pod-a: its own routing rule "${named}" stands against the mesh's, which needs mark 0x111 and table 100`,
         })
-        t.match(await agent.stats(), { addresses: 0, enrolledPods: 0 })
+        t.match(await agent.stats(), { listeners: 0, enrolledPods: 0 })
         t.notMatch(
           world.inside('a', 'ip rule; ip -6 rule; ip route show table 100'),
           /0x111\/0xfff |local default/,
@@ -290,11 +290,11 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
     t.equal(await agent.process.ask('openFds'), before, 'no descriptor')
     t.match(await agent.stats(), {
       enrolledPods: 0,
-      addresses: 0,
+      listeners: 0,
       pendingConnections: 0,
       trustedConnections: 0,
     })
-    t.strictSame(readdirSync(`${world.bpffs}/v1/pods`), [], 'no pin')
+    t.strictSame(readdirSync(`${world.bpffs}/v2/pods`), [], 'no pin')
     t.equal(linkCount('sk_lookup', world), 0, 'no link')
     for (const { netnsPath } of pods) {
       const rules = execFileSync(

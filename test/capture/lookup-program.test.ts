@@ -6,8 +6,10 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { toMapAddress } from '../../agent/capture/addresses.ts'
 import { readCounters, type CaptureReason } from '../../agent/capture/counters.ts'
-import { encodeAddressInfo, encodeU64, LAYOUT } from '../../agent/capture/layout.ts'
+import { encodePod, encodeU64, LAYOUT, OWN_COOKIE } from '../../agent/capture/layout.ts'
 import { BpfObject } from '../../native/bpf-object.ts'
+import { closeFd } from '../../native/libc.ts'
+import { fillProgramText, loadProgram, readProgramText } from '../../native/program-text.ts'
 import { missing } from '../helpers.ts'
 import { testRun } from './support/test-run.ts'
 
@@ -16,6 +18,8 @@ const SK_DROP = 0
 const SK_PASS = 1
 const TCP = 6
 const UDP = 17
+const PROG_TYPE_SK_LOOKUP = 30
+const ATTACH_SK_LOOKUP = 36
 
 interface Packet {
   readonly protocol?: number
@@ -49,64 +53,91 @@ void t.test('sk_lookup', { skip: missing('root') }, async (t) => {
   const object = BpfObject.open(OBJECT)
   t.teardown(() => object.close())
   object.load()
-  const program = object.programs().find(({ name }) => name === 'ambit_sk_lookup')
-  t.ok(program)
   const counters = object.map('counters')
-  const closedPod = '10.0.0.1'
-  const openPod = '10.0.0.2'
-  object.map('addresses').update(toMapAddress(closedPod), encodeAddressInfo(false, 7n))
-  object.map('addresses').update(toMapAddress('fd00::1'), encodeAddressInfo(false, 7n))
-  object.map('addresses').update(toMapAddress(openPod), encodeAddressInfo(true, 8n))
+  const text = readProgramText(OBJECT, 'sk_lookup')
+  /** The copy of a namespace. */
+  const copyFor = (netnsCookie: bigint): number => {
+    const code = fillProgramText(text, (name) => object.map(name).fd, {
+      placeholder: OWN_COOKIE,
+      constant: netnsCookie,
+    })
+    const fd = loadProgram('ambit_sk_lookup', PROG_TYPE_SK_LOOKUP, ATTACH_SK_LOOKUP, code)
+    t.teardown(() => closeFd(fd))
+    return fd
+  }
+  const address = '10.0.0.1'
+  const pod = { primary4: undefined, primary6: undefined, addresses: [] }
+  object.map('pods').update(encodeU64(7n), encodePod({ ...pod, failOpen: false }))
+  object.map('pods').update(encodeU64(8n), encodePod({ ...pod, failOpen: true }))
+  const [closed, open, stranger] = [copyFor(7n), copyFor(8n), copyFor(9n)]
 
-  const trustedTuple = Buffer.alloc(LAYOUT.ambit_trusted_tuple.size)
-  trustedTuple.set(toMapAddress('10.9.9.9'), 0)
-  trustedTuple.set(toMapAddress(closedPod), 16)
-  trustedTuple.writeUInt16BE(50_000, 32)
-  trustedTuple.writeUInt16BE(8080, 34)
-  object.map('trusted').update(trustedTuple, encodeU64(1n))
+  const trust = (netnsCookie: bigint, remote: string): void => {
+    const { size, members } = LAYOUT.ambit_trusted_tuple
+    const tuple = Buffer.alloc(size)
+    tuple.writeBigUInt64LE(netnsCookie, members.netns_cookie)
+    tuple.set(toMapAddress(remote), members.remote)
+    tuple.set(toMapAddress(address), members.local)
+    tuple.writeUInt16BE(50_000, members.remote_port)
+    tuple.writeUInt16BE(8080, members.local_port)
+    object.map('trusted').update(tuple, encodeU64(1n))
+  }
+  trust(7n, '10.9.9.9')
+  trust(0n, '10.9.9.1')
+  const fromTrusted = { remote: '10.9.9.9', remotePort: 50_000, local: address, localPort: 8080 }
+  const fromKubelet = { ...fromTrusted, remote: '10.9.9.1' }
 
-  const cases: readonly (readonly [string, Packet, number, CaptureReason | undefined])[] = [
-    ['UDP passes', { protocol: UDP, remote: '10.9.9.9', local: closedPod }, SK_PASS, undefined],
-    ['127/8 passes', { remote: '127.0.0.1', local: '127.64.1.2' }, SK_PASS, 'inPassLocal'],
-    ['::1 passes', { remote: '::1', local: '::1' }, SK_PASS, 'inPassLocal'],
-    ['own address passes', { remote: closedPod, local: closedPod }, SK_PASS, 'inPassLocal'],
-    ['own IPv6 passes', { remote: 'fd00::1', local: 'fd00::1' }, SK_PASS, 'inPassLocal'],
-    [
-      'a trusted tuple passes',
-      { remote: '10.9.9.9', remotePort: 50_000, local: closedPod, localPort: 8080 },
-      SK_PASS,
-      'inPassTrusted',
-    ],
+  type Case = readonly [string, number, Packet, number, CaptureReason | undefined]
+  const from = '10.9.9.9'
+  const cases: readonly Case[] = [
+    ['UDP passes', closed, { protocol: UDP, remote: from, local: address }, SK_PASS, undefined],
+    ['127/8 passes', closed, { remote: '127.0.0.1', local: '127.64.1.2' }, SK_PASS, 'inPassLocal'],
+    ['::1 passes', closed, { remote: '::1', local: '::1' }, SK_PASS, 'inPassLocal'],
+    ['own address passes', closed, { remote: address, local: address }, SK_PASS, 'inPassLocal'],
+    ['own IPv6 passes', closed, { remote: 'fd00::1', local: 'fd00::1' }, SK_PASS, 'inPassLocal'],
+    ['a trusted tuple passes', closed, fromTrusted, SK_PASS, 'inPassTrusted'],
     [
       'the same with another source port does not',
-      { remote: '10.9.9.9', remotePort: 50_001, local: closedPod, localPort: 8080 },
+      closed,
+      { ...fromTrusted, remotePort: 50_001 },
       SK_DROP,
       'inDropNoAgent',
     ],
+    [
+      'nor in another namespace, which may have the same address',
+      stranger,
+      fromTrusted,
+      SK_DROP,
+      'inDropNoAgent',
+    ],
+    ["a kubelet's passes in the one", closed, fromKubelet, SK_PASS, 'inPassTrusted'],
+    ['and in the other', stranger, fromKubelet, SK_PASS, 'inPassTrusted'],
     [
       'no agent, closed: refused',
-      { remote: '10.9.9.9', local: closedPod },
+      closed,
+      { remote: from, local: address },
       SK_DROP,
       'inDropNoAgent',
     ],
-    ['IPv6 likewise', { remote: 'fd09::9', local: 'fd00::1' }, SK_DROP, 'inDropNoAgent'],
+    ['IPv6 likewise', closed, { remote: 'fd09::9', local: 'fd00::1' }, SK_DROP, 'inDropNoAgent'],
     [
       'HBONE likewise',
-      { remote: '10.9.9.9', local: closedPod, localPort: 15_008 },
+      closed,
+      { remote: from, local: address, localPort: 15_008 },
       SK_DROP,
       'inDropNoAgent',
     ],
-    ['no agent, open: passes', { remote: '10.9.9.9', local: openPod }, SK_PASS, 'inPassFailOpen'],
+    ['no agent, open: passes', open, { remote: from, local: address }, SK_PASS, 'inPassFailOpen'],
     [
-      'an address nobody named: refused',
-      { remote: '10.9.9.9', local: '10.0.0.77' },
+      'no agent and nothing known of the namespace: refused',
+      stranger,
+      { remote: from, local: address },
       SK_DROP,
-      'inDropUnknownAddress',
+      'inDropNoAgent',
     ],
   ]
-  for (const [name, packet, verdict, reason] of cases) {
+  for (const [name, program, packet, verdict, reason] of cases) {
     const before = readCounters(counters)
-    t.equal(testRun(program?.fd ?? -1, context(packet)).returnValue, verdict, name)
+    t.equal(testRun(program, context(packet)).returnValue, verdict, name)
     const after = readCounters(counters)
     const changed = Object.entries(after).filter(
       ([key, value]) => before[key as CaptureReason] !== value,

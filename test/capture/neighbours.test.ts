@@ -105,7 +105,7 @@ for (const { kernel, mayPreorder, hookOrder } of ORDERS)
         'a pod that left the mesh has the balancer again',
       )
       await second.process.ask('closeCapture', true)
-      t.notOk(existsSync(`${world.bpffs}/v1`), 'unpinned: no link stays')
+      t.notOk(existsSync(`${world.bpffs}/v2`), 'unpinned: no link stays')
     },
   )
 
@@ -120,7 +120,7 @@ void t.test(
     const agent = await world.openAgent({ mayPreorder: false })
     t.equal((await agent.stats()).hookOrder, 'first')
     t.strictSame(
-      readdirSync(`${world.bpffs}/v1/links`).filter((name) => name.includes('@')),
+      readdirSync(`${world.bpffs}/v2/links`).filter((name) => name.includes('@')),
       [],
     )
   },
@@ -159,7 +159,7 @@ void t.test('busy pods', { skip, timeout: deadline(60_000) }, async (t) => {
     'edge case #44: when the pending map is full the connection is reset, not let out',
     async (t) => {
       await agent.enrol(world.pod('a'))
-      const fd = openPinned(`${world.bpffs}/v1/maps/pending`)
+      const fd = openPinned(`${world.bpffs}/v2/maps/pending`)
       t.ok(fd)
       const pending = new BpfMap('pending', fd ?? -1, PENDING_KEY, PENDING_VALUE)
       const elements = Array.from({ length: PENDING_ENTRIES }, (_, index) => {

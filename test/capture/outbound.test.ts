@@ -3,6 +3,7 @@
 // and the application notices nothing. Numbers are those of the edge-case table in docs/capture.md.
 
 import t from 'tap'
+import type { IpAddress } from '../../mesh/model/types.ts'
 import { deadline, missing } from '../helpers.ts'
 import { refusalName } from './support/kernel.ts'
 import { ADDRESS, type Agent, type App, World } from './support/world.ts'
@@ -203,12 +204,8 @@ void t.test('outbound', { skip, timeout: deadline(60_000) }, async (t) => {
   await t.test(
     'edge case #26: a pod with IPv4 only is told at once that there is no IPv6',
     async (t) => {
-      t.match(
-        await agent.enrol(world.pod('b', { addresses: world.pod('b').addresses.slice(0, 1) })),
-        {
-          listeners: 3,
-        },
-      )
+      world.inside('b', `ip -6 addr del ${ADDRESS.bV6}/128 dev eth0`)
+      t.match(await agent.enrol(world.pod('b')), { listeners: 6 })
       const dualStackClient = world.app('b')
       t.equal(
         (await dualStackClient.connect({ address: 'fd98::2', port: 80 })).error,
@@ -218,8 +215,86 @@ void t.test('outbound', { skip, timeout: deadline(60_000) }, async (t) => {
       t.equal(v4.received, `captured ${SERVICE} 80`)
       await agent.withdraw('uid-b')
       await dualStackClient.process.stop()
+      world.inside('b', `ip -6 addr add ${ADDRESS.bV6}/128 dev eth0 nodad`)
     },
   )
+
+  await t.test(
+    'a pod named by its IPv6 address alone calls IPv4 from the address that its namespace has for going out',
+    async (t) => {
+      world.inside(
+        'b',
+        `ip addr del ${ADDRESS.bV4}/32 dev eth0; ip addr add 169.254.172.2/32 dev eth0; ip route add default via 169.254.1.1 dev eth0 onlink`,
+      )
+      world.inside('node', 'ip route add 169.254.172.2/32 dev vb')
+      t.match(await agent.enrol(world.pod('b', { addresses: [ADDRESS.bV6 as IpAddress] })), {
+        listeners: 6,
+      })
+      const app = world.app('b')
+      const seen = await app.connect({ address: '203.0.113.10', port: 80 })
+      t.equal(seen.received, 'captured 203.0.113.10 80')
+      t.match(seen.local, /^169\.254\.172\.2:/)
+      const mapped = await app.connect({ address: '::ffff:203.0.113.10', port: 80 })
+      t.equal(mapped.received, 'captured 203.0.113.10 80')
+      t.match(mapped.local, /a9fe:ac02\]:/)
+      const device = await app.connect({ address: '203.0.113.10', port: 81, device: 'eth0' })
+      t.equal(device.received, 'captured 203.0.113.10 81')
+      await agent.withdraw('uid-b')
+      await app.process.stop()
+      world.inside('node', 'ip route del 169.254.172.2/32 dev vb')
+      world.inside(
+        'b',
+        `ip addr del 169.254.172.2/32 dev eth0; ip addr add ${ADDRESS.bV4}/32 dev eth0; ip route replace 169.254.1.1 dev eth0; ip route replace default via 169.254.1.1`,
+      )
+    },
+  )
+
+  await t.test('what goes to a second network goes by it, and the app sees so', async (t) => {
+    world.inside(
+      'node',
+      `ip link add net1 type veth peer name net1 netns ${world.name}-b; ip link set net1 up;
+       ip addr add 192.168.66.1/24 dev net1; ip addr add fd66::1/64 dev net1 nodad`,
+    )
+    world.inside(
+      'b',
+      'ip link set net1 up; ip addr add 192.168.66.2/24 dev net1; ip addr add fd66::2/64 dev net1 nodad',
+    )
+    const host = world.app('node', 'other')
+    await host.serve('192.168.66.1', 9100)
+    await host.serve('fd66::1', 9100)
+    t.match(await agent.enrol(world.pod('b')), { listeners: 6 })
+    const app = world.app('b')
+    const cases = [
+      { to: '192.168.66.1', from: '192.168.66.2', first: ADDRESS.bV4 },
+      { to: 'fd66::1', from: 'fd66::2', first: ADDRESS.bV6 },
+    ]
+    for (const { to, from, first } of cases) {
+      const inBrackets = (address: string): string =>
+        address.includes(':') ? `[${address}]` : address
+      const near = await app.connect({ address: to, port: 9100 })
+      t.equal(near.received, `captured ${to} 9100`)
+      t.ok(near.local?.startsWith(`${inBrackets(from)}:`), `${near.local}: its own on that network`)
+      // As the agent passes it on: the namespace's routes choose device and source.
+      const onward = { uid: 'uid-b', address: to, port: 9100 }
+      t.equal(await agent.process.ask('upstream', onward), `app saw ${from} at ${to}`)
+      const far = to.includes(':') ? 'fd99::9' : SERVICE
+      const elsewhere = await app.connect({ address: far, port: 80 })
+      t.equal(elsewhere.received, `captured ${far} 80`)
+      t.ok(elsewhere.local?.startsWith(`${inBrackets(first)}:`), `${elsewhere.local}: its first`)
+      const bound = await app.connect({ address: to, port: 9100, localAddress: from })
+      t.equal(bound.received, `captured ${to} 9100`)
+      t.ok(bound.local?.startsWith(`${inBrackets(from)}:`), `${bound.local}: what it bound`)
+      // Loopback is no way out for a socket that is bound to a device, nor is an address of another device.
+      const onDevice = await app.connect({ address: to, port: 9100, device: 'net1' })
+      t.equal(onDevice.received, `captured ${to} 9100`)
+    }
+    const own = await app.connect({ address: '192.168.66.2', port: 9101 })
+    t.equal(own.error, 'ECONNREFUSED', 'its own address on a second network stays in the pod')
+    await agent.withdraw('uid-b')
+    await host.process.stop()
+    await app.process.stop()
+    world.inside('node', 'ip link del net1')
+  })
 
   await t.test('nothing waits in the maps when all is done', async (t) => {
     t.match(await agent.stats(), { pendingConnections: 0, trustedConnections: 0, enrolledPods: 1 })

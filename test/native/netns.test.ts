@@ -143,21 +143,78 @@ void t.test('mark rules and routes come and go, twice without complaint', { skip
   const { thread, fd, inside } = await place(t)
   const show = 'ip rule; ip -6 rule; ip route show table all | grep -w 100 || true'
   const before = await inside(show)
-  for (const action of ['add', 'add'] as const)
-    await thread.changeMarkRoute(action, fd, [4, 6], MARK_ROUTE)
+  const first = await thread.keep(fd, [4, 6], MARK_ROUTE)
+  t.strictSame(first.repaired, [
+    'route local default dev lo table 100',
+    'rule fwmark 0x111/0xfff lookup 100',
+    '-6 route local default dev lo table 100',
+    '-6 rule fwmark 0x111/0xfff lookup 100',
+  ])
+  t.strictSame((await thread.keep(fd, [4, 6], MARK_ROUTE)).repaired, [])
   const during = await inside(show)
   t.equal(during.match(/32764:\s+from all fwmark 0x111\/0xfff lookup 100/g)?.length, 2)
   t.equal(during.match(/^local default dev lo table 100/gm)?.length, 2)
-  for (const action of ['delete', 'delete'] as const)
-    await thread.changeMarkRoute(action, fd, [4, 6], MARK_ROUTE)
+  for (let twice = 0; twice < 2; twice += 1) await thread.deleteMarkRoute(fd, [4, 6], MARK_ROUTE)
   t.equal(await inside(show), before)
-  await inside('ip link set lo down')
-  await t.rejects(thread.changeMarkRoute('add', fd, [6], MARK_ROUTE), {
-    call: 'rtnetlink',
-    errnoName: 'ENETDOWN',
-    message: /add local route/,
-  })
 })
+
+void t.test('what somebody takes away or puts in its place is put right', { skip }, async (t) => {
+  const { thread, fd, inside } = await place(t)
+  await thread.keep(fd, [4, 6], MARK_ROUTE)
+  const wrong: readonly (readonly [string, readonly string[]])[] = [
+    ['ip -6 rule del fwmark 0x111/0xfff', ['-6 rule fwmark 0x111/0xfff lookup 100']],
+    ['ip route flush table 100', ['route local default dev lo table 100']],
+    ['ip route replace blackhole default table 100', ['route local default dev lo table 100']],
+    ['ip -6 route flush table 100', ['-6 route local default dev lo table 100']],
+    ['ip rule add pref 500 from 10.0.0.0/8 lookup main', ['rule fwmark 0x111/0xfff lookup 100']],
+    ['ip link set lo down', ['link lo up', '-6 route local default dev lo table 100']],
+  ]
+  for (const [command, repaired] of wrong) {
+    await inside(command)
+    t.strictSame((await thread.keep(fd, [4, 6], MARK_ROUTE)).repaired, repaired, command)
+    t.strictSame((await thread.keep(fd, [4, 6], MARK_ROUTE)).repaired, [], 'once is enough')
+  }
+  t.equal((await inside('ip rule')).match(/0x111/g)?.length, 1, 'a rule that moved leaves no other')
+})
+
+void t.test(
+  'the addresses of a namespace are those that reach beyond a link',
+  { skip },
+  async (t) => {
+    const { thread, fd, inside } = await place(t)
+    await inside(
+      `ip link add d0 type veth peer name d1; ip link set d1 up; ip link set d0 up; ip addr add 10.1.0.1/24 dev d0; ip addr add 10.2.0.1 peer 10.3.0.1/16 dev d0;
+     ip addr add fd01::1/64 dev d0 nodad; ip addr add 10.9.9.9/32 dev lo; ip addr add 169.254.9.9/16 dev d0 scope link`,
+    )
+    const index = Number(
+      (await inside('cat /sys/class/net/d0/ifindex || ip -o link show d0')).split(':')[0],
+    )
+    const { addresses } = await thread.keep(fd, [4, 6], MARK_ROUTE)
+    const seen = addresses.map(({ bytes, prefixLength, interface: at }) => [
+      bytes.length === 4 ? bytes.join('.') : Buffer.from(bytes).toString('hex'),
+      prefixLength,
+      at === 1 ? 'lo' : 'd0',
+    ])
+    t.ok(index > 1)
+    t.strictSame(
+      new Set(seen.map(String)),
+      new Set([
+        '10.1.0.1,24,d0',
+        '10.2.0.1,32,d0',
+        '10.9.9.9,32,lo',
+        'fd010000000000000000000000000001,64,d0',
+      ]),
+    )
+    await inside(
+      'for i in $(seq 1 250); do for j in 1 2 3; do echo addr add 10.77.$j.$i/32 dev d0; done; done | ip -batch -',
+    )
+    const many = (await thread.keep(fd, [4, 6], MARK_ROUTE)).addresses
+    t.ok(
+      many.length > 500 && many.length <= 512,
+      `${many.length} are read of 754: enough is enough`,
+    )
+  },
+)
 
 void t.test('requests and failures leak no descriptor', { skip }, async (t) => {
   const { thread, fd } = await place(t)
@@ -166,7 +223,8 @@ void t.test('requests and failures leak no descriptor', { skip }, async (t) => {
   const before = count()
   for (let round = 0; round < 100; round += 1) {
     await thread.cookie(fd)
-    await thread.changeMarkRoute('delete', fd, [4, 6], MARK_ROUTE)
+    await thread.keep(fd, [4, 6], MARK_ROUTE)
+    await thread.deleteMarkRoute(fd, [4, 6], MARK_ROUTE)
     closeFd(await thread.openSocket(fd, { family: 4, kind: 'tcp' }))
     await t.rejects(listenInNetns({ netns: fd, address: '10.1.1.1', port: 80 }, thread))
   }

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the hooks are told of a pod's addresses: those that its namespace has now, of which some were named by whoever
+// enrolled it. Pure.
+
+import type { OwnAddress } from '../../native/own-addresses.ts'
+import { ADDRESS_SIZE, toMapAddress, toMapBytes } from './addresses.ts'
+import { MAX_POD_ADDRESSES, type PodAddressEntry, type PodEntry } from './layout.ts'
+import type { CapturePod } from './types.ts'
+
+/** Loopback is the first device of every namespace. */
+const LOOPBACK_INDEX = 1
+const MAPPED_BITS = 96
+
+/**
+ * The pod's entry. What a family calls from is the first named address that the namespace has, or else the first that it
+ * has at all; without one there is no way out, and a call of that family fails as it would without a mesh.
+ */
+export function podEntry(
+  { addresses, failOpen }: Pick<CapturePod, 'addresses' | 'failOpen'>,
+  found: readonly OwnAddress[],
+): PodEntry {
+  const named = addresses.map(toMapAddress)
+  const nameOf = (entry: Candidate): number => {
+    const at = named.findIndex((each) => each.equals(entry.address))
+    return at < 0 ? named.length : at
+  }
+  const candidates = found.map((own) => toCandidate(own))
+  // The sort is stable: the kernel's order stands among equals.
+  const byRank = candidates.toSorted((a, b) => nameOf(a) - nameOf(b) || a.rank - b.rank)
+  const known = byRank.slice(0, MAX_POD_ADDRESSES)
+  return {
+    failOpen,
+    primary4: byRank.find(({ family }) => family === 4)?.address,
+    primary6: byRank.find(({ family }) => family === 6)?.address,
+    addresses: known.toSorted((a, b) => b.maskBits - a.maskBits),
+  }
+}
+
+interface Candidate extends PodAddressEntry {
+  readonly family: 4 | 6
+  readonly maskBits: number
+  /** Lower is better to call from. */
+  readonly rank: number
+}
+
+function toCandidate({
+  bytes,
+  prefixLength,
+  interface: index,
+  isDeprecated,
+}: OwnAddress): Candidate {
+  const family = bytes.length === 4 ? 4 : 6
+  const maskBits = (family === 4 ? MAPPED_BITS : 0) + prefixLength
+  return {
+    address: toMapBytes(bytes),
+    mask: maskOf(maskBits),
+    interface: index,
+    family,
+    maskBits,
+    rank: (isDeprecated ? 1 : 0) + (index === LOOPBACK_INDEX ? 2 : 0),
+  }
+}
+
+function maskOf(bits: number): Buffer {
+  const mask = Buffer.alloc(ADDRESS_SIZE)
+  for (let at = 0; at < ADDRESS_SIZE; at += 1) {
+    const ones = Math.min(8, Math.max(0, bits - at * 8))
+    mask[at] = 0xff & (0xff << (8 - ones))
+  }
+  return mask
+}
