@@ -22,6 +22,7 @@ import {
   restorePodNetwork,
 } from './pod-network.ts'
 import type { CapturePrograms, HookOrder } from './programs.ts'
+import { removeSuperseded } from './superseded.ts'
 import type { Capture, CapturePod, DataPlaneHandles, Enrolment } from './types.ts'
 
 /** Capture and what its owner may ask of it besides. */
@@ -137,6 +138,9 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       writeListeners(maps, netnsCookie, network)
       writePod(maps, netnsCookie, podEntry(pod, network.addresses))
       const linkFd = isAgain ? former.linkFd : programs.linkPod(netnsFd, netnsCookie, pinPath)
+      for (const pin of pins.listAllPods())
+        if (pin.uid === pod.uid && pin.netnsCookie === netnsCookie && pin.path !== pinPath)
+          programs.unlinkPinned(pin.path)
       const { listeners } = network
       const enrolment: Enrolment = { pod, netnsCookie, netnsFd, listeners, wasCaptured }
       enrolled.set(pod.uid, {
@@ -187,7 +191,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
 
   /** Takes off what an earlier process left on a pod that this one could not enrol. */
   function forgetPredecessors(uid: string): void {
-    for (const pin of pins.listPods()) {
+    for (const pin of pins.listAllPods()) {
       if (pin.uid !== uid) continue
       programs.unlinkPinned(pin.path)
       deletePod(maps, pin.netnsCookie)
@@ -245,7 +249,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     async sweep(keep): Promise<void> {
       for (const uid of enrolled.keys()) if (!keep.has(uid)) await inTurn(uid, () => withdraw(uid))
       const kept = new Set<bigint>()
-      for (const { uid, netnsCookie, path } of pins.listPods()) {
+      for (const { uid, netnsCookie, path } of pins.listAllPods()) {
         const mine = enrolled.get(uid)
         const isStale = mine !== undefined && mine.enrolment.netnsCookie !== netnsCookie
         if (keep.has(uid) && !isStale) {
@@ -257,13 +261,14 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       }
       for (const { enrolment } of enrolled.values()) kept.add(enrolment.netnsCookie)
       for (const cookie of listPodCookies(maps)) if (!kept.has(cookie)) deletePod(maps, cookie)
+      removeSuperseded(pins)
     },
     async close({ unpin: shallUnpin }): Promise<void> {
       parts.stop()
       await Promise.allSettled(turns.values())
       if (shallUnpin) {
         for (const uid of enrolled.keys()) await withdraw(uid)
-        for (const { path } of pins.listPods()) programs.unlinkPinned(path)
+        for (const { path } of pins.listAllPods()) programs.unlinkPinned(path)
       }
       for (const [netnsCookie, left] of fading) await restore(netnsCookie, left)
       for (const { linkFd, enrolment } of enrolled.values()) {

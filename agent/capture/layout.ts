@@ -110,6 +110,11 @@ export function encodePod(pod: PodEntry): Buffer {
   return value
 }
 
+/** Whether a struct ambit_pod, of this layout or an earlier one, says that the pod is open while there is no agent. */
+export function failOpenOf(value: Buffer): boolean {
+  return (value.readUInt32LE(LAYOUT.ambit_pod.members.flags) & POD_FAIL_OPEN) !== 0
+}
+
 /** struct ambit_listener, the key of a listener slot. */
 export function encodeListenerKey(
   netnsCookie: bigint,

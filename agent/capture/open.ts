@@ -16,6 +16,7 @@ import { LAYOUT, SOCKET_FLAG, encodeU64 } from './layout.ts'
 import { type MachineNeeds, requireBpfFs, requireKernel, requireNode } from './machine.ts'
 import { Pins } from './pins.ts'
 import { CapturePrograms } from './programs.ts'
+import { closeSuperseded } from './superseded.ts'
 
 /** How often the kubelet's cgroups are looked up again: a restarted service gets a new id at the same path. */
 const KUBELET_REFRESH_MS = 2000
@@ -62,6 +63,7 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
       hasPreorder: extras.hasPreorder && options.mayPreorder !== false,
     })
     proveSight(programs, options.cgroupPath)
+    closeSuperseded(pins, programs.maps)
     const stop = followKubelet(programs, options.kubeletCgroups, logger)
     const { hookOrder } = programs
     logger.info({ cgroup: options.cgroupPath, hookOrder }, 'capture is attached')

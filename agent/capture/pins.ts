@@ -16,16 +16,25 @@ export interface PodPin {
 
 /** Paths of the pins. */
 export class Pins {
+  readonly #bpffsDir: string
   readonly #root: string
   readonly maps: string
   readonly links: string
   readonly pods: string
 
-  constructor(bpffsDir: string) {
-    this.#root = `${bpffsDir}/${PIN_VERSION}`
+  constructor(bpffsDir: string, version = PIN_VERSION) {
+    this.#bpffsDir = bpffsDir
+    this.#root = `${bpffsDir}/${version}`
     this.maps = `${this.#root}/maps`
     this.links = `${this.#root}/links`
     this.pods = `${this.#root}/pods`
+  }
+
+  /** Those of other layouts that are there. */
+  superseded(): readonly Pins[] {
+    return readdirSync(this.#bpffsDir)
+      .filter((name) => /^v[0-9]+$/.test(name) && name !== PIN_VERSION)
+      .map((version) => new Pins(this.#bpffsDir, version))
   }
 
   /** Makes the directories; readable by root only, for whoever opens a map can change what is captured. */
@@ -52,6 +61,11 @@ export class Pins {
   /** The path of a pod's pin. bpffs refuses dots in names; a uid has none. */
   pod(uid: string, netnsCookie: bigint): string {
     return `${this.pods}/${uid}@${netnsCookie.toString(16)}`
+  }
+
+  /** Pins of pods, of this process and of earlier ones, of earlier layouts too. */
+  listAllPods(): readonly PodPin[] {
+    return [this, ...this.superseded()].flatMap((pins) => pins.listPods())
   }
 
   /** Pins of pods, of this process and of earlier ones. */

@@ -2,7 +2,7 @@
 // Agents come, go and crash; pods too. What must not happen: a gap, a leak, or plaintext where the pod asked for none.
 
 import { execFileSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { readdirSync, renameSync } from 'node:fs'
 import t from 'tap'
 import { deadline, missing } from '../helpers.ts'
 import { programsAt } from './support/kernel.ts'
@@ -75,6 +75,47 @@ void t.test('an agent that dies', { skip, timeout: deadline(60_000) }, async (t)
     t.equal(free.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
   })
 })
+
+void t.test(
+  'edge case #5: an agent with another layout of the maps closes what its predecessor had captured, until it is enrolled',
+  { skip, timeout: deadline(60_000) },
+  async (t) => {
+    const world = new World(t)
+    const outside = world.app('remote')
+    await outside.serve('0.0.0.0', 7070)
+    const first = await world.openAgent()
+    for (const failOpen of [false, true])
+      await first.enrol(world.pod(failOpen ? 'b' : 'a', { failOpen }))
+    await first.process.ask('closeCapture', false)
+    await first.process.stop()
+    // As an agent of another layout would have left it.
+    renameSync(`${world.bpffs}/v2`, `${world.bpffs}/v1`)
+
+    const strict = world.app('a')
+    const open = world.app('b')
+    const server = world.app('a')
+    await server.serve('0.0.0.0', 8080)
+    const second = await world.openAgent()
+    t.equal(programsAt(world.cgroup), 9, "the predecessor's are off")
+    const [away, back] = [
+      { address: ADDRESS.remoteV4, port: 7070 },
+      { address: ADDRESS.aV4, port: 8080 },
+    ]
+    t.match((await strict.connect(away)).error, /EPERM|ENETUNREACH/)
+    t.equal((await outside.connect(back)).error, 'ECONNREFUSED')
+    await second.enrol(world.pod('a'))
+    t.equal((await strict.connect(SERVICE)).received, CAPTURED)
+    t.match((await outside.connect(back)).received, /^plaintext/)
+    await second.process.ask('sweep', ['uid-a', 'uid-b'])
+    t.equal(readdirSync(`${world.bpffs}/v1/pods`).length, 1, 'one is not enrolled yet')
+    await second.process.ask('sweep', ['uid-a'])
+    t.strictSame(
+      readdirSync(world.bpffs).filter((name) => !name.endsWith('.debug')),
+      ['v2'],
+    )
+    t.equal((await open.connect(away)).received, `app saw ${ADDRESS.bV4} at ${ADDRESS.remoteV4}`)
+  },
+)
 
 void t.test(
   'edge case #5: an upgrade under load',

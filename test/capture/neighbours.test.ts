@@ -302,7 +302,7 @@ void t.test('busy pods', { skip, timeout: deadline(60_000) }, async (t) => {
         netnsPath: `/proc/${holder.pid}/ns/net`,
         addresses: [...world.pod('a').addresses.slice(0, 1)],
       })
-      t.match(await agent.enrol(pod), { listeners: 3 })
+      t.match(await agent.enrol(pod), { listeners: 6 })
       const app = world.app('a', 'a', [
         'nsenter',
         `--user=/proc/${holder.pid}/ns/user`,

@@ -87,7 +87,7 @@ void t.test('openCapture() refuses', { skip, timeout: deadline(60_000) }, async 
     )
     t.match(await refusal({ bpfObjectPath: object }), {
       code: 'AMB_BPF_OBJECT',
-      message: /built from other structs: struct ambit_pod is missing/,
+      message: /built from other structs: struct ambit_pod_address is missing/,
     })
   })
 

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an agent with another layout of the maps left: its programs would go on capturing connections into listeners that
+// are gone. They are taken off as soon as ours are attached; until each of its pods is enrolled here it stays closed.
+
+import { readdirSync } from 'node:fs'
+import { BpfMap } from '../../native/bpf-map.ts'
+import { detachLink, openPinned, unpin } from '../../native/bpf-link.ts'
+import { closeFd } from '../../native/libc.ts'
+import { encodeU64, failOpenOf } from './layout.ts'
+import type { Pins } from './pins.ts'
+import { isCaptured, writePod } from './pod-maps.ts'
+import type { CapturePrograms } from './programs.ts'
+
+/** Larger than what any layout keeps of a pod. */
+const POD_VALUE_ROOM = 4096
+
+/** Closes the pods of earlier layouts here, then takes the earlier cgroup programs off. The pods' own links stay for later. */
+export function closeSuperseded(present: Pins, maps: CapturePrograms['maps']): void {
+  for (const pins of present.superseded()) {
+    const podsFd = openPinned(`${pins.maps}/pods`)
+    const pods = podsFd === undefined ? undefined : new BpfMap('pods', podsFd, 8, POD_VALUE_ROOM)
+    for (const { netnsCookie } of pins.listPods()) {
+      if (isCaptured(maps, netnsCookie)) continue
+      const former = pods?.lookup(encodeU64(netnsCookie))
+      const failOpen = former !== undefined && failOpenOf(former)
+      writePod(maps, netnsCookie, {
+        failOpen,
+        primary4: undefined,
+        primary6: undefined,
+        addresses: [],
+      })
+    }
+    if (podsFd !== undefined) closeFd(podsFd)
+    for (const name of readdirSync(pins.links)) detach(pins.link(name))
+  }
+}
+
+/** Removes what is left of earlier layouts that no pod is captured by any more. */
+export function removeSuperseded(present: Pins): void {
+  for (const pins of present.superseded()) {
+    if (pins.listPods().length > 0) continue
+    for (const name of readdirSync(pins.maps)) unpin(`${pins.maps}/${name}`)
+    pins.remove()
+  }
+}
+
+function detach(path: string): void {
+  const fd = openPinned(path)
+  if (fd !== undefined) detachLink(fd, path)
+}
