@@ -66,13 +66,14 @@ try {
     const app = await freePort()
     await programs.listening('iperf3', ['-s', '-p', String(app)], app)
     const paths = await makePaths(app, client, server)
-    for (const isReverse of [false, true])
-      results[isReverse ? 'stream-down' : 'stream-up'] = await comparePaths(
-        `one stream, ${isReverse ? 'server to client' : 'client to server'}, Gbit/s`,
-        paths,
-        stream(isReverse),
-        settings,
-      )
+    for (const count of [1, 8])
+      for (const isReverse of [false, true])
+        results[`streams-${count}-${isReverse ? 'down' : 'up'}`] = await comparePaths(
+          `streams: ${count}, ${isReverse ? 'server to client' : 'client to server'}, Gbit/s`,
+          paths,
+          stream(isReverse, count),
+          settings,
+        )
   }
   if (flags.json) writeFileSync(flags.json, `${JSON.stringify(results, null, 2)}\n`)
 } finally {

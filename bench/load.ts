@@ -28,9 +28,15 @@ export function parseWrk(output: string): number {
   return Number(rate)
 }
 
-/** One TCP stream by iperf3. */
-export function iperfCommand(host: string, port: number, seconds: number): readonly string[] {
-  return ['iperf3', '-c', host, '-p', String(port), '-t', String(seconds), '-J']
+/** So many TCP streams at once by iperf3. */
+export function iperfCommand(
+  host: string,
+  port: number,
+  seconds: number,
+  streams = 1,
+): readonly string[] {
+  const numbers = ['-p', String(port), '-t', String(seconds), '-P', String(streams)]
+  return ['iperf3', '-c', host, ...numbers, '-J']
 }
 
 /** Reads received bits per second. */

@@ -41,11 +41,11 @@ export const connects =
   async (port, seconds) =>
     parseWrk(await output(wrkConnectCommand(`http://127.0.0.1:${port}/`, connections, seconds)))
 
-/** One TCP stream, Gbit/s. */
+/** So many TCP streams at once, Gbit/s in all. */
 export const stream =
-  (isReverse: boolean): Measure =>
+  (isReverse: boolean, streams = 1): Measure =>
   async (port, seconds) => {
-    const command = iperfCommand('127.0.0.1', port, seconds)
+    const command = iperfCommand('127.0.0.1', port, seconds, streams)
     const rate = parseIperf(await output(isReverse ? [...command, '-R'] : command)) / 1e9
     await new Promise((resolve) => setTimeout(resolve, IPERF_REST_MS))
     return rate

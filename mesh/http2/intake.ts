@@ -3,22 +3,22 @@
 // quiet connections share, for thousands of idle ones would hold 16 KiB each. Hot: bench/hbone-relays.ts watches it.
 
 import type { Socket } from 'node:net'
-import {
-  SMALL_CHUNK_BYTES,
-  TLS_READ_BYTES,
-  readInPlace,
-  sharedReadBuffer,
-} from '../relay/read-in-place.ts'
+import { TLS_READ_BYTES, readInPlace, sharedReadBuffer } from '../relay/read-in-place.ts'
 import { WaitingChunks } from '../relay/waiting-chunks.ts'
 import { TurnBudget, type TurnShare } from './turn-budget.ts'
 
 /** Read no more often than this between two calls of takeReads(), and no more at once, a connection is quiet. */
 const QUIET_READS = 16
 const QUIET_CHUNK_BYTES = 1024
+/** Whoever brings so many full records in a row brings bulk, whose records are read one behind the other and acted on together. */
+const BULK_RECORDS = 8
+const BULK_SLICES = 8
 
 export interface IntakeUser {
-  /** Acts on what came, until it is told to stop; how much of it that was. */
+  /** Acts on what came, until it is told to stop; how much of it that was. It may leave payload for deliver(). */
   parse(chunk: Buffer): number
+  /** Hands on the payload that parse() left. */
+  deliver(): void
   /** Ends parse() after what it is at. */
   stop(): void
   /** heldBytes may have changed. */
@@ -35,10 +35,19 @@ export class Intake {
   readonly #backlog = new WaitingChunks()
   #hasWorked = false
   #reads = 0
-  #hasOwnBuffer = false
+  /** Its own memory, in slices of a record each that are read into one after another; none while it uses the shared one. */
+  #slices: readonly Buffer[] = NO_SLICES
+  #at = 0
+  #fullReads = 0
   #mayShareBuffer = false
-  #isChunkKept = false
+  /** Somebody keeps a part of the memory that is read into, or parsed. */
+  #isKept = false
   #isClosed = false
+  #isDeliveryDue = false
+  readonly #deliver = (): void => {
+    this.#isDeliveryDue = false
+    if (!this.#isClosed) this.#user.deliver()
+  }
 
   /** `share`: what it has of a turn together with others. */
   constructor(socket: Socket, user: IntakeUser, share?: TurnShare) {
@@ -50,7 +59,7 @@ export class Intake {
   /** Memory it holds, in bytes. */
   get heldBytes(): number {
     const waiting = this.#backlog.bytes + (this.#rest?.length ?? 0)
-    return waiting + (this.#hasOwnBuffer ? TLS_READ_BYTES : 0)
+    return waiting + this.#slices.length * TLS_READ_BYTES
   }
 
   start(): void {
@@ -62,6 +71,7 @@ export class Intake {
     this.#isClosed = true
     this.#rest = undefined
     this.#backlog.clear()
+    this.#slices = NO_SLICES
     this.#user.stop()
   }
 
@@ -71,9 +81,9 @@ export class Intake {
     if (!this.#turn.spend(units)) this.#user.stop()
   }
 
-  /** Somebody keeps a slice of the chunk that is parsed. */
+  /** Somebody keeps a slice of what was delivered. */
   keepChunk(): void {
-    this.#isChunkKept = true
+    this.#isKept = true
   }
 
   /** How often the socket was read since the last call, which should come every few seconds. */
@@ -84,8 +94,8 @@ export class Intake {
     return reads
   }
 
-  /** Whether somebody keeps a slice of the chunk, or the buffer to read into from now on. */
-  #receive(chunk: Buffer): boolean | Buffer {
+  /** The buffer to read into from now on, where that is another. */
+  #receive(chunk: Buffer): false | Buffer {
     if (this.#isClosed) return false
     this.#reads += 1
     if (this.#turn.isHeld) {
@@ -93,40 +103,72 @@ export class Intake {
       this.#postpone(chunk)
       return false
     }
-    if (!this.#hasOwnBuffer) return this.#receiveInShared(chunk)
-    const isKept = this.#take(chunk)
-    if (isKept || !this.#mayShareBuffer) return isKept
-    this.#hasOwnBuffer = false
+    if (this.#slices.length === 0) return this.#receiveInShared(chunk)
+    const isFull = chunk.length === TLS_READ_BYTES
+    this.#fullReads = isFull ? this.#fullReads + 1 : 0
+    const isMoreLikely = isFull && this.#at + 1 < this.#slices.length
+    this.#take(chunk, isMoreLikely)
+    if (!isMoreLikely || this.#turn.isHeld || this.#isClosed) return this.#begin()
+    if (!this.#isDeliveryDue) {
+      this.#isDeliveryDue = true
+      setImmediate(this.#deliver)
+    }
+    this.#at += 1
+    return this.#slices[this.#at] ?? false
+  }
+
+  /** Everything was delivered: reads from the first slice on again, or into other memory. */
+  #begin(): false | Buffer {
+    if (this.#isClosed) return false
+    const isKept = this.#isKept
+    this.#isKept = false
+    if (this.#mayShareBuffer && !isKept) {
+      this.#slices = NO_SLICES
+      this.#user.account()
+      return sharedReadBuffer()
+    }
+    const count = this.#fullReads >= BULK_RECORDS ? BULK_SLICES : this.#slices.length
+    const isAtFirst = this.#at === 0
+    this.#at = 0
+    if (!isKept && count === this.#slices.length) return isAtFirst ? false : this.#first
+    this.#slices = slicesOf(Buffer.allocUnsafeSlow(count * TLS_READ_BYTES))
     this.#user.account()
-    return sharedReadBuffer()
+    return this.#first
+  }
+
+  get #first(): false | Buffer {
+    return this.#slices[0] ?? false
   }
 
   /** Nobody may keep a slice of the buffer that others share: the chunk moves first. */
-  #receiveInShared(chunk: Buffer): boolean | Buffer {
+  #receiveInShared(chunk: Buffer): false | Buffer {
     if (chunk.length <= QUIET_CHUNK_BYTES && this.#reads <= QUIET_READS) {
-      this.#take(Buffer.from(chunk))
+      this.#take(Buffer.from(chunk), false)
+      this.#isKept = false
       return false
     }
-    this.#hasOwnBuffer = true
     this.#mayShareBuffer = false
-    this.#user.account()
     const own = Buffer.allocUnsafeSlow(Math.max(TLS_READ_BYTES, chunk.length))
     chunk.copy(own)
-    const isKept = this.#take(own.subarray(0, chunk.length))
-    return isKept ? Buffer.allocUnsafeSlow(TLS_READ_BYTES) : own
+    this.#slices = slicesOf(own.subarray(0, TLS_READ_BYTES))
+    this.#at = 0
+    this.#fullReads = 0
+    this.#user.account()
+    this.#take(own.subarray(0, chunk.length), false)
+    if (this.#isClosed) return false
+    return this.#begin() || this.#first
   }
 
-  /** Whether somebody keeps a slice of the chunk. */
-  #take(chunk: Buffer): boolean {
-    if (this.#isClosed) return false // by account()
-    this.#isChunkKept = false
+  /** Has the chunk acted on. Its payload is delivered unless more `isLikely`, and comes at once or at the end of the turn. */
+  #take(chunk: Buffer, isMoreLikely: boolean): void {
+    if (this.#isClosed) return // by account()
     const used = this.#parse(chunk)
-    if (this.#turn.isHeld && !this.#isClosed) {
-      this.#socket.pause()
-      this.#rest = Buffer.from(chunk.subarray(used))
-      this.#user.account()
-    }
-    return this.#isChunkKept
+    const isHeld = this.#turn.isHeld && !this.#isClosed
+    if (!isMoreLikely || isHeld) this.#user.deliver()
+    if (!isHeld || this.#isClosed) return
+    this.#socket.pause()
+    this.#rest = Buffer.from(chunk.subarray(used))
+    this.#user.account()
   }
 
   /** A read that is no work in itself is still one: large frames may come byte by byte. */
@@ -139,7 +181,7 @@ export class Intake {
 
   /** The chunk is only valid during the call. */
   #postpone(chunk: Buffer): void {
-    this.#backlog.push(chunk.length < SMALL_CHUNK_BYTES ? chunk : Buffer.from(chunk))
+    this.#backlog.push(chunk.length < TLS_READ_BYTES / 2 ? chunk : Buffer.from(chunk))
     this.#user.account()
   }
 
@@ -152,6 +194,7 @@ export class Intake {
     ) {
       this.#rest = undefined
       const used = this.#parse(chunk)
+      this.#user.deliver()
       if (this.#isClosed) return
       if (!this.#turn.isHeld) continue
       this.#rest = chunk.subarray(used)
@@ -161,4 +204,13 @@ export class Intake {
     this.#user.account()
     this.#socket.resume()
   }
+}
+
+const NO_SLICES: readonly Buffer[] = []
+
+/** Cuts memory into slices of a record each. */
+function slicesOf(memory: Buffer): readonly Buffer[] {
+  return Array.from({ length: memory.length / TLS_READ_BYTES }, (_, slice) =>
+    memory.subarray(slice * TLS_READ_BYTES, (slice + 1) * TLS_READ_BYTES),
+  )
 }

@@ -7,7 +7,7 @@ import { CHUNK_COST_BYTES, HOLDER_COST_BYTES, type HeldMemory, type Holder } fro
 import type { HeaderList } from './hpack.ts'
 import { H2_CODE, LARGEST_WINDOW_BYTES } from './protocol.ts'
 import type { ReceiveWindow } from './receive-window.ts'
-import { TLS_READ_BYTES } from '../relay/read-in-place.ts'
+import { borrowedCopy, giveBack, memoryOf } from './slabs.ts'
 
 /** Who uses a stream. Calls come from the connection, in the order of the wire. */
 export interface StreamSink {
@@ -33,6 +33,8 @@ export interface StreamSink {
 export interface StreamHost {
   /** Bytes of DATA that may be queued now: the connection's window, and none while the output is full. */
   dataRoom(): number
+  /** The same for bytes that are there already: more than dataRoom(), so that few of them have to be kept aside. */
+  overflowRoom(): number
   sendData(stream: H2Stream, chunk: Buffer, start: number, end: number, isEndStream: boolean): void
   sendHeaders(stream: H2Stream, headers: HeaderList, isEndStream: boolean): void
   sendWindowUpdate(streamId: number, increment: number): void
@@ -146,7 +148,7 @@ export class H2Stream implements Holder {
     if (this.#pending.length === 0) {
       // The window is below 0 when the peer took some of it back (RFC 9113 6.9.2).
       const length = Math.min(chunk.length, TURN_BYTES)
-      sent = Math.max(0, Math.min(length, this.#sendWindow, this.#host.dataRoom()))
+      sent = Math.max(0, Math.min(length, this.#sendWindow, this.#host.overflowRoom()))
       if (sent > 0) {
         this.#sendWindow -= sent
         this.#host.sendData(this, chunk, 0, sent, false)
@@ -156,7 +158,7 @@ export class H2Stream implements Holder {
     this.#wantsWritable = true
     this.#host.enqueue(this)
     if (sent < chunk.length)
-      this.#postpone(isTransient ? Buffer.from(chunk.subarray(sent)) : chunk.subarray(sent))
+      this.#postpone(isTransient ? borrowedCopy(chunk, sent) : chunk.subarray(sent))
     return false
   }
 
@@ -232,7 +234,7 @@ export class H2Stream implements Holder {
   receiveData(chunk: Buffer): boolean {
     this.#outstanding += chunk.length
     const isKept = this.sink.onData(chunk)
-    if (this.#outstanding > this.#held) this.#hold(isKept)
+    if (this.#outstanding > this.#held) this.#hold(isKept ? chunk.buffer.byteLength : undefined)
     return isKept
   }
 
@@ -267,11 +269,12 @@ export class H2Stream implements Holder {
       if (this.#pendingAt === chunk.length) {
         this.#pending.shift()
         this.#pendingAt = 0
-        this.#settle(chunk.length + CHUNK_COST_BYTES)
+        this.#settle(memoryOf(chunk) + CHUNK_COST_BYTES)
       }
       this.#sendWindow -= length
       turn -= length
       this.#host.sendData(this, chunk, start, start + length, false)
+      if (start + length === chunk.length) giveBack(chunk)
     }
     if (this.#pending.length > 0) return this.#sendWindow > 0
     if (this.#isEndQueued) this.#sendEnd()
@@ -313,7 +316,7 @@ export class H2Stream implements Holder {
   /** Keeps bytes until the peer's window opens. */
   #postpone(chunk: Buffer): void {
     const { memory } = this.#host
-    const cost = chunk.length + CHUNK_COST_BYTES
+    const cost = memoryOf(chunk) + CHUNK_COST_BYTES
     if (this.heldCost === 0) memory.enter(this)
     this.#pending.push(chunk)
     this.#pendingCost += cost
@@ -330,6 +333,7 @@ export class H2Stream implements Holder {
 
   #discard(): void {
     this.#isCut = true
+    for (const chunk of this.#pending) giveBack(chunk)
     this.#pending = []
     if (this.#pendingCost > 0) this.#settle(this.#pendingCost)
     this.#wantsWritable = false
@@ -346,11 +350,11 @@ export class H2Stream implements Holder {
   }
 
   /** What came is not gone yet: counts it with its connection and with the thread. */
-  #hold(isChunkKept: boolean): void {
+  #hold(keptMemory: number | undefined): void {
     const { receiveWindow, memory } = this.#host
     const bytes = this.#outstanding - this.#held
     // A slice that is kept keeps the whole of what was read with it; what was copied is gathered with others.
-    let cost = isChunkKept ? Math.max(bytes, TLS_READ_BYTES) + CHUNK_COST_BYTES : bytes
+    let cost = keptMemory === undefined ? bytes : Math.max(bytes, keptMemory) + CHUNK_COST_BYTES
     if (this.#held === 0) cost += HOLDER_COST_BYTES
     if (this.heldCost === 0) memory.enter(this)
     this.#held = this.#outstanding

@@ -14,14 +14,17 @@ export type ChunkTaker = (chunk: Buffer) => boolean | Buffer
 
 /** A TLS record holds at most 16 KiB, and Node hands over one at a time. */
 export const TLS_READ_BYTES = 16 * 1024
-/** Below this a chunk that must be kept is copied: it would keep the whole buffer that it was read into. */
-export const SMALL_CHUNK_BYTES = TLS_READ_BYTES / 2
 /** What libuv reads at once. */
 const TCP_READ_BYTES = 64 * 1024
 
+/** Whether a chunk is worth the memory that is kept with it: the whole buffer that it was read into. */
+function fillsItsMemory(chunk: Buffer): boolean {
+  return chunk.length >= chunk.buffer.byteLength / 2
+}
+
 /** What a taker keeps instead of a chunk. */
 export function keepable(chunk: Buffer): Buffer {
-  if (chunk.length >= SMALL_CHUNK_BYTES) return chunk
+  if (fillsItsMemory(chunk)) return chunk
   const copy = Buffer.allocUnsafeSlow(chunk.length) // of its own: a slice of Node's pool would keep that
   chunk.copy(copy)
   return copy

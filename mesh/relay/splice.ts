@@ -6,12 +6,15 @@ import type { Socket } from 'node:net'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
-import { keepable, readInPlace, sharedReadBuffer } from './read-in-place.ts'
+import { keepable, readInPlace, sharedReadBuffer, TLS_READ_BYTES } from './read-in-place.ts'
 import { cutSocket, resetSocket, resetSocketNow } from './reset-socket.ts'
 import { endReasonOfCut } from '../hbone/cut-code.ts'
 import { StreamTunnel, takeStream } from '../hbone/tunnel.ts'
 import { WaitingChunks } from './waiting-chunks.ts'
 import type { HboneTunnel } from '../hbone/types.ts'
+
+/** Memory that a chunk may keep while it alone waits for the kernel, uncounted: a record's, or that of Node's pool. */
+const UNCOUNTED_BYTES = Math.max(TLS_READ_BYTES, Buffer.poolSize)
 
 export interface SpliceOptions {
   /** Which end of the user's connection the socket is: `client` at the outbound side, `server` at the inbound side. */
@@ -114,10 +117,13 @@ class Splice implements StreamSink {
     const socket = this.#socket
     const isFirst = this.#unread === 0
     if (isFirst && socket.writableLength === 0) {
-      // The kernel takes it, or it alone waits: gone either way.
-      socket.write(chunk)
-      this.#stream?.consume(chunk.length)
-      return socket.writableLength > 0
+      const isBulk = chunk.buffer.byteLength > UNCOUNTED_BYTES
+      socket.write(chunk, isBulk ? this.#onWritten : undefined)
+      const isTaken = socket.writableLength === 0
+      // The kernel takes it, or it alone waits, with a record of memory: gone either way. What keeps more counts until it is.
+      if (isTaken || !isBulk) this.#stream?.consume(chunk.length)
+      else this.#unread = chunk.length
+      return !isTaken
     }
     // It waits behind others: the peer gets no more window until it went on, so what we hold is bounded by one window.
     this.#unread += chunk.length

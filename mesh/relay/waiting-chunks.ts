@@ -2,8 +2,10 @@
 // Chunks that wait for whoever takes them, small ones gathered into larger: a peer that sends single bytes must
 // not make us keep a buffer, or an entry in a list, for each.
 
-import { SMALL_CHUNK_BYTES, TLS_READ_BYTES } from './read-in-place.ts'
+import { keepable, TLS_READ_BYTES } from './read-in-place.ts'
 
+/** Smaller chunks are gathered. */
+const SMALL_CHUNK_BYTES = TLS_READ_BYTES / 2
 /** The first gathering buffer; each next one is twice as large, so that no more than half of what waits is empty. */
 const FIRST_GATHER_BYTES = 1024
 const NOTHING = Buffer.alloc(0)
@@ -26,8 +28,9 @@ export class WaitingChunks {
     if (chunk.length >= SMALL_CHUNK_BYTES) {
       this.#seal()
       this.#nextGatherBytes = FIRST_GATHER_BYTES
-      this.#chunks.push(chunk)
-      return true
+      const kept = keepable(chunk)
+      this.#chunks.push(kept)
+      return kept === chunk
     }
     if (this.#gathered + chunk.length > this.#gather.length) this.#startGather(chunk.length)
     chunk.copy(this.#gather, this.#gathered)

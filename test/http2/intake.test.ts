@@ -11,18 +11,22 @@ import { TLS_READ_BYTES } from '../../mesh/relay/read-in-place.ts'
 interface Told {
   readonly bytes: number[]
   calls: number
+  deliveries: number
 }
 
 /** An intake that is fed by hand; what it counts as work is up to `onParse`. */
 function intakeOf(onParse: (intake: Intake, chunk: Buffer) => number) {
   const socket = new Socket()
-  const told: Told = { bytes: [], calls: 0 }
+  const told: Told = { bytes: [], calls: 0, deliveries: 0 }
   const intake: Intake = new Intake(socket, {
     parse: (chunk) => {
       told.calls += 1
       const used = onParse(intake, chunk)
       told.bytes.push(...chunk.subarray(0, used))
       return used
+    },
+    deliver: () => {
+      told.deliveries += 1
     },
     stop: () => undefined,
     account: () => undefined,
@@ -59,3 +63,24 @@ await t.test('what is left of a turn comes before what was read meanwhile', asyn
   intake.close()
   t.equal(intake.heldBytes, 0)
 })
+
+await t.test(
+  'what a turn brings of bulk is handed on together, and nothing of it later than that',
+  async (t) => {
+    const { intake, told, read } = intakeOf((_intake, chunk) => chunk.length)
+    const record = Buffer.alloc(TLS_READ_BYTES)
+    for (let at = 0; at < 9; at += 1) read(record)
+    t.equal(told.deliveries, 9, 'each by itself until it is known to be bulk')
+    for (let at = 0; at < 16; at += 1) read(record)
+    t.equal(told.deliveries, 11, `${told.deliveries} with 16 records more`)
+    const before = told.deliveries
+    read(record.subarray(1))
+    t.equal(told.deliveries, before + 1, 'the last of it, which is not full, at once')
+    read(record)
+    t.equal(told.deliveries, before + 1, 'more is likely to come')
+    await eventLoopTurn()
+    t.equal(told.deliveries, before + 2, 'none came')
+    t.ok(intake.heldBytes <= 8 * TLS_READ_BYTES)
+    intake.close()
+  },
+)

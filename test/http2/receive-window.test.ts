@@ -71,6 +71,7 @@ class Model {
       owner: 'pod',
       caller: '',
       dataRoom: () => this.#room,
+      overflowRoom: () => this.#room,
       sendData: () => undefined,
       sendHeaders: () => undefined,
       sendWindowUpdate: () => undefined,
