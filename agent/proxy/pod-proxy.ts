@@ -231,7 +231,6 @@ export class PodProxy {
   /** Cuts everything and closes every fd; says how many connections that were. */
   async remove(): Promise<{ readonly cut: number }> {
     this.#isRemoved = true
-    this.#trustChange.close()
     for (const each of this.#sets()) each.close()
     const cut = this.connections.close('podRemoved')
     await Promise.all([this.#drainPeers(RESET_FLUSH_MS), this.#pool.drain(RESET_FLUSH_MS)])

@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What becomes of a pod's live HBONE connections when its roots change: one whose peer leads to no root any more is cut, for a
 // root is taken out because what hangs on it shall end. The others are replaced: they stand on certificates of before, which
-// the next step of a rotation may take the ground from.
+// the next step of a rotation may take the ground from. Pool and server see to handshakes that are under way at that moment.
 
-import { X509Certificate } from 'node:crypto'
 import type { LiveConnection } from '../../mesh/hbone/lifetime.ts'
-import { CONNECT_DEADLINE_MS, HANDSHAKE_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
+import { trustedBy } from '../../mesh/hbone/tls.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
-import { leadsTo } from '../../mesh/identity/chain.ts'
-import { splitCertificates } from '../../mesh/identity/pem.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
-
-/** A handshake that began with the roots of before is over after this. */
-const STRAGGLERS_MS = CONNECT_DEADLINE_MS + HANDSHAKE_DEADLINE_MS
 
 /** Both ends of a pod: what its app calls, and who calls its app. */
 export interface PodEnds {
@@ -26,7 +20,6 @@ export interface PodEnds {
 export class TrustChange {
   readonly #ends: PodEnds
   #rootsPem: string | undefined
-  #stragglers: NodeJS.Timeout | undefined
 
   constructor(ends: PodEnds) {
     this.#ends = ends
@@ -38,21 +31,11 @@ export class TrustChange {
     this.#rootsPem = certificate.rootsPem
     if (before === undefined || before === certificate.rootsPem) return
     this.#apply(certificate)
-    clearTimeout(this.#stragglers)
-    this.#stragglers = setTimeout(() => this.#apply(certificate), STRAGGLERS_MS).unref()
-  }
-
-  close(): void {
-    clearTimeout(this.#stragglers)
   }
 
   #apply(certificate: WorkloadCertificate): void {
-    const roots = splitCertificates(certificate.rootsPem).map((pem) => new X509Certificate(pem))
-    const now = new Date()
-    const isDistrusted = ({ socket }: LiveConnection): boolean => {
-      const peer = socket.getPeerX509Certificate()
-      return peer === undefined || !leadsTo(peer, roots, now)
-    }
+    const isTrusted = trustedBy(certificate.rootsPem)
+    const isDistrusted = ({ socket }: LiveConnection): boolean => !isTrusted(socket)
     const isOutdated = ({ socket }: LiveConnection): boolean =>
       socket.getX509Certificate()?.serialNumber.toLowerCase() !== certificate.serialNumber
     const { pool, servers } = this.#ends

@@ -25,6 +25,8 @@ export interface AuthenticatedConnection {
   readonly isKnown: boolean
   /** When the first HTTP/2 SETTINGS must have come, in milliseconds of performance.now(). */
   readonly deadlineAt: number
+  /** Whether the server got another certificate during the handshake, which was made on the one before. */
+  readonly isOvertaken: boolean
 }
 
 export interface AcceptorOptions {
@@ -54,6 +56,8 @@ class Knock implements Knocker {
   readonly peer: SocketAddress
   readonly local: SocketAddress
   readonly isKnown: boolean
+  /** What the handshake is made on. */
+  readonly certificate: WorkloadCertificate
   deadline: NodeJS.Timeout | undefined
   /** In milliseconds of performance.now(). */
   deadlineAt = 0
@@ -64,6 +68,7 @@ class Knock implements Knocker {
     peer: SocketAddress,
     local: SocketAddress,
     isKnown: boolean,
+    certificate: WorkloadCertificate,
     giveWay: (knock: Knock, message: string) => void,
   ) {
     this.#giveWay = giveWay
@@ -71,6 +76,7 @@ class Knock implements Knocker {
     this.peer = peer
     this.local = local
     this.isKnown = isKnown
+    this.certificate = certificate
   }
 
   get bytesRead(): number {
@@ -87,6 +93,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   const { knocking } = options.sources
   const trust = options.trust ?? ownDomainOnly(options.certificate.identity)
   const bySocket = new Map<Socket, Knock>()
+  let { certificate } = options
 
   const forget = (knock: Knock): boolean => {
     if (!bySocket.delete(knock.raw)) return false
@@ -107,11 +114,12 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   }
 
   // Fed by hand, never listening itself: net.Server accepts, so that strangers can be bounded before TLS begins.
-  const tls: TlsServer = createTlsServer(serverTlsOptions(options.certificate))
+  const tls: TlsServer = createTlsServer(serverTlsOptions(certificate))
   tls.on('secureConnection', (socket: TLSSocket) => {
     const knock = knockOf(socket, bySocket)
     if (knock === undefined) return void socket.destroy() // refused meanwhile
-    const identity = checkClient(socket, trust)
+    const isOvertaken = knock.certificate.serialNumber !== certificate.serialNumber
+    const identity = checkClient(socket, trust, isOvertaken ? certificate.rootsPem : undefined)
     if (!identity.ok) {
       refuse(knock, identity.error.message)
       socket.destroy()
@@ -125,6 +133,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       local: knock.local,
       isKnown: knock.isKnown,
       deadlineAt: knock.deadlineAt,
+      isOvertaken,
     })
   })
   tls.on('tlsClientError', (error: Error, socket: TLSSocket) => {
@@ -162,7 +171,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       options.onRefused({ peer, ...away })
       return
     }
-    const knock = new Knock(raw, peer, local, isKnown, refuseAndCut)
+    const knock = new Knock(raw, peer, local, isKnown, certificate, refuseAndCut)
     bySocket.set(raw, knock)
     const deadlineMs = knocking.add(peer.address, isKnown, knock)
     knock.deadlineAt = performance.now() + deadlineMs
@@ -202,6 +211,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
         })
       }),
     setCertificate(renewed) {
+      certificate = renewed
       tls.setSecureContext(secureContextOptions(renewed))
     },
     stopListening,

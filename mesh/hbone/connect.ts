@@ -18,14 +18,13 @@ export interface SecuredConnection {
   readonly peerIdentity: SpiffeId
 }
 
-/** Dials, then shakes hands. Aborting `signal` gives up at any point and leaves nothing open. */
+/** Dials, then shakes hands on `certificate`. Aborting `signal` gives up at any point and leaves nothing open. */
 export async function connectSecured(
   target: PoolTarget,
-  options: Pick<HbonePoolOptions, 'dial' | 'certificate' | 'trust'>,
+  certificate: WorkloadCertificate,
+  options: Pick<HbonePoolOptions, 'dial' | 'trust'>,
   signal: AbortSignal,
 ): Promise<Result<SecuredConnection, HboneFailure>> {
-  const certificate = await options.certificate(target.sourceIdentity, signal)
-  if (!certificate.ok) return certificate
   const deadline = AbortSignal.timeout(CONNECT_DEADLINE_MS)
   const dialled = await options.dial(target, AbortSignal.any([signal, deadline]))
   if (!dialled.ok)
@@ -39,7 +38,7 @@ export async function connectSecured(
   if (dialled.value.destroyed)
     return err({ reason: 'connectFailed', message: 'the connection closed as soon as it was made' })
   const trust = options.trust ?? ownDomainOnly(target.sourceIdentity)
-  return handshake(dialled.value, certificate.value, target.expectedIdentities, trust, signal)
+  return handshake(dialled.value, certificate, target.expectedIdentities, trust, signal)
 }
 
 /** The failure of an open whose caller gave up. */

@@ -3,6 +3,7 @@
 // One dial per key is under way at a time; whoever asks meanwhile waits for it and shares the outcome.
 
 import { Drain } from '../async/drain.ts'
+import type { WorkloadCertificate } from '../identity/types.ts'
 import { type Result, err, ok } from '../result.ts'
 import { type ClientConnection, type OpenFailure, establishClient } from './client.ts'
 import { abandoned, connectSecured } from './connect.ts'
@@ -37,7 +38,10 @@ const NO_ROOM: HboneFailure = {
   reason: 'hboneRefused',
   message: 'the peer takes no tunnels on a new connection',
 }
-/** A failed replacement is tried again at half of what is left, so often at most. */
+/**
+ * A failed replacement is tried again after this, then after twice as long and so on: a peer that is only just starting should not
+ * keep new tunnels on a connection that is to go. And at half of what is left at the latest, unless that is less than this.
+ */
 const REPLACE_AGAIN_MS = 1_000
 /** And no later than this: what it is to replace may last for a day, and the clock may have been set back meanwhile. */
 const LONGEST_REPLACE_AGAIN_MS = 5 * 60_000
@@ -173,7 +177,33 @@ class Pool implements HbonePool {
   }
 
   async #dial(entry: Entry, signal: AbortSignal): Promise<Result<ClientConnection, HboneFailure>> {
-    const secured = await connectSecured(entry.target, this.#options, signal)
+    const { sourceIdentity } = entry.target
+    let certificate = await this.#options.certificate(sourceIdentity, signal)
+    for (;;) {
+      if (!certificate.ok) return certificate
+      const made = await this.#dialWith(certificate.value, entry, signal)
+      // Whoever follows changes of trust saw no connection yet. A certificate that came during the handshake may be there for other
+      // roots: what stands on the one before would be cut with them, and did not ask these whom to trust.
+      const current = await this.#options.certificate(sourceIdentity, signal)
+      if (this.#isDraining || signal.aborted) {
+        if (made.ok) made.value.destroy()
+        return err(this.#isDraining ? DRAINING : abandoned())
+      }
+      if (current.ok && current.value.serialNumber !== certificate.value.serialNumber) {
+        if (made.ok) made.value.destroy()
+        certificate = current
+        continue
+      }
+      return made.ok ? this.#enter(entry, made.value) : made
+    }
+  }
+
+  async #dialWith(
+    certificate: WorkloadCertificate,
+    entry: Entry,
+    signal: AbortSignal,
+  ): Promise<Result<ClientConnection, HboneFailure>> {
+    const secured = await connectSecured(entry.target, certificate, this.#options, signal)
     if (!secured.ok) return secured
     const made: { connection?: ClientConnection } = {}
     const { answerDeadlineMs, owner, memory } = this.#options
@@ -190,13 +220,11 @@ class Pool implements HbonePool {
         if (made.connection !== undefined) this.#remove(entry, made.connection)
       },
     })
-    if (!established.ok) return established
-    const connection = established.value
-    made.connection = connection
-    if (this.#isDraining || signal.aborted) {
-      connection.destroy()
-      return err(this.#isDraining ? DRAINING : abandoned())
-    }
+    if (established.ok) made.connection = established.value
+    return established
+  }
+
+  #enter(entry: Entry, connection: ClientConnection): Result<ClientConnection, HboneFailure> {
     // It says that it takes no tunnels, or is gone already: to keep it would be of no use and cost a descriptor for each call.
     if (connection.capacity === 0) {
       connection.goAway()
@@ -209,7 +237,11 @@ class Pool implements HbonePool {
   }
 
   /** Makes the connection that takes the place of one whose certificates end, so that no call has to wait for it. */
-  async #replace(entry: Entry, ending: ClientConnection): Promise<void> {
+  async #replace(
+    entry: Entry,
+    ending: ClientConnection,
+    againMs = REPLACE_AGAIN_MS,
+  ): Promise<void> {
     if (this.#isDraining || !this.#live.has(ending)) return
     if (withRoom(entry, new Set([ending])) !== undefined) return ending.goAway()
     const dial = (entry.dial ??= this.#startDial(entry))
@@ -217,9 +249,9 @@ class Pool implements HbonePool {
     const made = await dial.outcome
     if (made.ok) return ending.goAway()
     // It serves as long as it may, for a call that waits for a dial which fails is worse off.
-    const againMs = Math.min(ending.leftMs / 2, LONGEST_REPLACE_AGAIN_MS)
-    if (againMs >= REPLACE_AGAIN_MS)
-      setTimeout(() => void this.#replace(entry, ending), againMs).unref()
+    const waitMs = Math.min(againMs, ending.leftMs / 2, LONGEST_REPLACE_AGAIN_MS)
+    if (waitMs >= REPLACE_AGAIN_MS)
+      setTimeout(() => void this.#replace(entry, ending, 2 * waitMs), waitMs).unref()
   }
 
   #watchIdle(entry: Entry, connection: ClientConnection): void {

@@ -57,7 +57,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
   })
 
   const serve = (authenticated: AuthenticatedConnection): void => {
-    const { peer, isKnown, peerIdentity } = authenticated
+    const { peer, isKnown, peerIdentity, isOvertaken } = authenticated
     const others = toThisPod.of(peer.address)
     const seat: Seat | TurnedAway = toThisPod.hasRoom(peer.address)
       ? options.sources.enter(pod, peer.address, isKnown, peerIdentity)
@@ -107,7 +107,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
         toThisPod.leave(peer.address)
         seat.leave()
         if (closed.isPeerFault && closed.code === H2_CODE.enhanceYourCalm) seat.flooded()
-        if (!hasAsked) options.sources.handshakeWasted(peer.address, isKnown)
+        if (!hasAsked && !isOvertaken) options.sources.handshakeWasted(peer.address, isKnown)
         reportFault(authenticated, closed)
       },
     })
@@ -118,6 +118,9 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
       cutCode: undefined,
     }
     connections.enter(live)
+    // Whoever follows changes of trust saw no connection yet. This one stands on a certificate of before, which the next change may
+    // take the ground from: its client is to make another before it puts tunnels on it.
+    if (isOvertaken) connection.leave()
   }
 
   const onRequest = (

@@ -2,9 +2,11 @@
 // TLS for HBONE: the options of both sides, and who the peer is. Nothing of HTTP/2 is read or written
 // before these checks passed: chain verified against the workload's own roots, then the SPIFFE identity.
 
-import { constants } from 'node:crypto'
+import { constants, X509Certificate } from 'node:crypto'
 import type { ConnectionOptions, SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls'
+import { leadsTo } from '../identity/chain.ts'
 import { socketSpiffeId } from '../identity/peer.ts'
+import { splitCertificates } from '../identity/pem.ts'
 import type { TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { SpiffeId } from '../model/types.ts'
@@ -50,10 +52,32 @@ export function clientTlsOptions(certificate: WorkloadCertificate): ConnectionOp
   }
 }
 
-/** Who the client is, if it may talk to us at all: chain valid, HTTP/2, of the mesh's trust domain or an alias of it. */
-export function checkClient(socket: TLSSocket, trust: TrustPolicy): Result<SpiffeId, HboneFailure> {
+/** Whether the peer of a connection that stands leads to one of these roots now: its handshake may have asked others. */
+export function trustedBy(rootsPem: string): (socket: TLSSocket) => boolean {
+  const roots = splitCertificates(rootsPem).map((pem) => new X509Certificate(pem))
+  const now = new Date()
+  return (socket) => {
+    const peer = socket.getPeerX509Certificate()
+    return peer !== undefined && leadsTo(peer, roots, now)
+  }
+}
+
+/**
+ * Who the client is, if it may talk to us at all: chain valid, HTTP/2, of the mesh's trust domain or an alias of it.
+ * `laterRootsPem`: the roots by which the handshake was judged have been replaced by these meanwhile.
+ */
+export function checkClient(
+  socket: TLSSocket,
+  trust: TrustPolicy,
+  laterRootsPem?: string,
+): Result<SpiffeId, HboneFailure> {
   const peer = checkPeer(socket)
   if (!peer.ok) return peer
+  if (laterRootsPem !== undefined && !trustedBy(laterRootsPem)(socket))
+    return err({
+      reason: 'tlsFailure',
+      message: 'certificate chain ends in a root this workload does not trust any more',
+    })
   if (!trust.accepts(peer.value))
     return err({
       reason: 'tlsFailure',

@@ -216,8 +216,9 @@ export class H2Connection implements FrameHandler, StreamHost {
   leave(): void {
     if (this.#isLeaving || this.#isClosed) return
     this.#isLeaving = true
-    if (!this.#isServer || this.#streams.size === 0) return this.#sayFinalGoAway()
-    // RFC 9113 6.8: first an open-ended GOAWAY, and the real one a round trip later, so that no request under way is lost.
+    if (!this.#isServer) return this.#sayFinalGoAway()
+    // RFC 9113 6.8: first an open-ended GOAWAY, and the real one a round trip later, so that no request under way is lost: not
+    // even the first one.
     this.#sendGoAway(LARGEST_STREAM_ID, H2_CODE.noError, '')
     this.#sendPing(PING_DRAIN)
     setTimeout(() => this.#sayFinalGoAway(), DRAIN_ROUND_TRIP_MS).unref()

@@ -72,6 +72,8 @@ export interface WorldOptions {
   readonly isFromOutside?: HboneServerOptions['isFromOutside']
   readonly isKnownSource?: HboneServerOptions['isKnownSource']
   readonly limits?: Partial<SourceBounds>
+  /** Called when a connection of the pool has been made, before its handshake. */
+  readonly onDialled?: () => void
   /** Shared with other worlds: several pods of one worker. */
   readonly sources?: HboneSources
   readonly owner?: string
@@ -149,6 +151,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
         return err(dialFailure(error))
       }
       dialled.push(socket)
+      options.onDialled?.()
       return ok(socket)
     },
     ...(options.idleReleaseMs !== undefined && { idleReleaseMs: options.idleReleaseMs }),

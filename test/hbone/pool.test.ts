@@ -280,8 +280,8 @@ await t.test('a server that falls silent is given up after the PING timeout', as
   const world = await makeWorld(t)
   const secured = await connectSecured(
     world.target,
+    world.clientCertificate,
     {
-      certificate: () => Promise.resolve(ok(world.clientCertificate)),
       dial: async () => {
         const socket = connect(world.port, '127.0.0.1')
         await once(socket, 'connect')
