@@ -218,6 +218,11 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     void ended.then(() => inTurn(uid, restoreOnce))
   }
 
+  function removeStrangers(): void {
+    for (const path of pins.removeStrangers())
+      logger.warn({ path }, 'removed what was no pin of a pod by its name')
+  }
+
   /** Gives a namespace back what enrolment had changed in it. Never throws. */
   async function restore(netnsCookie: bigint, left: Fading): Promise<void> {
     const { uid, netnsFd, families, formerSysctls } = left
@@ -261,6 +266,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       }
       for (const { enrolment } of enrolled.values()) kept.add(enrolment.netnsCookie)
       for (const cookie of listPodCookies(maps)) if (!kept.has(cookie)) deletePod(maps, cookie)
+      removeStrangers()
       removeSuperseded(pins)
     },
     async close({ unpin: shallUnpin }): Promise<void> {
@@ -269,6 +275,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       if (shallUnpin) {
         for (const uid of enrolled.keys()) await withdraw(uid)
         for (const { path } of pins.listAllPods()) programs.unlinkPinned(path)
+        removeStrangers()
       }
       for (const [netnsCookie, left] of fading) await restore(netnsCookie, left)
       for (const { linkFd, enrolment } of enrolled.values()) {

@@ -3,9 +3,11 @@
 //   v2/maps/<map>   v2/links/<program>[@<id of a cgroup below>]   v2/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
 // The version changes when maps of an older agent can no longer be used.
 
-import { mkdirSync, readdirSync, rmdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
 
 const PIN_VERSION = 'v2'
+/** What a pod's pin is called; a cookie has 64 bits. */
+const POD_PIN = /^(.+)@([0-9a-f]{1,16})$/
 
 /** A pod's pin, as its file name says. */
 export interface PodPin {
@@ -71,10 +73,20 @@ export class Pins {
   /** Pins of pods, of this process and of earlier ones. */
   listPods(): readonly PodPin[] {
     return readdirSync(this.pods).flatMap((name) => {
-      const separator = name.lastIndexOf('@')
-      if (separator < 1) return []
-      const netnsCookie = BigInt(`0x${name.slice(separator + 1)}`)
-      return [{ uid: name.slice(0, separator), netnsCookie, path: `${this.pods}/${name}` }]
+      const [, uid, cookie] = POD_PIN.exec(name) ?? []
+      if (uid === undefined || cookie === undefined) return []
+      return [{ uid, netnsCookie: BigInt(`0x${cookie}`), path: `${this.pods}/${name}` }]
     })
+  }
+
+  /**
+   * Removes what lies among the pods' pins and is none by its name: no agent would ever take it off, and the directory could
+   * not go. Gives the paths. Not of other layouts: a later one may have other names.
+   */
+  removeStrangers(): readonly string[] {
+    const strangers = readdirSync(this.pods).filter((name) => !POD_PIN.test(name))
+    const paths = strangers.map((name) => `${this.pods}/${name}`)
+    for (const path of paths) rmSync(path, { recursive: true })
+    return paths
   }
 }

@@ -38,7 +38,7 @@ export function closeSuperseded(present: Pins, maps: CapturePrograms['maps']): v
 /** Removes what is left of earlier layouts that no pod is captured by any more. */
 export function removeSuperseded(present: Pins): void {
   for (const pins of present.superseded()) {
-    if (pins.listPods().length > 0) continue
+    if (readdirSync(pins.pods).length > 0) continue
     for (const name of readdirSync(pins.maps)) unpin(`${pins.maps}/${name}`)
     pins.remove()
   }

@@ -2,7 +2,7 @@
 // Agents come, go and crash; pods too. What must not happen: a gap, a leak, or plaintext where the pod asked for none.
 
 import { execFileSync } from 'node:child_process'
-import { readdirSync, renameSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync } from 'node:fs'
 import t from 'tap'
 import { deadline, missing } from '../helpers.ts'
 import { programsAt } from './support/kernel.ts'
@@ -191,6 +191,21 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
       t.match(await agent.stats(), { listeners: 4, enrolledPods: 1 })
       await agent.withdraw(young.uid)
       t.match(await agent.stats(), { listeners: 0, enrolledPods: 0 })
+    },
+  )
+
+  await t.test(
+    "what lies among the pins of pods and is none by its name is in nobody's way",
+    async (t) => {
+      const pods = `${world.bpffs}/v2/pods`
+      const names = ['uid-a@no-hex', 'uid-b@', `uid-c@${'f'.repeat(17)}`, 'no-cookie']
+      for (const name of names) mkdirSync(`${pods}/${name}`)
+      const pod = world.emptyPod(9)
+      t.match(await agent.enrol(pod), { listeners: 6 })
+      await agent.withdraw(pod.uid)
+      t.strictSame(readdirSync(pods).sort(), [...names].sort(), 'left alone by what comes and goes')
+      await agent.process.ask('sweep', [])
+      t.strictSame(readdirSync(pods), [], 'the sweep takes it away')
     },
   )
 
