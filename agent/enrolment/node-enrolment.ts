@@ -28,6 +28,7 @@ import { meshNamespaces } from './membership.ts'
 import { isSameNetns, netnsAt, ownNetns, type NetnsIdentity } from './netns-identity.ts'
 import { takeOwnership, type Ownership } from './ownership.ts'
 import { PodEnrolment, type PodEnrolmentContext } from './pod-enrolment.ts'
+import { PodEvents } from './pod-events.ts'
 import { PodLookup } from './pod-lookup.ts'
 import { PodReports } from './pod-reports.ts'
 import type { ProveNetns } from './prove-netns.ts'
@@ -106,13 +107,8 @@ export class NodeEnrolment implements CniHandlers {
     this.#logger = logger
     const { signal } = this.#closing
     this.#annotations = new RedirectionAnnotations(api, ownership, logger, signal)
-    this.#reports = new PodReports({
-      api,
-      nodeName,
-      annotations: this.#annotations,
-      logger,
-      signal,
-    })
+    const events = new PodEvents({ api, nodeName, logger, signal })
+    this.#reports = new PodReports({ events, annotations: this.#annotations, logger })
     this.#lookup = new PodLookup(api)
     this.#states = new PodStateFiles(options.stateDirectory, ownership, logger, procRoot)
     this.#context = {

@@ -3,7 +3,6 @@
 
 import { EVENTS, type KubeApi } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import { AmbitError } from '../../mesh/errors.ts'
 
 export interface EventTarget {
   readonly uid: string
@@ -11,38 +10,58 @@ export interface EventTarget {
   readonly name: string
 }
 
-/** Posts a Warning for a pod that could not be enrolled. Best effort: the log has it in any case. */
-export async function postEnrolmentFailure(
-  api: KubeApi,
-  logger: Logger,
-  nodeName: string,
-  pod: EventTarget,
-  error: Error,
-  signal: AbortSignal,
-): Promise<void> {
-  const now = new Date().toISOString()
-  const advice = error instanceof AmbitError ? ` (${error.code}: ${error.hint})` : ''
-  const posted = await api.create(
-    EVENTS,
-    {
-      metadata: { generateName: `${pod.name.slice(0, 200)}.`, namespace: pod.namespace },
-      type: 'Warning',
-      reason: 'EnrolmentFailed',
-      message:
-        `${error.message}. The pod stays outside the mesh, or cut off if it was in it before${advice}`.slice(
-          0,
-          1024,
-        ),
-      involvedObject: { apiVersion: 'v1', kind: 'Pod', ...pod },
-      source: { component: 'ambit-agent', host: nodeName },
-      reportingComponent: 'ambit-agent',
-      reportingInstance: nodeName,
-      firstTimestamp: now,
-      lastTimestamp: now,
-      count: 1,
-    },
-    { signal },
-  )
-  if (!posted.ok && posted.error.kind !== 'aborted')
-    logger.warn({ uid: pod.uid }, `${posted.error.message}; the event is lost`)
+export interface PodEventsOptions {
+  readonly api: KubeApi
+  readonly nodeName: string
+  readonly logger: Logger
+  readonly signal: AbortSignal
+}
+
+/** Of what the API server takes. */
+const LONGEST_MESSAGE = 1024
+
+export class PodEvents {
+  readonly #options: PodEventsOptions
+
+  constructor(options: PodEventsOptions) {
+    this.#options = options
+  }
+
+  /**
+   * Posts a Warning for the pod; returns at once. Best effort: whoever calls this has logged it. `reason` is one word for filters,
+   * such as EnrolmentFailed.
+   */
+  warn(pod: EventTarget, reason: string, message: string): void {
+    this.#post(pod, reason, message).catch((thrown: unknown) =>
+      this.#options.logger.error({ error: thrown }, 'posting an event failed'),
+    )
+  }
+
+  async #post(
+    { uid, namespace, name }: EventTarget,
+    reason: string,
+    message: string,
+  ): Promise<void> {
+    const { api, nodeName, logger, signal } = this.#options
+    const now = new Date().toISOString()
+    const posted = await api.create(
+      EVENTS,
+      {
+        metadata: { generateName: `${name.slice(0, 200)}.`, namespace },
+        type: 'Warning',
+        reason,
+        message: message.slice(0, LONGEST_MESSAGE),
+        involvedObject: { apiVersion: 'v1', kind: 'Pod', uid, namespace, name },
+        source: { component: 'ambit-agent', host: nodeName },
+        reportingComponent: 'ambit-agent',
+        reportingInstance: nodeName,
+        firstTimestamp: now,
+        lastTimestamp: now,
+        count: 1,
+      },
+      { signal },
+    )
+    if (!posted.ok && posted.error.kind !== 'aborted')
+      logger.warn({ uid, reason }, `${posted.error.message}; the event is lost`)
+  }
 }

@@ -3,11 +3,10 @@
 // event when it cannot be enrolled.
 
 import { AmbitError } from '../../mesh/errors.ts'
-import type { KubeApi } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { IneligibleReason } from './eligibility.ts'
 import type { PodEnrolment } from './pod-enrolment.ts'
-import { postEnrolmentFailure } from './pod-events.ts'
+import type { PodEvents } from './pod-events.ts'
 import type { RedirectionAnnotations } from './redirection-annotation.ts'
 import type { EnrolmentOutcome, PodName } from './types.ts'
 
@@ -15,11 +14,9 @@ import type { EnrolmentOutcome, PodName } from './types.ts'
 const GUEST_KERNEL: IneligibleReason = 'guestKernel'
 
 export interface PodReportsOptions {
-  readonly api: KubeApi
-  readonly nodeName: string
+  readonly events: PodEvents
   readonly annotations: RedirectionAnnotations
   readonly logger: Logger
-  readonly signal: AbortSignal
 }
 
 export class PodReports {
@@ -51,14 +48,14 @@ export class PodReports {
   }
 
   #complain(pod: PodName, error: Error): void {
-    const { api, nodeName, logger, signal } = this.#options
+    const { events, logger } = this.#options
     if (this.#posted.get(pod.uid) === error.message) return
     this.#posted.set(pod.uid, error.message)
     const { uid, namespace, name } = pod
     logger.warn({ uid, pod: `${namespace}/${name}`, error }, 'the pod is not served')
-    postEnrolmentFailure(api, logger, nodeName, { uid, namespace, name }, error, signal).catch(
-      (thrown: unknown) => logger.error({ error: thrown }, 'posting an event failed'),
-    )
+    const advice = error instanceof AmbitError ? ` (${error.code}: ${error.hint})` : ''
+    const message = `${error.message}. The pod stays outside the mesh, or cut off if it was in it before${advice}`
+    events.warn(pod, 'EnrolmentFailed', message)
   }
 }
 
