@@ -6,7 +6,7 @@ import { AmbitError, ERROR_CATALOGUE, errorMessage } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
-import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
+import { createKubeApi, type KubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
 import { releaseAll } from '../mesh/program/release.ts'
@@ -19,7 +19,7 @@ import { startServers } from './admin/start-servers.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
 import { openCapture } from './capture/index.ts'
 import type { AgentConfig } from './config.ts'
-import { netnsProver, type NodeEnrolment, startEnrolment } from './enrolment/index.ts'
+import { netnsProver, type NodeEnrolment, PodEvents, startEnrolment } from './enrolment/index.ts'
 import { createPodServer } from './pod-server.ts'
 import { placeLimits } from './proxy/place-limits.ts'
 import type { PlaceLimits } from './proxy/places.ts'
@@ -27,6 +27,7 @@ import { WorkerPool } from './proxy/worker/worker-pool.ts'
 import { OwnDaemonSet } from './own-daemon-set.ts'
 import { startCni, type StartedCni } from './start-cni.ts'
 import { startDiscovery } from './start-discovery.ts'
+import { PolicyWarnings } from './unenforced-policies.ts'
 import { type Ending, type Starting, unwrap } from './starting.ts'
 
 export interface AgentOptions {
@@ -83,10 +84,12 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
 
   const mesh = new MeshState({ network: config.network })
   const enrolment: { node?: NodeEnrolment } = {}
+  const policies: { warnings?: PolicyWarnings } = {}
   const metrics = new AgentMetrics({
     version: VERSION,
     activePods: () => enrolment.node?.enrolledPods().length ?? 0,
     captureEvents: () => capture.counters(),
+    unenforcedPods: () => policies.warnings?.pods ?? 0,
   })
   const pool = new WorkerPool({
     count: config.workers,
@@ -97,6 +100,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
       logLevel: config.logLevel,
       sameNode: config.sameNode,
       sameNodeSecurityLabel: config.sameNodeSecurityLabel,
+      unenforcedPolicies: config.unenforcedPolicies,
       trust: { trustDomain: config.trustDomain, aliases: config.trustDomainAliases },
       placeLimits: sharedPlaces(config, log),
       heldLimitBytes: heldLimitOf(config.workers),
@@ -119,6 +123,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   await startServers(starting, { mesh, pool, certificates, metrics, quit })
 
   const api = createKubeApi(unwrap(await loadKubeConfig(config)))
+  policies.warnings = warnOfPolicies(starting, api, mesh, pool)
   const { trustDomain, clusterId, drainDeadlineMs, podName, podNamespace } = config
   const cni: { started?: StartedCni; isMeshSynced: boolean } = { isMeshSynced: false }
   const running = await startEnrolment({
@@ -167,6 +172,33 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     ending.unpin &&= await running.isInCharge()
   })
   log.info({ node: config.nodeName, workers: config.workers }, 'the agent runs')
+}
+
+function warnOfPolicies(
+  { config, log, started }: Starting,
+  api: KubeApi,
+  mesh: MeshState,
+  pool: WorkerPool,
+): PolicyWarnings {
+  const closing = new AbortController()
+  const events = new PodEvents({
+    api,
+    nodeName: config.nodeName,
+    logger: log,
+    signal: closing.signal,
+  })
+  const warnings = new PolicyWarnings({
+    mesh,
+    pods: () => pool.pods(),
+    mode: config.unenforcedPolicies,
+    events,
+    log: log.child({ part: 'policy' }),
+  })
+  started.defer(() => {
+    warnings.close()
+    closing.abort()
+  })
+  return warnings
 }
 
 /** Says so where the machine allows less than the operator. */

@@ -24,6 +24,7 @@ import {
   words,
 } from '../mesh/program/flags.ts'
 import type { LogLevel } from '../mesh/telemetry/log.ts'
+import type { UnenforcedPolicies } from './proxy/decision/unenforced.ts'
 import type { SameNode } from './proxy/worker/worker-protocol.ts'
 
 export interface AgentConfig {
@@ -60,6 +61,7 @@ export interface AgentConfig {
   readonly workers: number
   readonly sameNode: SameNode
   readonly sameNodeSecurityLabel: string
+  readonly unenforcedPolicies: UnenforcedPolicies
   readonly maxConnectionsPerPod: number
   readonly adminAddress: HostPort
   readonly metricsAddress: HostPort
@@ -197,6 +199,12 @@ const flags: FlagTable<AgentFlags> = {
     'what metrics call the security of direct calls between pods of this node: identities by the kernel, no TLS',
     parseLabelWord,
     { env: 'AMBIT_SAME_NODE_SECURITY_LABEL', fallback: 'node_local' },
+  ),
+  unenforcedPolicies: choice(
+    '--unenforced-policies <what>',
+    'calls into pods that authorization policies concern, which are not enforced yet: refuse, or serve as if there were none',
+    ['refuse', 'serve'],
+    { env: 'AMBIT_UNENFORCED_POLICIES', fallback: 'refuse' },
   ),
   maxConnectionsPerPod: parsed(
     '--max-connections-per-pod <n>',

@@ -5,7 +5,11 @@ import type { CertificateManager } from '../mesh/identity/certificate-manager.ts
 import { watchRoots } from '../mesh/identity/watch-roots.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
-import { meshSubscription, nodeSubscription } from '../mesh/xds/mesh-subscription.ts'
+import {
+  meshSubscription,
+  nodeSubscription,
+  policySubscription,
+} from '../mesh/xds/mesh-subscription.ts'
 import type { WorkerPool } from './proxy/worker/worker-pool.ts'
 import type { Starting } from './starting.ts'
 
@@ -35,7 +39,7 @@ export function startDiscovery(
       clusterId: config.clusterId,
       clusterDomain: config.clusterDomain,
     },
-    subscriptions: [nodeSubscription, meshSubscription].map((follow) =>
+    subscriptions: [nodeSubscription, policySubscription, meshSubscription].map((follow) =>
       follow((changes) => mesh.apply(changes)),
     ),
     logger: log.child({ part: 'xds' }),

@@ -36,6 +36,8 @@ export const ERROR_CATALOGUE = {
   AMB_LISTEN: 'Free the address, or choose another with the flag that names it.',
   AMB_ENROLMENT:
     'Read the reason; the agent tries again by itself. kubectl describe pod shows what it met.',
+  AMB_POLICY_UNENFORCED:
+    'Take the policy away, or choose what becomes of such calls by --unenforced-policies; NetworkPolicy may stand in.',
   AMB_POD_UNKNOWN:
     'Check that the agent reaches the API server; pods of namespaces outside the mesh start without it meanwhile.',
   AMB_LAB: 'Read the quoted log; "ambit lab down" removes what is there, then start it again.',

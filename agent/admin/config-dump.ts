@@ -4,6 +4,7 @@
 import type { CertificateStatus } from '../../mesh/identity/certificate-manager.ts'
 import { dumpPorts } from '../../mesh/model/gateway.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
+import { POLICY } from '../../mesh/model/policy.ts'
 import { SERVICE } from '../../mesh/model/service.ts'
 import type { Service, SpiffeId } from '../../mesh/model/types.ts'
 import { WORKLOAD } from '../../mesh/model/workload.ts'
@@ -26,7 +27,7 @@ export async function configDump(sources: ConfigDumpSources): Promise<Record<str
   return {
     workloads: [...mesh.workloads()].map(WORKLOAD.dump),
     services: [...mesh.services()].map((service) => dumpService(service, mesh)),
-    policies: [],
+    policies: [...mesh.policies()].map(POLICY.dump),
     certificates: sources.certificates().map(dumpCertificate),
     workloadState: await dumpPods(sources),
     version: { version: sources.version },

@@ -38,6 +38,8 @@ export class AgentMetrics {
     readonly activePods: () => number
     /** What the BPF programs have counted, by event; read at each scrape. */
     readonly captureEvents: () => Readonly<Record<string, number>>
+    /** Pods whose policies are not enforced. */
+    readonly unenforcedPods: () => number
     readonly maxSeries?: number
   }) {
     this.#maxSeries = options.maxSeries ?? MAX_TRAFFIC_SERIES
@@ -66,6 +68,12 @@ export class AgentMetrics {
       help: 'Pods served by this agent.',
       registers: [this.registry],
       collect: (): void => active.set(options.activePods()),
+    })
+    const unenforced: Gauge = new Gauge({
+      name: 'ambit_pods_with_unenforced_policies',
+      help: 'Pods served by this agent that authorization policies concern which it does not enforce.',
+      registers: [this.registry],
+      collect: (): void => unenforced.set(options.unenforcedPods()),
     })
     const captureEvents: Counter = new Counter({
       name: 'ambit_capture_events_total',

@@ -4,6 +4,7 @@
 
 export { startEnrolment } from './node-enrolment.ts'
 export type { EnrolmentOptions, NodeEnrolment } from './node-enrolment.ts'
+export { PodEvents } from './pod-events.ts'
 export { DEFAULT_ELIGIBILITY } from './eligibility.ts'
 export type { EnrolledPod, PodServer, ServedPod } from './types.ts'
 export { netnsProver } from './prove-netns.ts'

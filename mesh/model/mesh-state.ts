@@ -8,6 +8,7 @@ import { Pools } from './codec/pools.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import { MESH_NODE } from './mesh-node.ts'
 import { isPodWorkloadUid } from './names.ts'
+import type { Policy, PolicyKey } from './policy.ts'
 import { SERVICE } from './service.ts'
 import type {
   IpAddress,
@@ -47,6 +48,8 @@ interface AddressRange {
 }
 
 const NO_KEYS: readonly never[] = []
+/** No namespace is called so. */
+const WHOLE_MESH = '*'
 
 /** The workloads and services of the mesh and the indexes over them. */
 export class MeshState {
@@ -62,6 +65,9 @@ export class MeshState {
   readonly #servicesByNodePort = new MultiIndex<number, Service>()
   readonly #nodes = new Map<NodeKey, MeshNode>()
   readonly #nodesByAddress = new MultiIndex<string, MeshNode>()
+  readonly #policies = new Map<PolicyKey, Policy>()
+  /** Those that concern a whole namespace, or under WHOLE_MESH all. */
+  readonly #widePolicies = new MultiIndex<string, PolicyKey>()
   /** Few (ServiceEntry CIDRs), so a list, the most specific first. */
   #ranges: readonly AddressRange[] = []
   readonly #listeners = new Set<MeshStateListener>()
@@ -90,6 +96,20 @@ export class MeshState {
     return this.#services.get(key)
   }
 
+  policy(key: PolicyKey): Policy | undefined {
+    return this.#policies.get(key)
+  }
+
+  policies(): Iterable<Policy> {
+    return this.#policies.values()
+  }
+
+  /** The policies that concern every workload of the namespace, those of the whole mesh included; not those on trial. */
+  widePolicies(namespace: string): readonly PolicyKey[] {
+    if (this.#widePolicies.size === 0) return NO_KEYS
+    return [...this.#widePolicies.get(WHOLE_MESH), ...this.#widePolicies.get(namespace)]
+  }
+
   workloads(): Iterable<Workload> {
     return this.#workloads.values()
   }
@@ -102,6 +122,7 @@ export class MeshState {
   snapshot(): MeshChange[] {
     const changes: MeshChange[] = []
     for (const node of this.#nodes.values()) changes.push({ kind: 'node', node })
+    for (const policy of this.#policies.values()) changes.push({ kind: 'policy', policy })
     for (const service of this.#services.values()) changes.push({ kind: 'service', service })
     for (const workload of this.#workloads.values()) changes.push({ kind: 'workload', workload })
     return changes
@@ -168,6 +189,10 @@ export class MeshState {
         return this.#setNode(change.node.key, MESH_NODE.share(change.node, this.#pools))
       case 'nodeRemoved':
         return this.#setNode(change.key, undefined)
+      case 'policy':
+        return this.#setPolicy(change.policy.key, change.policy)
+      case 'policyRemoved':
+        return this.#setPolicy(change.key, undefined)
     }
   }
 
@@ -189,6 +214,18 @@ export class MeshState {
       nodePorts.map(({ nodePort }) => nodePort),
     )
     if (hasRange(previous) || hasRange(next)) this.#rebuildRanges()
+  }
+
+  #setPolicy(key: PolicyKey, next: Policy | undefined): void {
+    const previous = this.#policies.get(key)
+    if (next === undefined) this.#policies.delete(key)
+    else this.#policies.set(key, next)
+    for (const policy of [previous, next]) {
+      if (policy === undefined || policy.scope === 'workload' || policy.isDryRun) continue
+      const place = policy.scope === 'mesh' ? WHOLE_MESH : policy.namespace
+      if (policy === previous) this.#widePolicies.remove(place, policy.key)
+      else this.#widePolicies.add(place, policy.key)
+    }
   }
 
   #setNode(key: NodeKey, next: MeshNode | undefined): void {

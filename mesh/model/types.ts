@@ -3,6 +3,7 @@
 // (WDS) field by field; each type stands beside its table for the wire, the indexes are in mesh-state.ts.
 
 import type { MeshNode, NodeKey } from './mesh-node.ts'
+import type { Policy, PolicyKey } from './policy.ts'
 import type { Service, ServiceKey } from './service.ts'
 import type { Workload, WorkloadUid } from './workload.ts'
 
@@ -39,3 +40,5 @@ export type MeshChange =
   | { readonly kind: 'serviceRemoved'; readonly key: ServiceKey }
   | { readonly kind: 'node'; readonly node: MeshNode }
   | { readonly kind: 'nodeRemoved'; readonly key: NodeKey }
+  | { readonly kind: 'policy'; readonly policy: Policy }
+  | { readonly kind: 'policyRemoved'; readonly key: PolicyKey }

@@ -2,8 +2,10 @@
 // Turns what discovery says of addresses into changes of the mesh state.
 
 import type { MeshChange, MeshNode, NodeKey, ServiceKey, WorkloadUid } from '../model/types.ts'
+import type { Policy, PolicyKey } from '../model/policy.ts'
 import { Subscription } from './subscription.ts'
 import { ADDRESS, type AddressResource } from './types/address.ts'
+import { AUTHORIZATION } from './types/authorization.ts'
 import { NODE } from './types/mesh-node.ts'
 
 /**
@@ -45,4 +47,19 @@ export function nodeSubscription(
       ...nodes.map((node) => ({ kind: 'node' as const, node })),
     ])
   return new Subscription(NODE, '*', apply, { isOptional: true })
+}
+
+/**
+ * Follows all policies. To be asked for before the workloads, so that no workload is known before what concerns it is: a policy that
+ * cannot be read is not known at all, and the control plane and the log are told.
+ */
+export function policySubscription(
+  onChanges: (changes: readonly MeshChange[]) => void,
+): Subscription<Policy> {
+  return new Subscription(AUTHORIZATION, '*', (policies, removed) =>
+    onChanges([
+      ...removed.map((key) => ({ kind: 'policyRemoved' as const, key: key as PolicyKey })),
+      ...policies.map((policy) => ({ kind: 'policy' as const, policy })),
+    ]),
+  )
 }

@@ -148,7 +148,12 @@ void t.test('a crowd that asks for readiness or metrics costs no more than one',
   for (const reply of await Promise.all(crowd)) t.equal(reply.statusCode, 200)
   t.equal(asked, 1)
 
-  const metrics = new AgentMetrics({ version: '1', activePods: () => 0, captureEvents: () => ({}) })
+  const metrics = new AgentMetrics({
+    version: '1',
+    activePods: () => 0,
+    captureEvents: () => ({}),
+    unenforcedPods: () => 0,
+  })
   let written = 0
   const write = metrics.registry.metrics.bind(metrics.registry)
   metrics.registry.metrics = () => {
@@ -217,6 +222,7 @@ void t.test(
   'metrics carry the sums of the workers, and a flood of pairs shares one series',
   async (t) => {
     const metrics = new AgentMetrics({
+      unenforcedPods: () => 0,
       version: 'test',
       activePods: () => 3,
       captureEvents: () => ({}),
@@ -262,6 +268,7 @@ void t.test(
 void t.test('every scrape shows what the BPF programs have counted by then', async (t) => {
   const counted = { outCaptured4: 7, outDenyNoAgent: 0 }
   const metrics = new AgentMetrics({
+    unenforcedPods: () => 0,
     version: 'test',
     activePods: () => 0,
     captureEvents: () => counted,
@@ -283,7 +290,12 @@ void t.test('every scrape shows what the BPF programs have counted by then', asy
 
 void t.test('a taken port is told with the flag that moves it', async (t) => {
   const metrics = (): AgentMetrics =>
-    new AgentMetrics({ version: 'test', activePods: () => 0, captureEvents: () => ({}) })
+    new AgentMetrics({
+      version: 'test',
+      activePods: () => 0,
+      captureEvents: () => ({}),
+      unenforcedPods: () => 0,
+    })
   const first = createMetricsServer(metrics())
   const second = createMetricsServer(metrics())
   t.teardown(() => Promise.all([first.close(), second.close()]))

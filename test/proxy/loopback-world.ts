@@ -13,6 +13,7 @@ import {
   type CountTable,
   countTable,
 } from '../../agent/proxy/connection-counts.ts'
+import type { UnenforcedPolicies } from '../../agent/proxy/decision/unenforced.ts'
 import { DataPlane } from '../../agent/proxy/worker/data-plane.ts'
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
 import { SOCKET_OPTIONS } from '../../agent/proxy/upstream.ts'
@@ -194,6 +195,7 @@ export interface AgentChoices {
   readonly descriptors?: number
   readonly reportTrafficMs?: number
   readonly sameNodeSecurityLabel?: string
+  readonly unenforcedPolicies?: UnenforcedPolicies
   /** The handshakes under way in a pod; none when left out. */
   readonly handshakes?: DataPlaneSockets['handshakesIn']
   /** What the rules say, in place of the product's. */
@@ -255,6 +257,7 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     network: '',
     sameNode: options.sameNode ?? 'direct',
     sameNodeSecurityLabel: options.sameNodeSecurityLabel ?? 'node_local',
+    unenforcedPolicies: options.unenforcedPolicies ?? 'refuse',
     counts: new ConnectionCounts(options.countTable ?? countTable(1), options.worker ?? 0),
     ...(options.judge === undefined ? {} : { judge: options.judge }),
     ...(options.reportTrafficMs === undefined ? {} : { reportTrafficMs: options.reportTrafficMs }),

@@ -47,6 +47,7 @@ class Setting {
         logLevel: 'silent',
         sameNode: 'direct',
         sameNodeSecurityLabel: 'node_local',
+        unenforcedPolicies: 'refuse',
         placeLimits: { descriptors: 100, perPod: 1, handshakes: 100 },
         heldLimitBytes: heldLimitOf(1),
       },

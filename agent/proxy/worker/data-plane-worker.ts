@@ -19,6 +19,7 @@ const dataPlane = new DataPlane({
   network: start.network,
   sameNode: start.sameNode,
   sameNodeSecurityLabel: start.sameNodeSecurityLabel,
+  unenforcedPolicies: start.unenforcedPolicies,
   ...(start.trust && { trust: start.trust }),
   placeLimits: start.placeLimits,
   counts: new ConnectionCounts(start.countTable, start.worker),

@@ -15,12 +15,13 @@ import {
 } from '../../../mesh/identity/trust-policy.ts'
 import { HalfClosed } from '../../../mesh/relay/half-closed.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
-import type { PodUid } from '../../../mesh/model/types.ts'
+import type { MeshChange, PodUid, WorkloadUid } from '../../../mesh/model/types.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
 import type { DataPlaneSockets, PodListeners } from '../../capture/types.ts'
 import { CertificateCache } from '../certificate-cache.ts'
 import { type Gate, type Judge, judge } from '../admission.ts'
 import type { ConnectionCounts } from '../connection-counts.ts'
+import { policyJudge, type UnenforcedPolicies } from '../decision/unenforced.ts'
 import { type LocalPod, LocalPods } from '../local-pod.ts'
 import { type ConnectionDump, OpenConnections } from '../open-connections.ts'
 import { type PlaceLimits, Places } from '../places.ts'
@@ -43,6 +44,7 @@ export interface DataPlaneOptions {
   readonly sameNode: SameNode
   /** Metrics' word for the security of a call inside the node. */
   readonly sameNodeSecurityLabel: string
+  readonly unenforcedPolicies: UnenforcedPolicies
   readonly trust?: TrustDomains
   readonly placeLimits: PlaceLimits
   readonly counts: ConnectionCounts
@@ -117,7 +119,7 @@ export class DataPlane {
       places: this.#places,
       callerOf: (address) =>
         sourceKey(address, this.#mesh.state.findWorkload(address) !== undefined),
-      judge: options.judge ?? judge,
+      judge: options.judge ?? this.#judge(options.unenforcedPolicies),
     }
     this.#report = setInterval(() => {
       for (const { drain } of this.#open) for (const connection of drain) connection.reportTraffic()
@@ -129,6 +131,7 @@ export class DataPlane {
     switch (message.kind) {
       case 'mesh':
         this.#mesh.state.apply(message.changes)
+        this.#reviewAfter(message.changes)
         return
       case 'meshSynced':
         this.#mesh.synced()
@@ -174,6 +177,25 @@ export class DataPlane {
    */
   review(uid?: PodUid): number {
     return this.#open.review(this.#gate.judge, uid)
+  }
+
+  #judge(mode: UnenforcedPolicies): Judge {
+    const byPolicy = policyJudge(this.#mesh.state, mode)
+    return (call, pod) => judge(call, pod) ?? byPolicy(call, pod)
+  }
+
+  /** Connections that were let in before a policy was known do not outlive it. */
+  #reviewAfter(changes: readonly MeshChange[]): void {
+    if (changes.some(({ kind }) => kind === 'policy' || kind === 'policyRemoved')) {
+      this.review()
+      return
+    }
+    const named = new Set<WorkloadUid>()
+    for (const change of changes)
+      if (change.kind === 'workload' && change.workload.authorizationPolicies.length > 0)
+        named.add(change.workload.uid)
+    if (named.size === 0) return
+    for (const { pod } of this.#open) if (named.has(pod.workloadUid)) this.review(pod.uid)
   }
 
   async #answer(request: WorkerRequest): Promise<WorkerAnswers[WorkerRequest['kind']]> {

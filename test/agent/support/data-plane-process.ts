@@ -103,6 +103,7 @@ serveRpc({
             logLevel: 'info',
             sameNode: 'direct',
             sameNodeSecurityLabel: 'node_local',
+            unenforcedPolicies: 'refuse',
             placeLimits: { descriptors: 10_000, perPod: 1000, handshakes: 1_000 },
             heldLimitBytes: heldLimitOf(1),
           },
