@@ -27,6 +27,8 @@ export function addressResources(changes: readonly MeshChange[]): OfferChange<Ad
         break
       case 'node':
       case 'nodeRemoved':
+      case 'policy':
+      case 'policyRemoved':
         break
     }
   return last.offer()
