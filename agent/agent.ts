@@ -130,10 +130,12 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     api,
     nodeName: config.nodeName,
     capture,
-    server: createPodServer({ pool, mesh, trustDomain, clusterId, drainDeadlineMs, log }),
+    server: createPodServer({ pool, trustDomain, clusterId, drainDeadlineMs, log }),
     stateDirectory: config.stateDir,
     logger: log,
     failOpen: config.failOpen,
+    // A peer that has not heard from the control plane for so long has no certificate to call anybody with.
+    peersForgetMs: config.certificateTtlSeconds * 1000,
     nodeCgroup: config.cgroup,
     prove: netnsProver(capture.thread, config.procRoot),
     procRoot: config.procRoot,

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Joins enrolment to the data plane: what enrolment asks of a PodServer is done by the pool of workers, and the mesh
-// says when a pod's peers know that it leaves.
+// Joins enrolment to the data plane: what enrolment asks of a PodServer is done by the pool of workers.
 
-import { setTimeout as delay } from 'node:timers/promises'
 import { errorMessage } from '../mesh/errors.ts'
 import { spiffeId } from '../mesh/identity/spiffe.ts'
-import type { MeshState } from '../mesh/model/mesh-state.ts'
 import { podWorkloadUid } from '../mesh/model/names.ts'
-import type { PodUid, WorkloadUid } from '../mesh/model/types.ts'
+import type { PodUid } from '../mesh/model/types.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import type { Enrolment } from './capture/types.ts'
 import type { PodServer } from './enrolment/index.ts'
@@ -15,7 +12,6 @@ import type { WorkerPool } from './proxy/worker/worker-pool.ts'
 
 export interface PodServerOptions {
   readonly pool: WorkerPool
-  readonly mesh: MeshState
   readonly trustDomain: string
   readonly clusterId: string
   /** How long connections of a pod that ends may go on. */
@@ -23,16 +19,9 @@ export interface PodServerOptions {
   readonly log: Logger
 }
 
-/** Connections that a pod made in the mesh go on this long after it left. */
-const LEFT_BEHIND_DEADLINE_MS = 3_600_000
-/** How long a pod that leaves the mesh waits to hear of it from the control plane. */
-const LEAVING_DEADLINE_MS = 500
-/** The control plane tells all agents at once; this much later than we the last of them may have applied it. */
-const PEERS_BEHIND_MS = 150
-
 /** Serves enrolled pods by the workers of a pool. */
 export function createPodServer(options: PodServerOptions): PodServer {
-  const { pool, mesh, trustDomain, clusterId, drainDeadlineMs, log } = options
+  const { pool, trustDomain, clusterId, drainDeadlineMs, log } = options
   return {
     async serve({ enrolment, uid, namespace, name, serviceAccount }, listenersLost) {
       const identity = spiffeId({ trustDomain, namespace, serviceAccount })
@@ -50,26 +39,9 @@ export function createPodServer(options: PodServerOptions): PodServer {
           void pool.drainPod(uid).catch((thrown: unknown) => {
             log.error({ pod: uid, error: errorMessage(thrown) }, 'cannot drain a pod')
           }),
-        takeLeave: () => peersKnowPlain(mesh, workloadUid),
         end: ({ livesOn }) =>
-          pool.removePod(uid, livesOn ? LEFT_BEHIND_DEADLINE_MS : drainDeadlineMs),
+          pool.removePod(uid, livesOn ? Number.POSITIVE_INFINITY : drainDeadlineMs),
       }
     },
   }
-}
-
-/** Resolves when the peers of a workload have heard, as far as can be known here, that it speaks HBONE no more. */
-async function peersKnowPlain(mesh: MeshState, uid: WorkloadUid): Promise<void> {
-  const isPlain = (): boolean => mesh.workload(uid)?.tunnelProtocol !== 'hbone'
-  if (!isPlain()) {
-    const { promise, resolve } = Promise.withResolvers<undefined>()
-    const deadline = setTimeout(() => resolve(undefined), LEAVING_DEADLINE_MS)
-    const unsubscribe = mesh.subscribe(() => {
-      if (isPlain()) resolve(undefined)
-    })
-    await promise
-    clearTimeout(deadline)
-    unsubscribe()
-  }
-  await delay(PEERS_BEHIND_MS)
 }

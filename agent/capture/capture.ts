@@ -12,12 +12,14 @@ import type { NetnsThread } from '../../native/netns.ts'
 import { type CaptureCounters, readCounters } from './counters.ts'
 import { toAmbitError } from './failure.ts'
 import { MAX_POD_ADDRESSES } from './layout.ts'
+import { closeListeners } from './listeners.ts'
 import type { Pins } from './pins.ts'
 import { deletePod, isCaptured, listPodCookies, writeListeners, writePod } from './pod-maps.ts'
 import { podEntry } from './pod-entry.ts'
 import {
   closeListenersOf,
   type PodNetwork,
+  prepareLeavingNetwork,
   preparePodNetwork,
   restorePodNetwork,
 } from './pod-network.ts'
@@ -96,17 +98,21 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     return mine
   }
 
+  async function cookieOf(pod: CapturePod, netnsFd: number): Promise<bigint> {
+    const netnsCookie = await thread.cookie(netnsFd)
+    if (netnsCookie !== parts.homeNetnsCookie) return netnsCookie
+    throw new AmbitError(
+      'AMB_HOST_NETWORK',
+      `Cannot enrol pod ${pod.namespace}/${pod.name}: it runs in the node's network namespace`,
+    )
+  }
+
   async function enrol(pod: CapturePod): Promise<Enrolment> {
     checkPod(pod)
     const opened = openSync(pod.netnsPath, 'r')
     let netnsFd = opened
     try {
-      const netnsCookie = await thread.cookie(opened)
-      if (netnsCookie === parts.homeNetnsCookie)
-        throw new AmbitError(
-          'AMB_HOST_NETWORK',
-          `Cannot enrol pod ${pod.namespace}/${pod.name}: it runs in the node's network namespace`,
-        )
+      const netnsCookie = await cookieOf(pod, opened)
       const former = enrolled.get(pod.uid)
       if (former?.enrolment.netnsCookie === netnsCookie) {
         // The receiver may be using the fd it was given: it stays the same for the namespace's life.
@@ -198,6 +204,46 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     }
   }
 
+  async function leave(pod: CapturePod, carried: Promise<unknown>): Promise<Enrolment> {
+    checkPod(pod)
+    const opened = openSync(pod.netnsPath, 'r')
+    let mine: number | undefined = opened
+    try {
+      const netnsCookie = await cookieOf(pod, opened)
+      const network = await prepareLeavingNetwork(thread, opened, pod, maps.sockets.fd)
+      const { listeners } = network
+      const wasCaptured = isCaptured(maps, netnsCookie)
+      try {
+        await withdraw(pod.uid, carried)
+      } catch (thrown) {
+        closeListeners(listeners)
+        throw thrown
+      }
+      let left = fading.get(netnsCookie)
+      if (left === undefined) {
+        mine = undefined
+        const { families, formerSysctls } = network
+        left = { uid: pod.uid, netnsFd: opened, families, formerSysctls, carried }
+        fade(netnsCookie, left)
+      }
+      const { netnsFd } = left
+      return { pod, netnsCookie, netnsFd, listeners, wasCaptured }
+    } finally {
+      if (mine !== undefined) closeSync(mine)
+    }
+  }
+
+  /** What enrolment changed in the namespace stays until the connections that need it are over. */
+  function fade(netnsCookie: bigint, left: Fading): void {
+    fading.set(netnsCookie, left)
+    void left.carried?.then(() =>
+      inTurn(left.uid, async () => {
+        // Enrolled again meanwhile, or closed.
+        if (fading.get(netnsCookie) === left) await restore(netnsCookie, left)
+      }),
+    )
+  }
+
   async function withdraw(uid: string, carried?: Promise<unknown>): Promise<void> {
     const pod = enrolled.get(uid)
     if (pod === undefined) return forgetPredecessors(uid)
@@ -209,13 +255,8 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     const all = [pod.carried, carried].filter((each) => each !== undefined)
     const ended = all.length === 0 ? undefined : Promise.allSettled(all)
     const left: Fading = { uid, netnsFd, families, formerSysctls, carried: ended }
-    fading.set(netnsCookie, left)
-    const restoreOnce = async (): Promise<void> => {
-      // Enrolled again meanwhile, or closed.
-      if (fading.get(netnsCookie) === left) await restore(netnsCookie, left)
-    }
-    if (ended === undefined || carried === undefined) return restoreOnce()
-    void ended.then(() => inTurn(uid, restoreOnce))
+    if (carried === undefined) await restore(netnsCookie, left)
+    else fade(netnsCookie, left)
   }
 
   function removeStrangers(): void {
@@ -248,6 +289,13 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         return ok(await inTurn(pod.uid, () => enrol(pod)))
       } catch (thrown) {
         return err(toAmbitError(`enrol pod ${pod.namespace}/${pod.name}`, thrown))
+      }
+    },
+    async leave(pod, carried): Promise<Result<Enrolment, AmbitError>> {
+      try {
+        return ok(await inTurn(pod.uid, () => leave(pod, carried)))
+      } catch (thrown) {
+        return err(toAmbitError(`let pod ${pod.namespace}/${pod.name} leave`, thrown))
       }
     },
     withdraw: (uid, carried) => inTurn(uid, () => withdraw(uid, carried)),

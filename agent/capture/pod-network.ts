@@ -53,19 +53,20 @@ interface Endpoint {
 
 /**
  * The outbound listener takes any address: captured sockets arrive at 127.64.0.0/10, and device-bound ones at the
- * pod's own address. The inbound listeners are reached through sk_lookup only. IPv6's inbound one comes first: it
- * tells whether the pod has IPv6 at all ([::] can be bound without).
+ * pod's own address. The inbound one is reached through sk_lookup only; so is HBONE's while the pod is captured, but a
+ * pod that has left the mesh is called there without it. IPv6's inbound one comes first: it tells whether the pod has
+ * IPv6 at all ([::] can be bound without).
  */
 const ENDPOINTS: Readonly<Record<4 | 6, readonly Endpoint[]>> = {
   4: [
     { role: 'outbound', address: '0.0.0.0' },
     { role: 'inbound', address: '127.0.0.1' },
-    { role: 'hbone', address: '127.0.0.1' },
+    { role: 'hbone', address: '0.0.0.0' },
   ],
   6: [
     { role: 'inbound', address: '::1' },
     { role: 'outbound', address: '::' },
-    { role: 'hbone', address: '::1' },
+    { role: 'hbone', address: '::' },
   ],
 }
 
@@ -105,15 +106,49 @@ export async function preparePodNetwork(
       )
     // Before the sysctls: a clash must leave the pod as it was.
     const { addresses } = await keepRouting(thread, netnsFd, pod, present)
-    const formerSysctls = await thread.writeSysctls(netnsFd, [
-      ...TCP_SYSCTLS,
-      ...present.map((family) => REFLECT_SYSCTL[family]),
-    ])
+    const formerSysctls = await writeSysctls(thread, netnsFd, present)
     return { listeners: collect(byFamily), byFamily, formerSysctls, addresses }
   } catch (thrown) {
     closeListenersOf(byFamily)
     throw thrown
   }
+}
+
+/** What a pod that leaves the mesh keeps: HBONE listeners, and what the answers to their connections need. */
+export async function prepareLeavingNetwork(
+  thread: NetnsThread,
+  netnsFd: number,
+  pod: CapturePod,
+  storageMapFd: number,
+): Promise<
+  Pick<PodNetwork, 'listeners' | 'formerSysctls'> & { readonly families: readonly (4 | 6)[] }
+> {
+  const hbone: number[] = []
+  const present: (4 | 6)[] = []
+  try {
+    for (const family of FAMILIES) {
+      if (family === 6 && !(await hasIpv6(thread, netnsFd))) continue
+      for (const endpoint of ENDPOINTS[family])
+        if (endpoint.role === 'hbone')
+          hbone.push(await listenAt(thread, netnsFd, endpoint, storageMapFd))
+      present.push(family)
+    }
+    await keepRouting(thread, netnsFd, pod, present)
+    const formerSysctls = await writeSysctls(thread, netnsFd, present)
+    return { listeners: { outbound: [], inbound: [], hbone }, families: present, formerSysctls }
+  } catch (thrown) {
+    for (const fd of hbone) closeFd(fd)
+    throw portError(pod, MESH_PORTS.hbone, thrown)
+  }
+}
+
+function writeSysctls(
+  thread: NetnsThread,
+  netnsFd: number,
+  families: readonly (4 | 6)[],
+): Promise<readonly SysctlValue[]> {
+  const reflecting = families.map((family) => REFLECT_SYSCTL[family])
+  return thread.writeSysctls(netnsFd, [...TCP_SYSCTLS, ...reflecting])
 }
 
 /** Puts up what keeps the app's answers in the pod, or what is missing of it. */
@@ -175,19 +210,10 @@ async function openListeners(
   storageMapFd: number,
 ): Promise<Record<keyof PodListeners, number> | undefined> {
   const made: Partial<Record<keyof PodListeners, number>> = {}
-  for (const { role, address } of ENDPOINTS[family]) {
+  for (const endpoint of ENDPOINTS[family]) {
+    const { role } = endpoint
     try {
-      made[role] = await listenInNetns(
-        {
-          netns: netnsFd,
-          address,
-          port: MESH_PORTS[role],
-          options: LISTENER_OPTIONS,
-          // Nobody else may bind these ports in a captured pod (bpf/bind.h).
-          exemptInMapFd: storageMapFd,
-        },
-        thread,
-      )
+      made[role] = await listenAt(thread, netnsFd, endpoint, storageMapFd)
     } catch (thrown) {
       for (const fd of Object.values(made)) closeFd(fd)
       if (family === 6 && role === 'inbound' && isFamilyMissing(thrown)) return undefined
@@ -195,6 +221,28 @@ async function openListeners(
     }
   }
   return made as Record<keyof PodListeners, number>
+}
+
+function listenAt(
+  thread: NetnsThread,
+  netns: number,
+  { role, address }: Endpoint,
+  storageMapFd: number,
+): Promise<number> {
+  const port = MESH_PORTS[role]
+  // Nobody else may bind these ports in a captured pod (bpf/bind.h).
+  const spec = { netns, address, port, options: LISTENER_OPTIONS, exemptInMapFd: storageMapFd }
+  return listenInNetns(spec, thread)
+}
+
+async function hasIpv6(thread: NetnsThread, netns: number): Promise<boolean> {
+  try {
+    closeFd(await listenInNetns({ netns, address: '::1', port: 0, kind: 'udp' }, thread))
+    return true
+  } catch (thrown) {
+    if (isFamilyMissing(thrown)) return false
+    throw thrown
+  }
 }
 
 function isFamilyMissing(thrown: unknown): boolean {

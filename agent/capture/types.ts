@@ -52,6 +52,13 @@ export interface Capture {
    */
   enrol(pod: CapturePod): Promise<Result<Enrolment, AmbitError>>
   /**
+   * Ends capture of a pod that leaves the mesh and lives on, and gives it an HBONE listener of its own (and none of the
+   * others): peers that have not heard of it yet are served there, for the port is reached without sk_lookup. It stands
+   * before capture ends. Also for a pod that had left already and whose listener is lost. Until `carried` settles or the
+   * pod is enrolled again, as withdraw().
+   */
+  leave(pod: CapturePod, carried: Promise<unknown>): Promise<Result<Enrolment, AmbitError>>
+  /**
    * Reverse order of enrol. Idempotent; a vanished namespace is no error. Rule, route and sysctls, without which the
    * app's answers to established connections would leave the pod, stay until `carried` settles, if it is given.
    */

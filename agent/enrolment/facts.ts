@@ -39,7 +39,13 @@ export type Fact =
       readonly identity?: NetnsIdentity | undefined
     }
   /** An earlier agent's state file. */
-  | { readonly kind: 'remembered'; readonly network: PodNetwork; readonly isEnrolled: boolean }
+  | {
+      readonly kind: 'remembered'
+      readonly network: PodNetwork
+      readonly isEnrolled: boolean
+      /** When it left the mesh, if it has peers that may not know; in milliseconds since the epoch. */
+      readonly leftAt?: number | undefined
+    }
   /** Its namespace, as it was found or looked at again. */
   | { readonly kind: 'networkFound'; readonly network: PodNetwork }
   /** The path that led to this namespace leads to it no more, or the namespace turned out to be another's. */
@@ -87,8 +93,6 @@ export type Desired =
       readonly netns: NetnsIdentity | undefined
       /** The pod is being deleted: others are to send nothing new over the connections they have into it. */
       readonly isDraining: boolean
-      /** The API has no more of it, or says that it has finished: only its namespace keeps it, and has to be looked at. */
-      readonly isOver: boolean
     }
   /** `livesOn`: the pod goes on without the mesh, so its peers must hear of it first. */
   | { readonly kind: 'plain'; readonly reason: string; readonly livesOn: boolean }
@@ -145,11 +149,10 @@ export function desiredOf(known: Knowledge, rules: EligibilityOptions): Desired 
     isDeleted ? plain('the pod is deleted', false) : { kind: 'unknown', reason }
   if (known.isSandboxGone) return plain('the sandbox is gone', false)
   if (known.isUninstalled) return plain('the mesh is being uninstalled', true)
-  const isOver = isDeleted || hasFinished(object)
-  if (isOver && network === undefined)
+  if (isOver(known) && network === undefined)
     return plain(isDeleted ? 'the pod is deleted' : 'the pod has finished', false)
-  const isDraining = isOver || object?.metadata?.deletionTimestamp !== undefined
-  const captured: Desired = { kind: 'captured', netns: network?.identity, isDraining, isOver }
+  const isDraining = isOver(known) || object?.metadata?.deletionTimestamp !== undefined
+  const captured: Desired = { kind: 'captured', netns: network?.identity, isDraining }
   if (object === undefined)
     return known.isUnconfirmed ? captured : unknown('the Kubernetes API has not been listed yet')
   if (known.namespaceLabels === undefined)
@@ -158,8 +161,11 @@ export function desiredOf(known: Knowledge, rules: EligibilityOptions): Desired 
   return decision.enrol ? captured : plain(decision.reason, true)
 }
 
-const hasFinished = (pod: Pod | undefined): boolean =>
-  pod?.status?.phase === 'Succeeded' || pod?.status?.phase === 'Failed'
+/** The API has no more of it, or says that it has finished: only its namespace keeps it, and has to be looked at. */
+export function isOver({ object, isDeleted }: Knowledge): boolean {
+  const phase = object?.status?.phase
+  return isDeleted || phase === 'Succeeded' || phase === 'Failed'
+}
 
 /** The addresses the pod's status lists; CNI's are better, but not there for pods older than the agent. */
 export function statusAddresses(pod: Pod | undefined): readonly IpAddress[] {

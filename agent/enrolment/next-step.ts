@@ -18,8 +18,15 @@ export type Actual =
       readonly isServed: boolean
       /** The data plane knows that the pod is being deleted. */
       readonly isDraining: boolean
-      /** Its peers know that it leaves. */
-      readonly hasTakenLeave: boolean
+    }
+  /** Nothing of it is captured; what it has open goes on, and so does HBONE for peers that have not heard that it left. */
+  | {
+      readonly kind: 'left'
+      readonly netns: NetnsIdentity
+      /** False while nobody serves its HBONE. */
+      readonly isServed: boolean
+      /** No peer can take it for one of the mesh any more. */
+      readonly isForgotten: boolean
     }
 
 export type Step =
@@ -31,10 +38,8 @@ export type Step =
   | { readonly kind: 'enrol' }
   /** Have the data plane tell the peers that they are to send nothing new over the connections they have into the pod. */
   | { readonly kind: 'drain' }
-  /** Let the peers know that the pod leaves, while all that still comes is served. */
-  | { readonly kind: 'takeLeave' }
-  /** It has taken leave and is wanted after all. */
-  | { readonly kind: 'stay' }
+  /** End capture of a pod that goes on without the mesh, but not its HBONE. */
+  | { readonly kind: 'leave'; readonly reason: string }
   /** End capture. `livesOn`: its established connections have done nothing to be cut for. */
   | { readonly kind: 'withdraw'; readonly reason: string; readonly livesOn: boolean }
 
@@ -42,7 +47,8 @@ export type Step =
 export function nextStep(desired: Desired, actual: Actual): Step {
   switch (desired.kind) {
     case 'unknown':
-      return isUnserved(actual) ? { kind: 'enrol' } : { kind: 'wait', reason: desired.reason }
+      if (!isUnserved(actual)) return { kind: 'wait', reason: desired.reason }
+      return actual.kind === 'left' ? { kind: 'leave', reason: desired.reason } : { kind: 'enrol' }
     case 'plain':
       return towardsPlain(desired, actual)
     case 'captured':
@@ -55,23 +61,23 @@ function towardsPlain(
   actual: Actual,
 ): Step {
   if (actual.kind === 'plain') return { kind: 'rest' }
-  // Until its peers know, they open tunnels to it, and withdrawing at once would refuse those. Nobody answers them
-  // where nobody serves the pod: there is nothing to wait for.
-  if (actual.kind === 'captured' && actual.isServed && livesOn && !actual.hasTakenLeave)
-    return { kind: 'takeLeave' }
-  return { kind: 'withdraw', reason, livesOn }
+  if (!livesOn || actual.kind === 'uncertain') return { kind: 'withdraw', reason, livesOn }
+  // As long as its peers do not know, they open tunnels to it.
+  if (actual.kind === 'captured') return { kind: 'leave', reason }
+  if (actual.isForgotten) return { kind: 'withdraw', reason: 'its peers know', livesOn }
+  return actual.isServed ? { kind: 'rest' } : { kind: 'leave', reason }
 }
 
 function towardsCaptured(
   { netns, isDraining }: Extract<Desired, { kind: 'captured' }>,
   actual: Actual,
 ): Step {
-  if (actual.kind !== 'captured') return { kind: 'enrol' }
+  if (actual.kind === 'plain' || actual.kind === 'uncertain') return { kind: 'enrol' }
   if (netns !== undefined && !isSameNetns(netns, actual.netns))
     return { kind: 'withdraw', reason: 'the pod has a new sandbox', livesOn: true }
-  if (!actual.isServed) return { kind: 'enrol' }
-  if (actual.hasTakenLeave) return { kind: 'stay' }
+  if (actual.kind === 'left' || !actual.isServed) return { kind: 'enrol' }
   return isDraining && !actual.isDraining ? { kind: 'drain' } : { kind: 'rest' }
 }
 
-const isUnserved = (actual: Actual): boolean => actual.kind === 'captured' && !actual.isServed
+const isUnserved = (actual: Actual): boolean =>
+  (actual.kind === 'captured' || actual.kind === 'left') && !actual.isServed

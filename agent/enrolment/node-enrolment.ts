@@ -48,6 +48,8 @@ export interface EnrolmentOptions {
   readonly eligibility?: EligibilityOptions
   /** What becomes of a pod's connections while the agent is down; default false: they are refused. */
   readonly failOpen?: boolean
+  /** How long after a pod has left the mesh a peer may not have heard of it. */
+  readonly peersForgetMs: number
   /** Where the node's cgroups begin: the root of cgroup v2, on a node that has its machine to itself. */
   readonly nodeCgroup: string
   /** Chooses a pod's network namespace among those of its processes. */
@@ -115,11 +117,11 @@ export class NodeEnrolment implements CniHandlers {
       capture,
       server,
       states: this.#states,
-      annotations: this.#annotations,
       locate: locator(new PodFinder(() => findPodProcesses(nodeCgroup, procRoot)), options.prove),
       ownership,
       rules: options.eligibility ?? DEFAULT_ELIGIBILITY,
       failOpen: options.failOpen ?? false,
+      peersForgetMs: options.peersForgetMs,
       logger,
       settled: (pod, outcome) => this.#settled(pod, outcome),
     }
@@ -137,10 +139,11 @@ export class NodeEnrolment implements CniHandlers {
     const states = await this.#states.load()
     await Promise.all(
       states.map((state) => {
-        const { uid, namespace, name, serviceAccount, netnsCookie, isEnrolled, ...place } = state
+        const { uid, namespace, name, serviceAccount, netnsCookie, ...rest } = state
+        const { isEnrolled, leftAt, ...place } = rest
         const network = { ...place, expectedCookie: netnsCookie }
         const pod = this.#pod({ uid, namespace, name, serviceAccount })
-        return pod.observe({ kind: 'remembered', network, isEnrolled })
+        return pod.observe({ kind: 'remembered', network, isEnrolled, leftAt })
       }),
     )
     if (states.length > 0)
@@ -283,7 +286,7 @@ export class NodeEnrolment implements CniHandlers {
 
   #settled(pod: PodEnrolment, outcome: EnrolmentOutcome): void {
     if (!pod.known.isDeleted) this.#reports.settled(pod, outcome)
-    else if (outcome.kind === 'plain') this.#forget(pod)
+    else if (pod.isPlain) this.#forget(pod)
   }
 
   #onPod(object: Pod): void {
@@ -318,10 +321,10 @@ export class NodeEnrolment implements CniHandlers {
     pod: PodEnrolment,
     sandbox: { readonly containerId: string; readonly identity: NetnsIdentity | undefined },
   ): Promise<void> {
-    const outcome = await pod.observe({ kind: 'sandboxGone', ...sandbox })
+    await pod.observe({ kind: 'sandboxGone', ...sandbox })
     // Never seen by the informer: deleted before it could be, or about to be told to us.
     const isKnown = this.#podWatch?.get(objectKey({ metadata: pod.name })) !== undefined
-    if (!isKnown && pod.known.isSandboxGone && outcome.kind === 'plain') this.#forget(pod)
+    if (!isKnown && pod.known.isSandboxGone && pod.isPlain) this.#forget(pod)
   }
 
   #forget(pod: PodEnrolment): void {

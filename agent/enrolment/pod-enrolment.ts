@@ -2,7 +2,7 @@
 // One pod's way into and out of the mesh: takes facts in, and runs the steps that follow from them (next-step.ts) in
 // one queue, never two at once. Nobody else changes what is known of a pod, or what it is.
 
-import type { Capture, Enrolment } from '../capture/types.ts'
+import type { Capture, CapturePod, Enrolment } from '../capture/types.ts'
 import { closeListeners } from '../capture/listeners.ts'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { Backoff } from '../../mesh/async/backoff.ts'
@@ -10,6 +10,7 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { EligibilityOptions } from './eligibility.ts'
 import {
   desiredOf,
+  isOver,
   learn,
   NOTHING_KNOWN,
   type Desired,
@@ -17,11 +18,10 @@ import {
   type Knowledge,
   type PodNetwork,
 } from './facts.ts'
-import { isSameNetns, netnsOfFd } from './netns-identity.ts'
+import { isSameNetns, netnsOfFd, type NetnsIdentity } from './netns-identity.ts'
 import { nextStep, type Actual, type Step } from './next-step.ts'
 import type { LocatePod } from './locate-pod.ts'
 import type { Ownership } from './ownership.ts'
-import type { RedirectionAnnotations } from './redirection-annotation.ts'
 import type { PodStateFiles } from './state-files.ts'
 import type { EnrolmentOutcome, PodName, PodServer, ServedPod } from './types.ts'
 
@@ -30,11 +30,11 @@ export interface PodEnrolmentContext {
   readonly capture: Capture
   readonly server: PodServer
   readonly states: Pick<PodStateFiles, 'save' | 'remove'>
-  readonly annotations: Pick<RedirectionAnnotations, 'set'>
   readonly locate: LocatePod
   readonly ownership: Pick<Ownership, 'holds'>
   readonly rules: EligibilityOptions
   readonly failOpen: boolean
+  readonly peersForgetMs: number
   readonly logger: Logger
   /** Called after every look, with how the pod stands. */
   readonly settled: (pod: PodEnrolment, outcome: EnrolmentOutcome) => void
@@ -48,6 +48,9 @@ const FIRST_RETRY_MS = 50
  */
 const LOOK_FOR_END = { firstMs: 250, longestMs: 30_000 } as const
 
+/** Node's timers count no further. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1
+
 const CLOSED: EnrolmentOutcome = { kind: 'waiting', reason: 'enrolment has ended here' }
 
 export class PodEnrolment {
@@ -58,8 +61,10 @@ export class PodEnrolment {
   readonly #endBackoff = new Backoff(LOOK_FOR_END)
   #known: Knowledge = NOTHING_KNOWN
   #actual: Actual = { kind: 'plain' }
-  /** What the data plane gave us; kept while the pod is captured, also while it is not served. */
+  /** What the data plane gave us; kept while the pod is captured or has left, also while it is not served. */
   #served: ServedPod | undefined
+  /** Settles when that has carried its last connection. */
+  #carried = Promise.withResolvers<undefined>()
   #netnsCookie: bigint | undefined
   /** How often the pod has lost its listeners: a loss while a step is under way is not to be overlooked. */
   #losses = 0
@@ -68,6 +73,9 @@ export class PodEnrolment {
   #queue: Promise<unknown> = Promise.resolve()
   #queued: Promise<EnrolmentOutcome> | undefined
   #retryTimer: NodeJS.Timeout | undefined
+  /** When the pod left the mesh; undefined as long as it has not, or nobody remembers it in the mesh. */
+  #leftAt: number | undefined
+  #forgetTimer: NodeJS.Timeout | undefined
   #isClosed = false
 
   constructor(name: PodName, context: PodEnrolmentContext) {
@@ -79,6 +87,11 @@ export class PodEnrolment {
   /** Captured, served or not. */
   get isEnrolled(): boolean {
     return this.#actual.kind === 'captured'
+  }
+
+  /** Nothing of it is captured, nor served for peers that have not heard of it. */
+  get isPlain(): boolean {
+    return this.#actual.kind === 'plain'
   }
 
   get known(): Knowledge {
@@ -97,14 +110,17 @@ export class PodEnrolment {
     this.#known = learn(this.#known, fact)
     if (fact.kind === 'listenersLost') {
       this.#losses += 1
-      if (this.#actual.kind === 'captured') this.#actual = { ...this.#actual, isServed: false }
+      if (this.#actual.kind === 'captured' || this.#actual.kind === 'left')
+        this.#actual = { ...this.#actual, isServed: false }
     }
     // Its file is there already, and it may be captured still.
     if (fact.kind === 'remembered') {
-      this.#remembered = { network: fact.network, isEnrolled: fact.isEnrolled }
-      if (!fact.isEnrolled)
+      const { network, isEnrolled, leftAt } = fact
+      this.#remembered = { network, isEnrolled, leftAt }
+      if (!isEnrolled && leftAt === undefined)
         return Promise.resolve({ kind: 'waiting', reason: 'it was not enrolled' })
-      this.#actual = { kind: 'uncertain' }
+      if (isEnrolled) this.#actual = { kind: 'uncertain' }
+      else this.#becomeLeft(network.identity, leftAt)
     }
     return this.#lookSoon()
   }
@@ -113,6 +129,7 @@ export class PodEnrolment {
   async close(): Promise<void> {
     this.#isClosed = true
     clearTimeout(this.#retryTimer)
+    clearTimeout(this.#forgetTimer)
     await this.#queue
   }
 
@@ -160,8 +177,7 @@ export class PodEnrolment {
 
   /** Whether nobody but its namespace says that the pod is still there. */
   #isWatched(): boolean {
-    const { desired } = this
-    return this.#actual.kind !== 'plain' && desired.kind === 'captured' && desired.isOver
+    return !this.isPlain && isOver(this.#known) && this.#known.network !== undefined
   }
 
   /** Looks where its namespace is; false, and it is known to be nowhere, when nothing leads there any more. */
@@ -210,11 +226,8 @@ export class PodEnrolment {
         this.#served?.drain()
         this.#become({ isDraining: true })
         return undefined
-      case 'takeLeave':
-        return this.#takeLeave()
-      case 'stay':
-        this.#become({ hasTakenLeave: false })
-        return undefined
+      case 'leave':
+        return this.#leave(step.reason)
       case 'withdraw':
         return this.#withdraw(step)
     }
@@ -226,25 +239,14 @@ export class PodEnrolment {
     if (!located.ok) return located.outcome
     const { network } = located
     // It was found elsewhere than where it is captured, or a sandbox came meanwhile: that wants another step.
-    if (this.#actual.kind === 'captured' && !isSameNetns(this.#actual.netns, network.identity))
-      return undefined
+    if (this.#isElsewhere(network)) return undefined
     if (!isSameNetns(this.#known.network?.identity, network.identity)) return undefined
 
     const { capture, failOpen } = this.#context
-    const { uid, namespace, name } = this.name
     const startedAt = performance.now()
     // Before, not after: an agent killed in between finds a captured pod that nobody serves, and must know of it.
     await this.#remember(true)
-    const result = await capture.enrol({
-      uid,
-      namespace,
-      name,
-      netnsPath: network.netnsPath,
-      addresses: network.addresses,
-      failOpen,
-      // CNI says where a pod is; whatever is found in /proc has to be proved.
-      mustHaveAddress: network.containerId === undefined,
-    })
+    const result = await capture.enrol(this.#capturePod(network))
     if (!result.ok) {
       if (this.#actual.kind === 'plain') this.#actual = { kind: 'uncertain' }
       return { kind: 'failed', error: result.error }
@@ -256,10 +258,11 @@ export class PodEnrolment {
       netns: network.identity,
       isServed: false,
       isDraining: false,
-      hasTakenLeave: false,
     } as const
+    const wasPlain = this.#actual.kind === 'plain' || this.#actual.kind === 'left'
     // At once: whatever fails from here on, it is captured until it is withdrawn.
     this.#actual = captured
+    this.#forgetLeaving()
     const mismatch = await this.#mismatch(enrolment, network)
     if (mismatch !== undefined) {
       closeListeners(enrolment.listeners)
@@ -273,7 +276,7 @@ export class PodEnrolment {
     const refusal = await this.#serve(enrolment)
     if (refusal !== undefined) {
       // Was it in plaintext until now, it is better so than cut off; what was in the mesh does not leave it by a failure.
-      if (!isAgain && (failOpen || !enrolment.wasCaptured))
+      if ((!isAgain || wasPlain) && (failOpen || !enrolment.wasCaptured))
         await this.#endCapture({ livesOn: true })
       return this.#failed(refusal)
     }
@@ -308,15 +311,77 @@ export class PodEnrolment {
     return undefined
   }
 
-  async #takeLeave(): Promise<undefined> {
-    this.#context.annotations.set(this.name, false)
-    try {
-      await this.#served?.takeLeave()
-    } catch (thrown) {
-      this.#logger.error({ error: thrown }, 'taking leave failed')
+  /** Whether what is captured or served of it is in another namespace. */
+  #isElsewhere({ identity }: PodNetwork): boolean {
+    const actual = this.#actual
+    return 'netns' in actual && !isSameNetns(actual.netns, identity)
+  }
+
+  #capturePod({ netnsPath, addresses, containerId }: PodNetwork): CapturePod {
+    const { uid, namespace, name } = this.name
+    const { failOpen } = this.#context
+    // CNI says where a pod is; whatever is found in /proc has to be proved.
+    const mustHaveAddress = containerId === undefined
+    return { uid, namespace, name, netnsPath, addresses, failOpen, mustHaveAddress }
+  }
+
+  /** Whatever fails here, the pod leaves: it has its owner's word for that. */
+  async #leave(reason: string): Promise<undefined> {
+    const located = await this.#context.locate(this.name, this.#known)
+    for (const fact of located.facts) this.#known = learn(this.#known, fact)
+    const failure = located.ok
+      ? await this.#serveLeft(located.network)
+      : 'nothing leads to its network namespace'
+    if (failure === undefined) {
+      this.#logger.info({ reason }, 'withdrawn; peers that have not heard of it are served')
+      return undefined
     }
-    this.#become({ hasTakenLeave: true })
+    this.#logger.warn({ reason: failure }, 'a pod that leaves the mesh is not served any more')
+    await this.#endCapture({ livesOn: true })
     return undefined
+  }
+
+  /** Ends capture and has the data plane go on with HBONE alone; the text of what stands against it. */
+  async #serveLeft(network: PodNetwork): Promise<string | undefined> {
+    const { capture } = this.#context
+    // What is served are connections of another namespace, which is left for good.
+    if (this.#isElsewhere(network)) return 'it has a new sandbox'
+    const result = await capture.leave(this.#capturePod(network), this.#carried.promise)
+    if (!result.ok) return result.error.message
+    const enrolment = result.value
+    this.#netnsCookie = enrolment.netnsCookie
+    this.#becomeLeft(network.identity, this.#leftAt)
+    const mismatch = await this.#mismatch(enrolment, network)
+    if (mismatch !== undefined) {
+      closeListeners(enrolment.listeners)
+      return mismatch
+    }
+    const losses = this.#losses
+    const refusal = await this.#serve(enrolment)
+    if (refusal !== undefined) return refusal
+    if (this.#actual.kind === 'left')
+      this.#actual = { ...this.#actual, isServed: losses === this.#losses }
+    return undefined
+  }
+
+  /** Until no peer can remember it any more: who has not heard from the control plane for so long has no certificate. */
+  #becomeLeft(netns: NetnsIdentity, leftAt = Date.now()): void {
+    this.#leftAt = leftAt
+    this.#actual = { kind: 'left', netns, isServed: false, isForgotten: false }
+    clearTimeout(this.#forgetTimer)
+    // The clock may have been set meanwhile; longer than it has to wait it never waits.
+    const leftMs = Math.min(leftAt - Date.now(), 0) + this.#context.peersForgetMs
+    const onForgotten = (): void => {
+      if (this.#actual.kind !== 'left') return
+      this.#actual = { ...this.#actual, isForgotten: true }
+      void this.#lookSoon()
+    }
+    this.#forgetTimer = setTimeout(onForgotten, Math.min(leftMs, LONGEST_TIMER_MS)).unref()
+  }
+
+  #forgetLeaving(): void {
+    this.#leftAt = undefined
+    clearTimeout(this.#forgetTimer)
   }
 
   async #withdraw(step: Extract<Step, { readonly kind: 'withdraw' }>): Promise<undefined> {
@@ -330,7 +395,7 @@ export class PodEnrolment {
   /** Capture first: from there on no new connection arrives, while the data plane still carries the old ones. */
   async #endCapture(how: { readonly livesOn: boolean }): Promise<void> {
     const served = this.#served
-    const carried = Promise.withResolvers<undefined>()
+    const carried = this.#carried
     // Should this fail, all is still to be done.
     await this.#context.capture.withdraw(
       this.name.uid,
@@ -339,9 +404,12 @@ export class PodEnrolment {
     this.#actual = { kind: 'plain' }
     this.#served = undefined
     this.#netnsCookie = undefined
+    this.#carried = Promise.withResolvers()
+    this.#forgetLeaving()
+    if (served === undefined) return carried.resolve(undefined)
     // Not awaited: the old connections may take their time, and the pod may be wanted in the mesh again meanwhile.
     served
-      ?.end(how)
+      .end(how)
       .catch((thrown: unknown) =>
         this.#logger.error({ error: thrown }, 'the data plane refused a withdrawal'),
       )
@@ -352,10 +420,12 @@ export class PodEnrolment {
   async #remember(isEnrolled: boolean): Promise<void> {
     const { states } = this.#context
     const { network, isDeleted, isSandboxGone } = this.#known
+    const leftAt = isEnrolled ? undefined : this.#leftAt
+    const isHere = isEnrolled || leftAt !== undefined
     const wanted =
-      network === undefined || ((isDeleted || isSandboxGone) && !isEnrolled)
+      network === undefined || ((isDeleted || isSandboxGone) && !isHere)
         ? undefined
-        : { network, isEnrolled, netnsCookie: this.#netnsCookie ?? network.expectedCookie }
+        : { network, isEnrolled, leftAt, netnsCookie: this.#netnsCookie ?? network.expectedCookie }
     if (isSameMemory(wanted, this.#remembered)) return
     if (wanted === undefined) {
       // A pod that is or may be captured, and whose namespace is not known any more, is still ours to serve or to withdraw.
@@ -365,7 +435,7 @@ export class PodEnrolment {
     }
     const { expectedCookie: _, isProven: __, ...place } = wanted.network
     const { netnsCookie } = wanted
-    if (await states.save({ ...this.name, ...place, netnsCookie, isEnrolled }))
+    if (await states.save({ ...this.name, ...place, netnsCookie, isEnrolled, leftAt }))
       this.#remembered = wanted
   }
 
@@ -383,8 +453,12 @@ export class PodEnrolment {
 interface Remembered {
   readonly network: PodNetwork
   readonly isEnrolled: boolean
+  readonly leftAt: number | undefined
   readonly netnsCookie?: bigint | undefined
 }
 
 const isSameMemory = (a: Remembered | undefined, b: Remembered | undefined): boolean =>
-  a?.network === b?.network && a?.isEnrolled === b?.isEnrolled && a?.netnsCookie === b?.netnsCookie
+  a?.network === b?.network &&
+  a?.isEnrolled === b?.isEnrolled &&
+  a?.leftAt === b?.leftAt &&
+  a?.netnsCookie === b?.netnsCookie

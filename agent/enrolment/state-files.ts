@@ -25,6 +25,8 @@ export interface PodState {
   readonly containerId: string | undefined
   /** Captured, or just about to be. */
   readonly isEnrolled: boolean
+  /** When it left the mesh, if there may be peers that have not heard of it; in milliseconds since the epoch. */
+  readonly leftAt: number | undefined
 }
 
 const FILE_VERSION = 1
@@ -193,6 +195,7 @@ function parseState(value: unknown, uid: string): PodState | undefined {
     identity,
     addresses,
     isEnrolled: fields.isEnrolled,
+    leftAt: typeof fields.leftAt === 'number' ? fields.leftAt : undefined,
     containerId: typeof containerId === 'string' ? containerId : undefined,
     netnsCookie:
       typeof netnsCookie === 'string' && /^\d+$/.test(netnsCookie)

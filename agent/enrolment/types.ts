@@ -29,7 +29,10 @@ export interface PodServer {
 
 /** A pod that the data plane serves, until end(). */
 export interface ServedPod {
-  /** Goes on with fresh listeners, whose fds are the data plane's from the call on. After a rejection it may be tried again. */
+  /**
+   * Goes on with fresh listeners, whose fds are the data plane's from the call on, in place of those before: only HBONE's
+   * for a pod that has left the mesh. After a rejection it may be tried again.
+   */
   serveAgain(enrolment: Enrolment): Promise<void>
   /**
    * The pod is being deleted (deletionTimestamp is set) but still runs and is still captured: its peers are to send
@@ -37,13 +40,8 @@ export interface ServedPod {
    */
   drain(): void
   /**
-   * The pod lives on and is to leave the mesh: its peers are being told by its annotation, and what still comes is
-   * still served. Resolves when they know.
-   */
-  takeLeave(): Promise<void>
-  /**
-   * Capture has ended; established connections may go on as long as the data plane lets them: those of a pod that
-   * lives on have done nothing to be cut for. Resolves when none is left.
+   * Nothing new comes any more; established connections may go on as long as the data plane lets them: those of a pod
+   * that lives on have done nothing to be cut for. Resolves when none is left.
    */
   end(how: { readonly livesOn: boolean }): Promise<void>
 }

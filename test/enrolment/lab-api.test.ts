@@ -48,6 +48,7 @@ void t.test('a pod is enrolled, annotated, reported and withdrawn', async (t) =>
     prove: believeTheOldest,
     stateDirectory: path.join(directory, 'state'),
     logger,
+    peersForgetMs: 3_600_000,
   })
   const seen = watchResource(api, PODS, { logger, namespace: 'shop' })
   t.teardown(async () => {

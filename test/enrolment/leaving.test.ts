@@ -1,89 +1,127 @@
 // SPDX-License-Identifier: Apache-2.0
-// A pod that leaves the mesh and lives on: its peers hear of it first, capture ends then, and what its established
-// connections need goes with the last of them.
+// A pod that leaves the mesh and lives on: capture ends at once, HBONE goes on for peers that have not heard of it, and
+// what its connections need goes with the last of them.
 
 import t, { type Test } from 'tap'
-import type { Capture } from '../../agent/capture/types.ts'
+import { rm } from 'node:fs/promises'
 import type { NodeEnrolment } from '../../agent/enrolment/index.ts'
-import { AMBIENT, setUpNode } from './node-setting.ts'
+import { PODS } from '../../mesh/kube/index.ts'
+import { AMBIENT, inTime, NONE, setUpNode, stateFiles, type NodeSetting } from './node-setting.ts'
+import { RecordingCapture } from './recording-capture.ts'
 
-const CNI_DEADLINE_MS = 5_000
-
-/** A node with one enrolled pod, whose leaving waits for `peersKnow` and whose connections end with `ended`. */
-async function nodeWithPod(test: Test): Promise<
-  Awaited<ReturnType<typeof setUpNode>> & {
-    readonly peersKnow: PromiseWithResolvers<undefined>
-    readonly ended: PromiseWithResolvers<undefined>
-    /** Whether capture may give the pod's namespace back what enrolment had changed. */
-    readonly isCarriedOut: () => boolean
-    readonly enrolment: NodeEnrolment
-  }
-> {
-  const node = await setUpNode(test)
-  const peersKnow = Promise.withResolvers<undefined>()
-  const ended = Promise.withResolvers<undefined>()
-  let isCarriedOut = false
-  const capture: Capture = {
-    enrol: (pod) => node.capture.enrol(pod),
-    withdraw: async (uid, carried) => {
-      await node.capture.withdraw(uid)
-      void carried?.then(() => {
-        isCarriedOut = true
-      })
-    },
-    sweep: (keep) => node.capture.sweep(keep),
-    close: () => node.capture.close(),
-  }
-  node.label('shop', AMBIENT)
-  const enrolment = await node.start({
-    capture,
-    server: {
-      serve: () =>
-        Promise.resolve({
-          serveAgain: () => Promise.resolve(),
-          drain: () => undefined,
-          takeLeave: async () => {
-            await peersKnow.promise
-          },
-          end: async () => {
-            await ended.promise
-          },
-        }),
-    },
-  })
-  await enrolment.synced
-  await enrolment.onAdd(await node.sandbox(node.pod('web')), AbortSignal.timeout(CNI_DEADLINE_MS))
-  await node.until(() => node.annotation('web') === 'enabled', 'the annotation')
-  return { ...node, enrolment, peersKnow, ended, isCarriedOut: () => isCarriedOut }
+interface NodeWithPod extends NodeSetting {
+  readonly enrolment: NodeEnrolment
+  readonly netnsPath: string
 }
 
-void t.test('peers are told before a pod is withdrawn', async (t) => {
-  const { label, until, annotation, capture, peersKnow, ended, isCarriedOut } = await nodeWithPod(t)
-  label('shop')
+/** A node with the enrolled pod `web`. */
+async function nodeWithPod(test: Test, peersForgetMs = 3_600_000): Promise<NodeWithPod> {
+  const node = await setUpNode(test)
+  node.label('shop', AMBIENT)
+  const enrolment = await node.start({ peersForgetMs })
+  await enrolment.synced
+  const cni = await node.sandbox(node.pod('web'))
+  await enrolment.onAdd(cni, inTime())
+  await node.until(() => node.annotation('web') === 'enabled', 'the annotation')
+  return { ...node, enrolment, netnsPath: cni.netnsPath }
+}
+
+/** It has left, its peers are told, and nobody serves it the less for that. */
+async function hasLeft({ until, annotation, capture, told }: NodeWithPod): Promise<void> {
   await until(() => annotation('web') === undefined, 'the annotation to go')
-  t.same(capture.calls, ['+web'], 'the pod is captured while its peers do not know')
-  peersKnow.resolve(undefined)
-  await until(() => capture.enrolled.size === 0, 'the withdrawal')
-  t.notOk(isCarriedOut(), 'its established connections keep what they need')
-  ended.resolve(undefined)
-  await until(isCarriedOut, 'the end of its connections')
+  await until(() => capture.left.size === 1 && capture.enrolled.size === 0, 'the end of capture')
+  await until(() => told.at(-1) === 'served web again', 'HBONE to be served')
+}
+
+void t.test(
+  'a pod that leaves, by its label or its namespace, goes on with HBONE alone',
+  async (t) => {
+    for (const leave of [
+      ({ label }: NodeSetting) => label('shop'),
+      ({ pod }: NodeSetting) => void pod('web', { labels: NONE }),
+    ]) {
+      const node = await nodeWithPod(t)
+      leave(node)
+      await hasLeft(node)
+      t.same(node.capture.calls, ['+web', '~web'])
+      t.notOk(node.told.includes('withdrawn web'), 'what it has open goes on')
+    }
+  },
+)
+
+void t.test('one that is wanted again is captured again, and no connection notices', async (t) => {
+  const node = await nodeWithPod(t)
+  node.label('shop')
+  await hasLeft(node)
+  node.label('shop', AMBIENT)
+  await node.until(() => node.annotation('web') === 'enabled', 'the annotation to come back')
+  t.same(node.capture.calls, ['+web', '~web', '+web'])
+  t.equal(node.capture.left.size, 0)
+  t.notOk(node.told.includes('withdrawn web'))
 })
 
-void t.test('a pod that is wanted again while it leaves stays', async (t) => {
-  const { label, until, annotation, capture, peersKnow, enrolment, sandbox, pod } =
-    await nodeWithPod(t)
-  label('later')
-  await enrolment.onAdd(
-    await sandbox(pod('witness', { namespace: 'later' })),
-    AbortSignal.timeout(CNI_DEADLINE_MS),
-  )
-  label('shop')
-  await until(() => annotation('web') === undefined, 'the annotation to go')
-  label('shop', AMBIENT)
-  // Namespaces are told in order: who enrols the witness has heard of the shop.
-  label('later', AMBIENT)
-  await until(() => capture.calls.includes('+witness'), 'the witness')
-  peersKnow.resolve(undefined)
-  await until(() => annotation('web') === 'enabled', 'the annotation to come back')
-  t.same(capture.calls, ['+web', '+witness'], 'it was captured all the time')
+void t.test('when no peer can remember it, its HBONE ends', async (t) => {
+  const node = await nodeWithPod(t, 300)
+  node.label('shop')
+  await hasLeft(node)
+  await node.until(() => node.told.includes('withdrawn web'), 'the end of HBONE')
+  t.same(node.capture.calls, ['+web', '~web', '-web'])
+  t.same(await stateFiles(node.stateDirectory), [`${node.pod('web').metadata?.uid ?? ''}.json`])
+})
+
+void t.test(
+  'it ends with its sandbox, and with its namespace when it is deleted by force',
+  async (t) => {
+    const first = await nodeWithPod(t)
+    first.label('shop')
+    await hasLeft(first)
+    const { capture } = first
+    const [left] = capture.left.values()
+    const containerId = left?.pod.netnsPath.split('netns-')[1] ?? ''
+    const cni = { ...(await first.sandbox(first.pod('web'), containerId)), addresses: [] }
+    await first.enrolment.onDel(cni)
+    t.same(first.told.at(-1), 'withdrawn web')
+
+    const second = await nodeWithPod(t)
+    second.label('shop')
+    await hasLeft(second)
+    second.stub.remove(PODS, 'shop/web')
+    second.label('later', AMBIENT)
+    await second.enrolment.onAdd(
+      await second.sandbox(second.pod('witness', { namespace: 'later' })),
+      inTime(),
+    )
+    t.equal(second.capture.left.size, 1, 'it may run yet')
+    await rm(second.netnsPath)
+    await second.until(() => second.told.includes('withdrawn web'), 'its end')
+  },
+)
+
+void t.test('the next agent serves it on, also before the API answers', async (t) => {
+  const node = await nodeWithPod(t)
+  node.label('shop')
+  await hasLeft(node)
+  await node.enrolment.close({ withdraw: false })
+  const { port } = node.stub
+  await node.stub.stop()
+  const capture = new RecordingCapture()
+  t.teardown(() => capture.close())
+  const enrolment = await node.start({ capture })
+  t.same(capture.calls, ['~web'])
+  t.equal(node.told.at(-1), 'enrolled web as web', 'by a data plane that knew nothing of it')
+  await node.stub.start(port)
+  await enrolment.synced
+  t.same(capture.calls, ['~web'], 'and not captured when it has')
+  node.label('shop', AMBIENT)
+  await node.until(() => node.annotation('web') === 'enabled', 'the annotation')
+  t.same(capture.calls, ['~web', '+web'])
+})
+
+void t.test('one whose worker dies after it has left is served by the next', async (t) => {
+  const node = await nodeWithPod(t)
+  node.label('shop')
+  await hasLeft(node)
+  node.listenersLost.get('web')?.()
+  await node.until(() => node.capture.calls.length === 3, 'a fresh listener')
+  t.same(node.capture.calls, ['+web', '~web', '~web'])
 })

@@ -35,6 +35,8 @@ export class LifeWorld implements Capture, PodServer {
     | { readonly enrolment: Enrolment; readonly path: string; readonly opened: string }
     | undefined
   served: Served | undefined
+  /** Of a pod that has left: where HBONE is led to. */
+  left: Enrolment | undefined
   /** What must not have been asked for in the order in which it was. */
   readonly violations: string[] = []
   readonly #failOpen: boolean
@@ -63,13 +65,34 @@ export class LifeWorld implements Capture, PodServer {
       wasCaptured: isAgain,
     }
     this.captured = { enrolment, path: pod.netnsPath, opened }
+    this.#forgetLeft()
     return ok(enrolment)
+  }
+
+  async leave(pod: CapturePod): Promise<Result<Enrolment, AmbitError>> {
+    await this.#exclusively()
+    const { capture } = this.weather
+    if (capture === 'refuses' || capture === 'cannotWithdraw')
+      return err(new AmbitError('AMB_ENROLMENT', 'the kernel refused'))
+    const opened = capture === 'mistaken' ? '/dev/null' : pod.netnsPath
+    const wasCaptured = this.captured !== undefined
+    this.#uncapture()
+    this.#forgetLeft()
+    this.left = {
+      pod,
+      netnsCookie: cookieOf(opened),
+      netnsFd: openSync(opened, 'r'),
+      listeners: { outbound: [], inbound: [], hbone: [fd()] },
+      wasCaptured,
+    }
+    return ok(this.left)
   }
 
   async withdraw(): Promise<void> {
     await this.#exclusively()
     if (this.weather.capture === 'cannotWithdraw') throw new Error('the kernel would not let go')
     this.#uncapture()
+    this.#forgetLeft()
   }
 
   sweep(): Promise<void> {
@@ -78,6 +101,7 @@ export class LifeWorld implements Capture, PodServer {
 
   close(): Promise<void> {
     this.#uncapture()
+    this.#forgetLeft()
     return Promise.resolve()
   }
 
@@ -100,7 +124,6 @@ export class LifeWorld implements Capture, PodServer {
       drain: () => {
         if (this.served !== served) this.#violate('drained after its end')
       },
-      takeLeave: () => this.#turns(),
       end: async () => {
         if (this.served !== served) this.#violate('ended twice')
         this.served = undefined
@@ -124,6 +147,11 @@ export class LifeWorld implements Capture, PodServer {
       this.served?.listeners !== undefined &&
       this.served.listeners === this.captured?.enrolment.listeners
     )
+  }
+
+  /** Peers that have not heard that the pod left are led to listeners that somebody serves. */
+  get isLeftServed(): boolean {
+    return this.left !== undefined && this.served?.listeners === this.left.listeners
   }
 
   async #take(served: Served, { listeners, netnsCookie }: Enrolment): Promise<void> {
@@ -151,6 +179,11 @@ export class LifeWorld implements Capture, PodServer {
   #uncapture(): void {
     if (this.captured !== undefined) closeSync(this.captured.enrolment.netnsFd)
     this.captured = undefined
+  }
+
+  #forgetLeft(): void {
+    if (this.left !== undefined) closeSync(this.left.netnsFd)
+    this.left = undefined
   }
 
   /** Capture takes one pod's steps in turn; enrolment must not rely on that. */

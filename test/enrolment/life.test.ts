@@ -112,7 +112,6 @@ function begin(
           return true
         },
       },
-      annotations: { set: () => undefined },
       locate: async (_, { network }) => {
         await turn()
         if (network !== undefined) return { ok: true, network, facts: [] }
@@ -121,6 +120,7 @@ function begin(
       ownership: { holds: () => Promise.resolve(!isSuperseded) },
       rules: DEFAULT_ELIGIBILITY,
       failOpen,
+      peersForgetMs: 3_600_000,
       logger: pino({ level: 'silent' }),
       settled: () => undefined,
     },
@@ -192,7 +192,14 @@ void t.test('a pod ends captured and served, or plain', async (t) => {
         if (outcome.kind === 'plain' && captured !== undefined) throw new Error('said to be plain')
         if ((captured !== undefined) !== isServed)
           throw new Error(isServed ? 'served and not captured' : 'captured and not served')
-        if ((world.served !== undefined) !== isServed) throw new Error('half served')
+        if (isServed && world.left !== undefined) throw new Error('captured and left')
+        if ((world.left !== undefined) !== world.isLeftServed)
+          throw new Error('left and not served')
+        if ((world.served !== undefined) !== (isServed || world.isLeftServed))
+          throw new Error('half served')
+        if (world.isLeftServed) reached.add('left')
+        if ((file()?.leftAt !== undefined) !== world.isLeftServed)
+          throw new Error('the file does not know whether it left')
         if (pod.isEnrolled !== isServed) throw new Error('counted wrongly')
         if ((file()?.isEnrolled ?? false) !== isServed) throw new Error('the file says otherwise')
         const { desired } = pod
@@ -209,7 +216,7 @@ void t.test('a pod ends captured and served, or plain', async (t) => {
       }),
       { numRuns: 1500 },
     )
-    t.same([...reached].sort(), ['enrolled', 'plain', 'waiting'], 'all ends are met')
+    t.same([...reached].sort(), ['enrolled', 'left', 'plain', 'waiting'], 'all ends are met')
     t.equal(openFds(), before, 'no listener and no namespace is left open')
   })
 
@@ -223,7 +230,7 @@ void t.test('a pod ends captured and served, or plain', async (t) => {
         if (world.violations.length > 0) throw new Error(world.violations.join())
         const then = { captured: world.captured, served: world.served }
         if (world.isServed && !pod.isEnrolled) throw new Error('served and forgotten')
-        if (then.served?.listeners !== undefined && !world.isServed)
+        if (then.served?.listeners !== undefined && !world.isServed && !world.isLeftServed)
           throw new Error('served and not captured')
         if (then.captured !== undefined && file()?.isEnrolled !== true)
           throw new Error('captured, and the next agent does not know')

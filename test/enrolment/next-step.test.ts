@@ -41,7 +41,6 @@ const wanted = (netns: typeof HERE | undefined, isDraining = false): Desired => 
   kind: 'captured',
   netns,
   isDraining,
-  isOver: false,
 })
 
 void t.test('what is desired follows from the facts', (t) => {
@@ -66,7 +65,7 @@ void t.test('what is desired follows from the facts', (t) => {
     [
       'one whose object is gone and whose namespace is not',
       [labelled, sandbox, { kind: 'deleted' }],
-      { kind: 'captured', netns: HERE, isDraining: true, isOver: true },
+      { kind: 'captured', netns: HERE, isDraining: true },
     ],
     [
       'the same, when its namespace has gone',
@@ -81,7 +80,7 @@ void t.test('what is desired follows from the facts', (t) => {
     [
       'one of an earlier agent that the API does not know any more',
       [remembered, { kind: 'deleted' }],
-      { kind: 'captured', netns: HERE, isOver: true },
+      { kind: 'captured', netns: HERE, isDraining: true },
     ],
     [
       'one that was never enrolled, and is gone',
@@ -91,7 +90,7 @@ void t.test('what is desired follows from the facts', (t) => {
     [
       'one that was evicted and runs for its grace',
       [labelled, sandbox, { kind: 'object', object: { ...pod(), status: { phase: 'Failed' } } }],
-      { kind: 'captured', netns: HERE, isOver: true },
+      { kind: 'captured', netns: HERE, isDraining: true },
     ],
     [
       'one that has finished, and nobody knows where it was',
@@ -177,12 +176,17 @@ void t.test('what is desired follows from the facts', (t) => {
 })
 
 void t.test('the next step follows from what is desired and what is', (t) => {
-  const served: Actual = {
+  const served: Extract<Actual, { kind: 'captured' }> = {
     kind: 'captured',
     netns: HERE,
     isServed: true,
     isDraining: false,
-    hasTakenLeave: false,
+  }
+  const left: Extract<Actual, { kind: 'left' }> = {
+    kind: 'left',
+    netns: HERE,
+    isServed: true,
+    isForgotten: false,
   }
   const plain: Desired = { kind: 'plain', reason: 'r', livesOn: true }
   const gone: Desired = { kind: 'plain', reason: 'r', livesOn: false }
@@ -194,7 +198,8 @@ void t.test('the next step follows from what is desired and what is', (t) => {
     [wanted(HERE), served, { kind: 'rest' }],
     [wanted(undefined), served, { kind: 'rest' }],
     [wanted(HERE), { ...served, isServed: false }, { kind: 'enrol' }],
-    [wanted(HERE), { ...served, hasTakenLeave: true }, { kind: 'stay' }],
+    [wanted(HERE), left, { kind: 'enrol' }],
+    [wanted(HERE), { ...left, isForgotten: true }, { kind: 'enrol' }],
     [wanted(HERE, true), served, { kind: 'drain' }],
     [wanted(HERE, true), { ...served, isDraining: true }, { kind: 'rest' }],
     [wanted(HERE, true), { ...served, isServed: false }, { kind: 'enrol' }],
@@ -205,9 +210,18 @@ void t.test('the next step follows from what is desired and what is', (t) => {
     ],
     [plain, is.plain, { kind: 'rest' }],
     [plain, is.uncertain, { kind: 'withdraw', reason: 'r', livesOn: true }],
-    [plain, served, { kind: 'takeLeave' }],
-    [plain, { ...served, hasTakenLeave: true }, { kind: 'withdraw', reason: 'r', livesOn: true }],
-    [plain, { ...served, isServed: false }, { kind: 'withdraw', reason: 'r', livesOn: true }],
+    [plain, served, { kind: 'leave', reason: 'r' }],
+    [plain, { ...served, isServed: false }, { kind: 'leave', reason: 'r' }],
+    [plain, left, { kind: 'rest' }],
+    [plain, { ...left, isServed: false }, { kind: 'leave', reason: 'r' }],
+    [
+      plain,
+      { ...left, isForgotten: true },
+      { kind: 'withdraw', reason: 'its peers know', livesOn: true },
+    ],
+    [gone, left, { kind: 'withdraw', reason: 'r', livesOn: false }],
+    [unknown, left, { kind: 'wait', reason: 'r' }],
+    [unknown, { ...left, isServed: false }, { kind: 'leave', reason: 'r' }],
     [gone, served, { kind: 'withdraw', reason: 'r', livesOn: false }],
     [unknown, is.plain, { kind: 'wait', reason: 'r' }],
     [unknown, served, { kind: 'wait', reason: 'r' }],

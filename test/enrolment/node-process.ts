@@ -56,7 +56,6 @@ function serve({ name, enrolment }: EnrolledPod): ServedPod {
   return {
     serveAgain: () => Promise.reject(new Error('nothing is served again here')),
     drain: () => undefined,
-    takeLeave: () => Promise.resolve(),
     end: () => {
       for (const server of servers) server.close()
       tell('withdrawn')
@@ -83,6 +82,7 @@ serveRpc({
       prove: netnsProver(capture.thread),
       stateDirectory: request.stateDirectory,
       logger,
+      peersForgetMs: 3_600_000,
     })
     const { socketPath } = request
     const cni = await startCniServer({ socketPath, handlers: enrolment, logger })

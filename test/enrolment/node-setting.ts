@@ -26,6 +26,9 @@ import { recordingServer } from './recording-server.ts'
 export const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' }
 export const NONE = { 'istio.io/dataplane-mode': 'none' }
 
+/** Longer than any test. */
+const PEERS_FORGET_MS = 3_600_000
+
 export interface NodeSetting {
   readonly stub: FaultyApi
   readonly capture: RecordingCapture
@@ -88,6 +91,7 @@ export async function setUpNode(test: Test): Promise<NodeSetting> {
         server,
         stateDirectory,
         logger,
+        peersForgetMs: PEERS_FORGET_MS,
         nodeCgroup: '/',
         prove: believeTheOldest,
         ...options,

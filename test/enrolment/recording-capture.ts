@@ -7,8 +7,10 @@ import { AmbitError } from '../../mesh/errors.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 
 export class RecordingCapture implements Capture {
-  /** `+name` enrolled, `-name` withdrawn, `!name` refused, in order. */
+  /** `+name` enrolled, `-name` withdrawn, `~name` left, `!name` refused, in order. */
   readonly calls: string[] = []
+  /** Not captured any more, and with an HBONE listener. */
+  readonly left = new Map<string, Enrolment>()
   readonly enrolled = new Map<string, Enrolment>()
   readonly swept: ReadonlySet<string>[] = []
   /** Pods, by name, that cannot be enrolled, and why. */
@@ -46,17 +48,33 @@ export class RecordingCapture implements Capture {
       wasCaptured: this.enrolled.has(pod.uid),
     }
     this.enrolled.set(pod.uid, enrolment)
+    this.#forget(this.left, pod.uid)
     return ok(enrolment)
+  }
+
+  leave(pod: CapturePod): Promise<Result<Enrolment, AmbitError>> {
+    if (this.#busy.has(pod.uid)) throw new Error('left while being enrolled')
+    this.calls.push(`~${pod.name}`)
+    this.#names.set(pod.uid, pod.name)
+    const enrolment: Enrolment = {
+      pod,
+      netnsCookie: this.nextCookie,
+      netnsFd: openSync(pod.netnsPath, 'r'),
+      listeners: { outbound: [], inbound: [], hbone: [] },
+      wasCaptured: this.enrolled.has(pod.uid),
+    }
+    this.#forget(this.enrolled, pod.uid)
+    this.#forget(this.left, pod.uid)
+    this.left.set(pod.uid, enrolment)
+    return Promise.resolve(ok(enrolment))
   }
 
   withdraw(uid: string): Promise<void> {
     if (this.#busy.has(uid)) throw new Error('withdrawn while being enrolled')
-    const enrolment = this.enrolled.get(uid)
-    if (enrolment !== undefined) {
-      closeSync(enrolment.netnsFd)
-      this.enrolled.delete(uid)
+    if (this.enrolled.has(uid) || this.left.has(uid))
       this.calls.push(`-${this.#names.get(uid) ?? uid}`)
-    }
+    this.#forget(this.enrolled, uid)
+    this.#forget(this.left, uid)
     return Promise.resolve()
   }
 
@@ -66,9 +84,15 @@ export class RecordingCapture implements Capture {
   }
 
   close(): Promise<void> {
-    for (const enrolment of this.enrolled.values()) closeSync(enrolment.netnsFd)
-    this.enrolled.clear()
+    for (const uid of this.enrolled.keys()) this.#forget(this.enrolled, uid)
+    for (const uid of this.left.keys()) this.#forget(this.left, uid)
     return Promise.resolve()
+  }
+
+  #forget(among: Map<string, Enrolment>, uid: string): void {
+    const enrolment = among.get(uid)
+    if (enrolment !== undefined) closeSync(enrolment.netnsFd)
+    among.delete(uid)
   }
 }
 

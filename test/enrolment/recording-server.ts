@@ -20,7 +20,6 @@ export function recordingServer(told: string[]): RecordingServer {
       return {
         serveAgain: () => tell(`served ${name} again`),
         drain: () => void tell(`draining ${name}`),
-        takeLeave: () => Promise.resolve(),
         end: () => tell(`withdrawn ${name}`),
       }
     },

@@ -85,7 +85,7 @@ void t.test(
     const capture = secondCapture(t)
     const enrolment = await setting.start({ capture })
     await enrolment.synced
-    t.same(capture.calls, ['+web', '-web'])
+    t.same(capture.calls, ['+web', '~web'])
     await setting.until(() => setting.annotation('web') === undefined, 'no annotation')
   },
 )
