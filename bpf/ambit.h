@@ -16,6 +16,8 @@
  * its own cookie here (native/program-text.ts). No cookie is so high: the kernel counts them from 1.
  */
 #define AMBIT_OWN_COOKIE 0xa3b17c0041eaddeeULL
+/* Likewise, for 1 where the kernel tells sk_lookup by which device a packet came (5.17), else 0. */
+#define AMBIT_SEES_DEVICE 0xa3b17c0041eaddefULL
 
 /* Mark of the agent's connections to applications, whose answers a routing rule keeps in the pod. */
 #define AMBIT_UPSTREAM_MARK 0x111
@@ -133,6 +135,7 @@ enum ambit_reason {
 	AMBIT_BIND_DENY_MESH_PORT,	/* an application wants a port of the agent's */
 	AMBIT_PENDING_POD_FULL,		/* one pod has too many handshakes under way: treated as PENDING_FULL */
 	AMBIT_NO_SOCKET,		/* the kernel gave the program no socket */
+	AMBIT_OUT_DENY_TUPLE_TAKEN,	/* the agent's source port is a client's own: it takes another */
 	AMBIT_REASON_COUNT,
 };
 

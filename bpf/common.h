@@ -36,14 +36,16 @@ const volatile __u32 has_set_retval;	/* bpf_set_retval() exists for these hooks 
  * A 32-bit field of a context, by one instruction of its own. Left to itself, clang merges the loads or stores of two
  * fields through a computed pointer, which the verifier refuses ("dereference of modified ctx ptr").
  */
-#define CTX_LOAD(ctx, field, type)                                                           \
+#define CTX_LOAD_AT(ctx, offset, type)                                                       \
 	({                                                                                   \
 		__u64 word_;                                                                 \
 		asm volatile("%0 = *(" type " *)(%1 + %2)"                                   \
 			     : "=r"(word_)                                                   \
-			     : "r"(ctx), "i"(__builtin_offsetof(typeof(*(ctx)), field)));    \
+			     : "r"(ctx), "i"(offset));                                       \
 		word_;                                                                       \
 	})
+#define CTX_LOAD(ctx, field, type)                                                           \
+	CTX_LOAD_AT(ctx, __builtin_offsetof(typeof(*(ctx)), field), type)
 #define CTX_READ(ctx, field)                                                                 \
 	({                                                                                   \
 		_Static_assert(sizeof((ctx)->field) == sizeof(__u32), #field " is no word"); \

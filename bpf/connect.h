@@ -35,6 +35,43 @@ static __always_inline bool is_agent_listening(struct bpf_sock_addr *ctx, bool i
 }
 
 /*
+ * Whether the agent's connection to the application would have the addresses and ports of one that is there: a client's
+ * own, which the agent accepted or will. Its SYN would meet that one's socket, not the application. One in TIME_WAIT gives way.
+ */
+static __always_inline bool is_tuple_taken(struct bpf_sock_addr *ctx, struct bpf_sock *sk,
+					   const struct ambit_address *destination, __u16 port, bool ipv6)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *found;
+	__u32 state;
+
+	if (ipv6) {
+		tuple.ipv6.saddr[0] = sk->src_ip6[0];
+		tuple.ipv6.saddr[1] = sk->src_ip6[1];
+		tuple.ipv6.saddr[2] = sk->src_ip6[2];
+		tuple.ipv6.saddr[3] = sk->src_ip6[3];
+		tuple.ipv6.daddr[0] = destination->word[0];
+		tuple.ipv6.daddr[1] = destination->word[1];
+		tuple.ipv6.daddr[2] = destination->word[2];
+		tuple.ipv6.daddr[3] = destination->word[3];
+		tuple.ipv6.sport = bpf_htons((__u16)sk->src_port);
+		tuple.ipv6.dport = port;
+		found = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+	} else {
+		tuple.ipv4.saddr = sk->src_ip4;
+		tuple.ipv4.daddr = destination->word[3];
+		tuple.ipv4.sport = bpf_htons((__u16)sk->src_port);
+		tuple.ipv4.dport = port;
+		found = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	if (!found)
+		return false;
+	state = found->state;
+	bpf_sk_release(found);
+	return state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT;
+}
+
+/*
  * A socket may connect again after a failure or AF_UNSPEC. When that connection is not captured, what the storage
  * says of the former one must go, or getpeername would lie and a direct call to 15001 would find a destination.
  */
@@ -52,6 +89,13 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *ctx, struct bpf
 	struct ambit_socket *stored = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 
 	if (stored && stored->flags & AMBIT_SOCKET_EXEMPT) {
+		if (sk->mark == AMBIT_UPSTREAM_MARK && sk->src_port &&
+		    is_tuple_taken(ctx, sk, destination, port, ipv6)) {
+			if (has_set_retval)
+				set_retval(-EADDRINUSE);
+			count(AMBIT_OUT_DENY_TUPLE_TAKEN);
+			return VERDICT_DENY;
+		}
 		count(AMBIT_OUT_PASS_EXEMPT);
 		return VERDICT_PASS;
 	}

@@ -9,13 +9,22 @@
 
 #include "maps.h"
 
-/* The namespace this copy is linked to. As text, not as a variable: that would be a map for each copy. */
-static __always_inline __u64 own_netns_cookie(void)
-{
-	__u64 cookie;
+/* Of struct bpf_sk_lookup; headers before 5.17 do not have the field. */
+#define INGRESS_IFINDEX_OFFSET 64
 
-	asm volatile("%0 = %1 ll" : "=r"(cookie) : "i"(AMBIT_OWN_COOKIE));
-	return cookie;
+/* As text, not as a variable: that would be a map for each copy. */
+#define TEXT_CONSTANT(placeholder)                                                           \
+	({                                                                                   \
+		__u64 constant_;                                                             \
+		asm volatile("%0 = %1 ll" : "=r"(constant_) : "i"(placeholder));             \
+		constant_;                                                                   \
+	})
+
+/* No packet, but a question of the connect hook's: no device has the number 0. Before 5.17 it cannot be told. */
+static __always_inline bool is_question(struct bpf_sk_lookup *ctx)
+{
+	return TEXT_CONSTANT(AMBIT_SEES_DEVICE) == 1 &&
+	       !CTX_LOAD_AT(ctx, INGRESS_IFINDEX_OFFSET, "u32");
 }
 
 static __always_inline bool is_trusted(struct ambit_trusted_tuple *tuple, __u64 netns_cookie)
@@ -36,7 +45,7 @@ static __always_inline enum ambit_reason choose(struct bpf_sk_lookup *ctx)
 	struct ambit_pod *pod;
 	long failed;
 
-	key.netns_cookie = own_netns_cookie();
+	key.netns_cookie = TEXT_CONSTANT(AMBIT_OWN_COOKIE);
 	if (CTX_READ(ctx, family) == AF_INET) {
 		key.family = 4;
 		map_ipv4(&tuple.local, CTX_READ(ctx, local_ip4));
@@ -53,7 +62,7 @@ static __always_inline enum ambit_reason choose(struct bpf_sk_lookup *ctx)
 		tuple.remote.word[3] = CTX_READ(ctx, remote_ip6[3]);
 	}
 	/*
-	 * Loopback comes first: the connect hook's question whether the agent listens runs through here too. A pod
+	 * Loopback comes first: before 5.17 the connect hook's question whether the agent listens runs through here. A pod
 	 * that calls its own address is recognised by equal addresses; the device says nothing (it is eth0).
 	 */
 	if (is_loopback6(&tuple.local) ||
@@ -89,6 +98,8 @@ int ambit_sk_lookup(struct bpf_sk_lookup *ctx)
 
 	if (CTX_READ(ctx, protocol) != IPPROTO_TCP)
 		return SK_PASS; /* not counted: UDP is every datagram to an unconnected socket */
+	if (is_question(ctx))
+		return SK_PASS; /* what the pod has is there to be found */
 	reason = choose(ctx);
 	count(reason);
 	return reason == AMBIT_IN_DROP_NO_AGENT || reason == AMBIT_IN_DROP_ASSIGN_FAILED ? SK_DROP :

@@ -42,6 +42,7 @@ const ATTACH = {
   skLookup: 36,
 } as const
 const HELPER = { getNetnsCookie: 122, setRetval: 187 } as const
+const BPF_LDX_MEM_W = 0x61
 const BPF_MOV64_IMM = 0xb7
 const BPF_CALL = 0x85
 const BPF_EXIT = 0x95
@@ -54,6 +55,16 @@ function instruction(code: number, register: number, immediate: number): Buffer 
   bytes[0] = code
   bytes[1] = register
   bytes.writeInt32LE(immediate, 4)
+  return bytes
+}
+
+/** Of struct bpf_sk_lookup. */
+const SK_LOOKUP_INGRESS_IFINDEX = 64
+
+/** Reads a word of the context into register 0. */
+function readContext32(offset: number): Buffer {
+  const bytes = instruction(BPF_LDX_MEM_W, (REGISTER_1 << 4) | REGISTER_0, 0)
+  bytes.writeInt16LE(offset, 2)
   return bytes
 }
 
@@ -147,6 +158,19 @@ export const SET_RETVAL: KernelFeature = {
       instruction(BPF_CALL, 0, HELPER.setRetval),
       ...RETURN_ONE,
     ]),
+}
+
+/** sk_lookup programs can tell a packet from another program's question. */
+export const INGRESS_IFINDEX: KernelFeature = {
+  name: 'ingress_ifindex in sk_lookup programs',
+  since: '5.17',
+  probe: () =>
+    closeFd(
+      load(PROG_TYPE.skLookup, ATTACH.skLookup, [
+        readContext32(SK_LOOKUP_INGRESS_IFINDEX),
+        ...RETURN_ONE,
+      ]),
+    ),
 }
 
 /** Our hooks run before those attached earlier. */

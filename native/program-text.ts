@@ -62,14 +62,20 @@ export function readProgramText(path: string, sectionName: string): ProgramText 
   return { code, maps }
 }
 
+/** What stands in the text for a constant, and the constant. */
+export interface TextConstant {
+  readonly placeholder: bigint
+  readonly constant: bigint
+}
+
 /**
- * The instructions with the maps' fds in their places and every load of `placeholder` turned into one of `constant`.
- * Throws NativeError where a map is not given, or nothing holds the placeholder.
+ * The instructions with the maps' fds in their places and every load of a placeholder turned into one of its constant.
+ * Throws NativeError where a map is not given, or nothing holds a placeholder.
  */
 export function fillProgramText(
   { code, maps }: ProgramText,
   fdOf: (map: string) => number | undefined,
-  { placeholder, constant }: { readonly placeholder: bigint; readonly constant: bigint },
+  constants: readonly TextConstant[],
 ): Buffer {
   const filled = Buffer.from(code)
   const taken = new Set<number>()
@@ -88,16 +94,18 @@ export function fillProgramText(
       writeImmediate(filled, offset, BigInt(fd))
     }
   }
-  let found = 0
+  const missing = new Set(constants)
   for (let at = 0; at + INSTRUCTION <= filled.length; at += INSTRUCTION) {
     if (filled[at] !== LOAD_64) continue
-    if (!taken.has(at) && readImmediate(filled, at) === placeholder) {
-      writeImmediate(filled, at, constant)
-      found += 1
+    const value = taken.has(at) ? undefined : readImmediate(filled, at)
+    const found = constants.find(({ placeholder }) => placeholder === value)
+    if (found !== undefined) {
+      writeImmediate(filled, at, found.constant)
+      missing.delete(found)
     }
     at += INSTRUCTION // its second half
   }
-  if (found === 0) throw new NativeError('fill program', undefined, 'it has no such constant')
+  if (missing.size > 0) throw new NativeError('fill program', undefined, 'it has no such constant')
   return filled
 }
 

@@ -36,6 +36,7 @@ export const CAPTURE_REASONS = [
   'bindDenyMeshPort',
   'pendingPodFull',
   'noSocket',
+  'outDenyTupleTaken',
 ] as const
 
 export type CaptureReason = (typeof CAPTURE_REASONS)[number]

@@ -9,13 +9,17 @@ import { loadLibbpf } from '../../native/libbpf.ts'
 import { openSocket, type SocketOption } from '../../native/socket-spec.ts'
 import { toAmbitError } from './failure.ts'
 import { decodeDestination, LAYOUT } from './layout.ts'
-import type { DataPlaneHandles, DataPlaneSockets } from './types.ts'
+import type { DataPlaneHandles, DataPlaneSockets, UpstreamSource } from './types.ts'
 
 /** Mark of the agent's connections to applications: replies carry it and the 0x111 rule keeps them in the pod. */
 export const UPSTREAM_MARK = 0x111
 
 const PLAIN_OPTIONS: readonly SocketOption[] = ['noDelay', 'keepAlive']
-const TRANSPARENT_OPTIONS: readonly SocketOption[] = [...PLAIN_OPTIONS, 'transparent', 'bindNoPort']
+const OPTIONS: Readonly<Record<UpstreamSource['whose'], readonly SocketOption[]>> = {
+  pod: PLAIN_OPTIONS,
+  foreign: [...PLAIN_OPTIONS, 'transparent'],
+  client: [...PLAIN_OPTIONS, 'transparent'],
+}
 
 /** Builds the worker's side. `openUpstream` refuses to run on the process's main thread. */
 export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSockets {
@@ -29,7 +33,7 @@ export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSock
       if (library.bpf_map_lookup_elem(handles.socketStorageMapFd, key, value) < 0) return undefined
       return decodeDestination(value)
     },
-    openUpstream({ netnsFd, family, sourceIp }) {
+    openUpstream({ netnsFd, family, from }) {
       try {
         return ok(
           openSocket({
@@ -37,13 +41,7 @@ export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSock
             family,
             kind: 'tcp',
             exemptInMapFd: handles.socketStorageMapFd,
-            ...(sourceIp === undefined
-              ? { options: PLAIN_OPTIONS }
-              : {
-                  options: TRANSPARENT_OPTIONS,
-                  mark: UPSTREAM_MARK,
-                  bind: { address: addressBytes(sourceIp), port: 0 },
-                }),
+            ...(from === undefined ? { options: PLAIN_OPTIONS } : boundTo(from)),
           }),
         )
       } catch (thrown) {
@@ -52,5 +50,14 @@ export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSock
       }
     },
     handshakesIn: (fd) => handshakesIn({ fd, homeFd: handles.homeNetnsFd }),
+  }
+}
+
+function boundTo({ address, port, whose }: UpstreamSource) {
+  return {
+    // The same port serves any number of connections, as long as each leads elsewhere.
+    options: [...OPTIONS[whose], port === 0 ? 'bindNoPort' : 'reuseAddress'] as const,
+    ...(whose === 'client' && { mark: UPSTREAM_MARK }),
+    bind: { address: addressBytes(address), port },
   }
 }

@@ -11,6 +11,8 @@ import { CAPTURE_REASONS, enumConstant } from './counters.ts'
 export const MAX_POD_ADDRESSES = 16
 /** Stands in the program text of sk_lookup for the cookie of the namespace it is linked to (AMBIT_OWN_COOKIE). */
 export const OWN_COOKIE = 0xa3b17c0041eaddeen
+/** Likewise, for whether the kernel tells it by which device a packet came (AMBIT_SEES_DEVICE). */
+export const SEES_DEVICE = 0xa3b17c0041eaddefn
 const POD_FAIL_OPEN = 1
 export const LISTENER_KIND = { plaintext: 0, hbone: 1 } as const
 export const SOCKET_FLAG = { exempt: 1, captured: 2, accepted: 4, selfTest: 16, seen: 32 } as const

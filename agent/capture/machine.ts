@@ -4,6 +4,7 @@
 import { AmbitError } from '../../mesh/errors.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import {
+  INGRESS_IFINDEX,
   type KernelFeature,
   missingFeatures,
   PREORDER,
@@ -66,6 +67,7 @@ export function requireBpfFs(directory: string): void {
 /** What a kernel may have beyond the needed. */
 export interface KernelExtras {
   readonly hasSetRetval: boolean
+  readonly hasIngressIfindex: boolean
   readonly hasPreorder: boolean
 }
 
@@ -74,7 +76,7 @@ export async function requireKernel(
   { cgroupPath, requiredFeatures = REQUIRED_FEATURES }: MachineNeeds,
   thread: NetnsThread,
 ): Promise<KernelExtras> {
-  const extras = [SET_RETVAL, PREORDER]
+  const extras = [SET_RETVAL, INGRESS_IFINDEX, PREORDER]
   const missing = await missingFeatures(cgroupPath, thread, [...requiredFeatures, ...extras])
   const isMissing = (name: string): boolean => missing.some((feature) => feature.name === name)
   const needed = missing.filter(({ name }) => extras.every((extra) => extra.name !== name))
@@ -87,6 +89,7 @@ export async function requireKernel(
     )
   return {
     hasSetRetval: !isMissing(SET_RETVAL.name),
+    hasIngressIfindex: !isMissing(INGRESS_IFINDEX.name),
     hasPreorder: !isMissing(PREORDER.name),
   }
 }

@@ -60,6 +60,7 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
       pins,
       nodeNetnsCookie: homeNetnsCookie,
       hasSetRetval: extras.hasSetRetval,
+      hasIngressIfindex: extras.hasIngressIfindex,
       hasPreorder: extras.hasPreorder && options.mayPreorder !== false,
     })
     proveSight(programs, options.cgroupPath)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where things are pinned, below the agent's bpffs directory:
-//   v2/maps/<map>   v2/links/<program>[@<id of a cgroup below>]   v2/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
+//   v3/maps/<map>   v3/links/<program>[@<id of a cgroup below>]   v3/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
 // The version changes when maps of an older agent can no longer be used.
 
 import { mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
 
-const PIN_VERSION = 'v2'
+export const PIN_VERSION = 'v3'
 /** What a pod's pin is called; a cookie has 64 bits. */
 const POD_PIN = /^(.+)@([0-9a-f]{1,16})$/
 

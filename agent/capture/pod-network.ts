@@ -25,13 +25,6 @@ const TCP_SYSCTLS: readonly SysctlValue[] = [
   // The agent calls the application once per accepted connection, from the client's one address: its 28,000 ports
   // must not each wait out a minute of TIME_WAIT.
   { path: 'net/ipv4/tcp_tw_reuse', value: '1' },
-  // Linux tries ports of the lower bound's parity first. Clients elsewhere use even ones; the agent's, odd, cannot
-  // meet them where both lead from the client's address to the same port of the pod.
-  {
-    path: 'net/ipv4/ip_local_port_range',
-    from: '32768\t60999',
-    value: '32769 60998',
-  },
 ]
 
 /** A closed port answers the agent at once: the kernel's RST carries the mark too. */

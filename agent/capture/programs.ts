@@ -25,7 +25,7 @@ import {
   type ProgramText,
   readProgramText,
 } from '../../native/program-text.ts'
-import { layoutDifferences, OWN_COOKIE } from './layout.ts'
+import { layoutDifferences, OWN_COOKIE, SEES_DEVICE } from './layout.ts'
 import type { Pins } from './pins.ts'
 
 const MAP_NAMES = [
@@ -63,6 +63,7 @@ export interface ProgramOptions {
   /** The namespace the kubelet runs in: the agent's own, as both are on the host network. */
   readonly nodeNetnsCookie: bigint
   readonly hasSetRetval: boolean
+  readonly hasIngressIfindex: boolean
   readonly hasPreorder: boolean
 }
 
@@ -137,7 +138,10 @@ export class CapturePrograms {
     const code = fillProgramText(
       this.#lookup,
       (name) => (isMapName(name) ? this.maps[name].fd : undefined),
-      { placeholder: OWN_COOKIE, constant: netnsCookie },
+      [
+        { placeholder: OWN_COOKIE, constant: netnsCookie },
+        { placeholder: SEES_DEVICE, constant: this.#options.hasIngressIfindex ? 1n : 0n },
+      ],
     )
     return loadProgram(LOOKUP_PROGRAM, BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, code)
   }

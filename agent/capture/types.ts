@@ -69,19 +69,41 @@ export interface Capture {
   close(options: { readonly unpin: boolean }): Promise<void>
 }
 
+/** Where an app wanted to go, and what it asked of the socket that its own routing would have heeded. */
+export interface OriginalDestination extends SocketAddress {
+  /** It chose the port that it calls from. */
+  readonly hasOwnPort?: boolean
+  /** Index of the device that it bound the socket to. */
+  readonly device?: number
+}
+
+/** Where a socket of the agent's comes from. */
+export interface UpstreamSource {
+  readonly address: IpAddress
+  /** 0: the kernel chooses one at connect(), so that the tuple is unique and not the port alone. */
+  readonly port: number
+  /**
+   * Whose the address is. `pod`: the namespace's own. `foreign`: nobody's here, and its answers come back by the pod's own routing.
+   * `client`: a caller's; marked 0x111, so that the app's answers stay in the pod, and refused by connect() (EADDRINUSE,
+   * before 5.18 EPERM) where the caller has a connection of its own with these addresses and ports.
+   */
+  readonly whose: 'pod' | 'foreign' | 'client'
+}
+
+export type OwnSource = UpstreamSource & { readonly whose: 'pod' | 'foreign' }
+
 /** What a data-plane worker thread needs of capture; made in each worker from the plain data of `DataPlaneHandles`. */
 export interface DataPlaneSockets {
   /** The address the app asked for, read from the accepted socket's storage by fd; undefined when none was recorded. */
-  originalDestination(acceptedFd: number): SocketAddress | undefined
+  originalDestination(acceptedFd: number): OriginalDestination | undefined
   /**
    * Opens an unconnected TCP socket in a pod's namespace, exempt from capture (flag in socket storage, set before
-   * any connect), non-blocking. With `sourceIp` the socket is transparent and bound to that address with an
-   * ephemeral port (IP_BIND_ADDRESS_NO_PORT) and marked 0x111 so that the app's replies come back.
+   * any connect), non-blocking. Fails with EADDRINUSE in `cause` where `from` is taken.
    */
   openUpstream(request: {
     readonly netnsFd: number
     readonly family: 4 | 6
-    readonly sourceIp?: IpAddress
+    readonly from?: UpstreamSource
   }): Result<number, AmbitError>
   /**
    * The TCP handshakes under way in a pod's namespace, each by its own name; undefined where the kernel cannot list them.

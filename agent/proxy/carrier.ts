@@ -13,6 +13,7 @@ import type {
 import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { ByteCounts } from '../../mesh/telemetry/connection-record.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import type { OwnSource } from '../capture/types.ts'
 import type { Permit } from './admission.ts'
 
 /** Where the call comes from. Nothing has been read of it, and a CONNECT has not been answered. */
@@ -25,18 +26,33 @@ export type Downstream =
       readonly baggage: string
     }
 
-/** Where it was decided to lead it. */
+/** As whom an app is called. */
+export interface AppClient {
+  readonly address: IpAddress
+  /** Of its own connection to this pod, where it called in plaintext. */
+  readonly port: number | undefined
+}
+
+/** Where it was decided to lead it. `timeoutMs`: for the TCP connection; undefined: as long as the kernel goes on trying. */
 export type Way =
-  /** Into a pod of this node, to its app; seen from `sourceIp`, or from the pod itself. */
+  /** Into a pod of this node, to its app; seen from the client's address, or from the pod itself. */
   | {
       readonly kind: 'app'
       readonly pod: PodUid
       readonly netnsFd: number
       readonly target: SocketAddress
-      readonly sourceIp: IpAddress | undefined
+      readonly client: AppClient | undefined
+      readonly timeoutMs: number | undefined
     }
   /** Unchanged, out of the caller's own namespace. */
-  | { readonly kind: 'passthrough'; readonly netnsFd: number; readonly target: SocketAddress }
+  | {
+      readonly kind: 'passthrough'
+      readonly netnsFd: number
+      readonly target: SocketAddress
+      /** What the caller bound its socket to; undefined: as routing chooses. */
+      readonly from: OwnSource | undefined
+      readonly timeoutMs: number | undefined
+    }
   /** Through a tunnel to a peer of the mesh. */
   | {
       readonly kind: 'hbone'

@@ -4,6 +4,7 @@
 
 import type { Socket } from 'node:net'
 import { errorMessage } from '../../mesh/errors.ts'
+import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
 import type { HboneFailure, IncomingTunnel } from '../../mesh/hbone/types.ts'
 import type { Service } from '../../mesh/model/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
@@ -106,11 +107,20 @@ async function carryToApp(
   { carrier, pod }: PodContext,
   connection: Connection,
   downstream: Downstream,
-  { peer, target }: InboundCall,
+  { peer, target, via }: InboundCall,
   permit: Permit,
 ): Promise<HboneFailure | undefined> {
-  const sourceIp = clientAddress(peer, target)
-  const way = { kind: 'app', pod: pod.uid, netnsFd: pod.netnsFd, target, sourceIp } as const
+  const address = clientAddress(peer, target)
+  const isTunnel = via === 'hbone'
+  const way = {
+    kind: 'app',
+    pod: pod.uid,
+    netnsFd: pod.netnsFd,
+    target,
+    client: address && { address, port: isTunnel ? undefined : peer.port },
+    // The far agent waits for the answer to its CONNECT so long; who calls in plaintext has the kernel's patience, as without a mesh.
+    timeoutMs: isTunnel ? CONNECT_DEADLINE_MS : undefined,
+  } as const
   try {
     const end = await carrier.carry(new CarriedCall(downstream, connection), way, permit)
     if (end.kind === 'unopened') return end.failure

@@ -2,7 +2,7 @@
 // A pod that this agent serves, as the data plane knows it: everything comes from enrolment (the CNI call or the
 // node's own pod list), nothing from xDS, so a pod can talk before the control plane has heard of it.
 
-import { familyOf } from '../../mesh/model/address.ts'
+import { familyOf, isLoopback } from '../../mesh/model/address.ts'
 import type {
   IpAddress,
   PodUid,
@@ -11,6 +11,7 @@ import type {
   Workload,
   WorkloadUid,
 } from '../../mesh/model/types.ts'
+import type { OwnSource } from '../capture/types.ts'
 import type { Party } from '../../mesh/telemetry/connection-record.ts'
 
 export interface LocalPod {
@@ -40,10 +41,10 @@ export function podParty(
 }
 
 /**
- * The pod's own address of the target's family. The accepted socket cannot tell it: captured connections arrive
- * over loopback, unless the app bound its socket to a pod address, which then stands.
+ * The address the pod calls from: what the app bound its socket to, the pod's own or not (a balancer that calls as its clients do),
+ * else the pod's of the target's family. The accepted socket cannot tell the latter: captured connections arrive over loopback.
  */
-export function podAddress(
+export function callerAddress(
   pod: LocalPod,
   target: SocketAddress,
   seen?: SocketAddress,
@@ -52,10 +53,18 @@ export function podAddress(
   if (
     seen !== undefined &&
     familyOf(seen.address) === family &&
-    pod.addresses.includes(seen.address)
+    (!isLoopback(seen.address) || pod.addresses.includes(seen.address))
   )
     return seen.address
   return pod.addresses.find((address) => familyOf(address) === family)
+}
+
+/** What a socket of the agent's must be bound to, so that it calls from this address as the pod would; undefined: as routing chooses. */
+export function sourceFor(pod: LocalPod, address: IpAddress, port = 0): OwnSource | undefined {
+  const family = familyOf(address)
+  const own = pod.addresses.filter((each) => familyOf(each) === family)
+  if (port === 0 && own[0] === address) return undefined
+  return { address, port, whose: own.includes(address) ? 'pod' : 'foreign' }
 }
 
 /** The pods of this agent, found by address: what makes a same-node call one. */

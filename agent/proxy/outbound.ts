@@ -4,9 +4,12 @@
 // succeeded already.
 
 import type { Socket } from 'node:net'
+import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
+import { MESH_PORTS } from '../../mesh/model/ports.ts'
+import type { OriginalDestination } from '../capture/types.ts'
 import { cutReason } from '../../mesh/relay/relay.ts'
 import { cutSocket, resetSocket } from '../../mesh/relay/reset-socket.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
@@ -16,7 +19,7 @@ import type { ConnectionEnd } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { described } from './decision/described.ts'
 import { decideOutbound, type OutboundDecision } from './decision/outbound.ts'
-import { type LocalPod, podAddress, podParty } from './local-pod.ts'
+import { callerAddress, type LocalPod, podParty, sourceFor } from './local-pod.ts'
 import { CarriedCall, type PodContext, remoteAddress, type WorkerMesh } from './pod-context.ts'
 import { carrySameNode } from './same-node.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
@@ -39,7 +42,7 @@ interface Captured {
   readonly connection: Connection
   readonly permit: Permit
   readonly source: SocketAddress
-  readonly originalDestination: SocketAddress
+  readonly originalDestination: OriginalDestination
 }
 
 /** Serves one captured connection to its end; never throws for anything the network does. */
@@ -78,7 +81,7 @@ function sourceOf(
 ): SocketAddress | undefined {
   const seen = remoteAddress(socket)
   if (seen === undefined || originalDestination === undefined) return seen
-  const address = podAddress(pod, originalDestination, seen)
+  const address = callerAddress(pod, originalDestination, seen)
   return address === undefined ? seen : { address, port: seen.port }
 }
 
@@ -87,7 +90,7 @@ async function serve(
   connection: Connection,
   socket: Socket,
   source: SocketAddress | undefined,
-  originalDestination: SocketAddress | undefined,
+  originalDestination: OriginalDestination | undefined,
 ): Promise<void> {
   const { mesh } = context
   const refuse = (failure: HboneFailure): void => {
@@ -186,52 +189,85 @@ function isWorthRetrying({ reason, status }: HboneFailure): boolean {
   }
 }
 
-function carry(
-  context: PodContext,
-  { socket, connection, permit, source }: Captured,
-  decision: Chosen,
-): Promise<ConnectionEnd> {
-  const { pod, mesh, carrier } = context
-  const downstream = { kind: 'socket', socket } as const
+function carry(context: PodContext, captured: Captured, decision: Chosen): Promise<ConnectionEnd> {
+  const { pod, carrier } = context
+  const { socket, connection, permit, source, originalDestination } = captured
+  // Where the mesh chose the endpoint another may be tried; what only passes through has the kernel's own patience.
+  const isChosen = decision.service !== undefined && decision.workload !== undefined
+  const timeoutMs = isChosen ? CONNECT_DEADLINE_MS : undefined
   switch (decision.kind) {
-    case 'passthrough':
+    case 'passthrough': {
+      const { target } = decision
+      const address = callerAddress(pod, target, source)
+      const port = originalDestination.hasOwnPort === true ? source.port : 0
+      const from = address && sourceFor(pod, address, port)
       return carrier.carry(
-        new CarriedCall(downstream, connection),
-        { kind: 'passthrough', netnsFd: pod.netnsFd, target: decision.target },
+        new CarriedCall({ kind: 'socket', socket }, connection),
+        { kind: 'passthrough', netnsFd: pod.netnsFd, target, from, timeoutMs },
         permit,
       )
+    }
     case 'sameNode': {
       const { target } = decision
-      const address = podAddress(pod, target, source)
+      const address = callerAddress(pod, target, source)
       if (address === undefined) return Promise.resolve(withoutAddress(target))
+      if (!pod.addresses.includes(address)) return asStranger(context, captured, decision)
       const peer = { address, port: source.port }
-      return carrySameNode(context, connection, socket, { peer, pod: decision.pod, target })
+      const call = { peer, pod: decision.pod, target, timeoutMs }
+      return carrySameNode(context, connection, socket, call)
     }
-    case 'hbone': {
-      const sourceIp = podAddress(pod, decision.peer, source)
-      if (sourceIp === undefined) return Promise.resolve(withoutAddress(decision.peer))
-      return carrier.carry(
-        new CarriedCall(downstream, connection),
-        {
-          kind: 'hbone',
-          peer: {
-            sourceIdentity: pod.identity,
-            sourceIp,
-            destination: decision.peer,
-            expectedIdentities: decision.expectedIdentities,
-          },
-          authority: formatSocketAddress(decision.target),
-          headers: tunnelHeaders(
-            pod,
-            mesh.state.workload(pod.workloadUid),
-            source,
-            decision.service,
-          ),
-        },
-        permit,
-      )
-    }
+    case 'hbone':
+      return carryByTunnel(context, captured, decision)
   }
+}
+
+/**
+ * A call within the node from an address that is not the pod's. That the pod has a right to it shows only where answers find the way
+ * back: so the call goes out and in again, by HBONE, as one between nodes would.
+ */
+function asStranger(
+  context: PodContext,
+  captured: Captured,
+  { pod, target, service }: Extract<Chosen, { readonly kind: 'sameNode' }>,
+): Promise<ConnectionEnd> {
+  if (pod.uid === context.pod.uid)
+    return Promise.resolve({
+      kind: 'unopened',
+      failure: { reason: 'connectFailed', message: 'the pod calls itself from another address' },
+    })
+  return carryByTunnel(context, captured, {
+    peer: { address: target.address, port: MESH_PORTS.hbone },
+    target,
+    expectedIdentities: [pod.identity],
+    service,
+  })
+}
+
+function carryByTunnel(
+  { pod, mesh, carrier }: PodContext,
+  { socket, connection, permit, source }: Captured,
+  {
+    peer,
+    target,
+    expectedIdentities,
+    service,
+  }: Pick<
+    Extract<Chosen, { readonly kind: 'hbone' }>,
+    'peer' | 'target' | 'expectedIdentities' | 'service'
+  >,
+): Promise<ConnectionEnd> {
+  const sourceIp = callerAddress(pod, peer, source)
+  if (sourceIp === undefined) return Promise.resolve(withoutAddress(peer))
+  return carrier.carry(
+    new CarriedCall({ kind: 'socket', socket }, connection),
+    {
+      kind: 'hbone',
+      peer: { sourceIdentity: pod.identity, sourceIp, destination: peer, expectedIdentities },
+      authority: formatSocketAddress(target),
+      headers: tunnelHeaders(pod, mesh.state.workload(pod.workloadUid), source, service),
+    },
+    permit,
+  )
 }
 
 /** A peer must see the caller's own address or nothing: it is what policy and the app go by. */

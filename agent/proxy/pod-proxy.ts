@@ -4,6 +4,7 @@
 
 import type { Socket } from 'node:net'
 import { errorMessage } from '../../mesh/errors.ts'
+import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type { HboneSources } from '../../mesh/hbone/sources.ts'
@@ -27,7 +28,7 @@ import type { Gate } from './admission.ts'
 import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
 import { isFromOutside } from './decision/from-outside.ts'
 import { Listening } from './listening.ts'
-import { type LocalPod, type LocalPods, podParty } from './local-pod.ts'
+import { type LocalPod, type LocalPods, podParty, sourceFor } from './local-pod.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { handleOutbound } from './outbound.ts'
 import { localAddress, type PodContext, remoteAddress, type WorkerMesh } from './pod-context.ts'
@@ -91,7 +92,9 @@ export class PodProxy {
           {
             netnsFd: options.pod.netnsFd,
             destination: target.destination,
+            from: sourceFor(options.pod, target.sourceIp),
             timeoutReason: 'connectTimeout',
+            timeoutMs: CONNECT_DEADLINE_MS,
           },
           signal,
         ),

@@ -16,6 +16,8 @@ export interface SameNodeCall {
   readonly peer: SocketAddress
   readonly pod: LocalPod
   readonly target: SocketAddress
+  /** As in a Way. */
+  readonly timeoutMs: number | undefined
 }
 
 /** Carries `connection`, decided as a call inside the node, to its end; finishes the record of the arrival. */
@@ -23,7 +25,7 @@ export async function carrySameNode(
   context: PodContext,
   connection: Connection,
   socket: Socket,
-  { peer, pod, target }: SameNodeCall,
+  { peer, pod, target, timeoutMs }: SameNodeCall,
 ): Promise<ConnectionEnd> {
   const destination = context.open.of(pod)
   const { about } = connection
@@ -49,12 +51,15 @@ export async function carrySameNode(
       return { kind: 'unopened', failure: { reason, message: where } }
     }
     arrival.admitted(admission.permit, call)
+    const address = clientAddress(peer, target)
     const way = {
       kind: 'app',
       pod: pod.uid,
       netnsFd: pod.netnsFd,
       target,
-      sourceIp: clientAddress(peer, target),
+      // The caller's port is of its connection to its own agent, and says nothing of what it would call this pod from.
+      client: address && { address, port: undefined },
+      timeoutMs,
     } as const
     const end = await context.carrier.carry(
       new CarriedCall({ kind: 'socket', socket }, connection, arrival),

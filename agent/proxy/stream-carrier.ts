@@ -10,8 +10,9 @@ import { cutReason, relay, resetStream } from '../../mesh/relay/relay.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import type { Permit } from './admission.ts'
-import type { Carried, Carrier, ConnectionEnd, Downstream, Way } from './carrier.ts'
-import { connectUpstream } from './upstream.ts'
+import type { AppClient, Carried, Carrier, ConnectionEnd, Downstream, Way } from './carrier.ts'
+import { SourcePorts } from './source-ports.ts'
+import { type ClientSource, connectUpstream } from './upstream.ts'
 
 interface Opened {
   readonly stream: ByteStream
@@ -22,6 +23,7 @@ export class StreamCarrier implements Carrier {
   readonly #sockets: DataPlaneSockets
   readonly #pool: HbonePool
   readonly #halfClosed: HalfClosed
+  readonly #ports = new SourcePorts()
 
   constructor(sockets: DataPlaneSockets, pool: HbonePool, halfClosed: HalfClosed) {
     this.#halfClosed = halfClosed
@@ -77,14 +79,17 @@ export class StreamCarrier implements Carrier {
       if (!opened.ok) return opened
       return ok({ stream: opened.value.tunnel, peerIdentity: opened.value.peerIdentity })
     }
-    const sourceIp = way.kind === 'app' ? way.sourceIp : undefined
-    const { netnsFd, target } = way
-    const opened = await connectUpstream(
-      this.#sockets,
-      { netnsFd, destination: target, ...(sourceIp === undefined ? {} : { sourceIp }) },
-      signal,
-    )
+    const { netnsFd, target, timeoutMs } = way
+    const from = way.kind === 'app' ? this.#asClient(way.client) : way.from
+    const request = { netnsFd, destination: target, from, timeoutMs }
+    const opened = await connectUpstream(this.#sockets, request, signal)
     return opened.ok ? ok({ stream: opened.value, peerIdentity: undefined }) : opened
+  }
+
+  #asClient(client: AppClient | undefined): ClientSource | undefined {
+    if (client === undefined) return undefined
+    const { address, port } = client
+    return { whose: 'client', address, ports: this.#ports, clientPort: port }
   }
 }
 

@@ -10,18 +10,23 @@ import type { IpAddress, SocketAddress } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { closeFd } from '../../native/libc.ts'
-import type { DataPlaneSockets } from '../capture/types.ts'
-
-/** A peer that does not answer a SYN in this time is taken for unreachable, as Istio does. */
-const CONNECT_TIMEOUT_MS = 10_000
+import { NativeError } from '../../native/error.ts'
+import type { DataPlaneSockets, OwnSource, UpstreamSource } from '../capture/types.ts'
+import type { SourcePorts } from './source-ports.ts'
 
 /**
- * The app's kernel is the agent's own and answers a SYN at once, if it can. It cannot where the port that was chosen is the
- * client's own, of another captured connection to the same port of the pod: the SYN meets the agent's accepted socket, and is
- * not answered. Whoever has no answer after this tries from another port; one that waits for a full backlog loses nothing.
+ * The app's kernel is the agent's own and answers a SYN at once, if it can. It cannot where a client's SYN from the very port that
+ * was chosen came at the same moment. Whoever has no answer after this tries from another port, and waits as long as the kernel
+ * does: one that waits for a full backlog loses nothing.
  */
 const FIRST_DIAL_MS = 250
+/** Ports tried at most. Each is refused at once where a client has it, which is seldom; this many only where somebody is after it. */
+const MAX_PORTS = 32
 const TIMED_OUT = 'ETIMEDOUT'
+/** The port is somebody's, at bind() or at connect(). */
+const PORT_TAKEN: ReadonlySet<string | undefined> = new Set(['EADDRINUSE', 'EADDRNOTAVAIL'])
+/** How connect() says it of a client's before 5.18. */
+const REFUSED_BY_HOOK = 'EPERM'
 
 /**
  * What the kernel is to do is not among them: the native call that makes a socket sets keepalive and TCP_NODELAY, and accepted
@@ -34,14 +39,24 @@ interface UnconnectedSocketOptions extends SocketConstructorOpts {
   readonly manualStart: true
 }
 
+/** A client's address, so that the app sees who calls it; from a port that the client does not use. */
+export interface ClientSource {
+  readonly whose: 'client'
+  readonly address: IpAddress
+  readonly ports: Pick<SourcePorts, 'next'>
+  /** What the client itself calls from, where it called in plaintext. */
+  readonly clientPort: number | undefined
+}
+
 export interface UpstreamRequest {
   readonly netnsFd: number
   readonly destination: SocketAddress
-  /** Connect from this address (transparent): the app then sees its real client. */
-  readonly sourceIp?: IpAddress
+  /** Undefined: the pod's address, as its routing chooses. */
+  readonly from?: ClientSource | OwnSource | undefined
   /** Which end reason a time-out means here: for HBONE it hints at a NetworkPolicy. */
   readonly timeoutReason?: EndReason
-  readonly timeoutMs?: number
+  /** Undefined: as long as the pod's kernel sends the SYN again (net.ipv4.tcp_syn_retries), about two minutes. */
+  readonly timeoutMs?: number | undefined
 }
 
 /** A failure with the system's code for it, where it has one. */
@@ -55,32 +70,48 @@ export async function connectUpstream(
   request: UpstreamRequest,
   signal: AbortSignal,
 ): Promise<Result<Socket, HboneFailure>> {
-  const { sourceIp, timeoutMs = CONNECT_TIMEOUT_MS } = request
-  const firstMs = sourceIp === undefined ? timeoutMs : Math.min(FIRST_DIAL_MS, timeoutMs)
-  const first = await connectOnce(sockets, request, firstMs, signal)
-  if (first.ok) return first
-  // The kernel chose a source port that another connection took meanwhile: a second choice is another one.
-  if (first.error.code === 'EADDRNOTAVAIL') return connectOnce(sockets, request, timeoutMs, signal)
-  if (first.error.code !== TIMED_OUT || firstMs === timeoutMs) return first
-  return connectOnce(sockets, request, timeoutMs - firstMs, signal)
+  const { from, timeoutMs } = request
+  if (from === undefined || from.whose !== 'client') {
+    const first = await connectOnce(sockets, request, from, timeoutMs, signal)
+    if (first.ok || first.error.code === undefined || !PORT_TAKEN.has(first.error.code))
+      return first
+    // The port that the app chose may be kept from us, and the one that the kernel chose have been taken meanwhile.
+    const anew = from && { ...from, port: 0 }
+    return connectOnce(sockets, request, anew, timeoutMs, signal)
+  }
+  const { address, whose, ports, clientPort } = from
+  let waitMs: number | undefined = Math.min(FIRST_DIAL_MS, timeoutMs ?? FIRST_DIAL_MS)
+  for (let tried = 1; ; tried += 1) {
+    const source = { address, whose, port: ports.next(clientPort) }
+    const outcome = await connectOnce(sockets, request, source, waitMs, signal)
+    if (outcome.ok || tried === MAX_PORTS) return outcome
+    const { code } = outcome.error
+    if (code === TIMED_OUT && waitMs === FIRST_DIAL_MS && waitMs !== timeoutMs)
+      waitMs = timeoutMs === undefined ? undefined : timeoutMs - FIRST_DIAL_MS
+    else if (!PORT_TAKEN.has(code) && code !== REFUSED_BY_HOOK) return outcome
+  }
 }
 
 function connectOnce(
   sockets: DataPlaneSockets,
   request: UpstreamRequest,
-  timeoutMs: number,
+  from: UpstreamSource | undefined,
+  timeoutMs: number | undefined,
   signal: AbortSignal,
 ): Promise<Result<Socket, ConnectFailure>> {
-  const { destination, sourceIp, netnsFd } = request
+  const { destination, netnsFd } = request
   if (signal.aborted)
     return Promise.resolve(err({ reason: 'drained', message: 'aborted before connecting' }))
   const opened = sockets.openUpstream({
     netnsFd,
     family: familyOf(destination.address),
-    ...(sourceIp === undefined ? {} : { sourceIp }),
+    ...(from !== undefined && { from }),
   })
-  if (!opened.ok)
-    return Promise.resolve(err({ reason: 'connectFailed', message: opened.error.message }))
+  if (!opened.ok) {
+    const { message, cause } = opened.error
+    const code = cause instanceof NativeError ? cause.errnoName : undefined
+    return Promise.resolve(err({ reason: 'connectFailed', message, code }))
+  }
   const options: UnconnectedSocketOptions = {
     ...SOCKET_OPTIONS,
     fd: opened.value,
@@ -124,7 +155,8 @@ function connectOnce(
         }),
       )
     // After a look at the sockets: a thread that was held up must not take its own lateness for the peer's.
-    const deadline = setTimeout(() => setImmediate(onTimeout), timeoutMs)
+    const deadline =
+      timeoutMs === undefined ? undefined : setTimeout(() => setImmediate(onTimeout), timeoutMs)
     signal.addEventListener('abort', onAbort)
     socket.on('connect', onConnect)
     socket.on('error', onError)

@@ -56,6 +56,11 @@ export function isIpv4Address(address: IpAddress): boolean {
   return !address.includes(':')
 }
 
+/** Whether an address is one that every host has for itself. */
+export function isLoopback(address: IpAddress): boolean {
+  return address === '::1' || address.startsWith('127.')
+}
+
 /** 4 or 6: the family of a canonical address, as the calls that make sockets want it. */
 export function familyOf(address: IpAddress): 4 | 6 {
   return isIpv4Address(address) ? 4 : 6

@@ -93,6 +93,41 @@ await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) 
     t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
   })
 
+  await t.test(
+    "an outside server that is silent is waited for as long as the pod's kernel does",
+    async (t) => {
+      world.inside('a', 'echo 1 > /proc/sys/net/ipv4/tcp_syn_retries')
+      world.inside(
+        'remote',
+        'nft add table ip mute; nft add chain ip mute in "{ type filter hook input priority 0; }"; nft add rule ip mute in tcp dport 8099 drop',
+      )
+      const waiting = world.app('a')
+      await waiting.process.ask('hold', { address: ADDRESS.remoteV4, port: 8099 })
+      const end = await line((entry) => entry['dst.addr'] === `${ADDRESS.remoteV4}:8099`)
+      t.match(end, { error: /ETIMEDOUT/ }, "the kernel's own time-out, after two SYNs")
+      world.inside('remote', 'nft delete table ip mute')
+      world.inside('a', 'echo 6 > /proc/sys/net/ipv4/tcp_syn_retries')
+    },
+  )
+
+  await t.test(
+    'hundreds of connections of one address are told apart from those that the agent makes in its name',
+    async (t) => {
+      // As some distributions have it: clients take odd ports first. And the server's pod has set a range of its own.
+      world.inside('remote', 'echo 40001 42401 > /proc/sys/net/ipv4/ip_local_port_range')
+      world.inside('b', 'echo 40000 42400 > /proc/sys/net/ipv4/ip_local_port_range')
+      await world.app('b').serve('0.0.0.0', 8081, true)
+      const crowd = world.app('remote')
+      const held: number[] = []
+      for (let each = 0; each < 600; each += 1)
+        held.push(await crowd.process.ask('hold', { address: ADDRESS.bV4, port: 8081 }))
+      for (const index of held)
+        t.equal(await crowd.process.ask('echo', { index, text: `${index}` }), `${index}`)
+      world.inside('remote', 'echo 32768 60999 > /proc/sys/net/ipv4/ip_local_port_range')
+      await crowd.process.stop()
+    },
+  )
+
   await t.test('plaintext from outside reaches the app from its real client', async (t) => {
     const v4 = await remote.connect({ address: ADDRESS.bV4, port: 8080 })
     t.equal(v4.received, `app saw ${ADDRESS.remoteV4} at ${ADDRESS.bV4}`)

@@ -4,6 +4,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, renameSync } from 'node:fs'
 import t from 'tap'
+import { PIN_VERSION } from '../../agent/capture/pins.ts'
 import { deadline, missing } from '../helpers.ts'
 import { programsAt } from './support/kernel.ts'
 import { ADDRESS, World } from './support/world.ts'
@@ -51,13 +52,13 @@ void t.test('an agent that dies', { skip, timeout: deadline(60_000) }, async (t)
     t.match(await second.enrol(world.pod('a')), { listeners: 6 })
     t.equal((await strict.connect(SERVICE)).received, CAPTURED)
     t.match((await outside.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^plaintext/)
-    t.equal(readdirSync(`${world.bpffs}/v2/links`).length, 9)
-    t.equal(readdirSync(`${world.bpffs}/v2/pods`).length, 2)
+    t.equal(readdirSync(`${world.bpffs}/${PIN_VERSION}/links`).length, 9)
+    t.equal(readdirSync(`${world.bpffs}/${PIN_VERSION}/pods`).length, 2)
     t.equal(programsAt(world.cgroup), 9)
 
     await second.process.ask('sweep', ['uid-a'])
     t.strictSame(
-      readdirSync(`${world.bpffs}/v2/pods`).map((pin) => pin.split('@')[0]),
+      readdirSync(`${world.bpffs}/${PIN_VERSION}/pods`).map((pin) => pin.split('@')[0]),
       ['uid-a'],
     )
     t.match(await second.stats(), { listeners: 4, enrolledPods: 1 })
@@ -89,7 +90,7 @@ void t.test(
     await first.process.ask('closeCapture', false)
     await first.process.stop()
     // As an agent of another layout would have left it.
-    renameSync(`${world.bpffs}/v2`, `${world.bpffs}/v1`)
+    renameSync(`${world.bpffs}/${PIN_VERSION}`, `${world.bpffs}/v1`)
 
     const strict = world.app('a')
     const open = world.app('b')
@@ -111,7 +112,7 @@ void t.test(
     await second.process.ask('sweep', ['uid-a'])
     t.strictSame(
       readdirSync(world.bpffs).filter((name) => !name.endsWith('.debug')),
-      ['v2'],
+      [PIN_VERSION],
     )
     t.equal((await open.connect(away)).received, `app saw ${ADDRESS.bV4} at ${ADDRESS.remoteV4}`)
   },
@@ -197,7 +198,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
   await t.test(
     "what lies among the pins of pods and is none by its name is in nobody's way",
     async (t) => {
-      const pods = `${world.bpffs}/v2/pods`
+      const pods = `${world.bpffs}/${PIN_VERSION}/pods`
       const names = ['uid-a@no-hex', 'uid-b@', `uid-c@${'f'.repeat(17)}`, 'no-cookie']
       for (const name of names) mkdirSync(`${pods}/${name}`)
       const pod = world.emptyPod(9)
@@ -214,7 +215,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
     const first = await agent.enrol(before)
     const second = await agent.enrol({ ...world.emptyPod(4), uid: before.uid })
     t.ok('cookie' in first && 'cookie' in second && first.cookie !== second.cookie)
-    t.equal(readdirSync(`${world.bpffs}/v2/pods`).length, 1)
+    t.equal(readdirSync(`${world.bpffs}/${PIN_VERSION}/pods`).length, 1)
     await agent.withdraw(before.uid)
   })
 
@@ -350,7 +351,7 @@ void t.test('pods that come and go', { skip, timeout: deadline(60_000) }, async 
       pendingConnections: 0,
       trustedConnections: 0,
     })
-    t.strictSame(readdirSync(`${world.bpffs}/v2/pods`), [], 'no pin')
+    t.strictSame(readdirSync(`${world.bpffs}/${PIN_VERSION}/pods`), [], 'no pin')
     t.equal(linkCount('sk_lookup', world), 0, 'no link')
     for (const { netnsPath } of pods) {
       const rules = execFileSync(

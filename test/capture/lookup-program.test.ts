@@ -6,7 +6,13 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { toMapAddress } from '../../agent/capture/addresses.ts'
 import { readCounters, type CaptureReason } from '../../agent/capture/counters.ts'
-import { encodePod, encodeU64, LAYOUT, OWN_COOKIE } from '../../agent/capture/layout.ts'
+import {
+  encodePod,
+  encodeU64,
+  LAYOUT,
+  OWN_COOKIE,
+  SEES_DEVICE,
+} from '../../agent/capture/layout.ts'
 import { BpfObject } from '../../native/bpf-object.ts'
 import { closeFd } from '../../native/libc.ts'
 import { fillProgramText, loadProgram, readProgramText } from '../../native/program-text.ts'
@@ -57,10 +63,11 @@ void t.test('sk_lookup', { skip: missing('root') }, async (t) => {
   const text = readProgramText(OBJECT, 'sk_lookup')
   /** The copy of a namespace. */
   const copyFor = (netnsCookie: bigint): number => {
-    const code = fillProgramText(text, (name) => object.map(name).fd, {
-      placeholder: OWN_COOKIE,
-      constant: netnsCookie,
-    })
+    const code = fillProgramText(text, (name) => object.map(name).fd, [
+      { placeholder: OWN_COOKIE, constant: netnsCookie },
+      // What is made up here comes by no device.
+      { placeholder: SEES_DEVICE, constant: 0n },
+    ])
     const fd = loadProgram('ambit_sk_lookup', PROG_TYPE_SK_LOOKUP, ATTACH_SK_LOOKUP, code)
     t.teardown(() => closeFd(fd))
     return fd

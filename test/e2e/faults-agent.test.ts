@@ -8,6 +8,7 @@ import { loadavg, availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { PIN_VERSION } from '../../agent/capture/pins.ts'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
 import { accessLines, agentOf, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
@@ -384,7 +385,7 @@ function processOf(lab: Lab, role: string): number {
 
 /** Pins of a pod's links. */
 function pinsOf(lab: Lab, node: string, uid: string): readonly string[] {
-  return readdirSync(join(lab.layout.bpfDir, node, 'v1', 'pods')).filter((pin) =>
+  return readdirSync(join(lab.layout.bpfDir, node, PIN_VERSION, 'pods')).filter((pin) =>
     pin.startsWith(uid),
   )
 }

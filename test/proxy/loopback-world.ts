@@ -238,8 +238,8 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
       onRead?.()
       return destination
     },
-    openUpstream: ({ netnsFd, sourceIp, family }) => {
-      const own = sourceIp ?? addressByFd.get(netnsFd)
+    openUpstream: ({ netnsFd, from, family }) => {
+      const own = from?.address ?? addressByFd.get(netnsFd)
       return ok(
         openSocket({
           family,

@@ -3,6 +3,7 @@
 // firewall, straight to the agent that all pods of the node share; no honest caller ever needs that way, for the
 // agent joins a pod to itself without HBONE.
 
+import { isLoopback } from '../../../mesh/model/address.ts'
 import type { IpAddress, SocketAddress } from '../../../mesh/model/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 
@@ -24,8 +25,4 @@ export function isFromOutside(
 
 function isLinkLocal(address: IpAddress): boolean {
   return /^fe[89ab]/.test(address) || address.startsWith('169.254.')
-}
-
-function isLoopback(address: IpAddress): boolean {
-  return address === '::1' || address.startsWith('127.')
 }

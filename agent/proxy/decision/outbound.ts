@@ -2,6 +2,7 @@
 // What to do with a captured outbound connection: a pure function of the address the app asked for, the pod that
 // asked, and the mesh state. Row numbers are those of the outbound decision table in docs/compatibility.md.
 
+import { isLoopback } from '../../../mesh/model/address.ts'
 import { parseSpiffeId } from '../../../mesh/identity/spiffe.ts'
 import type {
   IpAddress,
@@ -195,10 +196,6 @@ function expectedIdentities(workload: Workload, service: Service | undefined): r
     if (parsed !== undefined) identities.add(parsed.id)
   }
   return [...identities]
-}
-
-function isLoopback(address: IpAddress): boolean {
-  return address === '::1' || address.startsWith('127.')
 }
 
 function deny(

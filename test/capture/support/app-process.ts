@@ -28,11 +28,12 @@ serveRpc({
       server.listen({ host: address, port, ipv6Only: address.includes(':') }, resolve)
     }),
   /** Opens a connection and keeps it; gives its index. */
-  hold: ({ address, port }: { address: string; port: number }) =>
+  hold: ({ address, port, localPort }: { address: string; port: number; localPort?: number }) =>
     new Promise<number>((resolve, reject) => {
-      const socket = new Socket()
+      const socket = new Socket({ allowHalfOpen: true })
       socket.once('error', reject)
-      socket.connect(port, address, () => resolve(held.push(socket) - 1))
+      const from = localPort === undefined ? {} : { localPort }
+      socket.connect({ port, host: address, ...from }, () => resolve(held.push(socket) - 1))
     }),
   /** Begins this many connections to ports of the address and keeps them, whatever becomes of them. */
   flood: async ({ address, count }: { address: string; count: number }) => {

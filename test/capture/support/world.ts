@@ -227,7 +227,7 @@ function startJanitor(cleanUp: string): ChildProcess {
 function tearDown(name: string, cgroup: string, bpffs: string): string {
   return `
     [ ! -e ${cgroup}/cgroup.kill ] || echo 1 > ${cgroup}/cgroup.kill
-    if mountpoint -q ${bpffs}; then rm -rf ${bpffs}/v2; umount ${bpffs}; fi
+    if mountpoint -q ${bpffs}; then rm -rf ${bpffs}/v*; umount ${bpffs}; fi
     [ ! -d ${bpffs} ] || rmdir ${bpffs}
     for path in /run/netns/${name}-*; do [ ! -e "$path" ] || ip netns del "\${path##*/}"; done
     for attempt in $(seq 100); do
