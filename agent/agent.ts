@@ -20,6 +20,7 @@ import { Readiness } from '../mesh/program/readiness.ts'
 import { openCapture } from './capture/index.ts'
 import type { AgentConfig } from './config.ts'
 import { netnsProver, type NodeEnrolment, PodEvents, startEnrolment } from './enrolment/index.ts'
+import { findNodeCgroups } from './node/node-cgroups.ts'
 import { createPodServer } from './pod-server.ts'
 import { placeLimits } from './proxy/place-limits.ts'
 import type { PlaceLimits } from './proxy/places.ts'
@@ -56,12 +57,14 @@ export async function startAgent(options: AgentOptions): Promise<Result<Running,
 
 async function start(starting: Starting, quit: () => void): Promise<void> {
   const { config, log, readiness, started, ending } = starting
+  const node = findNodeCgroups(config, log)
   const capture = unwrap(
     await openCapture({
-      cgroupPath: config.cgroup,
+      cgroupPath: node.cgroup,
       bpffsDir: config.bpffs,
       bpfObjectPath: config.bpfObject,
-      kubeletCgroups: config.kubeletCgroups,
+      kubeletCgroups: node.kubeletCgroups,
+      ...(node.findKubelet && { findKubelet: node.findKubelet }),
       logger: log.child({ part: 'capture' }),
     }),
   )
@@ -136,7 +139,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     failOpen: config.failOpen,
     // A peer that has not heard from the control plane for so long has no certificate to call anybody with.
     peersForgetMs: config.certificateTtlSeconds * 1000,
-    nodeCgroup: config.cgroup,
+    nodeCgroup: node.cgroup,
     prove: netnsProver(capture.thread, config.procRoot),
     procRoot: config.procRoot,
     onMembership: () => cni.started?.membershipChanged(),

@@ -34,7 +34,9 @@ export interface AgentConfig {
   readonly nodeAddress: string
   readonly kubeconfig?: string
   readonly context?: string
-  readonly cgroup: string
+  /** Undefined: found among the mounts. */
+  readonly cgroup?: string
+  /** Empty: found by the kubelet's process. */
   readonly kubeletCgroups: readonly string[]
   readonly bpffs: string
   readonly bpfObject: string
@@ -104,19 +106,17 @@ const flags: FlagTable<AgentFlags> = {
     fallback: '127.0.0.1',
   }),
   ...KUBE_FLAGS,
-  cgroup: text('--cgroup <dir>', 'cgroup v2 to attach at', {
-    env: 'AMBIT_CGROUP',
-    fallback: '/sys/fs/cgroup',
-  }),
+  cgroup: optionalText(
+    '--cgroup <dir>',
+    'cgroup v2 to attach at; the outermost one that is mounted here if left out',
+    { env: 'AMBIT_CGROUP' },
+  ),
   kubeletCgroups: words(
     '--kubelet-cgroup <dir...>',
-    'cgroups whose connections are probes (may be given more than once)',
-    {
-      env: 'AMBIT_KUBELET_CGROUP',
-      fallback: ['/sys/fs/cgroup/system.slice/kubelet.service'],
-    },
+    "cgroups whose connections are probes (may be given more than once); that of the kubelet's process if left out",
+    { env: 'AMBIT_KUBELET_CGROUP', fallback: [] },
   ),
-  bpffs: text('--bpffs <dir>', 'directory on a BPF file system', {
+  bpffs: text('--bpffs <dir>', 'directory on a BPF file system; made where it is missing', {
     env: 'AMBIT_BPFFS',
     fallback: '/sys/fs/bpf/ambit',
   }),

@@ -7,6 +7,8 @@ export const ERROR_CATALOGUE = {
   AMB_KERNEL_FEATURE: 'Use a kernel that has the named feature (5.15 or later has all of them).',
   AMB_CGROUP2_MISSING:
     'Mount cgroup v2: mount -t cgroup2 none /sys/fs/cgroup/unified (hybrid) or boot with it.',
+  AMB_KUBELET_MISSING:
+    "Name it by --kubelet-cgroup, or let it be found: the host's /proc (--proc-root) and /sys/fs/cgroup must be mounted in the agent's container.",
   AMB_LIBBPF_MISSING:
     'Install libbpf 0.5 or later (apt-get install libbpf1; libbpf0 on Ubuntu 22.04).',
   AMB_BPF_OBJECT: 'Rebuild the BPF objects (make -C bpf) and read the quoted verifier lines.',
@@ -47,7 +49,8 @@ export const ERROR_CATALOGUE = {
   AMB_TOOL_MISSING:
     'Install it (Debian, Ubuntu: apt-get install iproute2 nftables util-linux mount tcpdump; kubectl from kubernetes.io).',
   AMB_USAGE: 'Run the command with --help.',
-  AMB_BPFFS_MISSING: 'Mount a BPF file system: mount -t bpf bpf /sys/fs/bpf.',
+  AMB_BPFFS_MISSING:
+    "Mount a BPF file system (mount -t bpf bpf /sys/fs/bpf); in a DaemonSet mount the host's, by a hostPath volume /sys/fs/bpf at /sys/fs/bpf with mountPropagation HostToContainer. The directory below it the agent makes.",
   AMB_CGROUP_OUTSIDE:
     'Attach at a cgroup that contains the agent; on a node that is the cgroup v2 root of the host.',
   AMB_HOST_NETWORK: 'Nothing to do: host network pods keep their plain connections.',

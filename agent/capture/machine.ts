@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What capture needs of the machine it runs on; whatever is missing is named, with the way to get it.
 
-import { AmbitError } from '../../mesh/errors.ts'
+import { existsSync, mkdirSync } from 'node:fs'
+import path from 'node:path'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import {
   INGRESS_IFINDEX,
@@ -55,13 +57,32 @@ export function requireNode({ cgroupPath, libbpf }: MachineNeeds): void {
     )
 }
 
-/** Throws unless the directory is on a BPF file system. */
+/**
+ * Makes the directory where it is missing and would be on a BPF file system, for root alone: whoever opens a map there can change
+ * what is captured. Throws where it would not.
+ */
 export function requireBpfFs(directory: string): void {
-  if (!isBpfFs(directory))
+  const there = nearestThere(directory)
+  if (!isBpfFs(there))
     throw new AmbitError(
       'AMB_BPFFS_MISSING',
-      `Cannot open capture: ${directory} is no directory of a BPF file system`,
+      `Cannot open capture: ${directory} is not on a BPF file system${there === directory ? '' : `: ${there} is of another kind`}`,
     )
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 })
+  } catch (thrown) {
+    throw new AmbitError(
+      'AMB_BPFFS_MISSING',
+      `Cannot open capture: cannot make ${directory}: ${errorMessage(thrown)}`,
+      { cause: thrown },
+    )
+  }
+}
+
+function nearestThere(directory: string): string {
+  let there = path.resolve(directory)
+  while (!existsSync(there)) there = path.dirname(there)
+  return there
 }
 
 /** What a kernel may have beyond the needed. */

@@ -29,6 +29,8 @@ export interface CaptureOptions extends MachineNeeds {
   readonly bpfObjectPath: string
   /** cgroup directories whose processes' connections from the node's namespace are probes. */
   readonly kubeletCgroups: readonly string[]
+  /** Looks for them anew when none of them is there any more; undefined when that is in vain. */
+  readonly findKubelet?: () => readonly string[] | undefined
   readonly logger: Logger
 }
 
@@ -65,7 +67,7 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
     })
     proveSight(programs, options.cgroupPath)
     closeSuperseded(pins, programs.maps)
-    const stop = followKubelet(programs, options.kubeletCgroups, logger)
+    const stop = followKubelet(programs, options, logger)
     const { hookOrder } = programs
     logger.info({ cgroup: options.cgroupPath, hookOrder }, 'capture is attached')
     return createCapture({ programs, pins, thread, homeNetnsFd, homeNetnsCookie, logger, stop })
@@ -111,18 +113,29 @@ function proveSight(programs: CapturePrograms, cgroupPath: string): void {
   }
 }
 
+/** A cgroup's id is the inode of its directory. */
+function cgroupIds(paths: readonly string[]): Set<bigint> {
+  const ids = new Set<bigint>()
+  for (const path of paths) {
+    const found = statSync(path, { bigint: true, throwIfNoEntry: false })
+    if (found !== undefined) ids.add(found.ino)
+  }
+  return ids
+}
+
 /** Keeps the ids of the kubelet's cgroups current. Gives the function that stops it. */
 function followKubelet(
   programs: CapturePrograms,
-  paths: readonly string[],
+  { kubeletCgroups, findKubelet }: Pick<CaptureOptions, 'kubeletCgroups' | 'findKubelet'>,
   logger: Logger,
 ): () => void {
+  let paths = kubeletCgroups
   const map = programs.maps.kubelet_cgroups
   const refresh = (): void => {
-    const ids = new Set<bigint>()
-    for (const path of paths) {
-      const found = statSync(path, { bigint: true, throwIfNoEntry: false })
-      if (found !== undefined) ids.add(found.ino)
+    let ids = cgroupIds(paths)
+    if (ids.size === 0) {
+      paths = findKubelet?.() ?? paths
+      ids = cgroupIds(paths)
     }
     for (const key of map.keys()) if (!ids.has(key.readBigUInt64LE())) map.delete(key)
     for (const id of ids) map.update(encodeU64(id), Buffer.alloc(4))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What openCapture() says when something it needs is missing: the object, the reason, and nothing left behind.
 
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import t from 'tap'
 import { compileBpf } from '../compile-bpf.ts'
@@ -53,6 +53,20 @@ void t.test('openCapture() refuses', { skip, timeout: deadline(60_000) }, async 
     t.match(await refusal({ bpffsDir: scratch }), {
       code: 'AMB_BPFFS_MISSING',
       message: new RegExp(scratch),
+    })
+  })
+
+  await t.test('one that is missing there, and that nobody may make', async (t) => {
+    const below = `${scratch}/a/b`
+    t.match(await refusal({ bpffsDir: below }), {
+      code: 'AMB_BPFFS_MISSING',
+      message: new RegExp(`${below} is not on a BPF file system: ${scratch} is of another kind`),
+    })
+    t.notOk(existsSync(`${scratch}/a`), 'nothing is made elsewhere')
+    // bpffs takes no dots in names.
+    t.match(await refusal({ bpffsDir: `${world.bpffs}/a.b` }), {
+      code: 'AMB_BPFFS_MISSING',
+      message: /cannot make .*a\.b/,
     })
   })
 
@@ -111,6 +125,16 @@ void t.test('openCapture() refuses', { skip, timeout: deadline(60_000) }, async 
   await t.test('an agent outside the cgroup it attaches to', async (t) => {
     t.match(await refusal({ cgroupPath: `${world.cgroup}/a` }), { code: 'AMB_CGROUP_OUTSIDE' })
     t.equal(programsAt(`${world.cgroup}/a`), 0, 'and takes its programs off again')
+  })
+
+  await t.test('but makes its directory on a BPF file system, for root alone', async (t) => {
+    const bpffsDir = `${world.bpffs}/of/ambit`
+    const agent = await world.openAgent({ bpfObjectPath: BPF_OBJECT, bpffsDir })
+    t.equal(statSync(bpffsDir).mode & 0o777, 0o700)
+    await agent.process.ask('closeCapture', true)
+    t.strictSame(readdirSync(bpffsDir), [])
+    rmdirSync(bpffsDir)
+    rmdirSync(`${world.bpffs}/of`)
   })
 
   await t.test('and opens when all is there', async (t) => {

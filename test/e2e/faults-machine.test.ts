@@ -17,7 +17,7 @@ const skip = missing('root', 'cgroup2')
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const AMBIT = join(ROOT, 'cli/bin/ambit')
 const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--']
-const AGENT = ['agent', '--node-name', 'node-x']
+const AGENT = ['agent', '--node-name', 'node-x', '--kubelet-cgroup', '/any']
 const LAB = `m${process.pid}`
 
 t.setTimeout(60_000)
