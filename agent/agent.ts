@@ -112,6 +112,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     certificates,
     log: log.child({ part: 'workers' }),
     onTraffic: (deltas) => metrics.add(deltas),
+    onEjection: (change) => metrics.endpoint(change),
   })
   started.defer(async () => {
     const { cut } = await pool.close(config.drainDeadlineMs)

@@ -88,7 +88,12 @@ function makeService(index: number): Service {
     ports: [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1' }],
     subjectAltNames: [],
     waypoint: undefined,
-    loadBalancing: { routingPreference: [], mode: 'standard', healthPolicy: 'onlyHealthy' },
+    loadBalancing: {
+      routingPreference: [],
+      mode: 'standard',
+      healthPolicy: 'onlyHealthy',
+      sessionAffinity: 'none',
+    },
     ipFamilies: 'ipv4',
     canonical: true,
     externalAddresses: [],
@@ -182,6 +187,7 @@ const result = {
         service,
         servicePort: 80,
         client: undefined,
+        clientAddress: requested,
         requested,
         random: Math.random,
       })

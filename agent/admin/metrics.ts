@@ -8,6 +8,7 @@ import {
   type TrafficDelta,
   type TrafficLabels,
 } from '../../mesh/telemetry/traffic.ts'
+import type { EjectionChange } from '../proxy/balance/ejection-lines.ts'
 
 /**
  * Series of traffic metrics kept at most: a node with 100 pods that each talk to 100 others. Beyond it, new pairs
@@ -30,6 +31,7 @@ export class AgentMetrics {
   readonly #failed: Counter
   readonly #sent: Counter
   readonly #received: Counter
+  readonly #endpoints: Counter<'change'>
   readonly #series = new Set<string>()
   readonly #maxSeries: number
 
@@ -87,6 +89,12 @@ export class AgentMetrics {
           captureEvents.inc({ event }, count)
       },
     })
+    this.#endpoints = new Counter({
+      name: 'ambit_endpoint_ejections_total',
+      help: 'Times that an endpoint of a Service was ejected for a pod, or recovered.',
+      labelNames: ['change'],
+      registers: [this.registry],
+    })
     collectDefaultMetrics({ register: this.registry })
   }
 
@@ -102,6 +110,11 @@ export class AgentMetrics {
         this.#received.inc(labels, delta.receivedBytes)
       }
     }
+  }
+
+  /** An endpoint of a Service is ejected for a pod, or has recovered. */
+  endpoint(change: EjectionChange): void {
+    this.#endpoints.inc({ change })
   }
 
   #admit(labels: TrafficLabels): TrafficLabels {

@@ -15,6 +15,8 @@ import { cutSocket, resetSocket } from '../../mesh/relay/reset-socket.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import { admitOutbound, type Permit } from './admission.ts'
+import { isEndpointsFault } from './balance/endpoints-fault.ts'
+import type { Attempt } from './balance/pod-experience.ts'
 import type { ConnectionEnd } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { described } from './decision/described.ts'
@@ -42,6 +44,8 @@ interface Captured {
   readonly connection: Connection
   readonly permit: Permit
   readonly source: SocketAddress
+  /** Where it is one endpoint of a Service that is tried. */
+  readonly attempt?: Attempt
   readonly originalDestination: OriginalDestination
 }
 
@@ -139,7 +143,7 @@ function cutWhileWaiting(signal: AbortSignal): HboneFailure {
 }
 
 async function carryWithRetries(context: PodContext, captured: Captured): Promise<ConnectionEnd> {
-  const { pod, mesh, localPods } = context
+  const { pod, mesh, localPods, experience } = context
   const { connection, originalDestination } = captured
   let exclude: Set<WorkloadUid> | undefined
   let failed: (ConnectionEnd & { readonly kind: 'unopened' }) | undefined
@@ -149,6 +153,8 @@ async function carryWithRetries(context: PodContext, captured: Captured): Promis
       source: pod,
       mesh: mesh.state,
       localPods,
+      clientAddress: captured.source.address,
+      experience,
       random: Math.random,
       ...(exclude === undefined ? {} : { exclude }),
     })
@@ -156,7 +162,7 @@ async function carryWithRetries(context: PodContext, captured: Captured): Promis
     if (decision.kind === 'deny' && failed !== undefined) return failed
     connection.decided(described(decision, pod, connection.about))
     if (decision.kind === 'deny') return { kind: 'unopened', failure: decision }
-    const end = await carry(context, captured, decision)
+    const end = await tryEndpoint(context, captured, decision)
     if (end.kind === 'ended') return end
     failed = end
     const { service, workload } = decision
@@ -171,6 +177,25 @@ async function carryWithRetries(context: PodContext, captured: Captured): Promis
       failure: { reason: 'internal', message: 'no endpoint was tried' },
     }
   )
+}
+
+/** As carry; what comes of it is remembered of the endpoint, where one was chosen. */
+async function tryEndpoint(
+  context: PodContext,
+  captured: Captured,
+  decision: Chosen,
+): Promise<ConnectionEnd> {
+  const { endpoint } = decision
+  if (endpoint === undefined) return carry(context, captured, decision)
+  const attempt = context.experience.begin(endpoint)
+  try {
+    const end = await carry(context, { ...captured, attempt }, decision)
+    if (end.kind === 'unopened' && isEndpointsFault(end.failure))
+      attempt.failed(end.failure.message)
+    return end
+  } finally {
+    attempt.end()
+  }
 }
 
 /** Only failures before any byte of the app, and only those that another endpoint may not share. */
@@ -191,7 +216,7 @@ function isWorthRetrying({ reason, status }: HboneFailure): boolean {
 
 function carry(context: PodContext, captured: Captured, decision: Chosen): Promise<ConnectionEnd> {
   const { pod, carrier } = context
-  const { socket, connection, permit, source, originalDestination } = captured
+  const { socket, connection, permit, source, originalDestination, attempt } = captured
   // Where the mesh chose the endpoint another may be tried; what only passes through has the kernel's own patience.
   const isChosen = decision.service !== undefined && decision.workload !== undefined
   const timeoutMs = isChosen ? CONNECT_DEADLINE_MS : undefined
@@ -202,7 +227,7 @@ function carry(context: PodContext, captured: Captured, decision: Chosen): Promi
       const port = originalDestination.hasOwnPort === true ? source.port : 0
       const from = address && sourceFor(pod, address, port)
       return carrier.carry(
-        new CarriedCall({ kind: 'socket', socket }, connection),
+        new CarriedCall({ kind: 'socket', socket }, connection, { attempt }),
         { kind: 'passthrough', netnsFd: pod.netnsFd, target, from, timeoutMs },
         permit,
       )
@@ -213,7 +238,7 @@ function carry(context: PodContext, captured: Captured, decision: Chosen): Promi
       if (address === undefined) return Promise.resolve(withoutAddress(target))
       if (!pod.addresses.includes(address)) return asStranger(context, captured, decision)
       const peer = { address, port: source.port }
-      const call = { peer, pod: decision.pod, target, timeoutMs }
+      const call = { peer, pod: decision.pod, target, timeoutMs, attempt }
       return carrySameNode(context, connection, socket, call)
     }
     case 'hbone':
@@ -245,7 +270,7 @@ function asStranger(
 
 function carryByTunnel(
   { pod, mesh, carrier }: PodContext,
-  { socket, connection, permit, source }: Captured,
+  { socket, connection, permit, source, attempt }: Captured,
   {
     peer,
     target,
@@ -259,7 +284,7 @@ function carryByTunnel(
   const sourceIp = callerAddress(pod, peer, source)
   if (sourceIp === undefined) return Promise.resolve(withoutAddress(peer))
   return carrier.carry(
-    new CarriedCall({ kind: 'socket', socket }, connection),
+    new CarriedCall({ kind: 'socket', socket }, connection, { attempt }),
     {
       kind: 'hbone',
       peer: { sourceIdentity: pod.identity, sourceIp, destination: peer, expectedIdentities },

@@ -9,6 +9,7 @@ import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { ByteCounts } from '../../mesh/telemetry/connection-record.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import type { Gate } from './admission.ts'
+import type { Attempt, PodExperience } from './balance/pod-experience.ts'
 import type { Carried, Carrier, Downstream } from './carrier.ts'
 import type { Connection } from './connection.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
@@ -33,6 +34,7 @@ export interface PodContext {
   readonly carrier: Carrier
   /** Of this stay of the pod. */
   readonly connections: PodConnections
+  readonly experience: PodExperience
   /** Of all pods: a call inside the node is filed under both its ends. */
   readonly open: OpenConnections
 }
@@ -47,16 +49,22 @@ export function localAddress(socket: Socket): SocketAddress | undefined {
   return socketAddressOf(socket.localAddress, socket.localPort)
 }
 
-/** A call for the carrier; what it hears of it, it tells the one connection, or both records of a call inside the node. */
+/** Who else hears of a call: the other record of one inside the node, and the try of an endpoint that it is. */
+export interface CallListeners {
+  readonly arrival?: Connection
+  readonly attempt?: Attempt | undefined
+}
+
+/** A call for the carrier; what it hears of it, it tells the connection, and those who listen. */
 export class CarriedCall implements Carried {
   readonly downstream: Downstream
   readonly #connection: Connection
-  readonly #arrival: Connection | undefined
+  readonly #listeners: CallListeners
 
-  constructor(downstream: Downstream, connection: Connection, arrival?: Connection) {
+  constructor(downstream: Downstream, connection: Connection, listeners: CallListeners = {}) {
     this.downstream = downstream
     this.#connection = connection
-    this.#arrival = arrival
+    this.#listeners = listeners
   }
 
   get signal(): AbortSignal {
@@ -65,11 +73,12 @@ export class CarriedCall implements Carried {
 
   opened(peerIdentity: SpiffeId | undefined): void {
     this.#connection.opened(peerIdentity)
-    this.#arrival?.opened(peerIdentity)
+    this.#listeners.arrival?.opened(peerIdentity)
+    this.#listeners.attempt?.opened()
   }
 
   metered(read: () => ByteCounts): void {
     this.#connection.metered(read)
-    this.#arrival?.metered(read)
+    this.#listeners.arrival?.metered(read)
   }
 }

@@ -22,6 +22,8 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
+import { type EjectionChange, ejectionLines } from './balance/ejection-lines.ts'
+import { PodExperience } from './balance/pod-experience.ts'
 import type { CertificateCache } from './certificate-cache.ts'
 import { Connection, type Folder } from './connection.ts'
 import type { Gate } from './admission.ts'
@@ -50,6 +52,8 @@ export interface PodProxyOptions {
   readonly open: OpenConnections
   readonly halfClosed: HalfClosed
   readonly log: Logger
+  /** An endpoint of a Service is ejected for the pod, or has recovered. */
+  readonly onEjection: (change: EjectionChange) => void
   /** Whom to take for one of the mesh's own; the pod's own trust domain alone when left out. */
   readonly trust?: TrustPolicy | undefined
 }
@@ -70,6 +74,8 @@ export class PodProxy {
   /** Of this stay of the pod. */
   readonly connections: PodConnections
   readonly #context: PodContext
+  readonly #experience: PodExperience
+  readonly #forgetsEndpoints: () => void
   /** Where callers are filed that got no tunnel. */
   readonly #refusals: Folder
   readonly #floods: Folder
@@ -104,6 +110,10 @@ export class PodProxy {
       memory: options.memory,
     })
     this.connections = options.open.of(options.pod)
+    this.#experience = new PodExperience(
+      options.mesh.state,
+      ejectionLines(options.pod, options.log, options.onEjection),
+    )
     this.#context = {
       pod: options.pod,
       sockets: options.sockets,
@@ -114,7 +124,12 @@ export class PodProxy {
       carrier: new StreamCarrier(options.sockets, this.#pool, options.halfClosed),
       connections: this.connections,
       open: options.open,
+      experience: this.#experience,
     }
+    this.#forgetsEndpoints = options.mesh.state.subscribe((changes) => {
+      for (const change of changes)
+        if (change.kind === 'workloadRemoved') this.#experience.forget(change.uid)
+    })
     this.#trustChange = new TrustChange({
       pool: this.#pool,
       servers: () => this.#hboneServers(),
@@ -234,6 +249,7 @@ export class PodProxy {
   /** Cuts everything and closes every fd; says how many connections that were. */
   async remove(): Promise<{ readonly cut: number }> {
     this.#isRemoved = true
+    this.#forgetsEndpoints()
     for (const each of this.#sets()) each.close()
     const cut = this.connections.close('podRemoved')
     await Promise.all([this.#drainPeers(RESET_FLUSH_MS), this.#pool.drain(RESET_FLUSH_MS)])

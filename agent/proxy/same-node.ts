@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net'
 import type { SocketAddress } from '../../mesh/model/types.ts'
 import { admit, type InboundCall } from './admission.ts'
+import type { Attempt } from './balance/pod-experience.ts'
 import type { ConnectionEnd } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { clientAddress } from './decision/inbound.ts'
@@ -18,6 +19,8 @@ export interface SameNodeCall {
   readonly target: SocketAddress
   /** As in a Way. */
   readonly timeoutMs: number | undefined
+  /** Where the called pod was chosen of a Service's. */
+  readonly attempt: Attempt | undefined
 }
 
 /** Carries `connection`, decided as a call inside the node, to its end; finishes the record of the arrival. */
@@ -25,7 +28,7 @@ export async function carrySameNode(
   context: PodContext,
   connection: Connection,
   socket: Socket,
-  { peer, pod, target, timeoutMs }: SameNodeCall,
+  { peer, pod, target, timeoutMs, attempt }: SameNodeCall,
 ): Promise<ConnectionEnd> {
   const destination = context.open.of(pod)
   const { about } = connection
@@ -62,7 +65,7 @@ export async function carrySameNode(
       timeoutMs,
     } as const
     const end = await context.carrier.carry(
-      new CarriedCall({ kind: 'socket', socket }, connection, arrival),
+      new CarriedCall({ kind: 'socket', socket }, connection, { arrival, attempt }),
       way,
       admission.permit,
     )

@@ -59,11 +59,6 @@ export interface UpstreamRequest {
   readonly timeoutMs?: number | undefined
 }
 
-/** A failure with the system's code for it, where it has one. */
-interface ConnectFailure extends HboneFailure {
-  readonly code?: string | undefined
-}
-
 /** Opens and connects a socket for a pod. The signal closes it at any moment before it is connected. */
 export async function connectUpstream(
   sockets: DataPlaneSockets,
@@ -98,7 +93,7 @@ function connectOnce(
   from: UpstreamSource | undefined,
   timeoutMs: number | undefined,
   signal: AbortSignal,
-): Promise<Result<Socket, ConnectFailure>> {
+): Promise<Result<Socket, HboneFailure>> {
   const { destination, netnsFd } = request
   if (signal.aborted)
     return Promise.resolve(err({ reason: 'drained', message: 'aborted before connecting' }))
@@ -127,7 +122,7 @@ function connectOnce(
   }
   return new Promise((resolve) => {
     let isSettled = false
-    const settle = (result: Result<Socket, ConnectFailure>): void => {
+    const settle = (result: Result<Socket, HboneFailure>): void => {
       if (isSettled) return
       isSettled = true
       clearTimeout(deadline)

@@ -29,6 +29,8 @@ export interface ServiceFacts {
   readonly ports: readonly ServicePortFacts[]
   readonly ipFamilies: IpFamilies
   readonly isNodeLocal: boolean
+  /** sessionAffinity: ClientIP. */
+  readonly isSticky: boolean
   readonly publishesNotReady: boolean
   readonly trafficDistribution: TrafficDistribution | undefined
 }
@@ -52,6 +54,7 @@ export function readService(service: KubeService, origin: Origin): Reading<Servi
     ports: readPorts(service, reader),
     ipFamilies: readIpFamilies(reader.list('spec.ipFamilies', spec?.ipFamilies)),
     isNodeLocal: spec?.internalTrafficPolicy === 'Local',
+    isSticky: spec?.sessionAffinity === 'ClientIP',
     publishesNotReady: spec?.publishNotReadyAddresses === true,
     trafficDistribution: readTrafficDistribution(reader, annotations, spec?.trafficDistribution),
   }

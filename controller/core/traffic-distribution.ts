@@ -40,15 +40,18 @@ function readWord(
 export function loadBalancingOf(
   settings: {
     readonly isNodeLocal: boolean
+    readonly isSticky: boolean
     readonly publishesNotReady: boolean
     readonly trafficDistribution: TrafficDistribution | undefined
   },
   namespaceDistribution: TrafficDistribution | undefined,
 ): LoadBalancing {
   const healthPolicy = settings.publishesNotReady ? 'allowAll' : 'onlyHealthy'
-  if (settings.isNodeLocal) return { mode: 'strict', routingPreference: ['node'], healthPolicy }
+  const sessionAffinity = settings.isSticky ? 'clientIp' : 'none'
+  const same = { healthPolicy, sessionAffinity } as const
+  if (settings.isNodeLocal) return { mode: 'strict', routingPreference: ['node'], ...same }
   const distribution = settings.trafficDistribution ?? namespaceDistribution ?? 'Any'
   const routingPreference = PREFERENCES[distribution]
   const mode = routingPreference.length === 0 ? 'standard' : 'failover'
-  return { mode, routingPreference, healthPolicy }
+  return { mode, routingPreference, ...same }
 }

@@ -36,7 +36,11 @@ export async function connectSecured(
     return err(abandoned())
   }
   if (dialled.value.destroyed)
-    return err({ reason: 'connectFailed', message: 'the connection closed as soon as it was made' })
+    return err({
+      reason: 'connectFailed',
+      message: 'the connection closed as soon as it was made',
+      code: 'ECONNRESET',
+    })
   const trust = options.trust ?? ownDomainOnly(target.sourceIdentity)
   return handshake(dialled.value, certificate, target.expectedIdentities, trust, signal)
 }

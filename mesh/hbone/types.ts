@@ -36,6 +36,8 @@ export interface HboneFailure {
   readonly message: string
   /** HTTP status of a refused CONNECT. */
   readonly status?: number
+  /** The system's code of a connection that could not be made, where it has one. */
+  readonly code?: string | undefined
 }
 
 /** Pool key. The source IP is part of it because the server reads the client's address off the TCP connection. */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which endpoint of a service a connection goes to. Pure, and hot: once per connection, over all endpoints of the
-// service, so it walks them twice and allocates only the answer; watched by bench/mesh-state.ts.
+// service, so it walks them once and allocates only the answer; watched by bench/mesh-state.ts.
 
 import { isIpv4Address } from './address.ts'
+import { lessBusyOfTwo, ownEndpoint } from './endpoint-choice.ts'
 import type {
   IpAddress,
   IpFamilies,
@@ -10,6 +11,7 @@ import type {
   Service,
   Workload,
   WorkloadPort,
+  WorkloadUid,
 } from './types.ts'
 
 /** A chosen endpoint of a service, with the address and port to dial on it. */
@@ -19,16 +21,37 @@ export interface Endpoint {
   readonly port: number
 }
 
+/** What the caller has met at the endpoints of services so far. */
+export interface Experience {
+  /** Connections it has open there, or is opening. */
+  openTo(endpoint: WorkloadUid): number
+  /** Whether the endpoint is to be left alone for a while: connections to this port of it failed. */
+  isEjected(endpoint: WorkloadUid, port: number): boolean
+  /** Whether any is; saves asking for each. */
+  readonly hasEjected: boolean
+}
+
+/** Of a caller that has met none. */
+const NO_EXPERIENCE: Experience = {
+  openTo: () => 0,
+  isEjected: () => false,
+  hasEjected: false,
+}
+
 export interface PickRequest {
   readonly service: Service
   /** The port of the Service. */
   readonly servicePort: number
   /** The caller, for locality; unknown counts as near to nothing. */
   readonly client: Workload | undefined
+  /** The caller's own address, which session affinity goes by. */
+  readonly clientAddress: IpAddress
   /** The address the app asked for: an endpoint with several is reached over the same family. */
   readonly requested: IpAddress
   /** Who may be chosen by where the call was addressed to; any, where nothing is said. */
   readonly reach?: Reach
+  /** None when left out. */
+  readonly experience?: Experience | undefined
   /** In [0, 1). */
   readonly random: () => number
 }
@@ -51,50 +74,75 @@ const READY = NEARNESS_STEPS
 const SAME_FAMILY = 2 * NEARNESS_STEPS
 
 /**
- * Chooses by the service's load balancing: among the endpoints that serve the port, those that are ready (or count as such,
- * if the service says so) before those that are leaving and still serve; of these the nearest (failover) or only the near ones
- * (strict); of these at random by capacity. Undefined when none is left. The mode passthrough has no endpoints to choose from and
- * is the caller's to handle.
+ * With more than this part of the fit endpoints ejected it is rather the caller that is ill, or all are: then none counts as
+ * ejected.
+ */
+const PANIC_PART = 1 / 2
+
+/** Filled and emptied by each pick, in step: lists for each connection would be garbage. */
+const best: Workload[] = []
+const bestPorts: WorkloadPort[] = []
+
+/**
+ * Chooses by the service's load balancing: among the endpoints that serve the port and are not ejected, those that are ready (or
+ * count as such, if the service says so) before those that are leaving and still serve; of these the nearest (failover) or only
+ * the near ones (strict); of these the client's own one (session affinity), or the less busy of two. Undefined when none is left.
+ * The mode passthrough has no endpoints to choose from and is the caller's to handle.
  */
 export function pickEndpoint(
   endpoints: readonly Workload[],
   request: PickRequest,
 ): Endpoint | undefined {
+  const experience = request.experience ?? NO_EXPERIENCE
+  const ejecting = experience.hasEjected ? experience : undefined
+  if (!gatherBest(endpoints, request, ejecting)) gatherBest(endpoints, request, undefined)
+  const place = choose(request, experience)
+  const [workload, port] = [best[place], bestPorts[place]]
+  // What is left in there would outlive the mesh's own copy.
+  forget()
+  return workload && port && endpointOf(workload, port, request)
+}
+
+function choose({ service, clientAddress, random }: PickRequest, experience: Experience): number {
+  return service.loadBalancing.sessionAffinity === 'clientIp'
+    ? ownEndpoint(best, (place) => dialled(bestPorts[place]), clientAddress, service.key)
+    : lessBusyOfTwo(best, (uid) => experience.openTo(uid), random)
+}
+
+function forget(): void {
+  best.length = 0
+  bestPorts.length = 0
+}
+
+/** Gathers the candidates of the best rank, without those that are ejected; false when those are too many. */
+function gatherBest(
+  endpoints: readonly Workload[],
+  request: PickRequest,
+  experience: Experience | undefined,
+): boolean {
   const { key } = request.service
+  forget()
   let bestRank = 0
-  let totalCapacity = 0
+  let fit = 0
+  let ejected = 0
   for (const workload of endpoints) {
     const nearness = nearnessOf(workload, request)
     if (nearness === EXCLUDED || workload.capacity === 0) continue
-    for (const ready of BOTH)
-      for (const port of (ready ? workload.services : workload.leaving).get(key) ?? NO_PORTS) {
-        const rank = rankOf(workload, port, ready, nearness, request)
-        if (rank < bestRank) continue
-        if (rank > bestRank) totalCapacity = 0
-        bestRank = rank
-        totalCapacity += workload.capacity
+    for (const isReady of BOTH)
+      for (const port of (isReady ? workload.services : workload.leaving).get(key) ?? NO_PORTS) {
+        const rank = rankOf(workload, port, isReady, nearness, request)
+        if (rank === EXCLUDED) continue
+        fit += 1
+        if (experience?.isEjected(workload.uid, dialled(port)) === true) ejected += 1
+        else if (rank >= bestRank) {
+          if (rank > bestRank) forget()
+          bestRank = rank
+          best.push(workload)
+          bestPorts.push(port)
+        }
       }
   }
-  if (totalCapacity === 0) return undefined
-  const isReady = bestRank % SAME_FAMILY >= READY
-  let remaining = request.random() * totalCapacity
-  let chosen: Workload | undefined
-  let chosenPort: WorkloadPort | undefined
-  for (const workload of endpoints) {
-    const nearness = nearnessOf(workload, request)
-    if (nearness === EXCLUDED || workload.capacity === 0) continue
-    for (const port of (isReady ? workload.services : workload.leaving).get(key) ?? NO_PORTS) {
-      if (rankOf(workload, port, isReady, nearness, request) !== bestRank) continue
-      chosen = workload
-      chosenPort = port
-      remaining -= workload.capacity
-      if (remaining < 0) return endpointOf(workload, port, request)
-    }
-  }
-  // Only where adding up numbers has lost some of the last one's share.
-  return chosen === undefined || chosenPort === undefined
-    ? undefined
-    : endpointOf(chosen, chosenPort, request)
+  return ejected <= fit * PANIC_PART
 }
 
 const BOTH = [true, false] as const
@@ -135,8 +183,12 @@ function endpointOf(
   { service, requested }: PickRequest,
 ): Endpoint | undefined {
   const address = pickAddress(workload.addresses, service.ipFamilies, port.family, requested)
+  return address && { workload, address, port: dialled(port) }
+}
+
+function dialled(port: WorkloadPort | undefined): number {
   // 0 on the wire means that nobody said: then it is the same port.
-  return address && { workload, address, port: port.targetPort || port.servicePort }
+  return port === undefined ? 0 : port.targetPort || port.servicePort
 }
 
 function leadingMatches(
@@ -162,7 +214,8 @@ function isSame(scope: RoutingScope, client: Workload, workload: Workload): bool
     case 'subzone':
       return client.locality.subzone === workload.locality.subzone
     case 'node':
-      return client.node === workload.node
+      // What is on no node is not on the client's.
+      return client.node !== '' && client.node === workload.node
     case 'cluster':
       return client.clusterId === workload.clusterId
     case 'network':

@@ -26,6 +26,8 @@ export interface LoadBalancing {
   readonly routingPreference: readonly RoutingScope[]
   readonly mode: 'standard' | 'strict' | 'failover' | 'passthrough'
   readonly healthPolicy: 'onlyHealthy' | 'allowAll'
+  /** Whether a client's connections go to the same endpoint as long as it is fit. */
+  readonly sessionAffinity: 'none' | 'clientIp'
 }
 
 /** A port that leads to the Service at the address of every node. */
@@ -80,6 +82,11 @@ const LOAD_BALANCING = record<LoadBalancing>({
     'health_policy',
     3,
     single(word<LoadBalancing['healthPolicy']>(['onlyHealthy', 'allowAll'])),
+  ),
+  sessionAffinity: field(
+    'ambit_session_affinity',
+    OWN_FIELDS,
+    single(word<LoadBalancing['sessionAffinity']>(['none', 'clientIp'])),
   ),
 })
 

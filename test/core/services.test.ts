@@ -75,6 +75,14 @@ void t.test('traffic settings become load balancing', async (t) => {
       {},
       { mode: 'strict', routingPreference: ['node'] },
     ],
+    [{}, {}, { sessionAffinity: 'none' }],
+    [{ sessionAffinity: 'None' }, {}, { sessionAffinity: 'none' }],
+    [{ sessionAffinity: 'ClientIP' }, {}, { mode: 'standard', sessionAffinity: 'clientIp' }],
+    [
+      { sessionAffinity: 'ClientIP', internalTrafficPolicy: 'Local' },
+      {},
+      { mode: 'strict', sessionAffinity: 'clientIp' },
+    ],
     [{ publishNotReadyAddresses: true }, {}, { mode: 'standard', healthPolicy: 'allowAll' }],
   ]
   for (const [spec, annotations, expected] of cases)

@@ -71,6 +71,7 @@ const SERVICE: Service = sampleService('full', {
     mode: 'failover',
     routingPreference: ['network', 'region', 'zone', 'subzone', 'node', 'cluster'],
     healthPolicy: 'allowAll',
+    sessionAffinity: 'none',
   },
   ipFamilies: 'dual',
   canonical: false,
@@ -260,6 +261,8 @@ const service: fc.Arbitrary<AddressResource> = made({
     ),
     mode: fc.constantFrom('standard', 'strict', 'failover', 'passthrough'),
     healthPolicy: fc.constantFrom('onlyHealthy', 'allowAll'),
+    // A field of ours is not in the witness's schema.
+    sessionAffinity: fc.constant('none'),
   }),
   ipFamilies: fc.constantFrom('automatic', 'ipv4', 'ipv6', 'dual'),
   canonical: fc.boolean(),
@@ -356,6 +359,18 @@ void t.test('what protobuf-es writes, the tables read as the same', async (t) =>
     { numRuns: 300 },
   )
 })
+
+void t.test(
+  'session affinity goes over the wire, and readers of Istio’s schema pass over it',
+  async (t) => {
+    const loadBalancing = { ...SERVICE.loadBalancing, sessionAffinity: 'clientIp' } as const
+    const each = { kind: 'service', service: { ...SERVICE, loadBalancing } } as const
+    const bytes = ADDRESS.encode(each)
+    t.strictSame(ADDRESS.decode(ADDRESS.name(each), bytes), { ok: true, value: each })
+    const read = fromBinary(AddressSchema, bytes, { readUnknownFields: false })
+    t.same(withDefaults(read), withDefaults(witness(each)))
+  },
+)
 
 void t.test('fields that nobody knows are passed over, wherever they are', async (t) => {
   const unknown = (writer: BinaryWriter): BinaryWriter =>

@@ -9,6 +9,7 @@ import { ip, sampleService, sampleWorkload } from './samples.ts'
 
 const service = sampleService('catalog')
 const requested = ip('10.96.0.50')
+const clientAddress = ip('10.244.9.9')
 
 function endpoint(name: string, overrides: Partial<Workload> = {}): Workload {
   const services: Workload['services'] = new Map([
@@ -18,7 +19,14 @@ function endpoint(name: string, overrides: Partial<Workload> = {}): Workload {
 }
 
 function pick(endpoints: readonly Workload[], overrides: Partial<PickRequest> = {}) {
-  const request = { service, servicePort: 80, client: undefined, requested, random: () => 0 }
+  const request = {
+    service,
+    servicePort: 80,
+    client: undefined,
+    clientAddress,
+    requested,
+    random: () => 0,
+  }
   return pickEndpoint(endpoints, { ...request, ...overrides })
 }
 

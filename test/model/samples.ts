@@ -68,7 +68,12 @@ export function sampleService(name: string, overrides: Partial<Service> = {}): S
     ports: [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1' }],
     subjectAltNames: [],
     waypoint: undefined,
-    loadBalancing: { routingPreference: [], mode: 'standard', healthPolicy: 'onlyHealthy' },
+    loadBalancing: {
+      routingPreference: [],
+      mode: 'standard',
+      healthPolicy: 'onlyHealthy',
+      sessionAffinity: 'none',
+    },
     ipFamilies: 'ipv4',
     canonical: true,
     externalAddresses: [],

@@ -141,7 +141,12 @@ export function testService(
     ports: [{ servicePort: 80, targetPort: 8080, appProtocol: 'unknown' }],
     subjectAltNames: [],
     waypoint: undefined,
-    loadBalancing: { routingPreference: [], mode: 'standard', healthPolicy: 'onlyHealthy' },
+    loadBalancing: {
+      routingPreference: [],
+      mode: 'standard',
+      healthPolicy: 'onlyHealthy',
+      sessionAffinity: 'none',
+    },
     ipFamilies: 'automatic',
     canonical: true,
     externalAddresses: [],

@@ -60,6 +60,7 @@ function decide({
     source: client,
     mesh,
     localPods,
+    clientAddress: CLIENT_IP,
     random: () => 0.5,
   })
 }
@@ -108,6 +109,27 @@ void t.test('row 6: a service without a healthy endpoint is refused', (t) => {
   t.end()
 })
 
+void t.test(
+  'row 6: with internalTrafficPolicy: Local the reason names the node and the setting',
+  (t) => {
+    const loadBalancing = {
+      routingPreference: ['node'],
+      mode: 'strict',
+      healthPolicy: 'onlyHealthy',
+      sessionAffinity: 'none',
+    } as const
+    const server = { node: 'node-b' }
+    t.match(decide({ to: VIP, service: { loadBalancing }, server }), {
+      kind: 'deny',
+      reason: 'noHealthyUpstream',
+      message: /port 80, which has internalTrafficPolicy: Local, and none .* on node "node-a"$/,
+    })
+    const near = decide({ to: VIP, service: { loadBalancing } })
+    t.equal(near.kind, 'hbone')
+    t.end()
+  },
+)
+
 void t.test('row 6: a port the service does not have is refused', (t) => {
   t.match(decide({ to: VIP, port: 81 }), { kind: 'deny', reason: 'noHealthyUpstream' })
   t.end()
@@ -118,6 +140,7 @@ void t.test('row 6, exception: load balancing mode passthrough goes where the ap
     routingPreference: [],
     mode: 'passthrough',
     healthPolicy: 'onlyHealthy',
+    sessionAffinity: 'none',
   } as const
   t.match(decide({ to: VIP, service: { loadBalancing } }), {
     kind: 'passthrough',
@@ -201,6 +224,7 @@ void t.test(
       source: client,
       mesh,
       localPods,
+      clientAddress: CLIENT_IP,
       random: () => 0,
     })
     t.match(decision, { kind: 'hbone', expectedIdentities: [SERVER_IDENTITY] })
@@ -224,6 +248,7 @@ void t.test(
         mesh,
         // Where the node encrypts, no pod is known as a neighbour.
         localPods: new LocalPods(),
+        clientAddress: CLIENT_IP,
         random: () => 0,
       }),
       { kind: 'sameNode', pod: { uid: client.uid }, target: { address: CLIENT_IP, port: 8080 } },
@@ -256,6 +281,7 @@ void t.test(
         source: client,
         mesh,
         localPods,
+        clientAddress: CLIENT_IP,
         random: () => 0.5,
         exclude,
       })
@@ -305,6 +331,7 @@ void t.test(
         source: client,
         mesh,
         localPods: new LocalPods(),
+        clientAddress: CLIENT_IP,
         random: () => 0.5,
       })
     }
@@ -364,6 +391,7 @@ void t.test(
         source: client,
         mesh,
         localPods: new LocalPods(),
+        clientAddress: CLIENT_IP,
         random: () => 0.5,
       })
     }
@@ -386,10 +414,18 @@ void t.test(
 
     const toNodesOwn = { nodePortScope: 'node' } as const
     t.match(decideTo(node, 30_080, toNodesOwn, 'node-b'), served)
-    t.match(decideTo(node, 30_080, toNodesOwn, 'node-a'), { kind: 'deny' })
+    t.match(decideTo(node, 30_080, toNodesOwn, 'node-a'), {
+      kind: 'deny',
+      message: /which has externalTrafficPolicy: Local, and none .* fit on node "node-b"$/,
+    })
     t.match(decideTo(external, 80, toNodesOwn, 'node-a'), served, 'that is about node ports')
     const toCallersNode: Partial<Service> = {
-      loadBalancing: { mode: 'strict', routingPreference: ['node'], healthPolicy: 'onlyHealthy' },
+      loadBalancing: {
+        mode: 'strict',
+        routingPreference: ['node'],
+        healthPolicy: 'onlyHealthy',
+        sessionAffinity: 'none',
+      },
     }
     t.match(decideTo(VIP, 80, toCallersNode, 'node-z'), { kind: 'deny' })
     t.match(

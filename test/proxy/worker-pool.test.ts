@@ -61,6 +61,7 @@ class Setting {
       },
       log,
       onTraffic: () => undefined,
+      onEjection: () => undefined,
       watchdog: { intervalMs: 20, silenceMs: 500 },
     })
     t.teardown(async () => {

@@ -13,9 +13,15 @@ import type {
   WorkloadUid,
 } from '../../../mesh/model/types.ts'
 import { formatSocketAddress } from '../../../mesh/model/address.ts'
-import { type Endpoint, pickEndpoint, type Reach } from '../../../mesh/model/load-balance.ts'
+import {
+  type Endpoint,
+  type Experience,
+  pickEndpoint,
+  type Reach,
+} from '../../../mesh/model/load-balance.ts'
 import type { MeshState, ServiceMatch } from '../../../mesh/model/mesh-state.ts'
 import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
+import type { EndpointPort } from '../balance/ejections.ts'
 import type { LocalPod, LocalPods } from '../local-pod.ts'
 import { isMeshPort, MESH_PORTS } from '../../../mesh/model/ports.ts'
 import { workloadIdentity } from '../workload-identity.ts'
@@ -23,6 +29,8 @@ import { workloadIdentity } from '../workload-identity.ts'
 interface Destination {
   readonly service: Service | undefined
   readonly workload: Workload | undefined
+  /** As the service's list has it, where it was chosen of one. */
+  readonly endpoint?: EndpointPort
 }
 
 export type OutboundDecision =
@@ -49,6 +57,9 @@ export interface OutboundRequest {
   readonly source: LocalPod
   readonly mesh: MeshState
   readonly localPods: LocalPods
+  /** The caller's own, as the destination would have seen it. */
+  readonly clientAddress: IpAddress
+  readonly experience?: Experience
   readonly random: () => number
   /** Endpoints of the service that have just failed this connection. */
   readonly exclude?: ReadonlySet<WorkloadUid>
@@ -103,11 +114,14 @@ function decideService(request: OutboundRequest, match: ServiceMatch): OutboundD
             !exclude.has(uid) &&
             !addresses.some((address) => exclude.has(mesh.findWorkload(address)?.uid ?? uid)),
         )
+  const client = mesh.workload(source.workloadUid)
   const endpoint = pickEndpoint(candidates, {
     service,
     servicePort,
-    client: mesh.workload(source.workloadUid),
+    client,
+    clientAddress: request.clientAddress,
     requested: originalDestination.address,
+    experience: request.experience,
     ...reachOf(match),
     random,
   })
@@ -116,7 +130,7 @@ function decideService(request: OutboundRequest, match: ServiceMatch): OutboundD
     return deny(
       { service, workload: undefined },
       'noHealthyUpstream',
-      `no healthy upstream: service ${service.key} port ${servicePort}`,
+      `no healthy upstream: service ${service.key} port ${servicePort}${onlyNear(match, client)}`,
     )
   return decideWorkload(request, endpoint, service)
 }
@@ -129,13 +143,31 @@ function reachOf({ service, by, node }: ServiceMatch): { readonly reach?: Reach 
     : { reach: { kind: 'external' } }
 }
 
+/** Why there may be none for this caller though the service has endpoints. */
+function onlyNear({ service, by, node }: ServiceMatch, client: Workload | undefined): string {
+  const none = (setting: string, name = ''): string =>
+    `, which has ${setting}: Local, and none of its endpoints is fit on node "${name}"`
+  if (by === 'nodePort' && service.nodePortScope === 'node')
+    return none('externalTrafficPolicy', node?.name)
+  const { mode, routingPreference } = service.loadBalancing
+  if (by !== 'own' || mode !== 'strict') return ''
+  // Kubernetes knows one such wish; other control planes may have more.
+  return routingPreference.join() === 'node'
+    ? none('internalTrafficPolicy', client?.node)
+    : `, which only endpoints of the caller's own ${routingPreference.join(', ')} may serve`
+}
+
 function decideWorkload(
   { source, mesh, localPods }: OutboundRequest,
   { workload: listed, address, port }: Endpoint,
   service: Service | undefined,
 ): OutboundDecision {
   const workload = whoIsAt(mesh, listed, address)
-  const destination = { service, workload }
+  const destination = {
+    service,
+    workload,
+    ...(service === undefined ? {} : { endpoint: { endpoint: listed.uid, port } }),
+  }
   const target = { address, port }
   // Row 3 needs gateways to other networks.
   const ownNetwork = mesh.workload(source.workloadUid)?.network

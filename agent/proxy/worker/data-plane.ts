@@ -257,6 +257,7 @@ export class DataPlane {
       gate: this.#gate,
       halfClosed: this.#halfClosed,
       open: this.#open,
+      onEjection: (change) => this.#options.post({ kind: 'ejection', change }),
       log: this.#options.log,
       trust: this.#trust,
     })

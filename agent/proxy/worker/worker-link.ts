@@ -8,6 +8,7 @@ import type { PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import { HandedListeners } from './handed-listeners.ts'
+import type { EjectionChange } from '../balance/ejection-lines.ts'
 import type {
   FromWorker,
   ToWorker,
@@ -20,6 +21,7 @@ import type {
 const TERMINATE_DEADLINE_MS = 1_000
 
 export interface WorkerLinkEvents {
+  readonly onEjection: (change: EjectionChange) => void
   readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
   readonly onCertificateWanted: (link: WorkerLink, identity: SpiffeId) => void
   /** Called once, when the thread is gone without having been told to. */
@@ -121,6 +123,9 @@ export class WorkerLink {
     switch (message.kind) {
       case 'traffic':
         this.#events.onTraffic(message.deltas)
+        return
+      case 'ejection':
+        this.#events.onEjection(message.change)
         return
       case 'certificateWanted':
         this.#events.onCertificateWanted(this, message.identity)

@@ -17,6 +17,7 @@ import type { ConnectionDump } from '../open-connections.ts'
 import { cpuWaitMs } from './cpu-wait.ts'
 import { Watchdog, type WatchdogOptions } from './watchdog.ts'
 import { WorkerLink } from './worker-link.ts'
+import type { EjectionChange } from '../balance/ejection-lines.ts'
 import type { WorkerStart } from './worker-protocol.ts'
 
 /** A certificate asked for by a connection is worth waiting for no longer than the connection would. */
@@ -37,6 +38,8 @@ export interface WorkerPoolOptions {
   readonly certificates: CertificateSource
   readonly log: Logger
   readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
+  /** An endpoint of a Service is ejected for a pod, or has recovered. */
+  readonly onEjection: (change: EjectionChange) => void
   /** How long a worker may be silent; tests pass their own. */
   readonly watchdog?: Pick<WatchdogOptions, 'intervalMs' | 'silenceMs'>
 }
@@ -248,6 +251,7 @@ export class WorkerPool {
     }
     return new WorkerLink(this.#options.workerUrl, start, threadName(index), {
       onTraffic: this.#options.onTraffic,
+      onEjection: this.#options.onEjection,
       onCertificateWanted: (link, identity) => void this.#supplyCertificate(link, identity),
       onExit: (error) => this.#workerDied(index, error),
     })

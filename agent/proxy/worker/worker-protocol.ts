@@ -9,6 +9,7 @@ import type { LogLevel } from '../../../mesh/telemetry/log.ts'
 import type { PlaceLimits } from '../places.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import type { DataPlaneHandles, PodListeners } from '../../capture/types.ts'
+import type { EjectionChange } from '../balance/ejection-lines.ts'
 import type { UnenforcedPolicies } from '../decision/unenforced.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { CountTable } from '../connection-counts.ts'
@@ -80,6 +81,8 @@ export interface WorkerAnswers {
 /** Sent by a worker. */
 export type FromWorker =
   | { readonly kind: 'traffic'; readonly deltas: readonly TrafficDelta[] }
+  /** Of one pod: an endpoint of a Service is left alone for a while, or takes connections again. */
+  | { readonly kind: 'ejection'; readonly change: EjectionChange }
   | { readonly kind: 'certificateWanted'; readonly identity: SpiffeId }
   | {
       readonly kind: 'answer'

@@ -111,6 +111,7 @@ serveRpc({
           certificates: madeHere((identity) => makeCertificate(root, identity)),
           log,
           onTraffic: () => undefined,
+          onEjection: () => undefined,
         }),
       )
       await pool(node).ready()
