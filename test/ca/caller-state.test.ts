@@ -133,6 +133,17 @@ void t.test('the pod index follows pods through moves, ends and reused names', (
   t.end()
 })
 
+void t.test('a pod that is being deleted has its identity until it is gone', (t) => {
+  const { index, upsert, remove } = startPodSource()
+  const leaving = kubePod('catalog', { uid: 'one' })
+  const metadata = { ...leaving.metadata, deletionTimestamp: '2026-01-01T00:00:00Z' }
+  upsert({ ...leaving, metadata })
+  t.equal(index.runsOn('node-a', 'shop', 'catalog'), true, 'its certificate is renewed')
+  remove('shop', 'catalog')
+  t.equal(index.runsOn('node-a', 'shop', 'catalog'), false)
+  t.end()
+})
+
 void t.test('two pods of one account: the identity stays until the last is gone', (t) => {
   const { index, upsert, remove } = startPodSource()
   upsert(kubePod('v1'))

@@ -84,6 +84,28 @@ function closeListeners({ listeners }: Enrolment): void {
     for (const fd of fds) closeFd(fd)
 }
 
+/** Listeners that are served in place of those before. */
+interface Served {
+  readonly cookie: string
+  readonly listeners: number
+}
+
+let carried = Promise.withResolvers<undefined>()
+
+async function serveAll(enrolment: Enrolment): Promise<Served> {
+  const { outbound, inbound, hbone } = enrolment.listeners
+  const servers = [
+    ...serve(outbound, answerOutbound),
+    ...serve(inbound, (socket) => answerInbound('plaintext', socket)),
+    ...serve(hbone, (socket) => answerInbound('hbone', socket)),
+  ]
+  const { uid } = enrolment.pod
+  const former = stopServers(uid)
+  enrolments.set(uid, { enrolment, servers })
+  await former
+  return { cookie: enrolment.netnsCookie.toString(), listeners: servers.length }
+}
+
 serveRpc({
   setuid: (uid: number) => process.setuid?.(uid),
   open: async (request: OpenRequest): Promise<Failure | undefined> => {
@@ -103,20 +125,19 @@ serveRpc({
     dataPlane = createDataPlaneSockets(capture.dataPlaneHandles)
     return undefined
   },
-  enrol: async (pod: CapturePod): Promise<Failure | { cookie: string; listeners: number }> => {
+  enrol: async (pod: CapturePod): Promise<Failure | Served> => {
     const result = await need().enrol(pod)
-    if (!result.ok) return failure(result.error)
-    const enrolment = result.value
-    const { outbound, inbound, hbone } = enrolment.listeners
-    const servers = [
-      ...serve(outbound, answerOutbound),
-      ...serve(inbound, (socket) => answerInbound('plaintext', socket)),
-      ...serve(hbone, (socket) => answerInbound('hbone', socket)),
-    ]
-    const former = stopServers(pod.uid)
-    enrolments.set(pod.uid, { enrolment, servers })
-    await former
-    return { cookie: enrolment.netnsCookie.toString(), listeners: servers.length }
+    return result.ok ? await serveAll(result.value) : failure(result.error)
+  },
+  leave: async (pod: CapturePod): Promise<Failure | Served> => {
+    const result = await need().leave(pod, carried.promise)
+    return result.ok ? await serveAll(result.value) : failure(result.error)
+  },
+  /** What pods that have left had open is over. */
+  allCarried: async () => {
+    carried.resolve(undefined)
+    carried = Promise.withResolvers()
+    for (let turn = 0; turn < 2; turn += 1) await new Promise((resolve) => setImmediate(resolve))
   },
   /** Closes the listeners and stays alive otherwise: what the pod sees when the agent is gone. */
   closeListeners: (uid: string) => stopServers(uid).then(() => undefined),

@@ -81,6 +81,12 @@ export class Agent {
     return this.process.ask('enrol', pod)
   }
 
+  leave(
+    pod: CapturePod,
+  ): Promise<Failure | { readonly cookie: string; readonly listeners: number }> {
+    return this.process.ask('leave', pod)
+  }
+
   withdraw(uid: string): Promise<void> {
     return this.process.ask('withdraw', uid)
   }

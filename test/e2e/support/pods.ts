@@ -129,14 +129,17 @@ export interface Running<T> {
   readonly child: ChildProcess
 }
 
-/** Starts a program of test/e2e/programs in a pod. */
+/** Starts a program of test/e2e/programs in a pod `NAMESPACE/NAME`, or `NAMESPACE/NAME/CONTAINER`. */
 export function start<T>(
   lab: Lab,
   pod: string,
   program: string,
   ...args: readonly (string | number)[]
 ): Running<T> {
-  const child = lab.spawn(pod, ['node', `${PROGRAMS}/${program}.ts`, ...args.map(String)])
+  const [namespace = '', name = '', container] = pod.split('/')
+  const argv = ['node', `${PROGRAMS}/${program}.ts`, ...args.map(String)]
+  const options = container === undefined ? {} : { container }
+  const child = lab.spawn(`${namespace}/${name}`, argv, options)
   let stdout = ''
   let stderr = ''
   const listeners = new Set<() => void>()
