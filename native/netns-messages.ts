@@ -25,6 +25,7 @@ export interface SysctlValue {
 export type NetnsRequest =
   | { readonly op: 'socket'; readonly netnsFd: number; readonly spec: Omit<SocketSpec, 'netns'> }
   | { readonly op: 'cookie'; readonly netnsFd: number }
+  | { readonly op: 'netlinkSocket'; readonly netnsFd: number }
   | { readonly op: 'create' }
   | { readonly op: 'wiring'; readonly netnsFd: number }
   | { readonly op: 'road'; readonly address: Uint8Array }
@@ -45,6 +46,7 @@ export type NetnsRequest =
 export interface NetnsReplies {
   socket: number
   cookie: bigint
+  netlinkSocket: number
   create: number
   wiring: Wiring
   road: Road

@@ -10,7 +10,7 @@ import { roadTo, wiringOf } from './links.ts'
 import type { NetnsReplies, NetnsReply, NetnsRequest, SysctlValue } from './netns-messages.ts'
 import { deleteMarkRoute, keepNetns } from './rtnetlink.ts'
 import { CALL_NAME_SIZE, loadShim, shimError } from './shim.ts'
-import { openSocket } from './socket-spec.ts'
+import { openNetlinkSocket, openSocket } from './socket-spec.ts'
 
 /** Sysctls capture touches hold one number. */
 const SYSCTL_SIZE = 64
@@ -27,6 +27,8 @@ function answer(request: NetnsRequest, homeFd: number): NetnsReplies[keyof Netns
         closeFd(fd)
       }
     }
+    case 'netlinkSocket':
+      return openNetlinkSocket({ fd: request.netnsFd, homeFd }, 'route')
     case 'create': {
       const call = Buffer.alloc(CALL_NAME_SIZE)
       const fd = loadShim().netnsCreate(homeFd, call)

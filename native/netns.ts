@@ -48,6 +48,11 @@ export class NetnsThread {
     return this.#ask({ op: 'socket', netnsFd, spec })
   }
 
+  /** Opens an rtnetlink socket that speaks for the namespace; the caller owns the fd. */
+  netlinkSocket(netnsFd: number): Promise<number> {
+    return this.#ask({ op: 'netlinkSocket', netnsFd })
+  }
+
   /** The identity of the namespace, never reused while the kernel runs. */
   cookie(netnsFd: number): Promise<bigint> {
     return this.#ask({ op: 'cookie', netnsFd })

@@ -33,7 +33,11 @@ const NLM_F_ACK = 0x4
 const NLM_F_REPLACE = 0x100
 const NLM_F_EXCL = 0x200
 const NLM_F_CREATE = 0x400
+const RTM_NEWADDR = 20
 const LINK_HEADER = 16
+const ADDRESS_HEADER = 8
+const IFA_ADDRESS = 1
+const IFA_LOCAL = 2
 const IFF_UP = 0x1
 const FR_ACT_TO_TBL = 1
 const RTA_OIF = 4
@@ -44,6 +48,21 @@ const RTPROT_STATIC = 4
 const AF = { 4: 2, 6: 10 } as const
 /** Loopback is the first device of every namespace. */
 const LOOPBACK_INDEX = 1
+/** An address that is local because of loopback's own, and that one. */
+const LOOPBACK = {
+  4: {
+    probe: addressBytes('127.64.0.1'),
+    address: addressBytes('127.0.0.1'),
+    prefixLength: 8,
+    text: '127.0.0.1/8',
+  },
+  6: {
+    probe: addressBytes('::1'),
+    address: addressBytes('::1'),
+    prefixLength: 128,
+    text: '::1/128',
+  },
+} as const
 /** Addresses for documentation, which no namespace has: what bears our mark is to be local wherever it goes. */
 const SOMEWHERE = { 4: addressBytes('192.0.2.1'), 6: addressBytes('2001:db8::1') } as const
 /** Whoever makes rules by the thousand in a pod shall not keep the agent busy. */
@@ -66,7 +85,7 @@ export interface KeptNetns {
 }
 
 /**
- * Sees to it that loopback is up, and that rule and route of each family are there and hold; lists the addresses. Throws
+ * Sees to it that loopback is up and has its addresses, and that rule and route of each family are there and hold; lists the addresses. Throws
  * NativeError, with RULE_CLASH where a rule of others cannot live beside ours (nothing has been changed then). Not on the
  * main thread.
  */
@@ -77,7 +96,11 @@ export function keepNetns(
 ): KeptNetns {
   const fd = openNetlinkSocket(netns, 'route')
   try {
-    const repaired = [...keepLoopbackUp(fd), ...keepMarkRoutes(fd, families, route)]
+    const repaired = [
+      ...keepLoopbackUp(fd),
+      ...keepLoopbackAddresses(fd, families),
+      ...keepMarkRoutes(fd, families, route),
+    ]
     // Last: the list may be cut short, and the socket is of no use then.
     return { repaired, addresses: listAddresses(fd) }
   } finally {
@@ -109,6 +132,24 @@ function keepLoopbackUp(fd: number): readonly string[] {
   header.writeUInt32LE(IFF_UP, 12)
   change(fd, request(RTM_NEWLINK, NLM_F_ACK, header, []), 'set loopback up', 'replace')
   return ['link lo up']
+}
+
+/** What is captured is led to these. */
+function keepLoopbackAddresses(fd: number, families: readonly (4 | 6)[]): readonly string[] {
+  return families.flatMap((family) => {
+    const { probe, address, prefixLength, text } = LOOPBACK[family]
+    if (routeTo(fd, probe)?.isLocal === true) return []
+    const header = Buffer.alloc(ADDRESS_HEADER)
+    header[0] = AF[family]
+    header[1] = prefixLength
+    header[3] = RT_SCOPE_HOST
+    header.writeUInt32LE(LOOPBACK_INDEX, 4)
+    const wanted = request(RTM_NEWADDR, requestFlags('add'), header, [
+      [IFA_LOCAL, address],
+      [IFA_ADDRESS, address],
+    ])
+    return change(fd, wanted, 'add loopback address', 'add') ? [`addr ${text} dev lo`] : []
+  })
 }
 
 function keepMarkRoutes(

@@ -35,6 +35,9 @@ export interface Shim {
     count: number,
     call: Buffer,
   ): number
+  watchStart(readFd: Int32Array, call: Buffer): number
+  watchAdd(epollFd: number, fd: number, key: number, call: Buffer): number
+  watchRearm(epollFd: number, fd: number, key: number, call: Buffer): number
   libbpfLogTake(into: Buffer, size: number): number
   /** The C function libbpf_set_print() wants. */
   readonly libbpfPrint: unknown
@@ -61,6 +64,9 @@ export function loadShim(): Shim {
     programLoad: library.func(
       'int ambit_program_load(const char *name, int type, int attach_type, void *code, uint32_t count, void *call)',
     ),
+    watchStart: library.func('int ambit_watch_start(void *read_fd, void *call)'),
+    watchAdd: library.func('int ambit_watch_add(int epoll, int fd, uint32_t key, void *call)'),
+    watchRearm: library.func('int ambit_watch_rearm(int epoll, int fd, uint32_t key, void *call)'),
     libbpfLogTake: library.func('int ambit_libbpf_log_take(void *into, int size)'),
     libbpfPrint: library.symbol('ambit_libbpf_print') as unknown,
   }

@@ -9,6 +9,7 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import { detachLink } from '../../native/bpf-link.ts'
 import { closeFd } from '../../native/libc.ts'
 import type { NetnsThread } from '../../native/netns.ts'
+import type { NetnsWatch } from '../../native/netns-watch.ts'
 import { type CaptureCounters, readCounters } from './counters.ts'
 import { toAmbitError } from './failure.ts'
 import { MAX_POD_ADDRESSES } from './layout.ts'
@@ -21,11 +22,12 @@ import {
   type PodNetwork,
   prepareLeavingNetwork,
   preparePodNetwork,
-  restorePodNetwork,
 } from './pod-network.ts'
+import { restorePodNetwork } from './pod-state.ts'
 import type { CapturePrograms, HookOrder } from './programs.ts'
 import { removeSuperseded } from './superseded.ts'
-import type { Capture, CapturePod, DataPlaneHandles, Enrolment } from './types.ts'
+import type { Capture, CapturePod, DataPlaneHandles, Enrolment, NetworkReport } from './types.ts'
+import { Upkeep } from './upkeep.ts'
 
 /** Capture and what its owner may ask of it besides. */
 export interface NodeCapture extends Capture {
@@ -54,6 +56,7 @@ export interface CaptureParts {
   readonly programs: CapturePrograms
   readonly pins: Pins
   readonly thread: NetnsThread
+  readonly watch: NetnsWatch
   readonly homeNetnsFd: number
   readonly homeNetnsCookie: bigint
   readonly logger: Logger
@@ -69,6 +72,7 @@ interface Enrolled {
   readonly formerSysctls: PodNetwork['formerSysctls']
   /** Settles when connections from before an earlier withdrawal of this namespace are over. */
   readonly carried: Promise<unknown> | undefined
+  readonly upkeep: Upkeep
 }
 
 /** A withdrawn pod whose established connections still need what enrolment changed in its namespace. */
@@ -85,6 +89,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
   /** By namespace cookie. */
   const fading = new Map<bigint, Fading>()
   const turns = new Map<string, Promise<unknown>>()
+  let tell: (uid: string, report: NetworkReport) => void = () => undefined
 
   /** One step at a time for each pod: a withdraw waits for the enrol before it. */
   function inTurn<T>(uid: string, step: () => Promise<T>): Promise<T> {
@@ -142,22 +147,26 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     try {
       network = await preparePodNetwork(thread, netnsFd, pod, maps.sockets.fd)
       writeListeners(maps, netnsCookie, network)
-      writePod(maps, netnsCookie, podEntry(pod, network.addresses))
+      const families = [...network.byFamily.keys()]
+      writePod(maps, netnsCookie, podEntry(pod, network.addresses, families))
       const linkFd = isAgain ? former.linkFd : programs.linkPod(netnsFd, netnsCookie, pinPath)
       for (const pin of pins.listAllPods())
         if (pin.uid === pod.uid && pin.netnsCookie === netnsCookie && pin.path !== pinPath)
           programs.unlinkPinned(pin.path)
       const { listeners } = network
       const enrolment: Enrolment = { pod, netnsCookie, netnsFd, listeners, wasCaptured }
+      const upkeep = isAgain ? former.upkeep : newUpkeep(pod.uid, netnsFd)
       enrolled.set(pod.uid, {
         enrolment,
         linkFd,
         pinPath,
-        families: [...network.byFamily.keys()],
+        families,
         // What an enrolment before this one found there is what the pod once had.
         formerSysctls: (isAgain ? former : (faded ?? network)).formerSysctls,
         carried: (isAgain ? former : faded)?.carried,
+        upkeep,
       })
+      await startUpkeep(upkeep, families, pod)
       if (faded !== undefined) {
         fading.delete(netnsCookie)
         closeSync(faded.netnsFd)
@@ -171,6 +180,39 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         else await undo(netnsFd, netnsCookie, pinPath, network)
       }
       throw thrown
+    }
+  }
+
+  function newUpkeep(uid: string, netnsFd: number): Upkeep {
+    return new Upkeep({
+      netnsFd,
+      thread,
+      watch: parts.watch,
+      logger: logger.child({ uid }),
+      inTurn: (look) => inTurn(uid, look),
+      onAddresses: (addresses) => {
+        const present = enrolled.get(uid)
+        if (present === undefined) return
+        const { enrolment, families } = present
+        writePod(maps, enrolment.netnsCookie, podEntry(enrolment.pod, addresses, families))
+      },
+      report: (report) => tell(uid, report),
+    })
+  }
+
+  /** A pod is served without it; what changes in its network is not noticed then. */
+  async function startUpkeep(
+    upkeep: Upkeep,
+    families: readonly (4 | 6)[],
+    { uid, namespace, name }: CapturePod,
+  ): Promise<void> {
+    try {
+      await upkeep.start(families)
+    } catch (thrown) {
+      logger.warn(
+        { error: thrown, uid, pod: `${namespace}/${name}` },
+        "cannot watch a pod's network",
+      )
     }
   }
 
@@ -248,6 +290,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     const pod = enrolled.get(uid)
     if (pod === undefined) return forgetPredecessors(uid)
     enrolled.delete(uid)
+    pod.upkeep.close()
     const { netnsCookie, netnsFd } = pod.enrolment
     detachLink(pod.linkFd, pod.pinPath)
     deletePod(maps, netnsCookie)
@@ -298,6 +341,9 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         return err(toAmbitError(`let pod ${pod.namespace}/${pod.name} leave`, thrown))
       }
     },
+    onNetworkReport(listener): void {
+      tell = listener
+    },
     withdraw: (uid, carried) => inTurn(uid, () => withdraw(uid, carried)),
     async sweep(keep): Promise<void> {
       for (const uid of enrolled.keys()) if (!keep.has(uid)) await inTurn(uid, () => withdraw(uid))
@@ -319,6 +365,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     },
     async close({ unpin: shallUnpin }): Promise<void> {
       parts.stop()
+      for (const { upkeep } of enrolled.values()) upkeep.close()
       await Promise.allSettled(turns.values())
       if (shallUnpin) {
         for (const uid of enrolled.keys()) await withdraw(uid)
@@ -326,13 +373,15 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         removeStrangers()
       }
       for (const [netnsCookie, left] of fading) await restore(netnsCookie, left)
-      for (const { linkFd, enrolment } of enrolled.values()) {
+      for (const { linkFd, enrolment, upkeep } of enrolled.values()) {
+        upkeep.close()
         closeFd(linkFd)
         closeSync(enrolment.netnsFd)
       }
       enrolled.clear()
       if (shallUnpin) programs.remove()
       else programs.close()
+      parts.watch.close()
       await thread.close()
       closeSync(parts.homeNetnsFd)
     },

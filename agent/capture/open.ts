@@ -8,6 +8,7 @@ import { err, ok, type Result } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { closeFd, connectSocket, netnsCookieOfSocket } from '../../native/libc.ts'
 import { NetnsThread } from '../../native/netns.ts'
+import { NetnsWatch } from '../../native/netns-watch.ts'
 import { CALL_NAME_SIZE, loadShim, shimError } from '../../native/shim.ts'
 import { openSocket } from '../../native/socket-spec.ts'
 import { createCapture, type NodeCapture } from './capture.ts'
@@ -70,7 +71,17 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
     const stop = followKubelet(programs, options, logger)
     const { hookOrder } = programs
     logger.info({ cgroup: options.cgroupPath, hookOrder }, 'capture is attached')
-    return createCapture({ programs, pins, thread, homeNetnsFd, homeNetnsCookie, logger, stop })
+    const watch = new NetnsWatch()
+    return createCapture({
+      programs,
+      pins,
+      thread,
+      watch,
+      homeNetnsFd,
+      homeNetnsCookie,
+      logger,
+      stop,
+    })
   } catch (thrown) {
     programs?.abandon()
     closeSync(homeNetnsFd)

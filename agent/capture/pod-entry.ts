@@ -13,18 +13,20 @@ const MAPPED_BITS = 96
 
 /**
  * The pod's entry. What a family calls from is the first named address that the namespace has, or else the first that it
- * has at all; without one there is no way out, and a call of that family fails as it would without a mesh.
+ * has at all; without one there is no way out, and a call of that family fails as it would without a mesh. Nor is there in a
+ * family that is not listened on (`families`).
  */
 export function podEntry(
   { addresses, failOpen }: Pick<CapturePod, 'addresses' | 'failOpen'>,
   found: readonly OwnAddress[],
+  families: readonly (4 | 6)[] = [4, 6],
 ): PodEntry {
   const named = addresses.map(toMapAddress)
   const nameOf = (entry: Candidate): number => {
     const at = named.findIndex((each) => each.equals(entry.address))
     return at < 0 ? named.length : at
   }
-  const candidates = found.map((own) => toCandidate(own))
+  const candidates = found.map(toCandidate).filter(({ family }) => families.includes(family))
   // The sort is stable: the kernel's order stands among equals.
   const byRank = candidates.toSorted((a, b) => nameOf(a) - nameOf(b) || a.rank - b.rank)
   const known = byRank.slice(0, MAX_POD_ADDRESSES)

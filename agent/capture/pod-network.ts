@@ -1,37 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a pod's namespace gets on enrolment: listeners, sysctls, and the rule and route that keep replies to the
-// agent's transparent connections inside the pod. And how it is taken back.
+// What a pod's namespace gets on enrolment: listeners, and the state of pod-state.ts.
 
 import { AmbitError } from '../../mesh/errors.ts'
 import { NativeError } from '../../native/error.ts'
 import { closeFd } from '../../native/libc.ts'
 import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/netns.ts'
 import type { OwnAddress } from '../../native/own-addresses.ts'
-import { type KeptNetns, RULE_CLASH } from '../../native/rtnetlink.ts'
+import type { KeptNetns } from '../../native/rtnetlink.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
-import { UPSTREAM_MARK } from './data-plane-sockets.ts'
 import { closeListeners } from './listeners.ts'
+import { keepRouting, ROUTING_NEEDS, routingClash, sysctlsFor } from './pod-state.ts'
 import type { CapturePod, PodListeners } from './types.ts'
-
-/** Istio's numbers, so that operators who know them find them: mark 0x111 of mask 0xfff, table 100. The priority is lower where the pod has rules of its own. */
-const MARK_ROUTE = { mark: UPSTREAM_MARK, mask: 0xfff, table: 100, priority: 32764 } as const
-
-/** The kernel keeps TCP's switches under ipv4 only; they hold for both families, so an IPv6-only pod needs them too. */
-const TCP_SYSCTLS: readonly SysctlValue[] = [
-  // The application's accepted socket takes over the mark of the agent's SYN, so its replies match the rule.
-  { path: 'net/ipv4/tcp_fwmark_accept', value: '1' },
-  // Connections queued at a predecessor's 15001 listener move to its successor's when it closes (5.14).
-  { path: 'net/ipv4/tcp_migrate_req', value: '1' },
-  // The agent calls the application once per accepted connection, from the client's one address: its 28,000 ports
-  // must not each wait out a minute of TIME_WAIT.
-  { path: 'net/ipv4/tcp_tw_reuse', value: '1' },
-]
-
-/** A closed port answers the agent at once: the kernel's RST carries the mark too. */
-const REFLECT_SYSCTL: Readonly<Record<4 | 6, SysctlValue>> = {
-  4: { path: 'net/ipv4/fwmark_reflect', value: '1' },
-  6: { path: 'net/ipv6/fwmark_reflect', value: '1' },
-}
 
 /**
  * A successor binds beside its predecessor; an application's accepted sockets do not stand in the way. The other options are
@@ -98,8 +77,8 @@ export async function preparePodNetwork(
         `Cannot enrol pod ${pod.namespace}/${pod.name}: its namespace has no address family to listen on`,
       )
     // Before the sysctls: a clash must leave the pod as it was.
-    const { addresses } = await keepRouting(thread, netnsFd, pod, present)
-    const formerSysctls = await writeSysctls(thread, netnsFd, present)
+    const { addresses } = await putUpRouting(thread, netnsFd, pod, present)
+    const formerSysctls = await thread.writeSysctls(netnsFd, sysctlsFor(present))
     return { listeners: collect(byFamily), byFamily, formerSysctls, addresses }
   } catch (thrown) {
     closeListenersOf(byFamily)
@@ -126,8 +105,8 @@ export async function prepareLeavingNetwork(
           hbone.push(await listenAt(thread, netnsFd, endpoint, storageMapFd))
       present.push(family)
     }
-    await keepRouting(thread, netnsFd, pod, present)
-    const formerSysctls = await writeSysctls(thread, netnsFd, present)
+    await putUpRouting(thread, netnsFd, pod, present)
+    const formerSysctls = await thread.writeSysctls(netnsFd, sysctlsFor(present))
     return { listeners: { outbound: [], inbound: [], hbone }, families: present, formerSysctls }
   } catch (thrown) {
     for (const fd of hbone) closeFd(fd)
@@ -135,43 +114,24 @@ export async function prepareLeavingNetwork(
   }
 }
 
-function writeSysctls(
-  thread: NetnsThread,
-  netnsFd: number,
-  families: readonly (4 | 6)[],
-): Promise<readonly SysctlValue[]> {
-  const reflecting = families.map((family) => REFLECT_SYSCTL[family])
-  return thread.writeSysctls(netnsFd, [...TCP_SYSCTLS, ...reflecting])
-}
-
-/** Puts up what keeps the app's answers in the pod, or what is missing of it. */
-async function keepRouting(
+/** Puts up what keeps the app's answers in the pod. */
+async function putUpRouting(
   thread: NetnsThread,
   netnsFd: number,
   pod: CapturePod,
   families: readonly (4 | 6)[],
 ): Promise<KeptNetns> {
   try {
-    return await thread.keep(netnsFd, families, MARK_ROUTE)
+    return await keepRouting(thread, netnsFd, families)
   } catch (thrown) {
-    if (!(thrown instanceof NativeError) || thrown.call !== RULE_CLASH) throw thrown
+    const clash = routingClash(thrown)
+    if (clash === undefined) throw thrown
     throw new AmbitError(
       'AMB_ENROLMENT',
-      `Cannot enrol pod ${pod.namespace}/${pod.name}: its own routing rule "${thrown.detail}" stands against the mesh's, which needs mark 0x${MARK_ROUTE.mark.toString(16)} and table ${MARK_ROUTE.table}`,
+      `Cannot enrol pod ${pod.namespace}/${pod.name}: its own routing rule "${clash}" stands against the mesh's, which needs ${ROUTING_NEEDS}`,
       { cause: thrown },
     )
   }
-}
-
-/** Takes rule and route out and gives the sysctls their former values. Listeners are their owner's. */
-export async function restorePodNetwork(
-  thread: NetnsThread,
-  netnsFd: number,
-  families: readonly (4 | 6)[],
-  formerSysctls: readonly SysctlValue[],
-): Promise<void> {
-  await thread.deleteMarkRoute(netnsFd, families, MARK_ROUTE)
-  await thread.writeSysctls(netnsFd, formerSysctls)
 }
 
 /** Closes listeners that were made in vain. */

@@ -43,7 +43,22 @@ export interface Enrolment {
   readonly wasCaptured: boolean
 }
 
+/** What is to be said of a pod's network while it is enrolled. */
+export interface NetworkReport {
+  /**
+   * `repaired`: something in the pod had changed what the mesh depends on there, and it has been put right; `contested`: it is
+   * changed again and again, and put right at growing intervals; `clash`: a routing rule of the pod's own stands against the
+   * mesh's; `familyCame`: the pod has addresses of a family that it could not be listened on before, and enrolling again
+   * mends it; `withoutLoopback6`: enrolling again did not.
+   */
+  readonly kind: 'repaired' | 'contested' | 'clash' | 'familyCame' | 'withoutLoopback6'
+  /** The things concerned, in the words of `ip` and `sysctl`. */
+  readonly what: readonly string[]
+}
+
 export interface Capture {
+  /** Who is told of pods' networks; nobody until then. */
+  onNetworkReport(listener: (podUid: string, report: NetworkReport) => void): void
   /**
    * Enrols a pod: listeners, sysctls and routes, listener map, pod map (outbound live), sk_lookup link (inbound
    * live), in that order; a failure undoes what was done and leaves the pod in plaintext, but a pod that was captured

@@ -52,7 +52,7 @@ export type Fact =
   | { readonly kind: 'networkGone'; readonly identity: NetnsIdentity }
   /** The API says that the pod is gone. */
   | { readonly kind: 'deleted' }
-  /** The worker that had the pod's listeners is no more. */
+  /** The worker that had the pod's listeners is no more, or they do not do any more: the pod has got another address family. */
   | { readonly kind: 'listenersLost' }
   /** The mesh leaves this node. */
   | { readonly kind: 'uninstalled' }

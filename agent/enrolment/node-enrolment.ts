@@ -3,7 +3,7 @@
 // concerned the fact (pod-enrolment.ts). Starts from what an earlier agent remembered.
 
 import type { CniHandlers, CniPod } from '../cni/index.ts'
-import type { Capture } from '../capture/types.ts'
+import type { Capture, NetworkReport } from '../capture/types.ts'
 import { AmbitError, type ErrorCode } from '../../mesh/errors.ts'
 import { inTime } from '../../mesh/async/deadline.ts'
 import {
@@ -125,6 +125,7 @@ export class NodeEnrolment implements CniHandlers {
       logger,
       settled: (pod, outcome) => this.#settled(pod, outcome),
     }
+    capture.onNetworkReport((uid, report) => this.#onNetworkReport(uid, report))
     // Closing before the first list is no one's error.
     this.synced.catch(() => undefined)
   }
@@ -287,6 +288,14 @@ export class NodeEnrolment implements CniHandlers {
   #settled(pod: PodEnrolment, outcome: EnrolmentOutcome): void {
     if (!pod.known.isDeleted) this.#reports.settled(pod, outcome)
     else if (pod.isPlain) this.#forget(pod)
+  }
+
+  #onNetworkReport(uid: string, report: NetworkReport): void {
+    const pod = this.#pods.get(uid)
+    if (pod === undefined) return
+    // Fresh listeners are all that is needed.
+    if (report.kind === 'familyCame') void pod.observe({ kind: 'listenersLost' })
+    else this.#reports.network(pod.name, report)
   }
 
   #onPod(object: Pod): void {

@@ -4,7 +4,9 @@
 
 import { AmbitError } from '../../mesh/errors.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { NetworkReport } from '../capture/types.ts'
 import type { IneligibleReason } from './eligibility.ts'
+import { networkWarning } from './network-warning.ts'
 import type { PodEnrolment } from './pod-enrolment.ts'
 import type { PodEvents } from './pod-events.ts'
 import type { RedirectionAnnotations } from './redirection-annotation.ts'
@@ -12,6 +14,9 @@ import type { EnrolmentOutcome, PodName } from './types.ts'
 
 /** The one reason against enrolling that the pod's owner has to be told: it was asked for. */
 const GUEST_KERNEL: IneligibleReason = 'guestKernel'
+
+/** What a pod does to its own network again and again is told no more often. */
+const QUIET_MS = 600_000
 
 export interface PodReportsOptions {
   readonly events: PodEvents
@@ -23,6 +28,8 @@ export class PodReports {
   readonly #options: PodReportsOptions
   /** The failure last posted as an event, by pod: however many retries, it is told once. */
   readonly #posted = new Map<string, string>()
+  /** When each kind of warning about an enrolled pod's network was last told, by pod. */
+  readonly #told = new Map<string, Map<string, number>>()
 
   constructor(options: PodReportsOptions) {
     this.#options = options
@@ -41,10 +48,25 @@ export class PodReports {
     if (!annotations.isRight(object, pod.isEnrolled)) annotations.set(pod.name, pod.isEnrolled)
   }
 
+  /** Tells what is to be said of the network of an enrolled pod, each kind once in a while, however often it comes. */
+  network(pod: PodName, report: NetworkReport): void {
+    const { reason, message } = networkWarning(report)
+    const told = this.#told.get(pod.uid) ?? new Map<string, number>()
+    this.#told.set(pod.uid, told)
+    const now = performance.now()
+    if (now - (told.get(reason) ?? Number.NEGATIVE_INFINITY) < QUIET_MS) return
+    told.set(reason, now)
+    const { uid, namespace, name } = pod
+    const { events, logger } = this.#options
+    logger.warn({ uid, pod: `${namespace}/${name}`, what: report.what }, message)
+    events.warn(pod, reason, message)
+  }
+
   /** The pod is gone: nothing is to be said of it any more. */
   forget(uid: string): void {
     this.#options.annotations.forget(uid)
     this.#posted.delete(uid)
+    this.#told.delete(uid)
   }
 
   #complain(pod: PodName, error: Error): void {

@@ -46,6 +46,10 @@ export class LifeWorld implements Capture, PodServer {
     this.#failOpen = failOpen
   }
 
+  onNetworkReport(): void {
+    // Networks of this world stay as they are.
+  }
+
   async enrol(pod: CapturePod): Promise<Result<Enrolment, AmbitError>> {
     await this.#exclusively()
     const former = this.captured

@@ -2,7 +2,7 @@
 // A Capture that records what is asked of it and does what it is told: the tests of enrolment need no kernel.
 
 import { closeSync, openSync } from 'node:fs'
-import type { Capture, CapturePod, Enrolment } from '../../agent/capture/types.ts'
+import type { Capture, CapturePod, Enrolment, NetworkReport } from '../../agent/capture/types.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 
@@ -67,6 +67,13 @@ export class RecordingCapture implements Capture {
     this.#forget(this.left, pod.uid)
     this.left.set(pod.uid, enrolment)
     return Promise.resolve(ok(enrolment))
+  }
+
+  /** Tells of a pod's network, as capture does. */
+  tell: (uid: string, report: NetworkReport) => void = () => undefined
+
+  onNetworkReport(listener: (uid: string, report: NetworkReport) => void): void {
+    this.tell = listener
   }
 
   withdraw(uid: string): Promise<void> {

@@ -167,6 +167,10 @@ void t.test('what somebody takes away or puts in its place is put right', { skip
     ['ip route replace blackhole default table 100', ['route local default dev lo table 100']],
     ['ip -6 route flush table 100', ['-6 route local default dev lo table 100']],
     ['ip rule add pref 500 from 10.0.0.0/8 lookup main', ['rule fwmark 0x111/0xfff lookup 100']],
+    [
+      'ip addr del 127.0.0.1/8 dev lo; ip -6 addr del ::1/128 dev lo',
+      ['addr 127.0.0.1/8 dev lo', 'addr ::1/128 dev lo', 'route local default dev lo table 100'],
+    ],
     ['ip link set lo down', ['link lo up', '-6 route local default dev lo table 100']],
   ]
   for (const [command, repaired] of wrong) {

@@ -11,6 +11,7 @@ import {
   type NodeCapture,
   openCapture,
 } from '../../../agent/capture/index.ts'
+import type { NetworkReport } from '../../../agent/capture/types.ts'
 import { createDataPlaneSockets } from '../../../agent/capture/data-plane-sockets.ts'
 import type { AmbitError } from '../../../mesh/errors.ts'
 import { createLogger } from '../../../mesh/telemetry/log.ts'
@@ -41,6 +42,9 @@ let capture: NodeCapture | undefined
 let dataPlane: DataPlaneSockets | undefined
 let worker: Worker | undefined
 const enrolments = new Map<string, { enrolment: Enrolment; servers: readonly Server[] }>()
+
+const reports: ({ readonly uid: string } & NetworkReport)[] = []
+const waiting = new Set<() => void>()
 
 function need(): NodeCapture {
   if (capture === undefined) throw new Error('capture is not open')
@@ -122,6 +126,10 @@ serveRpc({
     })
     if (!opened.ok) return failure(opened.error)
     capture = opened.value
+    capture.onNetworkReport((uid, report) => {
+      reports.push({ uid, ...report })
+      for (const check of waiting) check()
+    })
     dataPlane = createDataPlaneSockets(capture.dataPlaneHandles)
     return undefined
   },
@@ -159,6 +167,20 @@ serveRpc({
     capture = undefined
   },
   counters: () => need().counters(),
+  /** What has been told of pods' networks since the last call. */
+  reports: () => reports.splice(0),
+  /** The things that the first report of this kind on this pod names, from now on or since the last call. */
+  reported: ({ uid, kind }: { uid: string; kind: string }) =>
+    new Promise<readonly string[]>((resolve) => {
+      const check = (): void => {
+        const index = reports.findIndex((report) => report.uid === uid && report.kind === kind)
+        if (index < 0) return
+        waiting.delete(check)
+        resolve(reports.splice(index, 1)[0]?.what ?? [])
+      }
+      waiting.add(check)
+      check()
+    }),
   stats: () => need().stats(),
   openFds: () => readdirSync('/proc/self/fd').length,
   upstream: async (request: Omit<UpstreamRequest, 'netnsFd'> & { readonly uid: string }) => {
