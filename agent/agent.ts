@@ -20,6 +20,7 @@ import { Readiness } from '../mesh/program/readiness.ts'
 import { openCapture } from './capture/index.ts'
 import type { AgentConfig } from './config.ts'
 import { netnsProver, type NodeEnrolment, PodEvents, startEnrolment } from './enrolment/index.ts'
+import { MeshRoots } from './mesh-roots.ts'
 import { findNodeCgroups } from './node/node-cgroups.ts'
 import { createPodServer } from './pod-server.ts'
 import { placeLimits } from './proxy/place-limits.ts'
@@ -71,9 +72,14 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   started.defer(() => capture.close(ending))
   readiness.done('capture')
 
+  const roots = new MeshRoots({
+    file: config.caRootFile,
+    namespace: config.podNamespace,
+    log: log.child({ part: 'identity' }),
+  })
   const authority = new CaClient({
     address: config.caAddress,
-    rootFile: config.caRootFile,
+    roots: () => roots.read(),
     tokenFile: config.tokenFile,
     clusterId: config.clusterId,
   })
@@ -161,7 +167,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     cni.isMeshSynced = true
     cni.started?.membershipChanged()
   }
-  startDiscovery(starting, { mesh, pool, certificates, onSynced })
+  startDiscovery(starting, { api, roots, mesh, pool, certificates, onSynced })
   const owner = new OwnDaemonSet({
     api,
     podNamespace,

@@ -2,7 +2,6 @@
 // The agent's view of the mesh: discovery, and new roots when they come. Nothing waits for it.
 
 import type { CertificateManager } from '../mesh/identity/certificate-manager.ts'
-import { watchRoots } from '../mesh/identity/watch-roots.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
 import {
@@ -10,10 +9,14 @@ import {
   nodeSubscription,
   policySubscription,
 } from '../mesh/xds/mesh-subscription.ts'
+import type { KubeApi } from '../mesh/kube/index.ts'
+import type { MeshRoots } from './mesh-roots.ts'
 import type { WorkerPool } from './proxy/worker/worker-pool.ts'
 import type { Starting } from './starting.ts'
 
 export interface DiscoveryParts {
+  readonly api: KubeApi
+  readonly roots: MeshRoots
   readonly mesh: MeshState
   readonly pool: WorkerPool
   readonly certificates: CertificateManager
@@ -24,11 +27,11 @@ export interface DiscoveryParts {
 /** Keeps the mesh state as the control plane has it. */
 export function startDiscovery(
   { config, log, readiness, started }: Starting,
-  { mesh, pool, certificates, onSynced }: DiscoveryParts,
+  { api, roots, mesh, pool, certificates, onSynced }: DiscoveryParts,
 ): void {
   const xds = new XdsClient({
     address: config.xdsAddress,
-    rootFile: config.caRootFile,
+    roots: () => roots.read(),
     tokenFile: config.tokenFile,
     node: {
       role: 'ztunnel',
@@ -54,9 +57,9 @@ export function startDiscovery(
   })
   xds.start()
   started.defer(() => xds.stop())
-  const unwatch = watchRoots(config.caRootFile, log.child({ part: 'identity' }), () => {
+  roots.follow(api, () => {
     certificates.renewAll('the roots of the mesh have changed')
     xds.reconnect('the roots of the mesh have changed')
   })
-  started.defer(unwatch)
+  started.defer(() => roots.close())
 }

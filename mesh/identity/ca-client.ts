@@ -11,13 +11,14 @@ import { type Result, err, ok } from '../result.ts'
 import { secureChannel } from '../grpc/channel.ts'
 import { CLUSTER_ID_HEADER, CREATE_CERTIFICATE, IMPERSONATED_IDENTITY } from './ca-protocol.ts'
 import { joinPem } from './pem.ts'
+import { readRoots, type RootSource } from './root-source.ts'
 import type { CaFailure, CertificateAuthority, SignedChain, SignRequest } from './types.ts'
 
 export interface CaClientOptions {
   /** host:port of the CA. */
   readonly address: string
-  /** PEM file with the roots that the CA's own certificate must chain to. */
-  readonly rootFile: string
+  /** The roots that the CA's own certificate must chain to. */
+  readonly roots: RootSource
   /** File with the bearer token (a projected service account token, audience istio-ca). */
   readonly tokenFile: string
   readonly clusterId: string
@@ -76,12 +77,9 @@ export class CaClient implements CertificateAuthority {
   }
 
   async #readFiles(): Promise<Result<{ token: string; rootsPem: string }, CaFailure>> {
-    const { tokenFile, rootFile } = this.#options
+    const { tokenFile, roots } = this.#options
     try {
-      const [token, rootsPem] = await Promise.all([
-        readFile(tokenFile, 'utf8'),
-        readFile(rootFile, 'utf8'),
-      ])
+      const [token, rootsPem] = await Promise.all([readFile(tokenFile, 'utf8'), readRoots(roots)])
       if (token.trim() === '')
         return err({ kind: 'unavailable', message: `the token file ${tokenFile} is empty` })
       return ok({ token: token.trim(), rootsPem })

@@ -18,6 +18,7 @@ import {
   type DeltaDiscoveryRequest,
   type DeltaDiscoveryResponse,
 } from '../proto/gen/discovery_pb.js'
+import { readRoots, type RootSource } from '../identity/root-source.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { grpcMethod } from '../grpc/method.ts'
 import { type NodeIdentity, nodeMessage } from './node.ts'
@@ -44,7 +45,7 @@ export interface XdsClientOptions {
   /** host:port of the control plane. */
   readonly address: string
   /** PEM of the roots that may have signed the server's certificate; read anew for each connection. */
-  readonly rootFile: string
+  readonly roots: RootSource
   /** The name the server's certificate must bear, when it is not the host in `address`. */
   readonly serverName?: string
   /** A bearer token; read anew for each connection, as the kubelet renews it. */
@@ -71,6 +72,10 @@ export class XdsClient {
   #stream: DeltaStream | undefined
   /** Why the connection being made is to be left as soon as it stands: its roots may have been read before. */
   #leaveFor: string | undefined
+  /** The wait before the next attempt. */
+  #pause: AbortController | undefined
+  /** Why the last attempt failed; undefined since a response was handled. */
+  #lastReason: string | undefined
   /** Failed attempts since a response was last handled. */
   readonly #backoff = new Backoff()
 
@@ -95,6 +100,9 @@ export class XdsClient {
   reconnect(reason: string): void {
     this.#leaveFor = reason
     this.#stream?.destroy(new Error(reason))
+    // What was in vain before may not be now.
+    this.#backoff.reset()
+    this.#pause?.abort()
   }
 
   get isSynced(): boolean {
@@ -109,9 +117,17 @@ export class XdsClient {
       const reason = await this.#followOnce(signal).catch(errorMessage)
       if (signal.aborted) return
       const retryInMs = this.#backoff.next()
-      logger.warn({ address, reason, retryInMs: Math.round(retryInMs) }, 'discovery stream ended')
+      // The same again and again is news once.
+      const level = reason === this.#lastReason ? 'debug' : 'warn'
+      this.#lastReason = reason
+      logger[level](
+        { address, reason, retryInMs: Math.round(retryInMs) },
+        'discovery stream ended; trying again until it stands',
+      )
       onConnectionState?.({ kind: 'disconnected', reason, retryInMs })
-      await delay(retryInMs, signal)
+      this.#pause = new AbortController()
+      await delay(retryInMs, AbortSignal.any([signal, this.#pause.signal]))
+      this.#pause = undefined
     }
   }
 
@@ -139,11 +155,11 @@ export class XdsClient {
   }
 
   async #connect(): Promise<Client> {
-    const { address, rootFile, serverName } = this.#options
-    const roots = await readFile(rootFile).catch((cause: unknown) => {
+    const { address, serverName } = this.#options
+    const roots = await readRoots(this.#options.roots).catch((cause: unknown) => {
       throw new Error(`Cannot read the root certificates: ${errorMessage(cause)}`, { cause })
     })
-    const channel = secureChannel(address, roots, serverName)
+    const channel = secureChannel(address, Buffer.from(roots), serverName)
     return new Client(address, channel.credentials, {
       ...channel.options,
       'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
@@ -202,6 +218,7 @@ export class XdsClient {
     }
     const { reply, problems } = handled
     this.#backoff.reset()
+    this.#lastReason = undefined
     if (problems.length > 0) {
       // A schema that we do not understand makes as many as there are pods.
       const shown = problems.slice(0, PROBLEMS_NAMED)

@@ -162,7 +162,7 @@ async function cluster(t: TestScope, serviceLog: Logger = log): Promise<Cluster>
       }
       const client = new CaClient({
         address: `localhost:${port}`,
-        rootFile: otherRoot ?? rootFile,
+        roots: otherRoot ?? rootFile,
         tokenFile: file,
         clusterId,
         impersonate,
@@ -491,7 +491,7 @@ void t.test(
       const names = serverName === undefined ? {} : { serverName }
       const client = new CaClient({
         address,
-        rootFile,
+        roots: rootFile,
         tokenFile,
         clusterId: 'Kubernetes',
         ...names,

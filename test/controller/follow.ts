@@ -20,7 +20,7 @@ export function follow(
   const client = new XdsClient({
     address: `127.0.0.1:${controller.grpcPort}`,
     serverName: 'ambit-controller.ambit-system.svc',
-    rootFile: cluster.file(controller.rootsPem),
+    roots: cluster.file(controller.rootsPem),
     tokenFile,
     node: {
       role: 'ztunnel',

@@ -196,7 +196,7 @@ export class SmallCluster {
     const client = new CaClient({
       address: `localhost:${controller.grpcPort}`,
       serverName: 'ambit-controller.ambit-system.svc',
-      rootFile: this.file(controller.rootsPem),
+      roots: this.file(controller.rootsPem),
       tokenFile,
       clusterId: 'Kubernetes',
     })

@@ -51,7 +51,7 @@ async function startRoad(test: Test, kube: FaultyApi) {
   const policies: number[] = []
   const client = new XdsClient({
     address: `127.0.0.1:${port}`,
-    rootFile: files.rootFile,
+    roots: files.rootFile,
     node: NODE,
     logger: silent,
     subscriptions: [

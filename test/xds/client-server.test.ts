@@ -4,6 +4,7 @@
 
 import { writeFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
+import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { ResourceProblem } from '../../mesh/xds/resource-type.ts'
@@ -44,7 +45,7 @@ async function startClient(
   const client = new XdsClient({
     address: `${host}:${port}`,
     ...(serverName === undefined ? {} : { serverName }),
-    rootFile: files.rootFile,
+    roots: files.rootFile,
     tokenFile: files.tokenFile,
     node: NODE,
     logger: silent,
@@ -208,6 +209,48 @@ void t.test(
     await writeFile(agent.files.rootFile, pki.rootPem)
     await agent.until(() => agent.synced() > 0)
     t.equal(agent.client.isSynced, true)
+  },
+)
+
+void t.test(
+  'roots that come late are told once as missing, and wait for nothing when they are there',
+  async (t) => {
+    const server = await startServer(pki)
+    t.teardown(server.stop)
+    server.addresses.complete()
+    const warned: string[] = []
+    const logger = pino({ level: 'warn' }, { write: (line: string) => void warned.push(line) })
+    const files = await makeFiles(pki.rootPem, TOKEN)
+    t.teardown(() => files.remove())
+    const states: XdsConnectionState[] = []
+    const waiter = new Waiter()
+    let roots: Promise<string> = Promise.reject(new Error('there are none yet'))
+    roots.catch(() => undefined)
+    const client = new XdsClient({
+      address: `127.0.0.1:${server.port}`,
+      roots: () => roots,
+      tokenFile: files.tokenFile,
+      node: NODE,
+      logger,
+      subscriptions: [meshSubscription(() => undefined)],
+      onSynced: waiter.poke,
+      onConnectionState: (state) => {
+        states.push(state)
+        waiter.poke()
+      },
+    })
+    t.teardown(() => client.stop())
+    client.start()
+    const failures = (): number => states.filter(({ kind }) => kind === 'disconnected').length
+    await waiter.until(() => failures() >= 3, 'three attempts')
+    t.equal(warned.length, 1)
+    t.match(warned[0], /there are none yet/)
+    roots = Promise.resolve(pki.rootPem)
+    t.match(states.at(-1), { kind: 'disconnected' })
+    client.reconnect('there are roots')
+    await new Promise((resolve) => setImmediate(resolve))
+    t.match(states.at(-1), { kind: 'connecting' }, 'at once, however long the wait had become')
+    await waiter.until(() => client.isSynced, 'the mesh state')
   },
 )
 

@@ -57,7 +57,7 @@ async function startClient(
   const files = await makeFiles(pki.rootPem, token)
   const client = new XdsClient({
     address: `127.0.0.1:${port}`,
-    rootFile: files.rootFile,
+    roots: files.rootFile,
     tokenFile: files.tokenFile,
     node: NODE,
     logger: silent,
