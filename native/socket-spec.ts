@@ -23,6 +23,7 @@ const FLAG = {
   bindNoPort: 1 << 4,
   noDelay: 1 << 5,
   keepAlive: 1 << 6,
+  urgentInline: 1 << 9,
 } as const
 
 const FLAG_BIND = 1 << 7

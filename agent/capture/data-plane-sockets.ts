@@ -14,7 +14,7 @@ import type { DataPlaneHandles, DataPlaneSockets, UpstreamSource } from './types
 /** Mark of the agent's connections to applications: replies carry it and the 0x111 rule keeps them in the pod. */
 export const UPSTREAM_MARK = 0x111
 
-const PLAIN_OPTIONS: readonly SocketOption[] = ['noDelay', 'keepAlive']
+const PLAIN_OPTIONS: readonly SocketOption[] = ['noDelay', 'keepAlive', 'urgentInline']
 const OPTIONS: Readonly<Record<UpstreamSource['whose'], readonly SocketOption[]>> = {
   pod: PLAIN_OPTIONS,
   foreign: [...PLAIN_OPTIONS, 'transparent'],

@@ -16,7 +16,13 @@ import type { CapturePod, PodListeners } from './types.ts'
  * A successor binds beside its predecessor; an application's accepted sockets do not stand in the way. The other options are
  * for the accepted sockets, which inherit them: so they cost no system calls for each.
  */
-const LISTENER_OPTIONS = ['reuseAddress', 'reusePort', 'keepAlive', 'noDelay'] as const
+const LISTENER_OPTIONS = [
+  'reuseAddress',
+  'reusePort',
+  'keepAlive',
+  'noDelay',
+  'urgentInline',
+] as const
 
 interface Endpoint {
   readonly role: keyof PodListeners

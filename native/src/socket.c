@@ -31,6 +31,7 @@ enum ambit_socket_flag {
 	AMBIT_KEEP_ALIVE = 1 << 6,
 	AMBIT_BIND = 1 << 7,
 	AMBIT_EXEMPT = 1 << 8,
+	AMBIT_URGENT_INLINE = 1 << 9,
 };
 
 /* Mirrored by native/socket-spec.ts. */
@@ -68,6 +69,8 @@ static const struct option common_options[] = {
 	{ AMBIT_REUSE_ADDRESS, SOL_SOCKET, SO_REUSEADDR, 1, "setsockopt(SO_REUSEADDR)" },
 	{ AMBIT_REUSE_PORT, SOL_SOCKET, SO_REUSEPORT, 1, "setsockopt(SO_REUSEPORT)" },
 	{ AMBIT_NO_DELAY, IPPROTO_TCP, TCP_NODELAY, 1, "setsockopt(TCP_NODELAY)" },
+	/* Else the kernel takes an urgent byte out of the stream, and whoever relays the stream loses it. */
+	{ AMBIT_URGENT_INLINE, SOL_SOCKET, SO_OOBINLINE, 1, "setsockopt(SO_OOBINLINE)" },
 	{ AMBIT_KEEP_ALIVE, SOL_SOCKET, SO_KEEPALIVE, 1, "setsockopt(SO_KEEPALIVE)" },
 	{ AMBIT_KEEP_ALIVE, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S, "setsockopt(TCP_KEEPIDLE)" },
 	{ AMBIT_KEEP_ALIVE, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S, "setsockopt(TCP_KEEPINTVL)" },

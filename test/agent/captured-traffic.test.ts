@@ -128,6 +128,38 @@ await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) 
     },
   )
 
+  await t.test('an urgent byte stays in its place in the stream, on every road', async (t) => {
+    const urgent = { port: 8082, urgent: true } as const
+    for (const site of ['a', 'b', 'remote'] as const)
+      await world.app(site).serve('0.0.0.0', 8082, true)
+    const inPod = world.app('a')
+    for (const [road, app, address] of [
+      ['HBONE', inPod, ADDRESS.bV4],
+      ['passthrough', inPod, ADDRESS.remoteV4],
+      ['plaintext in', remote, ADDRESS.bV4],
+    ] as const)
+      t.equal((await app.connect({ ...urgent, address })).received, 'abc!def', road)
+    await inPod.process.stop()
+  })
+
+  await t.test(
+    'an app that bound its socket is seen with that address and port outside the mesh',
+    async (t) => {
+      world.inside('a', 'ip addr add 10.98.0.42/32 dev eth0')
+      world.inside('node', 'ip route add 10.98.0.42/32 dev va')
+      const seen = await a.connect({
+        address: ADDRESS.remoteV4,
+        port: 8080,
+        localAddress: '10.98.0.42',
+      })
+      t.equal(seen.received, `app saw 10.98.0.42 at ${ADDRESS.remoteV4}`)
+      const byMesh = await a.connect({ address: VIP_B, port: 80, localAddress: '10.98.0.42' })
+      t.equal(byMesh.received, `app saw 10.98.0.42 at ${ADDRESS.bV4}`)
+      world.inside('node', 'ip route del 10.98.0.42/32 dev va')
+      world.inside('a', 'ip addr del 10.98.0.42/32 dev eth0')
+    },
+  )
+
   await t.test('plaintext from outside reaches the app from its real client', async (t) => {
     const v4 = await remote.connect({ address: ADDRESS.bV4, port: 8080 })
     t.equal(v4.received, `app saw ${ADDRESS.remoteV4} at ${ADDRESS.bV4}`)

@@ -183,7 +183,7 @@ await t.test('an fd that Node does not take is closed, not lost', async (t) => {
 await t.test(
   "a leg's options are the kernel's from the first, and cost Node nothing",
   async (t) => {
-    const options = ['noDelay', 'keepAlive'] as const
+    const options = ['noDelay', 'keepAlive', 'urgentInline'] as const
     const fd = openSocket({
       family: 4,
       kind: 'tcp',

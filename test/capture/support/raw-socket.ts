@@ -21,6 +21,7 @@ const call = {
   getpeername: libc.func('int getpeername(int fd, void *address, void *size)'),
   getsockname: libc.func('int getsockname(int fd, void *address, void *size)'),
   recv: libc.func('long recv(int fd, void *data, size_t size, int flags)'),
+  shutdown: libc.func('int shutdown(int fd, int how)'),
   close: libc.func('int close(int fd)'),
 } as Record<string, (...args: readonly unknown[]) => number>
 
@@ -30,6 +31,8 @@ const SO_SNDTIMEO = 21
 const SO_BINDTODEVICE = 25
 const SO_MARK = 36
 const IPPROTO_MPTCP = 262
+const MSG_OOB = 1
+const SHUT_WR = 1
 const MSG_FASTOPEN = 0x20000000
 const TIMEOUT_S = 3n
 
@@ -46,6 +49,8 @@ export interface RawConnect {
   readonly fastOpen?: boolean
   /** Connect here first, disconnect (AF_UNSPEC), then connect to address and port on the same socket. */
   readonly before?: { readonly address: string; readonly port: number }
+  /** Send abc, an urgent !, and def, then end. */
+  readonly urgent?: boolean
   /** Do not wait for an answer. */
   readonly silent?: boolean
 }
@@ -134,6 +139,15 @@ export function rawConnect(wanted: RawConnect): RawResult {
       must('sendto', fd, Buffer.from('early'), 5, MSG_FASTOPEN, target, target.length)
     else must('connect', fd, target, target.length)
     const names = { peer: name('getpeername', fd), local: name('getsockname', fd) }
+    if (wanted.urgent === true) {
+      for (const [text, flags] of [
+        ['abc', 0],
+        ['!', MSG_OOB],
+        ['def', 0],
+      ] as const)
+        must('sendto', fd, Buffer.from(text), text.length, flags, null, 0)
+      must('shutdown', fd, SHUT_WR)
+    }
     if (wanted.silent === true) return names
     return { ...names, received: readAll(fd) }
   } catch (thrown) {
