@@ -53,12 +53,24 @@ struct ambit_pod {
 
 #define AMBIT_POD_FAIL_OPEN 1	/* without an agent: let connections pass, in plaintext */
 
+/* What an application asked of its socket that the agent's leg beyond must do in its stead. 0: nothing. */
+struct ambit_asked {
+	__u32 keep_alive;		/* SO_KEEPALIVE, 1 or 0 */
+	__u32 keep_idle_s;		/* TCP_KEEPIDLE */
+	__u32 keep_interval_s;		/* TCP_KEEPINTVL */
+	__u32 keep_probes;		/* TCP_KEEPCNT */
+	__u32 user_timeout_ms;		/* TCP_USER_TIMEOUT */
+	__u32 traffic_class;		/* IP_TOS or IPV6_TCLASS, without the bits of ECN */
+};
+
 /* Socket storage: of an application's socket, of the agent's, or of an accepted outbound connection. */
 struct ambit_socket {
 	struct ambit_address address;	/* the destination the application asked for */
 	__u16 port;			/* network order */
 	__u16 flags;			/* AMBIT_SOCKET_* */
 	__u32 reserved;
+	__u64 cookie;			/* of the application's socket, once captured */
+	struct ambit_asked asked;
 };
 
 #define AMBIT_SOCKET_EXEMPT 1	/* the agent's own: never captured; set through the fd only */
@@ -67,6 +79,7 @@ struct ambit_socket {
 #define AMBIT_SOCKET_PROBE 8	/* opened by the kubelet */
 #define AMBIT_SOCKET_SELF_TEST 16	/* the agent asks: do you see my sockets? */
 #define AMBIT_SOCKET_SEEN 32	/* sockops answers: yes */
+#define AMBIT_SOCKET_OWN_PORT 128	/* the application chose the port it calls from */
 #define AMBIT_SOCKET_REWRITTEN 64 /* captured within the connect() under way */
 
 /* pending[tuple]: a captured connection between its SYN and the moment the agent's end exists. */

@@ -28,6 +28,19 @@ static __always_inline bool is_agents(struct bpf_sock_addr *ctx)
 	return stored && stored->flags & AMBIT_SOCKET_EXEMPT;
 }
 
+/* A port of the application's own choice is carried on where its connection only passes through. */
+static __always_inline void note_port(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct ambit_socket *stored;
+
+	if (!sk || !CTX_READ(ctx, user_port))
+		return;
+	stored = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (stored)
+		stored->flags |= AMBIT_SOCKET_OWN_PORT;
+}
+
 static __always_inline int on_bind(struct bpf_sock_addr *ctx)
 {
 	__u64 netns_cookie = bpf_get_netns_cookie(ctx);
@@ -43,6 +56,7 @@ static __always_inline int on_bind(struct bpf_sock_addr *ctx)
 		count(AMBIT_BIND_DENY_MESH_PORT);
 		return DENY;
 	}
+	note_port(ctx);
 	if (bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)))
 		count(AMBIT_BIND_REUSE_FAILED);
 	else

@@ -20,6 +20,13 @@
 #define AF_INET6 10
 #define SOL_SOCKET 1
 #define SO_REUSEADDR 2
+#define SO_KEEPALIVE 9
+#define IP_TOS 1
+#define IPV6_TCLASS 67
+#define TCP_KEEPIDLE 4
+#define TCP_KEEPINTVL 5
+#define TCP_KEEPCNT 6
+#define TCP_USER_TIMEOUT 18
 #define EEXIST 17
 #define EADDRINUSE 98
 #define ENETUNREACH 101

@@ -133,7 +133,8 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *ctx, struct bpf
 	}
 	stored->address = *destination;
 	stored->port = port;
-	stored->flags = AMBIT_SOCKET_CAPTURED | AMBIT_SOCKET_REWRITTEN;
+	stored->flags = AMBIT_SOCKET_CAPTURED | AMBIT_SOCKET_REWRITTEN |
+			(stored->flags & AMBIT_SOCKET_OWN_PORT);
 	count(ipv6 ? AMBIT_OUT_CAPTURED6 : AMBIT_OUT_CAPTURED4);
 	return VERDICT_CAPTURE;
 }

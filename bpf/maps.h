@@ -59,6 +59,17 @@ struct {
 	__type(value, __u64);
 } trusted SEC(".maps");
 
+/*
+ * By cookie of an application's socket: what it asked after it was connected, until the agent has read it, within a second or
+ * so. LRU: where it overflows meanwhile, an application's later wish is not heard; what it asked before connect() is.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct ambit_asked);
+} asked_since SEC(".maps");
+
 /* Ids of the cgroups the kubelet runs in; the value says nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -144,6 +144,7 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 	read_endpoints(ctx, &ends);
 	if (stored->flags & AMBIT_SOCKET_CAPTURED) {
 		stored->flags &= ~AMBIT_SOCKET_REWRITTEN;
+		stored->cookie = bpf_get_socket_cookie(ctx);
 		publish_pending(ctx, &ends, stored);
 		return;
 	}
@@ -197,7 +198,7 @@ static __always_inline void on_accept(struct bpf_sock_ops *ctx, struct bpf_sock 
 		return;
 	}
 	value = *stored;
-	value.flags = AMBIT_SOCKET_ACCEPTED;
+	value.flags = AMBIT_SOCKET_ACCEPTED | (value.flags & AMBIT_SOCKET_OWN_PORT);
 	if (bpf_sk_storage_get(&sockets, sk, &value, BPF_SK_STORAGE_GET_F_CREATE))
 		count(AMBIT_PENDING_HANDED_OVER);
 	else

@@ -34,6 +34,7 @@ export interface Libbpf {
   btf__raw_data(btf: BtfPointer, size: Uint32Array): bigint | null
   bpf_map_update_elem(fd: number, key: Uint8Array, value: Uint8Array, flags: number): number
   bpf_map_lookup_elem(fd: number, key: Uint8Array, value: Uint8Array): number
+  bpf_map_lookup_and_delete_elem(fd: number, key: Uint8Array, value: Uint8Array): number
   bpf_map_delete_elem(fd: number, key: Uint8Array): number
   bpf_map_get_next_key(fd: number, key: Uint8Array | null, next: Uint8Array): number
   bpf_map_update_batch(

@@ -38,6 +38,8 @@ const PROTOTYPES: Readonly<Record<keyof Libbpf, string>> = {
   bpf_map_update_elem:
     'int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags)',
   bpf_map_lookup_elem: 'int bpf_map_lookup_elem(int fd, const void *key, void *value)',
+  bpf_map_lookup_and_delete_elem:
+    'int bpf_map_lookup_and_delete_elem(int fd, const void *key, void *value)',
   bpf_map_delete_elem: 'int bpf_map_delete_elem(int fd, const void *key)',
   bpf_map_get_next_key: 'int bpf_map_get_next_key(int fd, const void *key, void *next)',
   bpf_map_update_batch:

@@ -15,6 +15,7 @@ export const CALL_NAME_SIZE = 48
 export interface Shim {
   socketOpen(spec: Buffer, call: Buffer): number
   socketFlag(fd: number, storageMapFd: number, flags: number, call: Buffer): number
+  socketAsk(fd: number, asked: Buffer, call: Buffer): number
   socketNetnsCookie(fd: number, cookie: BigUint64Array, call: Buffer): number
   netnsCreate(homeFd: number, call: Buffer): number
   netnsSysctl(
@@ -54,6 +55,7 @@ export function loadShim(): Shim {
   loaded = {
     socketOpen: library.func('int ambit_socket_open(void *spec, void *call)'),
     socketFlag: library.func('int ambit_socket_flag(int fd, int map, int flags, void *call)'),
+    socketAsk: library.func('int ambit_socket_ask(int fd, void *asked, void *call)'),
     socketNetnsCookie: library.func(
       'int ambit_socket_netns_cookie(int fd, void *cookie, void *call)',
     ),

@@ -325,6 +325,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     thread,
     dataPlaneHandles: {
       socketStorageMapFd: maps.sockets.fd,
+      askedSinceMapFd: maps.asked_since.fd,
       homeNetnsFd: parts.homeNetnsFd,
     },
     async enrol(pod): Promise<Result<Enrolment, AmbitError>> {

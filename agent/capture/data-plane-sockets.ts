@@ -8,7 +8,8 @@ import { addressBytes } from '../../native/libc.ts'
 import { loadLibbpf } from '../../native/libbpf.ts'
 import { openSocket, type SocketOption } from '../../native/socket-spec.ts'
 import { toAmbitError } from './failure.ts'
-import { decodeDestination, LAYOUT } from './layout.ts'
+import { CALL_NAME_SIZE, loadShim, shimError } from '../../native/shim.ts'
+import { decodeAsked, decodeDestination, encodeAsked, LAYOUT } from './layout.ts'
 import type { DataPlaneHandles, DataPlaneSockets, UpstreamSource } from './types.ts'
 
 /** Mark of the agent's connections to applications: replies carry it and the 0x111 rule keeps them in the pod. */
@@ -27,6 +28,9 @@ export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSock
   // One buffer each: calls are synchronous.
   const key = Buffer.alloc(4)
   const value = Buffer.alloc(LAYOUT.ambit_socket.size)
+  const socketKey = Buffer.alloc(8)
+  const asked = Buffer.alloc(LAYOUT.ambit_asked.size)
+  const call = Buffer.alloc(CALL_NAME_SIZE)
   return {
     originalDestination(acceptedFd) {
       key.writeInt32LE(acceptedFd)
@@ -48,6 +52,18 @@ export function createDataPlaneSockets(handles: DataPlaneHandles): DataPlaneSock
         if (!(thrown instanceof NativeError)) throw thrown
         return err(toAmbitError('open an upstream socket in the pod', thrown))
       }
+    },
+    askedSince(cookie) {
+      socketKey.writeBigUInt64LE(cookie)
+      const map = handles.askedSinceMapFd
+      return library.bpf_map_lookup_and_delete_elem(map, socketKey, asked) < 0
+        ? undefined
+        : decodeAsked(asked)
+    },
+    setOptions(fd, options) {
+      encodeAsked(asked, options)
+      const result = loadShim().socketAsk(fd, asked, call)
+      if (result < 0) throw shimError(result, call, `fd ${fd}`)
     },
     handshakesIn: (fd) => handshakesIn({ fd, homeFd: handles.homeNetnsFd }),
   }

@@ -2,10 +2,10 @@
 // The structs of bpf/ambit.h as TypeScript writes and reads them, and the comparison with what the compiler made of
 // them (BTF): a difference stops the agent before it loads anything.
 
-import type { SocketAddress } from '../../mesh/model/types.ts'
 import type { BtfTypes } from '../../native/btf.ts'
 import { fromMapAddress } from './addresses.ts'
 import { CAPTURE_REASONS, enumConstant } from './counters.ts'
+import type { AskedOptions, OriginalDestination } from './types.ts'
 
 /** Addresses of one pod that the hooks know (AMBIT_MAX_ADDRESSES). */
 export const MAX_POD_ADDRESSES = 16
@@ -15,7 +15,14 @@ export const OWN_COOKIE = 0xa3b17c0041eaddeen
 export const SEES_DEVICE = 0xa3b17c0041eaddefn
 const POD_FAIL_OPEN = 1
 export const LISTENER_KIND = { plaintext: 0, hbone: 1 } as const
-export const SOCKET_FLAG = { exempt: 1, captured: 2, accepted: 4, selfTest: 16, seen: 32 } as const
+export const SOCKET_FLAG = {
+  exempt: 1,
+  captured: 2,
+  accepted: 4,
+  selfTest: 16,
+  seen: 32,
+  ownPort: 128,
+} as const
 
 /** Offsets and sizes in bytes, by struct. */
 export const LAYOUT = {
@@ -24,7 +31,21 @@ export const LAYOUT = {
     size: 40 + MAX_POD_ADDRESSES * 40,
     members: { flags: 0, address_count: 4, primary4: 8, primary6: 24, address: 40 },
   },
-  ambit_socket: { size: 24, members: { address: 0, port: 16, flags: 18, reserved: 20 } },
+  ambit_asked: {
+    size: 24,
+    members: {
+      keep_alive: 0,
+      keep_idle_s: 4,
+      keep_interval_s: 8,
+      keep_probes: 12,
+      user_timeout_ms: 16,
+      traffic_class: 20,
+    },
+  },
+  ambit_socket: {
+    size: 56,
+    members: { address: 0, port: 16, flags: 18, reserved: 20, cookie: 24, asked: 32 },
+  },
   ambit_tuple: {
     size: 48,
     members: {
@@ -132,10 +153,43 @@ export function encodeListenerKey(
 }
 
 /** The destination in a struct ambit_socket of an accepted connection; undefined for any other socket. */
-export function decodeDestination(value: Buffer): SocketAddress | undefined {
+export function decodeDestination(value: Buffer): OriginalDestination | undefined {
   const { members } = LAYOUT.ambit_socket
-  if ((value.readUInt16LE(members.flags) & SOCKET_FLAG.accepted) === 0) return undefined
-  return { address: fromMapAddress(value), port: value.readUInt16BE(members.port) }
+  const flags = value.readUInt16LE(members.flags)
+  if ((flags & SOCKET_FLAG.accepted) === 0) return undefined
+  return {
+    address: fromMapAddress(value),
+    port: value.readUInt16BE(members.port),
+    hasOwnPort: (flags & SOCKET_FLAG.ownPort) !== 0,
+    cookie: value.readBigUInt64LE(members.cookie),
+    asked: decodeAsked(value, members.asked),
+  }
+}
+
+/** struct ambit_asked; undefined when nothing was asked. Hot: mostly it is all zero. */
+export function decodeAsked(value: Buffer, at = 0): AskedOptions | undefined {
+  const { size, members } = LAYOUT.ambit_asked
+  if (value.subarray(at, at + size).every((byte) => byte === 0)) return undefined
+  const read = (member: keyof typeof members): number => value.readUInt32LE(at + members[member])
+  return {
+    keepAlive: read('keep_alive') !== 0,
+    keepIdleS: read('keep_idle_s'),
+    keepIntervalS: read('keep_interval_s'),
+    keepProbes: read('keep_probes'),
+    userTimeoutMs: read('user_timeout_ms'),
+    trafficClass: read('traffic_class'),
+  }
+}
+
+/** Writes a struct ambit_asked. */
+export function encodeAsked(into: Buffer, asked: AskedOptions): void {
+  const { members } = LAYOUT.ambit_asked
+  into.writeUInt32LE(asked.keepAlive ? 1 : 0, members.keep_alive)
+  into.writeUInt32LE(asked.keepIdleS, members.keep_idle_s)
+  into.writeUInt32LE(asked.keepIntervalS, members.keep_interval_s)
+  into.writeUInt32LE(asked.keepProbes, members.keep_probes)
+  into.writeUInt32LE(asked.userTimeoutMs, members.user_timeout_ms)
+  into.writeUInt32LE(asked.trafficClass, members.traffic_class)
 }
 
 /** A u64 map key or value. */

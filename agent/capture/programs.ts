@@ -35,6 +35,7 @@ const MAP_NAMES = [
   'pending',
   'pending_counts',
   'trusted',
+  'asked_since',
   'kubelet_cgroups',
   'counters',
 ] as const

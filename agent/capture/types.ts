@@ -88,8 +88,21 @@ export interface Capture {
 export interface OriginalDestination extends SocketAddress {
   /** It chose the port that it calls from. */
   readonly hasOwnPort?: boolean
-  /** Index of the device that it bound the socket to. */
-  readonly device?: number
+  /** The kernel's name of the app's socket, never used again while it runs. */
+  readonly cookie?: bigint
+  /** What was asked before connect(). */
+  readonly asked?: AskedOptions | undefined
+}
+
+/** Options of an app's socket that concern the way beyond the agent; 0: not asked. */
+export interface AskedOptions {
+  readonly keepAlive: boolean
+  readonly keepIdleS: number
+  readonly keepIntervalS: number
+  readonly keepProbes: number
+  readonly userTimeoutMs: number
+  /** IP_TOS or IPV6_TCLASS. */
+  readonly trafficClass: number
 }
 
 /** Where a socket of the agent's comes from. */
@@ -120,6 +133,10 @@ export interface DataPlaneSockets {
     readonly family: 4 | 6
     readonly from?: UpstreamSource
   }): Result<number, AmbitError>
+  /** What the app with this socket has asked since the last look, or since connect(); everything that is in force then. */
+  askedSince(cookie: bigint): AskedOptions | undefined
+  /** Sets them on a socket of the agent's. Throws NativeError. */
+  setOptions(fd: number, asked: AskedOptions): void
   /**
    * The TCP handshakes under way in a pod's namespace, each by its own name; undefined where the kernel cannot list them.
    * Walks the node's whole socket table: for what happens once in a pod's stay, not for each connection.
@@ -130,6 +147,8 @@ export interface DataPlaneSockets {
 /** Plain, transferable data from which a worker builds its DataPlaneSockets. */
 export interface DataPlaneHandles {
   readonly socketStorageMapFd: number
+  /** Where what apps ask after connect() waits to be read. */
+  readonly askedSinceMapFd: number
   /** The namespace the agent's threads live in, to return to. */
   readonly homeNetnsFd: number
 }

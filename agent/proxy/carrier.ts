@@ -13,7 +13,7 @@ import type {
 import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { ByteCounts } from '../../mesh/telemetry/connection-record.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
-import type { OwnSource } from '../capture/types.ts'
+import type { OriginalDestination, OwnSource } from '../capture/types.ts'
 import type { Permit } from './admission.ts'
 
 /** Where the call comes from. Nothing has been read of it, and a CONNECT has not been answered. */
@@ -49,6 +49,8 @@ export type Way =
       readonly kind: 'passthrough'
       readonly netnsFd: number
       readonly target: SocketAddress
+      /** The caller's socket. */
+      readonly app: Pick<OriginalDestination, 'cookie' | 'asked'>
       /** What the caller bound its socket to; undefined: as routing chooses. */
       readonly from: OwnSource | undefined
       readonly timeoutMs: number | undefined

@@ -228,7 +228,14 @@ function carry(context: PodContext, captured: Captured, decision: Chosen): Promi
       const from = address && sourceFor(pod, address, port)
       return carrier.carry(
         new CarriedCall({ kind: 'socket', socket }, connection, { attempt }),
-        { kind: 'passthrough', netnsFd: pod.netnsFd, target, from, timeoutMs },
+        {
+          kind: 'passthrough',
+          netnsFd: pod.netnsFd,
+          target,
+          app: originalDestination,
+          from,
+          timeoutMs,
+        },
         permit,
       )
     }

@@ -22,6 +22,7 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
+import { AskedLater } from './asked-later.ts'
 import { type EjectionChange, ejectionLines } from './balance/ejection-lines.ts'
 import { PodExperience } from './balance/pod-experience.ts'
 import type { CertificateCache } from './certificate-cache.ts'
@@ -121,7 +122,17 @@ export class PodProxy {
       localPods: options.localPods,
       trust,
       gate: options.gate,
-      carrier: new StreamCarrier(options.sockets, this.#pool, options.halfClosed),
+      carrier: new StreamCarrier(
+        options.sockets,
+        this.#pool,
+        options.halfClosed,
+        new AskedLater(options.sockets, (thrown) =>
+          options.log.warn(
+            { pod: options.pod.uid, error: errorMessage(thrown) },
+            'cannot set what an app asked of its connection',
+          ),
+        ),
+      ),
       connections: this.connections,
       open: options.open,
       experience: this.#experience,

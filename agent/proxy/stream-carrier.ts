@@ -9,6 +9,7 @@ import type { ByteStream } from '../../mesh/relay/pump.ts'
 import { cutReason, relay, resetStream } from '../../mesh/relay/relay.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
+import type { AskedLater } from './asked-later.ts'
 import type { Permit } from './admission.ts'
 import type { AppClient, Carried, Carrier, ConnectionEnd, Downstream, Way } from './carrier.ts'
 import { SourcePorts } from './source-ports.ts'
@@ -23,12 +24,19 @@ export class StreamCarrier implements Carrier {
   readonly #sockets: DataPlaneSockets
   readonly #pool: HbonePool
   readonly #halfClosed: HalfClosed
+  readonly #askedLater: AskedLater
   readonly #ports = new SourcePorts()
 
-  constructor(sockets: DataPlaneSockets, pool: HbonePool, halfClosed: HalfClosed) {
+  constructor(
+    sockets: DataPlaneSockets,
+    pool: HbonePool,
+    halfClosed: HalfClosed,
+    askedLater: AskedLater,
+  ) {
     this.#halfClosed = halfClosed
     this.#sockets = sockets
     this.#pool = pool
+    this.#askedLater = askedLater
   }
 
   async carry(call: Carried, way: Way, permit: Permit): Promise<ConnectionEnd> {
@@ -81,8 +89,10 @@ export class StreamCarrier implements Carrier {
     }
     const { netnsFd, target, timeoutMs } = way
     const from = way.kind === 'app' ? this.#asClient(way.client) : way.from
-    const request = { netnsFd, destination: target, from, timeoutMs }
+    const app = way.kind === 'passthrough' ? way.app : undefined
+    const request = { netnsFd, destination: target, from, timeoutMs, asked: app?.asked }
     const opened = await connectUpstream(this.#sockets, request, signal)
+    if (opened.ok && app?.cookie !== undefined) this.#askedLater.follow(app.cookie, opened.value)
     return opened.ok ? ok({ stream: opened.value, peerIdentity: undefined }) : opened
   }
 

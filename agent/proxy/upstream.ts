@@ -11,7 +11,7 @@ import { err, ok, type Result } from '../../mesh/result.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { closeFd } from '../../native/libc.ts'
 import { NativeError } from '../../native/error.ts'
-import type { DataPlaneSockets, OwnSource, UpstreamSource } from '../capture/types.ts'
+import type { AskedOptions, DataPlaneSockets, OwnSource, UpstreamSource } from '../capture/types.ts'
 import type { SourcePorts } from './source-ports.ts'
 
 /**
@@ -48,11 +48,15 @@ export interface ClientSource {
   readonly clientPort: number | undefined
 }
 
+export type UpstreamSockets = Pick<DataPlaneSockets, 'openUpstream' | 'setOptions'>
+
 export interface UpstreamRequest {
   readonly netnsFd: number
   readonly destination: SocketAddress
   /** Undefined: the pod's address, as its routing chooses. */
   readonly from?: ClientSource | OwnSource | undefined
+  /** What the caller asked of its own socket before it connected. */
+  readonly asked?: AskedOptions | undefined
   /** Which end reason a time-out means here: for HBONE it hints at a NetworkPolicy. */
   readonly timeoutReason?: EndReason
   /** Undefined: as long as the pod's kernel sends the SYN again (net.ipv4.tcp_syn_retries), about two minutes. */
@@ -61,7 +65,7 @@ export interface UpstreamRequest {
 
 /** Opens and connects a socket for a pod. The signal closes it at any moment before it is connected. */
 export async function connectUpstream(
-  sockets: DataPlaneSockets,
+  sockets: UpstreamSockets,
   request: UpstreamRequest,
   signal: AbortSignal,
 ): Promise<Result<Socket, HboneFailure>> {
@@ -88,7 +92,7 @@ export async function connectUpstream(
 }
 
 function connectOnce(
-  sockets: DataPlaneSockets,
+  sockets: UpstreamSockets,
   request: UpstreamRequest,
   from: UpstreamSource | undefined,
   timeoutMs: number | undefined,
@@ -114,6 +118,7 @@ function connectOnce(
   }
   let socket: Socket
   try {
+    if (request.asked !== undefined) sockets.setOptions(opened.value, request.asked)
     socket = new Socket(options)
   } catch (thrown) {
     // Node took the fd over only if it made the socket.

@@ -196,6 +196,39 @@ int ambit_socket_flag(int fd, int storage_map_fd, int flags, char *call)
 	return set_storage(storage_map_fd, fd, &value) ? ambit_fail(call, "bpf(socket storage)") : 0;
 }
 
+static int set_number(int fd, int level, int name, __u32 value)
+{
+	return setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* What an application asked of its socket, on the socket that stands for it beyond. What it did not ask stays as it is. */
+int ambit_socket_ask(int fd, const struct ambit_asked *asked, char *call)
+{
+	int domain;
+	socklen_t size = sizeof(domain);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size))
+		return ambit_fail(call, "getsockopt(SO_DOMAIN)");
+	/* Keepalive is on in any case; where the application left a number open, or wants none, it is the agent's own. */
+	if (set_number(fd, IPPROTO_TCP, TCP_KEEPINTVL,
+		       asked->keep_alive && asked->keep_interval_s ? asked->keep_interval_s :
+								     KEEPALIVE_INTERVAL_S))
+		return ambit_fail(call, "setsockopt(TCP_KEEPINTVL)");
+	if (set_number(fd, IPPROTO_TCP, TCP_KEEPCNT,
+		       asked->keep_alive && asked->keep_probes ? asked->keep_probes : KEEPALIVE_PROBES))
+		return ambit_fail(call, "setsockopt(TCP_KEEPCNT)");
+	if (set_number(fd, IPPROTO_TCP, TCP_KEEPIDLE,
+		       asked->keep_alive && asked->keep_idle_s ? asked->keep_idle_s : KEEPALIVE_IDLE_S))
+		return ambit_fail(call, "setsockopt(TCP_KEEPIDLE)");
+	if (set_number(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, asked->user_timeout_ms))
+		return ambit_fail(call, "setsockopt(TCP_USER_TIMEOUT)");
+	if (asked->traffic_class &&
+	    (domain == AF_INET6 ? set_number(fd, IPPROTO_IPV6, IPV6_TCLASS, asked->traffic_class) :
+				 set_number(fd, IPPROTO_IP, IP_TOS, asked->traffic_class)))
+		return ambit_fail(call, "setsockopt(traffic class)");
+	return 0;
+}
+
 /* Writes the cookie of the socket's namespace: never reused while the kernel runs. */
 int ambit_socket_netns_cookie(int fd, __u64 *cookie, char *call)
 {

@@ -160,6 +160,40 @@ await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) 
     },
   )
 
+  await t.test("an app hears of its server's disappearance in the time it asked for", async (t) => {
+    await world.app('remote').serve('0.0.0.0', 8083, true)
+    const inPod = world.app('a')
+    const hold = () => inPod.process.ask<number>('hold', { address: ADDRESS.remoteV4, port: 8083 })
+    const [idle, busy] = [await hold(), await hold()]
+    for (const index of [idle, busy])
+      t.equal(await inPod.process.ask('echo', { index, text: 'there' }), 'there')
+    // After connect(), as many libraries do.
+    for (const [index, level, name, value] of [
+      [idle, 6, 4, 2], // TCP_KEEPIDLE
+      [idle, 6, 5, 1], // TCP_KEEPINTVL
+      [idle, 6, 6, 3], // TCP_KEEPCNT
+      [idle, 1, 9, 1], // SO_KEEPALIVE
+      [busy, 6, 18, 3000], // TCP_USER_TIMEOUT
+    ] as const)
+      await inPod.process.ask('ask', { index, level, name, value })
+    // The agent has them once they stand at its own legs.
+    await until(
+      () => /timer:\(keepalive,[01]/.test(world.inside('a', 'ss -Htno dport = :8083')),
+      'the asked keepalive',
+    )
+    world.inside(
+      'remote',
+      'nft add table ip mute; nft add chain ip mute in "{ type filter hook input priority 0; }"; nft add rule ip mute in tcp dport 8083 drop',
+    )
+    void inPod.process.ask('echo', { index: busy, text: 'gone' }).catch(() => undefined)
+    t.same(await Promise.all([idle, busy].map((index) => inPod.process.ask('ended', index))), [
+      'ECONNRESET',
+      'ECONNRESET',
+    ])
+    world.inside('remote', 'nft delete table ip mute')
+    await inPod.process.stop()
+  })
+
   await t.test('plaintext from outside reaches the app from its real client', async (t) => {
     const v4 = await remote.connect({ address: ADDRESS.bV4, port: 8080 })
     t.equal(v4.received, `app saw ${ADDRESS.remoteV4} at ${ADDRESS.bV4}`)

@@ -10,6 +10,7 @@ import { fromMapAddress, toMapAddress } from '../../agent/capture/addresses.ts'
 import { CAPTURE_REASONS, enumConstant } from '../../agent/capture/counters.ts'
 import {
   decodeDestination,
+  encodeAsked,
   encodeListenerKey,
   LAYOUT,
   layoutDifferences,
@@ -44,7 +45,7 @@ void t.test('layoutDifferences() names every struct, member and reason that diff
   structs.set('ambit_socket', { size: 32, members: new Map([['address', 8]]) })
   structs.delete('ambit_tuple')
   const differences = layoutDifferences({ ...types, structs, enums: new Map() })
-  t.match(differences.join('\n'), /ambit_socket has 32 bytes, expected 24/)
+  t.match(differences.join('\n'), /ambit_socket has 32 bytes, expected 56/)
   t.match(differences.join('\n'), /ambit_socket\.address is at 8, expected 0/)
   t.match(differences.join('\n'), /struct ambit_tuple is missing/)
   t.match(differences.join('\n'), /AMBIT_OUT_CAPTURED4 is not number 0/)
@@ -108,5 +109,18 @@ void t.test('only an accepted connection has a destination', async (t) => {
   value.writeUInt16LE(SOCKET_FLAG.captured, 18)
   t.equal(decodeDestination(value), undefined)
   value.writeUInt16LE(SOCKET_FLAG.accepted, 18)
-  t.strictSame(decodeDestination(value), { address: '10.0.0.9', port: 8080 })
+  const destination = { address: '10.0.0.9', port: 8080, hasOwnPort: false, cookie: 0n }
+  t.strictSame(decodeDestination(value), { ...destination, asked: undefined })
+  value.writeUInt16LE(SOCKET_FLAG.accepted | SOCKET_FLAG.ownPort, 18)
+  value.writeBigUInt64LE(77n, 24)
+  const asked = {
+    keepAlive: true,
+    keepIdleS: 2,
+    keepIntervalS: 1,
+    keepProbes: 3,
+    userTimeoutMs: 5000,
+    trafficClass: 0x28,
+  }
+  encodeAsked(value.subarray(32), asked)
+  t.strictSame(decodeDestination(value), { ...destination, hasOwnPort: true, cookie: 77n, asked })
 })

@@ -52,9 +52,9 @@ void t.test('an agent that dies', { skip, timeout: deadline(60_000) }, async (t)
     t.match(await second.enrol(world.pod('a')), { listeners: 6 })
     t.equal((await strict.connect(SERVICE)).received, CAPTURED)
     t.match((await outside.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^plaintext/)
-    t.equal(readdirSync(`${world.bpffs}/${PIN_VERSION}/links`).length, 9)
+    t.equal(readdirSync(`${world.bpffs}/${PIN_VERSION}/links`).length, 10)
     t.equal(readdirSync(`${world.bpffs}/${PIN_VERSION}/pods`).length, 2)
-    t.equal(programsAt(world.cgroup), 9)
+    t.equal(programsAt(world.cgroup), 10)
 
     await second.process.ask('sweep', ['uid-a'])
     t.strictSame(
@@ -97,7 +97,7 @@ void t.test(
     const server = world.app('a')
     await server.serve('0.0.0.0', 8080)
     const second = await world.openAgent()
-    t.equal(programsAt(world.cgroup), 9, "the predecessor's are off")
+    t.equal(programsAt(world.cgroup), 10, "the predecessor's are off")
     const [away, back] = [
       { address: ADDRESS.remoteV4, port: 7070 },
       { address: ADDRESS.aV4, port: 8080 },

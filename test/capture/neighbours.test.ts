@@ -18,6 +18,7 @@ import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { LAYOUT } from '../../agent/capture/layout.ts'
 import { PIN_VERSION } from '../../agent/capture/pins.ts'
 import { attachCgroup, openPinned } from '../../native/bpf-link.ts'
 import { BpfMap } from '../../native/bpf-map.ts'
@@ -33,7 +34,7 @@ const CAPTURED = `captured ${SERVICE.address} ${SERVICE.port}`
 const PENDING_ENTRIES = 65_536
 const URING_SOURCE = fileURLToPath(new URL('./support/uring-connect.c', import.meta.url))
 const PENDING_KEY = 48
-const PENDING_VALUE = 24
+const PENDING_VALUE = LAYOUT.ambit_socket.size
 
 /** A stand-in for a socket load balancer: the service IP becomes a pod IP in the connect hook. */
 const LOAD_BALANCER = `

@@ -91,9 +91,35 @@ void t.test('outbound', { skip, timeout: deadline(60_000) }, async (t) => {
       localAddress: ADDRESS.aV4,
       localPort: 33_333,
     })
-    t.equal(seen.received, `captured ${SERVICE} 87`)
+    t.equal(seen.received, `captured ${SERVICE} 87 from its own port`)
     t.equal(seen.local, `${ADDRESS.aV4}:33333`)
   })
+
+  await t.test(
+    'what the application asked of its socket comes to the agent with the destination',
+    async (t) => {
+      const options = [
+        [1, 9, 1], // SO_KEEPALIVE
+        [6, 4, 2], // TCP_KEEPIDLE
+        [6, 5, 1], // TCP_KEEPINTVL
+        [6, 6, 3], // TCP_KEEPCNT
+        [6, 18, 5000], // TCP_USER_TIMEOUT
+        [0, 1, 0x2a], // IP_TOS, of which two bits are ECN's
+      ] as const
+      const seen = await app.connect({ address: SERVICE, port: 87, options })
+      t.match(JSON.parse(seen.received?.replace(/^captured \S+ 87 /, '') ?? ''), {
+        keepAlive: true,
+        keepIdleS: 2,
+        keepIntervalS: 1,
+        keepProbes: 3,
+        userTimeoutMs: 5000,
+        trafficClass: 0x28,
+      })
+      // What the kernel refuses the application is none of the agent's business.
+      const refused = await app.connect({ address: SERVICE, port: 87, options: [[6, 4, 40_000]] })
+      t.equal(refused.error, 'EINVAL')
+    },
+  )
 
   await t.test('edge case #20: loopback and the own addresses are never captured', async (t) => {
     const server = world.app('a')

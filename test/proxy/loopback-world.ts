@@ -254,6 +254,8 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
         }),
       )
     },
+    askedSince: () => undefined,
+    setOptions: () => undefined,
     handshakesIn: options.handshakes ?? (() => new Set()),
   }
   const answers = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()

@@ -6,12 +6,12 @@ import { fstatSync, openSync, readdirSync, statSync } from 'node:fs'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import type { DataPlaneSockets } from '../../agent/capture/types.ts'
 import {
   type ClientSource,
   connectUpstream,
   serveListeningFd,
   type UpstreamRequest,
+  type UpstreamSockets,
 } from '../../agent/proxy/upstream.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { socketFd } from '../../mesh/relay/last-descriptors.ts'
@@ -47,9 +47,8 @@ await t.test('a source port that is taken is chosen anew', async (t) => {
   await once(server, 'listening')
   const destination = { address: LOOPBACK, port: (server.address() as AddressInfo).port }
   const ports: number[] = []
-  const sockets: DataPlaneSockets = {
-    originalDestination: () => undefined,
-    handshakesIn: () => undefined,
+  const sockets: UpstreamSockets = {
+    setOptions: () => undefined,
     openUpstream: ({ from }) => {
       ports.push(from?.port ?? 0)
       return ok(boundTo(from?.port ?? 0))
@@ -112,8 +111,7 @@ await t.test('a SYN into the pod that is not answered is sent from another port'
     const given = new AbortController()
     const outcome = await connectUpstream(
       {
-        originalDestination: () => undefined,
-        handshakesIn: () => undefined,
+        setOptions: () => undefined,
         openUpstream: () => {
           opened += 1
           // The second has no end of its own: given up here once it is under way.
@@ -144,8 +142,7 @@ await t.test('a refusal is not tried again', async (t) => {
   let opened = 0
   const outcome = await connectUpstream(
     {
-      originalDestination: () => undefined,
-      handshakesIn: () => undefined,
+      setOptions: () => undefined,
       openUpstream: () => {
         opened += 1
         return ok(boundTo(0))
@@ -164,8 +161,7 @@ await t.test('an fd that Node does not take is closed, not lost', async (t) => {
   const { dev, ino } = fstatSync(fd)
   const outcome = await connectUpstream(
     {
-      originalDestination: () => undefined,
-      handshakesIn: () => undefined,
+      setOptions: () => undefined,
       openUpstream: () => ok(fd),
     },
     { netnsFd: -1, destination: { address: LOOPBACK, port: 1 } },
@@ -197,8 +193,7 @@ await t.test(
     const { port } = server.address() as AddressInfo
     const upstream = await connectUpstream(
       {
-        originalDestination: () => undefined,
-        handshakesIn: () => undefined,
+        setOptions: () => undefined,
         openUpstream: () => ok(openSocket({ family: 4, kind: 'tcp', options })),
       },
       { netnsFd: -1, destination: { address: LOOPBACK, port } },

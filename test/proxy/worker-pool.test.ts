@@ -42,7 +42,7 @@ class Setting {
       count,
       workerUrl: new URL('./obedient-worker.ts', import.meta.url),
       start: {
-        handles: { socketStorageMapFd: -1, homeNetnsFd: -1 },
+        handles: { socketStorageMapFd: -1, askedSinceMapFd: -1, homeNetnsFd: -1 },
         network: '',
         logLevel: 'silent',
         sameNode: 'direct',

@@ -65,7 +65,11 @@ function answerOutbound(socket: Socket): void {
   socket.on('error', () => socket.destroy())
   const destination = dataPlane?.originalDestination(fdOf(socket))
   if (destination === undefined) socket.resetAndDestroy()
-  else socket.end(`captured ${destination.address} ${destination.port}`)
+  else {
+    const { address, port, hasOwnPort, asked } = destination
+    const more = `${hasOwnPort === true ? ' from its own port' : ''}${asked === undefined ? '' : ` ${JSON.stringify(asked)}`}`
+    socket.end(`captured ${address} ${port}${more}`)
+  }
 }
 
 function answerInbound(kind: string, socket: Socket): void {

@@ -2,8 +2,9 @@
 // An application in a pod (or outside): connects and serves when asked.
 
 import { createServer, type Server, Socket } from 'node:net'
-import { type RawConnect, rawConnect, rawListen } from './raw-socket.ts'
+import { option, type RawConnect, rawConnect, rawListen } from './raw-socket.ts'
 import { serveRpc } from './rpc.ts'
+import { socketFd } from '../../../mesh/relay/last-descriptors.ts'
 
 const servers: Server[] = []
 const held: Socket[] = []
@@ -34,6 +35,24 @@ serveRpc({
       socket.once('error', reject)
       const from = localPort === undefined ? {} : { localPort }
       socket.connect({ port, host: address, ...from }, () => resolve(held.push(socket) - 1))
+    }),
+  /** Sets an option of a kept connection. */
+  ask: ({ index, level, name, value }: Record<'index' | 'level' | 'name' | 'value', number>) => {
+    const socket = held[index]
+    const bytes = Buffer.alloc(4)
+    bytes.writeInt32LE(value)
+    option((socket && socketFd(socket)) ?? -1, level, name, bytes)
+  },
+  /** Waits until a kept connection has ended, and says by which error. */
+  ended: (index: number) =>
+    new Promise<string>((resolve) => {
+      const socket = held[index]
+      let reason = 'closed'
+      socket?.on('error', (error) => {
+        reason = 'code' in error ? String(error.code) : error.message
+      })
+      socket?.on('close', () => resolve(reason))
+      socket?.resume()
     }),
   /** Begins this many connections to ports of the address and keeps them, whatever becomes of them. */
   flood: async ({ address, count }: { address: string; count: number }) => {

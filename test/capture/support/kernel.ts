@@ -7,8 +7,8 @@ import { missingFeatures, SET_RETVAL } from '../../../native/kernel-features.ts'
 import { NetnsThread } from '../../../native/netns.ts'
 import { cgroup2Mount } from '../../helpers.ts'
 
-/** Attach types of our hooks (linux/bpf.h): sockops, bind4/6, connect4/6, getpeername4/6, getsockname4/6. */
-const ATTACH_TYPES = [3, 8, 9, 10, 11, 29, 30, 31, 32]
+/** Attach types of our hooks (linux/bpf.h): sockops, bind4/6, connect4/6, setsockopt, getpeername4/6, getsockname4/6. */
+const ATTACH_TYPES = [3, 8, 9, 10, 11, 22, 29, 30, 31, 32]
 
 /** How many programs are attached at a cgroup. Asked of the kernel: a bpftool that is newer than the kernel sees none. */
 export function programsAt(cgroup: string): number {

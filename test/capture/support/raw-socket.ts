@@ -43,6 +43,8 @@ export interface RawConnect {
   readonly device?: string
   readonly mark?: number
   readonly multipath?: boolean
+  /** Level, name and value of socket options, set before connect(). */
+  readonly options?: readonly (readonly [number, number, number])[]
   readonly localAddress?: string
   readonly localPort?: number
   /** Connect and send in one call. */
@@ -93,7 +95,8 @@ function must(name: string, ...args: readonly unknown[]): number {
   return result
 }
 
-function option(fd: number, level: number, name: number, value: Buffer): void {
+/** Sets an option; throws with the errno's name. */
+export function option(fd: number, level: number, name: number, value: Buffer): void {
   must('setsockopt', fd, level, name, value, value.length)
 }
 
@@ -124,6 +127,11 @@ export function rawConnect(wanted: RawConnect): RawResult {
       const mark = Buffer.alloc(4)
       mark.writeUInt32LE(wanted.mark)
       option(fd, SOL_SOCKET, SO_MARK, mark)
+    }
+    for (const [level, name, value] of wanted.options ?? []) {
+      const bytes = Buffer.alloc(4)
+      bytes.writeInt32LE(value)
+      option(fd, level, name, bytes)
     }
     if (wanted.localAddress !== undefined) {
       const local = sockaddr(wanted.localAddress, wanted.localPort ?? 0)

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// What apps ask of their sockets after connect() (many libraries set keepalive then), carried to the agent's legs beyond. The
+// kernel notes it (bpf/options.h); it is fetched here, soon while a connection is young and more seldom later.
+
+import type { Socket } from 'node:net'
+import { socketFd } from '../../mesh/relay/last-descriptors.ts'
+import type { DataPlaneSockets } from '../capture/types.ts'
+
+/** As good as at once: nobody asks for a time-out of less than a few seconds. */
+const LOOK_INTERVAL_MS = 1_000
+/** Looks at a connection before it counts as old, of which every fifth look is enough: each costs a system call. */
+const YOUNG_LOOKS = 10
+const LOOKS_OF_OLD = 5
+
+export class AskedLater {
+  readonly #sockets: Pick<DataPlaneSockets, 'askedSince' | 'setOptions'>
+  readonly #onFailure: (thrown: unknown) => void
+  /** By cookie of the app's socket, with the looks so far. */
+  readonly #followed = new Map<bigint, { readonly leg: Socket; looks: number }>()
+  #timer: NodeJS.Timeout | undefined
+
+  /** `onFailure` hears of what the kernel refuses, which is a bug: it took the same from the app. */
+  constructor(
+    sockets: Pick<DataPlaneSockets, 'askedSince' | 'setOptions'>,
+    onFailure: (thrown: unknown) => void,
+  ) {
+    this.#sockets = sockets
+    this.#onFailure = onFailure
+  }
+
+  /** Until `leg` closes it does what the app with this socket asks. */
+  follow(cookie: bigint, leg: Socket): void {
+    this.#followed.set(cookie, { leg, looks: 0 })
+    leg.once('close', () => {
+      this.#followed.delete(cookie)
+      if (this.#followed.size > 0) return
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    })
+    this.#timer ??= setInterval(() => this.look(), LOOK_INTERVAL_MS).unref()
+  }
+
+  /** Fetches now what was asked. */
+  look(): void {
+    for (const [cookie, followed] of this.#followed) {
+      followed.looks += 1
+      if (followed.looks > YOUNG_LOOKS && followed.looks % LOOKS_OF_OLD !== 0) continue
+      const asked = this.#sockets.askedSince(cookie)
+      const fd = asked && socketFd(followed.leg)
+      if (asked === undefined || fd === undefined) continue
+      try {
+        this.#sockets.setOptions(fd, asked)
+      } catch (thrown) {
+        this.#onFailure(thrown)
+      }
+    }
+  }
+}
