@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Exec and log of pods: WebSocket channels and plain streams, joined to what the pod runtime gives.
-// SPDY is not spoken; kubectl 1.31 and later use WebSockets by themselves. Port forwarding is not served.
+// Plain SPDY is not spoken; kubectl 1.31 and later use WebSockets by themselves.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -13,13 +13,14 @@ import type { Refusal } from '../../../objects/refusals.ts'
 import type { ExecExit, ExecSession, PodRuntime } from '../pod-runtime.ts'
 import type { JsonObject, StoredObject } from '../../../objects/stored-object.ts'
 import type { ResourcePath } from './request.ts'
+import { forwardPorts, PORT_FORWARD_PROTOCOL } from './port-forward.ts'
 import { sendFailure } from './respond.ts'
 import { WebSocketConnection } from './websocket.ts'
 
 const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4, close: 255 } as const
 /** Best first; v5 adds the message that closes stdin. */
 const PROTOCOLS = ['v5.channel.k8s.io', 'v4.channel.k8s.io'] as const
-/** attach and portforward are not served, and kubectl is told so. */
+/** attach is not served, and kubectl is told so. */
 const STREAMS = new Set(['exec', 'attach', 'portforward', 'log'])
 
 const NO_RUNTIME = 'the lab has no pod runtime yet: nothing can run in pods'
@@ -110,7 +111,9 @@ export class PodStreams {
     const offered = (request.headers['sec-websocket-protocol'] ?? '')
       .split(',')
       .map((one) => one.trim())
-    const protocol = PROTOCOLS.find((one) => offered.includes(one))
+    const isForward = path.subresource === 'portforward'
+    const protocols = isForward ? [PORT_FORWARD_PROTOCOL] : PROTOCOLS
+    const protocol = protocols.find((one) => offered.includes(one))
     const key = request.headers['sec-websocket-key']
     if (request.headers.upgrade?.toLowerCase() !== 'websocket' || key === undefined)
       return this.refuseUpgrade(socket, badRequest(SPDY_HINT).error)
@@ -118,15 +121,22 @@ export class PodStreams {
       return this.refuseUpgrade(
         socket,
         badRequest(
-          `none of the offered subprotocols is supported; supported: ${PROTOCOLS.join(', ')}`,
+          `none of the offered subprotocols is supported; supported: ${protocols.join(', ')}`,
         ).error,
       )
     const { pod, container, runtime } = target.value
-    const session = await runtime.exec({
+    const where = {
       podUid: pod.metadata.uid,
       namespace: path.namespace ?? '',
       podName: path.name ?? '',
       container,
+    }
+    if (isForward)
+      return forwardPorts(new WebSocketConnection(socket, key, protocol), (command) =>
+        runtime.exec({ ...where, command, stdin: true, tty: false }),
+      )
+    const session = await runtime.exec({
+      ...where,
       command: query.getAll('command'),
       stdin: flag(query, 'stdin'),
       tty: flag(query, 'tty'),
@@ -152,12 +162,15 @@ export class PodStreams {
     path: ResourcePath,
     query: URLSearchParams,
   ): Result<Target & { readonly runtime: PodRuntime }, Refusal> {
-    if (path.subresource !== 'exec')
-      return badRequest(`${String(path.subresource)} is not served by the lab; exec and log are`)
+    const isForward = path.subresource === 'portforward'
+    if (path.subresource !== 'exec' && !isForward)
+      return badRequest(
+        `${String(path.subresource)} is not served by the lab; exec, log and portforward are`,
+      )
     const target = this.#target(path, query)
     if (!target.ok) return target
     if (this.runtime === undefined) return refuse(503, 'ServiceUnavailable', NO_RUNTIME)
-    if (query.getAll('command').length === 0)
+    if (!isForward && query.getAll('command').length === 0)
       return badRequest('you must specify at least 1 command for the container')
     return ok({ ...target.value, runtime: this.runtime })
   }
