@@ -3,11 +3,10 @@
 // under the token's hash; tokens themselves are neither kept nor logged.
 
 import { createHash } from 'node:crypto'
-import { PerSource } from '../../mesh/async/per-source.ts'
 import { type KubeApi, TOKEN_REVIEWS, type TokenReview } from '../../mesh/kube/index.ts'
-import { sourceNetwork } from '../../mesh/model/address.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
 import type { Caller, Refusal } from './caller.ts'
+import { ReviewBudget } from './review-budget.ts'
 
 export interface TokenAuthenticatorOptions {
   readonly audience: string
@@ -15,21 +14,18 @@ export interface TokenAuthenticatorOptions {
 }
 
 type Verdict = Result<Caller, Refusal>
+type Verdicts = Map<string, { readonly verdict: Verdict; readonly untilMs: number }>
 
 /** How long a yes is believed: bounds how long a deleted pod's token still works. */
 const ACCEPTED_TTL_MS = 30_000
 /** How long a no is believed: a client that retries a bad token in a loop costs the API server little. */
 const REFUSED_TTL_MS = 5_000
-/** Bounds memory; the oldest verdict goes first. */
+/** How long a token that was accepted before waits when the API server could not be asked. */
+const UNAVAILABLE_TTL_MS = 1_000
+/** Bounds memory, of each kind of verdict; the oldest goes first. */
 const MAX_VERDICTS = 10_000
 /** Real tokens have 1 to 2 KB. */
 const MAX_TOKEN_BYTES = 16_384
-/** Reviews under way at once: whoever floods us with made-up tokens does not flood the API server through us. */
-const MAX_PENDING_REVIEWS = 100
-/** Of them for one address, so that one pod with made-up tokens does not keep the agents out. */
-const MAX_PENDING_PER_SOURCE = 10
-/** Of them for one IPv6 /64, in which one machine may have any address, and all nodes of a cluster theirs. */
-const MAX_PENDING_PER_NETWORK = 50
 const REVIEW_DEADLINE_MS = 5_000
 
 const USER_PATTERN = /^system:serviceaccount:([a-z0-9.-]{1,253}):([a-z0-9.-]{1,253})$/
@@ -41,22 +37,21 @@ export class TokenAuthenticator {
   readonly #api: KubeApi
   readonly #audience: string
   readonly #now: () => number
-  readonly #verdicts = new Map<string, { readonly verdict: Verdict; readonly untilMs: number }>()
+  /**
+   * Of tokens that were accepted at their last review. Kept apart, where refusals cannot push them out, and kept when they are to be
+   * reviewed again: nobody made them up, so that no flood of made-up ones stands in the way of an agent that reconnects.
+   */
+  readonly #accepted: Verdicts = new Map()
+  readonly #refused: Verdicts = new Map()
   /** Reviews under way, so that a crowd with one token asks once. */
   readonly #pending = new Map<string, Promise<Verdict>>()
-  readonly #networks = new PerSource({
-    perSource: MAX_PENDING_PER_NETWORK,
-    total: MAX_PENDING_REVIEWS,
-  })
-  readonly #reviews = new PerSource({
-    perSource: MAX_PENDING_PER_SOURCE,
-    total: MAX_PENDING_REVIEWS,
-  })
+  readonly #budget: ReviewBudget
 
   constructor(api: KubeApi, options: TokenAuthenticatorOptions) {
     this.#api = api
     this.#audience = options.audience
     this.#now = options.now ?? Date.now
+    this.#budget = new ReviewBudget(options.now)
   }
 
   /** Authenticates the value of an authorization header; `peer` is the address it came from, as ip:port. */
@@ -66,36 +61,34 @@ export class TokenAuthenticator {
     if (token === undefined) return unauthenticated('the authorization header is no bearer token')
     if (token.length > MAX_TOKEN_BYTES) return unauthenticated('the token is too long')
     const key = createHash('sha256').update(token).digest('base64')
-    const known = this.#verdicts.get(key)
+    const accepted = this.#accepted.get(key)
+    const known = accepted ?? this.#refused.get(key)
     if (known !== undefined && known.untilMs > this.#now()) return known.verdict
     const pending = this.#pending.get(key)
     if (pending !== undefined) return pending
-    if (this.#pending.size >= MAX_PENDING_REVIEWS)
-      return err({ kind: 'throttled', reason: 'too many tokens are being reviewed; try again' })
-    const source = peer?.replace(/:\d+$/, '')
-    if (source !== undefined && !this.#enter(source))
-      return err({ kind: 'throttled', reason: 'too many tokens of yours are being reviewed' })
-    const review = this.#review(token).finally(() => {
-      this.#pending.delete(key)
-      if (source !== undefined) this.#leave(source)
-    })
-    this.#pending.set(key, review)
-    const verdict = await review
-    this.#remember(key, token, verdict)
-    return verdict
+    const review = accepted === undefined ? this.#reviewUnknown(token, peer) : this.#review(token)
+    const remembered = review
+      .then((verdict) => {
+        this.#remember(key, token, verdict)
+        return verdict
+      })
+      .finally(() => this.#pending.delete(key))
+    this.#pending.set(key, remembered)
+    return remembered
   }
 
-  #enter(source: string): boolean {
-    const network = sourceNetwork(source)
-    if (!this.#networks.enter(network)) return false
-    if (this.#reviews.enter(source)) return true
-    this.#networks.leave(network)
-    return false
-  }
-
-  #leave(source: string): void {
-    this.#networks.leave(sourceNetwork(source))
-    this.#reviews.leave(source)
+  async #reviewUnknown(token: string, peer: string | undefined): Promise<Verdict> {
+    const address = peer?.replace(/:\d+$/, '')
+    const reason = this.#budget.enter(address)
+    if (reason !== undefined) return err({ kind: 'throttled', reason })
+    let wasAccepted = false
+    try {
+      const verdict = await this.#review(token)
+      wasAccepted = verdict.ok
+      return verdict
+    } finally {
+      this.#budget.leave(address, wasAccepted)
+    }
   }
 
   async #review(token: string): Promise<Verdict> {
@@ -113,18 +106,27 @@ export class TokenAuthenticator {
   }
 
   #remember(key: string, token: string, verdict: Verdict): void {
-    // Not being able to ask is no verdict.
-    if (!verdict.ok && verdict.error.kind === 'unavailable') return
     const now = this.#now()
-    const untilMs = verdict.ok
-      ? Math.min(now + ACCEPTED_TTL_MS, expiryOf(token) ?? Number.POSITIVE_INFINITY)
-      : now + REFUSED_TTL_MS
-    this.#verdicts.delete(key)
-    this.#verdicts.set(key, { verdict, untilMs })
-    for (const oldest of this.#verdicts.keys()) {
-      if (this.#verdicts.size <= MAX_VERDICTS) break
-      this.#verdicts.delete(oldest)
+    if (verdict.ok) {
+      const untilMs = Math.min(now + ACCEPTED_TTL_MS, expiryOf(token) ?? Number.POSITIVE_INFINITY)
+      return put(this.#accepted, key, verdict, untilMs)
     }
+    // Not being able to ask is no verdict. It is remembered only where no budget bounds how often the API server is asked.
+    if (verdict.error.kind !== 'unauthenticated') {
+      if (this.#accepted.has(key)) put(this.#accepted, key, verdict, now + UNAVAILABLE_TTL_MS)
+      return
+    }
+    this.#accepted.delete(key)
+    put(this.#refused, key, verdict, now + REFUSED_TTL_MS)
+  }
+}
+
+function put(verdicts: Verdicts, key: string, verdict: Verdict, untilMs: number): void {
+  verdicts.delete(key)
+  verdicts.set(key, { verdict, untilMs })
+  for (const oldest of verdicts.keys()) {
+    if (verdicts.size <= MAX_VERDICTS) return
+    verdicts.delete(oldest)
   }
 }
 

@@ -83,6 +83,107 @@ void t.test('made-up tokens of one address do not keep other callers waiting', a
   t.match(await tokens.authenticate('Bearer good', '10.244.1.9:6000'), CALLER, 'and then may')
 })
 
+void t.test(
+  'one address, one made-up token after another: then at a rate, and nobody else pays',
+  async (t) => {
+    const kube = new ScriptedKube()
+    const now = { ms: 1_000_000_000_000 }
+    const reviews = (): number => kube.calls.filter((call) => call === 'create tokenreviews').length
+    const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca', now: () => now.ms })
+    let count = 0
+    const flood = async (times: number, address: (index: number) => string): Promise<number> => {
+      const before = reviews()
+      for (let index = 0; index < times; index += 1)
+        await tokens.authenticate(`Bearer made-up-${(count += 1)}`, `${address(index)}:40000`)
+      return reviews() - before
+    }
+    const agent = '172.30.0.12:5000'
+    kube.tokens.set('agent', acceptedToken('shop', 'catalog'))
+    t.match(await tokens.authenticate('Bearer agent', '10.244.1.9:5000'), CALLER)
+    t.equal(await flood(100, () => '10.244.1.9'), 20)
+    now.ms += 1000
+    t.equal(await flood(100, () => '10.244.1.9'), 2, 'two more a second')
+
+    kube.tokens.set('fresh', acceptedToken('shop', 'catalog'))
+    t.match(
+      await tokens.authenticate('Bearer fresh', agent),
+      CALLER,
+      'others have their own account',
+    )
+    now.ms += 30_000
+    await flood(100, () => '10.244.1.9')
+    const verdict = await tokens.authenticate('Bearer agent', '10.244.1.9:5000')
+    t.match(
+      verdict,
+      CALLER,
+      'a token that was good is reviewed again whatever else its address sent',
+    )
+
+    t.equal(await flood(300, (index) => `2001:db8::${(index + 1).toString(16)}`), 100, 'a /64')
+  },
+)
+
+void t.test('strangers of many addresses are bounded in sum, and keep no agent out', async (t) => {
+  const kube = new ScriptedKube()
+  const { now } = authenticator(kube)
+  const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca', now: () => now.ms })
+  const agent = '172.30.0.12:5000'
+  kube.tokens.set('agent', acceptedToken('shop', 'catalog'))
+  t.match(await tokens.authenticate('Bearer agent', agent), CALLER)
+  const flood = async (): Promise<number> => {
+    let throttled = 0
+    for (let index = 0; index < 1_000; index += 1) {
+      const peer = `10.${now.ms % 251}.${index >> 8}.${index & 255}:4000`
+      const verdict = await tokens.authenticate(`Bearer made-up-${now.ms}-${index}`, peer)
+      if (!verdict.ok && verdict.error.kind === 'throttled') throttled += 1
+    }
+    return throttled
+  }
+  t.equal(await flood(), 600, '400 were reviewed')
+  now.ms += 1_000
+  t.equal(await flood(), 950, 'fifty more a second')
+  now.ms += 30_000
+  await flood()
+  t.match(await tokens.authenticate('Bearer agent', agent), CALLER, 'it is reviewed once more')
+
+  kube.isAway = true
+  now.ms += 30_000
+  const before = kube.calls.length
+  for (let index = 0; index < 10; index += 1)
+    t.match(await tokens.authenticate('Bearer agent', agent), {
+      ok: false,
+      error: { kind: 'unavailable' },
+    })
+  t.equal(kube.calls.length, before + 1, 'nor is the API server asked in a loop while it is away')
+  kube.isAway = false
+  now.ms += 1_000
+  t.match(await tokens.authenticate('Bearer agent', agent), CALLER)
+})
+
+void t.test('many good tokens from one address cost it nothing', async (t) => {
+  const kube = new ScriptedKube()
+  const { now } = authenticator(kube)
+  const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca', now: () => now.ms })
+  for (let index = 0; index < 200; index += 1) {
+    kube.tokens.set(`pod-${index}`, acceptedToken('shop', 'catalog'))
+    t.match(await tokens.authenticate(`Bearer pod-${index}`, '172.30.0.12:5000'), CALLER)
+  }
+})
+
+void t.test('refusals do not push the verdict of a good token out', async (t) => {
+  const kube = new ScriptedKube()
+  const { ask, reviews, now } = authenticator(kube)
+  kube.tokens.set('good', acceptedToken('shop', 'catalog'))
+  await ask('good')
+  for (let index = 0; index < 10_001; index += 1) {
+    if (index % 400 === 0) now.ms += 1_000
+    await ask(`made-up-${index}`)
+  }
+  const before = reviews()
+  t.match(await ask('good'), CALLER)
+  t.equal(reviews(), before, 'believed still')
+})
+
 void t.test('headers that carry no bearer token cost no review', async (t) => {
   const kube = new ScriptedKube()
   const tokens = new TokenAuthenticator(kube.api, { audience: 'istio-ca' })
