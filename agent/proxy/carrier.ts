@@ -3,6 +3,7 @@
 // before the upstream is opened, so that what carries may be streams of this process, native code or the kernel. Policy,
 // telemetry and pools never touch payload.
 
+import type { CutSignal } from '../../mesh/async/cut.ts'
 import type { Socket } from 'node:net'
 import type {
   HboneFailure,
@@ -67,7 +68,7 @@ export type Way =
 export interface Carried {
   readonly downstream: Downstream
   /** Cuts it at any moment, with a reset; an EndReason as its reason becomes the end's. */
-  readonly signal: AbortSignal
+  readonly signal: CutSignal
   /** Both legs stand; with the identity that the far end proved by a certificate. */
   opened(peerIdentity: SpiffeId | undefined): void
   /** Takes, once, the way to read the bytes so far: long connections are reported before their end. */

@@ -2,6 +2,7 @@
 // One connection of one pod while it runs. Each step says what it adds to what is known; whatever way it ends, `finish` writes
 // the record, line and metrics, exactly once.
 
+import { Cut, type CutSignal } from '../../mesh/async/cut.ts'
 import type { Drain } from '../../mesh/async/drain.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import { ACCESS_MESSAGE, accessFields, accessLevel } from '../../mesh/telemetry/access-line.ts'
@@ -43,7 +44,7 @@ export class Connection {
   readonly #filed: Folder
   readonly #startedAt = performance.now()
   /** One of its own: on a signal shared by thousands, each listener's coming and going walks the list of all. */
-  readonly #cut: AbortController
+  readonly #cut: Cut
   #about: ConnectionAbout
   #call: InboundCall | undefined
   #permit: Permit | undefined
@@ -62,7 +63,7 @@ export class Connection {
   constructor(about: Omit<ConnectionAbout, 'startedAt'>, filed: Folder, carriedWith?: Connection) {
     this.#about = { ...about, startedAt: performance.timeOrigin + this.#startedAt }
     this.#filed = filed
-    this.#cut = carriedWith === undefined ? new AbortController() : carriedWith.#cut
+    this.#cut = carriedWith === undefined ? new Cut() : carriedWith.#cut
     filed.drain.enter(this)
   }
 
@@ -76,13 +77,13 @@ export class Connection {
   }
 
   /** Cuts the connection; its reason is the end reason. */
-  get signal(): AbortSignal {
-    return this.#cut.signal
+  get signal(): CutSignal {
+    return this.#cut
   }
 
   /** Says whether this call was the one that cut it. */
   cut(reason: EndReason, refusal?: Refusal): boolean {
-    if (this.#cut.signal.aborted) return false
+    if (this.#cut.aborted) return false
     this.#refusal = refusal
     this.#cut.abort(reason)
     return true

@@ -3,6 +3,7 @@
 // An upstream that cannot be had is answered with a reset, never with a clean close, because the app's connect() has
 // succeeded already.
 
+import type { CutSignal } from '../../mesh/async/cut.ts'
 import type { Socket } from 'node:net'
 import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
@@ -125,7 +126,7 @@ async function serve(
 }
 
 /** Waits for the first picture of the mesh; a connection that is cut meanwhile is reset at once. True when it came, or needs not. */
-async function firstSync(mesh: WorkerMesh, socket: Socket, signal: AbortSignal): Promise<boolean> {
+async function firstSync(mesh: WorkerMesh, socket: Socket, signal: CutSignal): Promise<boolean> {
   const cut = Promise.withResolvers<true>()
   const onAbort = (): void => {
     cutSocket(socket, signal.reason)
@@ -137,7 +138,7 @@ async function firstSync(mesh: WorkerMesh, socket: Socket, signal: AbortSignal):
   return isSynced
 }
 
-function cutWhileWaiting(signal: AbortSignal): HboneFailure {
+function cutWhileWaiting(signal: CutSignal): HboneFailure {
   const reason = cutReason(signal)
   return { reason, message: END_REASONS[reason].text }
 }

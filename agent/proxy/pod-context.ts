@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the handlers of one pod's connections share, and small steps they all take.
 
+import type { CutSignal } from '../../mesh/async/cut.ts'
 import type { Socket } from 'node:net'
 import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import { socketAddressOf } from '../../mesh/model/address.ts'
@@ -67,7 +68,7 @@ export class CarriedCall implements Carried {
     this.#listeners = listeners
   }
 
-  get signal(): AbortSignal {
+  get signal(): CutSignal {
     return this.#connection.signal
   }
 

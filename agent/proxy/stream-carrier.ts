@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The carrier in TypeScript: opens the upstream, then joins Node's sockets and our own HTTP/2 streams.
 
+import { Cut, type CutSignal } from '../../mesh/async/cut.ts'
 import { Socket } from 'node:net'
 import type { HboneFailure, HbonePool } from '../../mesh/hbone/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
@@ -65,23 +66,22 @@ export class StreamCarrier implements Carrier {
 
   /** As #open, and gives up when the caller does. */
   async #openFor(
-    caller: AbortSignal,
+    caller: CutSignal,
     way: Way,
-    signal: AbortSignal,
+    signal: CutSignal,
   ): Promise<Result<Opened, HboneFailure>> {
-    // Not AbortSignal.any(): it costs several times as much as two listeners.
-    const abort = new AbortController()
+    const abort = new Cut()
     const onAbort = (): void => abort.abort()
     signal.addEventListener('abort', onAbort)
     caller.addEventListener('abort', onAbort)
     if (signal.aborted || caller.aborted) onAbort()
-    const opened = await this.#open(way, abort.signal)
+    const opened = await this.#open(way, abort)
     signal.removeEventListener('abort', onAbort)
     caller.removeEventListener('abort', onAbort)
     return opened.ok || !caller.aborted ? opened : err({ ...opened.error, reason: 'clientReset' })
   }
 
-  async #open(way: Way, signal: AbortSignal): Promise<Result<Opened, HboneFailure>> {
+  async #open(way: Way, signal: CutSignal): Promise<Result<Opened, HboneFailure>> {
     if (way.kind === 'hbone') {
       const opened = await this.#pool.open(way.peer, way.authority, way.headers, signal)
       if (!opened.ok) return opened
@@ -104,7 +104,7 @@ export class StreamCarrier implements Carrier {
 }
 
 /** What happened, whatever the attempt that was given up says. */
-function cutFailure(signal: AbortSignal): HboneFailure {
+function cutFailure(signal: CutSignal): HboneFailure {
   return { reason: cutReason(signal), message: 'cut before the upstream was open' }
 }
 

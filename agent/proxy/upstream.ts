@@ -2,6 +2,7 @@
 // Opens connections on behalf of pods: capture makes the socket inside the right namespace (exempt from capture,
 // perhaps with the client's source address), Node connects it. Also turns listening fds into servers.
 
+import type { CutSignal } from '../../mesh/async/cut.ts'
 import { createServer, type Server, Socket, type SocketConstructorOpts } from 'node:net'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
@@ -67,7 +68,7 @@ export interface UpstreamRequest {
 export async function connectUpstream(
   sockets: UpstreamSockets,
   request: UpstreamRequest,
-  signal: AbortSignal,
+  signal: CutSignal,
 ): Promise<Result<Socket, HboneFailure>> {
   const { from, timeoutMs } = request
   if (from === undefined || from.whose !== 'client') {
@@ -96,7 +97,7 @@ function connectOnce(
   request: UpstreamRequest,
   from: UpstreamSource | undefined,
   timeoutMs: number | undefined,
-  signal: AbortSignal,
+  signal: CutSignal,
 ): Promise<Result<Socket, HboneFailure>> {
   const { destination, netnsFd } = request
   if (signal.aborted)

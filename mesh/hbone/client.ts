@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The client half of one HBONE connection: opens tunnels on an authenticated TLS connection.
 
+import type { CutSignal } from '../async/cut.ts'
 import type { TLSSocket } from 'node:tls'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
@@ -43,7 +44,7 @@ export interface ClientConnection extends LiveConnection {
   open(
     authority: string,
     headers: TunnelHeaders,
-    signal: AbortSignal,
+    signal: CutSignal,
   ): Promise<Result<OpenedTunnel, OpenFailure>>
   /** Takes no new tunnels, says so to the peer, closes after the last one. */
   goAway(): void
@@ -153,7 +154,7 @@ class Client implements ClientConnection {
   open(
     authority: string,
     headers: TunnelHeaders,
-    signal: AbortSignal,
+    signal: CutSignal,
   ): Promise<Result<OpenedTunnel, OpenFailure>> {
     const fields = connectHeaders(authority, headers)
     if (!fields.ok) return Promise.resolve(fields)
@@ -200,7 +201,7 @@ function connectHeaders(
 /** One CONNECT until it is answered. */
 class ConnectRequest implements StreamSink {
   readonly #peerIdentity: SpiffeId
-  readonly #signal: AbortSignal
+  readonly #signal: CutSignal
   readonly #resolve: (result: Result<OpenedTunnel, OpenFailure>) => void
   #stream: H2Stream | undefined
   #deadline: NodeJS.Timeout | undefined
@@ -211,7 +212,7 @@ class ConnectRequest implements StreamSink {
 
   constructor(
     peerIdentity: SpiffeId,
-    signal: AbortSignal,
+    signal: CutSignal,
     resolve: (result: Result<OpenedTunnel, OpenFailure>) => void,
   ) {
     this.#peerIdentity = peerIdentity
@@ -220,7 +221,7 @@ class ConnectRequest implements StreamSink {
   }
 
   start(connection: H2Connection, fields: HeaderList, deadlineMs: number): void {
-    this.#signal.addEventListener('abort', this.#onAbort, { once: true })
+    this.#signal.addEventListener('abort', this.#onAbort)
     this.#deadline = setTimeout(() => this.#onDeadline(deadlineMs), deadlineMs)
     this.#stream = connection.openStream(fields, this)
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A CONNECT that arrived, from its headers to the caller's answer.
 
+import { Cut, type CutSignal } from '../async/cut.ts'
 import type { SpiffeId, SocketAddress } from '../model/types.ts'
 import type { AuthenticatedConnection } from './acceptor.ts'
 import { H2_CODE } from '../http2/protocol.ts'
@@ -23,7 +24,7 @@ export class Incoming implements IncomingTunnel, StreamSink {
   #hasEnded = false
   #isAnswered = false
   #resetCode: number | undefined
-  #abort: AbortController | undefined
+  #abort: Cut | undefined
 
   constructor(stream: H2Stream, request: ConnectRequest, connection: AuthenticatedConnection) {
     this.#stream = stream
@@ -35,10 +36,10 @@ export class Incoming implements IncomingTunnel, StreamSink {
     stream.sink = this
   }
 
-  get signal(): AbortSignal {
-    this.#abort ??= new AbortController()
+  get signal(): CutSignal {
+    this.#abort ??= new Cut()
     if (this.#resetCode !== undefined) this.#abort.abort()
-    return this.#abort.signal
+    return this.#abort
   }
 
   accept(headers: { readonly baggage?: string }): HboneTunnel {

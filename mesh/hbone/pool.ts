@@ -2,6 +2,7 @@
 // The client's pool: tunnels of the same source pod to the same peer share HTTP/2 connections.
 // One dial per key is under way at a time; whoever asks meanwhile waits for it and shares the outcome.
 
+import type { CutSignal } from '../async/cut.ts'
 import { Drain } from '../async/drain.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import { type Result, err, ok } from '../result.ts'
@@ -76,7 +77,7 @@ class Pool implements HbonePool {
     target: PoolTarget,
     authority: string,
     headers: TunnelHeaders,
-    signal: AbortSignal,
+    signal: CutSignal,
   ): Promise<Result<OpenedTunnel, HboneFailure>> {
     const first = await this.#tryOpen(target, authority, headers, signal, NONE)
     if (first.ok || !first.error.isUnprocessed) return first
@@ -121,7 +122,7 @@ class Pool implements HbonePool {
     target: PoolTarget,
     authority: string,
     headers: TunnelHeaders,
-    signal: AbortSignal,
+    signal: CutSignal,
     avoid: ReadonlySet<ClientConnection>,
   ): Promise<Result<OpenedTunnel, OpenFailure>> {
     for (;;) {
@@ -145,7 +146,7 @@ class Pool implements HbonePool {
   /** Joins the dial under way or starts one; it is given up when nobody waits for it any more. */
   async #shareDial(
     entry: Entry,
-    signal: AbortSignal,
+    signal: CutSignal,
   ): Promise<Result<ClientConnection, HboneFailure>> {
     const dial = (entry.dial ??= this.#startDial(entry))
     dial.waiters += 1
@@ -159,7 +160,7 @@ class Pool implements HbonePool {
       }
       gaveUp.resolve(err(abandoned()))
     }
-    signal.addEventListener('abort', onAbort, { once: true })
+    signal.addEventListener('abort', onAbort)
     const outcome = await Promise.race([dial.outcome, gaveUp.promise])
     signal.removeEventListener('abort', onAbort)
     return outcome

@@ -2,6 +2,7 @@
 // HBONE as the proxies see it: tunnels that are byte streams, opened by a pool and accepted by a server.
 // The wire behaviour is that of reference "HBONE on the wire" (HTTP/2 CONNECT, RFC 9113 8.5, over mutual TLS 1.3).
 
+import type { CutSignal } from '../async/cut.ts'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { HeldMemory } from '../http2/held-memory.ts'
@@ -77,7 +78,7 @@ export interface HbonePool {
     target: PoolTarget,
     authority: string,
     headers: TunnelHeaders,
-    signal: AbortSignal,
+    signal: CutSignal,
   ): Promise<Result<OpenedTunnel, HboneFailure>>
   /** Live HTTP/2 connections, for tests, metrics and the admin dump. */
   connectionCount(): number
@@ -99,7 +100,7 @@ export interface IncomingTunnel {
   /** The address that was dialled, i.e. podIP:15008. */
   readonly local: SocketAddress
   /** Aborts when the client gave up before the answer. */
-  readonly signal: AbortSignal
+  readonly signal: CutSignal
   /** Answers 200 and returns the byte stream. */
   accept(headers: { readonly baggage?: string }): HboneTunnel
   /** Answers with an error status (400, 401, 503) and ends the stream. */

@@ -2,6 +2,7 @@
 // Moves the payload of one connection between two open byte streams: the part of a carrier that is the same for all processes.
 // What the apps must not notice: half-close per direction, FIN against RST, back-pressure, server-first protocols.
 
+import type { CutSignal } from '../async/cut.ts'
 import { Socket } from 'node:net'
 import { cutSocket, FLUSH_BEFORE_RESET_MS, resetSocket } from './reset-socket.ts'
 import { splice } from './splice.ts'
@@ -25,7 +26,7 @@ export type OnMeter = (read: () => ByteCounts) => void
 export function relay(
   downstream: ByteStream,
   upstream: ByteStream,
-  signal?: AbortSignal,
+  signal?: CutSignal,
   onMeter?: OnMeter,
 ): Promise<RelayResult> {
   if (downstream instanceof Socket && !(upstream instanceof Socket))
@@ -71,7 +72,7 @@ export function cutReason({ reason }: { readonly reason?: unknown }): EndReason 
 class Join {
   readonly #downstream: ByteStream
   readonly #upstream: ByteStream
-  readonly #signal: AbortSignal | undefined
+  readonly #signal: CutSignal | undefined
   readonly #resolve: (result: RelayResult) => void
   readonly #toUpstream: Pump
   readonly #toDownstream: Pump
@@ -81,7 +82,7 @@ class Join {
   constructor(
     downstream: ByteStream,
     upstream: ByteStream,
-    signal: AbortSignal | undefined,
+    signal: CutSignal | undefined,
     resolve: (result: RelayResult) => void,
   ) {
     this.#downstream = downstream
@@ -148,7 +149,7 @@ async function spliceTunnel(
   socket: Socket,
   tunnel: HboneTunnel,
   socketRole: 'client' | 'server',
-  signal: AbortSignal | undefined,
+  signal: CutSignal | undefined,
   onMeter: OnMeter | undefined,
 ): Promise<RelayResult> {
   const counts = (sent: number, received: number): ByteCounts =>

@@ -2,6 +2,7 @@
 // Joins a captured TCP connection to an HBONE tunnel: bytes, half-close, RST and backpressure both ways.
 // It speaks to the HTTP/2 stream directly, past the tunnel's Duplex. Hot: bench/hbone-relays.ts watches it.
 
+import type { CutSignal } from '../async/cut.ts'
 import type { Socket } from 'node:net'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { H2_CODE } from '../http2/protocol.ts'
@@ -22,7 +23,7 @@ export interface SpliceOptions {
   /** Called once, at the start, with a way to read how many bytes have passed so far. */
   readonly onMeter?: (read: () => { readonly sent: number; readonly received: number }) => void
   /** Aborting cuts both sides with a reset; the outcome is then `drained`. */
-  readonly signal?: AbortSignal
+  readonly signal?: CutSignal
 }
 
 export interface SpliceOutcome {
@@ -98,7 +99,7 @@ class Splice implements StreamSink {
     })
     const { signal } = this.#options
     if (signal?.aborted) return this.#abort()
-    signal?.addEventListener('abort', this.#onAbort, { once: true })
+    signal?.addEventListener('abort', this.#onAbort)
     if (socket.destroyed) return this.#onSocketClosed()
     socket.on('end', () => stream.end())
     readInPlace(socket, sharedReadBuffer(), (chunk) => {

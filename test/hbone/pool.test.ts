@@ -161,7 +161,9 @@ await t.test('giving up while the server has not answered aborts its work', asyn
   const { signal } = await arrived.promise
   abort.abort()
   t.match(await opening, { ok: false, error: { reason: 'clientReset' } })
-  if (!signal.aborted) await once(signal, 'abort')
+  const heard = Promise.withResolvers<undefined>()
+  signal.addEventListener('abort', () => heard.resolve(undefined))
+  if (!signal.aborted) await heard.promise
   t.ok(signal.aborted)
 })
 

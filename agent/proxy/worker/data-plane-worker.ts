@@ -3,7 +3,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { HeldMemory } from '../../../mesh/http2/held-memory.ts'
-import { createLogger } from '../../../mesh/telemetry/log.ts'
+import { createBatchedLogger, createLogger } from '../../../mesh/telemetry/log.ts'
 import { createDataPlaneSockets } from '../../capture/data-plane-sockets.ts'
 import { ConnectionCounts } from '../connection-counts.ts'
 import { DataPlane } from './data-plane.ts'
@@ -14,6 +14,7 @@ if (port === null) throw new Error('data-plane-worker.ts runs as a worker thread
 // The main thread passes exactly this (WorkerLink); workerData is untyped by nature.
 const start = workerData as WorkerStart
 
+const access = createBatchedLogger('access', start.logLevel)
 const dataPlane = new DataPlane({
   sockets: createDataPlaneSockets(start.handles),
   network: start.network,
@@ -25,7 +26,8 @@ const dataPlane = new DataPlane({
   counts: new ConnectionCounts(start.countTable, start.worker),
   memory: new HeldMemory(start.heldLimitBytes),
   log: createLogger('data-plane', start.logLevel),
-  accessLog: createLogger('access', start.logLevel),
+  accessLog: access.log,
+  flushAccessLog: access.flush,
   post: (message) => port.postMessage(message),
 })
 port.on('message', (message: ToWorker) => dataPlane.receive(message))

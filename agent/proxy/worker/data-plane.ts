@@ -52,6 +52,8 @@ export interface DataPlaneOptions {
   readonly memory: HeldMemory
   readonly log: Logger
   readonly accessLog: Logger
+  /** Writes the access lines that wait. */
+  readonly flushAccessLog?: () => void
   readonly post: (message: FromWorker) => void
   /** For tests. */
   readonly reportTrafficMs?: number
@@ -225,6 +227,8 @@ export class DataPlane {
         ])
         clearInterval(this.#report)
         this.#counters.flush()
+        // Whoever asked for this may end the thread next.
+        this.#options.flushAccessLog?.()
         return { cut: drained.reduce((sum, { cut }) => sum + cut, 0) }
       }
     }
