@@ -105,7 +105,7 @@ void t.test(
       await next.leave(world.pod('a'))
       t.strictSame(await calls(outside, HBONE), ['hbone', 'hbone'])
       await next.withdraw('uid-a')
-      await next.process.ask('allCarried')
+      await next.process.ask('carried', 'uid-a')
       t.strictSame(await calls(outside, HBONE), ['ECONNREFUSED', 'ECONNREFUSED'])
       t.equal(rules(), before, 'rules and routes are as they were')
     })

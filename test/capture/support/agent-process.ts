@@ -145,11 +145,13 @@ serveRpc({
     const result = await need().leave(pod, carried.promise)
     return result.ok ? await serveAll(result.value) : failure(result.error)
   },
-  /** What pods that have left had open is over. */
-  allCarried: async () => {
+  /** What a pod that has left had open is over. */
+  carried: async (uid: string) => {
     carried.resolve(undefined)
     carried = Promise.withResolvers()
-    for (let turn = 0; turn < 2; turn += 1) await new Promise((resolve) => setImmediate(resolve))
+    await new Promise((resolve) => setImmediate(resolve))
+    // The pod's steps come one after the other: when this one is done, so is what it began.
+    await need().withdraw(uid)
   },
   /** Closes the listeners and stays alive otherwise: what the pod sees when the agent is gone. */
   closeListeners: (uid: string) => stopServers(uid).then(() => undefined),
