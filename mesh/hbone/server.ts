@@ -58,6 +58,8 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
 
   const serve = (authenticated: AuthenticatedConnection): void => {
     const { peer, isKnown, peerIdentity, isOvertaken } = authenticated
+    // That one must be made anew is not the client's doing.
+    if (!isOvertaken) options.sources.handshakeDone(pod, peer.address, isKnown)
     const others = toThisPod.of(peer.address)
     const seat: Seat | TurnedAway = toThisPod.hasRoom(peer.address)
       ? options.sources.enter(pod, peer.address, isKnown, peerIdentity)

@@ -25,6 +25,7 @@ import {
   ACCEPT_DEADLINE_MS,
   MAX_CONNECTIONS_OF_ADDRESS,
   MAX_CONNECTIONS_OF_IDENTITY,
+  MAX_CONNECTIONS_PER_SOURCE,
   MAX_UNAUTHENTICATED,
   SHORTEST_ACCEPT_DEADLINE_MS,
   handshakeBounds,
@@ -36,6 +37,13 @@ const WASTE: BucketSize = { burst: 400, perSecond: 200 }
 const CONTROL: BucketSize = { burst: 1_000, perSecond: 100 }
 /** Handshakes of one address that came to nothing: each costs about a millisecond of the worker. */
 const FAILED_HANDSHAKES: BucketSize = { burst: 200, perSecond: 20 }
+/**
+ * Handshakes of one address with one pod that were done: all the connections it may have (limits.ts), and their successors at a
+ * renewal. Whoever keeps its connections makes few; a handshake each call would cost the worker more than the call.
+ */
+const HANDSHAKES_TO_POD: BucketSize = { burst: 2 * MAX_CONNECTIONS_PER_SOURCE, perSecond: 20 }
+/** The same with all pods of the worker: at worst a twentieth of it. */
+const HANDSHAKES: BucketSize = { burst: MAX_CONNECTIONS_OF_ADDRESS, perSecond: 50 }
 /** How long a caller is kept out after a flood: floods become rare, and an honest caller with a bug is soon back. */
 const SHUT_OUT_MS = 5_000
 /** What a pod can do with when its identity has used up its connections: one to each of some pods. */
@@ -67,6 +75,8 @@ export interface SourceBounds extends KnockLimits {
   readonly ofAddress: number
   readonly ofIdentity: number
   readonly shutOutMs: number
+  readonly handshakesToPod: BucketSize
+  readonly handshakes: BucketSize
   /** Tests pass their own. */
   readonly now: MonotonicClock
 }
@@ -104,7 +114,9 @@ export class HboneSources {
   readonly #now: MonotonicClock
   readonly #waste: KeyedBuckets
   readonly #control: KeyedBuckets
+  readonly #wastedHandshakes: KeyedBuckets
   readonly #handshakes: KeyedBuckets
+  readonly #handshakesToPod: KeyedBuckets
   readonly #turns = new Turns()
   readonly #ofAddress: PerSource
   readonly #ofIdentity: PerSource
@@ -122,7 +134,9 @@ export class HboneSources {
     this.#now = bounds.now ?? (() => performance.now())
     this.#waste = new KeyedBuckets(WASTE, this.#now)
     this.#control = new KeyedBuckets(CONTROL, this.#now)
-    this.#handshakes = new KeyedBuckets(FAILED_HANDSHAKES, this.#now)
+    this.#wastedHandshakes = new KeyedBuckets(FAILED_HANDSHAKES, this.#now)
+    this.#handshakes = new KeyedBuckets(bounds.handshakes ?? HANDSHAKES, this.#now)
+    this.#handshakesToPod = new KeyedBuckets(bounds.handshakesToPod ?? HANDSHAKES_TO_POD, this.#now)
     const total = Number.POSITIVE_INFINITY // file descriptors bound them all together
     this.#shutOutMs = bounds.shutOutMs ?? SHUT_OUT_MS
     this.#ofAddress = new PerSource({
@@ -140,15 +154,24 @@ export class HboneSources {
     const key = sourceKey(address, isKnown)
     // Strangers may share an address with others, whom a flood must not shut out: theirs is asked by identity, after TLS.
     if (isKnown && this.#isShutOut(`${pod} ${key}`)) return afterFlood(key)
-    if (!this.#handshakes.peek(key))
+    if (!this.#wastedHandshakes.peek(key))
       return { reason: 'floodRefused', message: `too many handshakes of ${key} came to nothing` }
+    if (!this.#handshakes.peek(key) || !this.#handshakesToPod.peek(`${pod} ${key}`))
+      return { reason: 'floodRefused', message: `${key} makes one handshake after another` }
     if (!this.#ofAddress.hasRoom(key)) return tooMany(key, this.#ofAddress.of(key))
     return undefined
   }
 
   /** A handshake came to nothing, or what it led to was worth nothing. */
   handshakeWasted(address: IpAddress, isKnown: boolean): void {
-    this.#handshakes.of(sourceKey(address, isKnown)).charge(1)
+    this.#wastedHandshakes.of(sourceKey(address, isKnown)).charge(1)
+  }
+
+  /** A handshake is done, whatever it leads to: the signature for it was made. */
+  handshakeDone(pod: string, address: IpAddress, isKnown: boolean): void {
+    const key = sourceKey(address, isKnown)
+    this.#handshakes.of(key).charge(1)
+    this.#handshakesToPod.of(`${pod} ${key}`).charge(1)
   }
 
   /** Takes in an authenticated caller, or says why not. */

@@ -174,6 +174,65 @@ await t.test('handshakes that come to nothing end in none at all, for that addre
   t.ok(await isServed(t, world, '127.0.0.6'))
 })
 
+/** A connection that asks for something, is answered, and ends. */
+async function comeAndGo(t: Test, world: World, localAddress: string): Promise<void> {
+  const peer = await rawPeer(t, world.port, world.clientCertificate, true, localAddress)
+  peer.send(headers(1, CONNECT))
+  await peer.frame((seen) => seen.type === FRAME.headers)
+  const closed = gone(peer.socket)
+  peer.socket.destroy()
+  await closed
+}
+
+await t.test(
+  'a mesh pod that shakes hands for each call is held back, and nobody else is',
+  async (t) => {
+    let now = 0
+    const sources = new HboneSources({
+      handshakesToPod: { burst: 4, perSecond: 2 },
+      handshakes: { burst: 6, perSecond: 2 },
+      now: () => now,
+    })
+    const isKnownSource = (): boolean => true
+    const world = await makeWorld(t, { sources, owner: 'pod-1', isKnownSource })
+    const { root } = world
+    const other = await makeWorld(t, { sources, owner: 'pod-2', root, isKnownSource })
+    for (let round = 0; round < 4; round += 1) await comeAndGo(t, world, '127.0.0.5')
+    t.notOk(await isServed(t, world, '127.0.0.5'))
+    t.match(world.refused.at(-1), { reason: 'floodRefused', message: /127\.0\.0\.5 makes one/ })
+    await comeAndGo(t, world, '127.0.0.6')
+
+    for (let round = 0; round < 2; round += 1) await comeAndGo(t, other, '127.0.0.5')
+    t.notOk(await isServed(t, other, '127.0.0.5'), 'nor over all pods of the worker')
+    await comeAndGo(t, other, '127.0.0.6')
+
+    now += 500
+    await comeAndGo(t, world, '127.0.0.5')
+    t.notOk(await isServed(t, world, '127.0.0.5'), 'one more, half a second later')
+  },
+)
+
+void t.test('an honest pool never meets the bound of handshakes', (t) => {
+  const sources = new HboneSources({ now: () => 0 })
+  const gateway = '10.244.0.9' as IpAddress
+  const turnedAway: unknown[] = []
+  const connect = (pod: string): void => {
+    turnedAway.push(...[sources.turnAway(pod, gateway, true)].filter((away) => away !== undefined))
+    sources.handshakeDone(pod, gateway, true)
+  }
+  // Each of the 250 pods of a full node by eight threads, at once.
+  for (let pod = 0; pod < 250; pod += 1)
+    for (let thread = 0; thread < 8; thread += 1) connect(`pod-${pod}`)
+  t.strictSame(turnedAway, [])
+  const caller = '10.244.0.10' as IpAddress
+  for (let handshake = 0; handshake < 256; handshake += 1) {
+    t.equal(sources.turnAway('busy', caller, true), undefined)
+    sources.handshakeDone('busy', caller, true)
+  }
+  t.match(sources.turnAway('busy', caller, true), { reason: 'floodRefused' })
+  t.end()
+})
+
 await t.test('what one caller has open is bounded over all pods of the worker', async (t) => {
   const sources = new HboneSources({ ofAddress: 3, ofIdentity: 5 })
   const first = await makeWorld(t, { sources, owner: 'pod-1' })

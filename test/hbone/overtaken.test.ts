@@ -5,6 +5,7 @@
 import { X509Certificate } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { FRAME } from '../../mesh/http2/protocol.ts'
+import type { SourceBounds } from '../../mesh/hbone/sources.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import { makeCertificate, makeRoot, type TestRoot, testIdentity } from './certs.ts'
 import { makeWorld, type World } from './harness.ts'
@@ -37,10 +38,12 @@ async function renewedServer(
   t: Test,
   root: TestRoot,
   renewed: WorkloadCertificate,
+  limits: Partial<SourceBounds> = {},
 ): Promise<World> {
   let isFirst = true
   const world: World = await makeWorld(t, {
     root,
+    limits,
     isFromOutside: () => {
       // The next thing after the connection was accepted, and long before anything of it is read.
       if (isFirst) process.nextTick(() => world.server.setCertificate(renewed))
@@ -101,6 +104,21 @@ await t.test(
     await until(() => world.server.connectionCount() === 1, 'the first connection to be gone')
     t.same(shownBy(world.server), [serialOf(renewed)])
     t.same(world.refused, [])
+  },
+)
+
+await t.test(
+  'given a handshake that a new certificate of the server overtook, then only the one after it is counted',
+  async (t) => {
+    const root = await makeRoot()
+    const renewed = await makeCertificate(root, testIdentity('server'))
+    const handshakesToPod = { burst: 1, perSecond: 0 }
+    const world = await renewedServer(t, root, renewed, { handshakesToPod })
+    t.equal(await says(world), 'word')
+    t.equal(world.dials(), 2)
+    t.strictSame(world.refused, [])
+    await t.rejects(rawPeer(t, world.port, world.clientCertificate), 'and that one was')
+    t.match(world.refused, [{ reason: 'floodRefused' }])
   },
 )
 
