@@ -166,7 +166,8 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         carried: (isAgain ? former : faded)?.carried,
         upkeep,
       })
-      await startUpkeep(upkeep, families, pod)
+      // Nobody who enrols a pod waits for it.
+      void inTurn(pod.uid, () => startUpkeep(upkeep, families, pod))
       if (faded !== undefined) {
         fading.delete(netnsCookie)
         closeSync(faded.netnsFd)

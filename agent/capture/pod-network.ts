@@ -72,10 +72,16 @@ export async function preparePodNetwork(
   const byFamily = new Map<4 | 6, Record<keyof PodListeners, number>>()
   if (pod.mustHaveAddress === true) await proveAddress(thread, netnsFd, pod)
   try {
-    for (const family of FAMILIES) {
-      const made = await openListeners(thread, netnsFd, pod, family, storageMapFd)
+    // All at once: each answer that is waited for by itself costs a turn of two threads.
+    const opened = await Promise.allSettled(
+      FAMILIES.map((family) => openListeners(thread, netnsFd, pod, family, storageMapFd)),
+    )
+    for (const [index, family] of FAMILIES.entries()) {
+      const made = opened[index]?.status === 'fulfilled' ? opened[index].value : undefined
       if (made !== undefined) byFamily.set(family, made)
     }
+    const refused = opened.find((each) => each.status === 'rejected')
+    if (refused !== undefined) throw refused.reason
     const present = [...byFamily.keys()]
     if (present.length === 0)
       throw new AmbitError(
@@ -168,18 +174,22 @@ async function openListeners(
   family: 4 | 6,
   storageMapFd: number,
 ): Promise<Record<keyof PodListeners, number> | undefined> {
+  const endpoints = ENDPOINTS[family]
+  const opened = await Promise.allSettled(
+    endpoints.map((endpoint) => listenAt(thread, netnsFd, endpoint, storageMapFd)),
+  )
   const made: Partial<Record<keyof PodListeners, number>> = {}
-  for (const endpoint of ENDPOINTS[family]) {
-    const { role } = endpoint
-    try {
-      made[role] = await listenAt(thread, netnsFd, endpoint, storageMapFd)
-    } catch (thrown) {
-      for (const fd of Object.values(made)) closeFd(fd)
-      if (family === 6 && role === 'inbound' && isFamilyMissing(thrown)) return undefined
-      throw portError(pod, MESH_PORTS[role], thrown)
-    }
+  let refused: { readonly role: keyof PodListeners; readonly reason: unknown } | undefined
+  for (const [index, { role }] of endpoints.entries()) {
+    const result = opened[index]
+    if (result?.status === 'fulfilled') made[role] = result.value
+    else refused ??= { role, reason: result?.reason }
   }
-  return made as Record<keyof PodListeners, number>
+  if (refused === undefined) return made as Record<keyof PodListeners, number>
+  for (const fd of Object.values(made)) closeFd(fd)
+  const { role, reason } = refused
+  if (family === 6 && role === 'inbound' && isFamilyMissing(reason)) return undefined
+  throw portError(pod, MESH_PORTS[role], reason)
 }
 
 function listenAt(

@@ -62,10 +62,14 @@ export class Upkeep {
   /** Begins, or goes on with other listeners. Rejects with NativeError. */
   async start(families: readonly (4 | 6)[]): Promise<void> {
     const { watch, thread, netnsFd } = this.#options
+    if (this.#isClosed) return
     this.#families = families
     this.#sysctlChecks = 0
     this.#planSysctls()
-    this.#watched ??= await watch.open(thread, netnsFd, () => this.lookSoon())
+    if (this.#watched !== undefined) return
+    const watched = await watch.open(thread, netnsFd, () => this.lookSoon())
+    if (this.#isClosed) watched.close()
+    else this.#watched = watched
   }
 
   /** No further look; one under way ends. */
