@@ -2,7 +2,7 @@
 // Given a lab whose agent goes away, then pods of namespaces outside the mesh go on starting, those of namespaces in it wait
 // for the agent, and once the agents are taken off the cluster nothing of the mesh is left to wait for.
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
@@ -105,21 +105,10 @@ await t.test('given a mesh of one node', { skip }, async (t) => {
     t.ok(await canCall(lab, 'shop/old'), 'a pod of the mesh is served')
   })
 
+  const daemonSet = await daemonSetOf(lab)
   await t.test('when the DaemonSet is deleted the mesh leaves the node with it', async (t) => {
     await lab.kubectl('delete', 'daemonset', '-n', 'ambit-system', 'ambit-agent')
-    await lab.waitFor('the agents to be gone', async () => {
-      const left = await lab.kubectl(
-        'get',
-        'pods',
-        '-n',
-        'ambit-system',
-        '-l',
-        'app=ambit-agent',
-        '-o',
-        'name',
-      )
-      return left === '' ? true : undefined
-    })
+    await withoutAgents(lab)
     t.notMatch(readFileSync(conflistOf(layout.cniNetDir), 'utf8'), /ambit-cni/)
     t.notOk(existsSync(join(layout.cniBinDir, 'ambit-cni')), 'the plugin is gone')
     t.notOk(existsSync(members), 'its file is gone')
@@ -130,7 +119,66 @@ await t.test('given a mesh of one node', { skip }, async (t) => {
     await lab.waitForPods('shop')
     t.ok(await canCall(lab, 'shop/after'), 'a pod of a labelled namespace starts')
   })
+
+  await t.test('and comes back when it is applied again', async (t) => {
+    await apply(daemonSet)
+    await waitForCapture(lab, 'shop', true)
+    t.ok(await canCall(lab, 'shop/after'), 'in the mesh')
+    await lab.waitFor('the plugin', async () =>
+      readFileSync(conflistOf(layout.cniNetDir), 'utf8').includes('ambit-cni') ? true : undefined,
+    )
+  })
+
+  await t.test('a plugin that was left behind steps aside', async (t) => {
+    // One that cannot hear that it is told to end is killed, and takes nothing with it.
+    process.kill(await agentPid(lab, NODE), 'SIGSTOP')
+    await lab.kubectl('delete', 'daemonset', '-n', 'ambit-system', 'ambit-agent')
+    await withoutAgents(lab)
+    t.ok(existsSync(members), 'its file is still there')
+    await apply(pod('shop', 'orphan'))
+    await lab.waitFor('word of why it waits', async () =>
+      (await eventsOf(lab, 'shop', 'orphan')).includes('has pods in the mesh') ? true : undefined,
+    )
+    const longAgo = new Date(Date.now() - 11 * 60_000)
+    utimesSync(members, longAgo, longAgo)
+    await lab.waitForPods('shop')
+    t.ok(await isReady(lab, 'shop', 'orphan'), 'it starts outside the mesh')
+    t.notOk(await canCall(lab, 'shop/old'), 'what was captured stays closed')
+  })
 })
+
+/** Waits until no agent has a pod. */
+async function withoutAgents(lab: Lab): Promise<void> {
+  const agents = ['pods', '-n', 'ambit-system', '-l', 'app=ambit-agent', '-o', 'name']
+  await lab.waitFor('the agents to be gone', async () =>
+    (await lab.kubectl('get', ...agents)) === '' ? true : undefined,
+  )
+}
+
+/** The agents' DaemonSet as it was applied. */
+async function daemonSetOf(lab: Lab): Promise<object> {
+  const text = await lab.kubectl(
+    'get',
+    'daemonset',
+    '-n',
+    'ambit-system',
+    'ambit-agent',
+    '-o',
+    'json',
+  )
+  const { apiVersion, kind, metadata, spec } = JSON.parse(text) as {
+    readonly apiVersion: string
+    readonly kind: string
+    readonly metadata: {
+      readonly name: string
+      readonly namespace: string
+      readonly labels: object
+    }
+    readonly spec: object
+  }
+  const { name, namespace, labels } = metadata
+  return { apiVersion, kind, metadata: { name, namespace, labels }, spec }
+}
 
 function namespacesIn(file: string): string {
   if (!existsSync(file)) return ''
