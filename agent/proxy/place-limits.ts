@@ -13,8 +13,11 @@ const LEAST_RESERVED = 1_500
 const HANDSHAKES_PART = 1 / 2
 /** Never more than half: an agent with a tiny limit serves little, but it serves. */
 const MOST_RESERVED_PART = 1 / 2
-/** Of what is there for connections, the part that one pod may have alone: four greedy ones are needed to fill the node. */
-const POD_PART = 1 / 4
+/**
+ * Of what is there for connections, the part that one pod may have while nobody is short of them (a server with thousands of
+ * clients is no attack): when two such pods fill the node, the greediest gives way (places.ts).
+ */
+const POD_PART = 1 / 2
 /** No pod gets by with fewer. */
 const LEAST_OF_POD = 64
 

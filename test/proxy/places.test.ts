@@ -177,8 +177,8 @@ void t.test('what a pod may have follows from the limit of open files', (t) => {
     perPod: 16_384,
     handshakes: 52_428,
   })
-  t.same(placeLimits(20_000, 16_384), { descriptors: 18_000, perPod: 2_250, handshakes: 1_000 })
-  t.same(placeLimits(1_024, 16_384), { descriptors: 512, perPod: 64, handshakes: 256 })
+  t.same(placeLimits(20_000, 16_384), { descriptors: 18_000, perPod: 4_500, handshakes: 1_000 })
+  t.same(placeLimits(1_024, 16_384), { descriptors: 512, perPod: 128, handshakes: 256 })
   t.equal(placeLimits(1_048_576, 100).perPod, 100, 'the operator may allow less')
   t.end()
 })
