@@ -47,8 +47,6 @@ export interface PodTemplate {
   readonly canonicalRevision: string
   readonly workloadType: WorkloadType
   readonly workloadName: string
-  /** Container ports by name, for Services that target a port by name. */
-  readonly namedPorts: ReadonlyMap<string, number>
 }
 
 /** Reads a Pod. */
@@ -80,7 +78,6 @@ export function readPod(pod: Pod, { cluster }: Origin): Reading<PodFacts> {
     canonicalRevision: firstLabel(labels, REVISION_LABELS) ?? 'latest',
     workloadType: owner.workloadType,
     workloadName: owner.workloadName,
-    namedPorts: namedPorts(pod, reader),
   }
   const facts: PodFacts = {
     name,
@@ -112,23 +109,6 @@ function podAddresses(pod: Pod, reader: ObjectReader): readonly IpAddress[] {
   if (all.length === 0 && podIP !== undefined && podIP !== '')
     addresses.push(reader.ip('status.podIP', podIP))
   return [...new Set(addresses.filter((address) => address !== undefined))]
-}
-
-function namedPorts(pod: Pod, reader: ObjectReader): ReadonlyMap<string, number> {
-  const containers = reader.list('spec.containers', pod.spec?.containers)
-  // An init container that restarts always runs beside the others: a native sidecar.
-  const sidecars = reader
-    .list('spec.initContainers', pod.spec?.initContainers)
-    .filter((container) => container.restartPolicy === 'Always')
-  const ports = new Map<string, number>()
-  for (const container of [...containers, ...sidecars])
-    for (const port of reader.list(`spec.containers[${container.name}].ports`, container.ports)) {
-      if (port.name === undefined || (port.protocol ?? 'TCP') !== 'TCP') continue
-      const field = `spec.containers[${container.name}].ports[${port.name}].containerPort`
-      const number = reader.port(field, port.containerPort)
-      if (number !== undefined && !ports.has(port.name)) ports.set(port.name, number)
-    }
-  return ports
 }
 
 function firstLabel(

@@ -3,6 +3,7 @@
 
 import type { Service as KubeService } from '../../mesh/kube/resources.ts'
 import { LONGEST_LIST } from '../../mesh/model/codec/kind.ts'
+import { isIpv4Address } from '../../mesh/model/address.ts'
 import type { AppProtocol, IpAddress, IpFamilies, ServiceKey } from '../../mesh/model/types.ts'
 import { appProtocolOf } from './app-protocol.ts'
 import type { Origin } from './origin.ts'
@@ -15,6 +16,15 @@ interface ServicePortFacts {
   /** A number, or the name of a container port. */
   readonly target: number | string
   readonly appProtocol: AppProtocol
+  /** At every node's address; undefined when there is none. */
+  readonly nodePort: number | undefined
+}
+
+/** An address or port that a Service says is its own; others may say so, too. */
+export interface Claim<T> {
+  readonly value: T
+  /** Where the Service says so. */
+  readonly field: string
 }
 
 export interface ServiceFacts {
@@ -23,11 +33,16 @@ export interface ServiceFacts {
   readonly name: string
   /** The host names it is called by; each is a service of the mesh. */
   readonly hosts: readonly string[]
-  /** Undefined when endpoints are given by EndpointSlices alone. */
-  readonly selector: ReadonlyMap<string, string> | undefined
-  readonly addresses: readonly IpAddress[]
+  /** When it was made, as Kubernetes writes it: texts in the order of time. */
+  readonly createdAt: string
+  readonly clusterIps: readonly Claim<IpAddress>[]
+  readonly loadBalancerIps: readonly Claim<IpAddress>[]
+  readonly externalIps: readonly Claim<IpAddress>[]
   readonly ports: readonly ServicePortFacts[]
+  /** Said, or else those of its cluster IPs. */
   readonly ipFamilies: IpFamilies
+  /** From outside, a node's address leads to endpoints of that node only. */
+  readonly nodePortScope: 'cluster' | 'node'
   readonly isNodeLocal: boolean
   /** sessionAffinity: ClientIP. */
   readonly isSticky: boolean
@@ -40,19 +55,26 @@ export function readService(service: KubeService, origin: Origin): Reading<Servi
   const reader = new ObjectReader('Service', service.metadata)
   if (service.spec?.type === 'ExternalName') return { facts: undefined, problems: [] }
   const { metadata, spec } = service
-  const selector = reader.texts('spec.selector', spec?.selector)
   const annotations = reader.texts('metadata.annotations', metadata?.annotations)
   const namespace = reader.text('metadata.namespace', metadata?.namespace)
   const name = reader.text('metadata.name', metadata?.name)
+  const addresses = clusterIps(service, reader)
+  // A headless Service has no address but its endpoints', and nobody leads on to it.
+  const hasProxy = addresses.length > 0
   const facts: ServiceFacts = {
     cluster: origin.cluster,
     namespace,
     name,
     hosts: [`${name}.${namespace}.svc.${origin.clusterDomain}`],
-    selector: selector.size === 0 ? undefined : selector,
-    addresses: clusterIps(service, reader),
+    createdAt: reader.text('metadata.creationTimestamp', metadata?.creationTimestamp),
+    clusterIps: addresses,
+    loadBalancerIps: hasProxy ? loadBalancerIps(service, reader) : NO_CLAIMS,
+    externalIps: hasProxy
+      ? claims(reader, 'spec.externalIPs', reader.list('spec.externalIPs', spec?.externalIPs))
+      : NO_CLAIMS,
     ports: readPorts(service, reader),
-    ipFamilies: readIpFamilies(reader.list('spec.ipFamilies', spec?.ipFamilies)),
+    ipFamilies: readIpFamilies(reader.list('spec.ipFamilies', spec?.ipFamilies), addresses),
+    nodePortScope: spec?.externalTrafficPolicy === 'Local' ? 'node' : 'cluster',
     isNodeLocal: spec?.internalTrafficPolicy === 'Local',
     isSticky: spec?.sessionAffinity === 'ClientIP',
     publishesNotReady: spec?.publishNotReadyAddresses === true,
@@ -71,15 +93,47 @@ export function serviceKeys(service: ServiceFacts): readonly ServiceKey[] {
   return service.hosts.map((hostname) => serviceKeyOf(service.namespace, hostname))
 }
 
-function clusterIps(service: KubeService, reader: ObjectReader): readonly IpAddress[] {
+const NO_CLAIMS: readonly never[] = []
+
+function clusterIps(service: KubeService, reader: ObjectReader): readonly Claim<IpAddress>[] {
   const { clusterIP } = service.spec ?? {}
   const all = reader.list('spec.clusterIPs', service.spec?.clusterIPs)
   const texts = all.length === 0 && clusterIP !== undefined ? [clusterIP] : all
-  const addresses = texts
-    // "None" is a headless service; empty is one that has not got its address yet.
-    .filter((text) => text !== 'None' && text !== '')
-    .map((text, index) => reader.ip(`spec.clusterIPs[${index}]`, text))
-  return [...new Set(addresses.filter((address) => address !== undefined))]
+  // "None" is a headless service; empty is one that has not got its address yet.
+  return claims(
+    reader,
+    'spec.clusterIPs',
+    texts.filter((text) => text !== 'None' && text !== ''),
+  )
+}
+
+/** What a load balancer has given the Service. One with a host name only is looked up by its callers. */
+function loadBalancerIps(service: KubeService, reader: ObjectReader): readonly Claim<IpAddress>[] {
+  if (service.spec?.type !== 'LoadBalancer') return NO_CLAIMS
+  const field = 'status.loadBalancer.ingress'
+  const addresses: Claim<IpAddress>[] = []
+  const ingress = reader.list(field, service.status?.loadBalancer?.ingress)
+  for (const [index, { ip, ipMode }] of ingress.entries()) {
+    // Proxy: the balancer itself must see the traffic, because it does more with it than pass it on.
+    if (ip === undefined || ip === '' || ipMode === 'Proxy') continue
+    addresses.push(...claims(reader, `${field}[${index}].ip`, [ip], false))
+  }
+  return addresses
+}
+
+function claims(
+  reader: ObjectReader,
+  field: string,
+  texts: readonly string[],
+  isList = true,
+): readonly Claim<IpAddress>[] {
+  const found = new Map<IpAddress, Claim<IpAddress>>()
+  for (const [index, text] of texts.entries()) {
+    const place = isList ? `${field}[${index}]` : field
+    const value = reader.ip(place, text)
+    if (value !== undefined && !found.has(value)) found.set(value, { value, field: place })
+  }
+  return found.size === 0 ? NO_CLAIMS : [...found.values()]
 }
 
 function readPorts(service: KubeService, reader: ObjectReader): readonly ServicePortFacts[] {
@@ -101,7 +155,9 @@ function readPorts(service: KubeService, reader: ObjectReader): readonly Service
     const resolved = isSame ? servicePort : readTarget(reader, `${field}.targetPort`, target)
     if (resolved === undefined) continue
     const appProtocol = appProtocolOf(reader.text(`${field}.appProtocol`, port.appProtocol), name)
-    ports.push({ name, servicePort, target: resolved, appProtocol })
+    // 0 is how a client that writes every field says that there is none.
+    const nodePort = port.nodePort ? reader.port(`${field}.nodePort`, port.nodePort) : undefined
+    ports.push({ name, servicePort, target: resolved, appProtocol, nodePort })
   }
   return ports
 }
@@ -116,9 +172,14 @@ function readTarget(
     : reader.port(field, Number(target))
 }
 
-function readIpFamilies(families: readonly string[]): IpFamilies {
-  const hasIpv4 = families.includes('IPv4')
-  const hasIpv6 = families.includes('IPv6')
+function readIpFamilies(
+  families: readonly string[],
+  addresses: readonly Claim<IpAddress>[],
+): IpFamilies {
+  const isSaid = families.length > 0
+  const isIpv4 = ({ value }: Claim<IpAddress>): boolean => isIpv4Address(value)
+  const hasIpv4 = isSaid ? families.includes('IPv4') : addresses.some(isIpv4)
+  const hasIpv6 = isSaid ? families.includes('IPv6') : !addresses.every(isIpv4)
   if (hasIpv4 && hasIpv6) return 'dual'
   if (hasIpv4) return 'ipv4'
   return hasIpv6 ? 'ipv6' : 'automatic'

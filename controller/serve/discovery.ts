@@ -55,14 +55,17 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     onFault: ({ collection, key, error }) =>
       logger.error({ error, collection, key }, `cannot translate: ${errorMessage(error)}`),
   })
-  const sources = new ObjectSources(graph, {
-    onProblems: (problems) => {
-      const keptBack = flawed.take()
-      if (keptBack !== undefined) logger.warn({ problems, keptBack }, 'cannot fully use an object')
-      options.onProblems?.(problems)
-    },
+  const tell = (problems: readonly ObjectProblem[]): void => {
+    const keptBack = flawed.take()
+    if (keptBack !== undefined) logger.warn({ problems, keptBack }, 'cannot fully use an object')
+    options.onProblems?.(problems)
+  }
+  const sources = new ObjectSources(graph, { onProblems: tell })
+  const mesh = translate(graph, sources.collections, config)
+  mesh.lostClaims.subscribe((changes) => {
+    for (const { current } of changes) if (current !== undefined) tell(current.problems)
   })
-  followMesh(graph, translate(graph, sources.collections, config), (changes) => {
+  followMesh(graph, mesh, (changes) => {
     const changed = { addresses: addressResources(changes), nodes: nodeResources(changes) }
     nodes.update(changed.nodes.upserts, changed.nodes.removed)
     addresses.update(changed.addresses.upserts, changed.addresses.removed)

@@ -45,7 +45,6 @@ export class ObjectSources {
   readonly #texts = new SharedTexts()
   readonly #labels = new SharedMaps<string, string>((value) => value)
   readonly #templates = new WeakMap<PodTemplate['labels'], PodTemplate>()
-  readonly #namedPorts = new SharedMaps<string, number>(String)
 
   constructor(graph: Graph, options: ObjectSourcesOptions) {
     this.#options = options
@@ -112,7 +111,6 @@ export class ObjectSources {
       canonicalRevision: this.#texts.share(template.canonicalRevision),
       workloadName: this.#texts.share(template.workloadName),
       labels,
-      namedPorts: this.#namedPorts.share(template.namedPorts),
     }
     this.#templates.set(labels, compact)
     return compact
@@ -124,7 +122,7 @@ export class ObjectSources {
     return {
       ...slice,
       endpoints: slice.endpoints.map((endpoint) => {
-        const { addresses, podName, podUid } = endpoint
+        const { address, podName, podUid } = endpoint
         const pod =
           podName === undefined
             ? undefined
@@ -132,7 +130,7 @@ export class ObjectSources {
         const isSame = pod?.kubernetesUid === podUid
         return {
           ...endpoint,
-          addresses: isSame && isEqual(addresses, pod.addresses) ? pod.addresses : addresses,
+          address: (isSame ? pod.addresses.find((each) => each === address) : undefined) ?? address,
           node: this.#texts.share(endpoint.node),
           zone: this.#texts.share(endpoint.zone),
           podName: isSame ? pod.name : podName,

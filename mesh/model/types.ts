@@ -13,6 +13,7 @@ export type { MeshNode, NodeKey } from './mesh-node.ts'
 export type {
   IpFamilies,
   LoadBalancing,
+  NodePort,
   RoutingScope,
   Service,
   ServiceKey,

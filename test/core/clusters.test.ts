@@ -8,11 +8,12 @@ import type { InputFacts, InputKind, InputObjects } from '../../controller/core/
 import { type ObjectKey, objectKey, podKey } from '../../controller/core/origin.ts'
 import { readPod } from '../../controller/core/pod.ts'
 import { readService } from '../../controller/core/service.ts'
+import { readEndpointSlice } from '../../controller/core/slice.ts'
 import { translate } from '../../controller/core/translator.ts'
 import { SharedMaps } from '../../controller/reading/sharing.ts'
 import { ObjectSources } from '../../controller/sources/object-sources.ts'
 import { Graph } from '../../mesh/collections/index.ts'
-import { CONFIG, kubePod, kubeService, kubeSlice, ORIGIN } from './objects.ts'
+import { CONFIG, endpointOf, kubePod, kubeService, kubeSlice, ORIGIN } from './objects.ts'
 
 const throwing = {
   onFault: ({ error }: { readonly error: unknown }) => {
@@ -33,6 +34,11 @@ void t.test('objects of one name in two clusters are two, and know nothing of ea
   graph.batch(() => {
     for (const origin of [east, west]) put('Pod', kubePod('catalog-1'), origin)
     put('Service', kubeService('catalog'), west)
+    put(
+      'EndpointSlice',
+      kubeSlice('catalog-1', 'catalog', [endpointOf(kubePod('catalog-1'))]),
+      west,
+    )
     put('Service', manual, west)
     // West's slice gives an address that both clusters have.
     put('EndpointSlice', kubeSlice('manual-1', 'manual', [{ addresses: ['10.244.0.1'] }]), west)
@@ -70,10 +76,14 @@ void t.test('a Service of several host names is a service of the mesh for each',
   const { services, workloads } = translate(graph, objects, CONFIG)
   const pod = readPod(kubePod('catalog-1'), ORIGIN).facts
   const service = readService(kubeService('catalog'), ORIGIN).facts
-  if (pod === undefined || service === undefined) throw new Error('they are read')
+  const listed = kubeSlice('catalog-1', 'catalog', [endpointOf(kubePod('catalog-1'))])
+  const slice = readEndpointSlice(listed, ORIGIN).facts
+  if (pod === undefined || service === undefined || slice === undefined)
+    throw new Error('they are read')
   const key = objectKey(ORIGIN.cluster, 'shop', 'catalog')
   graph.batch(() => {
     objects.Pod.set(key, pod)
+    objects.EndpointSlice.set(key, slice)
     objects.Service.set(key, { ...service, hosts: ['catalog.example', 'www.example'] })
     for (const each of Object.values(objects)) each.complete()
   })

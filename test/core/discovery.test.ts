@@ -10,7 +10,7 @@ import type { ObjectProblem } from '../../controller/reading/object-reader.ts'
 import { createKubeApi, ENDPOINT_SLICES, NODES, PODS, SERVICES } from '../../mesh/kube/index.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import { ok } from '../../mesh/result.ts'
-import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
+import { meshSubscription, nodeSubscription } from '../../mesh/xds/mesh-subscription.ts'
 import { XdsClient } from '../../mesh/xds/client.ts'
 import { XDS_SERVER_OPTIONS } from '../../mesh/xds/server.ts'
 import { Subscription } from '../../mesh/xds/subscription.ts'
@@ -19,7 +19,7 @@ import { FaultyApi } from '../support/faulty-api.ts'
 import { ip, podUid, serviceKey } from '../model/samples.ts'
 import { Waiter } from '../support/waiter.ts'
 import { makeFiles, makePki, NODE, silent, TOKEN } from '../xds/support.ts'
-import { CONFIG, kubePod, kubeService, kubeSlice, ORIGIN } from './objects.ts'
+import { CONFIG, endpointOf, kubePod, kubeService, kubeSlice, ORIGIN } from './objects.ts'
 
 t.setTimeout(30_000)
 
@@ -55,6 +55,7 @@ async function startRoad(test: Test, kube: FaultyApi) {
     node: NODE,
     logger: silent,
     subscriptions: [
+      nodeSubscription((changes) => state.apply(changes)),
       meshSubscription((changes) => state.apply(changes)),
       new Subscription(AUTHORIZATION, '*', (resources) => void policies.push(resources.length)),
     ],
@@ -87,9 +88,28 @@ void t.test('a cluster’s objects reach the agent, and so does each change of t
   const kube = new FaultyApi()
   await kube.start()
   t.teardown(() => kube.stop())
-  kube.put(NODES, { metadata: { name: 'node-a', labels: { 'topology.kubernetes.io/zone': 'z1' } } })
-  kube.put(SERVICES, kubeService('catalog'))
+  kube.put(NODES, {
+    metadata: { name: 'node-a', labels: { 'topology.kubernetes.io/zone': 'z1' } },
+    status: {
+      addresses: [
+        { type: 'InternalIP', address: '172.30.0.2' },
+        { type: 'Hostname', address: 'node-a' },
+      ],
+    },
+  })
+  const ports = [{ name: 'http', port: 80, nodePort: 30_080 }]
+  kube.put(SERVICES, kubeService('catalog', { type: 'NodePort', ports }))
   kube.put(PODS, kubePod('catalog-1'))
+  const list = (...pods: readonly string[]) =>
+    kube.put(
+      ENDPOINT_SLICES,
+      kubeSlice(
+        'catalog-1',
+        'catalog',
+        pods.map((name) => endpointOf(kubePod(name))),
+      ),
+    )
+  list('catalog-1')
   const road = await startRoad(t, kube)
   await road.until(road.isSynced)
   const key = serviceKey('shop', 'catalog')
@@ -99,6 +119,11 @@ void t.test('a cluster’s objects reach the agent, and so does each change of t
   )
   t.equal(road.state.findWorkload(ip('10.244.0.1'))?.locality.zone, 'z1')
   t.equal(road.state.endpoints(key).length, 1)
+  t.match(road.state.findService({ address: ip('172.30.0.2'), port: 30_080 }, 'shop'), {
+    service: { key },
+    servicePort: 80,
+    by: 'nodePort',
+  })
   t.strictSame(road.policies, [0], 'policies are answered, too: there are none')
 
   // The agent's enrolment of the pod, as the controller sees it.
@@ -112,6 +137,7 @@ void t.test('a cluster’s objects reach the agent, and so does each change of t
 
   // The pod goes and another gets its address.
   kube.put(PODS, kubePod('catalog-2'))
+  list('catalog-2')
   kube.remove(PODS, 'shop/catalog-1')
   await road.until(() => road.state.workload(podUid('shop', 'catalog-1')) === undefined)
   t.equal(road.state.findWorkload(ip('10.244.0.1'))?.name, 'catalog-2')

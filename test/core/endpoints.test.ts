@@ -5,18 +5,19 @@
 import t from 'tap'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { ip, podUid, serviceKey } from '../model/samples.ts'
-import { kubePod, kubeService, kubeSlice, startTranslator, type PodChoices } from './objects.ts'
+import {
+  kubePod,
+  kubeService,
+  kubeSlice,
+  type PodChoices,
+  running,
+  startTranslator,
+} from './objects.ts'
 
 type Endpoint = Parameters<typeof kubeSlice>[2][number]
 
 const KEY = serviceKey('shop', 'manual')
 const POD_IP = '10.244.0.1'
-const running = (...ips: string[]): NonNullable<PodChoices['status']> => ({
-  phase: 'Running',
-  podIPs: ips.map((each) => ({ ip: each })),
-  conditions: [{ type: 'Ready', status: 'True' }],
-})
-
 /** A Service without a selector, its slice, and a pod of the mesh at 10.244.0.1. */
 function start(endpoints: readonly Endpoint[], podChoices: PodChoices = {}) {
   const run = startTranslator()
@@ -146,43 +147,104 @@ void t.test(
   },
 )
 
-void t.test('addresses of an endpoint that are no pod’s stay an endpoint of their own', (t) => {
-  const { state, behind } = start([{ addresses: [POD_IP, '192.0.2.1'] }])
-  t.strictSame(behind().sort(), ['db-0', 'manual-1-192.0.2.1'])
-  const external = state.endpoints(KEY).find(({ name }) => name !== 'db-0')
-  t.strictSame(external?.addresses, ['192.0.2.1'])
+void t.test('the first address of an endpoint counts, as Kubernetes has it', (t) => {
+  const { behind } = start([
+    { addresses: [POD_IP, '192.0.2.1'] },
+    { addresses: ['192.0.2.2', POD_IP] },
+  ])
+  t.strictSame(behind().sort(), ['db-0', 'manual-1-192.0.2.2'])
   t.end()
 })
 
-void t.test(
-  'an endpoint of a Service that selects the pod anyway adds nothing but its ports',
-  (t) => {
-    const { translator, pod } = start([{ addresses: [POD_IP] }])
-    const ports = [
-      { name: 'http', port: 80, targetPort: 8080 },
-      { name: 'admin', port: 81, targetPort: 'no-such-port' },
-    ]
-    translator.upsert('Service', kubeService('manual', { ports }))
-    const slicePorts = [
-      { name: 'http', port: 9090 },
-      { name: 'admin', port: 9091 },
-    ]
-    translator.upsert(
-      'EndpointSlice',
-      kubeSlice('manual-1', 'manual', [{ addresses: [POD_IP] }], slicePorts),
-    )
-    t.strictSame(
-      pod('db-0')
-        ?.services.get(KEY)
-        ?.map((port) => [port.servicePort, port.targetPort]),
-      [
-        [80, 8080],
-        [81, 9091],
-      ],
-    )
-    t.end()
-  },
-)
+void t.test('an endpoint that says it is a pod is nothing until that pod is there', (t) => {
+  const targetRef = { kind: 'Pod', name: 'db-9', namespace: 'other', uid: 'uid-db-9' }
+  const { behind, translator, state } = start([{ addresses: ['10.244.0.9'], targetRef }])
+  t.strictSame(behind(), [], 'least of all somewhere to send plaintext')
+  translator.upsert(
+    'Pod',
+    kubePod('db-9', { namespace: 'other', status: running('10.244.0.9'), labels: {} }),
+  )
+  t.strictSame(behind(), ['db-9'], 'in whatever namespace it is')
+  t.equal(state.endpoints(KEY)[0]?.namespace, 'other')
+  t.end()
+})
+
+void t.test('a pod of the node’s network is an endpoint by its uid, never by its address', (t) => {
+  const node = '172.30.0.5'
+  const host = { spec: { hostNetwork: true }, status: running(node) }
+  const targetRef = { kind: 'Pod', name: 'b', uid: 'uid-b' }
+  const { translator, behind } = start([{ addresses: [node], targetRef }], {
+    status: running('10.244.0.1'),
+  })
+  for (const name of ['a', 'b', 'c']) translator.upsert('Pod', kubePod(name, host))
+  t.strictSame(behind(), ['b'])
+  // Without a uid it is the node's address, and nothing more.
+  translator.upsert(
+    'EndpointSlice',
+    kubeSlice('manual-1', 'manual', [{ addresses: [node], targetRef: { kind: 'Pod', name: 'b' } }]),
+  )
+  t.strictSame(behind(), [`manual-1-${node}`])
+  t.end()
+})
+
+void t.test('slices of another family or of host names are told of or pass', (t) => {
+  const { translator, behind, problems } = start([{ addresses: [POD_IP] }])
+  const put = (addressType: string, ...addresses: string[]): void =>
+    translator.upsert('EndpointSlice', {
+      ...kubeSlice(
+        'manual-1',
+        'manual',
+        addresses.map((each) => ({ addresses: [each] })),
+      ),
+      addressType,
+    })
+  put('IPv6', '2001:db8::1')
+  t.strictSame(behind(), [], 'the Service has no IPv6')
+  t.strictSame(problems, [])
+  put('FQDN', 'db.example.com')
+  put('IPv4', '192.0.2.1', '2001:db8::1')
+  t.strictSame(behind(), ['manual-1-192.0.2.1'])
+  t.strictSame(
+    problems.map(({ kind, name, field, reason }) => `${kind} ${name} ${field} ${reason}`),
+    [
+      'EndpointSlice manual-1 addressType "FQDN" is neither IPv4 nor IPv6: its endpoints are left out, as kube-proxy leaves them out',
+      "EndpointSlice manual-1 endpoints[1].addresses[0] 2001:db8::1 is not of the slice's addressType",
+    ],
+  )
+  t.end()
+})
+
+void t.test('a dual-stack pod belongs in each family as that family’s slices say', (t) => {
+  const { translator, pod } = startTranslator()
+  translator.complete()
+  translator.upsert('Pod', kubePod('db-0', { status: running(POD_IP, 'fd98::1') }))
+  const put = (family: 'IPv4' | 'IPv6', port: number, conditions = { ready: true }): void =>
+    translator.upsert('EndpointSlice', {
+      ...kubeSlice(
+        `manual-${family}`,
+        'manual',
+        [{ addresses: [family === 'IPv4' ? POD_IP : 'fd98::1'], conditions }],
+        [{ name: 'http', port }],
+      ),
+      addressType: family,
+    })
+  const ports = (): string[] | undefined =>
+    pod('db-0')
+      ?.services.get(KEY)
+      ?.map(({ targetPort, family }) => `${targetPort} ${family}`)
+  put('IPv4', 8080)
+  translator.upsert('Service', kubeService('manual'))
+  t.strictSame(ports(), ['8080 any'], 'the Service has no other family')
+  translator.upsert('Service', kubeService('manual', { ipFamilies: ['IPv4', 'IPv6'] }))
+  t.strictSame(ports(), ['8080 ipv4'])
+  put('IPv6', 8080)
+  t.strictSame(ports(), ['8080 any'])
+  put('IPv6', 9090)
+  t.strictSame(ports(), ['8080 ipv4', '9090 ipv6'])
+  put('IPv4', 8080, { ready: false })
+  t.strictSame(ports(), ['9090 ipv6'])
+  t.end()
+})
 
 void t.test('Services of other namespaces cannot make a pod one that agents refuse', (t) => {
   const { translator, pod, service } = startTranslator()
@@ -192,8 +254,11 @@ void t.test('Services of other namespaces cannot make a pod one that agents refu
     port: index + 1,
     protocol: 'TCP',
   }))
+  let count = 0
   const put = (namespace: string, name: string, ports: typeof huge): void => {
-    const service = kubeService(name, { ports }, { namespace })
+    count += 1
+    const clusterIPs = [`10.97.${count >> 8}.${count & 255}`]
+    const service = kubeService(name, { ports, clusterIPs }, { namespace })
     delete service.spec?.selector
     translator.upsert('Service', service)
     for (const slice of ['1', '2']) {
@@ -204,10 +269,10 @@ void t.test('Services of other namespaces cannot make a pod one that agents refu
       })
     }
   }
-  for (let count = 0; count < 1200; count += 1) put('evil', `e${count}`, huge.slice(0, 1))
-  for (let count = 0; count < 5; count += 1) put('evil', `huge${count}`, huge)
+  for (let each = 0; each < 1200; each += 1) put('evil', `e${each}`, huge.slice(0, 1))
+  for (let each = 0; each < 5; each += 1) put('evil', `huge${each}`, huge)
   translator.upsert('Pod', kubePod('db-0'))
-  translator.upsert('Service', kubeService('catalog'))
+  put('shop', 'catalog', huge.slice(0, 1))
   put('shop', 'manual', huge.slice(0, 2))
   const victim = pod('db-0')
   if (victim === undefined) throw new Error('the pod is gone')

@@ -99,6 +99,37 @@ export function kubeSlice(
   }
 }
 
+/** What the endpoint slice controller lists of a pod. */
+export function endpointOf(
+  pod: Pod,
+  conditions: {
+    readonly ready?: boolean
+    readonly serving?: boolean
+    readonly terminating?: boolean
+  } = {
+    ready: true,
+    serving: true,
+    terminating: false,
+  },
+): NonNullable<EndpointSlice['endpoints']>[number] {
+  const { name = '', namespace = '', uid = '' } = pod.metadata ?? {}
+  return {
+    addresses: [pod.status?.podIPs?.[0]?.ip ?? ''],
+    conditions,
+    targetRef: { kind: 'Pod', name, namespace, uid },
+    ...(pod.spec?.nodeName === undefined ? {} : { nodeName: pod.spec.nodeName }),
+  }
+}
+
+/** A ready pod at these addresses. */
+export function running(...addresses: readonly string[]): NonNullable<Pod['status']> {
+  return {
+    phase: 'Running',
+    podIPs: addresses.map((ip) => ({ ip })),
+    conditions: [{ type: 'Ready', status: 'True' }],
+  }
+}
+
 /** A translator with everything it said, and the state that follows from it. */
 export function startTranslator() {
   const problems: ObjectProblem[] = []
@@ -112,7 +143,14 @@ export function startTranslator() {
   const sources = new ObjectSources(graph, {
     onProblems: (found) => void problems.push(...found),
   })
-  followMesh(graph, translate(graph, sources.collections, CONFIG), (changes) => {
+  const mesh = translate(graph, sources.collections, CONFIG)
+  const lost = new Map<string, readonly ObjectProblem[]>()
+  mesh.lostClaims.subscribe((changes) => {
+    for (const { key, current } of changes)
+      if (current === undefined) lost.delete(key)
+      else lost.set(key, current.problems)
+  })
+  followMesh(graph, mesh, (changes) => {
     batches.push(changes)
     state.apply(changes)
   })
@@ -130,6 +168,13 @@ export function startTranslator() {
     translator,
     state,
     problems,
+    /** What Services claim and do not get, in words. */
+    lost: (): string[] =>
+      [...lost.values()]
+        .flat()
+        .map(({ namespace, name, field, reason }) =>
+          [`${namespace}/${name}`, `${field}:`, reason].join(' '),
+        ),
     batches,
     pod: (name: string): Workload | undefined => state.workload(podUid('shop', name)),
     service: (name: string): Service | undefined => state.service(serviceKey('shop', name)),

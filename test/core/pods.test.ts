@@ -3,7 +3,14 @@
 
 import t from 'tap'
 import { ip, serviceKey } from '../model/samples.ts'
-import { kubePod, kubeService, type PodChoices, startTranslator } from './objects.ts'
+import {
+  endpointOf,
+  kubePod,
+  kubeService,
+  kubeSlice,
+  type PodChoices,
+  startTranslator,
+} from './objects.ts'
 
 /** The workload of one pod, alone in its cluster. */
 function translate(choices: PodChoices) {
@@ -35,15 +42,14 @@ void t.test('a ready pod is a healthy workload with all that identifies it', asy
     },
   })
   translator.upsert('Service', kubeService('catalog'))
-  translator.upsert(
-    'Pod',
-    kubePod('catalog-6b7f9c-x2x4z', {
-      labels: { app: 'catalog', version: 'v2', 'pod-template-hash': '6b7f9c' },
-      owner: { kind: 'ReplicaSet', name: 'catalog-6b7f9c' },
-      annotations: { 'ambient.istio.io/redirection': 'enabled' },
-      ...ready({ podIPs: [{ ip: '10.244.0.7' }, { ip: 'FD98:0::7' }] }),
-    }),
-  )
+  const object = kubePod('catalog-6b7f9c-x2x4z', {
+    labels: { app: 'catalog', version: 'v2', 'pod-template-hash': '6b7f9c' },
+    owner: { kind: 'ReplicaSet', name: 'catalog-6b7f9c' },
+    annotations: { 'ambient.istio.io/redirection': 'enabled' },
+    ...ready({ podIPs: [{ ip: '10.244.0.7' }, { ip: 'FD98:0::7' }] }),
+  })
+  translator.upsert('Pod', object)
+  translator.upsert('EndpointSlice', kubeSlice('catalog-1', 'catalog', [endpointOf(object)]))
   translator.complete()
   t.strictSame(pod('catalog-6b7f9c-x2x4z'), {
     uid: 'Kubernetes//Pod/shop/catalog-6b7f9c-x2x4z',
@@ -64,7 +70,7 @@ void t.test('a ready pod is a healthy workload with all that identifies it', asy
     services: new Map([
       [
         serviceKey('shop', 'catalog'),
-        [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1', family: 'any' }],
+        [{ servicePort: 80, targetPort: 9090, appProtocol: 'http1', family: 'any' }],
       ],
     ]),
     authorizationPolicies: [],
@@ -179,18 +185,12 @@ void t.test('canonical name and revision come from labels, the most explicit fir
 void t.test('what is wrong with a pod is said by field, and the rest of it used', async (t) => {
   const { workload, problems } = translate({
     ...ready({ podIPs: [{ ip: 'nonsense' }, { ip: '10.244.0.9' }] }),
-    spec: {
-      containers: [{ name: 'main', ports: [{ name: 'http', containerPort: 70_000 }] }],
-    },
   })
   t.strictSame(workload?.addresses, ['10.244.0.9'])
   t.strictSame(
     problems.map(({ kind, namespace, name, field, reason }) =>
       [kind, namespace, name, field, reason].join(' '),
     ),
-    [
-      'Pod shop pod status.podIPs[0].ip "nonsense" is not an IP address',
-      'Pod shop pod spec.containers[main].ports[http].containerPort 70000 is not a port',
-    ],
+    ['Pod shop pod status.podIPs[0].ip "nonsense" is not an IP address'],
   )
 })

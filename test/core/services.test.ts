@@ -3,7 +3,7 @@
 
 import t from 'tap'
 import { serviceKey } from '../model/samples.ts'
-import { kubePod, kubeService, kubeSlice, startTranslator } from './objects.ts'
+import { endpointOf, kubePod, kubeService, kubeSlice, running, startTranslator } from './objects.ts'
 
 type Spec = NonNullable<Parameters<typeof kubeService>[1]>
 
@@ -114,62 +114,108 @@ void t.test('a namespace’s wish holds for its Services until one has its own',
   t.equal(service('catalog')?.loadBalancing.routingPreference.length, 5)
 })
 
-void t.test(
-  'pods belong to the Services that select them, with ports resolved by name',
-  async (t) => {
-    const { translator, pod, state } = startTranslator()
-    translator.complete()
-    const key = serviceKey('shop', 'catalog')
-    const targetOf = (name: string) =>
-      pod(name)
-        ?.services.get(key)
-        ?.map((port) => port.targetPort)
-    translator.upsert('Pod', kubePod('early'))
+void t.test('slices alone say which pods belong to a Service, and at which ports', async (t) => {
+  const { translator, pod, state } = startTranslator()
+  translator.complete()
+  const key = serviceKey('shop', 'catalog')
+  const targetOf = (name: string) =>
+    pod(name)
+      ?.services.get(key)
+      ?.map((port) => port.targetPort)
+  const members = () =>
+    state
+      .endpoints(key)
+      .map(({ name }) => name)
+      .sort()
+  const early = kubePod('early')
+  const late = kubePod('late', { status: running('10.244.0.2') })
+  const stranger = kubePod('stranger', {
+    labels: { app: 'basket' },
+    status: running('10.244.0.3'),
+  })
+  const put = (slice: string, pods: readonly (typeof early)[], port: number) =>
     translator.upsert(
-      'Service',
-      kubeService('catalog', { ports: [{ name: 'http', port: 80, targetPort: 'http' }] }),
+      'EndpointSlice',
+      kubeSlice(
+        slice,
+        'catalog',
+        pods.map((each) => endpointOf(each)),
+        [{ name: 'http', port }],
+      ),
     )
-    const sidecar = {
-      containers: [{ name: 'main' }],
-      initContainers: [
-        { name: 'once', ports: [{ name: 'http', containerPort: 1 }] },
-        {
-          name: 'sidecar',
-          restartPolicy: 'Always',
-          ports: [{ name: 'http', containerPort: 7070 }],
-        },
-      ],
-    }
-    translator.upsert('Pod', kubePod('sidecar', { spec: sidecar }))
-    translator.upsert('Pod', kubePod('portless', { spec: { containers: [{ name: 'main' }] } }))
-    translator.upsert('Pod', kubePod('stranger', { labels: { app: 'basket' } }))
-    translator.upsert('Pod', kubePod('elsewhere', { namespace: 'other' }))
-    t.strictSame(targetOf('early'), [8080])
-    t.strictSame(targetOf('sidecar'), [7070])
-    t.strictSame(targetOf('portless'), [], 'a pod without a port of that name does not serve it')
-    t.equal(targetOf('stranger'), undefined)
-    t.strictSame(
-      state
-        .endpoints(key)
-        .map(({ name }) => name)
-        .sort(),
-      ['early', 'portless', 'sidecar'],
-    )
+  translator.upsert('Pod', early)
+  translator.upsert(
+    'Service',
+    kubeService('catalog', { ports: [{ name: 'http', port: 80, targetPort: 'http' }] }),
+  )
+  t.strictSame(members(), [], 'a selector says it to whoever writes slices, and to nobody else')
+  // A named port that differs from pod to pod: one slice for each number.
+  put('catalog-1', [early], 8080)
+  put('catalog-2', [late, stranger], 7070)
+  t.strictSame(members(), ['early'])
+  translator.upsert('Pod', late)
+  translator.upsert('Pod', stranger)
+  t.strictSame(members(), ['early', 'late', 'stranger'], 'also whom the selector does not select')
+  t.strictSame(
+    [targetOf('early'), targetOf('late'), targetOf('stranger')],
+    [[8080], [7070], [7070]],
+  )
 
-    translator.upsert('Pod', kubePod('early', { labels: { app: 'basket' } }))
-    t.equal(targetOf('early'), undefined)
-    translator.upsert('Service', kubeService('catalog', { selector: { app: 'basket' } }))
-    t.strictSame(
-      state
-        .endpoints(key)
-        .map(({ name }) => name)
-        .sort(),
-      ['early', 'stranger'],
-    )
-    translator.delete('Service', 'shop', 'catalog')
-    t.strictSame(state.endpoints(key), [])
-  },
-)
+  // An endpoint that moves belongs somewhere all the time; where both slices have it, it is one.
+  put('catalog-1', [early, late], 8080)
+  t.strictSame(targetOf('late'), [8080, 7070])
+  put('catalog-2', [stranger], 7070)
+  t.strictSame(targetOf('late'), [8080])
+  translator.delete('EndpointSlice', 'shop', 'catalog-2')
+  t.strictSame(members(), ['early', 'late'])
+  put('catalog-2', [stranger], 7070)
+  t.strictSame(members(), ['early', 'late', 'stranger'])
+  put('catalog-2', [late, stranger], 8080)
+  t.strictSame(targetOf('late'), [8080], 'twice the same is once')
+
+  translator.upsert('Service', kubeService('catalog', { ports: [{ name: 'web', port: 80 }] }))
+  t.strictSame([members().length, targetOf('early')], [3, []], 'no port of theirs is of that name')
+  translator.delete('Service', 'shop', 'catalog')
+  t.strictSame(members(), [])
+})
+
+void t.test('each endpoint is as fit as its slice says, whatever its pod says', async (t) => {
+  const { translator, pod, state } = startTranslator()
+  translator.complete()
+  const key = serviceKey('shop', 'catalog')
+  const unready: NonNullable<Parameters<typeof kubePod>[1]> = {
+    status: { ...running('10.244.0.1'), conditions: [{ type: 'Ready', status: 'False' }] },
+  }
+  translator.upsert('Service', kubeService('catalog'))
+  const put = (object: ReturnType<typeof kubePod>, ...conditions: object[]): string => {
+    translator.upsert('Pod', object)
+    for (const slice of ['1', '2', '3'])
+      translator.delete('EndpointSlice', 'shop', `catalog-${slice}`)
+    for (const [index, each] of conditions.entries())
+      translator.upsert(
+        'EndpointSlice',
+        kubeSlice(`catalog-${index + 1}`, 'catalog', [endpointOf(object, each)]),
+      )
+    const found = pod('pod')
+    const fit = found?.services.has(key) ? 'ready' : found?.leaving.has(key) ? 'leaving' : 'unfit'
+    t.equal(state.endpoints(key).length, fit === 'unfit' ? 0 : 1)
+    return `${fit} ${found?.status}`
+  }
+  const leaving = { ready: false, serving: true, terminating: true }
+  t.equal(put(kubePod('pod'), { ready: false }), 'unfit healthy')
+  t.equal(put(kubePod('pod', unready), { ready: true }), 'ready healthy')
+  t.equal(put(kubePod('pod', unready)), 'unfit unhealthy')
+  t.equal(put(kubePod('pod', unready), {}), 'ready healthy', 'what is not said is ready')
+  t.equal(put(kubePod('pod', unready), { ready: false, serving: true }), 'unfit unhealthy')
+  t.equal(put(kubePod('pod', unready), leaving), 'leaving unhealthy')
+  t.equal(put(kubePod('pod'), { ready: false, terminating: true }), 'leaving healthy')
+  t.equal(put(kubePod('pod'), { ...leaving, serving: false }), 'unfit healthy')
+  const going = { deletionTimestamp: '2026-01-01T00:00:00Z' }
+  t.equal(put(kubePod('pod', going), { ...leaving, ready: true }), 'ready healthy')
+  // Where slices overlap, the best word counts.
+  t.equal(put(kubePod('pod'), { ready: false }, { ready: true }, leaving), 'ready healthy')
+  t.equal(put(kubePod('pod'), leaving, { ready: false }), 'leaving healthy')
+})
 
 void t.test(
   'endpoints that are no pods are workloads of their own, found by their Service only',
@@ -204,15 +250,26 @@ void t.test(
       [{ servicePort: 443, targetPort: 6443, appProtocol: 'tls', family: 'any' }],
     )
     translator.upsert('EndpointSlice', slice(['172.30.0.2'], false))
-    t.strictSame(workloadNames(), ['kubernetes-1-172.30.0.2'])
-    t.equal([...state.workloads()][0]?.status, 'unhealthy')
+    t.strictSame(workloadNames(), [], 'who is not fit for anything is nobody')
+    translator.upsert('EndpointSlice', slice(['172.30.0.2']))
+    const other = slice(['172.30.0.2', '172.30.0.4'])
+    translator.upsert('EndpointSlice', {
+      ...other,
+      metadata: { ...other.metadata, name: 'kubernetes-2' },
+    })
+    t.strictSame(
+      workloadNames(),
+      ['kubernetes-1-172.30.0.2', 'kubernetes-2-172.30.0.4'],
+      'an address in two slices is one endpoint',
+    )
+    translator.delete('EndpointSlice', 'shop', 'kubernetes-2')
     translator.delete('EndpointSlice', 'shop', 'kubernetes-1')
     t.strictSame(workloadNames(), [])
   },
 )
 
 void t.test(
-  'a Service without a selector has the pods its slices name, by name and uid',
+  'a Service without a selector has the pods its slices give, by address and uid',
   async (t) => {
     const { translator, state, pod } = startTranslator()
     translator.complete()
@@ -239,11 +296,13 @@ void t.test(
     t.equal(pod('db-0')?.services.size, 0)
     t.equal(state.size.workloads, 1, 'and what it left behind is no endpoint')
     translator.upsert('EndpointSlice', slice('uid-2'))
+    t.equal(pod('db-0')?.services.size, 0, 'nor is it who is somewhere else')
+    translator.upsert('Pod', kubePod('db-0', { uid: 'uid-2' }))
     t.equal(pod('db-0')?.services.size, 1)
     translator.upsert('EndpointSlice', slice())
     t.equal(pod('db-0')?.services.size, 1)
     translator.upsert('Service', kubeService('manual', { selector: { app: 'nobody' } }))
-    t.equal(pod('db-0')?.services.size, 0, 'with a selector, the selector decides')
+    t.equal(pod('db-0')?.services.size, 1, 'nor does a selector change anything')
   },
 )
 

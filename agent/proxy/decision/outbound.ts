@@ -136,7 +136,7 @@ function decideService(request: OutboundRequest, match: ServiceMatch): OutboundD
 }
 
 /** Whom the address that was asked for leads to, of the Service's endpoints. */
-function reachOf({ service, by, node }: ServiceMatch): { readonly reach?: Reach } {
+export function reachOf({ service, by, node }: ServiceMatch): { readonly reach?: Reach } {
   if (by === 'own') return {}
   return by === 'nodePort' && node !== undefined && service.nodePortScope === 'node'
     ? { reach: { kind: 'node', clusterId: node.clusterId, node: node.name } }
