@@ -6,6 +6,7 @@
 import type { DeltaDiscoveryRequest } from '../proto/gen/discovery_pb.js'
 import type { ResourceStore, StoredResource } from './resource-store.ts'
 import { WILDCARD } from './protocol.ts'
+import { ReachedByAlias } from './reached-by-alias.ts'
 
 /** Names one client may ask for one by one; more is no honest client. */
 const MAX_EXPLICIT_NAMES = 200_000
@@ -22,6 +23,8 @@ export class ClientView {
   #isOpened = false
   #isWildcard = false
   readonly #explicit = new Set<string>()
+  /** What else the client holds, for it asked by another name that may be lost since. */
+  readonly #reached = new ReachedByAlias()
   /** Names to send, in their present state or as removed. */
   readonly #dirty = new Set<string>()
   // What was asked for is compared with the store only when it is answered: the store may still be filling, and what it
@@ -63,8 +66,13 @@ export class ClientView {
         this.#isWildcard = false
         // On-demand clients ask for everything and take it back at once: they get an empty answer.
         if (this.#awaitsAll !== undefined) this.#isAllWithdrawn = true
-      } else this.#explicit.delete(name)
+      } else {
+        this.#explicit.delete(name)
+        this.#awaitedNames.delete(name)
+        this.#reached.unsubscribe(name)
+      }
     }
+    if (isFirst && !this.#isWildcard) this.#followHeld(request.initialResourceVersions)
     if (Math.max(this.#explicit.size, this.#awaitedNames.size) > MAX_EXPLICIT_NAMES)
       return { violation: `asks for more than ${MAX_EXPLICIT_NAMES} names` }
     const refusal = request.errorDetail?.message
@@ -76,8 +84,10 @@ export class ClientView {
     if (!this.#isOpened) return
     // Before the first answer the client holds what it said it holds, and will be compared with the store by that.
     if (this.#awaitsAll !== undefined && !this.#hasAnswered) return
-    if (this.#isWildcard || this.#explicit.has(name)) this.#dirty.add(name)
-    else if (aliases.some((alias) => this.#explicit.has(alias))) this.#dirty.add(name)
+    if (this.#explicit.size > 0)
+      for (const alias of aliases) if (this.#explicit.has(alias)) this.#reached.add(alias, name)
+    if (this.#isWildcard || this.#explicit.has(name) || this.#reached.has(name))
+      this.#dirty.add(name)
   }
 
   /**
@@ -94,8 +104,10 @@ export class ClientView {
     const removed: string[] = []
     for (const name of this.#dirty) {
       const resource = this.#store.get(name)
-      if (resource === undefined) removed.push(name)
-      else resources.push(resource)
+      if (resource === undefined) {
+        removed.push(name)
+        this.#reached.remove(name)
+      } else resources.push(resource)
     }
     this.#dirty.clear()
     this.#hasAnswered = true
@@ -108,20 +120,32 @@ export class ClientView {
     return this.#dirty.size
   }
 
+  /** A client that comes again holds what it once asked for by whatever name: it is told what became of it, and what will. */
+  #followHeld(versions: Readonly<Record<string, string>>): void {
+    const held = Object.entries(versions)
+    if (held.length === 0) return
+    for (const [name] of held) this.#explicit.add(name)
+    this.#awaitsAll ??= new Map(held)
+    this.#isAllWithdrawn = true
+  }
+
   #resolveAwaited(): void {
     const known = this.#awaitsAll
     this.#awaitsAll = undefined
-    if (known !== undefined && !this.#isAllWithdrawn) {
-      for (const name of this.#store.names())
-        if (known.get(name) !== this.#store.get(name)?.version) this.#dirty.add(name)
-      for (const name of known.keys())
-        if (this.#store.get(name) === undefined) this.#dirty.add(name)
+    if (known !== undefined) {
+      const others = this.#isAllWithdrawn ? [] : this.#store.names()
+      for (const name of others) if (!known.has(name)) this.#dirty.add(name)
+      for (const [name, version] of known)
+        if (this.#store.get(name)?.version !== version) this.#dirty.add(name)
     }
     for (const nameOrAlias of this.#awaitedNames) {
       const names = this.#store.resolve(nameOrAlias)
       // Unknown: its removal is the answer, so that the client need not wait for a timeout.
       if (names.length === 0) this.#dirty.add(nameOrAlias)
-      for (const name of names) this.#dirty.add(name)
+      for (const name of names) {
+        this.#dirty.add(name)
+        if (name !== nameOrAlias) this.#reached.add(nameOrAlias, name)
+      }
     }
     this.#awaitedNames.clear()
   }

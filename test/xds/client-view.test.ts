@@ -8,7 +8,7 @@ import { DeltaDiscoveryRequestSchema, NodeSchema } from '../../mesh/proto/gen/di
 import { ClientView } from '../../mesh/xds/client-view.ts'
 import { Debounce } from '../../mesh/xds/debounce.ts'
 import { nodeMessage } from '../../mesh/xds/node.ts'
-import { ResourceStore } from '../../mesh/xds/resource-store.ts'
+import { aliasesOf, ResourceStore } from '../../mesh/xds/resource-store.ts'
 import { NODE } from './support.ts'
 
 const resource = (name: string, content: number) => ({
@@ -105,6 +105,129 @@ void t.test(
     )
   },
 )
+
+/** A client that asked for names one by one, and what it is sent. */
+function onDemand(store: ResourceStore): {
+  ask: (
+    subscribe: readonly string[],
+    unsubscribe?: readonly string[],
+    holds?: Readonly<Record<string, string>>,
+  ) => void
+  put: (name: string, content: number, ...aliases: readonly string[]) => void
+  drop: (name: string) => void
+  hears: () => string
+} {
+  const view = new ClientView(store)
+  let nonce = 0
+  const aliasesIn = (name: string): readonly string[] => {
+    const stored = store.get(name)
+    return stored === undefined ? [] : aliasesOf(stored)
+  }
+  return {
+    ask(subscribe, unsubscribe = [], holds = {}) {
+      view.onRequest(
+        create(DeltaDiscoveryRequestSchema, {
+          resourceNamesSubscribe: [...subscribe],
+          resourceNamesUnsubscribe: [...unsubscribe],
+          initialResourceVersions: holds,
+        }),
+      )
+    },
+    put(name, content, ...aliases) {
+      const before = aliasesIn(name)
+      if (store.set({ ...resource(name, content), aliases }))
+        view.onChange(name, [...before, ...aliases])
+    },
+    drop(name) {
+      const before = aliasesIn(name)
+      store.delete(name)
+      view.onChange(name, before)
+    },
+    hears() {
+      nonce += 1
+      const batch = view.takeBatch(String(nonce))
+      view.onRequest(create(DeltaDiscoveryRequestSchema, { responseNonce: String(nonce) }))
+      const { resources = [], removed = [] } = batch ?? {}
+      return [...resources.map(({ name }) => name), ...removed.map((name) => `-${name}`)].join(' ')
+    },
+  }
+}
+
+void t.test(
+  'who asked for an address hears of what it was given, also when the address is another’s',
+  async (t) => {
+    const { ask, put, drop, hears } = onDemand(new ResourceStore())
+    put('pod', 1, 'net/10.0.0.1')
+    put('stranger', 1, 'net/10.0.0.9')
+    ask(['net/10.0.0.1'])
+    t.equal(hears(), 'pod')
+    put('pod', 2, 'net/10.0.0.2')
+    t.equal(hears(), 'pod', 'that it lost the address')
+    put('pod', 3, 'net/10.0.0.2')
+    put('stranger', 2, 'net/10.0.0.9')
+    t.equal(hears(), 'pod', 'and whatever comes after')
+    put('heir', 1, 'net/10.0.0.1')
+    t.equal(hears(), 'heir')
+    put('heir', 2)
+    t.equal(hears(), 'heir')
+    drop('pod')
+    t.equal(hears(), '-pod')
+    put('pod', 4, 'net/10.0.0.2')
+    t.equal(hears(), '', 'another one of that name is none that it asked for')
+    drop('heir')
+    put('heir', 3)
+    t.equal(hears(), 'heir', 'gone and back before it heard: still the one it holds')
+  },
+)
+
+for (const [how, subscribe, unsubscribe] of [
+  ['and takes everything back at once', [], ['*']],
+  ['and asks for a name', ['elsewhere'], []],
+] as const)
+  void t.test(
+    `who comes again ${how} hears what became of what it holds, and what will`,
+    async (t) => {
+      const store = new ResourceStore()
+      const { ask, put, drop, hears } = onDemand(store)
+      put('same', 1)
+      put('changed', 2, 'net/10.0.0.2')
+      put('stranger', 1)
+      put('elsewhere', 1)
+      const same = store.get('same')?.version ?? ''
+      ask(subscribe, unsubscribe, { same, changed: 'older', gone: 'any' })
+      t.equal(hears(), ['changed', ...subscribe, '-gone'].join(' '))
+      put('same', 2)
+      put('changed', 3)
+      put('stranger', 2)
+      t.equal(hears(), 'same changed')
+      drop('same')
+      t.equal(hears(), '-same')
+    },
+  )
+
+void t.test('who wants an address no more hears no more of what had it', async (t) => {
+  const { ask, put, hears } = onDemand(new ResourceStore())
+  put('pod', 1, 'a', 'b')
+  ask(['a', 'b'])
+  t.equal(hears(), 'pod')
+  put('pod', 2)
+  t.equal(hears(), 'pod')
+  ask([], ['a'])
+  put('pod', 3)
+  t.equal(hears(), 'pod', 'the other address stands')
+  ask([], ['b'])
+  put('pod', 4)
+  t.equal(hears(), '')
+  put('pod', 5, 'a')
+  ask(['a'])
+  t.equal(hears(), 'pod')
+  ask([], ['pod'])
+  put('pod', 6)
+  t.equal(hears(), 'pod', 'the address that it had still stood')
+  ask([], ['pod'])
+  put('pod', 7)
+  t.equal(hears(), '', 'by name, too')
+})
 
 void t.test(
   'a burst calls back once, and a burst without end calls back all the same',
