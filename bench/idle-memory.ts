@@ -1,52 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of idle captured connections: both agents' resident memory with and without 1,000 open connections. KB each.
+// Memory of proxies: resident at rest, before any connection, and what each of 1,000 idle ones adds at the client's and the
+// server's side. MB and KB.
 
 import { once } from 'node:events'
-import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { nodeLayout } from '../lab/machine/layout.ts'
-import { agentPod, type Lab } from '../lab/cluster/index.ts'
-import type { Topology } from './topology.ts'
+import { readFile } from 'node:fs/promises'
+import { agentPod } from '../lab/cluster/index.ts'
+import { type BenchPath, pathOf, type Topology } from './topology.ts'
+import { processesOf } from './ztunnel.ts'
 
 const CONNECTIONS = 1000
 /** Rounds to warm allocators up; the first opening grows heaps that stay. */
 const ROUNDS = 3
 const SETTLE_MS = 2000
+const KB_PER_MB = 1024
 
-/** Resident memory of the agent's processes on one node. KB. */
-async function agentMemory(lab: Lab, node: string): Promise<number> {
-  const podsCgroup = nodeLayout(lab.layout, node).podsCgroup
-  const name = lab.pod(agentPod(lab.layout, node)).uid
-  let total = 0
-  for (const entry of await readdir(join(podsCgroup, `pod${name}`), { withFileTypes: true })) {
-    if (!entry.isDirectory()) continue
-    const pids = await readFile(join(podsCgroup, `pod${name}`, entry.name, 'cgroup.procs'), 'utf8')
-    for (const pid of pids.split('\n').filter((line) => line !== '')) {
-      const status = await readFile(`/proc/${pid}/status`, 'utf8')
-      total += Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? '0')
-    }
-  }
-  return total
+/** The proxies of both sides: their processes. */
+interface Sides {
+  readonly client: readonly number[]
+  readonly server: readonly number[]
 }
 
-/** Opens connections through the mesh, each having sent one request, and weighs both agents. */
+/** Weighs our agents, and the ztunnels of the pods, where there are any. */
 export async function measureIdleMemory(
   topology: Topology,
+  ztunnel?: string,
 ): Promise<Readonly<Record<string, number>>> {
-  const { lab, paths } = topology
+  const { lab } = topology
+  const agentOf = (node: string): Promise<readonly number[]> =>
+    processesOf(lab, node, agentPod(lab.layout, node))
+  const agents = { client: await agentOf('node-a'), server: await agentOf('node-b') }
+  const ours = await weighPath(topology, pathOf(topology, 'mesh'), agents)
+  const all = { ...named('agent', ours) }
+  if (ztunnel === undefined) return all
+  const rivals = {
+    client: await processesOf(lab, 'node-a', 'zt/client', ztunnel),
+    server: await processesOf(lab, 'node-b', 'zt/far', ztunnel),
+  }
+  return {
+    ...all,
+    ...named('ztunnel', await weighPath(topology, pathOf(topology, 'ztunnel'), rivals)),
+  }
+}
+
+interface Weight {
+  readonly restKb: number
+  /** Over what it was at rest in the same round. */
+  readonly clientKb: number
+  readonly serverKb: number
+}
+
+function named(who: string, { restKb, clientKb, serverKb }: Weight): Record<string, number> {
+  return {
+    [`${who} at rest MB`]: restKb / KB_PER_MB,
+    [`${who}, client side, KB/connection`]: clientKb / CONNECTIONS,
+    [`${who}, server side, KB/connection`]: serverKb / CONNECTIONS,
+  }
+}
+
+/** Opens connections through a path, each having sent one request, and weighs its proxies before and meanwhile. */
+async function weighPath({ lab }: Topology, path: BenchPath, sides: Sides): Promise<Weight> {
   const weigh = async (): Promise<readonly [number, number]> => [
-    await agentMemory(lab, 'node-a'),
-    await agentMemory(lab, 'node-b'),
+    await residentKb(sides.client),
+    await residentKb(sides.server),
   ]
-  let before = await weigh()
-  let during = before
+  const rest = await weigh()
+  let before = rest
+  let during = rest
   for (let round = 0; round < ROUNDS; round += 1) {
     before = await weigh()
-    const holder = lab.spawn(paths.mesh.client, [
+    const holder = lab.spawn(path.client, [
       'node',
       'bench/idle-connections.ts',
-      paths.mesh.host,
-      String(paths.mesh.httpPort),
+      path.host,
+      String(path.httpPort),
       String(CONNECTIONS),
     ])
     const exited = once(holder, 'exit')
@@ -63,8 +89,17 @@ export async function measureIdleMemory(
     await exited
   }
   return {
-    'client-side agent KB/connection': (during[0] - before[0]) / CONNECTIONS,
-    'server-side agent KB/connection': (during[1] - before[1]) / CONNECTIONS,
-    'agent RSS MB': during[0] / 1024,
+    restKb: Math.max(...rest),
+    clientKb: during[0] - before[0],
+    serverKb: during[1] - before[1],
   }
+}
+
+async function residentKb(pids: readonly number[]): Promise<number> {
+  let total = 0
+  for (const pid of pids) {
+    const status = await readFile(`/proc/${pid}/status`, 'utf8')
+    total += Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? '0')
+  }
+  return total
 }

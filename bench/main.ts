@@ -3,6 +3,7 @@
 // so that drift of the machine cancels; the medians of the rounds' ratios are what counts.
 
 import { cpus, release, totalmem } from 'node:os'
+import { realpathSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { measureEnrolment } from './enrolment.ts'
@@ -16,19 +17,23 @@ import {
   wrkConnectCommand,
 } from './load.ts'
 import { ratios, type Spread, spread } from './statistics.ts'
-import { type BenchPath, createTopology, type PathName, type Topology } from './topology.ts'
+import { type BenchPath, createTopology, pathOf, type PathName, type Topology } from './topology.ts'
 
 const USAGE = `usage: npm run bench -- [--only NAME] [--rounds N] [--seconds N] [--json FILE]
 
-  --only NAME   requests, stream, connections, latency, same-node-requests, same-node-stream, enrolment, memory
+  --only NAME   requests, requests-1, requests-4, requests-16, stream, streams-8, connections, latency, latency-p99,
+                same-node-requests, same-node-stream, same-node-connections, enrolment, memory
   --rounds N    rounds of each measurement (default 5)
   --seconds N   length of one load (default 3)
-  --json FILE   writes all samples and ratios`
+  --json FILE   writes all samples and ratios
+
+  AMBIT_ZTUNNEL names a binary of Istio's ztunnel: it is measured beside, as a third path.`
 
 /** Below saturation: DESIGN's row "1000 rps, 4 connections". */
 const LATENCY_CONNECTIONS = 4
 const LATENCY_RATE = 1000
 const REQUEST_CONNECTIONS = 64
+const STREAMS = 8
 const CONNECT_CONNECTIONS = 16
 
 interface Settings {
@@ -43,6 +48,9 @@ export interface Comparison {
   readonly samples: Readonly<Record<string, readonly number[]>>
   readonly ratios: Readonly<Record<string, Spread>>
 }
+
+/** The rival's binary; its path is part of the lab where this is set. */
+const ztunnel = process.env.AMBIT_ZTUNNEL && realpathSync(process.env.AMBIT_ZTUNNEL)
 
 type Load = (path: BenchPath) => Promise<number>
 
@@ -74,7 +82,7 @@ async function compare(
     for (let turn = 0; turn < order.length; turn += 1) {
       const name = order[(turn + round) % order.length]
       if (name === undefined) continue
-      const value = await load(settings.topology.paths[name])
+      const value = await load(pathOf(settings.topology, name))
       const list = (samples[name] ??= [])
       list.push(value)
     }
@@ -92,18 +100,16 @@ async function compare(
 const url = (path: BenchPath): string => `http://${path.host}:${path.httpPort}/`
 
 const httpLoad =
-  ({ topology, seconds }: Settings): Load =>
+  ({ topology, seconds }: Settings, connections = REQUEST_CONNECTIONS): Load =>
   async (path) =>
-    parseWrk(
-      await run(topology, path, wrkCommand(url(path), REQUEST_CONNECTIONS, seconds), seconds),
-    )
+    parseWrk(await run(topology, path, wrkCommand(url(path), connections, seconds), seconds))
 
 const streamLoad =
-  ({ topology, seconds }: Settings): Load =>
-  async (path) =>
-    parseIperf(
-      await run(topology, path, iperfCommand(path.host, path.streamPort, seconds), seconds),
-    )
+  ({ topology, seconds }: Settings, streams = 1): Load =>
+  async (path) => {
+    const command = iperfCommand(path.host, path.streamPort, seconds, streams)
+    return parseIperf(await run(topology, path, command, seconds))
+  }
 
 const connectLoad =
   ({ topology, seconds }: Settings): Load =>
@@ -118,31 +124,59 @@ const connectLoad =
     )
 
 const latencyLoad =
-  ({ topology, seconds }: Settings): Load =>
+  ({ topology, seconds }: Settings, which: 'p50' | 'p99'): Load =>
   async (path) => {
     const args = [path.host, path.httpPort, LATENCY_CONNECTIONS, LATENCY_RATE, seconds].map(String)
     const output = await run(topology, path, ['node', 'bench/latency-client.ts', ...args], seconds)
     const report = JSON.parse(output) as LatencyReport
-    return report.p50
+    return report[which]
   }
-
-const RIVALS: readonly PathName[] = ['haproxy', 'direct']
 
 type Measurement = (settings: Settings) => Promise<Comparison | Readonly<Record<string, number>>>
 
+/** Our path beside the others of the lab, from node to node. */
+const crossNode =
+  (unit: string, load: (settings: Settings) => Load): Measurement =>
+  (settings) =>
+    compare(
+      settings,
+      unit,
+      'mesh',
+      present(settings, ['ztunnel', 'haproxy', 'direct']),
+      load(settings),
+    )
+
+/** The same inside a node. */
+const sameNode =
+  (unit: string, load: (settings: Settings) => Load): Measurement =>
+  (settings) =>
+    compare(
+      settings,
+      unit,
+      'sameNodeMesh',
+      present(settings, ['sameNodeZtunnel', 'sameNodeDirect']),
+      load(settings),
+    )
+
+function present({ topology }: Settings, names: readonly PathName[]): readonly PathName[] {
+  return names.filter((name) => topology.paths.has(name))
+}
+
 const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
-  requests: (settings) => compare(settings, 'requests/s', 'mesh', RIVALS, httpLoad(settings)),
-  stream: (settings) => compare(settings, 'bit/s', 'mesh', RIVALS, streamLoad(settings)),
-  connections: (settings) =>
-    compare(settings, 'connections/s', 'mesh', RIVALS, connectLoad(settings)),
-  latency: (settings) =>
-    compare(settings, 'us p50 at 1000/s', 'mesh', RIVALS, latencyLoad(settings)),
-  'same-node-requests': (settings) =>
-    compare(settings, 'requests/s', 'sameNodeMesh', ['sameNodeDirect'], httpLoad(settings)),
-  'same-node-stream': (settings) =>
-    compare(settings, 'bit/s', 'sameNodeMesh', ['sameNodeDirect'], streamLoad(settings)),
+  requests: crossNode('requests/s', (settings) => httpLoad(settings)),
+  'requests-16': crossNode('requests/s', (settings) => httpLoad(settings, 16)),
+  'requests-4': crossNode('requests/s', (settings) => httpLoad(settings, 4)),
+  'requests-1': crossNode('requests/s', (settings) => httpLoad(settings, 1)),
+  stream: crossNode('bit/s', (settings) => streamLoad(settings)),
+  'streams-8': crossNode('bit/s', (settings) => streamLoad(settings, STREAMS)),
+  connections: crossNode('connections/s', connectLoad),
+  latency: crossNode('us p50 at 1000/s', (settings) => latencyLoad(settings, 'p50')),
+  'latency-p99': crossNode('us p99 at 1000/s', (settings) => latencyLoad(settings, 'p99')),
+  'same-node-requests': sameNode('requests/s', (settings) => httpLoad(settings)),
+  'same-node-stream': sameNode('bit/s', (settings) => streamLoad(settings)),
+  'same-node-connections': sameNode('connections/s', connectLoad),
   enrolment: (settings) => measureEnrolment(settings.topology.lab),
-  memory: (settings) => measureIdleMemory(settings.topology),
+  memory: (settings) => measureIdleMemory(settings.topology, ztunnel),
 }
 
 function isComparison(result: Comparison | Readonly<Record<string, number>>): result is Comparison {
@@ -194,7 +228,7 @@ async function main(): Promise<number> {
     node: process.version,
   }
   const results: Record<string, unknown> = {}
-  await using topology = await createTopology('bench', (line) => console.log(line))
+  await using topology = await createTopology('bench', (line) => console.log(line), ztunnel)
   const settings: Settings = {
     topology,
     rounds: Number(values.rounds),

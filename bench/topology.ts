@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lab a bench runs in: three paths from a client pod on node-a to a server pod on node-b that differ in one thing
 // only: `direct` (no mesh), `mesh` (both pods enrolled), `haproxy` (two haproxy mutual-TLS relays, one on each node),
-// and a same-node pair, enrolled and not.
+// and a same-node pair, enrolled and not; where a ztunnel is given, both through it, too.
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,15 +12,43 @@ import { createLab, type Lab, nodeCommandLine } from '../lab/cluster/index.ts'
 import { loadAuthority } from '../mesh/identity/authority.ts'
 import { createRoot } from '../mesh/identity/root.ts'
 import { writeRelayConfigurations } from './haproxy.ts'
+import { startZtunnel } from './ztunnel.ts'
 
 export const HTTP_PORT = 8080
 export const STREAM_PORT = 5201
+const ZTUNNEL_NAMESPACE = 'zt'
+/** Tells the controller that the pod takes HBONE, though no agent of ours enrolled it. */
+const HBONE_LABEL = { 'networking.istio.io/tunnel': 'http' }
+/** What a ztunnel identifies itself and the controller by, where it looks for it. */
+const PAPERS = {
+  tokens: {
+    projected: {
+      sources: [
+        {
+          serviceAccountToken: {
+            audience: 'istio-ca',
+            expirationSeconds: 43_200,
+            path: 'istio-token',
+          },
+        },
+      ],
+    },
+  },
+  istio: { configMap: { name: 'istio-ca-root-cert', optional: true } },
+}
 /** The answer of the HTTP server. Bytes. */
 const ANSWER_BYTES = 64
 /** Relays take HTTP on this port of the client's node and streams on the next. */
 const RELAY_PORT = 19001
 
-export type PathName = 'direct' | 'mesh' | 'haproxy' | 'sameNodeDirect' | 'sameNodeMesh'
+export type PathName =
+  | 'direct'
+  | 'mesh'
+  | 'haproxy'
+  | 'ztunnel'
+  | 'sameNodeDirect'
+  | 'sameNodeMesh'
+  | 'sameNodeZtunnel'
 
 /** Where a client runs and what it calls. */
 export interface BenchPath {
@@ -32,12 +60,20 @@ export interface BenchPath {
 
 export interface Topology extends AsyncDisposable {
   readonly lab: Lab
-  readonly paths: Readonly<Record<PathName, BenchPath>>
+  /** Those of ztunnel only where there is one. */
+  readonly paths: ReadonlyMap<PathName, BenchPath>
+}
+
+/** A path that must be there. */
+export function pathOf({ paths }: Topology, name: PathName): BenchPath {
+  const path = paths.get(name)
+  if (path === undefined) throw new Error(`Cannot measure ${name}: it is not part of this lab`)
+  return path
 }
 
 const haproxyServer = `global
   nbthread 1
-  maxconn 4000
+  maxconn 6000
 defaults
   mode http
   timeout connect 5s
@@ -54,14 +90,25 @@ function podManifest(
   node: string,
   command: readonly string[],
 ): string {
+  const isOfZtunnel = namespace === ZTUNNEL_NAMESPACE
+  const labels = { app: name, ...(isOfZtunnel && HBONE_LABEL) }
+  const mounts = Object.keys(PAPERS).map((volume) => ({
+    name: volume,
+    mountPath: `/var/run/secrets/${volume}`,
+    readOnly: true,
+  }))
+  const volumes = Object.entries(PAPERS).map(([volume, source]) => ({ name: volume, ...source }))
   return JSON.stringify({
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name, namespace, labels: { app: name } },
+    metadata: { name, namespace, labels },
     spec: {
       nodeName: node,
       terminationGracePeriodSeconds: 1,
-      containers: [{ name: 'app', image: 'host', command }],
+      containers: [
+        { name: 'app', image: 'host', command, ...(isOfZtunnel && { volumeMounts: mounts }) },
+      ],
+      ...(isOfZtunnel && { volumes }),
     },
   })
 }
@@ -102,10 +149,24 @@ async function startRelay(lab: Lab, node: string, configuration: string): Promis
   return child
 }
 
-/** Brings everything up. Dispose removes it all. */
+/** Has the controller give discovery and certificates to this account, as it does to the agents. It starts anew. */
+async function trustAccount(lab: Lab, account: string): Promise<void> {
+  const accounts = {
+    name: 'CA_TRUSTED_NODE_ACCOUNTS',
+    value: `ambit-system/ambit-agent,${account}`,
+  }
+  const patch = [{ op: 'add', path: '/spec/template/spec/containers/0/env/-', value: accounts }]
+  await lab.kubectl(
+    ...['patch', 'deployment', '-n', 'ambit-system', 'ambit-controller', '--type=json'],
+    ...['-p', JSON.stringify(patch)],
+  )
+}
+
+/** Brings everything up; `ztunnel` is the binary of the third path. Dispose removes it all. */
 export async function createTopology(
   name: string,
   report: (line: string) => void,
+  ztunnel?: string,
 ): Promise<Topology> {
   const lab = await createLab({ name, report })
   const directory = await mkdtemp(join(tmpdir(), 'ambit-bench-'))
@@ -123,8 +184,10 @@ export async function createTopology(
     const stream = ['iperf3', '-s', '-p', String(STREAM_PORT)]
     const idle = ['sleep', '86400']
     const both = ['sh', '-c', `${stream.join(' ')} >/dev/null & exec ${http.join(' ')}`]
+    if (ztunnel !== undefined) await trustAccount(lab, `${ZTUNNEL_NAMESPACE}/default`)
     const manifests: string[] = []
-    for (const namespace of ['plain', 'meshed']) {
+    const namespaces = ['plain', 'meshed', ...(ztunnel === undefined ? [] : [ZTUNNEL_NAMESPACE])]
+    for (const namespace of namespaces) {
       manifests.push(
         namespaceManifest(namespace, namespace === 'meshed'),
         podManifest(namespace, 'client', 'node-a', idle),
@@ -133,8 +196,7 @@ export async function createTopology(
       )
     }
     for (const manifest of manifests) await lab.apply(manifest)
-    await lab.waitForPods('plain')
-    await lab.waitForPods('meshed')
+    for (const namespace of namespaces) await lab.waitForPods(namespace)
     const address = async (namespace: string, pod: string): Promise<string> =>
       await lab.kubectl('get', 'pod', '-n', namespace, pod, '-o', 'jsonpath={.status.podIP}')
     const plainFar = await address('plain', 'far')
@@ -165,19 +227,41 @@ export async function createTopology(
       httpPort: HTTP_PORT,
       streamPort: STREAM_PORT,
     })
-    const paths: Topology['paths'] = {
-      direct: straight('plain/client', plainFar),
-      mesh: straight('meshed/client', await address('meshed', 'far')),
-      haproxy: {
-        client: 'plain/client',
-        host: nodeA,
-        httpPort: RELAY_PORT,
-        streamPort: RELAY_PORT + 1,
-      },
-      sameNodeDirect: straight('plain/client', await address('plain', 'near')),
-      sameNodeMesh: straight('meshed/client', await address('meshed', 'near')),
+    const paths = new Map<PathName, BenchPath>([
+      ['direct', straight('plain/client', plainFar)],
+      ['mesh', straight('meshed/client', await address('meshed', 'far'))],
+      [
+        'haproxy',
+        {
+          client: 'plain/client',
+          host: nodeA,
+          httpPort: RELAY_PORT,
+          streamPort: RELAY_PORT + 1,
+        },
+      ],
+      ['sameNodeDirect', straight('plain/client', await address('plain', 'near'))],
+      ['sameNodeMesh', straight('meshed/client', await address('meshed', 'near'))],
+    ])
+    if (ztunnel !== undefined) {
+      const [client, near, far] = await Promise.all(
+        ['client', 'near', 'far'].map((pod) => address(ZTUNNEL_NAMESPACE, pod)),
+      )
+      if (client === undefined || near === undefined || far === undefined)
+        throw new Error('Cannot start ztunnel: its pods have no addresses')
+      const node = { client: 'node-a', near: 'node-a', far: 'node-b' }
+      for (const [pod, podAddress] of Object.entries({ client, near, far }))
+        children.push(
+          await startZtunnel(lab, ztunnel, directory, {
+            namespace: ZTUNNEL_NAMESPACE,
+            name: pod,
+            node: node[pod as keyof typeof node],
+            address: podAddress,
+          }),
+        )
+      paths.set('ztunnel', straight(`${ZTUNNEL_NAMESPACE}/client`, far))
+      paths.set('sameNodeZtunnel', straight(`${ZTUNNEL_NAMESPACE}/client`, near))
     }
-    for (const path of Object.values(paths))
+    for (const path of paths.values())
       await untilServing(lab, path.client, path.host, path.httpPort)
     return { lab, paths, [Symbol.asyncDispose]: dispose }
   } catch (error) {
