@@ -25,7 +25,7 @@ import {
 } from './pod-network.ts'
 import { restorePodNetwork } from './pod-state.ts'
 import type { CapturePrograms, HookOrder } from './programs.ts'
-import { removeSuperseded } from './superseded.ts'
+import { sweeperOfSuperseded } from './superseded.ts'
 import type { Capture, CapturePod, DataPlaneHandles, Enrolment, NetworkReport } from './types.ts'
 import { Upkeep } from './upkeep.ts'
 
@@ -89,6 +89,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
   /** By namespace cookie. */
   const fading = new Map<bigint, Fading>()
   const turns = new Map<string, Promise<unknown>>()
+  const removeSuperseded = sweeperOfSuperseded(pins, logger)
   let tell: (uid: string, report: NetworkReport) => void = () => undefined
 
   /** One step at a time for each pod: a withdraw waits for the enrol before it. */
@@ -363,7 +364,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       for (const { enrolment } of enrolled.values()) kept.add(enrolment.netnsCookie)
       for (const cookie of listPodCookies(maps)) if (!kept.has(cookie)) deletePod(maps, cookie)
       removeStrangers()
-      removeSuperseded(pins)
+      removeSuperseded()
     },
     async close({ unpin: shallUnpin }): Promise<void> {
       parts.stop()

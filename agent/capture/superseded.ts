@@ -7,6 +7,7 @@ import { BpfMap } from '../../native/bpf-map.ts'
 import { detachLink, openPinned, unpin } from '../../native/bpf-link.ts'
 import { closeFd } from '../../native/libc.ts'
 import { encodeU64, failOpenOf } from './layout.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { Pins } from './pins.ts'
 import { isCaptured, writePod } from './pod-maps.ts'
 import type { CapturePrograms } from './programs.ts'
@@ -35,12 +36,25 @@ export function closeSuperseded(present: Pins, maps: CapturePrograms['maps']): v
   }
 }
 
-/** Removes what is left of earlier layouts that no pod is captured by any more. */
-export function removeSuperseded(present: Pins): void {
-  for (const pins of present.superseded()) {
-    if (readdirSync(pins.pods).length > 0) continue
-    for (const name of readdirSync(pins.maps)) unpin(`${pins.maps}/${name}`)
-    pins.remove()
+/**
+ * Makes what removes, at each call, what is left of earlier layouts that no pod is captured by any more. A file among the pins of
+ * their pods that is none by its name keeps a layout there for good, for it is not ours to remove: a later layout may have other
+ * names. That is told, of each layout once.
+ */
+export function sweeperOfSuperseded(present: Pins, logger: Logger): () => void {
+  const told = new Set<string>()
+  return () => {
+    for (const pins of present.superseded()) {
+      const [name] = readdirSync(pins.pods)
+      if (name === undefined) {
+        for (const map of readdirSync(pins.maps)) unpin(`${pins.maps}/${map}`)
+        pins.remove()
+      } else if (pins.listPods().length === 0 && !told.has(pins.pods)) {
+        told.add(pins.pods)
+        const message = 'what is no pin of a pod by its name keeps what another layout left'
+        logger.warn({ path: `${pins.pods}/${name}` }, message)
+      }
+    }
   }
 }
 
