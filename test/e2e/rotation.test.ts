@@ -102,6 +102,7 @@ await t.test('a root is replaced while pods call one another', { skip }, async (
     running.child.stdin?.write(`${step}\n`)
     await running.said(`done ${step}`)
   }
+  const times: string[] = []
   /** Does something, and waits until both pods show a certificate made since, as the predicate says. */
   const step = async (
     what: string,
@@ -109,10 +110,12 @@ await t.test('a root is replaced while pods call one another', { skip }, async (
     isRight: (leaf: X509Certificate) => boolean,
   ): Promise<void> => {
     const pods = ['mesh/client', 'mesh/far']
+    const at = (): string => new Date().toISOString()
+    times.push(`${at()} ${what}: begins`)
     const before = new Set<string>()
     for (const pod of pods) before.add((await leafOf(lab, pod)).serialNumber)
     await act()
-    for (const pod of pods)
+    for (const pod of pods) {
       await lab.waitFor(
         `${what}: a new certificate of ${pod}`,
         async () => {
@@ -121,6 +124,14 @@ await t.test('a root is replaced while pods call one another', { skip }, async (
         },
         STEP_DEADLINE_MS,
       )
+      times.push(`${at()} ${what}: ${pod} has its certificate`)
+    }
+  }
+  /** So that a failure explains itself: which connection ended when, by what, and what had been done then. */
+  const tell = (told: Steady): void => {
+    t.comment(`${told.heldWords} words, ${told.opened} new connections`)
+    const failures = [...told.heldFailures, ...told.openFailures]
+    if (failures.length > 0) t.comment([...times, ...failures].join('\n'))
   }
   const isOwn = (leaf: X509Certificate): boolean =>
     leaf.checkIssued(new X509Certificate(own.issuerPem))
@@ -146,14 +157,14 @@ await t.test('a root is replaced while pods call one another', { skip }, async (
   await goesOn(early, 'issuer')
   const late = await traffic()
   const toldEarly = await early.finish('SIGTERM')
-  t.comment(`${toldEarly.heldWords} words, ${toldEarly.opened} new connections`)
+  tell(toldEarly)
   t.strictSame(toldEarly.heldFailures, [], 'what was open lives on while both roots are trusted')
   t.strictSame(toldEarly.openFailures, [], 'every new connection succeeds')
 
   await step('the old root is gone', () => putSecret(lab, 'cacerts', withRoots(pemOf(root))), isNew)
   await goesOn(late, 'gone')
   const toldLate = await late.finish('SIGTERM')
-  t.comment(`${toldLate.heldWords} words, ${toldLate.opened} new connections`)
+  tell(toldLate)
   t.strictSame(toldLate.heldFailures, [], 'what was opened since the new authority signs lives on')
   t.strictSame(toldLate.openFailures, [], 'every new connection succeeds')
 

@@ -43,7 +43,7 @@ const told = { heldWords: 0, heldFailures: [] as string[], opened: 0, openFailur
 
 async function open(): Promise<Socket> {
   const socket = connect({ host, port: Number(port), noDelay: true })
-  // An error between two words shows at the next one.
+  // Whoever holds it for longer listens for itself.
   socket.on('error', () => undefined)
   await once(socket, 'connect', { signal: AbortSignal.timeout(ECHO_DEADLINE_MS) })
   return socket
@@ -77,15 +77,20 @@ function codeOf(error: unknown): string {
 }
 
 async function hold(socket: Socket, index: number): Promise<void> {
+  // What ends it between two words: at the next word only its silence would be left to tell.
+  let ended: string | undefined
+  socket.once('error', (error) => (ended ??= codeOf(error)))
+  socket.once('close', () => (ended ??= codeOf(new Error('closed'))))
   try {
     for (let round = 0; !isStopping; round += 1) {
+      if (socket.closed) throw new Error('closed between two words')
       await say(socket, `word ${index}.${round} `)
       told.heldWords += 1
       turn(`held ${index}`)
       await delay(PACE_MS)
     }
   } catch (error) {
-    told.heldFailures.push(codeOf(error))
+    told.heldFailures.push(`held ${index}: ${ended ?? codeOf(error)}`)
     turns.delete(`held ${index}`)
   } finally {
     socket.on('error', () => undefined).destroy()
