@@ -18,9 +18,9 @@ export function environmentLogLevel(): LogLevel {
   return isLogLevel(process.env.LOG_LEVEL) ? process.env.LOG_LEVEL : 'info'
 }
 
-/** How long a line may wait for others to be written with it, and how many bytes of them may. */
+/** How long a line may wait for others to be written with it, and how many characters of them may. */
 const BATCH_MS = 10
-const BATCH_BYTES = 8 * 1024
+const BATCH_LENGTH = 8 * 1024
 const STDOUT = 1
 
 /** Makes the process's logger. */
@@ -37,18 +37,26 @@ export interface BatchedLogger {
 
 /** Makes a logger for what is written on a hot path, where a system call for each line would show (access lines). */
 export function createBatchedLogger(component: string, level: LogLevel): BatchedLogger {
-  const file = pino.destination({ dest: STDOUT, sync: true, minLength: BATCH_BYTES })
+  const file = pino.destination({ dest: STDOUT, sync: true })
+  let waiting = ''
   let isDue = false
   const flush = (): void => {
+    // Not by the file's own buffer: its flush waits for the disk as well (fsync), where the log is a file.
+    const lines = waiting
+    waiting = ''
+    if (lines !== '') file.write(lines)
+  }
+  const flushWhenDue = (): void => {
     isDue = false
-    file.flushSync()
+    flush()
   }
   process.on('exit', flush)
   const write = (line: string): void => {
-    file.write(line)
+    waiting += line
+    if (waiting.length >= BATCH_LENGTH) flush()
     if (isDue) return
     isDue = true
-    setTimeout(flush, BATCH_MS).unref()
+    setTimeout(flushWhenDue, BATCH_MS).unref()
   }
   return { flush, log: pino(optionsOf(component, level), { write }) }
 }

@@ -11,6 +11,7 @@ const log = new URL('../../mesh/telemetry/log.ts', import.meta.url).href
 /** Runs a program with a batched logger, whatever way it ends, and gives back the numbers of the lines it wrote. */
 async function linesOf(program: string): Promise<number[]> {
   const source = `
+    import fs from 'node:fs'
     import { createBatchedLogger } from '${log}'
     const { log, flush } = createBatchedLogger('access', 'info')
     const write = (count) => { for (let line = 0; line < count; line += 1) log.info({ line }, 'done') }
@@ -39,4 +40,10 @@ await t.test('what waits is written a moment later', async (t) => {
 
 await t.test('or at once, for whoever asks', async (t) => {
   t.same(await linesOf(`write(${LINES}); flush(); process.reallyExit(0)`), all)
+})
+
+await t.test('and does not wait for the disk, where the log is a file', async (t) => {
+  const count = 'let syncs = 0; fs.fsyncSync = () => { syncs += 1 };'
+  const program = `write(${LINES}); flush(); log.info({ line: syncs }, 'done'); flush()`
+  t.same(await linesOf(`${count} ${program}`), [...all, 0])
 })
