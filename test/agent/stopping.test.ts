@@ -8,6 +8,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import t from 'tap'
+import { Pins } from '../../agent/capture/pins.ts'
 import type { RawResult } from '../capture/support/raw-socket.ts'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, type App, BPF_OBJECT, World } from '../capture/support/world.ts'
@@ -110,8 +111,11 @@ void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) },
     )
     if (run.code !== 0) throw new Error(`CNI ADD failed: ${run.stdout}`)
   }
-  const podPins = async (): Promise<readonly string[]> =>
-    (await readdir(path.join(world.bpffs, 'v1/pods'))).map((pin) => pin.split('@')[0] ?? '').sort()
+  const podPins = (): readonly string[] =>
+    new Pins(world.bpffs)
+      .listPods()
+      .map(({ uid }) => uid)
+      .sort()
 
   const server = world.app('a')
   const remoteServer = world.app('remote')
@@ -149,7 +153,7 @@ void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) },
   await t.test('leaves its pods closed and its place kept', async (t) => {
     for (const each of [app, other]) t.equal((await each.connect(OUTSIDE)).error, 'EPERM')
     t.equal((await remote.connect(POD)).error, 'ECONNREFUSED')
-    t.same(await podPins(), [UID.a, UID.b])
+    t.same(podPins(), [UID.a, UID.b])
     t.match(await readFile(conflist, 'utf8'), /"ambit-cni"/)
     t.equal(await cluster.ask('redirection', 'a'), 'enabled', 'peers go on speaking HBONE to it')
   })
@@ -163,7 +167,7 @@ void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) },
     t.equal(await second.exited, 0)
     t.match(second.logged('connections were cut at the drain deadline'), { cut: 2 })
     await open.close()
-    t.same(await podPins(), [UID.a, UID.b])
+    t.same(podPins(), [UID.a, UID.b])
     t.equal((await app.connect(OUTSIDE)).error, 'EPERM')
   })
 
@@ -172,7 +176,7 @@ void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) },
     const open = await openBoth()
     t.same(await open.echo('before'), ['before', 'before'])
     last.signal('SIGTERM')
-    await until(async () => (await podPins()).length === 0, 'the pins of all pods to go')
+    await until(() => podPins().length === 0, 'the pins of all pods to go')
     t.same(await open.echo('after'), ['after', 'after'], 'what is open may finish here, too')
     t.ok(last.isRunning)
     await open.close()

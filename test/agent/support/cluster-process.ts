@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an agent process needs of a cluster, in a process of its own on the node's network: an API server with a
-// labelled namespace, and a discovery server that knows of nothing.
+// labelled namespace, and a discovery server that has nothing to tell. Of the types it knows those of other meshes
+// alone: no agent may wait for what is ours.
 
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { NAMESPACES, PODS } from '../../../mesh/kube/index.ts'
 import { serveRpc } from '../../capture/support/rpc.ts'
+import { AUTHORIZATION } from '../../../mesh/xds/types/authorization.ts'
 import { AMBIENT } from '../../enrolment/node-setting.ts'
 import { FaultyApi } from '../../support/faulty-api.ts'
 import { makePki, startServer, TOKEN } from '../../xds/support.ts'
@@ -25,7 +27,8 @@ serveRpc({
     await stub.start()
     stub.put(NAMESPACES, { metadata: { name: 'shop', labels: AMBIENT } })
     const pki = await makePki()
-    const { addresses, port } = await startServer(pki)
+    const { xds, addresses, port } = await startServer(pki)
+    xds.offer(AUTHORIZATION, () => true).complete()
     addresses.complete()
     const files = {
       kubeconfig: path.join(directory, 'kubeconfig'),
