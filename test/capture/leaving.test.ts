@@ -36,6 +36,8 @@ void t.test(
     const inPod = world.app('a')
     for (const address of ['0.0.0.0', '::']) await inPod.serve(address, PORT)
     const rules = (): string => world.inside('a', 'ip rule; ip -6 rule; ip route show table all')
+    // It gets its route when duplicate address detection ends, a second or two after the pod begins.
+    await until(() => /^local fe80:\S+ dev eth0/m.test(rules()), 'the link-local address')
     const before = rules()
     const agent = await world.openAgent()
 
