@@ -2,8 +2,9 @@
 // Whose an address is when several say that it is theirs. Anybody may write any address into a Service (CVE-2020-8554): a
 // claim never takes one from somebody who has it by right. Pure.
 
+import { isSpecial } from '../../mesh/model/address.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
-import type { ObjectProblem } from '../reading/object-reader.ts'
+import { type ObjectProblem, ObjectReader } from '../reading/object-reader.ts'
 import type { NodeFacts } from './node.ts'
 import { type ObjectKey, objectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
@@ -49,7 +50,10 @@ export function externalClaims(service: ServiceFacts): readonly Claim<IpAddress>
  */
 export function judgeExternal(address: IpAddress, claimants: Claimants): Verdict {
   const { external } = claimants
-  const owner = ownerByRight(claimants)
+  // The API server takes none such as an external IP, but of whoever writes the status of a load balancer it does.
+  const owner = isSpecial(address)
+    ? 'it means something else on every host'
+    : ownerByRight(claimants)
   const refused = new Map<ObjectKey, string>()
   const takenPorts = new Map<number, ServiceFacts>()
   const order = external.map((service) => ({ service, rank: rankOf(service, address) }))
@@ -82,12 +86,9 @@ export function lostClaims(
 ): LostClaims | undefined {
   const addresses = new Set<IpAddress>()
   const nodePorts = new Set<number>()
-  const problems: ObjectProblem[] = []
-  const tell = (field: string, what: string, why: string): void => {
-    const { namespace, name } = service
-    const reason = `${what} does not lead to this Service: ${why}`
-    problems.push({ kind: 'Service', namespace, name, field, reason })
-  }
+  const reader = new ObjectReader('Service', service)
+  const tell = (field: string, what: string, why: string): void =>
+    reader.note(field, `${what} does not lead to this Service: ${why}`)
   for (const { value, field } of service.clusterIps) {
     const older = olderOf(service, rivals.forClusterIp(value))
     if (older === undefined) continue
@@ -107,7 +108,9 @@ export function lostClaims(
     const why = `it is one of the older Service ${nameOf(older)}`
     tell(`spec.ports[port=${servicePort}].nodePort`, `node port ${nodePort}`, why)
   }
-  return problems.length === 0 ? undefined : { addresses, nodePorts, problems }
+  return reader.problems.length === 0
+    ? undefined
+    : { addresses, nodePorts, problems: reader.problems }
 }
 
 /** The key of a node port, to find who claims it: each cluster gives out its own. */

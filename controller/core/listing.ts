@@ -4,7 +4,13 @@
 import type { IpAddress, ServiceKey, WorkloadPort } from '../../mesh/model/types.ts'
 import type { PodFacts } from './pod.ts'
 import { serviceKeys, type ServiceFacts } from './service.ts'
-import type { AddressFamily, SliceEndpoint, SliceFacts } from './slice.ts'
+import {
+  type AddressFamily,
+  endpointsAt,
+  type Fitness,
+  type SliceEndpoint,
+  type SliceFacts,
+} from './slice.ts'
 
 export interface Listing {
   readonly cluster: string
@@ -48,6 +54,41 @@ export function listingOf(slice: SliceFacts, service: ServiceFacts): Listing | u
 /** The addresses at which it lists somebody who is fit for something. */
 export function listedAddresses({ endpoints }: Listing): readonly IpAddress[] {
   return endpoints.filter(({ fitness }) => fitness !== 'unfit').map(({ address }) => address)
+}
+
+/**
+ * Of the slices of one foreign namespace that list a pod's address so many count. Whoever may write slices could list the pods of
+ * all others a thousand times over: each would carry it about, and the controller compute it at each change.
+ */
+const MOST_OF_A_STRANGER = 16
+
+/** The slices that count of those that list an address of a pod: all of its own namespace, of each other one the first few. */
+export function* heard(listings: readonly Listing[], ownNamespace: string): Iterable<Listing> {
+  const counts = new Map<string, number>()
+  for (const listing of listings) {
+    const { namespace } = listing
+    if (namespace !== ownNamespace) {
+      const count = counts.get(namespace) ?? 0
+      if (count === MOST_OF_A_STRANGER) continue
+      counts.set(namespace, count + 1)
+    }
+    yield listing
+  }
+}
+
+/** How fit the fittest of the slice's endpoints at this address is that are meant; a slice may have an address a thousand times. */
+export function fitnessAt(
+  { endpoints }: Listing,
+  address: IpAddress,
+  isMeant: (endpoint: SliceEndpoint) => boolean,
+): Fitness {
+  let fittest: Fitness = 'unfit'
+  for (const endpoint of endpointsAt(endpoints, address)) {
+    if (endpoint.fitness === 'unfit' || !isMeant(endpoint)) continue
+    if (endpoint.fitness === 'ready') return 'ready'
+    fittest = endpoint.fitness
+  }
+  return fittest
 }
 
 /**

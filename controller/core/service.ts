@@ -94,6 +94,8 @@ export function serviceKeys(service: ServiceFacts): readonly ServiceKey[] {
 }
 
 const NO_CLAIMS: readonly never[] = []
+/** Addresses in one list of a Service that count: each is looked up among all others' claims at each change. */
+const MOST_CLAIMS = 1_000
 
 function clusterIps(service: KubeService, reader: ObjectReader): readonly Claim<IpAddress>[] {
   const { clusterIP } = service.spec ?? {}
@@ -114,6 +116,7 @@ function loadBalancerIps(service: KubeService, reader: ObjectReader): readonly C
   const addresses: Claim<IpAddress>[] = []
   const ingress = reader.list(field, service.status?.loadBalancer?.ingress)
   for (const [index, { ip, ipMode }] of ingress.entries()) {
+    if (isFull(reader, field, addresses.length)) break
     // Proxy: the balancer itself must see the traffic, because it does more with it than pass it on.
     if (ip === undefined || ip === '' || ipMode === 'Proxy') continue
     addresses.push(...claims(reader, `${field}[${index}].ip`, [ip], false))
@@ -129,11 +132,18 @@ function claims(
 ): readonly Claim<IpAddress>[] {
   const found = new Map<IpAddress, Claim<IpAddress>>()
   for (const [index, text] of texts.entries()) {
+    if (isFull(reader, field, found.size)) break
     const place = isList ? `${field}[${index}]` : field
     const value = reader.ip(place, text)
     if (value !== undefined && !found.has(value)) found.set(value, { value, field: place })
   }
   return found.size === 0 ? NO_CLAIMS : [...found.values()]
+}
+
+function isFull(reader: ObjectReader, field: string, count: number): boolean {
+  if (count < MOST_CLAIMS) return false
+  reader.note(field, `has more than ${MOST_CLAIMS} addresses; the rest is left out`)
+  return true
 }
 
 function readPorts(service: KubeService, reader: ObjectReader): readonly ServicePortFacts[] {

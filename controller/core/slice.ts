@@ -2,7 +2,7 @@
 // What the mesh needs of an EndpointSlice, read and validated once.
 
 import type { EndpointSlice } from '../../mesh/kube/resources.ts'
-import { familyOf } from '../../mesh/model/address.ts'
+import { familyOf, isSpecial } from '../../mesh/model/address.ts'
 import { SERVICE_NAME_LABEL } from '../../mesh/model/names.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import type { Origin } from './origin.ts'
@@ -111,6 +111,11 @@ function readEndpoints(
     if (address === undefined) continue
     if (`ipv${familyOf(address)}` !== family) {
       reader.note(`${field}.addresses[0]`, `${address} is not of the slice's addressType`)
+      continue
+    }
+    // Kubernetes takes none such. At it would be whoever dials: a node, or the service that gives nodes their credentials.
+    if (isSpecial(address)) {
+      reader.note(`${field}.addresses[0]`, `${address} means something else on every host`)
       continue
     }
     const target = endpoint.targetRef?.kind === 'Pod' ? endpoint.targetRef : undefined

@@ -13,21 +13,30 @@ import type {
   WorkloadPort,
   WorkloadUid,
 } from '../../mesh/model/types.ts'
+import type { ObjectProblem } from '../reading/object-reader.ts'
 import { SharedMaps } from '../reading/sharing.ts'
 import { externalClaims, judgeExternal, type LostClaims, lostClaims, nodePortKey } from './claim.ts'
 import type { TranslateConfig } from './config.ts'
 import type { ObjectCollections } from './input.ts'
-import { isBare, isBehind, listedAddresses, listingOf } from './listing.ts'
+import {
+  fitnessAt,
+  heard,
+  isBare,
+  isBehind,
+  listedAddresses,
+  type Listing,
+  listingOf,
+} from './listing.ts'
 import { belongingOf, type Listed } from './membership.ts'
 import { meshServicesOf } from './mesh-service.ts'
 import { meshNodesOf, NOWHERE } from './node.ts'
 import { objectKey, type ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
-import { endpointsAt } from './slice.ts'
 import {
   bareAddresses,
   familiesOf,
   isPresent,
+  MOST_BARE,
   workloadOfEndpoint,
   workloadOfPod,
 } from './workload.ts'
@@ -40,6 +49,13 @@ export interface MeshCollections {
   readonly nodes: Collection<NodeKey, MeshNode>
   /** What Services claim and do not get. */
   readonly lostClaims: Collection<ObjectKey, LostClaims>
+  /** Of Services with more endpoints than count. */
+  readonly crowds: Collection<ObjectKey, ObjectProblem>
+}
+
+interface WorkloadCollections {
+  readonly workloads: readonly Collection<WorkloadUid, Workload>[]
+  readonly crowds: Collection<ObjectKey, ObjectProblem>
 }
 
 /** Cluster-scoped objects have no namespace. */
@@ -63,8 +79,12 @@ export function translate(
   const nodes = graph.derive('mesh nodes', objects.Node, (_fetch, node) =>
     meshNodesOf(config, node),
   )
-  const workloads = deriveWorkloads(graph, objects, podsByAddress, config)
-  return { services, workloads, nodes, lostClaims: lost }
+  return {
+    services,
+    nodes,
+    lostClaims: lost,
+    ...deriveWorkloads(graph, objects, podsByAddress, config),
+  }
 }
 
 /** Who says of an address that it is his, and is not believed. */
@@ -111,7 +131,7 @@ function deriveWorkloads(
   { Pod: pods, Service: services, EndpointSlice: slices, Node: nodes }: ObjectCollections,
   podsByAddress: PodsByAddress,
   config: TranslateConfig,
-): readonly Collection<WorkloadUid, Workload>[] {
+): WorkloadCollections {
   const shared = new SharedMaps<ServiceKey, readonly WorkloadPort[]>(portsText)
   const localityOf = (fetch: Fetch, cluster: string, node: string) =>
     fetch(nodes, objectKey(cluster, CLUSTER_SCOPE, node))?.locality ?? NOWHERE
@@ -137,11 +157,11 @@ function deriveWorkloads(
     const listed: Listed[] = []
     for (const address of pod.addresses) {
       const claimants = claimantsOf(fetch, cluster, address)
-      for (const listing of fetch(listingsByAddress, address))
-        if (listing.cluster === cluster)
-          for (const endpoint of endpointsAt(listing.endpoints, address))
-            if (isBehind(pod, endpoint, claimants))
-              listed.push({ listing, fitness: endpoint.fitness })
+      const ofCluster = fetch(listingsByAddress, address).filter((each) => each.cluster === cluster)
+      for (const listing of heard(ofCluster, namespace)) {
+        const fitness = fitnessAt(listing, address, (each) => isBehind(pod, each, claimants))
+        if (fitness !== 'unfit') listed.push({ listing, fitness })
+      }
     }
     const belonging = belongingOf(namespace, familiesOf(pod), listed)
     const workload = workloadOfPod(config, pod, key, localityOf(fetch, cluster, pod.node), {
@@ -151,12 +171,13 @@ function deriveWorkloads(
     return [[workload.uid, workload]]
   })
 
-  const ofEndpoints = graph.derive('workloads of endpoints', services, (fetch, service, key) => {
-    const { cluster, namespace } = service
-    const bare = bareAddresses(fetch(listingsByService, key), (endpoint) =>
+  const bareOf = (fetch: Fetch, cluster: string, listed: readonly Listing[]) =>
+    bareAddresses(listed, (endpoint) =>
       isBare(endpoint, claimantsOf(fetch, cluster, endpoint.address)),
     )
-    return bare.map((each) => {
+  const ofEndpoints = graph.derive('workloads of endpoints', services, (fetch, service, key) => {
+    const { cluster, namespace } = service
+    return bareOf(fetch, cluster, fetch(listingsByService, key)).addresses.map((each) => {
       const locality = localityOf(fetch, cluster, each.endpoint.node)
       const belonging = belongingOf(namespace, 1, each.listed)
       const workload = workloadOfEndpoint(config, each, locality, belonging)
@@ -164,7 +185,16 @@ function deriveWorkloads(
     })
   })
 
-  return [ofPods, ofEndpoints]
+  const crowds = graph.derive('crowded services', services, (fetch, service, key) => {
+    const listed = fetch(listingsByService, key)
+    const count = listed.reduce((sum, { endpoints }) => sum + endpoints.length, 0)
+    if (count <= MOST_BARE || !bareOf(fetch, service.cluster, listed).hasMore) return []
+    const reason = `more than ${MOST_BARE} are no pods: of these the last slices by name do not count`
+    const { namespace, name } = service
+    return [[key, { kind: 'Service', namespace, name, field: 'endpoints', reason }]]
+  })
+
+  return { workloads: [ofPods, ofEndpoints], crowds }
 }
 
 function portsText(ports: readonly WorkloadPort[]): string {

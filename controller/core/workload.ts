@@ -112,19 +112,31 @@ export function workloadOfEndpoint(
   }
 }
 
-/** The bare addresses of one Service, each once however many of its slices list it; `isBare` tells who is one. */
+/**
+ * Endpoints of one Service that are bare addresses, repeated ones counted. Kubernetes' Endpoints end at as many; without a
+ * bound one Service would give every agent of the mesh as much to keep as somebody cares to write.
+ */
+export const MOST_BARE = 1_000
+
+/**
+ * The bare addresses of one Service, each once however many of its slices list it; `isBare` tells who is one. Over the bound
+ * those of the first slices by name count.
+ */
 export function bareAddresses(
   listings: readonly Listing[],
   isBare: (endpoint: SliceEndpoint, listing: Listing) => boolean,
-): readonly BareAddress[] {
+): { readonly addresses: readonly BareAddress[]; readonly hasMore: boolean } {
   const found = new Map<IpAddress, BareAddress & { readonly listed: Listed[] }>()
+  let count = 0
   for (const listing of listings)
     for (const endpoint of listing.endpoints) {
       if (!isBare(endpoint, listing)) continue
+      count += 1
+      if (count > MOST_BARE) return { addresses: [...found.values()], hasMore: true }
       const { address, fitness } = endpoint
       const known = found.get(address)
       if (known !== undefined) known.listed.push({ listing, fitness })
       else found.set(address, { address, endpoint, listing, listed: [{ listing, fitness }] })
     }
-  return [...found.values()]
+  return { addresses: [...found.values()], hasMore: false }
 }

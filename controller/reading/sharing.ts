@@ -4,6 +4,8 @@
 
 /** Past this many a pool starts afresh: sharing is only an economy, and labels come and go for ever. */
 const POOL_LIMIT = 50_000
+/** The same for what the maps say in all, in characters: anybody may write large ones. */
+const POOL_TEXT_LIMIT = 8_000_000
 
 /** A pool of texts. */
 export class SharedTexts {
@@ -23,6 +25,7 @@ export class SharedTexts {
 export class SharedMaps<K extends string, V> {
   readonly #maps = new Map<string, ReadonlyMap<K, V>>()
   readonly #empty: ReadonlyMap<K, V> = new Map()
+  #length = 0
   readonly #textOf: (value: V) => string
 
   /** @param textOf says all of a value, so that different values never say the same */
@@ -41,8 +44,12 @@ export class SharedMaps<K extends string, V> {
     })
     const known = this.#maps.get(content)
     if (known !== undefined) return known
-    if (this.#maps.size >= POOL_LIMIT) this.#maps.clear()
+    if (this.#maps.size >= POOL_LIMIT || this.#length >= POOL_TEXT_LIMIT) {
+      this.#maps.clear()
+      this.#length = 0
+    }
     this.#maps.set(content, map)
+    this.#length += content.length
     return map
   }
 }

@@ -65,6 +65,9 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   mesh.lostClaims.subscribe((changes) => {
     for (const { current } of changes) if (current !== undefined) tell(current.problems)
   })
+  mesh.crowds.subscribe((changes) => {
+    for (const { current } of changes) if (current !== undefined) tell([current])
+  })
   followMesh(graph, mesh, (changes) => {
     const changed = { addresses: addressResources(changes), nodes: nodeResources(changes) }
     nodes.update(changed.nodes.upserts, changed.nodes.removed)

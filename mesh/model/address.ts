@@ -61,6 +61,19 @@ export function isLoopback(address: IpAddress): boolean {
   return address === '::1' || address.startsWith('127.')
 }
 
+/** Whether an address means something on its own link only. */
+export function isLinkLocal(address: IpAddress): boolean {
+  return /^fe[89ab]/.test(address) || address.startsWith('169.254.')
+}
+
+/** Whether an address is nobody's in a cluster: unspecified, loopback, link-local, multicast or reserved. */
+export function isSpecial(address: IpAddress): boolean {
+  if (isLoopback(address) || isLinkLocal(address)) return true
+  return isIpv4Address(address)
+    ? /^(?:0|22[4-9]|2[345]\d)\./.test(address)
+    : address === '::' || address.startsWith('ff')
+}
+
 /** 4 or 6: the family of a canonical address, as the calls that make sockets want it. */
 export function familyOf(address: IpAddress): 4 | 6 {
   return isIpv4Address(address) ? 4 : 6

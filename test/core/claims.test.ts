@@ -230,3 +230,29 @@ void t.test('a slice of a tenant’s own leads nobody but its Service’s caller
   t.strictSame({ ...after, leaving: new Map() }, before, 'its health is what it was')
   t.end()
 })
+
+void t.test('an address that means something else on every host is no Service’s', (t) => {
+  const special = ['127.0.0.1', '0.0.0.0', '169.254.169.254', '224.0.0.1', '::1', '::', 'fe80::1']
+  const { at, lost } = start(
+    { name: 'web', external: special },
+    { name: 'status', ingress: [{ ip: '169.254.20.10' }] },
+  )
+  for (const address of [...special, '169.254.20.10']) t.equal(at(address), undefined, address)
+  t.equal(lost().length, special.length + 1)
+  t.match(lost()[0], /127\.0\.0\.1 does not lead to this Service: it means something else/)
+  t.end()
+})
+
+void t.test('a Service that claims very many addresses costs little and fills no log', (t) => {
+  const many = Array.from({ length: 5_000 }, (_, at) => `100.64.${at >> 8}.${at & 255}`)
+  const { at, lost, problems } = start(
+    { name: 'first', external: many },
+    { name: 'second', external: many, age: 2 },
+  )
+  t.equal(at('100.64.0.0'), 'first external')
+  t.equal(at(many.at(-1) ?? ''), undefined)
+  t.match(problems, [{ name: 'first', reason: /more than 1000 addresses/ }, { name: 'second' }])
+  t.equal(lost().length, 21)
+  t.match(lost().at(-1), /no more are told/)
+  t.end()
+})

@@ -106,7 +106,7 @@ function reachable(
       client,
       clientAddress: ip('10.0.0.9'),
       requested: place.address,
-      ...reachOf(match),
+      ...reachOf(match, client),
       random: () => {
         seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0
         return seed / 2 ** 32

@@ -286,3 +286,98 @@ void t.test('Services of other namespaces cannot make a pod one that agents refu
   t.equal(service('many')?.ports.length, 10_000, 'nor is a Service refused for its ports')
   t.end()
 })
+
+void t.test(
+  'a slice that lists an address a thousand times says it once, as fit as it says best',
+  (t) => {
+    const { translator, pod } = startTranslator()
+    translator.complete()
+    translator.upsert('Pod', kubePod('db-0'))
+    translator.upsert('Service', kubeService('manual'))
+    const repeat = (...ready: readonly boolean[]): void =>
+      translator.upsert(
+        'EndpointSlice',
+        kubeSlice(
+          'manual-1',
+          'manual',
+          Array.from({ length: 1_000 }, (_, at) => ({
+            addresses: [POD_IP],
+            conditions: {
+              ready: ready[at % ready.length] === true,
+              serving: true,
+              terminating: true,
+            },
+          })),
+        ),
+      )
+    repeat(false, true)
+    t.equal(pod('db-0')?.services.get(KEY)?.length, 1)
+    t.equal(pod('db-0')?.leaving.size, 0)
+    repeat(false)
+    t.equal(pod('db-0')?.services.size, 0)
+    t.equal(pod('db-0')?.leaving.get(KEY)?.length, 1)
+    t.end()
+  },
+)
+
+void t.test('of a stranger’s slices few count for a pod, of its own namespace’s all', (t) => {
+  const { translator, pod } = startTranslator()
+  translator.complete()
+  translator.upsert('Pod', kubePod('db-0'))
+  const put = (namespace: string, name: string): void => {
+    translator.upsert('Service', kubeService(name, {}, { namespace }))
+    const slice = kubeSlice(name, name, [{ addresses: [POD_IP] }])
+    translator.upsert('EndpointSlice', { ...slice, metadata: { ...slice.metadata, namespace } })
+  }
+  for (let at = 0; at < 40; at += 1) {
+    put('evil', `s${at}`)
+    put('shop', `s${at}`)
+  }
+  put('mirror', 'db')
+  const keys = [...(pod('db-0')?.services.keys() ?? [])]
+  const of = (namespace: string): number =>
+    keys.filter((key) => key.startsWith(`${namespace}/`)).length
+  t.strictSame([of('evil'), of('shop'), of('mirror')], [16, 40, 1])
+  t.end()
+})
+
+void t.test(
+  'a Service may list a thousand addresses that are no pods; the rest is told of',
+  (t) => {
+    const { translator, state, crowds } = startTranslator()
+    translator.complete()
+    translator.upsert('Service', kubeService('catalog'))
+    for (let slice = 0; slice < 3; slice += 1)
+      translator.upsert(
+        'EndpointSlice',
+        kubeSlice(
+          `catalog-${slice}`,
+          'catalog',
+          Array.from({ length: 400 }, (_, at) => ({
+            addresses: [`203.${slice}.${at >> 8}.${at & 255}`],
+          })),
+        ),
+      )
+    t.equal(state.size.workloads, 1_000)
+    t.match(crowds(), [/^Service shop\/catalog endpoints: more than 1000 are no pods/])
+    translator.delete('EndpointSlice', 'shop', 'catalog-0')
+    t.equal(state.size.workloads, 800)
+    t.strictSame(crowds(), [])
+    t.end()
+  },
+)
+
+void t.test('no slice leads to an address that is the dialling host’s own', (t) => {
+  const { translator, state, problems } = startTranslator()
+  translator.complete()
+  translator.upsert('Service', kubeService('catalog'))
+  const special = ['127.0.0.1', '0.0.0.0', '169.254.169.254', '255.255.255.255']
+  const endpoints = [...special, '203.0.113.1'].map((address) => ({ addresses: [address] }))
+  translator.upsert('EndpointSlice', kubeSlice('catalog-1', 'catalog', endpoints))
+  t.strictSame(
+    [...state.workloads()].map(({ addresses }) => addresses),
+    [['203.0.113.1']],
+  )
+  t.equal(problems.length, special.length)
+  t.end()
+})

@@ -40,7 +40,9 @@ export function kubeProxy(
     objects.services.filter((each) => each.spec?.ports?.some(({ nodePort }) => nodePort === port)),
   )
   if (node === undefined || behind === undefined) return undefined
-  const isOfNode = behind.spec?.externalTrafficPolicy === 'Local'
+  // A pod that calls its own node is led as if it came back from outside of the cluster, to any endpoint.
+  const isOfNode =
+    behind.spec?.externalTrafficPolicy === 'Local' && node.metadata?.name !== clientNode
   const onlyNode = isOfNode ? node.metadata?.name : undefined
   return backends(objects, behind, address, 80, onlyNode)
 }

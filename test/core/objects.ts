@@ -150,6 +150,15 @@ export function startTranslator() {
       if (current === undefined) lost.delete(key)
       else lost.set(key, current.problems)
   })
+  const crowds = new Map<string, string>()
+  mesh.crowds.subscribe((changes) => {
+    for (const { key, current } of changes)
+      if (current === undefined) crowds.delete(key)
+      else {
+        const { kind, namespace, name, field, reason } = current
+        crowds.set(key, `${kind} ${namespace}/${name} ${field}: ${reason}`)
+      }
+  })
   followMesh(graph, mesh, (changes) => {
     batches.push(changes)
     state.apply(changes)
@@ -175,6 +184,7 @@ export function startTranslator() {
         .map(({ namespace, name, field, reason }) =>
           [`${namespace}/${name}`, `${field}:`, reason].join(' '),
         ),
+    crowds: (): string[] => [...crowds.values()],
     batches,
     pod: (name: string): Workload | undefined => state.workload(podUid('shop', name)),
     service: (name: string): Service | undefined => state.service(serviceKey('shop', name)),

@@ -356,6 +356,7 @@ void t.test(
       port: number,
       overrides: Partial<Service> = {},
       endpointNode = 'node-a',
+      clientNode = 'node-a',
     ): OutboundDecision => {
       const service = testService('catalog', VIP, {
         addresses: [VIP, external].map((address) => ({
@@ -380,7 +381,7 @@ void t.test(
           },
         },
         { kind: 'service', service },
-        { kind: 'workload', workload: workloadOf(client) },
+        { kind: 'workload', workload: workloadOf(client, { node: clientNode }) },
         {
           kind: 'workload',
           workload: workloadOf(server, { ...inService(service, 8080), node: endpointNode }),
@@ -418,6 +419,11 @@ void t.test(
       kind: 'deny',
       message: /which has externalTrafficPolicy: Local, and none .* fit on node "node-b"$/,
     })
+    t.match(
+      decideTo(node, 30_080, toNodesOwn, 'node-a', 'node-b'),
+      served,
+      'its own node’s address leads a pod to all, as with kube-proxy',
+    )
     t.match(decideTo(external, 80, toNodesOwn, 'node-a'), served, 'that is about node ports')
     const toCallersNode: Partial<Service> = {
       loadBalancing: {

@@ -3,8 +3,8 @@
 // firewall, straight to the agent that all pods of the node share; no honest caller ever needs that way, for the
 // agent joins a pod to itself without HBONE.
 
-import { isLoopback } from '../../../mesh/model/address.ts'
-import type { IpAddress, SocketAddress } from '../../../mesh/model/types.ts'
+import { isLinkLocal, isLoopback } from '../../../mesh/model/address.ts'
+import type { SocketAddress } from '../../../mesh/model/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 
 /**
@@ -21,8 +21,4 @@ export function isFromOutside(
   if (isLinkLocal(peer.address)) return false
   // The kernel drops loopback addresses that come by a wire, so such a peer is in the pod; a pod that lives on loopback is a test's.
   return !isLoopback(peer.address) || isLoopback(local.address)
-}
-
-function isLinkLocal(address: IpAddress): boolean {
-  return /^fe[89ab]/.test(address) || address.startsWith('169.254.')
 }

@@ -6,6 +6,7 @@ import { isLoopback } from '../../../mesh/model/address.ts'
 import { parseSpiffeId } from '../../../mesh/identity/spiffe.ts'
 import type {
   IpAddress,
+  MeshNode,
   Service,
   SocketAddress,
   SpiffeId,
@@ -122,7 +123,7 @@ function decideService(request: OutboundRequest, match: ServiceMatch): OutboundD
     clientAddress: request.clientAddress,
     requested: originalDestination.address,
     experience: request.experience,
-    ...reachOf(match),
+    ...reachOf(match, client),
     random,
   })
   // Row 6.
@@ -136,19 +137,37 @@ function decideService(request: OutboundRequest, match: ServiceMatch): OutboundD
 }
 
 /** Whom the address that was asked for leads to, of the Service's endpoints. */
-export function reachOf({ service, by, node }: ServiceMatch): { readonly reach?: Reach } {
-  if (by === 'own') return {}
-  return by === 'nodePort' && node !== undefined && service.nodePortScope === 'node'
-    ? { reach: { kind: 'node', clusterId: node.clusterId, node: node.name } }
-    : { reach: { kind: 'external' } }
+export function reachOf(
+  match: ServiceMatch,
+  client: Workload | undefined,
+): { readonly reach?: Reach } {
+  if (match.by === 'own') return {}
+  const node = nodeOnly(match, client)
+  return node === undefined
+    ? { reach: { kind: 'external' } }
+    : { reach: { kind: 'node', clusterId: node.clusterId, node: node.name } }
+}
+
+/**
+ * The node whose endpoints alone serve the call, by externalTrafficPolicy: Local. For a pod its own node's address leads to all, as with
+ * kube-proxy, which leads such a call as if it came back from outside; another node hears of it from a stranger.
+ */
+function nodeOnly(
+  { service, by, node }: ServiceMatch,
+  client: Workload | undefined,
+): MeshNode | undefined {
+  if (by !== 'nodePort' || service.nodePortScope !== 'node') return undefined
+  const isOwn = client?.node === node?.name && client?.clusterId === node?.clusterId
+  return isOwn ? undefined : node
 }
 
 /** Why there may be none for this caller though the service has endpoints. */
-function onlyNear({ service, by, node }: ServiceMatch, client: Workload | undefined): string {
+function onlyNear(match: ServiceMatch, client: Workload | undefined): string {
+  const { service, by } = match
   const none = (setting: string, name = ''): string =>
     `, which has ${setting}: Local, and none of its endpoints is fit on node "${name}"`
-  if (by === 'nodePort' && service.nodePortScope === 'node')
-    return none('externalTrafficPolicy', node?.name)
+  const node = nodeOnly(match, client)
+  if (node !== undefined) return none('externalTrafficPolicy', node.name)
   const { mode, routingPreference } = service.loadBalancing
   if (by !== 'own' || mode !== 'strict') return ''
   // Kubernetes knows one such wish; other control planes may have more.
