@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One worker thread as the main thread sees it: messages out, questions with answers, and the news of its death.
 
+import { setFlagsFromString } from 'node:v8'
 import { Worker } from 'node:worker_threads'
 import { inTime } from '../../../mesh/async/deadline.ts'
 import type { SpiffeId } from '../../../mesh/model/types.ts'
@@ -19,6 +20,8 @@ import type {
 
 /** A thread that does not end in this time is left to the end of the process. */
 const TERMINATE_DEADLINE_MS = 1_000
+/** For a worker's young objects: V8's own limit, whatever the process was started with. */
+const SEMI_SPACE_MIB = 16
 
 export interface WorkerLinkEvents {
   readonly onEjection: (change: EjectionChange) => void
@@ -47,6 +50,8 @@ export class WorkerLink {
 
   constructor(url: URL, start: WorkerStart, name: string, events: WorkerLinkEvents) {
     this.#events = events
+    // What the main thread was started with, which makes little garbage, is too little for a thread that relays.
+    setFlagsFromString(`--max-semi-space-size=${SEMI_SPACE_MIB}`)
     this.#worker = new Worker(url, { workerData: start, name })
     this.#worker.on('message', (message: FromWorker) => this.#receive(message))
     this.#worker.on('error', (error) => {
