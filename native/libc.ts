@@ -56,6 +56,18 @@ export function closeFd(fd: number): void {
   if (closeCall(fd) < 0) throw new NativeError('close', koffi.errno(), `fd ${fd}`)
 }
 
+const MSG_DONTWAIT = 0x40
+type ReceiveCall = (fd: number, into: Buffer, size: number, flags: number) => number
+let receiveCall: ReceiveCall | undefined
+
+/** Reads what a socket has received, without waiting: the number of bytes, 0 at its end, -1 when there is nothing or it failed. */
+export function readNow(fd: number, into: Buffer): number {
+  receiveCall ??= koffi
+    .load(LIBC)
+    .func('intptr_t recv(int fd, void *into, size_t size, int flags)') as ReceiveCall
+  return receiveCall(fd, into, into.length, MSG_DONTWAIT)
+}
+
 type ConnectCall = (fd: number, address: Buffer, length: number) => number
 let connectCall: ConnectCall | undefined
 

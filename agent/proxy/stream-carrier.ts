@@ -6,9 +6,11 @@ import { Socket } from 'node:net'
 import type { HboneFailure, HbonePool } from '../../mesh/hbone/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { HalfClosed } from '../../mesh/relay/half-closed.ts'
+import { LastWords } from '../../mesh/relay/last-words.ts'
 import type { ByteStream } from '../../mesh/relay/pump.ts'
 import { cutReason, relay, resetStream } from '../../mesh/relay/relay.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
+import { readNow } from '../../native/libc.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import type { AskedLater } from './asked-later.ts'
 import type { Permit } from './admission.ts'
@@ -27,6 +29,7 @@ export class StreamCarrier implements Carrier {
   readonly #halfClosed: HalfClosed
   readonly #askedLater: AskedLater
   readonly #ports = new SourcePorts()
+  readonly #lastWords = new LastWords(readNow)
 
   constructor(
     sockets: DataPlaneSockets,
@@ -57,8 +60,11 @@ export class StreamCarrier implements Carrier {
       return { kind: 'unopened', failure: GONE }
     }
     const caller = accept(downstream)
-    if (caller instanceof Socket) this.#halfClosed.watch(caller)
-    if (stream instanceof Socket) this.#halfClosed.watch(stream)
+    for (const leg of [caller, stream])
+      if (leg instanceof Socket) {
+        this.#halfClosed.watch(leg)
+        this.#lastWords.heed(leg)
+      }
     call.opened(peerIdentity)
     const { end, ...bytes } = await relay(caller, stream, signal, (read) => call.metered(read))
     return { kind: 'ended', reason: end, ...bytes }

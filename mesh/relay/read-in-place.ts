@@ -79,6 +79,14 @@ export function readInPlace(socket: Socket, buffer: Buffer, take: ChunkTaker): b
   return true
 }
 
+/** Gives a chunk that was read by other means to whoever takes what is read from the socket. */
+export function handOver(socket: Socket, chunk: Buffer): void {
+  const take: unknown =
+    switchKeys === undefined ? undefined : Reflect.get(socket, switchKeys.callbackKey)
+  if (typeof take === 'function') Reflect.apply(take, socket, [chunk.length, chunk])
+  else socket.emit('data', chunk)
+}
+
 /** The properties behind Node's `onread`; the same symbols on all sockets of a thread. */
 interface SwitchKeys {
   readonly bufferKey: symbol
