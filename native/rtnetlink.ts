@@ -67,6 +67,11 @@ const LOOPBACK = {
 const SOMEWHERE = { 4: addressBytes('192.0.2.1'), 6: addressBytes('2001:db8::1') } as const
 /** Whoever makes rules by the thousand in a pod shall not keep the agent busy. */
 const MOST_RULES = 4096
+/**
+ * Of rules like ours no more are taken away at once. There are two of them at most, unless somebody puts them up: by the
+ * thousand, or as fast as they go.
+ */
+const MOST_TAKEN_AWAY = 16
 /** The call of the error that tells of a rule that cannot live beside ours; its detail is that rule. */
 export const RULE_CLASH = 'routing rule'
 
@@ -108,7 +113,7 @@ export function keepNetns(
   }
 }
 
-/** Deletes rule and route of each family, however many there are. Throws NativeError. Not on the main thread. */
+/** Deletes rule and route of each family, as far as they can be ours. Throws NativeError. Not on the main thread. */
 export function deleteMarkRoute(
   netns: NetnsHandle,
   families: readonly (4 | 6)[],
@@ -172,7 +177,7 @@ function keepMarkRoutes(
         `${flag}rule fwmark 0x${mark.toString(16)}/0x${mask.toString(16)} lookup ${table}`,
       )
       // Behind another's it had no effect; where it is put again and again it must not pile up.
-      for (const priority of misplaced)
+      for (const priority of misplaced.slice(0, MOST_TAKEN_AWAY))
         change(fd, ruleMessage(family, 'delete', route, priority), 'move mark rule', 'delete')
     }
     // Something else of the same prefix may stand in its place.
@@ -188,7 +193,8 @@ function deleteAll(fd: number, families: readonly (4 | 6)[], route: MarkRoute): 
   for (const family of families) {
     // Wherever it stands, and again if a second one was put before a rule that came later.
     const rule = ruleMessage(family, 'delete', route, undefined)
-    while (change(fd, rule, 'delete mark rule', 'delete'));
+    for (let taken = 0; taken < MOST_TAKEN_AWAY; taken += 1)
+      if (!change(fd, rule, 'delete mark rule', 'delete')) break
     change(fd, routeMessage(family, 'delete', route), 'delete local route', 'delete')
   }
 }

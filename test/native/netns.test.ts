@@ -182,6 +182,31 @@ void t.test('what somebody takes away or puts in its place is put right', { skip
 })
 
 void t.test(
+  'rules like ours that are there by the thousand keep the thread from nothing else',
+  { skip },
+  async (t) => {
+    // Whoever puts them up as fast as they are taken away would otherwise have the thread for good.
+    for (const work of ['delete', 'keep'] as const) {
+      const { thread, fd, inside } = await place(t)
+      await inside('ip rule add pref 500 from 10.0.0.0/8 lookup main')
+      await inside(
+        'for i in $(seq 501 1500); do echo rule add pref $i fwmark 0x111/0xfff lookup 100; done | ip -batch -',
+      )
+      if (work === 'delete') await thread.deleteMarkRoute(fd, [4, 6], MARK_ROUTE)
+      else
+        t.ok(
+          (await thread.keep(fd, [4, 6], MARK_ROUTE)).repaired.includes(
+            'rule fwmark 0x111/0xfff lookup 100',
+          ),
+        )
+      const left = (await inside('ip rule')).match(/0x111/g)?.length ?? 0
+      t.ok(left > 900 && left < 1000, `${work}: ${left} are left`)
+      if (work === 'keep') t.strictSame((await thread.keep(fd, [4, 6], MARK_ROUTE)).repaired, [])
+    }
+  },
+)
+
+void t.test(
   'the addresses of a namespace are those that reach beyond a link',
   { skip },
   async (t) => {
