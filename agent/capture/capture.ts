@@ -88,6 +88,8 @@ export function createCapture(parts: CaptureParts): NodeCapture {
   const enrolled = new Map<string, Enrolled>()
   /** By namespace cookie. */
   const fading = new Map<bigint, Fading>()
+  /** By uid: fds of namespaces that have passed to another pod, which whoever serves the former one may use still. */
+  const passedOn = new Map<string, readonly number[]>()
   const turns = new Map<string, Promise<unknown>>()
   const removeSuperseded = sweeperOfSuperseded(pins, logger)
   let tell: (uid: string, report: NetworkReport) => void = () => undefined
@@ -145,26 +147,32 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     const wasCaptured = isCaptured(maps, netnsCookie)
     const faded = fading.get(netnsCookie)
     let network: PodNetwork | undefined
+    let program: number | undefined
     try {
-      network = await preparePodNetwork(thread, netnsFd, pod, maps.sockets.fd)
+      const preparing = preparePodNetwork(thread, netnsFd, pod, maps.sockets.fd)
+      try {
+        // On this thread, while the other works in the namespace: the kernel takes as long for either.
+        if (!isAgain) program = programs.loadLookup(netnsCookie)
+      } finally {
+        network = await preparing
+      }
       writeListeners(maps, netnsCookie, network)
       const families = [...network.byFamily.keys()]
       writePod(maps, netnsCookie, podEntry(pod, network.addresses, families))
-      const linkFd = isAgain ? former.linkFd : programs.linkPod(netnsFd, netnsCookie, pinPath)
-      for (const pin of pins.listAllPods())
-        if (pin.uid === pod.uid && pin.netnsCookie === netnsCookie && pin.path !== pinPath)
-          programs.unlinkPinned(pin.path)
+      const linkFd = isAgain ? former.linkFd : programs.linkPod(program ?? -1, netnsFd, pinPath)
+      for (const path of pins.supersededPod(pod.uid, netnsCookie)) programs.unlinkPinned(path)
       const { listeners } = network
       const enrolment: Enrolment = { pod, netnsCookie, netnsFd, listeners, wasCaptured }
       const upkeep = isAgain ? former.upkeep : newUpkeep(pod.uid, netnsFd)
+      const before = isAgain ? former : (passOn(pod.uid, netnsCookie) ?? faded)
       enrolled.set(pod.uid, {
         enrolment,
         linkFd,
         pinPath,
         families,
         // What an enrolment before this one found there is what the pod once had.
-        formerSysctls: (isAgain ? former : (faded ?? network)).formerSysctls,
-        carried: (isAgain ? former : faded)?.carried,
+        formerSysctls: (before ?? network).formerSysctls,
+        carried: before?.carried,
         upkeep,
       })
       // Nobody who enrols a pod waits for it.
@@ -182,7 +190,29 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         else await undo(netnsFd, netnsCookie, pinPath, network)
       }
       throw thrown
+    } finally {
+      if (program !== undefined) closeFd(program)
     }
+  }
+
+  /** The pod that had this namespace until now has it no longer: its end changes nothing there. */
+  function passOn(heir: string, netnsCookie: bigint): Enrolled | undefined {
+    const [uid, pod] = ownerOf(netnsCookie) ?? []
+    if (uid === undefined || pod === undefined || uid === heir) return undefined
+    enrolled.delete(uid)
+    pod.upkeep.close()
+    detachLink(pod.linkFd, pod.pinPath)
+    passedOn.set(uid, [...(passedOn.get(uid) ?? []), pod.enrolment.netnsFd])
+    return pod
+  }
+
+  function ownerOf(netnsCookie: bigint): readonly [uid: string, Enrolled] | undefined {
+    return enrolled.entries().find(([, { enrolment }]) => enrolment.netnsCookie === netnsCookie)
+  }
+
+  function closePassedOn(uid: string): void {
+    for (const netnsFd of passedOn.get(uid) ?? []) closeSync(netnsFd)
+    passedOn.delete(uid)
   }
 
   function newUpkeep(uid: string, netnsFd: number): Upkeep {
@@ -244,7 +274,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
     for (const pin of pins.listAllPods()) {
       if (pin.uid !== uid) continue
       programs.unlinkPinned(pin.path)
-      deletePod(maps, pin.netnsCookie)
+      if (ownerOf(pin.netnsCookie) === undefined) deletePod(maps, pin.netnsCookie)
     }
   }
 
@@ -289,6 +319,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
   }
 
   async function withdraw(uid: string, carried?: Promise<unknown>): Promise<void> {
+    closePassedOn(uid)
     const pod = enrolled.get(uid)
     if (pod === undefined) return forgetPredecessors(uid)
     enrolled.delete(uid)
@@ -381,6 +412,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
         closeFd(linkFd)
         closeSync(enrolment.netnsFd)
       }
+      for (const uid of [...passedOn.keys()]) closePassedOn(uid)
       enrolled.clear()
       if (shallUnpin) programs.remove()
       else programs.close()

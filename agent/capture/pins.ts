@@ -65,6 +65,11 @@ export class Pins {
     return `${this.pods}/${uid}@${netnsCookie.toString(16)}`
   }
 
+  /** The paths of a pod's pin in other layouts, whether it is there or not. */
+  supersededPod(uid: string, netnsCookie: bigint): readonly string[] {
+    return this.superseded().map((pins) => pins.pod(uid, netnsCookie))
+  }
+
   /** Pins of pods, of this process and of earlier ones, of earlier layouts too. */
   listAllPods(): readonly PodPin[] {
     return [this, ...this.superseded()].flatMap((pins) => pins.listPods())

@@ -123,19 +123,11 @@ export class CapturePrograms {
     return this.#hookOrder
   }
 
-  /** Links a copy of sk_lookup to a namespace and pins the link, or takes over an earlier agent's. Gives the link's fd. */
-  linkPod(netnsFd: number, netnsCookie: bigint, pinPath: string): number {
-    const program = this.#loadLookup(netnsCookie)
-    try {
-      return linkAndPin(program, netnsFd, pinPath)
-    } finally {
-      // The link keeps it.
-      closeFd(program)
-    }
-  }
-
-  /** sk_lookup cannot ask which namespace it runs in: its cookie is written into the text of each copy. */
-  #loadLookup(netnsCookie: bigint): number {
+  /**
+   * Loads a copy of sk_lookup, which cannot ask which namespace it runs in: its cookie is written into the text. Gives the
+   * copy's fd, which the caller owns; a link keeps the copy without it.
+   */
+  loadLookup(netnsCookie: bigint): number {
     const code = fillProgramText(
       this.#lookup,
       (name) => (isMapName(name) ? this.maps[name].fd : undefined),
@@ -145,6 +137,26 @@ export class CapturePrograms {
       ],
     )
     return loadProgram(LOOKUP_PROGRAM, BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, code)
+  }
+
+  /** Links a copy of sk_lookup to its namespace and pins the link, or takes over an earlier agent's. Gives the link's fd. */
+  linkPod(program: number, netnsFd: number, pinPath: string): number {
+    const existing = openPinned(pinPath)
+    if (existing !== undefined) {
+      if (linkInfo(existing).netnsInode !== 0) {
+        updateLink(existing, program)
+        return existing
+      }
+      detachLink(existing, pinPath)
+    }
+    const fd = attachNetns(program, netnsFd, BPF_SK_LOOKUP)
+    try {
+      pin(fd, pinPath)
+    } catch (thrown) {
+      closeFd(fd)
+      throw thrown
+    }
+    return fd
   }
 
   /** Takes sk_lookup off a namespace by its pin alone (a pod of an earlier process). */
@@ -257,25 +269,6 @@ export class CapturePrograms {
       closeSync(cgroupFd)
     }
   }
-}
-
-function linkAndPin(program: number, netnsFd: number, pinPath: string): number {
-  const existing = openPinned(pinPath)
-  if (existing !== undefined) {
-    if (linkInfo(existing).netnsInode !== 0) {
-      updateLink(existing, program)
-      return existing
-    }
-    detachLink(existing, pinPath)
-  }
-  const fd = attachNetns(program, netnsFd, BPF_SK_LOOKUP)
-  try {
-    pin(fd, pinPath)
-  } catch (thrown) {
-    closeFd(fd)
-    throw thrown
-  }
-  return fd
 }
 
 function isMapName(name: string): name is MapName {
