@@ -6,6 +6,7 @@ import t, { type Test } from 'tap'
 import { rm } from 'node:fs/promises'
 import type { NodeEnrolment } from '../../agent/enrolment/index.ts'
 import { PODS } from '../../mesh/kube/index.ts'
+import { until as eventually } from '../support/until.ts'
 import { AMBIENT, inTime, NONE, setUpNode, stateFiles, type NodeSetting } from './node-setting.ts'
 import { RecordingCapture } from './recording-capture.ts'
 
@@ -66,7 +67,12 @@ void t.test('when no peer can remember it, its HBONE ends', async (t) => {
   await hasLeft(node)
   await node.until(() => node.told.includes('withdrawn web'), 'the end of HBONE')
   t.same(node.capture.calls, ['+web', '~web', '-web'])
-  t.same(await stateFiles(node.stateDirectory), [`${node.pod('web').metadata?.uid ?? ''}.json`])
+  // The file is written in one step, after the data plane was told.
+  const file = `${node.pod('web').metadata?.uid ?? ''}.json`
+  await eventually(
+    async () => String(await stateFiles(node.stateDirectory)) === file,
+    () => `the state of ${file} alone`,
+  )
 })
 
 void t.test(

@@ -40,6 +40,8 @@ export class LifeWorld implements Capture, PodServer {
   /** What must not have been asked for in the order in which it was. */
   readonly violations: string[] = []
   readonly #failOpen: boolean
+  /** Ends of service under way, which nobody who asked for them waits for. */
+  readonly #ends = new Set<Promise<void>>()
   #isBusy = false
 
   constructor(failOpen: boolean) {
@@ -131,10 +133,17 @@ export class LifeWorld implements Capture, PodServer {
       end: async () => {
         if (this.served !== served) this.#violate('ended twice')
         this.served = undefined
-        await this.#turns()
-        this.#drop(served)
+        const end = this.#turns().then(() => this.#drop(served))
+        this.#ends.add(end)
+        await end
+        this.#ends.delete(end)
       },
     }
+  }
+
+  /** Resolves when the ends of service that have been asked for are over. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#ends)
   }
 
   /** Whoever serves the pod dies: its listeners are closed with it. */

@@ -212,7 +212,7 @@ void t.test('a pod ends captured and served, or plain', async (t) => {
         await pod.close()
         world.killWorker()
         await world.close()
-        await turn()
+        await world.settled()
       }),
       { numRuns: 1500 },
     )
@@ -241,6 +241,7 @@ void t.test('a pod ends captured and served, or plain', async (t) => {
           throw new Error('went on after its end')
         world.killWorker()
         await world.close()
+        await world.settled()
       }),
       { numRuns: 1000 },
     )
@@ -264,6 +265,7 @@ void t.test('a pod ends captured and served, or plain', async (t) => {
         await pod.close()
         world.killWorker()
         await world.close()
+        await world.settled()
       }),
       { numRuns: 500 },
     )
