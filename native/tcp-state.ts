@@ -37,6 +37,9 @@ let setOption: SocketOption | undefined
 const state = Buffer.alloc(1)
 const listener = Buffer.alloc(28)
 const UNACKED_OFFSET = 24
+const heard = Buffer.alloc(60)
+const LAST_DATA_OFFSET = 52
+const LAST_ACK_OFFSET = 56
 const length = new Uint32Array(1)
 const number = new Int32Array(1)
 
@@ -53,6 +56,12 @@ export function isTcpClosed(fd: number): boolean {
 export function waitingConnections(fd: number): number {
   tcpInfo(fd, listener)
   return listener.readUInt32LE(UNACKED_OFFSET)
+}
+
+/** When data or an acknowledgement last came, in milliseconds before now. Throws NativeError for what is no TCP socket. */
+export function tcpHeardAgoMs(fd: number): number {
+  tcpInfo(fd, heard)
+  return Math.min(heard.readUInt32LE(LAST_DATA_OFFSET), heard.readUInt32LE(LAST_ACK_OFFSET))
 }
 
 function tcpInfo(fd: number, into: Buffer): void {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What apps ask of their sockets after connect() (many libraries set keepalive then), carried to the agent's legs beyond. The
+// What apps ask of their sockets after connect() (many libraries set keepalive then), carried to what the agent has beyond, legs and tunnels. The
 // kernel notes it (bpf/options.h); it is fetched here, soon while a connection is young and more seldom later.
 
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { socketFd } from '../../mesh/relay/last-descriptors.ts'
-import type { DataPlaneSockets } from '../capture/types.ts'
+import type { ByteStream } from '../../mesh/relay/pump.ts'
+import type { AskedOptions, DataPlaneSockets } from '../capture/types.ts'
+import { askedSilence } from './asked-silence.ts'
 
 /** As good as at once: nobody asks for a time-out of less than a few seconds. */
 const LOOK_INTERVAL_MS = 1_000
@@ -16,7 +18,7 @@ export class AskedLater {
   readonly #sockets: Pick<DataPlaneSockets, 'askedSince' | 'setOptions'>
   readonly #onFailure: (thrown: unknown) => void
   /** By cookie of the app's socket, with the looks so far. */
-  readonly #followed = new Map<bigint, { readonly leg: Socket; looks: number }>()
+  readonly #followed = new Map<bigint, { readonly leg: ByteStream; looks: number }>()
   #timer: NodeJS.Timeout | undefined
 
   /** `onFailure` hears of what the kernel refuses, which is a bug: it took the same from the app. */
@@ -29,7 +31,7 @@ export class AskedLater {
   }
 
   /** Until `leg` closes it does what the app with this socket asks. */
-  follow(cookie: bigint, leg: Socket): void {
+  follow(cookie: bigint, leg: ByteStream): void {
     this.#followed.set(cookie, { leg, looks: 0 })
     leg.once('close', () => {
       this.#followed.delete(cookie)
@@ -46,13 +48,18 @@ export class AskedLater {
       followed.looks += 1
       if (followed.looks > YOUNG_LOOKS && followed.looks % LOOKS_OF_OLD !== 0) continue
       const asked = this.#sockets.askedSince(cookie)
-      const fd = asked && socketFd(followed.leg)
-      if (asked === undefined || fd === undefined) continue
-      try {
-        this.#sockets.setOptions(fd, asked)
-      } catch (thrown) {
-        this.#onFailure(thrown)
-      }
+      if (asked !== undefined) this.#heed(followed.leg, asked)
+    }
+  }
+
+  #heed(leg: ByteStream, asked: AskedOptions): void {
+    if (!(leg instanceof Socket)) return leg.askSilence(askedSilence(asked))
+    const fd = socketFd(leg)
+    if (fd === undefined) return
+    try {
+      this.#sockets.setOptions(fd, asked)
+    } catch (thrown) {
+      this.#onFailure(thrown)
     }
   }
 }

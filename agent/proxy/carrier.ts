@@ -62,6 +62,8 @@ export type Way =
       readonly peer: PoolTarget
       readonly authority: string
       readonly headers: TunnelHeaders
+      /** The caller's socket. */
+      readonly app: Pick<OriginalDestination, 'cookie' | 'asked'>
     }
 
 /** The call, and who wants to hear of it. */

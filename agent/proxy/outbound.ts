@@ -278,7 +278,7 @@ function asStranger(
 
 function carryByTunnel(
   { pod, mesh, carrier }: PodContext,
-  { socket, connection, permit, source, attempt }: Captured,
+  { socket, connection, permit, source, originalDestination, attempt }: Captured,
   {
     peer,
     target,
@@ -297,6 +297,7 @@ function carryByTunnel(
       kind: 'hbone',
       peer: { sourceIdentity: pod.identity, sourceIp, destination: peer, expectedIdentities },
       authority: formatSocketAddress(target),
+      app: originalDestination,
       headers: tunnelHeaders(pod, mesh.state.workload(pod.workloadUid), source, service),
     },
     permit,

@@ -30,6 +30,7 @@ import { Connection, type Folder } from './connection.ts'
 import type { Gate } from './admission.ts'
 import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
 import { isFromOutside } from './decision/from-outside.ts'
+import { heardAgoMs } from './peer-probe.ts'
 import { Listening } from './listening.ts'
 import { type LocalPod, type LocalPods, podParty, sourceFor } from './local-pod.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
@@ -109,6 +110,7 @@ export class PodProxy {
       trust,
       owner: options.pod.uid,
       memory: options.memory,
+      heardAgoMs,
     })
     this.connections = options.open.of(options.pod)
     this.#experience = new PodExperience(

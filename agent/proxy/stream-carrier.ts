@@ -12,6 +12,7 @@ import { cutReason, relay, resetStream } from '../../mesh/relay/relay.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import { readNow } from '../../native/libc.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
+import { askedSilence } from './asked-silence.ts'
 import type { AskedLater } from './asked-later.ts'
 import type { Permit } from './admission.ts'
 import type { AppClient, Carried, Carrier, ConnectionEnd, Downstream, Way } from './carrier.ts'
@@ -91,7 +92,11 @@ export class StreamCarrier implements Carrier {
     if (way.kind === 'hbone') {
       const opened = await this.#pool.open(way.peer, way.authority, way.headers, signal)
       if (!opened.ok) return opened
-      return ok({ stream: opened.value.tunnel, peerIdentity: opened.value.peerIdentity })
+      const { tunnel, peerIdentity } = opened.value
+      const { asked, cookie } = way.app
+      if (asked !== undefined) tunnel.askSilence(askedSilence(asked))
+      if (cookie !== undefined) this.#askedLater.follow(cookie, tunnel)
+      return ok({ stream: tunnel, peerIdentity })
     }
     const { netnsFd, target, timeoutMs } = way
     const from = way.kind === 'app' ? this.#asClient(way.client) : way.from

@@ -28,7 +28,7 @@ import {
   POOL_MAX_STREAMS,
 } from './limits.ts'
 import { StreamTunnel } from './tunnel.ts'
-import type { HboneFailure, OpenedTunnel, TunnelHeaders } from './types.ts'
+import type { HboneFailure, HbonePoolOptions, OpenedTunnel, TunnelHeaders } from './types.ts'
 
 export interface OpenFailure extends HboneFailure {
   /** The peer did not act on the request: it may be sent again on another connection. */
@@ -60,6 +60,8 @@ export interface ClientConnectionOptions {
   readonly onClosed: () => void
   /** Who pays first when what it holds is too much. */
   readonly owner?: string
+  /** As for the pool. */
+  readonly heardAgoMs?: HbonePoolOptions['heardAgoMs']
   /** For tests; defaults to those of limits.ts. */
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
@@ -92,6 +94,7 @@ export function establishClient(
       pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
       ...(options.owner !== undefined && { owner: options.owner }),
       memory: options.memory,
+      heardAgoMs: options.heardAgoMs,
       onReady: () => {
         const answerDeadlineMs = options.answerDeadlineMs ?? ANSWER_DEADLINE_MS
         client = new Client(connection, secured, lifetime, answerDeadlineMs)

@@ -7,6 +7,7 @@ import type { EndReason } from '../telemetry/end-reason.ts'
 export const CUT_CODE = {
   certificateExpired: 0x1_0000_0001,
   peerDistrusted: 0x1_0000_0002,
+  peerSilent: 0x1_0000_0003,
 } as const satisfies Partial<Record<EndReason, number>>
 
 /** The end reason that a code of ours stands for; undefined for codes of the wire. */
@@ -16,6 +17,8 @@ export function endReasonOfCut(code: number): EndReason | undefined {
       return 'certificateExpired'
     case CUT_CODE.peerDistrusted:
       return 'peerDistrusted'
+    case CUT_CODE.peerSilent:
+      return 'peerSilent'
     default:
       return undefined
   }

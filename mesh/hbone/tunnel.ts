@@ -3,10 +3,12 @@
 // again (takeStream) and save the cost of the Duplex; everybody else uses it as any other stream.
 
 import { Duplex } from 'node:stream'
+import type { AskedSilence } from '../http2/peer-silence.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
 import { keepable } from '../relay/read-in-place.ts'
 import { WaitingChunks } from '../relay/waiting-chunks.ts'
+import { CUT_CODE } from './cut-code.ts'
 import type { HboneTunnel } from './types.ts'
 
 type Done = (error?: Error | null) => void
@@ -37,6 +39,10 @@ export class StreamTunnel extends Duplex implements HboneTunnel, StreamSink {
   reset(): void {
     this.#stream.reset(RELAY_RESET_CODE)
     this.destroy()
+  }
+
+  askSilence(asked: AskedSilence | undefined): void {
+    this.#stream.askSilence(asked, CUT_CODE.peerSilent)
   }
 
   /** Marks the tunnel as reset by the peer; what accept() returns when the client gave up first. */

@@ -6,6 +6,7 @@ import type { CutSignal } from '../async/cut.ts'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { HeldMemory } from '../http2/held-memory.ts'
+import type { AskedSilence } from '../http2/peer-silence.ts'
 import type { TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { IpAddress, SocketAddress, SpiffeId } from '../model/types.ts'
@@ -28,6 +29,8 @@ export interface TunnelHeaders {
 export interface HboneTunnel extends Duplex {
   /** Aborts the tunnel: RST_STREAM with CANCEL (RFC 9113 7). Idempotent. */
   reset(): void
+  /** Ends it as `peerSilent` after such a silence of the peer; undefined: when the connection's own PING gives up. */
+  askSilence(asked: AskedSilence | undefined): void
   /** Whether the peer ended it by RST_STREAM or the connection died, rather than by END_STREAM. Valid after 'close'. */
   readonly wasReset: boolean
 }
@@ -57,6 +60,8 @@ export interface HbonePoolOptions {
     identity: SpiffeId,
     signal: AbortSignal,
   ) => Promise<Result<WorkloadCertificate, HboneFailure>>
+  /** When the kernel last heard of a socket's peer, in milliseconds before now: who acknowledges is not silent. */
+  readonly heardAgoMs?: (socket: Socket) => number | undefined
   /** Whom to take for one of the mesh's own; the workload's own trust domain alone when left out. */
   readonly trust?: TrustPolicy
   /** The pod served: when too much waits for receivers that do not read, the pod with the most of it is relieved first. */

@@ -30,6 +30,7 @@ import {
   PREFACE,
   SETTING,
 } from './protocol.ts'
+import { type AskedSilence, SilenceWatch } from './peer-silence.ts'
 import { ReceiveWindow } from './receive-window.ts'
 import type { H2Settings } from './settings.ts'
 import { H2Stream, type StreamHost, type StreamSink } from './stream.ts'
@@ -89,6 +90,8 @@ export interface H2ConnectionOptions {
   readonly memory: HeldMemory
   /** Who pays for nuisance; fresh accounts when absent. One that outlives the connection makes reconnecting useless. */
   readonly accounts?: Partial<H2Accounts>
+  /** When the kernel last heard of a socket's peer, in milliseconds before now; undefined: not known. */
+  readonly heardAgoMs?: ((socket: Socket) => number | undefined) | undefined
   /** The peer's first SETTINGS came. */
   readonly onReady: () => void
   /** Server: a request. The stream's sink must be set before returning. */
@@ -138,6 +141,8 @@ export class H2Connection implements FrameHandler, StreamHost {
   #peerMaxFrame = DEFAULT_MAX_FRAME_BYTES
   #sendWindow = DEFAULT_WINDOW_BYTES
   #silentPings = 0
+  /** None while no app asks. */
+  #silence: SilenceWatch | undefined
 
   constructor(options: H2ConnectionOptions) {
     this.#options = options
@@ -301,6 +306,12 @@ export class H2Connection implements FrameHandler, StreamHost {
     }
   }
 
+  askSilence(stream: H2Stream, asked: AskedSilence | undefined, code: number): void {
+    if (asked === undefined) return this.#silence?.forget(stream)
+    this.#silence ??= this.#watchSilence()
+    this.#silence.ask(stream, asked, code)
+  }
+
   enqueue(stream: H2Stream): void {
     if (stream.isQueued || this.#isClosed) return
     stream.isQueued = true
@@ -309,6 +320,7 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   forget(stream: H2Stream): void {
     this.#streams.delete(stream.id)
+    this.#silence?.forget(stream)
     this.#options.onStreamClosed()
     this.#endIfDone()
   }
@@ -607,6 +619,18 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#output.shrink()
     this.#account()
     this.#sendPing(PING_KEEPALIVE)
+  }
+
+  #watchSilence(): SilenceWatch {
+    const intake = this.#intake
+    return new SilenceWatch({
+      get reads() {
+        return intake.allReads
+      },
+      ping: () => this.#sendPing(PING_KEEPALIVE),
+      heardAgoMs: () => this.#options.heardAgoMs?.(this.#socket),
+      doubt: () => this.leave(),
+    })
   }
 
   #greet(): void {

@@ -35,6 +35,8 @@ export class Intake {
   readonly #backlog = new WaitingChunks()
   #hasWorked = false
   #reads = 0
+  /** Before the last call of takeReads(). */
+  #readsBefore = 0
   /** Its own memory, in slices of a record each that are read into one after another; none while it uses the shared one. */
   #slices: readonly Buffer[] = NO_SLICES
   #at = 0
@@ -60,6 +62,11 @@ export class Intake {
   get heldBytes(): number {
     const waiting = this.#backlog.bytes + (this.#rest?.length ?? 0)
     return waiting + this.#slices.length * TLS_READ_BYTES
+  }
+
+  /** How often the socket was read, in all. */
+  get allReads(): number {
+    return this.#readsBefore + this.#reads
   }
 
   start(): void {
@@ -91,6 +98,7 @@ export class Intake {
     const reads = this.#reads
     this.#mayShareBuffer = reads <= QUIET_READS
     this.#reads = 0
+    this.#readsBefore += reads
     return reads
   }
 

@@ -6,6 +6,7 @@
 import { CHUNK_COST_BYTES, HOLDER_COST_BYTES, type HeldMemory, type Holder } from './held-memory.ts'
 import type { HeaderList } from './hpack.ts'
 import { H2_CODE, LARGEST_WINDOW_BYTES } from './protocol.ts'
+import type { AskedSilence } from './peer-silence.ts'
 import type { ReceiveWindow } from './receive-window.ts'
 import { borrowedCopy, giveBack, memoryOf } from './slabs.ts'
 
@@ -43,6 +44,8 @@ export interface StreamHost {
   enqueue(stream: H2Stream): void
   /** Work was done for nothing: takes tokens of the peer's, and cuts the connection when there are too few. */
   spendWaste(tokens: number, what: string): void
+  /** The stream is to end with `code` after such a silence of the peer; undefined: as late as the others. */
+  askSilence(stream: H2Stream, asked: AskedSilence | undefined, code: number): void
   /** The window of each stream for what comes in. */
   readonly streamWindowBytes: number
   /** The connection's window for what comes in. */
@@ -72,6 +75,8 @@ export class H2Stream implements Holder {
   /** Server: when it came, in milliseconds of performance.now(). */
   openedAtMs = 0
   isClosed = false
+  /** What its user has written: bytes, and one for the end. */
+  written = 0
   isEndReceived = false
   #isEndQueued = false
   #isEndSent = false
@@ -144,6 +149,7 @@ export class H2Stream implements Holder {
   /** Sends or queues bytes; copies what must wait if the chunk `isTransient`. False: stop until onWritable. */
   write(chunk: Buffer, isTransient: boolean): boolean {
     if (this.isClosed || this.#isEndQueued) return true
+    this.written += chunk.length
     let sent = 0
     if (this.#pending.length === 0) {
       // The window is below 0 when the peer took some of it back (RFC 9113 6.9.2).
@@ -166,6 +172,7 @@ export class H2Stream implements Holder {
   end(): void {
     if (this.isClosed || this.#isEndQueued) return
     this.#isEndQueued = true
+    this.written += 1
     if (this.#pending.length === 0) this.#sendEnd()
   }
 
@@ -176,6 +183,18 @@ export class H2Stream implements Holder {
     this.#discard()
     this.drop()
     this.#close()
+  }
+
+  /** Ends after such a silence of the peer, of which its sink hears by `code`; undefined: as late as others do. */
+  askSilence(asked: AskedSilence | undefined, code: number): void {
+    if (!this.isClosed) this.#host.askSilence(this, asked, code)
+  }
+
+  /** Ends it for a reason of ours: the sink hears of it as of a reset by the peer, with this code; the peer hears CANCEL. */
+  cut(code: number): void {
+    if (this.isClosed) return
+    this.#host.sendReset(this, H2_CODE.cancel)
+    this.receiveReset(code, false)
   }
 
   /**

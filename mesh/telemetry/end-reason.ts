@@ -49,6 +49,10 @@ export const END_REASONS = {
     flag: 'DISTRUST',
     text: 'the peer is not trusted any more: roots or trust domains have changed',
   },
+  peerSilent: {
+    flag: 'CONNECT',
+    text: 'nothing was heard of the peer for as long as the app lets it be silent (keepalive, TCP_USER_TIMEOUT)',
+  },
   drained: { flag: '-', text: 'connection closed due to connection drain' },
   podRemoved: { flag: '-', text: 'connection closed because the pod left the mesh' },
   internal: { flag: '-', text: 'internal error' },

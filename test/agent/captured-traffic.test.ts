@@ -14,9 +14,9 @@ const VIP_A = '10.96.7.1'
 const VIP_B = '10.96.7.2'
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(60_000))
+t.setTimeout(deadline(90_000))
 
-await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) => {
+await t.test('captured traffic', { skip, timeout: deadline(90_000) }, async (t) => {
   const world = new World(t)
   const logFile = `/tmp/${world.name}.log`
   const agent = new RemoteProcess(new URL('./support/data-plane-process.ts', import.meta.url), {
@@ -191,6 +191,36 @@ await t.test('captured traffic', { skip, timeout: deadline(60_000) }, async (t) 
       'ECONNRESET',
     ])
     world.inside('remote', 'nft delete table ip mute')
+    await inPod.process.stop()
+  })
+
+  await t.test('and so it does over HBONE, while who asked for nothing waits', async (t) => {
+    await world.app('b').serve('0.0.0.0', 8084, true)
+    const inPod = world.app('a')
+    const hold = () => inPod.process.ask<number>('hold', { address: ADDRESS.bV4, port: 8084 })
+    const [idle, busy, patient] = [await hold(), await hold(), await hold()]
+    for (const index of [idle, busy, patient])
+      t.equal(await inPod.process.ask('echo', { index, text: 'there' }), 'there')
+    for (const [index, level, name, value] of [
+      [idle, 6, 4, 2], // TCP_KEEPIDLE
+      [idle, 6, 5, 1], // TCP_KEEPINTVL
+      [idle, 6, 6, 3], // TCP_KEEPCNT
+      [idle, 1, 9, 1], // SO_KEEPALIVE
+      [busy, 6, 18, 3000], // TCP_USER_TIMEOUT
+    ] as const)
+      await inPod.process.ask('ask', { index, level, name, value })
+    world.inside(
+      'b',
+      'nft add table ip mute; nft add chain ip mute in "{ type filter hook input priority 0; }"; nft add chain ip mute out "{ type filter hook output priority 0; }"; nft add rule ip mute in tcp dport 15008 drop; nft add rule ip mute out tcp sport 15008 drop',
+    )
+    void inPod.process.ask('echo', { index: busy, text: 'gone' }).catch(() => undefined)
+    t.same(await Promise.all([idle, busy].map((index) => inPod.process.ask('ended', index))), [
+      'ECONNRESET',
+      'ECONNRESET',
+    ])
+    world.inside('b', 'nft delete table ip mute')
+    t.equal(await inPod.process.ask('echo', { index: patient, text: 'back' }), 'back')
+    t.ok(await line(({ error }) => /nothing was heard of the peer/.test(String(error))))
     await inPod.process.stop()
   })
 

@@ -67,6 +67,7 @@ class Model {
       receiveWindow: this.#window,
       streamWindowBytes: STREAM_WINDOW_BYTES,
       spendWaste: () => undefined,
+      askSilence: () => undefined,
       memory: this.memory,
       owner: 'pod',
       caller: '',
