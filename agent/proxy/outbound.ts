@@ -16,7 +16,7 @@ import { cutSocket, resetSocket } from '../../mesh/relay/reset-socket.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import { admitOutbound, type Permit } from './admission.ts'
-import { isEndpointsFault } from './balance/endpoints-fault.ts'
+import { isEndpointsFault, isWorthRetrying } from './balance/endpoints-fault.ts'
 import type { Attempt } from './balance/pod-experience.ts'
 import type { ConnectionEnd } from './carrier.ts'
 import { Connection } from './connection.ts'
@@ -196,22 +196,6 @@ async function tryEndpoint(
     return end
   } finally {
     attempt.end()
-  }
-}
-
-/** Only failures before any byte of the app, and only those that another endpoint may not share. */
-function isWorthRetrying({ reason, status }: HboneFailure): boolean {
-  switch (reason) {
-    case 'connectFailed':
-    case 'connectTimeout':
-    case 'h2HandshakeFailure':
-    // Inside the node; a peer says the same by 503.
-    case 'tooManyConnections':
-      return true
-    case 'hboneRefused':
-      return status === 503
-    default:
-      return false
   }
 }
 

@@ -4,7 +4,7 @@
 import t from 'tap'
 import { Ejections } from '../../agent/proxy/balance/ejections.ts'
 import { PodExperience } from '../../agent/proxy/balance/pod-experience.ts'
-import { isEndpointsFault } from '../../agent/proxy/balance/endpoints-fault.ts'
+import { isEndpointsFault, isWorthRetrying } from '../../agent/proxy/balance/endpoints-fault.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { WorkloadUid } from '../../mesh/model/types.ts'
 import { podUid, sampleWorkload } from '../model/samples.ts'
@@ -208,6 +208,23 @@ await t.test(
       'floodRefused',
     ] as const)
       t.notOk(says({ reason }), reason)
+    t.end()
+  },
+)
+
+void t.test(
+  'another endpoint is tried for what it may not share, not for what the pod lacks',
+  (t) => {
+    const tried = (failure: Partial<Parameters<typeof isWorthRetrying>[0]>): boolean =>
+      isWorthRetrying({ reason: 'connectFailed', message: '', ...failure })
+    // No code: the endpoint has no address of a family that the pod has.
+    for (const code of ['ECONNREFUSED', 'ETIMEDOUT', 'EADDRNOTAVAIL', 'EADDRINUSE', undefined])
+      t.ok(tried({ code }), `${code}`)
+    for (const code of ['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS', 'EPERM', 'EACCES'])
+      t.notOk(tried({ code }), code)
+    t.ok(tried({ reason: 'hboneRefused', status: 503 }))
+    t.notOk(tried({ reason: 'hboneRefused', status: 403 }))
+    t.notOk(tried({ reason: 'policyDenied' }))
     t.end()
   },
 )

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether a connection that could not be opened says something about its endpoint. Pure.
+// Whether a connection that could not be opened says something about its endpoint, and whether another may do better. Pure.
 
 import type { HboneFailure } from '../../../mesh/hbone/types.ts'
 
@@ -15,6 +15,9 @@ const ANSWERS = new Set([
   'ENETUNREACH',
   'ETIMEDOUT',
 ])
+
+/** No port left for this very destination: another one has its own. */
+const OF_THIS_TUPLE = new Set(['EADDRINUSE', 'EADDRNOTAVAIL'])
 
 /** A peer says by this status that it could not reach the app, or has no room; by 401 and 403 that we may not. */
 const UNAVAILABLE = 503
@@ -34,4 +37,15 @@ export function isEndpointsFault({ reason, status, code }: HboneFailure): boolea
     default:
       return false
   }
+}
+
+/**
+ * Whether another endpoint may not share the failure, of a connection that has carried nothing. What the pod or the agent lacks
+ * itself (descriptors, memory, the right to connect) it would lack there too, and each try costs more of it.
+ */
+export function isWorthRetrying(failure: HboneFailure): boolean {
+  if (isEndpointsFault(failure)) return true
+  const { reason, code } = failure
+  // Without a code nothing was tried: the endpoint has no address that the pod can call.
+  return reason === 'connectFailed' && (code === undefined || OF_THIS_TUPLE.has(code))
 }
