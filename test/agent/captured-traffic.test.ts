@@ -286,6 +286,23 @@ await t.test('captured traffic', { skip, timeout: deadline(90_000) }, async (t) 
     t.match(joined, { 'dst.identity': 'spiffe://cluster.local/ns/shop/sa/pod-b' })
   })
 
+  await t.test(
+    "an address that is not the pod's goes by HBONE within the node, and only if answers come back",
+    async (t) => {
+      const from = (localAddress: string) =>
+        a.connect({ address: ADDRESS.bV4, port: 8080, localAddress, options: [[0, 19, 1]] }) // IP_TRANSPARENT
+      world.inside('a', 'ip route add local 10.98.0.43/32 dev lo')
+      world.inside('node', 'ip route add 10.98.0.43/32 dev va')
+      t.equal((await from('10.98.0.43')).received, `app saw 10.98.0.43 at ${ADDRESS.bV4}`)
+      const seen = await line(
+        (entry) =>
+          entry['direction'] === 'inbound' && /^10\.98\.0\.43:/.test(`${entry['src.addr']}`),
+      )
+      t.match(seen, { 'src.identity': 'spiffe://cluster.local/ns/shop/sa/pod-a' })
+      t.equal((await from(ADDRESS.remoteV4)).received, undefined, 'nobody speaks for another')
+    },
+  )
+
   await t.test('it ends in good order', async (t) => {
     await agent.ask('close')
     const seen = await a.connect({ address: ADDRESS.bV4, port: 8080 })
