@@ -95,7 +95,7 @@ export function serviceKeys(service: ServiceFacts): readonly ServiceKey[] {
 
 const NO_CLAIMS: readonly never[] = []
 /** Addresses in one list of a Service that count: each is looked up among all others' claims at each change. */
-const MOST_CLAIMS = 1_000
+const MOST_CLAIMS = 256
 
 function clusterIps(service: KubeService, reader: ObjectReader): readonly Claim<IpAddress>[] {
   const { clusterIP } = service.spec ?? {}

@@ -251,7 +251,7 @@ void t.test('a Service that claims very many addresses costs little and fills no
   )
   t.equal(at('100.64.0.0'), 'first external')
   t.equal(at(many.at(-1) ?? ''), undefined)
-  t.match(problems, [{ name: 'first', reason: /more than 1000 addresses/ }, { name: 'second' }])
+  t.match(problems, [{ name: 'first', reason: /more than 256 addresses/ }, { name: 'second' }])
   t.equal(lost().length, 21)
   t.match(lost().at(-1), /no more are told/)
   t.end()
