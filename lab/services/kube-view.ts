@@ -146,7 +146,7 @@ function sliceView(object: StoredObject): SliceView | undefined {
         hostname: textOf(hostname),
         // The EndpointSlice API: an absent condition is to be read as true.
         isReady: ready !== false,
-        isServing: serving === undefined ? ready !== false : serving === true,
+        isServing: serving !== false,
         isTerminating: terminating === true,
         node: textOf(nodeName),
       }

@@ -158,6 +158,17 @@ await t.test(
   },
 )
 
+await t.test('serviceRuleset() reads of an endpoint what kube-proxy reads', (t) => {
+  const written = slice('s4', 'web', 'IPv4', [])
+  const endpoints = [
+    { addresses: ['10.244.0.8', '10.244.0.9'], conditions: { ready: false, terminating: true } },
+  ]
+  const { index } = indexOf([WEB, { ...written, endpoints }])
+  t.match(rulesOf(index), 'dnat ip to 10.244.0.8:8080', 'what is not said to fail serves')
+  t.notMatch(rulesOf(index), '10.244.0.9', 'further addresses have no meaning')
+  t.end()
+})
+
 await t.test(
   'serviceRuleset() keeps what is Local on the node, and drops it where nothing is',
   (t) => {

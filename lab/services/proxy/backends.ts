@@ -34,7 +34,8 @@ export function backendsOf(
     return slice.endpoints
       .filter(({ node }) => onlyNode === undefined || node === onlyNode)
       .flatMap((endpoint) =>
-        endpoint.addresses.map((address) => ({ address, port: port.port, endpoint })),
+        // Kubernetes gives no meaning to further addresses.
+        endpoint.addresses.slice(0, 1).map((address) => ({ address, port: port.port, endpoint })),
       )
   })
   const ready = candidates.filter((each) => each.endpoint.isReady || service.publishNotReady)
