@@ -11,6 +11,8 @@ export type Actual =
   | { readonly kind: 'plain' }
   /** An attempt failed: what an earlier agent had captured of the pod may still be so. */
   | { readonly kind: 'uncertain' }
+  /** What was captured turned out to be another namespace, whosever: first of all it is let go. */
+  | { readonly kind: 'astray' }
   | {
       readonly kind: 'captured'
       readonly netns: NetnsIdentity
@@ -45,6 +47,10 @@ export type Step =
 
 /** What brings a pod nearer to what it is to be. */
 export function nextStep(desired: Desired, actual: Actual): Step {
+  if (actual.kind === 'astray') {
+    const livesOn = desired.kind !== 'plain' || desired.livesOn
+    return { kind: 'withdraw', reason: 'another namespace is captured in its name', livesOn }
+  }
   switch (desired.kind) {
     case 'unknown':
       if (!isUnserved(actual)) return { kind: 'wait', reason: desired.reason }
@@ -56,9 +62,11 @@ export function nextStep(desired: Desired, actual: Actual): Step {
   }
 }
 
+type Found = Exclude<Actual, { readonly kind: 'astray' }>
+
 function towardsPlain(
   { reason, livesOn }: Extract<Desired, { kind: 'plain' }>,
-  actual: Actual,
+  actual: Found,
 ): Step {
   if (actual.kind === 'plain') return { kind: 'rest' }
   if (!livesOn || actual.kind === 'uncertain') return { kind: 'withdraw', reason, livesOn }
@@ -70,7 +78,7 @@ function towardsPlain(
 
 function towardsCaptured(
   { netns, isDraining }: Extract<Desired, { kind: 'captured' }>,
-  actual: Actual,
+  actual: Found,
 ): Step {
   if (actual.kind === 'plain' || actual.kind === 'uncertain') return { kind: 'enrol' }
   if (netns !== undefined && !isSameNetns(netns, actual.netns))

@@ -89,6 +89,11 @@ export class PodEnrolment {
     return this.#actual.kind === 'captured'
   }
 
+  /** Captured, or not known not to be: an agent that comes now has to see to it. */
+  get #mayBeCaptured(): boolean {
+    return !(this.#actual.kind === 'plain' || this.#actual.kind === 'left')
+  }
+
   /** Nothing of it is captured, nor served for peers that have not heard of it. */
   get isPlain(): boolean {
     return this.#actual.kind === 'plain'
@@ -149,8 +154,8 @@ export class PodEnrolment {
     if (this.#isClosed) return CLOSED
     let outcome: EnrolmentOutcome
     try {
-      outcome = await this.#steps()
-      await this.#remember(this.isEnrolled)
+      // Also of steps that were broken off: the next agent starts from what they had done.
+      outcome = await this.#steps().finally(() => this.#remember(this.#mayBeCaptured))
     } catch (thrown) {
       this.#logger.error({ error: thrown }, 'enrolment met an error of its own')
       const error = thrown instanceof Error ? thrown : new Error(errorMessage(thrown))
@@ -193,7 +198,7 @@ export class PodEnrolment {
 
   /** One step after the other until there is nothing to do, or one fails. */
   async #steps(): Promise<EnrolmentOutcome> {
-    await this.#remember(this.isEnrolled)
+    await this.#remember(this.#mayBeCaptured)
     while (!this.#isClosed) {
       const desired = this.desired
       const step = nextStep(desired, this.#actual)
@@ -266,6 +271,7 @@ export class PodEnrolment {
     const mismatch = await this.#mismatch(enrolment, network)
     if (mismatch !== undefined) {
       closeListeners(enrolment.listeners)
+      this.#actual = { kind: 'astray' }
       this.#known = learn(this.#known, { kind: 'networkGone', identity: network.identity })
       await this.#endCapture({ livesOn: false })
       return this.#failed(mismatch)
@@ -354,6 +360,7 @@ export class PodEnrolment {
     const mismatch = await this.#mismatch(enrolment, network)
     if (mismatch !== undefined) {
       closeListeners(enrolment.listeners)
+      this.#actual = { kind: 'astray' }
       return mismatch
     }
     const losses = this.#losses

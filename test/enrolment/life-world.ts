@@ -14,8 +14,8 @@ import { err, ok, type Result } from '../../mesh/result.ts'
 export interface Weather {
   /** Turns of the event loop that everything takes. */
   readonly turns: number
-  /** `mistaken`: the path leads to another namespace by the time it is opened. */
-  readonly capture: 'works' | 'refuses' | 'cannotWithdraw' | 'mistaken'
+  /** `mistaken`: the path leads to another namespace by the time it is opened. `astray`: and that one is not let go. */
+  readonly capture: 'works' | 'refuses' | 'cannotWithdraw' | 'mistaken' | 'astray'
   /** `dies`: the worker goes while a pod is being handed to it. `diesAfter`: as soon as it has taken it. */
   readonly workers: 'work' | 'refuse' | 'die' | 'dieAfter'
 }
@@ -60,7 +60,7 @@ export class LifeWorld implements Capture, PodServer {
       if (former !== undefined && this.#failOpen) this.#uncapture()
       return err(new AmbitError('AMB_ENROLMENT', 'the kernel refused'))
     }
-    const opened = this.weather.capture === 'mistaken' ? '/dev/null' : pod.netnsPath
+    const opened = this.#isMistaken() ? '/dev/null' : pod.netnsPath
     const isAgain = former?.opened === opened
     if (former !== undefined && !isAgain) this.#uncapture()
     const enrolment: Enrolment = {
@@ -80,7 +80,7 @@ export class LifeWorld implements Capture, PodServer {
     const { capture } = this.weather
     if (capture === 'refuses' || capture === 'cannotWithdraw')
       return err(new AmbitError('AMB_ENROLMENT', 'the kernel refused'))
-    const opened = capture === 'mistaken' ? '/dev/null' : pod.netnsPath
+    const opened = this.#isMistaken() ? '/dev/null' : pod.netnsPath
     const wasCaptured = this.captured !== undefined
     this.#uncapture()
     this.#forgetLeft()
@@ -96,7 +96,8 @@ export class LifeWorld implements Capture, PodServer {
 
   async withdraw(): Promise<void> {
     await this.#exclusively()
-    if (this.weather.capture === 'cannotWithdraw') throw new Error('the kernel would not let go')
+    if (['cannotWithdraw', 'astray'].includes(this.weather.capture))
+      throw new Error('the kernel would not let go')
     this.#uncapture()
     this.#forgetLeft()
   }
@@ -187,6 +188,10 @@ export class LifeWorld implements Capture, PodServer {
   #drop(served: Served): void {
     if (served.listeners !== undefined) closeListeners(served.listeners)
     served.listeners = undefined
+  }
+
+  #isMistaken(): boolean {
+    return ['mistaken', 'astray'].includes(this.weather.capture)
   }
 
   #uncapture(): void {

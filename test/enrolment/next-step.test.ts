@@ -191,10 +191,20 @@ void t.test('the next step follows from what is desired and what is', (t) => {
   const plain: Desired = { kind: 'plain', reason: 'r', livesOn: true }
   const gone: Desired = { kind: 'plain', reason: 'r', livesOn: false }
   const unknown: Desired = { kind: 'unknown', reason: 'r' }
-  const is = { plain: { kind: 'plain' }, uncertain: { kind: 'uncertain' } } as const
+  const is = {
+    plain: { kind: 'plain' },
+    uncertain: { kind: 'uncertain' },
+    astray: { kind: 'astray' },
+  } as const
+  const reason = 'another namespace is captured in its name'
+  const letGo: Step = { kind: 'withdraw', reason, livesOn: true }
   const cases: readonly [Desired, Actual, Step][] = [
+    [gone, is.astray, { ...letGo, livesOn: false }],
+    [unknown, is.astray, letGo],
     [wanted(HERE), is.plain, { kind: 'enrol' }],
     [wanted(HERE), is.uncertain, { kind: 'enrol' }],
+    [wanted(HERE), is.astray, letGo],
+    [wanted(undefined), is.astray, letGo],
     [wanted(HERE), served, { kind: 'rest' }],
     [wanted(undefined), served, { kind: 'rest' }],
     [wanted(HERE), { ...served, isServed: false }, { kind: 'enrol' }],
@@ -210,6 +220,7 @@ void t.test('the next step follows from what is desired and what is', (t) => {
     ],
     [plain, is.plain, { kind: 'rest' }],
     [plain, is.uncertain, { kind: 'withdraw', reason: 'r', livesOn: true }],
+    [plain, is.astray, letGo],
     [plain, served, { kind: 'leave', reason: 'r' }],
     [plain, { ...served, isServed: false }, { kind: 'leave', reason: 'r' }],
     [plain, left, { kind: 'rest' }],
