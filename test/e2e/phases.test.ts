@@ -137,6 +137,9 @@ await t.test('a pod in every phase of its life', { skip, timeout: 160_000 }, asy
     ]
   }
 
+  /** As long as the pod is ready: who terminates and serves yet is called when its Service has nobody else. */
+  const byService = ['from another node by its service', 'mesh/far', 'subject.mesh'] as const
+
   await t.test('in its init container', async (t) => {
     for (const pod of ['mesh/near', 'mesh/far', 'plain/outside'])
       await lab.waitFor(`${pod} to serve`, async () =>
@@ -145,7 +148,6 @@ await t.test('a pod in every phase of its life', { skip, timeout: 160_000 }, asy
           : undefined,
       )
     await waitForCapture(lab, 'mesh', true)
-    const byService = ['from another node by its service', 'mesh/far', 'subject.mesh'] as const
     const traffic = await startAll([...(await ways('init')), byService])
     await phase(traffic, 'init')
     await finish(t, traffic, 'init')
@@ -157,15 +159,20 @@ await t.test('a pod in every phase of its life', { skip, timeout: 160_000 }, asy
     async (t) => {
       await lab.waitForPods('mesh')
       const traffic = await startAll(await ways('sidecar'))
+      const called = await startAll([byService])
       await phase(traffic, 'running')
+      await phase(called, 'running')
       await lab.kubectl('delete', 'pod', '-n', 'mesh', 'subject', '--wait=false')
       const reached = async (file: string): Promise<true | undefined> =>
         (await fileOf(file, 'sidecar', 'ls')) ? true : undefined
       await lab.waitFor('the preStop hook', () => reached('stopping'))
       await phase(traffic, 'preStop')
+      await phase(called, 'preStop')
       await fileOf('stopped', 'sidecar', 'touch')
       await lab.waitFor('TERM', () => reached('term'))
       await phase(traffic, 'TERM')
+      await phase(called, 'TERM')
+      await finish(t, called, 'from running to TERM')
       await fileOf('main-end', 'sidecar', 'touch')
       await lab.waitFor('TERM of the sidecar', () => reached('sidecar-term'))
       await phase(traffic, 'sidecar')
