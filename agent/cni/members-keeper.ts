@@ -64,7 +64,6 @@ export class MembersKeeper {
       this.#soon = undefined
       this.#queue(false)
     }, delayMs)
-    this.#soon.unref()
   }
 
   /** Leaves the file for the next agent, and for the plugin meanwhile. */
