@@ -21,7 +21,7 @@ import type {
 /** A thread that does not end in this time is left to the end of the process. */
 const TERMINATE_DEADLINE_MS = 1_000
 /** For a worker's young objects: V8's own limit, whatever the process was started with. */
-const SEMI_SPACE_MIB = 16
+const SEMI_SPACE_MIB = 32
 
 export interface WorkerLinkEvents {
   readonly onEjection: (change: EjectionChange) => void
