@@ -18,8 +18,6 @@ export interface SysctlValue {
   /** Below /proc/sys, e.g. `net/ipv4/tcp_fwmark_accept`. */
   readonly path: string
   readonly value: string
-  /** Written only where the sysctl holds this. */
-  readonly from?: string
 }
 
 export type NetnsRequest =

@@ -53,16 +53,7 @@ function exchangeSysctl(netnsFd: number, homeFd: number, sysctl: SysctlValue): S
   const call = Buffer.alloc(CALL_NAME_SIZE)
   const old = Buffer.alloc(SYSCTL_SIZE)
   const path = `/proc/sys/${sysctl.path}`
-  const result = loadShim().netnsSysctl(
-    netnsFd,
-    homeFd,
-    path,
-    sysctl.from ?? null,
-    sysctl.value,
-    old,
-    SYSCTL_SIZE,
-    call,
-  )
+  const result = loadShim().netnsSysctl(netnsFd, homeFd, path, sysctl.value, old, SYSCTL_SIZE, call)
   if (result < 0) throw shimError(result, call, path)
   return { path: sysctl.path, value: old.toString('utf8', 0, old.indexOf(0)) }
 }

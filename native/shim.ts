@@ -22,7 +22,6 @@ export interface Shim {
     netnsFd: number,
     homeFd: number,
     path: string,
-    from: string | null,
     value: string,
     old: Buffer,
     oldSize: number,
@@ -61,7 +60,7 @@ export function loadShim(): Shim {
     ),
     netnsCreate: library.func('int ambit_netns_create(int home, void *call)'),
     netnsSysctl: library.func(
-      'int ambit_netns_sysctl(int netns, int home, const char *path, const char *from, const char *value, void *old, int old_size, void *call)',
+      'int ambit_netns_sysctl(int netns, int home, const char *path, const char *value, void *old, int old_size, void *call)',
     ),
     programLoad: library.func(
       'int ambit_program_load(const char *name, int type, int attach_type, void *code, uint32_t count, void *call)',

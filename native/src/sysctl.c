@@ -8,8 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int exchange(const char *path, const char *from, const char *value, char *old, int old_size,
-		    char *call)
+static int exchange(const char *path, const char *value, char *old, int old_size, char *call)
 {
 	ssize_t length;
 	int result = 0, fd = open(path, O_RDWR | O_CLOEXEC);
@@ -23,27 +22,22 @@ static int exchange(const char *path, const char *from, const char *value, char 
 		while (length > 0 && old[length - 1] == '\n')
 			length--;
 		old[length] = '\0';
-		if (from && strcmp(old, from))
-			; /* somebody chose a value of their own: it stays */
-		else if (strcmp(old, value) && pwrite(fd, value, strlen(value), 0) < 0)
+		if (strcmp(old, value) && pwrite(fd, value, strlen(value), 0) < 0)
 			result = ambit_fail(call, "write(sysctl)");
 	}
 	close(fd);
 	return result;
 }
 
-/*
- * Writes `value` in the namespace, unless `from` is given and the sysctl holds something else. Puts the former value
- * into `old`.
- */
-int ambit_netns_sysctl(int netns_fd, int home_fd, const char *path, const char *from,
+/* Writes `value` in the namespace, and puts the former value into `old`. */
+int ambit_netns_sysctl(int netns_fd, int home_fd, const char *path,
 		       const char *value, char *old, int old_size, char *call)
 {
 	int result = ambit_netns_enter(netns_fd, call);
 
 	if (result)
 		return result;
-	result = exchange(path, from, value, old, old_size, call);
+	result = exchange(path, value, old, old_size, call);
 	ambit_netns_leave(home_fd);
 	return result;
 }
