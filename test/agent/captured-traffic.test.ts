@@ -16,6 +16,18 @@ const VIP_B = '10.96.7.2'
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
 t.setTimeout(deadline(90_000))
 
+/** Has an app ask for keepalive on one open connection, for a user time-out on another: after connect(), as many libraries do. */
+async function askForHaste(app: RemoteProcess, idle: number, busy: number): Promise<void> {
+  for (const [index, level, name, value] of [
+    [idle, 6, 4, 2], // TCP_KEEPIDLE
+    [idle, 6, 5, 1], // TCP_KEEPINTVL
+    [idle, 6, 6, 3], // TCP_KEEPCNT
+    [idle, 1, 9, 1], // SO_KEEPALIVE
+    [busy, 6, 18, 3000], // TCP_USER_TIMEOUT
+  ] as const)
+    await app.ask('ask', { index, level, name, value })
+}
+
 await t.test('captured traffic', { skip, timeout: deadline(90_000) }, async (t) => {
   const world = new World(t)
   const logFile = `/tmp/${world.name}.log`
@@ -167,15 +179,7 @@ await t.test('captured traffic', { skip, timeout: deadline(90_000) }, async (t) 
     const [idle, busy] = [await hold(), await hold()]
     for (const index of [idle, busy])
       t.equal(await inPod.process.ask('echo', { index, text: 'there' }), 'there')
-    // After connect(), as many libraries do.
-    for (const [index, level, name, value] of [
-      [idle, 6, 4, 2], // TCP_KEEPIDLE
-      [idle, 6, 5, 1], // TCP_KEEPINTVL
-      [idle, 6, 6, 3], // TCP_KEEPCNT
-      [idle, 1, 9, 1], // SO_KEEPALIVE
-      [busy, 6, 18, 3000], // TCP_USER_TIMEOUT
-    ] as const)
-      await inPod.process.ask('ask', { index, level, name, value })
+    await askForHaste(inPod.process, idle, busy)
     // The agent has them once they stand at its own legs.
     await until(
       () => /timer:\(keepalive,[01]/.test(world.inside('a', 'ss -Htno dport = :8083')),
@@ -201,14 +205,7 @@ await t.test('captured traffic', { skip, timeout: deadline(90_000) }, async (t) 
     const [idle, busy, patient] = [await hold(), await hold(), await hold()]
     for (const index of [idle, busy, patient])
       t.equal(await inPod.process.ask('echo', { index, text: 'there' }), 'there')
-    for (const [index, level, name, value] of [
-      [idle, 6, 4, 2], // TCP_KEEPIDLE
-      [idle, 6, 5, 1], // TCP_KEEPINTVL
-      [idle, 6, 6, 3], // TCP_KEEPCNT
-      [idle, 1, 9, 1], // SO_KEEPALIVE
-      [busy, 6, 18, 3000], // TCP_USER_TIMEOUT
-    ] as const)
-      await inPod.process.ask('ask', { index, level, name, value })
+    await askForHaste(inPod.process, idle, busy)
     world.inside(
       'b',
       'nft add table ip mute; nft add chain ip mute in "{ type filter hook input priority 0; }"; nft add chain ip mute out "{ type filter hook output priority 0; }"; nft add rule ip mute in tcp dport 15008 drop; nft add rule ip mute out tcp sport 15008 drop',
