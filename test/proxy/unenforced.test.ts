@@ -11,7 +11,13 @@ import { policyJudge, unenforcedPolicies } from '../../agent/proxy/decision/unen
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
 import { PolicyWarnings } from '../../agent/unenforced-policies.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { Policy, PolicyKey, PolicyScope } from '../../mesh/model/policy.ts'
+import {
+  EMPTY_MATCH,
+  POLICY,
+  type PolicyKey,
+  type PolicyScope,
+  type Policy,
+} from '../../mesh/model/policy.ts'
 import type { IpAddress, MeshChange, SocketAddress } from '../../mesh/model/types.ts'
 import { Subscription } from '../../mesh/xds/subscription.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
@@ -32,7 +38,8 @@ const STRICT = 'istio-system/istio_converted_static_strict'
 function policy(name: string, scope: PolicyScope, change: Partial<Policy> = {}): MeshChange {
   const namespace = change.namespace ?? 'shop'
   const key = `${namespace}/${name}` as PolicyKey
-  return { kind: 'policy', policy: { key, namespace, name, scope, isDryRun: false, ...change } }
+  const policy = { ...POLICY.zero, key, namespace, name, scope, ...change }
+  return { kind: 'policy', policy }
 }
 
 const named = (pod: LocalPod, ...authorizationPolicies: readonly string[]): MeshChange => ({
@@ -121,7 +128,11 @@ await t.test('what istiod sends is read as far as it is needed', (t) => {
       name: 'deny',
       namespace: 'shop',
       scope: 'namespace',
+      action: 'deny',
+      rules: [{ clauses: [{ matches: [EMPTY_MATCH] }], place: undefined }],
       isDryRun: false,
+      isAudit: false,
+      madeOf: '',
     },
   })
   t.match(AUTHORIZATION.decode('shop/other', bytes), { ok: false, error: { field: 'name' } })
