@@ -41,3 +41,9 @@ export function isPodWorkloadUid(uid: WorkloadUid): boolean {
   const slash = uid.indexOf('/')
   return slash >= 0 && uid.startsWith('//Pod/', slash)
 }
+
+/** Whether a workload key names an endpoint that an EndpointSlice gives by its address, in whatever cluster. */
+export function isSlicesWorkloadUid(uid: WorkloadUid): boolean {
+  const slash = uid.indexOf('/')
+  return slash >= 0 && uid.startsWith('/discovery.k8s.io/EndpointSlice/', slash)
+}

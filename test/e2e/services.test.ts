@@ -217,13 +217,18 @@ await t.test('Services as a pod of the mesh sees them', { skip, timeout: 160_000
     await lab.apply(list([slice('mesh', 'leader', [{ address: OUTSIDE_IP4, ready: true }])]))
     await waitForAnswerer(lab, 'leader.mesh', 'outside')
     t.strictSame(await answerers(lab, 'leader.mesh'), all('outside'))
-    const line = (await lines()).findLast(
-      (each) => each['dst.addr'] === `${OUTSIDE_IP4}:${HTTP_PORT}`,
+    const leader = await lab.kubectl(
+      'get',
+      '-n=mesh',
+      'service/leader',
+      '-o=jsonpath={.spec.clusterIP}',
     )
-    t.match(line, {
-      'dst.service': 'leader.mesh.svc.cluster.local',
-      'src.workload': 'client',
-    })
+    const line = (await lines()).findLast((each) => each['dst.addr'] === `${leader}:80`)
+    t.match(
+      line,
+      { 'dst.service': 'leader.mesh.svc.cluster.local', 'src.workload': 'client' },
+      'the node leads it on, as without a mesh',
+    )
     t.equal(line?.['dst.identity'], undefined, 'nobody vouches for it')
   })
 
@@ -265,6 +270,37 @@ await t.test('Services as a pod of the mesh sees them', { skip, timeout: 160_000
       )
     }
   })
+
+  await t.test(
+    'a tenant claims the address of a pod outside the mesh: its Service leads to it all the same',
+    async (t) => {
+      const address = await podAddress(lab, 'plain/client', 4)
+      await lab.apply(
+        list([
+          serviceManifest('plain', 'open', { app: 'client' }, IPV4),
+          serviceManifest(
+            'tenant',
+            'claim',
+            { app: 'decoy' },
+            {
+              ...IPV4,
+              externalIPs: [address],
+              ports: [{ name: 'http', port: HTTP_PORT, targetPort: HTTP_PORT }],
+            },
+          ),
+        ]),
+      )
+      await waitForAnswerer(lab, `${address}:${HTTP_PORT}`, 'decoy')
+      t.pass('who calls it by its address is led away by the node, with or without a mesh')
+      await waitForAnswerer(lab, 'open.plain', 'client')
+      t.strictSame(
+        await answerers(lab, 'open.plain'),
+        all('client'),
+        'who calls its Service is not',
+      )
+      await lab.kubectl('delete', 'service', '-n=tenant', 'claim')
+    },
+  )
 
   await t.test(
     'the last pod of a Service serves until it ends, behind any that is ready',

@@ -88,13 +88,78 @@ void t.test(
   },
 )
 
-void t.test('row 5: a service with a plain endpoint is relayed as it is', (t) => {
-  t.match(decide({ to: VIP, server: { tunnelProtocol: 'none' } }), {
-    kind: 'passthrough',
-    target: { address: SERVER_IP, port: 8080 },
-  })
-  t.end()
-})
+void t.test(
+  'row 5: a cluster IP with plain endpoints alone is left to the node, which leads it on once',
+  (t) => {
+    const plain = { tunnelProtocol: 'none' } as const
+    const toCluster = { kind: 'passthrough', target: { address: VIP, port: 80 } }
+    const toEndpoint = { kind: 'passthrough', target: { address: SERVER_IP, port: 8080 } }
+    const left = decide({ to: VIP, server: plain })
+    t.match(left, { ...toCluster, service: { name: 'catalog' } })
+    t.equal(left.workload, undefined, 'the node chooses')
+    const slices = 'Kubernetes/discovery.k8s.io/EndpointSlice/shop/catalog-1/10.244.2.3'
+    t.match(decide({ to: VIP, server: { ...plain, uid: slices as WorkloadUid } }), toCluster)
+    const entry = 'Kubernetes/networking.istio.io/WorkloadEntry/shop/catalog'
+    for (const [what, overrides] of [
+      ['a ServiceEntry', { service: { canonical: false } }],
+      ['an address that others may claim', { service: { externalAddresses: [VIP] } }],
+      ['an endpoint that is in no slice', { server: { uid: entry as WorkloadUid } }],
+      ['an endpoint of another cluster', { server: { clusterId: 'Kube' } }],
+    ] as const) {
+      const { server = {}, ...rest } = { server: {}, ...overrides }
+      t.match(
+        decide({ to: VIP, ...rest, server: { ...plain, ...server } }),
+        toEndpoint,
+        `${what} is the mesh's to choose for`,
+      )
+    }
+    const six = '2001:db8::3' as IpAddress
+    t.match(
+      decide({ to: VIP, server: { ...plain, addresses: [six] } }),
+      { target: { address: six, port: 8080 } },
+      'an endpoint of the other family is none of the node’s',
+    )
+    t.end()
+  },
+)
+
+void t.test(
+  'row 5: with one endpoint of the mesh beside them, fit or not, the node might call that in plaintext',
+  (t) => {
+    const service = testService('catalog', VIP)
+    const plain = testPod('old', '10.244.2.4' as IpAddress)
+    const decideBeside = (overrides: Partial<Workload>): OutboundDecision => {
+      const mesh = new MeshState()
+      mesh.apply([
+        { kind: 'service', service },
+        { kind: 'workload', workload: workloadOf(client) },
+        {
+          kind: 'workload',
+          workload: workloadOf(plain, { ...inService(service, 8080), tunnelProtocol: 'none' }),
+        },
+        {
+          kind: 'workload',
+          workload: workloadOf(server, { ...inService(service, 8080), ...overrides }),
+        },
+      ])
+      return decideOutbound({
+        originalDestination: { address: VIP, port: 80 },
+        source: client,
+        mesh,
+        localPods: new LocalPods(),
+        clientAddress: CLIENT_IP,
+        random: () => 0,
+      })
+    }
+    t.match(decideBeside({ status: 'unhealthy' }), {
+      kind: 'passthrough',
+      target: { address: '10.244.2.4', port: 8080 },
+      workload: { name: 'old' },
+    })
+    t.match(decideBeside({ tunnelProtocol: 'none' }), { target: { address: VIP, port: 80 } })
+    t.end()
+  },
+)
 
 void t.test('row 6: a service without a healthy endpoint is refused', (t) => {
   t.match(decide({ to: VIP, server: { status: 'unhealthy' } }), {
@@ -300,7 +365,7 @@ void t.test(
       'a pod that has just failed is not tried again under its other name',
     )
     mesh.apply([{ kind: 'workload', workload: workloadOf(server, { tunnelProtocol: 'none' }) }])
-    t.match(call(new LocalPods()), { kind: 'passthrough', workload: { uid: listed.uid } })
+    t.match(call(new LocalPods()), { kind: 'passthrough', target: { address: VIP, port: 80 } })
     t.end()
   },
 )

@@ -26,6 +26,8 @@ import type { EndpointPort } from '../balance/ejections.ts'
 import type { LocalPod, LocalPods } from '../local-pod.ts'
 import { isMeshPort, MESH_PORTS } from '../../../mesh/model/ports.ts'
 import { workloadIdentity } from '../workload-identity.ts'
+import { isLedByNode } from './plain-service.ts'
+import { whoIsAt } from './who-is-at.ts'
 
 interface Destination {
   readonly service: Service | undefined
@@ -133,7 +135,19 @@ function decideService(request: OutboundRequest, match: ServiceMatch): OutboundD
       'noHealthyUpstream',
       `no healthy upstream: service ${service.key} port ${servicePort}${onlyNear(match, client)}`,
     )
-  return decideWorkload(request, endpoint, service)
+  const decision = decideWorkload(request, endpoint, service)
+  if (
+    decision.kind === 'passthrough' &&
+    isLedByNode({
+      mesh,
+      match,
+      caller: source.workloadUid,
+      requested: originalDestination.address,
+      chosen: endpoint.address,
+    })
+  )
+    return { kind: 'passthrough', target: originalDestination, service, workload: undefined }
+  return decision
 }
 
 /** Whom the address that was asked for leads to, of the Service's endpoints. */
@@ -225,16 +239,6 @@ function decideWorkload(
     ...destination,
     workload,
   }
-}
-
-/**
- * Who has the address that a service lists as a plain one. Whoever writes a service's endpoints says where its traffic
- * goes, but a workload of the mesh is never sent plaintext for it: its own protocol and identity count.
- */
-function whoIsAt(mesh: MeshState, listed: Workload, address: IpAddress): Workload {
-  if (listed.tunnelProtocol !== 'none') return listed
-  const owner = mesh.findWorkload(address)
-  return owner?.tunnelProtocol === 'hbone' && owner.network === listed.network ? owner : listed
 }
 
 /** The destination workload's own identity and whatever else the service says its servers may prove. */
