@@ -86,7 +86,8 @@ function sourceOf(
 ): SocketAddress | undefined {
   const seen = remoteAddress(socket)
   if (seen === undefined || originalDestination === undefined) return seen
-  const address = callerAddress(pod, originalDestination, seen)
+  // Where nobody named one of that family, by the name that the mesh has for it.
+  const address = callerAddress(pod, originalDestination, seen) ?? pod.addresses[0]
   return address === undefined ? seen : { address, port: seen.port }
 }
 
@@ -227,8 +228,8 @@ function carry(context: PodContext, captured: Captured, decision: Chosen): Promi
     case 'sameNode': {
       const { target } = decision
       const address = callerAddress(pod, target, source)
-      if (address === undefined) return Promise.resolve(withoutAddress(target))
-      if (!pod.addresses.includes(address)) return asStranger(context, captured, decision)
+      if (address === undefined || !pod.addresses.includes(address))
+        return asStranger(context, captured, decision)
       const peer = { address, port: source.port }
       const call = { peer, pod: decision.pod, target, timeoutMs, attempt }
       return carrySameNode(context, connection, socket, call)
@@ -239,8 +240,8 @@ function carry(context: PodContext, captured: Captured, decision: Chosen): Promi
 }
 
 /**
- * A call within the node from an address that is not the pod's. That the pod has a right to it shows only where answers find the way
- * back: so the call goes out and in again, by HBONE, as one between nodes would.
+ * A call within the node from an address that is not the pod's, or that only its routes know. That the pod has a right to it shows only
+ * where answers find the way back: so the call goes out and in again, by HBONE, as one between nodes would.
  */
 function asStranger(
   context: PodContext,
@@ -273,8 +274,8 @@ function carryByTunnel(
     'peer' | 'target' | 'expectedIdentities' | 'service'
   >,
 ): Promise<ConnectionEnd> {
+  // undefined where nobody named an address of the peer's family: the namespace may have one all the same, and its routes choose.
   const sourceIp = callerAddress(pod, peer, source)
-  if (sourceIp === undefined) return Promise.resolve(withoutAddress(peer))
   return carrier.carry(
     new CarriedCall({ kind: 'socket', socket }, connection, { attempt }),
     {
@@ -286,10 +287,4 @@ function carryByTunnel(
     },
     permit,
   )
-}
-
-/** A peer must see the caller's own address or nothing: it is what policy and the app go by. */
-function withoutAddress({ address }: SocketAddress): ConnectionEnd {
-  const message = `the pod has no address of the family of ${address}`
-  return { kind: 'unopened', failure: { reason: 'connectFailed', message } }
 }

@@ -100,7 +100,7 @@ export class PodProxy {
           {
             netnsFd: options.pod.netnsFd,
             destination: target.destination,
-            from: sourceFor(options.pod, target.sourceIp),
+            from: target.sourceIp && sourceFor(options.pod, target.sourceIp),
             timeoutReason: 'connectTimeout',
             timeoutMs: CONNECT_DEADLINE_MS,
           },

@@ -314,5 +314,5 @@ function withRoom(
 
 function poolKey(target: PoolTarget): string {
   const { address, port } = target.destination
-  return `${target.sourceIdentity} ${target.sourceIp} ${address} ${port} ${[...target.expectedIdentities].sort().join(' ')}`
+  return `${target.sourceIdentity} ${target.sourceIp ?? ''} ${address} ${port} ${[...target.expectedIdentities].sort().join(' ')}`
 }

@@ -47,7 +47,8 @@ export interface HboneFailure {
 /** Pool key. The source IP is part of it because the server reads the client's address off the TCP connection. */
 export interface PoolTarget {
   readonly sourceIdentity: SpiffeId
-  readonly sourceIp: IpAddress
+  /** undefined: what the source's own routes choose. */
+  readonly sourceIp: IpAddress | undefined
   readonly destination: SocketAddress
   /** The server must present one of these, exactly. */
   readonly expectedIdentities: readonly SpiffeId[]

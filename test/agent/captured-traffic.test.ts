@@ -6,6 +6,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import t from 'tap'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, BPF_OBJECT, World } from '../capture/support/world.ts'
+import type { IpAddress } from '../../mesh/model/types.ts'
 import { deadline, missing } from '../helpers.ts'
 import { until } from '../support/until.ts'
 
@@ -258,6 +259,27 @@ await t.test('captured traffic', { skip, timeout: deadline(90_000) }, async (t) 
       'who calls as usual is served',
     )
   })
+
+  await t.test(
+    'a pod that the mesh knows by IPv6 alone calls a pod of the mesh by IPv4, from what its routes choose',
+    async (t) => {
+      const enrolAs = async (addresses: readonly IpAddress[]): Promise<void> => {
+        await agent.ask('withdraw', { node: 'near', uid: 'uid-a' })
+        await agent.ask('enrol', { node: 'near', pod: world.pod('a', { addresses }) })
+      }
+      await enrolAs([ADDRESS.aV6 as IpAddress])
+      const seen = await a.connect({ address: VIP_B, port: 80 })
+      t.equal(seen.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.bV4}`)
+      const outbound = await line(
+        (entry) =>
+          entry['direction'] === 'outbound' &&
+          String(entry['src.addr']).startsWith(`[${ADDRESS.aV6}]:`) &&
+          entry['dst.addr'] === `${ADDRESS.bV4}:15008`,
+      )
+      t.match(outbound, { 'dst.identity': 'spiffe://cluster.local/ns/shop/sa/pod-b' })
+      await enrolAs(world.pod('a').addresses)
+    },
+  )
 
   await t.test('a worker that dies is replaced, and its pods are served again', async (t) => {
     await agent.ask('killWorkers', 'near')

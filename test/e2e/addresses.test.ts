@@ -102,6 +102,17 @@ await t.test('pods with addresses of their own', { skip, timeout: 100_000 }, asy
     },
   )
 
+  await t.test('and so it calls a pod of the mesh that has IPv4, with identity', async (t) => {
+    const target = await podAddress(lab, 'mesh/right', 4)
+    const { client } = await get(lab, 'mesh/six', url(target))
+    const identity = 'spiffe://cluster.local/ns/mesh/sa/default'
+    const line = (await accessLines(lab, 'node-a')).findLast(
+      (each) => each.direction === 'inbound' && each['dst.addr'] === `${target}:15008`,
+    )
+    t.match(line, { 'src.identity': identity, 'dst.workload': 'right', error: undefined })
+    t.match(line?.['src.addr'], new RegExp(`^${client}:`), 'seen as without a mesh: as the node')
+  })
+
   await t.test('pods call each other over a second network', async (t) => {
     await command([
       'ip',
