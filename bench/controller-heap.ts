@@ -423,7 +423,14 @@ async function memoryOf(tree: string, pods: number): Promise<Memory> {
       '--inspect=127.0.0.1:0',
       join(tree, 'cli/main.ts'),
       ...['controller', '--kubeconfig', kubeconfig, '--listen', '127.0.0.1:0'],
-      ...['--health-address', '127.0.0.1:0', '--log-level', 'info'],
+      ...[
+        '--health-address',
+        '127.0.0.1:0',
+        '--admin-address',
+        '127.0.0.1:0',
+        '--log-level',
+        'info',
+      ],
     ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   )

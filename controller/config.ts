@@ -28,6 +28,8 @@ export interface ControllerConfig {
   readonly podName: string
   readonly listen: HostPort
   readonly healthAddress: HostPort
+  /** Loopback: whoever reaches it reads the audit. */
+  readonly adminAddress: HostPort
   readonly trustDomain: string
   readonly clusterId: string
   readonly clusterDomain: string
@@ -71,6 +73,10 @@ const flags: FlagTable<ControllerConfig> = {
   healthAddress: hostPort('--health-address', 'HTTP: /healthz, /readyz, /metrics', {
     env: 'AMBIT_HEALTH_ADDRESS',
     fallback: `${ANY_HOST}:8080`,
+  }),
+  adminAddress: hostPort('--admin-address', 'HTTP for administrators: the audit; loopback only', {
+    env: 'AMBIT_ADMIN_ADDRESS',
+    fallback: '127.0.0.1:15000',
   }),
   caSecret: text('--ca-secret <name>', 'Secret with the root that the mesh makes for itself', {
     env: 'AMBIT_CA_SECRET',

@@ -3,11 +3,15 @@
 // can while the API server is away, says on /readyz what is missing, and keeps serving what it knows.
 
 import { Server } from '@grpc/grpc-js'
+import fastify, { type FastifyInstance } from 'fastify'
+import { AuditJournal } from '../mesh/audit/journal.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { type Clock, systemClock } from '../mesh/identity/clock.ts'
 import { Backoff, delay } from '../mesh/async/backoff.ts'
 import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
 import { type KubeApi } from '../mesh/kube/index.ts'
+import { serveAudit } from '../mesh/program/audit-route.ts'
+import { listen } from '../mesh/program/listen.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import { type Result, err, ok } from '../mesh/result.ts'
@@ -37,6 +41,8 @@ export interface ControllerOptions {
   readonly config: ControllerConfig
   readonly api: KubeApi
   readonly log: Logger
+  /** Takes each line of the audit. */
+  readonly writeAudit: (line: string) => void
   readonly clock?: Clock
   readonly leaseTimings?: LeaseTimings
   /** Gives up starting. */
@@ -47,6 +53,7 @@ export interface ControllerOptions {
 export interface RunningController {
   readonly grpcPort: number
   readonly healthPort: number
+  readonly adminPort: number
   readonly rootsPem: string
   readonly isLeader: boolean
   stop(): Promise<void>
@@ -95,6 +102,12 @@ async function start(
   const { config, api, log } = options
   const clock = options.clock ?? systemClock
   const metrics = createMetrics()
+  const audit = new AuditJournal({ write: options.writeAudit })
+  parts.defer(() => audit.close())
+  const admin = fastify({ forceCloseConnections: true })
+  serveAudit(admin, audit)
+  await listen(admin, config.adminAddress, '--admin-address')
+  parts.defer(() => admin.close())
   const readiness = new Readiness(['root', 'cluster', 'grpc'])
   const budget = connectionBudget(descriptorLimit())
   const health = await startHealthServer(config.healthAddress, readiness, metrics, budget.health)
@@ -168,6 +181,7 @@ async function start(
     pods,
     authority,
     log: log.child({ part: 'ca' }),
+    audit,
     authenticator,
     limiter: new KeyedBuckets(CERTIFICATE_RATE),
     trustDomain: config.trustDomain,
@@ -186,10 +200,10 @@ async function start(
   parts.defer(() => readiness.set('grpc', false))
   readiness.set('grpc', true)
   log.info({ grpcPort, trustDomain: config.trustDomain }, 'controller started')
-  const address = health.addresses()[0]
   return ok({
     grpcPort,
-    healthPort: typeof address === 'object' ? address.port : 0,
+    healthPort: portOf(health),
+    adminPort: portOf(admin),
     get rootsPem() {
       return authority.current.bundlePem
     },
@@ -269,6 +283,11 @@ function electLeader(
       await publishing
     },
   }
+}
+
+function portOf(server: FastifyInstance): number {
+  const address = server.addresses()[0]
+  return typeof address === 'object' ? address.port : 0
 }
 
 /** Lets calls end, then cuts what is left. */

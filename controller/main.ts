@@ -4,7 +4,7 @@
 import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { runCommand } from '../mesh/program/command-line.ts'
 import { runProgram } from '../mesh/program/run.ts'
-import { createLogger } from '../mesh/telemetry/log.ts'
+import { createLogger, printLine } from '../mesh/telemetry/log.ts'
 import { controllerCommand } from './config.ts'
 import { startController } from './controller.ts'
 
@@ -24,7 +24,8 @@ export async function main(argv: readonly string[]): Promise<void> {
       start: async (signal) => {
         const access = await loadKubeConfig(config)
         if (!access.ok) return access
-        return startController({ config, api: createKubeApi(access.value), log, signal })
+        const api = createKubeApi(access.value)
+        return startController({ config, api, log, writeAudit: printLine, signal })
       },
       stopDeadlineMs: STOP_DEADLINE_MS,
     })

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The certificate service: authenticate, count, authorise, sign, answer. Every refusal is logged with its reason;
+// The certificate service: authenticate, count, authorise, sign, answer. Every outcome is put on record with its reason;
 // the caller gets the reason, too, because it is about the caller alone.
 
 import { create } from '@bufbuild/protobuf'
 import { type Server, type ServerUnaryCall, status } from '@grpc/grpc-js'
+import type { AuditJournal } from '../../mesh/audit/journal.ts'
 import type { BucketSize } from '../../mesh/async/bucket.ts'
 import type { KeyedBuckets } from '../../mesh/async/keyed-buckets.ts'
 import { errorMessage } from '../../mesh/errors.ts'
@@ -19,11 +20,10 @@ import {
   IstioCertificateResponseSchema,
 } from '../../mesh/proto/gen/certificate_pb.js'
 import { type Result, err } from '../../mesh/result.ts'
-import { excerpt } from '../../mesh/telemetry/excerpt.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { GRPC_STATUS } from '../auth/call-gate.ts'
 import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
+import { type CertificateAsk, recordIssued, recordRefused } from './certificate-audit.ts'
 import { type AuthorisationContext, authoriseIdentity } from './node-authorisation.ts'
 import type { Authority } from './authority-source.ts'
 import { type IssuedLeaf, LIFETIME_LIMITS, signRequest } from './sign-request.ts'
@@ -35,20 +35,19 @@ export interface CertificateServiceOptions extends AuthorisationContext {
   readonly authenticator: TokenAuthenticator
   readonly limiter: KeyedBuckets
   readonly log: Logger
+  /** Every certificate issued or refused is put on record there. */
+  readonly audit: AuditJournal
   /** Told of every outcome, for metrics. */
   readonly onOutcome?: (outcome: 'issued' | Refusal['kind']) => void
 }
 
 /** A full node (250 pods, each its own identity) may prefetch twice over at once; then 20 a second. */
 export const CERTIFICATE_RATE: BucketSize = { perSecond: 20, burst: 500 }
-/** Lines about refused callers that are no agents: any pod can cause them. */
-const STRANGERS_LINES = { burst: 100, perSecond: 10 }
 
 type Outcome = Result<IssuedLeaf, Refusal>
 
 /** Adds Istio's certificate service to a gRPC server. */
 export function addCertificateService(server: Server, options: CertificateServiceOptions): void {
-  const strangers = new LogBudget(STRANGERS_LINES)
   server.addService(CERTIFICATE_SERVICE, {
     createCertificate: (
       call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
@@ -57,7 +56,7 @@ export function addCertificateService(server: Server, options: CertificateServic
         response?: IstioCertificateResponse,
       ) => void,
     ) => {
-      handle(call, options, strangers).then(
+      handle(call, options).then(
         (outcome) => {
           options.onOutcome?.(outcome.ok ? 'issued' : outcome.error.kind)
           if (!outcome.ok)
@@ -76,30 +75,21 @@ export function addCertificateService(server: Server, options: CertificateServic
 async function handle(
   call: ServerUnaryCall<IstioCertificateRequest, IstioCertificateResponse>,
   options: CertificateServiceOptions,
-  strangers: LogBudget,
 ): Promise<Outcome> {
   const requested = call.request.metadata?.[IMPERSONATED_IDENTITY]
-  const shown = typeof requested === 'string' ? excerpt(requested) : undefined
-  const about = { peer: call.getPeer(), requested: shown }
   const authenticated = await authenticateCall(call, options)
-  if (!authenticated.ok) {
-    const keptBack = strangers.take()
-    if (keptBack !== undefined)
-      options.log.warn({ ...about, ...authenticated.error, keptBack }, 'certificate refused')
-    return authenticated
+  const caller = authenticated.ok ? authenticated.value : undefined
+  const ask: CertificateAsk = {
+    peer: call.getPeer(),
+    caller,
+    isAgent: caller !== undefined && options.trustedNodeAccounts.has(callerName(caller)),
+    requested: typeof requested === 'string' ? requested : undefined,
   }
-  const caller = authenticated.value
-  const outcome = await issue(call.request, requested, caller, options)
-  const fields = { ...about, caller: callerName(caller), pod: caller.pod?.name }
-  if (!outcome.ok) {
-    // Of agents each line counts; any pod has a token of its own, and may be refused as often as it likes.
-    const isAgent = options.trustedNodeAccounts.has(callerName(caller))
-    const keptBack = isAgent ? 0 : strangers.take()
-    if (keptBack !== undefined)
-      options.log.warn({ ...fields, ...outcome.error, keptBack }, 'certificate refused')
-    return outcome
-  }
-  options.log.info({ ...fields, notAfter: outcome.value.notAfter }, 'certificate issued')
+  const outcome = authenticated.ok
+    ? await issue(call.request, requested, authenticated.value, options)
+    : authenticated
+  if (outcome.ok) recordIssued(options.audit, ask, outcome.value)
+  else recordRefused(options.audit, ask, outcome.error)
   return outcome
 }
 

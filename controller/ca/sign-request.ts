@@ -16,6 +16,7 @@ export interface LifetimeLimits {
 
 /** A signed leaf with what the log says of it. */
 export interface IssuedLeaf extends SignedChain {
+  readonly identity: SpiffeId
   readonly notAfter: Date
 }
 
@@ -51,7 +52,8 @@ export async function signRequest(
     notBefore: new Date(nowMs - BACKDATE_MS),
     notAfter,
   })
-  return ok({ chainPem, rootsPem: authority.bundlePem, notAfter })
+  const { identity } = request
+  return ok({ identity, chainPem, rootsPem: authority.bundlePem, notAfter })
 }
 
 function invalid(reason: string): Result<never, Refusal> {

@@ -23,6 +23,11 @@ const BATCH_MS = 10
 const BATCH_LENGTH = 8 * 1024
 const STDOUT = 1
 
+/** Writes a line that is made already, among those of the loggers. */
+export function printLine(line: string): void {
+  process.stdout.write(`${line}\n`)
+}
+
 /** Makes the process's logger. */
 export function createLogger(component: string, level: LogLevel): Logger {
   return pino(optionsOf(component, level))

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The certificate service over real gRPC and TLS, as an agent meets it.
 
-import pino from 'pino'
 import t from 'tap'
 import { execFileSync } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
@@ -10,6 +9,7 @@ import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { Server } from '@grpc/grpc-js'
 import { CERTIFICATE_RATE } from '../../controller/ca/service.ts'
+import { AuditJournal } from '../../mesh/audit/journal.ts'
 import { KeyedBuckets } from '../../mesh/async/keyed-buckets.ts'
 import {
   type CertificateServiceOptions,
@@ -27,7 +27,7 @@ import type { CaFailure, SignedChain } from '../../mesh/identity/types.ts'
 import { PODS, type Pod } from '../../mesh/kube/index.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
-import { createLogger, type Logger } from '../../mesh/telemetry/log.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
 import { kubePod, type PodChoices } from '../core/objects.ts'
 import { FakeClock } from '../identity/fake-clock.ts'
 import { acceptedToken, type ReviewedToken, ScriptedKube } from '../support/scripted-kube.ts'
@@ -78,7 +78,10 @@ function podOn(
 }
 
 /** Two nodes with an agent each; catalog runs on node b, frontend on node a. */
-async function cluster(t: TestScope, serviceLog: Logger = log): Promise<Cluster> {
+async function cluster(
+  t: TestScope,
+  write: (line: string) => void = () => undefined,
+): Promise<Cluster> {
   const loaded = await loadAuthority(await createRoot({ organization: 'cluster.local' }))
   if (!loaded.ok) throw new Error(loaded.error.reason)
   const root = loaded.value
@@ -109,7 +112,8 @@ async function cluster(t: TestScope, serviceLog: Logger = log): Promise<Cluster>
     api: kube.api,
     pods: pods.index,
     authority,
-    log: serviceLog,
+    log,
+    audit: new AuditJournal({ write }),
     clusterId: 'Kubernetes',
     trustDomain: 'cluster.local',
     trustedNodeAccounts: new Set(['ambit-system/ambit-agent']),
@@ -565,22 +569,28 @@ function openssl(...args: readonly string[]): string {
 }
 
 void t.test(
-  'a pod that is refused again and again does not fill the log, nor hide an agent',
+  'a pod that is refused again and again does not fill the audit, nor hide an agent',
   async (t) => {
     const lines: string[] = []
-    const collecting = pino({ level: 'warn' }, { write: (line) => void lines.push(line) })
-    const { kube, client } = await cluster(t, collecting)
+    const { kube, client } = await cluster(t, (line) => void lines.push(line))
     kube.tokens.set(
       'pod',
       acceptedToken('shop', 'catalog', { name: 'catalog', uid: 'uid-catalog' }),
     )
     const pod = client({ token: 'pod', impersonate: false })
     const ofPod = (): number => lines.filter((line) => line.includes('"shop/catalog"')).length
-    for (let count = 0; count < 200; count += 1)
+    for (let count = 0; count < 300; count += 1)
       t.match(await ask(pod, CATALOG, { csrPem: 'no request' }), { ok: false })
-    t.ok(ofPod() >= 100 && ofPod() < 150, `${ofPod()} lines for 200 refusals`)
+    t.ok(ofPod() >= 200 && ofPod() < 250, `${ofPod()} lines for 300 refusals`)
     const agent = client()
     t.match(await ask(agent, CATALOG.replace('catalog', 'nobody')), { ok: false })
-    t.match(lines.at(-1), /"caller":"ambit-system\/ambit-agent"/)
+    t.match(lines.at(-1), /"who":"ambit-system\/ambit-agent"/)
+    t.match(JSON.parse(lines[0] ?? ''), {
+      audit: 'certificate.refused',
+      namespace: 'shop',
+      who: 'shop/catalog',
+      pod: 'catalog',
+      reason: 'invalid',
+    })
   },
 )

@@ -25,6 +25,7 @@ void t.test('without flags everything is as in an installed cluster', async (t) 
     clusterId: 'Kubernetes',
     listen: { port: 15012 },
     healthAddress: { port: 8080 },
+    adminAddress: { host: '127.0.0.1', port: 15_000 },
     trustedNodeAccounts: ['ambit-system/ambit-agent'],
     servingNames: [],
   })

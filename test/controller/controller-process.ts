@@ -28,6 +28,8 @@ export function runController(
       cluster.kubeconfig,
       '--listen',
       '127.0.0.1:0',
+      '--admin-address',
+      '127.0.0.1:0',
       '--health-address',
       '127.0.0.1:0',
       '--log-level',

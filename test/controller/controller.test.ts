@@ -58,6 +58,28 @@ void t.test('an agent gets the mesh and its certificates from a fresh controller
   const metrics = await http(controller, '/metrics')
   t.match(metrics.text, /ambit_controller_certificate_requests_total\{outcome="issued"\} 1/)
   t.match(metrics.text, /ambit_controller_certificate_requests_total\{outcome="denied"\} 2/)
+
+  const audit = async (query: string): Promise<Response> =>
+    fetch(`http://127.0.0.1:${controller.adminPort}/audit${query}`)
+  const lines = (await (await audit('?namespace=shop')).text()).trimEnd().split('\n')
+  t.same(lines, cluster.audit, 'the audit is in the log, and is read from the administrators’ port')
+  t.match(
+    lines.map((line) => JSON.parse(line) as unknown),
+    [
+      {
+        audit: 'certificate.issued',
+        who: 'ambit-system/ambit-agent',
+        pod: 'agent-b',
+        what: CATALOG,
+        serial: /^[0-9a-f]{32}$/,
+      },
+      { audit: 'certificate.refused', reason: 'denied', why: /no pod .* runs on node node-b/ },
+      { audit: 'certificate.refused', who: 'shop/frontend', what: CATALOG },
+    ],
+  )
+  t.equal((await http(controller, '/audit')).status, 404, 'not from the port that pods reach')
+  t.equal((await audit('?since=yesterday')).status, 400)
+  t.equal(await (await audit('?since=2999-01-01T00:00:00Z')).text(), '')
 })
 
 void t.test('the root is published in each namespace, and put right when touched', async (t) => {

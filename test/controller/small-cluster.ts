@@ -108,6 +108,8 @@ export class SmallCluster {
   readonly admin: KubeApi
   /** Through the proxy, as the controller goes. */
   readonly api: KubeApi
+  /** The lines of the audit of all replicas. */
+  readonly audit: string[] = []
   readonly #scope: TestScope
   #files = 0
 
@@ -132,6 +134,7 @@ export class SmallCluster {
       config: { ...controllerConfig(), ...options },
       api: this.api,
       log,
+      writeAudit: (line) => void this.audit.push(line),
       leaseTimings: LEASE_TIMINGS,
       signal: starting.signal,
     })
@@ -265,6 +268,7 @@ function controllerConfig(): ControllerConfig {
     podName: 'replica',
     listen: { host: '127.0.0.1', port: 0 },
     healthAddress: { host: '127.0.0.1', port: 0 },
+    adminAddress: { host: '127.0.0.1', port: 0 },
     trustDomain: 'cluster.local',
     clusterId: 'Kubernetes',
     clusterDomain: 'cluster.local',
