@@ -2,9 +2,38 @@
 // An application in a pod (or outside): connects and serves when asked.
 
 import { createServer, type Server, Socket } from 'node:net'
-import { option, type RawConnect, rawConnect, rawListen } from './raw-socket.ts'
+import { option, optionOf, type RawConnect, rawConnect, rawListen, signTo } from './raw-socket.ts'
 import { serveRpc } from './rpc.ts'
 import { socketFd } from '../../../mesh/relay/last-descriptors.ts'
+
+export interface ServeRequest {
+  readonly address: string
+  readonly port: number
+  readonly hold?: boolean
+  /** Hears nobody at this address who does not sign. */
+  readonly signTo?: string
+  /** Answers with the port and segment size of the SYN that began the connection (TCP_SAVE_SYN). */
+  readonly savesSyn?: boolean
+  /** Accepts when there is something to read (TCP_DEFER_ACCEPT). */
+  readonly defersAccept?: boolean
+}
+
+const IPPROTO_TCP = 6
+const TCP_DEFER_ACCEPT = 9
+const TCP_SAVE_SYN = 27
+const TCP_SAVED_SYN = 28
+const ONE = Buffer.from([1, 0, 0, 0])
+
+function listeningFd(server: Server): number {
+  return Number(Reflect.get(Object(Reflect.get(server, '_handle')), 'fd'))
+}
+
+/** Of IPv4; the first TCP option of a SYN is the segment size. */
+function savedSyn(fd: number): string {
+  const packet = optionOf(fd, IPPROTO_TCP, TCP_SAVED_SYN)
+  const tcp = ((packet[0] ?? 0) & 15) * 4
+  return `port ${packet.readUInt16BE(tcp)} segments ${packet.readUInt16BE(tcp + 22)}`
+}
 
 const servers: Server[] = []
 const held: Socket[] = []
@@ -17,16 +46,23 @@ serveRpc({
   tryListen: ({ address, port }: { address: string; port: number }) => rawListen(address, port),
   setuid: (uid: number) => process.setuid?.(uid),
   /** Serves: says who called and ends, or with `hold` echoes and keeps the connection. */
-  serve: ({ address, port, hold }: { address: string; port: number; hold?: boolean }) =>
+  serve: ({ address, port, hold, signTo: peer, savesSyn, defersAccept }: ServeRequest) =>
     new Promise<void>((resolve, reject) => {
       const server = createServer((socket) => {
         socket.on('error', () => socket.destroy())
-        if (hold === true) socket.pipe(socket)
+        if (savesSyn === true) socket.end(savedSyn(socketFd(socket) ?? -1))
+        else if (hold === true) socket.pipe(socket)
         else socket.end(`app saw ${socket.remoteAddress} at ${socket.localAddress}`)
       })
       servers.push(server)
       server.once('error', reject)
-      server.listen({ host: address, port, ipv6Only: address.includes(':') }, resolve)
+      server.listen({ host: address, port, ipv6Only: address.includes(':') }, () => {
+        const fd = listeningFd(server)
+        if (peer !== undefined) signTo(fd, peer)
+        if (savesSyn === true) option(fd, IPPROTO_TCP, TCP_SAVE_SYN, ONE)
+        if (defersAccept === true) option(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, ONE)
+        resolve()
+      })
     }),
   /** Opens a connection and keeps it; gives its index. */
   hold: ({ address, port, localPort }: { address: string; port: number; localPort?: number }) =>

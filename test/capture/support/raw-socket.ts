@@ -12,6 +12,9 @@ const call = {
   setsockopt: libc.func(
     'int setsockopt(int fd, int level, int name, const void *value, uint32_t size)',
   ),
+  getsockopt: libc.func(
+    'int getsockopt(int fd, int level, int name, _Out_ void *value, _Inout_ uint32_t *size)',
+  ),
   bind: libc.func('int bind(int fd, const void *address, uint32_t size)'),
   listen: libc.func('int listen(int fd, int backlog)'),
   connect: libc.func('int connect(int fd, const void *address, uint32_t size)'),
@@ -44,7 +47,9 @@ export interface RawConnect {
   readonly mark?: number
   readonly multipath?: boolean
   /** Level, name and value of socket options, set before connect(). */
-  readonly options?: readonly (readonly [number, number, number])[]
+  readonly options?: readonly (readonly [number, number, number | string])[]
+  /** Sign what goes to this address (TCP_MD5SIG). */
+  readonly signTo?: string
   readonly localAddress?: string
   readonly localPort?: number
   /** Connect and send in one call. */
@@ -55,6 +60,8 @@ export interface RawConnect {
   readonly urgent?: boolean
   /** Do not wait for an answer. */
   readonly silent?: boolean
+  /** Nor close: it stays open as long as the process. */
+  readonly keep?: boolean
 }
 
 /** What the application saw. */
@@ -100,6 +107,22 @@ export function option(fd: number, level: number, name: number, value: Buffer): 
   must('setsockopt', fd, level, name, value, value.length)
 }
 
+function number(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeInt32LE(value)
+  return bytes
+}
+
+/** TCP_MD5SIG (RFC 2385) with this peer, struct tcp_md5sig; the key is the same everywhere. */
+export function signTo(fd: number, peer: string): void {
+  const key = Buffer.from('known to both')
+  const request = Buffer.alloc(216)
+  request.set(sockaddr(peer, 0))
+  request.writeUInt16LE(key.length, 130)
+  request.set(key, 136)
+  option(fd, 6, 14, request)
+}
+
 function timeout(): Buffer {
   const value = Buffer.alloc(16)
   value.writeBigInt64LE(TIMEOUT_S)
@@ -123,16 +146,10 @@ export function rawConnect(wanted: RawConnect): RawResult {
     }
     if (wanted.device !== undefined)
       option(fd, SOL_SOCKET, SO_BINDTODEVICE, Buffer.from(`${wanted.device}\0`))
-    if (wanted.mark !== undefined) {
-      const mark = Buffer.alloc(4)
-      mark.writeUInt32LE(wanted.mark)
-      option(fd, SOL_SOCKET, SO_MARK, mark)
-    }
-    for (const [level, name, value] of wanted.options ?? []) {
-      const bytes = Buffer.alloc(4)
-      bytes.writeInt32LE(value)
-      option(fd, level, name, bytes)
-    }
+    if (wanted.mark !== undefined) option(fd, SOL_SOCKET, SO_MARK, number(wanted.mark))
+    for (const [level, name, value] of wanted.options ?? [])
+      option(fd, level, name, typeof value === 'string' ? Buffer.from(value) : number(value))
+    if (wanted.signTo !== undefined) signTo(fd, wanted.signTo)
     if (wanted.localAddress !== undefined) {
       const local = sockaddr(wanted.localAddress, wanted.localPort ?? 0)
       must('bind', fd, local, local.length)
@@ -156,13 +173,13 @@ export function rawConnect(wanted: RawConnect): RawResult {
         must('sendto', fd, Buffer.from(text), text.length, flags, null, 0)
       must('shutdown', fd, SHUT_WR)
     }
-    if (wanted.silent === true) return names
+    if (wanted.silent === true || wanted.keep === true) return names
     return { ...names, received: readAll(fd) }
   } catch (thrown) {
     if (!(thrown instanceof CallError)) throw thrown
     return { error: thrown.message }
   } finally {
-    call.close?.(fd)
+    if (wanted.keep !== true) call.close?.(fd)
   }
 }
 
@@ -174,6 +191,14 @@ function readAll(fd: number): string {
     if (length === 0) return text
     text += chunk.toString('utf8', 0, length)
   }
+}
+
+/** An option's number, or what there is of its bytes. */
+export function optionOf(fd: number, level: number, name: number): Buffer {
+  const value = Buffer.alloc(256)
+  const size = new Uint32Array([value.length])
+  must('getsockopt', fd, level, name, value, size)
+  return value.subarray(0, size[0])
 }
 
 /** Binds and listens without SO_REUSEADDR, as an application that never heard of it. Gives the errno's name or ok. */

@@ -13,6 +13,7 @@ import type { CapturePod } from '../../../agent/capture/index.ts'
 import type { IpAddress } from '../../../mesh/model/types.ts'
 import { cgroup2Mount, uniqueName } from '../../helpers.ts'
 import type { Failure, OpenRequest } from './agent-process.ts'
+import type { ServeRequest } from './app-process.ts'
 import type { RawConnect, RawResult } from './raw-socket.ts'
 import { type Place, RemoteProcess } from './rpc.ts'
 
@@ -38,6 +39,8 @@ interface Teardown {
   teardown(run: () => void | Promise<void>): void
 }
 
+export type ServeManner = Omit<ServeRequest, 'address' | 'port'>
+
 /** Connect by raw calls and tell. */
 export class App {
   readonly process: RemoteProcess
@@ -50,8 +53,9 @@ export class App {
     return this.process.ask('connect', wanted)
   }
 
-  serve(address: string, port: number, hold = false): Promise<void> {
-    return this.process.ask('serve', { address, port, hold })
+  serve(address: string, port: number, how: boolean | ServeManner = false): Promise<void> {
+    const manner = typeof how === 'boolean' ? { hold: how } : how
+    return this.process.ask('serve', { address, port, ...manner })
   }
 }
 
