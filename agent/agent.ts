@@ -2,6 +2,7 @@
 // Puts the agent together. The order of the start is what keeps a node's pods safe: capture, then the data plane, then
 // the pods of an earlier agent, then CNI and the informers, and the control plane last, which nothing waits for.
 
+import { AuditJournal } from '../mesh/audit/journal.ts'
 import { AmbitError, ERROR_CATALOGUE, errorMessage } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
@@ -12,11 +13,12 @@ import { err, ok, type Result } from '../mesh/result.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import type { Running } from '../mesh/program/run.ts'
 import { VERSION } from '../mesh/program/version.ts'
-import type { Logger } from '../mesh/telemetry/log.ts'
+import { type Logger, printLine } from '../mesh/telemetry/log.ts'
 import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
 import { AgentMetrics } from './admin/metrics.ts'
 import { startServers } from './admin/start-servers.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
+import { recordUnserved } from './audit/enrolment-audit.ts'
 import { openCapture } from './capture/index.ts'
 import type { AgentConfig } from './config.ts'
 import { netnsProver, type NodeEnrolment, PodEvents, startEnrolment } from './enrolment/index.ts'
@@ -43,10 +45,12 @@ export interface AgentOptions {
 export async function startAgent(options: AgentOptions): Promise<Result<Running, AmbitError>> {
   const { config, log } = options
   const started = new AsyncDisposableStack()
+  const audit = new AuditJournal({ write: printLine })
+  started.defer(() => audit.close())
   const ending: Ending = { unpin: false }
   try {
     const readiness = new Readiness(['capture', 'CNI socket', "this node's pods", 'xDS'])
-    await start({ config, log, readiness, started, ending }, options.quit)
+    await start({ config, log, audit, readiness, started, ending }, options.quit)
     ending.unpin = config.unpinOnExit
     return ok({ stop: () => releaseAll(started, log) })
   } catch (thrown) {
@@ -57,7 +61,7 @@ export async function startAgent(options: AgentOptions): Promise<Result<Running,
 }
 
 async function start(starting: Starting, quit: () => void): Promise<void> {
-  const { config, log, readiness, started, ending } = starting
+  const { config, log, audit, readiness, started, ending } = starting
   const node = findNodeCgroups(config, log)
   const capture = unwrap(
     await openCapture({
@@ -150,6 +154,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     prove: netnsProver(capture.thread, config.procRoot),
     procRoot: config.procRoot,
     onMembership: () => cni.started?.membershipChanged(),
+    onRefused: (pod, error) => recordUnserved(audit, pod, error),
   })
   enrolment.node = running
   started.defer(() => running.close({ withdraw: ending.unpin }))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What each part of the agent is started with, and lets itself be stopped by.
 
+import type { AuditJournal } from '../mesh/audit/journal.ts'
 import type { AmbitError } from '../mesh/errors.ts'
 import type { Readiness } from '../mesh/program/readiness.ts'
 import type { Result } from '../mesh/result.ts'
@@ -10,6 +11,8 @@ import type { AgentConfig } from './config.ts'
 export interface Starting {
   readonly config: AgentConfig
   readonly log: Logger
+  /** What is refused, closed and granted on this node. */
+  readonly audit: AuditJournal
   readonly readiness: Readiness
   /** Each part defers how it is let go of; the last started goes first. */
   readonly started: AsyncDisposableStack

@@ -38,7 +38,9 @@ export function createAdminServer(actions: AdminActions): FastifyInstance {
   app.get('/', (_request, reply) =>
     reply
       .type('text/plain')
-      .send('GET  /config_dump\nGET  /logging\nPOST /logging?level=LEVEL\nPOST /quitquitquit\n'),
+      .send(
+        'GET  /audit\nGET  /config_dump\nGET  /logging\nPOST /logging?level=LEVEL\nPOST /quitquitquit\n',
+      ),
   )
   app.get('/config_dump', () => actions.configDump())
   app.get('/logging', () => ({ level: actions.logLevel() }))

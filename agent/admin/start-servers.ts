@@ -3,6 +3,7 @@
 
 import type { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
+import { serveAudit } from '../../mesh/program/audit-route.ts'
 import { listen } from '../../mesh/program/listen.ts'
 import { VERSION } from '../../mesh/program/version.ts'
 import type { WorkerPool } from '../proxy/worker/worker-pool.ts'
@@ -22,7 +23,7 @@ export interface ServedParts {
 
 /** Listens for admin, metrics and readiness. Throws AMB_LISTEN. */
 export async function startServers(
-  { config, log, readiness, started }: Starting,
+  { config, log, audit, readiness, started }: Starting,
   { mesh, pool, certificates, metrics, quit }: ServedParts,
 ): Promise<void> {
   const admin = createAdminServer({
@@ -42,6 +43,7 @@ export async function startServers(
     },
     quit,
   })
+  serveAudit(admin, audit)
   for (const [app, where, name] of [
     [admin, config.adminAddress, '--admin-address'],
     [createMetricsServer(metrics), config.metricsAddress, '--metrics-address'],

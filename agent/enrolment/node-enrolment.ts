@@ -58,6 +58,8 @@ export interface EnrolmentOptions {
   readonly procRoot?: string
   /** Called when meshNamespaces() may answer otherwise than before. */
   readonly onMembership?: () => void
+  /** Told of each pod that is not served, once for each reason. */
+  readonly onRefused?: (pod: PodName, error: Error) => void
 }
 
 export interface CloseOptions {
@@ -110,7 +112,8 @@ export class NodeEnrolment implements CniHandlers {
     const { signal } = this.#closing
     this.#annotations = new RedirectionAnnotations(api, ownership, logger, signal)
     const events = new PodEvents({ api, nodeName, logger, signal })
-    this.#reports = new PodReports({ events, annotations: this.#annotations, logger })
+    const { onRefused } = options
+    this.#reports = new PodReports({ events, annotations: this.#annotations, logger, onRefused })
     this.#lookup = new PodLookup(api)
     this.#states = new PodStateFiles(options.stateDirectory, ownership, logger, procRoot)
     this.#context = {

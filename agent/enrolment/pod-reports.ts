@@ -22,6 +22,8 @@ export interface PodReportsOptions {
   readonly events: PodEvents
   readonly annotations: RedirectionAnnotations
   readonly logger: Logger
+  /** Told of each pod that is not served, once for each reason. */
+  readonly onRefused?: ((pod: PodName, error: Error) => void) | undefined
 }
 
 export class PodReports {
@@ -70,7 +72,7 @@ export class PodReports {
   }
 
   #complain(pod: PodName, error: Error): void {
-    const { events, logger } = this.#options
+    const { events, logger, onRefused } = this.#options
     if (this.#posted.get(pod.uid) === error.message) return
     this.#posted.set(pod.uid, error.message)
     const { uid, namespace, name } = pod
@@ -78,6 +80,7 @@ export class PodReports {
     const advice = error instanceof AmbitError ? ` (${error.code}: ${error.hint})` : ''
     const message = `${error.message}. The pod stays outside the mesh, or cut off if it was in it before${advice}`
     events.warn(pod, 'EnrolmentFailed', message)
+    onRefused?.(pod, error)
   }
 }
 

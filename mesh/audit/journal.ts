@@ -7,7 +7,7 @@ import { KeyedBuckets } from '../async/keyed-buckets.ts'
 import { type AuditEvent, auditLine } from './event.ts'
 
 /** Lines that one owner may cause: enough for a person to read, and no flood that hides the others'. */
-export const AUDIT_LINES: BucketSize = { burst: 200, perSecond: 10 }
+const AUDIT_LINES: BucketSize = { burst: 200, perSecond: 10 }
 /** What is kept for those who ask: some 2 MB. */
 const KEPT_LINES = 4_096
 /** How long left-out lines may stay untold, when no other line of their owner comes. */
