@@ -47,6 +47,7 @@ export function startDiscovery(
     ),
     logger: log.child({ part: 'xds' }),
     onSynced: () => {
+      mesh.apply([{ kind: 'policyKnowledge', is: 'current' }])
       pool.meshSynced()
       readiness.done('xDS')
       onSynced()

@@ -27,7 +27,8 @@ export async function configDump(sources: ConfigDumpSources): Promise<Record<str
   return {
     workloads: [...mesh.workloads()].map(WORKLOAD.dump),
     services: [...mesh.services()].map((service) => dumpService(service, mesh)),
-    policies: [...mesh.policies()].map(POLICY.dump),
+    policies: [...mesh.policies].map(POLICY.dump),
+    unreadablePolicies: [...mesh.policies.allUnreadable()],
     certificates: sources.certificates().map(dumpCertificate),
     workloadState: await dumpPods(sources),
     version: { version: sources.version },

@@ -3,6 +3,7 @@
 // without the permit that is given here and nowhere else, and as long as it is held the connection counts.
 
 import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
+import type { DecidedBy } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { isMeshPort } from '../../mesh/model/ports.ts'
 import type { LocalPod } from './local-pod.ts'
@@ -23,8 +24,8 @@ export interface Refusal {
   readonly kind: 'refuse'
   readonly reason: EndReason
   readonly message: string
-  /** The policy that refuses it, as `namespace/name`; undefined when it is a rule of the mesh. */
-  readonly policy: string | undefined
+  /** The policy that refuses it; undefined when it is a rule of the mesh. */
+  readonly by: DecidedBy | undefined
 }
 
 export type Admission = { readonly kind: 'permit'; readonly permit: Permit } | Refusal
@@ -115,5 +116,5 @@ function seat(
 }
 
 function refuse(reason: EndReason, message: string): Refusal {
-  return { kind: 'refuse', reason, message, policy: undefined }
+  return { kind: 'refuse', reason, message, by: undefined }
 }

@@ -10,7 +10,9 @@ import {
   type ByteCounts,
   type ConnectionAbout,
   type ConnectionRecord,
+  type DecidedBy,
   flagOf,
+  type PolicyReports,
 } from '../../mesh/telemetry/connection-record.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
@@ -50,6 +52,7 @@ export class Connection {
   #permit: Permit | undefined
   /** Why it was cut, where a rule or a policy did. */
   #refusal: Refusal | undefined
+  #reports: PolicyReports | undefined
   #read: (() => ByteCounts) | undefined
   /** What the metrics have been told already. */
   #reported: ByteCounts = NO_BYTES
@@ -101,6 +104,11 @@ export class Connection {
     permit.heldBy(this)
   }
 
+  /** What policies that are not enforced say of it. */
+  reported(reports: PolicyReports | undefined): void {
+    this.#reports = reports
+  }
+
   /** Both legs stand: the connection counts as opened. */
   opened(peerIdentity: SpiffeId | undefined): void {
     if (peerIdentity !== undefined && this.#about.direction === 'outbound')
@@ -135,7 +143,7 @@ export class Connection {
   }
 
   /** Writes the record. Only the first call counts. */
-  finish(end: EndReason, bytes: ByteCounts, message?: string, policy?: string): void {
+  finish(end: EndReason, bytes: ByteCounts, message?: string, by?: DecidedBy): void {
     if (this.#isFinished) return
     this.#isFinished = true
     this.#permit?.release()
@@ -145,19 +153,19 @@ export class Connection {
     else counters.failed(this.#about, flagOf(end))
     // What it was cut for, unless it had ended otherwise just before.
     const cutFor = this.#refusal?.reason === end ? this.#refusal : undefined
-    this.#log(end, bytes, message ?? cutFor?.message, policy ?? cutFor?.policy)
+    this.#log(end, bytes, message ?? cutFor?.message, by ?? cutFor?.by)
   }
 
   /** Ends a connection that never carried a byte. */
-  fail(end: EndReason, message?: string, policy?: string): void {
-    this.finish(end, NO_BYTES, message, policy)
+  fail(end: EndReason, message?: string, by?: DecidedBy): void {
+    this.finish(end, NO_BYTES, message, by)
   }
 
   #log(
     end: EndReason,
     bytes: ByteCounts,
     message: string | undefined,
-    policy: string | undefined,
+    by: DecidedBy | undefined,
   ): void {
     const level = accessLevel(end)
     const log = this.#filed.sinks.accessLog
@@ -170,7 +178,10 @@ export class Connection {
       durationMs: performance.now() - this.#startedAt,
       end,
       message,
-      policy,
+      policy: by?.policy,
+      rule: by?.rule,
+      madeOf: by?.madeOf,
+      reports: this.#reports,
     }
     const fields = accessFields(record)
     if (keptBack > 0) fields['lines_kept_back'] = keptBack

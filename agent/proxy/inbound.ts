@@ -50,7 +50,7 @@ export async function handleIncomingTunnel(
   const admission = admit(call, pod, connections, gate)
   if (admission.kind === 'refuse') {
     incoming.reject(statusOf(admission.reason))
-    connection.fail(admission.reason, admission.message, admission.policy)
+    connection.fail(admission.reason, admission.message, admission.by)
     return
   }
   connection.admitted(admission.permit, call)
@@ -94,8 +94,7 @@ export async function handleInboundPlaintext(context: PodContext, socket: Socket
     via: 'plaintext',
   }
   const admission = admit(call, pod, connections, gate)
-  if (admission.kind === 'refuse')
-    return refuse(admission.reason, admission.message, admission.policy)
+  if (admission.kind === 'refuse') return refuse(admission.reason, admission.message, admission.by)
   connection.admitted(admission.permit, call)
   const downstream = { kind: 'socket', socket } as const
   const failure = await carryToApp(context, connection, downstream, call, admission.permit)

@@ -48,8 +48,8 @@ export async function carrySameNode(
   try {
     const admission = admit(call, pod, destination, context.gate)
     if (admission.kind === 'refuse') {
-      const { reason, message, policy } = admission
-      arrival.fail(reason, message, policy)
+      const { reason, message, by } = admission
+      arrival.fail(reason, message, by)
       const where = `at ${pod.namespace}/${pod.name}`
       return { kind: 'unopened', failure: { reason, message: where } }
     }

@@ -29,6 +29,8 @@ export function addressResources(changes: readonly MeshChange[]): OfferChange<Ad
       case 'nodeRemoved':
       case 'policy':
       case 'policyRemoved':
+      case 'policyUnreadable':
+      case 'policyKnowledge':
         break
     }
   return last.offer()

@@ -8,7 +8,7 @@ import { Pools } from './codec/pools.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import { MESH_NODE } from './mesh-node.ts'
 import { isPodWorkloadUid } from './names.ts'
-import type { Policy, PolicyKey } from './policy.ts'
+import { PolicyIndex } from './policy-index.ts'
 import { SERVICE } from './service.ts'
 import type {
   IpAddress,
@@ -26,6 +26,8 @@ import { WORKLOAD } from './workload.ts'
 export interface MeshStateOptions {
   /** The network this process lives in: addresses it sees on sockets belong to it. */
   readonly network?: string
+  /** Policies of this namespace may concern the whole mesh; `istio-system` when left out. */
+  readonly rootNamespace?: string
 }
 
 export type MeshStateListener = (changes: readonly MeshChange[]) => void
@@ -48,8 +50,6 @@ interface AddressRange {
 }
 
 const NO_KEYS: readonly never[] = []
-/** No namespace is called so. */
-const WHOLE_MESH = '*'
 
 /** The workloads and services of the mesh and the indexes over them. */
 export class MeshState {
@@ -65,15 +65,14 @@ export class MeshState {
   readonly #servicesByNodePort = new MultiIndex<number, Service>()
   readonly #nodes = new Map<NodeKey, MeshNode>()
   readonly #nodesByAddress = new MultiIndex<string, MeshNode>()
-  readonly #policies = new Map<PolicyKey, Policy>()
-  /** Those that concern a whole namespace, or under WHOLE_MESH all. */
-  readonly #widePolicies = new MultiIndex<string, PolicyKey>()
+  readonly policies: PolicyIndex
   /** Few (ServiceEntry CIDRs), so a list, the most specific first. */
   #ranges: readonly AddressRange[] = []
   readonly #listeners = new Set<MeshStateListener>()
 
   constructor(options: MeshStateOptions = {}) {
     this.#network = options.network ?? ''
+    this.policies = new PolicyIndex(options.rootNamespace)
   }
 
   /** Applies changes in order, then tells the subscribers once. */
@@ -96,20 +95,6 @@ export class MeshState {
     return this.#services.get(key)
   }
 
-  policy(key: PolicyKey): Policy | undefined {
-    return this.#policies.get(key)
-  }
-
-  policies(): Iterable<Policy> {
-    return this.#policies.values()
-  }
-
-  /** The policies that concern every workload of the namespace, those of the whole mesh included; not those on trial. */
-  widePolicies(namespace: string): readonly PolicyKey[] {
-    if (this.#widePolicies.size === 0) return NO_KEYS
-    return [...this.#widePolicies.get(WHOLE_MESH), ...this.#widePolicies.get(namespace)]
-  }
-
   workloads(): Iterable<Workload> {
     return this.#workloads.values()
   }
@@ -120,9 +105,8 @@ export class MeshState {
 
   /** Changes that make an empty state equal to this one. */
   snapshot(): MeshChange[] {
-    const changes: MeshChange[] = []
+    const changes: MeshChange[] = this.policies.snapshot()
     for (const node of this.#nodes.values()) changes.push({ kind: 'node', node })
-    for (const policy of this.#policies.values()) changes.push({ kind: 'policy', policy })
     for (const service of this.#services.values()) changes.push({ kind: 'service', service })
     for (const workload of this.#workloads.values()) changes.push({ kind: 'workload', workload })
     return changes
@@ -190,9 +174,14 @@ export class MeshState {
       case 'nodeRemoved':
         return this.#setNode(change.key, undefined)
       case 'policy':
-        return this.#setPolicy(change.policy.key, change.policy)
+        return this.policies.set(change.policy)
       case 'policyRemoved':
-        return this.#setPolicy(change.key, undefined)
+        return this.policies.remove(change.key)
+      case 'policyUnreadable':
+        return this.policies.setUnreadable(change.policy)
+      case 'policyKnowledge':
+        this.policies.knowledge = change.is
+        return
     }
   }
 
@@ -214,18 +203,6 @@ export class MeshState {
       nodePorts.map(({ nodePort }) => nodePort),
     )
     if (hasRange(previous) || hasRange(next)) this.#rebuildRanges()
-  }
-
-  #setPolicy(key: PolicyKey, next: Policy | undefined): void {
-    const previous = this.#policies.get(key)
-    if (next === undefined) this.#policies.delete(key)
-    else this.#policies.set(key, next)
-    for (const policy of [previous, next]) {
-      if (policy === undefined || policy.scope === 'workload' || policy.isDryRun) continue
-      const place = policy.scope === 'mesh' ? WHOLE_MESH : policy.namespace
-      if (policy === previous) this.#widePolicies.remove(place, policy.key)
-      else this.#widePolicies.add(place, policy.key)
-    }
   }
 
   #setNode(key: NodeKey, next: MeshNode | undefined): void {

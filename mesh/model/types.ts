@@ -4,6 +4,7 @@
 
 import type { MeshNode, NodeKey } from './mesh-node.ts'
 import type { Policy, PolicyKey } from './policy.ts'
+import type { PolicyKnowledge, UnreadablePolicy } from './policy-index.ts'
 import type { Service, ServiceKey } from './service.ts'
 import type { Workload, WorkloadUid } from './workload.ts'
 
@@ -43,3 +44,6 @@ export type MeshChange =
   | { readonly kind: 'nodeRemoved'; readonly key: NodeKey }
   | { readonly kind: 'policy'; readonly policy: Policy }
   | { readonly kind: 'policyRemoved'; readonly key: PolicyKey }
+  /** Whatever was known of it is out of date, and what came instead cannot be read. */
+  | { readonly kind: 'policyUnreadable'; readonly policy: UnreadablePolicy }
+  | { readonly kind: 'policyKnowledge'; readonly is: Exclude<PolicyKnowledge, 'unknown'> }

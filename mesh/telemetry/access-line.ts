@@ -46,6 +46,21 @@ export function accessFields(record: ConnectionRecord): AccessFields {
     bytes_recv: isOutbound ? bytesToDownstream : bytesToUpstream,
     duration: `${Math.round(record.durationMs)}ms`,
     error: errorText(record),
+    ...policyFields(record),
+  }
+}
+
+const NO_FIELDS: AccessFields = {}
+
+/** Of most connections there is nothing to say. */
+function policyFields({ policy, rule, madeOf, reports }: ConnectionRecord): AccessFields {
+  if (policy === undefined && reports === undefined) return NO_FIELDS
+  return {
+    policy,
+    'policy.rule': rule,
+    'policy.made_of': madeOf,
+    'policy.dry_run': reports?.dryRun,
+    'policy.audit': reports?.audit,
   }
 }
 

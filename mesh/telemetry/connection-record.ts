@@ -67,6 +67,24 @@ export interface ByteCounts {
   readonly bytesToDownstream: number
 }
 
+/** Which policy decided on a connection, and what of it. */
+export interface DecidedBy {
+  /** As `namespace/name`. */
+  readonly policy: string
+  /** The rule's place in the `spec.rules` of the object, from 0; undefined when it was none of them alone. */
+  readonly rule: number | undefined
+  /** The object that the policy was made of, as `kind namespace/name`. */
+  readonly madeOf: string
+}
+
+/** What policies say that are not enforced; undefined when they say nothing. */
+export interface PolicyReports {
+  /** What would have become of the connection by the policies on trial alone. */
+  readonly dryRun: string | undefined
+  /** The AUDIT policies that match it, as `namespace/name`. */
+  readonly audit: string | undefined
+}
+
 /** A connection that is over. */
 export interface ConnectionRecord extends ConnectionAbout, ByteCounts {
   readonly durationMs: number
@@ -75,6 +93,11 @@ export interface ConnectionRecord extends ConnectionAbout, ByteCounts {
   readonly message: string | undefined
   /** The policy that refused or cut it, as `namespace/name`; undefined when none did. */
   readonly policy: string | undefined
+  /** The rule of it that did, as its place in the object's `spec.rules`; undefined when it was none of them alone. */
+  readonly rule: number | undefined
+  /** The object that this policy was made of, as `kind namespace/name`. */
+  readonly madeOf: string | undefined
+  readonly reports: PolicyReports | undefined
 }
 
 /** Istio's response flag of an end, `-` for none. */

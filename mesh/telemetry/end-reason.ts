@@ -41,6 +41,11 @@ export const END_REASONS = {
     text: 'refused for a while: the caller flooded the pod or made it work for nothing',
   },
   policyDenied: { flag: 'DENY', text: 'connection closed due to policy rejection' },
+  policyChanged: { flag: 'DENY', text: 'connection closed due to policy change' },
+  policyMissing: {
+    flag: 'DENY',
+    text: 'refused: a policy of the pod is not known or cannot be read',
+  },
   certificateExpired: {
     flag: 'CERT_EXPIRED',
     text: 'the certificates that the connection was opened with have ended',

@@ -50,15 +50,19 @@ export function nodeSubscription(
 }
 
 /**
- * Follows all policies. To be asked for before the workloads, so that no workload is known before what concerns it is: a policy that
- * cannot be read is not known at all, and the control plane and the log are told.
+ * Follows all policies. To be asked for before the workloads, so that no workload is known before what concerns it is. One that cannot be
+ * read does not go on as it was: what it demands now is not known.
  */
 export function policySubscription(
   onChanges: (changes: readonly MeshChange[]) => void,
 ): Subscription<Policy> {
-  return new Subscription(AUTHORIZATION, '*', (policies, removed) =>
+  return new Subscription(AUTHORIZATION, '*', (policies, removed, refused) =>
     onChanges([
       ...removed.map((key) => ({ kind: 'policyRemoved' as const, key: key as PolicyKey })),
+      ...refused.map(({ name, problem: { field, reason } }) => ({
+        kind: 'policyUnreadable' as const,
+        policy: { key: name as PolicyKey, reason: `${field}: ${reason}`, scope: undefined },
+      })),
       ...policies.map((policy) => ({ kind: 'policy' as const, policy })),
     ]),
   )

@@ -17,8 +17,21 @@ const CODE_INVALID_ARGUMENT = 3
 /** A refusal names this many resources, to the server and in the log; the rest is counted. */
 export const PROBLEMS_NAMED = 10
 
-/** Told of what could be used of a response. A resource with a problem is not in it and keeps its earlier state. */
-export type ApplyResources<T> = (resources: readonly T[], removed: readonly string[]) => void
+/** A resource that was sent and cannot be used. */
+export interface RefusedResource {
+  readonly name: string
+  readonly problem: ResourceProblem
+}
+
+/** Told of what could be used of a response, and what could not: unless it is said otherwise of its type, that keeps its earlier state. */
+export type ApplyResources<T> = (
+  resources: readonly T[],
+  removed: readonly string[],
+  refused: readonly RefusedResource[],
+) => void
+
+/** What we say we hold of a resource that we could not use: no version of it is called so, and it is sent again, or its removal is. */
+const UNUSABLE_VERSION = ''
 
 /** What the client needs of a subscription, whatever its type. */
 export interface FollowedType {
@@ -84,32 +97,32 @@ export class Subscription<T> implements FollowedType {
     readonly reply: DeltaDiscoveryRequest
     readonly problems: readonly ResourceProblem[]
   } {
-    const problems: ResourceProblem[] = []
+    const refused: RefusedResource[] = []
     const resources: T[] = []
     const versions = new Map<string, string>()
     for (const { name, version, resource: payload } of response.resources) {
       if (payload?.typeUrl !== this.typeUrl) {
         const reason = `is of type "${payload?.typeUrl ?? ''}", not ${this.typeUrl}`
-        problems.push({ resource: name, field: 'resource', reason })
+        refused.push({ name, problem: { resource: name, field: 'resource', reason } })
         continue
       }
       const decoded = this.#type.decode(name, payload.value)
       if (!decoded.ok) {
-        problems.push(decoded.error)
+        refused.push({ name, problem: decoded.error })
         continue
       }
       resources.push(decoded.value)
       versions.set(name, version)
     }
-    this.#apply(resources, response.removedResources)
-    // A refused resource keeps its old version (or none), so that the next stream asks for it again.
+    this.#apply(resources, response.removedResources, refused)
+    for (const name of response.removedResources) this.#versions.delete(name)
+    for (const { name } of refused) this.#versions.set(name, UNUSABLE_VERSION)
     for (const [name, version] of versions) this.#versions.set(name, version)
-    for (const name of response.removedResources)
-      if (!versions.has(name)) this.#versions.delete(name)
     if (!this.#isSynced) {
       this.#isSynced = true
       this.#synced.resolve()
     }
+    const problems = refused.map(({ problem }) => problem)
     return { reply: this.#acknowledgement(response.nonce, problems), problems }
   }
 

@@ -66,7 +66,7 @@ void t.test('a pod has so many connections, whatever way they come, and its own'
     admit(callBy('sameNode'), pod, OPEN, gate),
     admitOutbound(pod, OPEN, gate),
   ])
-    t.match(admission, { kind: 'refuse', reason: 'tooManyConnections', policy: undefined })
+    t.match(admission, { kind: 'refuse', reason: 'tooManyConnections', by: undefined })
   t.equal(admit(callBy('hbone'), testPod('other'), OPEN, gate).kind, 'permit')
   permits[0]?.release()
   permits[0]?.release()

@@ -173,7 +173,7 @@ await t.test('one whose app resets what it has accepted is not to blame', async 
 })
 
 await t.test('a policy that refuses the caller says nothing of the endpoint', async (t) => {
-  const refusal = { kind: 'refuse', reason: 'policyDenied', message: 'no', policy: 'a/b' } as const
+  const refusal = { kind: 'refuse', reason: 'policyDenied', message: 'no', by: undefined } as const
   const { near, call } = await story(t, [named('e0'), named('e1')], { judge: () => refusal })
   for (let made = 0; made < 20; made += 1) t.equal(await call(), 'ECONNRESET')
   t.strictSame(changesOf(near), [])

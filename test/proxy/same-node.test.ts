@@ -72,7 +72,11 @@ const DENIED: Refusal = {
   kind: 'refuse',
   reason: 'policyDenied',
   message: 'shop/no-frontend says so',
-  policy: 'shop/no-frontend',
+  by: {
+    policy: 'shop/no-frontend',
+    rule: undefined,
+    madeOf: 'AuthorizationPolicy shop/no-frontend',
+  },
 }
 
 const by = (direction: string) => (line: AccessLine) => line['direction'] === direction

@@ -71,7 +71,7 @@ await t.test('a policy that concerns the pod closes every way into it, by name',
     mesh.apply([named(catalog), change])
     for (const via of WAYS) {
       const refusal = policyJudge(mesh, 'refuse')(callBy(via), catalog)
-      t.match(refusal, { reason: 'policyDenied', policy: key }, `${key} by ${via}`)
+      t.match(refusal, { reason: 'policyDenied', by: { policy: key } }, `${key} by ${via}`)
       t.match(refusal?.message, `${key} concerns the pod and is not enforced yet`)
       t.equal(policyJudge(mesh, 'serve')(callBy(via), catalog), undefined, 'unless told to serve')
     }
@@ -96,7 +96,7 @@ await t.test('policies of others, on trial, or gone, do not', (t) => {
   t.same(unenforcedPolicies(mesh, catalog), [])
   const copy = new MeshState()
   copy.apply(mesh.snapshot())
-  t.same([...copy.policies()], [...mesh.policies()], 'a new worker is told the same')
+  t.same([...copy.policies], [...mesh.policies], 'a new worker is told the same')
   t.end()
 })
 
@@ -106,7 +106,7 @@ await t.test('STRICT is enforced: nobody without an identity, everybody with one
   t.same(unenforcedPolicies(mesh, catalog), [])
   for (const mode of ['refuse', 'serve'] as const) {
     const judge = policyJudge(mesh, mode)
-    t.match(judge(callBy('plaintext'), catalog), { reason: 'policyDenied', policy: STRICT })
+    t.match(judge(callBy('plaintext'), catalog), { reason: 'policyDenied', by: { policy: STRICT } })
     for (const via of ['hbone', 'sameNode'] as const)
       t.equal(judge(callBy(via), catalog), undefined)
   }

@@ -34,6 +34,9 @@ const record: ConnectionRecord = {
   end: 'ok',
   message: undefined,
   policy: undefined,
+  rule: undefined,
+  madeOf: undefined,
+  reports: undefined,
 }
 
 void t.test('the access line has the fields of ztunnel', async (t) => {
@@ -55,6 +58,30 @@ void t.test('the access line has the fields of ztunnel', async (t) => {
     error: undefined,
   })
 })
+
+void t.test(
+  'what a policy has decided, and what those on trial would have, is told beside it',
+  (t) => {
+    const refused = accessFields({
+      ...record,
+      end: 'policyDenied',
+      message: 'explicitly denied by: shop/no-frontend',
+      policy: 'shop/no-frontend',
+      rule: 2,
+      madeOf: 'AuthorizationPolicy shop/no-frontend',
+      reports: { dryRun: 'would be allowed by shop/trial, rule 0', audit: 'shop/watch' },
+    })
+    t.match(refused, {
+      error: 'connection closed due to policy rejection: explicitly denied by: shop/no-frontend',
+      policy: 'shop/no-frontend',
+      'policy.rule': 2,
+      'policy.made_of': 'AuthorizationPolicy shop/no-frontend',
+      'policy.dry_run': 'would be allowed by shop/trial, rule 0',
+      'policy.audit': 'shop/watch',
+    })
+    t.end()
+  },
+)
 
 void t.test('bytes are told from the point of view of the pod whose line it is', async (t) => {
   t.match(accessFields({ ...record, direction: 'inbound' }), { bytes_sent: 70, bytes_recv: 5 })

@@ -4,6 +4,7 @@
 
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { PolicyKey } from '../../../mesh/model/policy.ts'
+import { WHOLE_MESH } from '../../../mesh/model/policy-index.ts'
 import type { InboundCall, Judge, Refusal } from '../admission.ts'
 import type { LocalPod } from '../local-pod.ts'
 
@@ -22,8 +23,10 @@ type Concerned = Pick<LocalPod, 'namespace' | 'workloadUid'>
 export function unenforcedPolicies(mesh: MeshState, pod: Concerned): readonly string[] {
   const keys: string[] = []
   for (const key of namedBy(mesh, pod))
-    if (!STRICT.test(key) && mesh.policy(key as PolicyKey)?.isDryRun !== true) keys.push(key)
-  for (const key of mesh.widePolicies(pod.namespace)) if (!keys.includes(key)) keys.push(key)
+    if (!STRICT.test(key) && mesh.policies.get(key as PolicyKey)?.isDryRun !== true) keys.push(key)
+  for (const place of [WHOLE_MESH, pod.namespace])
+    for (const key of mesh.policies.wide(place))
+      if (!keys.includes(key) && mesh.policies.get(key)?.isDryRun !== true) keys.push(key)
   return keys
 }
 
@@ -51,5 +54,6 @@ function namedBy(mesh: MeshState, { workloadUid }: Concerned): readonly string[]
 }
 
 function deny(policy: string, why: string): Refusal {
-  return { kind: 'refuse', reason: 'policyDenied', message: `policy ${policy} ${why}`, policy }
+  const by = { policy, rule: undefined, madeOf: `AuthorizationPolicy ${policy}` }
+  return { kind: 'refuse', reason: 'policyDenied', message: `policy ${policy} ${why}`, by }
 }
