@@ -5,6 +5,7 @@
 import type { Policy } from '../model/policy.ts'
 import { factsOf } from './call-facts.ts'
 import { compileRule } from './field-test.ts'
+import { portMask } from './port-masks.ts'
 import { type IndexedRule, RuleIndex } from './rule-index.ts'
 import type { PolicyCall, PolicyHit, PolicyVerdict } from './types.ts'
 
@@ -71,7 +72,10 @@ function indexOf(policies: readonly Policy[]): RuleIndex {
 function rulesOf(policy: Policy): readonly IndexedRule[] {
   const known = compiledRules.get(policy)
   if (known !== undefined) return known
-  const rules = policy.rules.map((rule) => ({ policy, rule, compiled: compileRule(rule) }))
+  const rules = policy.rules.map((rule) => {
+    const compiled = compileRule(rule)
+    return { policy, rule, compiled, ports: portMask(compiled) }
+  })
   compiledRules.set(policy, rules)
   return rules
 }

@@ -40,7 +40,7 @@ const RANGES: Nesting<RangeBits, AddressBits> = {
 
 /** By what texts are matched. Filled first, then sealed, then read. */
 export class TextTable<Value> {
-  readonly #exact = new Map<string, Value>()
+  #exact = new Map<string, Value>()
   readonly #prefixes = new Map<string, Value>()
   readonly #suffixes = new Map<string, Value>()
   #sealed = {
@@ -56,7 +56,7 @@ export class TextTable<Value> {
 
   /** Drops what is not to be kept, and makes the rest ready to be read. */
   seal(isKept: (value: Value) => boolean): void {
-    for (const [text, value] of this.#exact) if (!isKept(value)) this.#exact.delete(text)
+    this.#exact = new Map(kept(this.#exact, isKept))
     this.#sealed = {
       prefixes: new NestedTable(PREFIXES, kept(this.#prefixes, isKept)),
       suffixes: new NestedTable(SUFFIXES, kept(this.#suffixes, isKept)),
@@ -83,12 +83,12 @@ export class TextTable<Value> {
 
 /** By ranges of addresses. Filled first, then sealed, then read. */
 export class RangeTable<Value> {
-  readonly #filled = new Map<string, readonly [RangeBits, Value]>()
+  readonly #filled = new Map<string | number, readonly [RangeBits, Value]>()
   #sealed = new NestedTable<RangeBits, AddressBits, Value>(RANGES, [])
 
   take(range: RangeBits, make: () => Value): Value {
     const { isIpv4, a, b, c, d } = range.base
-    const key = isIpv4 ? `${a}/${range.length}` : `${a}:${b}:${c}:${d}/${range.length}`
+    const key = isIpv4 ? a * 64 + range.length : `${a}:${b}:${c}:${d}/${range.length}`
     return taken(this.#filled, key, () => [range, make()] as const)[1]
   }
 
