@@ -14,6 +14,7 @@ import { releaseAll } from '../mesh/program/release.ts'
 import type { Running } from '../mesh/program/run.ts'
 import { VERSION } from '../mesh/program/version.ts'
 import { type Logger, printLine } from '../mesh/telemetry/log.ts'
+import type { LogLevels } from '../mesh/telemetry/log-levels.ts'
 import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
 import { AgentMetrics } from './admin/metrics.ts'
 import { startServers } from './admin/start-servers.ts'
@@ -21,6 +22,7 @@ import { Readiness } from '../mesh/program/readiness.ts'
 import { recordUnserved } from './audit/enrolment-audit.ts'
 import { openCapture } from './capture/index.ts'
 import type { AgentConfig } from './config.ts'
+import { DiscoveryHealth } from './discovery-health.ts'
 import { netnsProver, type NodeEnrolment, PodEvents, startEnrolment } from './enrolment/index.ts'
 import { MeshRoots } from './mesh-roots.ts'
 import { findNodeCgroups } from './node/node-cgroups.ts'
@@ -37,20 +39,21 @@ import { type Ending, type Starting, unwrap } from './starting.ts'
 export interface AgentOptions {
   readonly config: AgentConfig
   readonly log: Logger
+  readonly levels: LogLevels
   /** Called when the admin API asks the agent to end. */
   readonly quit: () => void
 }
 
 /** Starts the agent; a failure undoes what was started. Node itself has raised RLIMIT_NOFILE to the hard limit. */
 export async function startAgent(options: AgentOptions): Promise<Result<Running, AmbitError>> {
-  const { config, log } = options
+  const { config, log, levels } = options
   const started = new AsyncDisposableStack()
   const audit = new AuditJournal({ write: printLine })
   started.defer(() => audit.close())
   const ending: Ending = { unpin: false }
   try {
     const readiness = new Readiness(['capture', 'CNI socket', "this node's pods", 'xDS'])
-    await start({ config, log, audit, readiness, started, ending }, options.quit)
+    await start({ config, log, levels, audit, readiness, started, ending }, options.quit)
     ending.unpin = config.unpinOnExit
     return ok({ stop: () => releaseAll(started, log) })
   } catch (thrown) {
@@ -61,7 +64,7 @@ export async function startAgent(options: AgentOptions): Promise<Result<Running,
 }
 
 async function start(starting: Starting, quit: () => void): Promise<void> {
-  const { config, log, audit, readiness, started, ending } = starting
+  const { config, log, levels, audit, readiness, started, ending } = starting
   const node = findNodeCgroups(config, log)
   const capture = unwrap(
     await openCapture({
@@ -110,7 +113,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     start: {
       handles: capture.dataPlaneHandles,
       network: config.network,
-      logLevel: config.logLevel,
+      logLevels: levels.spec,
       sameNode: config.sameNode,
       sameNodeSecurityLabel: config.sameNodeSecurityLabel,
       unenforcedPolicies: config.unenforcedPolicies,
@@ -134,7 +137,17 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   })
   await pool.ready()
 
-  await startServers(starting, { mesh, pool, certificates, metrics, quit })
+  const discovery = new DiscoveryHealth(config.xdsAddress)
+  const standings = () => enrolment.node?.standings() ?? []
+  await startServers(starting, {
+    mesh,
+    pool,
+    certificates,
+    metrics,
+    discovery,
+    standings,
+    quit,
+  })
 
   const api = createKubeApi(unwrap(await loadKubeConfig(config)))
   policies.warnings = warnOfPolicies(starting, api, mesh, pool)
@@ -172,7 +185,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     cni.isMeshSynced = true
     cni.started?.membershipChanged()
   }
-  startDiscovery(starting, { api, roots, mesh, pool, certificates, onSynced })
+  startDiscovery(starting, { api, roots, mesh, pool, certificates, health: discovery, onSynced })
   const owner = new OwnDaemonSet({
     api,
     podNamespace,

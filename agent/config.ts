@@ -12,6 +12,7 @@ import {
   hostPort,
   KUBE_FLAGS,
   logLevel,
+  loopbackPort,
   MESH_FLAGS,
   onOff,
   optionalText,
@@ -212,7 +213,7 @@ const flags: FlagTable<AgentFlags> = {
     wholeNumber(1),
     { env: 'AMBIT_MAX_CONNECTIONS_PER_POD', fallback: DEFAULT_MAX_CONNECTIONS },
   ),
-  adminAddress: hostPort('--admin-address', 'config dump, log level', {
+  adminAddress: loopbackPort('--admin-address', 'the admin API, on loopback', {
     env: 'ADMIN_ADDR',
     fallback: '127.0.0.1:15000',
   }),

@@ -3,7 +3,7 @@
 
 import { runCommand } from '../mesh/program/command-line.ts'
 import { runProgram } from '../mesh/program/run.ts'
-import { createLogger } from '../mesh/telemetry/log.ts'
+import { createLeveledLogger } from '../mesh/telemetry/log.ts'
 import { startAgent } from './agent.ts'
 import { agentCommand } from './config.ts'
 
@@ -16,11 +16,11 @@ const STOP_MARGIN_MS = 5_000
  */
 export async function main(argv: readonly string[]): Promise<void> {
   const command = agentCommand(async (config) => {
-    const log = createLogger('agent', config.logLevel)
+    const { log, levels } = createLeveledLogger('agent', config.logLevel)
     const code = await runProgram({
       name: 'agent',
       log,
-      start: (_signal, end) => startAgent({ config, log, quit: end }),
+      start: (_signal, end) => startAgent({ config, log, levels, quit: end }),
       stopDeadlineMs: config.drainDeadlineMs + STOP_MARGIN_MS,
     })
     // Not by letting the event loop run dry: whatever a fault left behind must not keep the agent from ending.

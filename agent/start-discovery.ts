@@ -10,6 +10,7 @@ import {
   policySubscription,
 } from '../mesh/xds/mesh-subscription.ts'
 import type { KubeApi } from '../mesh/kube/index.ts'
+import type { DiscoveryHealth } from './discovery-health.ts'
 import type { MeshRoots } from './mesh-roots.ts'
 import type { WorkerPool } from './proxy/worker/worker-pool.ts'
 import type { Starting } from './starting.ts'
@@ -20,6 +21,8 @@ export interface DiscoveryParts {
   readonly mesh: MeshState
   readonly pool: WorkerPool
   readonly certificates: CertificateManager
+  /** Told how it stands. */
+  readonly health: DiscoveryHealth
   /** Called when the control plane has told of everything. */
   readonly onSynced: () => void
 }
@@ -27,7 +30,7 @@ export interface DiscoveryParts {
 /** Keeps the mesh state as the control plane has it. */
 export function startDiscovery(
   { config, log, readiness, started }: Starting,
-  { api, roots, mesh, pool, certificates, onSynced }: DiscoveryParts,
+  { api, roots, mesh, pool, certificates, health, onSynced }: DiscoveryParts,
 ): void {
   const xds = new XdsClient({
     address: config.xdsAddress,
@@ -53,9 +56,11 @@ export function startDiscovery(
       onSynced()
       log.info(mesh.size, 'the mesh state is complete')
     },
+    onConnectionState: (state) => health.noted(state),
     onProblems: (typeUrl, problems) =>
       log.warn({ typeUrl, problems }, 'some discovery resources were refused'),
   })
+  health.of(xds)
   xds.start()
   started.defer(() => xds.stop())
   roots.follow(api, () => {

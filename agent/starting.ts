@@ -6,6 +6,7 @@ import type { AmbitError } from '../mesh/errors.ts'
 import type { Readiness } from '../mesh/program/readiness.ts'
 import type { Result } from '../mesh/result.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
+import type { LogLevels } from '../mesh/telemetry/log-levels.ts'
 import type { AgentConfig } from './config.ts'
 
 export interface Starting {
@@ -13,6 +14,7 @@ export interface Starting {
   readonly log: Logger
   /** What is refused, closed and granted on this node. */
   readonly audit: AuditJournal
+  readonly levels: LogLevels
   readonly readiness: Readiness
   /** Each part defers how it is let go of; the last started goes first. */
   readonly started: AsyncDisposableStack

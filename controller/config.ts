@@ -10,6 +10,7 @@ import {
   hostPort,
   KUBE_FLAGS,
   logLevel,
+  loopbackPort,
   MESH_FLAGS,
   parseList,
   parsed,
@@ -74,7 +75,7 @@ const flags: FlagTable<ControllerConfig> = {
     env: 'AMBIT_HEALTH_ADDRESS',
     fallback: `${ANY_HOST}:8080`,
   }),
-  adminAddress: hostPort('--admin-address', 'HTTP for administrators: the audit; loopback only', {
+  adminAddress: loopbackPort('--admin-address', 'the admin API, on loopback', {
     env: 'AMBIT_ADMIN_ADDRESS',
     fallback: '127.0.0.1:15000',
   }),

@@ -3,7 +3,7 @@
 // can while the API server is away, says on /readyz what is missing, and keeps serving what it knows.
 
 import { Server } from '@grpc/grpc-js'
-import fastify, { type FastifyInstance } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { AuditJournal } from '../mesh/audit/journal.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { type Clock, systemClock } from '../mesh/identity/clock.ts'
@@ -16,7 +16,9 @@ import { Readiness } from '../mesh/program/readiness.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import { type Result, err, ok } from '../mesh/result.ts'
 import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
+import { VERSION } from '../mesh/program/version.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
+import type { LogLevels } from '../mesh/telemetry/log-levels.ts'
 import { XDS_SERVER_OPTIONS } from '../mesh/xds/server.ts'
 import { callGate } from './auth/call-gate.ts'
 import { componentGate } from './auth/component-gate.ts'
@@ -28,6 +30,7 @@ import { addCertificateService, CERTIFICATE_RATE } from './ca/service.ts'
 import { ServingCertificate } from './ca/serving-certificate.ts'
 import { TokenAuthenticator } from './auth/token-authenticator.ts'
 import { servingNames } from './ca/certificate-names.ts'
+import { type ControllerReport, createControllerAdmin } from './admin.ts'
 import type { ControllerConfig } from './config.ts'
 import { startHealthServer } from './health.ts'
 import { LeaderElection, type LeaseTimings } from './leader/leader-election.ts'
@@ -43,6 +46,7 @@ export interface ControllerOptions {
   readonly log: Logger
   /** Takes each line of the audit. */
   readonly writeAudit: (line: string) => void
+  readonly levels: LogLevels
   readonly clock?: Clock
   readonly leaseTimings?: LeaseTimings
   /** Gives up starting. */
@@ -104,7 +108,9 @@ async function start(
   const metrics = createMetrics()
   const audit = new AuditJournal({ write: options.writeAudit })
   parts.defer(() => audit.close())
-  const admin = fastify({ forceCloseConnections: true })
+  // What it tells of parts that are still to come is told once they are there.
+  const sight: { report?: () => ControllerReport } = {}
+  const admin = createControllerAdmin(() => sight.report?.(), options.levels)
   serveAudit(admin, audit)
   await listen(admin, config.adminAddress, '--admin-address')
   parts.defer(() => admin.close())
@@ -196,6 +202,16 @@ async function start(
 
   const election = electLeader(options, clock, authority, metrics)
   parts.defer(() => election.stop())
+  sight.report = () => ({
+    version: VERSION,
+    podName: config.podName,
+    isLeader: election.isLeader,
+    pending: readiness.pending(),
+    trustDomain: config.trustDomain,
+    rootNotAfter: authority.current.notAfter.toISOString(),
+    resources: discovery.xds.offered(),
+    clients: discovery.xds.clients(),
+  })
   // Released first: no new caller while the rest ends.
   parts.defer(() => readiness.set('grpc', false))
   readiness.set('grpc', true)

@@ -4,7 +4,7 @@
 import { createKubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { runCommand } from '../mesh/program/command-line.ts'
 import { runProgram } from '../mesh/program/run.ts'
-import { createLogger, printLine } from '../mesh/telemetry/log.ts'
+import { createLeveledLogger, printLine } from '../mesh/telemetry/log.ts'
 import { controllerCommand } from './config.ts'
 import { startController } from './controller.ts'
 
@@ -17,7 +17,7 @@ const STOP_DEADLINE_MS = 15_000
  */
 export async function main(argv: readonly string[]): Promise<void> {
   const command = controllerCommand(async (config) => {
-    const log = createLogger('controller', config.logLevel)
+    const { log, levels } = createLeveledLogger('controller', config.logLevel)
     process.exitCode = await runProgram({
       name: 'controller',
       log,
@@ -25,7 +25,7 @@ export async function main(argv: readonly string[]): Promise<void> {
         const access = await loadKubeConfig(config)
         if (!access.ok) return access
         const api = createKubeApi(access.value)
-        return startController({ config, api, log, writeAudit: printLine, signal })
+        return startController({ config, api, log, levels, writeAudit: printLine, signal })
       },
       stopDeadlineMs: STOP_DEADLINE_MS,
     })

@@ -1,66 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's state in the form that `istioctl ztunnel-config` and people read: GET /config_dump. Never holds a key.
+// The agent's state in the form that `istioctl ztunnel-config`, Kiali and people read: GET /config_dump. Never holds a key.
 
 import type { CertificateStatus } from '../../mesh/identity/certificate-manager.ts'
-import { dumpPorts } from '../../mesh/model/gateway.ts'
+import { parseSpiffeId } from '../../mesh/identity/spiffe.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
-import { POLICY } from '../../mesh/model/policy.ts'
-import { SERVICE } from '../../mesh/model/service.ts'
-import type { Service, SpiffeId } from '../../mesh/model/types.ts'
 import { WORKLOAD } from '../../mesh/model/workload.ts'
+import { encodeMeshState } from '../../mesh/xds/wire-state.ts'
+import type { DiscoveryReport } from '../discovery-health.ts'
+import type { PodStanding } from '../enrolment/index.ts'
 import type { LocalPod } from '../proxy/local-pod.ts'
 import type { ConnectionDump } from '../proxy/open-connections.ts'
+import { dumpCertificate } from './dumped-certificate.ts'
+import { dumpPolicy } from './dumped-policy.ts'
+import { dumpService } from './dumped-service.ts'
 
 export interface ConfigDumpSources {
   readonly mesh: MeshState
   readonly certificates: () => readonly CertificateStatus[]
   readonly pods: () => readonly LocalPod[]
   readonly connections: () => Promise<ReadonlyMap<string, readonly ConnectionDump[]>>
+  /** How each pod of the node stands. */
+  readonly standings: () => readonly PodStanding[]
+  readonly discovery: () => DiscoveryReport
+  /** What the agent waits for before it is ready. */
+  readonly pending: () => readonly string[]
   readonly version: string
   /** The agent's own configuration, without secrets. */
   readonly config: Readonly<Record<string, unknown>>
 }
 
+export interface ConfigDumpOptions {
+  /** With the mesh state in its own encoding, from which it can be made again. */
+  readonly withResources: boolean
+}
+
 /** Makes the whole dump. */
-export async function configDump(sources: ConfigDumpSources): Promise<Record<string, unknown>> {
+export async function configDump(
+  sources: ConfigDumpSources,
+  { withResources }: ConfigDumpOptions = { withResources: false },
+): Promise<Record<string, unknown>> {
   const { mesh } = sources
   return {
     workloads: [...mesh.workloads()].map(WORKLOAD.dump),
     services: [...mesh.services()].map((service) => dumpService(service, mesh)),
-    policies: [...mesh.policies].map(POLICY.dump),
+    policies: [...mesh.policies].map(dumpPolicy),
     unreadablePolicies: [...mesh.policies.allUnreadable()],
     certificates: sources.certificates().map(dumpCertificate),
     workloadState: await dumpPods(sources),
+    capture: sources.standings(),
+    discovery: sources.discovery(),
+    pending: sources.pending(),
     version: { version: sources.version },
     config: sources.config,
-  }
-}
-
-function dumpService(service: Service, mesh: MeshState): Record<string, unknown> {
-  const endpoints: Record<string, unknown> = {}
-  for (const workload of mesh.endpoints(service.key))
-    endpoints[workload.uid] = {
-      workloadUid: workload.uid,
-      service: service.key,
-      port: dumpPorts(workload.services.get(service.key) ?? []),
-    }
-  return { ...SERVICE.dump(service), endpoints }
-}
-
-function dumpCertificate(status: CertificateStatus): Record<string, unknown> {
-  const one = {
-    serialNumber: status.serialNumber,
-    validFrom: status.notBefore?.toISOString(),
-    expirationTime: status.notAfter?.toISOString(),
-  }
-  return {
-    identity: status.identity satisfies SpiffeId,
-    state: { initializing: 'Initializing', available: 'Available', unavailable: 'Unavailable' }[
-      status.state
-    ],
-    certChain: status.chainPem === undefined ? [] : [{ pem: status.chainPem, ...one }],
-    rootCerts: status.rootsPem === undefined ? [] : [{ pem: status.rootsPem }],
-    ...(status.lastFailure === undefined ? {} : { lastFailure: status.lastFailure.message }),
+    ...(withResources ? { resources: encodeMeshState(mesh) } : {}),
   }
 }
 
@@ -80,7 +72,10 @@ async function dumpPods(sources: ConfigDumpSources): Promise<Record<string, unkn
           info: {
             name: pod.name,
             namespace: pod.namespace,
+            trustDomain: parseSpiffeId(pod.identity)?.trustDomain ?? '',
             serviceAccount: pod.serviceAccount,
+            identity: pod.identity,
+            workloadUid: pod.workloadUid,
             addresses: pod.addresses,
           },
         },

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's three HTTP ports, by Istio's numbers: 15000 admin (loopback only), 15020 metrics, 15021 readiness.
+// The agent's HTTP ports that pods can reach, by Istio's numbers: 15020 metrics, 15021 readiness.
 
-import fastify, { type FastifyInstance } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { publicServer, serveMetrics } from '../../mesh/program/public-server.ts'
 import type { Readiness } from '../../mesh/program/readiness.ts'
-import { isLogLevel, LOG_LEVELS, type LogLevel } from '../../mesh/telemetry/log.ts'
 import type { AgentMetrics } from './metrics.ts'
 
 /** How long the workers may take to answer a readiness probe; the kubelet's own time-out is one second by default. */
@@ -18,51 +17,7 @@ export interface WorkersHealth {
   readonly unkillable: readonly number[]
 }
 
-export interface AdminActions {
-  /** The whole state as plain data. */
-  readonly configDump: () => Promise<Record<string, unknown>>
-  readonly logLevel: () => string
-  readonly setLogLevel: (level: LogLevel) => void
-  /** Begins a graceful stop. */
-  readonly quit: () => void
-}
-
 // Setting code or type is never awaited: a fastify reply is a promise of its own end, which comes only after the handler's.
-
-/**
- * GET /config_dump, POST /logging?level=, POST /quitquitquit. Whoever runs on the node's network can ask, so nothing
- * here takes pods out of the mesh: that is for --unpin-on-exit.
- */
-export function createAdminServer(actions: AdminActions): FastifyInstance {
-  const app = fastify({ forceCloseConnections: true })
-  app.get('/', (_request, reply) =>
-    reply
-      .type('text/plain')
-      .send(
-        'GET  /audit\nGET  /config_dump\nGET  /logging\nPOST /logging?level=LEVEL\nPOST /quitquitquit\n',
-      ),
-  )
-  app.get('/config_dump', () => actions.configDump())
-  app.get('/logging', () => ({ level: actions.logLevel() }))
-  app.post<{ Querystring: { level?: string; reset?: string } }>(
-    '/logging',
-    async (request, reply) => {
-      const level = request.query.reset === undefined ? request.query.level : 'info'
-      if (!isLogLevel(level)) {
-        void reply.code(400)
-        return { error: `level must be one of ${LOG_LEVELS.join(', ')}` }
-      }
-      actions.setLogLevel(level)
-      return { level: actions.logLevel() }
-    },
-  )
-  app.post('/quitquitquit', async (_request, reply) => {
-    reply.raw.once('finish', () => actions.quit())
-    void reply.type('text/plain')
-    return 'shutting down\n'
-  })
-  return app
-}
 
 /**
  * GET /healthz/ready: 200 `ready`, or 500 and what is still missing. Asks the workers each time.

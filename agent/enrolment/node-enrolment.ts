@@ -31,6 +31,7 @@ import { PodEnrolment, type PodEnrolmentContext } from './pod-enrolment.ts'
 import { PodEvents } from './pod-events.ts'
 import { PodLookup } from './pod-lookup.ts'
 import { PodReports } from './pod-reports.ts'
+import { type PodStanding, podStanding } from './pod-standing.ts'
 import type { ProveNetns } from './prove-netns.ts'
 import { RedirectionAnnotations } from './redirection-annotation.ts'
 import { seenNamespace, seenPod } from './seen-objects.ts'
@@ -136,6 +137,11 @@ export class NodeEnrolment implements CniHandlers {
   /** The pods captured now. */
   enrolledPods(): readonly PodName[] {
     return [...this.#pods.values()].filter((pod) => pod.isEnrolled).map((pod) => pod.name)
+  }
+
+  /** How every pod of the node stands, for the admin API. */
+  standings(): readonly PodStanding[] {
+    return [...this.#pods.values()].map(podStanding)
   }
 
   /** Enrols again what an earlier agent of this boot had enrolled. */

@@ -51,6 +51,7 @@ const LOOK_FOR_END = { firstMs: 250, longestMs: 30_000 } as const
 /** Node's timers count no further. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1
 
+const NOT_LOOKED: EnrolmentOutcome = { kind: 'waiting', reason: 'it has not been looked at yet' }
 const CLOSED: EnrolmentOutcome = { kind: 'waiting', reason: 'enrolment has ended here' }
 
 export class PodEnrolment {
@@ -77,6 +78,7 @@ export class PodEnrolment {
   #leftAt: number | undefined
   #forgetTimer: NodeJS.Timeout | undefined
   #isClosed = false
+  #outcome: EnrolmentOutcome = NOT_LOOKED
 
   constructor(name: PodName, context: PodEnrolmentContext) {
     this.name = name
@@ -97,6 +99,16 @@ export class PodEnrolment {
   /** Nothing of it is captured, nor served for peers that have not heard of it. */
   get isPlain(): boolean {
     return this.#actual.kind === 'plain'
+  }
+
+  /** What became of the last look at it. */
+  get outcome(): EnrolmentOutcome {
+    return this.#outcome
+  }
+
+  /** Captured by programs, and nobody serves its listeners: its connections are refused. */
+  get isCutOff(): boolean {
+    return this.#actual.kind === 'captured' && !this.#actual.isServed
   }
 
   get known(): Knowledge {
@@ -161,6 +173,7 @@ export class PodEnrolment {
       const error = thrown instanceof Error ? thrown : new Error(errorMessage(thrown))
       outcome = { kind: 'failed', error }
     }
+    this.#outcome = outcome
     this.#lookAgain(outcome)
     this.#logger.debug({ outcome }, 'looked')
     try {

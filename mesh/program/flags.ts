@@ -3,6 +3,7 @@
 // reader. Every value is checked before anything starts; the command line wins over the environment, which wins over the default.
 
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { isLoopback, parseIpAddress } from '../model/address.ts'
 import { type HostPort, parseHostPort } from '../model/host-port.ts'
 import { LOG_LEVELS, type LogLevel } from '../telemetry/log.ts'
 
@@ -132,6 +133,19 @@ export function hostPort(
   })
 }
 
+/** As hostPort, for what only the machine itself may reach. */
+export function loopbackPort(
+  name: string,
+  description: string,
+  { env, fallback }: { readonly env: string; readonly fallback: string },
+): Flag<HostPort> {
+  return parsed(`${name} <host:port>`, description, readLoopbackPort, {
+    env,
+    fallback: readLoopbackPort(fallback),
+    shown: fallback,
+  })
+}
+
 export function logLevel(): Flag<LogLevel> {
   return choice('--log-level <level>', 'verbosity', LOG_LEVELS, {
     env: 'LOG_LEVEL',
@@ -178,6 +192,14 @@ function readHostPort(text: string): HostPort {
   if (address === undefined)
     throw new InvalidArgumentError('It must be host:port, e.g. 0.0.0.0:15012 or [::]:15012.')
   return address
+}
+
+function readLoopbackPort(text: string): HostPort {
+  const where = readHostPort(text)
+  const address = parseIpAddress(where.host)
+  if (where.host !== 'localhost' && (address === undefined || !isLoopback(address)))
+    throw new InvalidArgumentError('It must be on loopback, e.g. 127.0.0.1:15000 or [::1]:15000.')
+  return where
 }
 
 /** Items between commas; blanks around them and empty ones are dropped. */

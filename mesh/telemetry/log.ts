@@ -3,15 +3,10 @@
 // keys, tokens and certificates' private parts are not passed to the logger at all, rather than redacted.
 
 import { type Logger, type LoggerOptions, pino, stdSerializers } from 'pino'
+import { isLogLevel, type LogLevel, LogLevels } from './log-levels.ts'
 
+export { isLogLevel, LOG_LEVELS, type LogLevel } from './log-levels.ts'
 export type { Logger }
-
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
-export type LogLevel = (typeof LOG_LEVELS)[number]
-
-export function isLogLevel(text: string | undefined): text is LogLevel {
-  return LOG_LEVELS.some((level) => level === text)
-}
 
 /** The level that LOG_LEVEL asks for, for programs without a flag for it. */
 export function environmentLogLevel(): LogLevel {
@@ -28,9 +23,24 @@ export function printLine(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-/** Makes the process's logger. */
+/** A logger, and how loud its parts are. */
+export interface LeveledLogger {
+  readonly log: Logger
+  readonly levels: LogLevels
+}
+
+/** Makes the process's logger, whose level stays. */
 export function createLogger(component: string, level: LogLevel): Logger {
   return pino(optionsOf(component, level))
+}
+
+/** Makes a process's logger whose parts (its children with a `part`) can be made louder while it runs. */
+export function createLeveledLogger(component: string, level: LogLevel): LeveledLogger {
+  const levels = new LogLevels(component, level)
+  const onChild = (child: Logger): void => levels.follow(child)
+  const log = pino({ ...optionsOf(component, level), onChild })
+  levels.follow(log)
+  return { log, levels }
 }
 
 /** A logger of many lines: they are written together, in their order, a moment later. */

@@ -115,6 +115,11 @@ export class ClientView {
     return { resources, removed }
   }
 
+  /** Whether the client has answered what it was sent. */
+  get isAnswered(): boolean {
+    return this.#awaitedNonce === undefined
+  }
+
   /** Names waiting to be sent; what a slow client costs. */
   get pendingNames(): number {
     return this.#dirty.size

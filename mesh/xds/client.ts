@@ -24,6 +24,7 @@ import { grpcMethod } from '../grpc/method.ts'
 import { type NodeIdentity, nodeMessage } from './node.ts'
 import { secureChannel } from '../grpc/channel.ts'
 import type { ResourceProblem } from './resource-type.ts'
+import type { HeldResources } from './digest.ts'
 import { type FollowedType, PROBLEMS_NAMED } from './subscription.ts'
 import { MAX_MESSAGE_BYTES } from './protocol.ts'
 
@@ -107,6 +108,13 @@ export class XdsClient {
 
   get isSynced(): boolean {
     return this.#hasSynced
+  }
+
+  /** What is held of each type, by type URL. */
+  held(): Readonly<Record<string, HeldResources>> {
+    return Object.fromEntries(
+      [...this.#subscriptions].map(([typeUrl, subscription]) => [typeUrl, subscription.held]),
+    )
   }
 
   async #run(): Promise<void> {

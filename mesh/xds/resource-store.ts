@@ -57,6 +57,11 @@ export class ResourceStore {
     return this.#resources.keys()
   }
 
+  /** Name and version of each. */
+  *versions(): Generator<readonly [string, string]> {
+    for (const { name, version } of this.#resources.values()) yield [name, version]
+  }
+
   /** The resources a client means by this name: the one that bears it, or those that have it as an alias. */
   resolve(nameOrAlias: string): readonly string[] {
     if (this.#resources.has(nameOrAlias)) return [nameOrAlias]

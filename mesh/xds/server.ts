@@ -13,6 +13,7 @@ import type { Logger } from '../telemetry/log.ts'
 import { LogBudget } from '../telemetry/log-budget.ts'
 import { ClientView } from './client-view.ts'
 import { Debounce } from './debounce.ts'
+import { type HeldResources, heldResources } from './digest.ts'
 import { grpcMethod } from '../grpc/method.ts'
 import { aliasesOf, ResourceStore } from './resource-store.ts'
 import type { ResourceType } from './resource-type.ts'
@@ -66,6 +67,17 @@ export interface XdsServerOptions<C extends XdsCaller> {
     readonly typeUrl: string
     readonly message: string
   }) => void
+}
+
+/** What an operator may know of a connected client. */
+export interface ClientReport {
+  readonly caller: string
+  /** The id that the client gives itself; empty until it has asked for something. */
+  readonly node: string
+  /** Names that wait to be sent, of all types. */
+  readonly waiting: number
+  /** Whether everything that was sent has been answered. */
+  readonly isAnswered: boolean
 }
 
 /** One type that is offered, in the hands of its owner. */
@@ -155,6 +167,23 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       note(changed, name, [...previousAliases, ...aliases])
     }
     if (changed.size > 0) this.#debounce.trigger()
+  }
+
+  /** What is offered of each type, by type URL. */
+  offered(): Readonly<Record<string, HeldResources>> {
+    return Object.fromEntries(
+      [...this.#offers].map(([typeUrl, { store }]) => [typeUrl, heldResources(store.versions())]),
+    )
+  }
+
+  /** Who is connected, and how far each is. */
+  clients(): readonly ClientReport[] {
+    return [...this.#clients].map(({ caller, node, views }) => ({
+      caller: caller.name,
+      node,
+      waiting: [...views.values()].reduce((sum, { pendingNames }) => sum + pendingNames, 0),
+      isAnswered: [...views.values()].every((view) => view.isAnswered),
+    }))
   }
 
   get clientCount(): number {

@@ -10,6 +10,7 @@ import {
   type Node,
 } from '../proto/gen/discovery_pb.js'
 import { formatResourceProblem, type ResourceProblem, type ResourceType } from './resource-type.ts'
+import { type HeldResources, heldResources } from './digest.ts'
 import { WILDCARD } from './protocol.ts'
 
 /** google.rpc.Code INVALID_ARGUMENT: the response held something unusable. */
@@ -39,6 +40,7 @@ export interface FollowedType {
   readonly isSynced: boolean
   /** The control plane may not know the type: nothing waits for it. */
   readonly isOptional: boolean
+  readonly held: HeldResources
   openingRequest(node: Node): DeltaDiscoveryRequest
   handle(response: DeltaDiscoveryResponse): {
     readonly reply: DeltaDiscoveryRequest
@@ -80,6 +82,11 @@ export class Subscription<T> implements FollowedType {
   /** Whether at least one response has been applied, on this stream or an earlier one. */
   get isSynced(): boolean {
     return this.#isSynced
+  }
+
+  /** What is held of it, in the versions that the control plane gave. */
+  get held(): HeldResources {
+    return heldResources(this.#versions)
   }
 
   /** The first request of a stream: what is wanted, and what we still hold of it. */

@@ -1,26 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The agent's HTTP ports: readiness says what is missing, the dump shows everything but keys, metrics are bounded.
+// The agent's HTTP ports that pods can reach: readiness says what is missing, metrics are bounded.
 
 import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
 import t from 'tap'
-import { configDump } from '../../agent/admin/config-dump.ts'
 import { listen } from '../../mesh/program/listen.ts'
 import { AgentMetrics } from '../../agent/admin/metrics.ts'
 import { Readiness } from '../../mesh/program/readiness.ts'
-import {
-  createAdminServer,
-  createMetricsServer,
-  createReadinessServer,
-} from '../../agent/admin/servers.ts'
+import { createMetricsServer, createReadinessServer } from '../../agent/admin/servers.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { trafficLabels, type TrafficDelta } from '../../mesh/telemetry/traffic.ts'
-import { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { IpAddress } from '../../mesh/model/types.ts'
-import { makeCertificate, makeRoot } from '../hbone/certs.ts'
-import { inService, testPod, testService, workloadOf } from '../proxy/loopback-world.ts'
 
 void t.test('readiness lists what is missing until nothing is', async (t) => {
   const readiness = new Readiness(['capture', 'xDS'])
@@ -46,45 +37,6 @@ void t.test('readiness lists what is missing until nothing is', async (t) => {
   t.match(await look(), { statusCode: 200, body: 'ready\n' })
   stuck.push(1)
   t.match(await look(), { statusCode: 500, body: /data-plane worker 1/ })
-})
-
-void t.test('the log level is read and set, and nonsense is refused', async (t) => {
-  let level = 'info'
-  const app = createAdminServer({
-    configDump: () => Promise.resolve({}),
-    logLevel: () => level,
-    setLogLevel: (next) => {
-      level = next
-    },
-    quit: () => t.fail('nobody asked for that'),
-  })
-  t.teardown(() => app.close())
-  const post = (url: string) => app.inject({ method: 'POST', url })
-  t.match((await post('/logging?level=debug')).json(), { level: 'debug' })
-  t.match((await app.inject({ url: '/logging' })).json(), { level: 'debug' })
-  t.match(await post('/logging?level=loud'), { statusCode: 400 })
-  t.match(await post('/logging'), { statusCode: 400 })
-  t.equal(level, 'debug')
-  t.match((await post('/logging?reset')).json(), { level: 'info' })
-})
-
-void t.test('quitting is asked by POST only, and takes no pod out of the mesh', async (t) => {
-  let asked = 0
-  const app = createAdminServer({
-    configDump: () => Promise.resolve({}),
-    logLevel: () => 'info',
-    setLogLevel: () => undefined,
-    quit: (...how: readonly unknown[]) => {
-      t.same(how, [], 'nothing is handed on from the request')
-      asked += 1
-    },
-  })
-  t.teardown(() => app.close())
-  t.match(await app.inject({ url: '/quitquitquit' }), { statusCode: 404 })
-  t.match(await app.inject({ method: 'POST', url: '/quitquitquit?unpin=true' }), {
-    statusCode: 200,
-  })
-  t.equal(asked, 1)
 })
 
 void t.test('the agent lives until a worker hangs that nothing can end', async (t) => {
@@ -166,57 +118,6 @@ void t.test('a crowd that asks for readiness or metrics costs no more than one',
     t.match((await app.inject({ url: '/metrics' })).body, /istio_build/)
   t.equal(written, 1)
 })
-
-void t.test(
-  'the dump shows workloads, services, certificates and connections, and no key',
-  async (t) => {
-    const pod = testPod('catalog', '10.244.2.3' as IpAddress)
-    const service = testService('catalog', '10.96.0.20' as IpAddress)
-    const mesh = new MeshState()
-    mesh.apply([
-      { kind: 'service', service },
-      { kind: 'workload', workload: workloadOf(pod, inService(service, 8080)) },
-    ])
-    const certificate = await makeCertificate(await makeRoot(), pod.identity)
-    const dump = await configDump({
-      mesh,
-      certificates: () => [{ ...certificate, state: 'available' }],
-      pods: () => [pod],
-      connections: () =>
-        Promise.resolve(
-          new Map([
-            [
-              pod.uid,
-              [
-                {
-                  direction: 'inbound' as const,
-                  src: '10.244.1.2:4000',
-                  actualDst: '10.244.2.3:15008',
-                  originalDst: '10.244.2.3:8080',
-                  protocol: 'HBONE' as const,
-                },
-              ],
-            ],
-          ]),
-        ),
-      version: 'test',
-      config: {},
-    })
-    t.match(dump, {
-      workloads: [{ uid: pod.workloadUid, protocol: 'HBONE', status: 'Healthy' }],
-      services: [
-        { hostname: service.hostname, vips: ['/10.96.0.20'], endpoints: { [pod.workloadUid]: {} } },
-      ],
-      certificates: [
-        { identity: pod.identity, state: 'Available', certChain: [{}], rootCerts: [{}] },
-      ],
-      workloadState: {
-        [pod.uid]: { state: 'Up', connections: { inbound: [{ protocol: 'HBONE' }], outbound: [] } },
-      },
-    })
-    t.notMatch(JSON.stringify(dump), /PRIVATE KEY/)
-  },
-)
 
 void t.test(
   'metrics carry the sums of the workers, and a flood of pairs shares one series',

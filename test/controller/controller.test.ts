@@ -55,6 +55,16 @@ void t.test('an agent gets the mesh and its certificates from a fresh controller
 
   await becomesReady(controller)
   t.equal((await http(controller, '/healthz')).status, 200)
+  // The operator on the machine sees who is connected, and that what was offered is what was told.
+  const admin = await fetch(`http://127.0.0.1:${controller.adminPort}/status`)
+  t.match(await admin.json(), {
+    podName: 'replica',
+    pending: [],
+    clients: [{ isAnswered: true, waiting: 0 }],
+    resources: {
+      'type.googleapis.com/istio.workload.Address': { count: followed.changes.length },
+    },
+  })
   const metrics = await http(controller, '/metrics')
   t.match(metrics.text, /ambit_controller_certificate_requests_total\{outcome="issued"\} 1/)
   t.match(metrics.text, /ambit_controller_certificate_requests_total\{outcome="denied"\} 2/)

@@ -30,6 +30,7 @@ import {
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
 import { createLogger, isLogLevel } from '../../mesh/telemetry/log.ts'
+import { LogLevels } from '../../mesh/telemetry/log-levels.ts'
 import { within } from '../support/until.ts'
 
 export const log = createLogger(
@@ -135,6 +136,7 @@ export class SmallCluster {
       api: this.api,
       log,
       writeAudit: (line) => void this.audit.push(line),
+      levels: new LogLevels('controller', 'silent'),
       leaseTimings: LEASE_TIMINGS,
       signal: starting.signal,
     })

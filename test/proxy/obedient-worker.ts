@@ -42,6 +42,8 @@ function answer(request: WorkerRequest): Extract<FromWorker, { kind: 'answer' }>
     case 'stopPod':
       served.delete(request.uid)
       return { cut: 0 }
+    case 'profile':
+      return `${request.profile.kind} profile of ${threadName ?? ''}`
     case 'drainAll':
       return { cut: 0 }
     case 'dump':

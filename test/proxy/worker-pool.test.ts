@@ -44,7 +44,7 @@ class Setting {
       start: {
         handles: { socketStorageMapFd: -1, askedSinceMapFd: -1, homeNetnsFd: -1 },
         network: '',
-        logLevel: 'silent',
+        logLevels: { level: 'silent', parts: {} },
         sameNode: 'direct',
         sameNodeSecurityLabel: 'node_local',
         unenforcedPolicies: 'refuse',

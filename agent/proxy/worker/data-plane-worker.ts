@@ -3,6 +3,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { HeldMemory } from '../../../mesh/http2/held-memory.ts'
+import { levelOf } from '../../../mesh/telemetry/log-levels.ts'
 import { createBatchedLogger, createLogger } from '../../../mesh/telemetry/log.ts'
 import { createDataPlaneSockets } from '../../capture/data-plane-sockets.ts'
 import { ConnectionCounts } from '../connection-counts.ts'
@@ -14,7 +15,7 @@ if (port === null) throw new Error('data-plane-worker.ts runs as a worker thread
 // The main thread passes exactly this (WorkerLink); workerData is untyped by nature.
 const start = workerData as WorkerStart
 
-const access = createBatchedLogger('access', start.logLevel)
+const access = createBatchedLogger('access', levelOf(start.logLevels, 'access'))
 const dataPlane = new DataPlane({
   sockets: createDataPlaneSockets(start.handles),
   network: start.network,
@@ -25,7 +26,7 @@ const dataPlane = new DataPlane({
   placeLimits: start.placeLimits,
   counts: new ConnectionCounts(start.countTable, start.worker),
   memory: new HeldMemory(start.heldLimitBytes),
-  log: createLogger('data-plane', start.logLevel),
+  log: createLogger('data-plane', levelOf(start.logLevels, 'data-plane')),
   accessLog: access.log,
   flushAccessLog: access.flush,
   post: (message) => port.postMessage(message),

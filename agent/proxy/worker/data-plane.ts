@@ -16,7 +16,9 @@ import {
 import { HalfClosed } from '../../../mesh/relay/half-closed.ts'
 import { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { MeshChange, PodUid, WorkloadUid } from '../../../mesh/model/types.ts'
+import { profileThread } from '../../../mesh/program/profile.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
+import { levelOf } from '../../../mesh/telemetry/log-levels.ts'
 import type { DataPlaneSockets, PodListeners } from '../../capture/types.ts'
 import { CertificateCache } from '../certificate-cache.ts'
 import { type Gate, type Judge, judge } from '../admission.ts'
@@ -62,6 +64,9 @@ export interface DataPlaneOptions {
 
 /** How often open connections report their bytes; well below the interval of a scrape. */
 const REPORT_TRAFFIC_MS = 5_000
+
+/** A profile is over when its time is: whoever asked may have gone. */
+const NEVER_ABORTED = new AbortController().signal
 
 /** The worker's copy of the mesh; waiters are released by the first complete picture. */
 class SyncedMesh implements WorkerMesh {
@@ -159,9 +164,9 @@ export class DataPlane {
       case 'certificateForgotten':
         this.#certificates.forget(message.identity)
         return
-      case 'logLevel':
-        this.#options.log.level = message.level
-        this.#options.accessLog.level = message.level
+      case 'logLevels':
+        this.#options.log.level = levelOf(message.levels, 'data-plane')
+        this.#options.accessLog.level = levelOf(message.levels, 'access')
         return
       case 'request':
         this.#answer(message.request).then(
@@ -213,6 +218,8 @@ export class DataPlane {
         return this.#forgetLocalPod(request.uid, request.deadlineMs)
       case 'dump':
         return this.#dump()
+      case 'profile':
+        return profileThread(request.profile, NEVER_ABORTED)
       case 'ping':
         return undefined
       case 'drainAll': {

@@ -7,7 +7,9 @@ import { errorMessage } from '../../../mesh/errors.ts'
 import type { CertificateSource, WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
-import type { Logger, LogLevel } from '../../../mesh/telemetry/log.ts'
+import type { ProfileRequest } from '../../../mesh/program/profile.ts'
+import type { Logger } from '../../../mesh/telemetry/log.ts'
+import type { LevelSpec } from '../../../mesh/telemetry/log-levels.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import { closeListeners } from '../../capture/listeners.ts'
 import type { Enrolment, PodListeners } from '../../capture/types.ts'
@@ -72,13 +74,13 @@ export class WorkerPool {
   readonly #unsubscribe: (() => void)[] = []
   readonly #watchdog: Watchdog
   /** What a worker that starts later is told. */
-  #logLevel: LogLevel
+  #logLevels: LevelSpec
   #isSynced = false
   #isClosing = false
 
   constructor(options: WorkerPoolOptions) {
     this.#options = options
-    this.#logLevel = options.start.logLevel
+    this.#logLevels = options.start.logLevels
     this.#countTable = countTable(options.count)
     for (let index = 0; index < options.count; index += 1) {
       const slot: Slot = {
@@ -214,9 +216,16 @@ export class WorkerPool {
     return all
   }
 
-  setLogLevel(level: LogLevel): void {
-    this.#logLevel = level
-    for (const { link } of this.#slots) link.send({ kind: 'logLevel', level })
+  /** How loud the workers' parts are, `data-plane` and `access`. */
+  setLogLevels(levels: LevelSpec): void {
+    this.#logLevels = levels
+    for (const { link } of this.#slots) link.send({ kind: 'logLevels', levels })
+  }
+
+  /** Watches the thread `data-plane-N` for a while; undefined when there is none of that name. */
+  profile(thread: string, profile: ProfileRequest): Promise<string> | undefined {
+    const slot = this.#slots.find(({ index }) => threadName(index) === thread)
+    return slot?.link.ask({ kind: 'profile', profile })
   }
 
   /** Lets connections end until the deadline, cuts the rest, stops the workers. Says how many were cut. */
@@ -245,7 +254,7 @@ export class WorkerPool {
   #spawn(index: number): WorkerLink {
     const start: WorkerStart = {
       ...this.#options.start,
-      logLevel: this.#logLevel,
+      logLevels: this.#logLevels,
       countTable: this.#countTable,
       worker: index,
     }

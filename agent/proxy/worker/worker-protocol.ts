@@ -5,7 +5,8 @@
 import type { TrustDomains } from '../../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshChange, PodUid, SpiffeId } from '../../../mesh/model/types.ts'
-import type { LogLevel } from '../../../mesh/telemetry/log.ts'
+import type { ProfileRequest } from '../../../mesh/program/profile.ts'
+import type { LevelSpec } from '../../../mesh/telemetry/log-levels.ts'
 import type { PlaceLimits } from '../places.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import type { DataPlaneHandles, PodListeners } from '../../capture/types.ts'
@@ -22,7 +23,7 @@ export type SameNode = 'direct' | 'encrypt'
 export interface WorkerStart {
   readonly handles: DataPlaneHandles
   readonly network: string
-  readonly logLevel: LogLevel
+  readonly logLevels: LevelSpec
   readonly sameNode: SameNode
   /** Metrics' word for the security of a call inside the node. */
   readonly sameNodeSecurityLabel: string
@@ -47,7 +48,7 @@ export type ToWorker =
   | { readonly kind: 'certificate'; readonly certificate: WorkloadCertificate }
   | { readonly kind: 'certificateFailed'; readonly identity: SpiffeId; readonly message: string }
   | { readonly kind: 'certificateForgotten'; readonly identity: SpiffeId }
-  | { readonly kind: 'logLevel'; readonly level: LogLevel }
+  | { readonly kind: 'logLevels'; readonly levels: LevelSpec }
   | { readonly kind: 'request'; readonly id: number; readonly request: WorkerRequest }
 
 /** Asks for something to be done and answered. */
@@ -64,6 +65,8 @@ export type WorkerRequest =
    */
   | { readonly kind: 'forgetLocalPod'; readonly uid: PodUid; readonly deadlineMs: number }
   | { readonly kind: 'dump' }
+  /** Watch this thread for a while. */
+  | { readonly kind: 'profile'; readonly profile: ProfileRequest }
   | { readonly kind: 'ping' }
   | { readonly kind: 'drainAll'; readonly deadlineMs: number }
 
@@ -74,6 +77,8 @@ export interface WorkerAnswers {
   readonly stopPod: { readonly cut: number }
   readonly forgetLocalPod: undefined
   readonly dump: ReadonlyMap<PodUid, readonly ConnectionDump[]>
+  /** The text of the profile. */
+  readonly profile: string
   readonly ping: undefined
   readonly drainAll: { readonly cut: number }
 }

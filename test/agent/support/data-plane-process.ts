@@ -100,7 +100,7 @@ serveRpc({
           start: {
             handles: capture.dataPlaneHandles,
             network: '',
-            logLevel: 'info',
+            logLevels: { level: 'info', parts: {} },
             sameNode: 'direct',
             sameNodeSecurityLabel: 'node_local',
             unenforcedPolicies: 'refuse',
@@ -148,8 +148,8 @@ serveRpc({
   },
   /** A level that the logger does not know is thrown at the worker's top: it dies of it. Its successor starts with a sound one. */
   killWorkers(node: Node) {
-    pool(node).setLogLevel('no-such-level' as LogLevel)
-    pool(node).setLogLevel('info')
+    pool(node).setLogLevels({ level: 'no-such-level' as LogLevel, parts: {} })
+    pool(node).setLogLevels({ level: 'info', parts: {} })
   },
   async connections(node: Node) {
     return [...(await pool(node).connections()).values()].flat().length

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// A mesh state as plain data that can be kept in a file and read again: each resource in its own encoding, by type and name. So who
+// reads it sees what the agent saw, field by field, and not what a dump for people shows of it.
+
+import type { MeshState } from '../model/mesh-state.ts'
+import type { PolicyKnowledge, UnreadablePolicy } from '../model/policy-index.ts'
+import type { MeshChange } from '../model/types.ts'
+import { err, ok, type Result } from '../result.ts'
+import { formatResourceProblem, type ResourceType } from './resource-type.ts'
+import { ADDRESS } from './types/address.ts'
+import { AUTHORIZATION } from './types/authorization.ts'
+import { NODE } from './types/mesh-node.ts'
+
+export interface WireState {
+  /** Base64 by name, by type URL. */
+  readonly types: Readonly<Record<string, Readonly<Record<string, string>>>>
+  /** Policies that are there and could not be read. */
+  readonly unreadablePolicies: readonly UnreadablePolicy[]
+  readonly policyKnowledge: PolicyKnowledge
+}
+
+/** The whole state. */
+export function encodeMeshState(mesh: MeshState): WireState {
+  const addresses: Record<string, string> = {}
+  const policies: Record<string, string> = {}
+  const nodes: Record<string, string> = {}
+  for (const change of mesh.snapshot())
+    switch (change.kind) {
+      case 'workload':
+      case 'service':
+        put(addresses, ADDRESS, change)
+        break
+      case 'policy':
+        put(policies, AUTHORIZATION, change.policy)
+        break
+      case 'node':
+        put(nodes, NODE, change.node)
+        break
+      default:
+        // A snapshot has no removals; what else is known of policies stands beside them.
+        break
+    }
+  return {
+    types: {
+      [ADDRESS.typeUrl]: addresses,
+      [AUTHORIZATION.typeUrl]: policies,
+      [NODE.typeUrl]: nodes,
+    },
+    unreadablePolicies: [...mesh.policies.allUnreadable()],
+    policyKnowledge: mesh.policies.knowledge,
+  }
+}
+
+/** Changes that make an empty state equal to the one that was written; the error names what cannot be read. */
+export function decodeMeshState(state: WireState): Result<MeshChange[], string> {
+  const changes: MeshChange[] = []
+  const problems = [
+    ...take(state, NODE, (node) => changes.push({ kind: 'node', node })),
+    ...take(state, AUTHORIZATION, (policy) => changes.push({ kind: 'policy', policy })),
+    ...take(state, ADDRESS, (address) => changes.push(address)),
+  ]
+  for (const policy of state.unreadablePolicies) changes.push({ kind: 'policyUnreadable', policy })
+  if (state.policyKnowledge !== 'unknown')
+    changes.push({ kind: 'policyKnowledge', is: state.policyKnowledge })
+  const [first] = problems
+  return first === undefined ? ok(changes) : err(first)
+}
+
+function put<T>(into: Record<string, string>, type: ResourceType<T>, value: T): void {
+  into[type.name(value)] = Buffer.from(type.encode(value)).toString('base64')
+}
+
+function take<T>(
+  state: WireState,
+  type: ResourceType<T>,
+  use: (value: T) => unknown,
+): readonly string[] {
+  const problems: string[] = []
+  for (const [name, text] of Object.entries(state.types[type.typeUrl] ?? {})) {
+    const decoded = type.decode(name, Buffer.from(text, 'base64'))
+    if (decoded.ok) use(decoded.value)
+    else problems.push(formatResourceProblem(decoded.error))
+  }
+  return problems
+}
