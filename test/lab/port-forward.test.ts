@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// kubectl port-forward, as a user of the lab types it: bytes of many connections both ways, and what is told of a closed port.
+// Ports of pods through the API server: kubectl port-forward as a user of the lab types it, and the mesh's own client as its commands
+// use it. Bytes of many connections both ways, and what is told of a closed port.
 
 import t from 'tap'
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { portForward } from '../../mesh/kube/port-forward.ts'
 import { missing } from '../helpers.ts'
 import { until, within } from '../support/until.ts'
 import { podManifest, testLab } from './fixture.ts'
@@ -65,5 +69,43 @@ await t.test('kubectl port-forward', { skip, timeout: 80_000 }, async (t) => {
     const { port, said } = await forward('9001')
     t.equal(await within(echoed(port, 'hello'), 'its end'), '')
     await until(() => /port 9001: failed to connect .* ECONNREFUSED/.test(said()), said)
+  })
+
+  const open = async (pod: string, port: number): Promise<Duplex> => {
+    const opened = await portForward(lab.api.access, { namespace: 'default', pod, port }, 20_000)
+    if (!opened.ok) throw new Error(opened.error.message)
+    t.teardown(() => opened.value.destroy())
+    return opened.value
+  }
+
+  await t.test('our own client carries bytes both ways, at the reader’s pace', async (t) => {
+    const forwarded = await open('echo', 9000)
+    const sent = randomBytes(2_000_000)
+    // In pieces that need each of the three lengths of a frame.
+    const pieces = [sent.subarray(0, 100), sent.subarray(100, 10_000), sent.subarray(10_000)]
+    for (const piece of pieces) forwarded.write(piece)
+    const received: Buffer[] = []
+    let size = 0
+    await within(
+      (async () => {
+        for await (const chunk of forwarded as AsyncIterable<Buffer>) {
+          received.push(chunk)
+          size += chunk.length
+          if (size >= sent.length) return
+        }
+      })(),
+      'the echo',
+    )
+    t.ok(Buffer.concat(received).equals(sent), `${size} bytes came back as they were`)
+  })
+
+  await t.test('our own client says why there is no connection', async (t) => {
+    const refused = await open('echo', 9001)
+    const [error] = (await within(once(refused, 'error'), 'the error')) as [Error]
+    t.match(error.message, /localhost:9001 inside the pod: .*ECONNREFUSED/)
+    t.match(
+      await portForward(lab.api.access, { namespace: 'default', pod: 'none', port: 1 }, 20_000),
+      { ok: false, error: { kind: 'notFound', message: /reach port 1 of pod default\/none/ } },
+    )
   })
 })

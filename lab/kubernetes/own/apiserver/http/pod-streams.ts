@@ -13,6 +13,7 @@ import type { Refusal } from '../../../objects/refusals.ts'
 import type { ExecExit, ExecSession, PodRuntime } from '../pod-runtime.ts'
 import type { JsonObject, StoredObject } from '../../../objects/stored-object.ts'
 import type { ResourcePath } from './request.ts'
+import { forwardPort, FORWARD_CHANNELS_PROTOCOL } from './port-forward-channels.ts'
 import { forwardPorts, PORT_FORWARD_PROTOCOL } from './port-forward.ts'
 import { sendFailure } from './respond.ts'
 import { WebSocketConnection } from './websocket.ts'
@@ -112,7 +113,7 @@ export class PodStreams {
       .split(',')
       .map((one) => one.trim())
     const isForward = path.subresource === 'portforward'
-    const protocols = isForward ? [PORT_FORWARD_PROTOCOL] : PROTOCOLS
+    const protocols = isForward ? [PORT_FORWARD_PROTOCOL, FORWARD_CHANNELS_PROTOCOL] : PROTOCOLS
     const protocol = protocols.find((one) => offered.includes(one))
     const key = request.headers['sec-websocket-key']
     if (request.headers.upgrade?.toLowerCase() !== 'websocket' || key === undefined)
@@ -131,10 +132,14 @@ export class PodStreams {
       podName: path.name ?? '',
       container,
     }
-    if (isForward)
-      return forwardPorts(new WebSocketConnection(socket, key, protocol), (command) =>
-        runtime.exec({ ...where, command, stdin: true, tty: false }),
-      )
+    if (isForward) {
+      const connection = new WebSocketConnection(socket, key, protocol)
+      const run = (command: readonly string[]) =>
+        runtime.exec({ ...where, command, stdin: true, tty: false })
+      return protocol === PORT_FORWARD_PROTOCOL
+        ? forwardPorts(connection, run)
+        : forwardPort(connection, numberOf(query, 'ports'), run)
+    }
     const session = await runtime.exec({
       ...where,
       command: query.getAll('command'),

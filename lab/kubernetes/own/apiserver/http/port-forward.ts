@@ -3,32 +3,13 @@
 // process in the pod that connects to the pod's own loopback.
 
 import type { Result } from '../../../../../mesh/result.ts'
+import { relayCommand } from '../../../../machine/relay-command.ts'
 import type { ExecSession } from '../pod-runtime.ts'
 import { SpdySession, type SpdyStream } from './spdy.ts'
 import type { WebSocketConnection } from './websocket.ts'
 
 /** What kubectl offers (since 1.31) and takes: SPDY inside of the WebSocket. */
 export const PORT_FORWARD_PROTOCOL = 'SPDY/3.1+portforward.k8s.io'
-
-/** Joins its stdin and stdout to a port of the pod's loopback, in whichever family that is served. */
-const RELAY = `
-const [, port] = process.argv
-const socket = require('node:net').connect({ host: 'localhost', port: Number(port), allowHalfOpen: true })
-socket.on('error', (error) => { console.error(error.code ?? error.message); process.exit(1) })
-// Once all is written.
-socket.on('end', () => process.stdout.write('', () => require('node:fs').closeSync(1)))
-socket.on('close', () => process.stdin.destroy())
-// An end said before would get lost with the first of several addresses that are tried.
-socket.on('connect', () => process.stdin.pipe(socket))
-socket.pipe(process.stdout, { end: false })`
-
-/** The command that is run in the pod for a connection to the port. */
-const relayCommand = (port: number): readonly string[] => [
-  process.execPath,
-  '-e',
-  RELAY,
-  String(port),
-]
 
 const MAX_PORT = 65_535
 
