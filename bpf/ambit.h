@@ -52,6 +52,8 @@ struct ambit_pod {
 };
 
 #define AMBIT_POD_FAIL_OPEN 1	/* without an agent: let connections pass, in plaintext */
+#define AMBIT_POD_CONFINED4 2	/* its routes lead no further than the networks of its addresses */
+#define AMBIT_POD_CONFINED6 4
 
 /* What an application asked of its socket that the agent's leg beyond must do in its stead. 0: nothing. */
 struct ambit_asked {
@@ -149,6 +151,7 @@ enum ambit_reason {
 	AMBIT_PENDING_POD_FULL,		/* one pod has too many handshakes under way: treated as PENDING_FULL */
 	AMBIT_NO_SOCKET,		/* the kernel gave the program no socket */
 	AMBIT_OUT_DENY_TUPLE_TAKEN,	/* the agent's source port is a client's own: it takes another */
+	AMBIT_OUT_DENY_NO_ROUTE,	/* the namespace's routes do not lead there */
 	AMBIT_REASON_COUNT,
 };
 

@@ -146,6 +146,21 @@ static __always_inline bool is_in_network(const struct ambit_pod_address *own,
 	return !differ;
 }
 
+/* Whether a network that the pod has an address on has this one, too. */
+static __always_inline bool is_on_network(const struct ambit_pod *pod,
+					  const struct ambit_address *address)
+{
+	__u32 i;
+
+	for (i = 0; i < AMBIT_MAX_ADDRESSES; i++) {
+		if (i >= pod->address_count)
+			return false;
+		if (is_in_network(&pod->address[i], address))
+			return true;
+	}
+	return false;
+}
+
 /* The address the pod would call this one from: its own in the same network, or the one of its way out. */
 static __always_inline const struct ambit_address *
 source_for(const struct ambit_pod *pod, const struct ambit_address *destination, bool ipv6)

@@ -116,6 +116,14 @@ static __always_inline enum verdict decide(struct bpf_sock_addr *ctx, struct bpf
 		count(AMBIT_OUT_DENY_NO_FAMILY);
 		return VERDICT_DENY;
 	}
+	/* Likewise. A socket that is bound to a device needs no route: the kernel takes the destination to be on its link. */
+	if (pod->flags & (ipv6 ? AMBIT_POD_CONFINED6 : AMBIT_POD_CONFINED4) && !sk->bound_dev_if &&
+	    !is_on_network(pod, destination)) {
+		if (has_set_retval)
+			set_retval(-ENETUNREACH);
+		count(AMBIT_OUT_DENY_NO_ROUTE);
+		return VERDICT_DENY;
+	}
 	if (!is_agent_listening(ctx, ipv6)) {
 		if (pod->flags & AMBIT_POD_FAIL_OPEN) {
 			forget(stored);

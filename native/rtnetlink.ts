@@ -19,6 +19,7 @@ import {
   readRule,
   type RoutingRule,
 } from './routing-rules.ts'
+import { type RoutedNetworks, routedNetworks } from './routed-networks.ts'
 import { openNetlinkSocket } from './socket-spec.ts'
 
 // linux/rtnetlink.h, linux/netlink.h, linux/fib_rules.h
@@ -87,10 +88,12 @@ export interface KeptNetns {
   /** What was not as it should be, and is now, in the words of `ip`. */
   readonly repaired: readonly string[]
   readonly addresses: readonly OwnAddress[]
+  readonly networks: RoutedNetworks
 }
 
 /**
- * Sees to it that loopback is up and has its addresses, and that rule and route of each family are there and hold; lists the addresses. Throws
+ * Sees to it that loopback is up and has its addresses, and that rule and route of each family are there and hold; lists the addresses, and tells
+ * where the routes lead. Throws
  * NativeError, with RULE_CLASH where a rule of others cannot live beside ours (nothing has been changed then). Not on the
  * main thread.
  */
@@ -106,8 +109,9 @@ export function keepNetns(
       ...keepLoopbackAddresses(fd, families),
       ...keepMarkRoutes(fd, families, route),
     ]
+    const networks = routedNetworks(fd, netns, families)
     // Last: the list may be cut short, and the socket is of no use then.
-    return { repaired, addresses: listAddresses(fd) }
+    return { repaired, addresses: listAddresses(fd), networks }
   } finally {
     closeFd(fd)
   }

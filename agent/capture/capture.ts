@@ -158,7 +158,7 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       }
       writeListeners(maps, netnsCookie, network)
       const families = [...network.byFamily.keys()]
-      writePod(maps, netnsCookie, podEntry(pod, network.addresses, families))
+      writePod(maps, netnsCookie, podEntry(pod, network.addresses, families, network.networks))
       const linkFd = isAgain ? former.linkFd : programs.linkPod(program ?? -1, netnsFd, pinPath)
       for (const path of pins.supersededPod(pod.uid, netnsCookie)) programs.unlinkPinned(path)
       const { listeners } = network
@@ -222,11 +222,15 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       watch: parts.watch,
       logger: logger.child({ uid }),
       inTurn: (look) => inTurn(uid, look),
-      onAddresses: (addresses) => {
+      onAddresses: (addresses, networks) => {
         const present = enrolled.get(uid)
         if (present === undefined) return
         const { enrolment, families } = present
-        writePod(maps, enrolment.netnsCookie, podEntry(enrolment.pod, addresses, families))
+        writePod(
+          maps,
+          enrolment.netnsCookie,
+          podEntry(enrolment.pod, addresses, families, networks),
+        )
       },
       report: (report) => tell(uid, report),
     })

@@ -37,6 +37,7 @@ export const CAPTURE_REASONS = [
   'pendingPodFull',
   'noSocket',
   'outDenyTupleTaken',
+  'outDenyNoRoute',
 ] as const
 
 export type CaptureReason = (typeof CAPTURE_REASONS)[number]

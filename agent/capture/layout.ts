@@ -13,7 +13,7 @@ export const MAX_POD_ADDRESSES = 16
 export const OWN_COOKIE = 0xa3b17c0041eaddeen
 /** Likewise, for whether the kernel tells it by which device a packet came (AMBIT_SEES_DEVICE). */
 export const SEES_DEVICE = 0xa3b17c0041eaddefn
-const POD_FAIL_OPEN = 1
+const POD_FLAG = { failOpen: 1, confined4: 2, confined6: 4 } as const
 export const LISTENER_KIND = { plaintext: 0, hbone: 1 } as const
 export const SOCKET_FLAG = {
   exempt: 1,
@@ -108,6 +108,8 @@ export interface PodAddressEntry {
 /** What `pods` holds of a pod. */
 export interface PodEntry {
   readonly failOpen: boolean
+  /** Families whose routes lead no further than the networks of `addresses`. */
+  readonly confined: readonly (4 | 6)[]
   /** What the pod calls from, by family; undefined where its namespace has no address for it. */
   readonly primary4: Buffer | undefined
   readonly primary6: Buffer | undefined
@@ -120,7 +122,12 @@ export function encodePod(pod: PodEntry): Buffer {
   const { size, members } = LAYOUT.ambit_pod
   const value = Buffer.alloc(size)
   const addresses = pod.addresses.slice(0, MAX_POD_ADDRESSES)
-  value.writeUInt32LE(pod.failOpen ? POD_FAIL_OPEN : 0, members.flags)
+  value.writeUInt32LE(
+    (pod.failOpen ? POD_FLAG.failOpen : 0) |
+      (pod.confined.includes(4) ? POD_FLAG.confined4 : 0) |
+      (pod.confined.includes(6) ? POD_FLAG.confined6 : 0),
+    members.flags,
+  )
   value.writeUInt32LE(addresses.length, members.address_count)
   if (pod.primary4 !== undefined) value.set(pod.primary4, members.primary4)
   if (pod.primary6 !== undefined) value.set(pod.primary6, members.primary6)
@@ -135,7 +142,7 @@ export function encodePod(pod: PodEntry): Buffer {
 
 /** Whether a struct ambit_pod, of this layout or an earlier one, says that the pod is open while there is no agent. */
 export function failOpenOf(value: Buffer): boolean {
-  return (value.readUInt32LE(LAYOUT.ambit_pod.members.flags) & POD_FAIL_OPEN) !== 0
+  return (value.readUInt32LE(LAYOUT.ambit_pod.members.flags) & POD_FLAG.failOpen) !== 0
 }
 
 /** struct ambit_listener, the key of a listener slot. */

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where things are pinned, below the agent's bpffs directory:
-//   v4/maps/<map>   v4/links/<program>[@<id of a cgroup below>]   v4/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
+//   v5/maps/<map>   v5/links/<program>[@<id of a cgroup below>]   v5/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
 // The version changes when maps of an older agent can no longer be used.
 
-import { mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
 
-export const PIN_VERSION = 'v4'
+export const PIN_VERSION = 'v5'
 /** What a pod's pin is called; a cookie has 64 bits. */
 const POD_PIN = /^(.+)@([0-9a-f]{1,16})$/
 
@@ -32,11 +32,12 @@ export class Pins {
     this.pods = `${this.#root}/pods`
   }
 
-  /** Those of other layouts that are there. */
+  /** Those of other layouts that are there, however much is left of them. */
   superseded(): readonly Pins[] {
-    return readdirSync(this.#bpffsDir)
-      .filter((name) => /^v[0-9]+$/.test(name) && name !== PIN_VERSION)
-      .map((version) => new Pins(this.#bpffsDir, version))
+    return readdirSync(this.#bpffsDir, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory())
+      .filter(({ name }) => /^v[0-9]+$/.test(name) && name !== PIN_VERSION)
+      .map(({ name }) => new Pins(this.#bpffsDir, name))
   }
 
   /** Makes the directories; readable by root only, for whoever opens a map can change what is captured. */
@@ -45,9 +46,10 @@ export class Pins {
       mkdirSync(directory, { recursive: true, mode: 0o700 })
   }
 
-  /** Removes the empty directories. */
+  /** Removes the empty directories, those that are there. */
   remove(): void {
-    for (const directory of [this.maps, this.links, this.pods, this.#root]) rmdirSync(directory)
+    for (const directory of [this.maps, this.links, this.pods, this.#root])
+      if (existsSync(directory)) rmdirSync(directory)
   }
 
   /** The path of a cgroup link's pin. */
@@ -55,9 +57,14 @@ export class Pins {
     return `${this.links}/${name}`
   }
 
-  /** Names of the links on cgroups below the one attached to, of this process and of earlier ones. */
+  /** Names of the cgroup links, of this process and of earlier ones. */
+  listLinks(): readonly string[] {
+    return entriesOf(this.links)
+  }
+
+  /** Names of those on cgroups below the one attached to. */
   listLinksBelow(): readonly string[] {
-    return readdirSync(this.links).filter((name) => name.includes('@'))
+    return this.listLinks().filter((name) => name.includes('@'))
   }
 
   /** The path of a pod's pin. bpffs refuses dots in names; a uid has none. */
@@ -77,7 +84,7 @@ export class Pins {
 
   /** Pins of pods, of this process and of earlier ones. */
   listPods(): readonly PodPin[] {
-    return readdirSync(this.pods).flatMap((name) => {
+    return entriesOf(this.pods).flatMap((name) => {
       const [, uid, cookie] = POD_PIN.exec(name) ?? []
       if (uid === undefined || cookie === undefined) return []
       return [{ uid, netnsCookie: BigInt(`0x${cookie}`), path: `${this.pods}/${name}` }]
@@ -94,4 +101,9 @@ export class Pins {
     for (const path of paths) rmSync(path, { recursive: true })
     return paths
   }
+}
+
+/** Names in a directory; none where it is gone: whoever removed a layout may have been stopped half-way. */
+export function entriesOf(directory: string): readonly string[] {
+  return existsSync(directory) ? readdirSync(directory) : []
 }

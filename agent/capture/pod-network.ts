@@ -6,6 +6,7 @@ import { NativeError } from '../../native/error.ts'
 import { closeFd } from '../../native/libc.ts'
 import { listenInNetns, type NetnsThread, type SysctlValue } from '../../native/netns.ts'
 import type { OwnAddress } from '../../native/own-addresses.ts'
+import type { RoutedNetworks } from '../../native/routed-networks.ts'
 import type { KeptNetns } from '../../native/rtnetlink.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { closeListeners } from './listeners.ts'
@@ -57,6 +58,8 @@ export interface PodNetwork {
   readonly formerSysctls: readonly SysctlValue[]
   /** Those of the namespace, as they were found. */
   readonly addresses: readonly OwnAddress[]
+  /** Where its routes lead. */
+  readonly networks: RoutedNetworks
 }
 
 /** Both, whatever addresses the pod has now: it may get some of the other family, and call out with it. */
@@ -89,9 +92,9 @@ export async function preparePodNetwork(
         `Cannot enrol pod ${pod.namespace}/${pod.name}: its namespace has no address family to listen on`,
       )
     // Before the sysctls: a clash must leave the pod as it was.
-    const { addresses } = await putUpRouting(thread, netnsFd, pod, present)
+    const { addresses, networks } = await putUpRouting(thread, netnsFd, pod, present)
     const formerSysctls = await thread.writeSysctls(netnsFd, sysctlsFor(present))
-    return { listeners: collect(byFamily), byFamily, formerSysctls, addresses }
+    return { listeners: collect(byFamily), byFamily, formerSysctls, addresses, networks }
   } catch (thrown) {
     closeListenersOf(byFamily)
     throw thrown

@@ -2,13 +2,12 @@
 // What an agent with another layout of the maps left: its programs would go on capturing connections into listeners that
 // are gone. They are taken off as soon as ours are attached; until each of its pods is enrolled here it stays closed.
 
-import { readdirSync } from 'node:fs'
 import { BpfMap } from '../../native/bpf-map.ts'
 import { detachLink, openPinned, unpin } from '../../native/bpf-link.ts'
 import { closeFd } from '../../native/libc.ts'
 import { encodeU64, failOpenOf } from './layout.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import type { Pins } from './pins.ts'
+import { entriesOf, type Pins } from './pins.ts'
 import { isCaptured, writePod } from './pod-maps.ts'
 import type { CapturePrograms } from './programs.ts'
 
@@ -26,13 +25,14 @@ export function closeSuperseded(present: Pins, maps: CapturePrograms['maps']): v
       const failOpen = former !== undefined && failOpenOf(former)
       writePod(maps, netnsCookie, {
         failOpen,
+        confined: [],
         primary4: undefined,
         primary6: undefined,
         addresses: [],
       })
     }
     if (podsFd !== undefined) closeFd(podsFd)
-    for (const name of readdirSync(pins.links)) detach(pins.link(name))
+    for (const name of pins.listLinks()) detach(pins.link(name))
   }
 }
 
@@ -45,9 +45,9 @@ export function sweeperOfSuperseded(present: Pins, logger: Logger): () => void {
   const told = new Set<string>()
   return () => {
     for (const pins of present.superseded()) {
-      const [name] = readdirSync(pins.pods)
+      const [name] = entriesOf(pins.pods)
       if (name === undefined) {
-        for (const map of readdirSync(pins.maps)) unpin(`${pins.maps}/${map}`)
+        for (const map of entriesOf(pins.maps)) unpin(`${pins.maps}/${map}`)
         pins.remove()
       } else if (pins.listPods().length === 0 && !told.has(pins.pods)) {
         told.add(pins.pods)

@@ -8,6 +8,7 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { NetnsWatch, WatchedNetns } from '../../native/netns-watch.ts'
 import type { NetnsThread } from '../../native/netns.ts'
 import type { OwnAddress } from '../../native/own-addresses.ts'
+import type { RoutedNetworks } from '../../native/routed-networks.ts'
 import { keepRouting, keepSysctls, routingClash } from './pod-state.ts'
 import type { NetworkReport } from './types.ts'
 
@@ -29,7 +30,7 @@ export interface UpkeepOptions {
   /** Runs a look when nothing else is done to the pod. */
   readonly inTurn: (look: () => Promise<void>) => Promise<void>
   /** What the namespace has now. */
-  readonly onAddresses: (addresses: readonly OwnAddress[]) => void
+  readonly onAddresses: (addresses: readonly OwnAddress[], networks: RoutedNetworks) => void
   readonly report: (report: NetworkReport) => void
 }
 
@@ -129,9 +130,9 @@ export class Upkeep {
 
   async #lookAtRouting(): Promise<readonly string[]> {
     const { thread, netnsFd } = this.#options
-    const { repaired, addresses } = await keepRouting(thread, netnsFd, this.#families)
+    const { repaired, addresses, networks } = await keepRouting(thread, netnsFd, this.#families)
     if (this.#isClosed) return []
-    this.#options.onAddresses(addresses)
+    this.#options.onAddresses(addresses, networks)
     this.#lookForIpv6(addresses)
     return repaired
   }

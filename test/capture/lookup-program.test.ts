@@ -73,7 +73,7 @@ void t.test('sk_lookup', { skip: missing('root') }, async (t) => {
     return fd
   }
   const address = '10.0.0.1'
-  const pod = { primary4: undefined, primary6: undefined, addresses: [] }
+  const pod = { confined: [], primary4: undefined, primary6: undefined, addresses: [] }
   object.map('pods').update(encodeU64(7n), encodePod({ ...pod, failOpen: false }))
   object.map('pods').update(encodeU64(8n), encodePod({ ...pod, failOpen: true }))
   const [closed, open, stranger] = [copyFor(7n), copyFor(8n), copyFor(9n)]

@@ -5,7 +5,9 @@
 import t from 'tap'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { deadline, missing } from '../helpers.ts'
+import { until as soon } from '../support/until.ts'
 import { refusalName } from './support/kernel.ts'
+import type { RawResult } from './support/raw-socket.ts'
 import { ADDRESS, type Agent, type App, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
@@ -242,6 +244,48 @@ void t.test('outbound', { skip, timeout: deadline(60_000) }, async (t) => {
       await agent.withdraw('uid-b')
       await dualStackClient.process.stop()
       world.inside('b', `ip -6 addr add ${ADDRESS.bV6}/128 dev eth0 nodad`)
+    },
+  )
+
+  await t.test(
+    'a pod with an IPv6 address and no route out is told so at once, like without a mesh, and while it is so',
+    async (t) => {
+      world.inside(
+        'b',
+        'ip -6 route del default via fe80::1 dev eth0; ip link add lan type veth peer name lan2; ip link set lan up; ip link set lan2 up; ip addr add fd66::2/64 dev lan nodad',
+      )
+      t.match(await agent.enrol(world.pod('b')), { listeners: 6 })
+      const dualStackClient = world.app('b')
+      const connect = (address: string, device?: string) =>
+        dualStackClient.connect({ address, port: 80, ...(device !== undefined && { device }) })
+      const noRoute = await refusalName('ENETUNREACH')
+      const before = await agent.counters()
+      t.equal((await connect('2001:db8::9')).error, noRoute)
+      t.equal((await connect(SERVICE)).received, `captured ${SERVICE} 80`, 'IPv4 has a route')
+      t.equal((await connect('fd66::9')).received, 'captured fd66::9 80', 'on its own network')
+      t.equal((await connect('fd66::2')).error, 'ECONNREFUSED', 'its own address')
+      const onLink = await connect('2001:db8::9', 'lan')
+      t.equal(onLink.received, 'captured 2001:db8::9 80', 'a device is asked for, which needs none')
+      const after = await agent.counters()
+      t.equal((after.outDenyNoRoute ?? 0) - (before.outDenyNoRoute ?? 0), 1)
+      const until = async (address: string, isWanted: (seen: RawResult) => boolean) => {
+        let seen = await connect(address)
+        await soon(
+          async () => isWanted(seen) || isWanted((seen = await connect(address))),
+          () => `another answer than ${JSON.stringify(seen)}`,
+        )
+      }
+      // Somewhere: which of the calls it leads on is the kernel's to say then.
+      world.inside('b', 'ip -6 route add 2001:db8:7::/48 via fe80::1 dev eth0')
+      await until('2001:db8:7::9', ({ received }) => received === 'captured 2001:db8:7::9 80')
+      world.inside('b', 'ip -6 route del 2001:db8:7::/48 via fe80::1 dev eth0')
+      await until('2001:db8:7::9', ({ error }) => error === noRoute)
+      world.inside('b', 'ip -6 route add default via fe80::1 dev eth0')
+      await until('2001:db8::9', ({ received }) => received === 'captured 2001:db8::9 80')
+      t.pass('as the routes say, soon after they say so')
+      await agent.withdraw('uid-b')
+      await dualStackClient.process.stop()
+      world.inside('b', 'ip link del lan')
     },
   )
 

@@ -9,6 +9,7 @@ import { podEntry } from '../../agent/capture/pod-entry.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { addressBytes } from '../../native/libc.ts'
 import type { OwnAddress } from '../../native/own-addresses.ts'
+import type { RoutedNetworks } from '../../native/routed-networks.ts'
 
 const own = (text: string, index = 2, more: Partial<OwnAddress> = {}): OwnAddress => {
   const [address = '', prefix] = text.split('/')
@@ -110,6 +111,40 @@ void t.test(
         )
       }),
     )
+  },
+)
+
+void t.test(
+  'a family is confined where no route leads beyond the networks of its addresses',
+  async (t) => {
+    const found = [
+      own('10.0.0.1'),
+      own('192.168.66.2/24', 3),
+      own('fd00::1/64'),
+      own('fd66::2/64', 3),
+    ]
+    const confined = (routes: RoutedNetworks, addresses = found): readonly number[] =>
+      podEntry({ addresses: [], failOpen: false }, addresses, [4, 6], routes).confined
+    const to = (...networks: readonly string[]) =>
+      networks.map((network) => {
+        const { bytes, prefixLength } = own(network)
+        return { bytes, prefixLength }
+      })
+    t.strictSame(confined({}), [], 'nothing is said: there are default routes')
+    t.strictSame(confined({ 6: to('fd00::/64', 'fe80::/64', 'ff00::/8', 'fd66::/64') }), [6])
+    t.strictSame(confined({ 6: to('fd66::8000/113') }), [6], 'a part of such a network')
+    t.strictSame(confined({ 6: to('fd66::/63') }), [], 'more than such a network')
+    t.strictSame(confined({ 6: to('fd00::/64', '2001:db8::/32') }), [], 'another one')
+    t.strictSame(confined({ 6: to('::/0') }), [], 'whatever was asked for came to nothing')
+    t.strictSame(confined({ 4: to('169.254.1.1', '192.168.66.0/24'), 6: [] }), [4, 6])
+    t.strictSame(confined({ 4: to('169.0.0.0/8') }), [])
+    t.strictSame(confined({ 4: to('10.0.0.0/8') }), [])
+    const many = Array.from({ length: 20 }, (_, index) => own(`10.7.${index}.1/24`, 4))
+    t.strictSame(confined({ 4: to('10.7.19.0/24') }, many), [], 'of an address that is left out')
+    const value = encodePod(
+      podEntry({ addresses: [], failOpen: true }, found, [4, 6], { 4: [], 6: [] }),
+    )
+    t.equal(value.readUInt32LE(0), 7)
   },
 )
 

@@ -50,6 +50,24 @@ void t.test('a layout goes with the last pod that is captured by it', async (t) 
   t.strictSame(told, [])
 })
 
+void t.test(
+  'what is left of a layout half removed goes, and a file called like one is none',
+  async (t) => {
+    const { root, sweep, leave } = bpffs(t)
+    leave('v1', 'uid-a@1f')
+    for (const gone of ['pods', 'links']) rmSync(`${root}/v1/${gone}`, { recursive: true })
+    mkdirSync(`${root}/v2`)
+    writeFileSync(`${root}/v3`, '')
+    t.strictSame(new Pins(root).listAllPods(), [])
+    const named = new Pins(root).superseded().map(({ pods }) => pods)
+    t.strictSame(named.sort(), [`${root}/v1/pods`, `${root}/v2/pods`])
+    sweep()
+    t.notOk(existsSync(`${root}/v1`))
+    t.notOk(existsSync(`${root}/v2`))
+    t.ok(existsSync(`${root}/v3`), 'whose it is nobody knows')
+  },
+)
+
 void t.test("what is no pod's keeps a layout, which is told once", async (t) => {
   const { root, sweep, told, leave } = bpffs(t)
   const pod = leave('v1', 'uid-a@1f')
