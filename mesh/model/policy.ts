@@ -14,7 +14,7 @@ import {
   word,
 } from './codec/kind.ts'
 import { converted, derived, field, OWN_FIELDS, record } from './codec/record.ts'
-import { FieldProblem } from './codec/wire-reader.ts'
+import { BYTES, FieldProblem } from './codec/wire-reader.ts'
 import { type IpAddress, isIpv4Address } from './address.ts'
 import { IP, PORT_NUMBER } from './gateway.ts'
 
@@ -148,15 +148,20 @@ const ACCOUNT = record<AccountMatch>({
 })
 
 const EXTENSIONS = 13
+const NOTHING = new Uint8Array()
 
-/** Whatever it holds, that it is there is all that can be told of it. */
+/** Whatever it holds, that it is there is all that can be told of it; and told on: without it the match would be a wider one. */
 const UNREAD: Kind<boolean> = {
   absent: false,
   read: (reader, wireType) => {
     reader.skip((EXTENSIONS << 3) | wireType)
     return true
   },
-  write: () => undefined,
+  write: (writer, number, isThere) => {
+    if (!isThere) return
+    writer.tag(number, BYTES)
+    writer.bytes(NOTHING)
+  },
   key: String,
 }
 const MATCH = record<PolicyMatch>({

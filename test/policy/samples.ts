@@ -51,6 +51,10 @@ export function sampleCall(overrides: Partial<PolicyCall> = {}): PolicyCall {
   }
 }
 
+/** Objects as literals make them: fast-check would sometimes leave the prototype out. */
+const plain = <Value>(model: { [Key in keyof Value]: fc.Arbitrary<Value[Key]> }) =>
+  fc.record<Value>(model, { noNullPrototype: true })
+
 const few = <Value>(of: fc.Arbitrary<Value>): fc.Arbitrary<Value[]> =>
   fc.oneof(
     { weight: 4, arbitrary: fc.constant<Value[]>([]) },
@@ -86,12 +90,12 @@ const range: fc.Arbitrary<AddressRange> = fc.tuple(address, fc.nat(128)).map(([b
   length: base.includes(':') ? length : length % 33,
 }))
 const port = fc.constantFrom(80, 443, 8080)
-const account: fc.Arbitrary<AccountMatch> = fc.record({
+const account: fc.Arbitrary<AccountMatch> = plain({
   namespace: fc.oneof(name, fc.constant('')),
   serviceAccount: name,
 })
 
-export const anyMatch: fc.Arbitrary<PolicyMatch> = fc.record({
+const anyMatch: fc.Arbitrary<PolicyMatch> = plain({
   namespaces: few(stringMatch(name)),
   notNamespaces: few(stringMatch(name)),
   principals: few(stringMatch(principal)),
@@ -119,15 +123,15 @@ const sparseMatch: fc.Arbitrary<PolicyMatch> = fc
     isPartlyUnread: match.isPartlyUnread,
   }))
 
-export function matchFields(): readonly Exclude<keyof PolicyMatch, 'isPartlyUnread'>[] {
+function matchFields(): readonly Exclude<keyof PolicyMatch, 'isPartlyUnread'>[] {
   return Object.keys(EMPTY_MATCH).filter(
     (field): field is Exclude<keyof PolicyMatch, 'isPartlyUnread'> => field !== 'isPartlyUnread',
   )
 }
 
-export const anyRule: fc.Arbitrary<PolicyRule> = fc.record({
+const anyRule: fc.Arbitrary<PolicyRule> = plain({
   clauses: fc.array(
-    fc.record({
+    plain({
       matches: fc.array(
         fc.oneof({ weight: 4, arbitrary: sparseMatch }, { weight: 1, arbitrary: anyMatch }),
         {
@@ -140,7 +144,7 @@ export const anyRule: fc.Arbitrary<PolicyRule> = fc.record({
   place: fc.option(fc.nat(100), { nil: undefined }),
 })
 
-const anyPolicy: fc.Arbitrary<Omit<Policy, 'key' | 'name'>> = fc.record({
+const anyPolicy: fc.Arbitrary<Omit<Policy, 'key' | 'name'>> = plain({
   namespace: name,
   scope: fc.constantFrom('mesh', 'namespace', 'workload'),
   action: fc.constantFrom('allow', 'deny'),
@@ -161,11 +165,11 @@ export const anyPolicies: fc.Arbitrary<readonly Policy[]> = fc
     })),
   )
 
-export const anyCall: fc.Arbitrary<PolicyCall> = fc.record({
+export const anyCall: fc.Arbitrary<PolicyCall> = plain({
   identity: fc.option(
     principal.map((each) => `spiffe://${each}` as SpiffeId),
     { nil: undefined, freq: 4 },
   ),
   source: address,
-  destination: fc.record({ address, port }),
+  destination: plain({ address, port }),
 })
