@@ -19,6 +19,8 @@ import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
 import { AgentMetrics } from './admin/metrics.ts'
 import { startServers } from './admin/start-servers.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
+import { DenialEvents } from './audit/denial-events.ts'
+import { recordConnections } from './audit/node-audit.ts'
 import { recordUnserved } from './audit/enrolment-audit.ts'
 import { openCapture } from './capture/index.ts'
 import type { AgentConfig } from './config.ts'
@@ -107,6 +109,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     captureEvents: () => capture.counters(),
     unenforcedPods: () => policies.warnings?.pods ?? 0,
   })
+  const denials: { events?: DenialEvents } = {}
   const pool = new WorkerPool({
     count: config.workers,
     workerUrl: new URL('./proxy/worker/data-plane-worker.ts', import.meta.url),
@@ -126,6 +129,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     log: log.child({ part: 'workers' }),
     onTraffic: (deltas) => metrics.add(deltas),
     onEjection: (change) => metrics.endpoint(change),
+    onAudit: (pod, events) => recordConnections(audit, denials.events, pod, events),
   })
   started.defer(async () => {
     const { cut } = await pool.close(config.drainDeadlineMs)
@@ -151,6 +155,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
 
   const api = createKubeApi(unwrap(await loadKubeConfig(config)))
   policies.warnings = warnOfPolicies(starting, api, mesh, pool)
+  denials.events = tellOfDenials(starting, api)
   const { trustDomain, clusterId, drainDeadlineMs, podName, podNamespace } = config
   const cni: { started?: StartedCni; isMeshSynced: boolean } = { isMeshSynced: false }
   const running = await startEnrolment({
@@ -202,6 +207,18 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     ending.unpin &&= await running.isInCharge()
   })
   log.info({ node: config.nodeName, workers: config.workers }, 'the agent runs')
+}
+
+function tellOfDenials({ config, log, started }: Starting, api: KubeApi): DenialEvents {
+  const closing = new AbortController()
+  started.defer(() => closing.abort())
+  const { nodeName } = config
+  return new DenialEvents({
+    api,
+    nodeName,
+    log: log.child({ part: 'audit' }),
+    signal: closing.signal,
+  })
 }
 
 function warnOfPolicies(

@@ -4,7 +4,7 @@
 
 export { startEnrolment } from './node-enrolment.ts'
 export type { EnrolmentOptions, NodeEnrolment } from './node-enrolment.ts'
-export { PodEvents } from './pod-events.ts'
+export { type EventTarget, PodEvents, podWarning } from './pod-events.ts'
 export { DEFAULT_ELIGIBILITY } from './eligibility.ts'
 export type { CaptureState, PodStanding } from './pod-standing.ts'
 export type { EnrolledPod, PodServer, ServedPod } from './types.ts'

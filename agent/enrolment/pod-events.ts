@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Says what concerns a pod's owner where owners look: in the pod's events (`kubectl describe pod`).
 
-import { EVENTS, type KubeApi } from '../../mesh/kube/index.ts'
+import { type Event, EVENTS, type KubeApi } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 
 export interface EventTarget {
@@ -17,8 +17,34 @@ export interface PodEventsOptions {
   readonly signal: AbortSignal
 }
 
+export interface PodWarning {
+  readonly pod: EventTarget
+  readonly nodeName: string
+  readonly reason: string
+  readonly message: string
+}
+
 /** Of what the API server takes. */
 const LONGEST_MESSAGE = 1024
+
+/** A Warning about a pod, as Kubernetes has events; `reason` is one word for filters. */
+export function podWarning({ pod, nodeName, reason, message }: PodWarning): Event {
+  const { uid, namespace, name } = pod
+  const now = new Date().toISOString()
+  return {
+    metadata: { generateName: `${name.slice(0, 200)}.`, namespace },
+    type: 'Warning',
+    reason,
+    message: message.slice(0, LONGEST_MESSAGE),
+    involvedObject: { apiVersion: 'v1', kind: 'Pod', uid, namespace, name },
+    source: { component: 'ambit-agent', host: nodeName },
+    reportingComponent: 'ambit-agent',
+    reportingInstance: nodeName,
+    firstTimestamp: now,
+    lastTimestamp: now,
+    count: 1,
+  }
+}
 
 export class PodEvents {
   readonly #options: PodEventsOptions
@@ -43,22 +69,9 @@ export class PodEvents {
     message: string,
   ): Promise<void> {
     const { api, nodeName, logger, signal } = this.#options
-    const now = new Date().toISOString()
     const posted = await api.create(
       EVENTS,
-      {
-        metadata: { generateName: `${name.slice(0, 200)}.`, namespace },
-        type: 'Warning',
-        reason,
-        message: message.slice(0, LONGEST_MESSAGE),
-        involvedObject: { apiVersion: 'v1', kind: 'Pod', uid, namespace, name },
-        source: { component: 'ambit-agent', host: nodeName },
-        reportingComponent: 'ambit-agent',
-        reportingInstance: nodeName,
-        firstTimestamp: now,
-        lastTimestamp: now,
-        count: 1,
-      },
+      podWarning({ pod: { uid, namespace, name }, nodeName, reason, message }),
       { signal },
     )
     if (!posted.ok && posted.error.kind !== 'aborted')

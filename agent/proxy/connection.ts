@@ -2,6 +2,7 @@
 // One connection of one pod while it runs. Each step says what it adds to what is known; whatever way it ends, `finish` writes
 // the record, line and metrics, exactly once.
 
+import { isOnRecord } from '../../mesh/audit/connection-audit.ts'
 import { Cut, type CutSignal } from '../../mesh/async/cut.ts'
 import type { Drain } from '../../mesh/async/drain.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
@@ -18,12 +19,16 @@ import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { InboundCall, Permit, Refusal } from './admission.ts'
+import type { LocalPod } from './local-pod.ts'
+import type { PodAudit, PodAuditEvents } from './pod-audit.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
 
 /** Where the records of a worker go. */
 export interface RecordSinks {
   readonly accessLog: Logger
   readonly counters: TrafficCounters
+  /** Takes what goes on record of a pod. */
+  readonly postAudit: (pod: LocalPod, events: PodAuditEvents) => void
 }
 
 /** What connections of one pod share: where they are filed while they run. */
@@ -31,6 +36,7 @@ export interface Folder {
   readonly sinks: RecordSinks
   /** Bounds the lines the pod can cause. */
   readonly accessBudget: LogBudget
+  readonly audit: Pick<PodAudit, 'record'>
   readonly drain: Drain<Connection>
 }
 
@@ -169,9 +175,10 @@ export class Connection {
   ): void {
     const level = accessLevel(end)
     const log = this.#filed.sinks.accessLog
-    if (!log.isLevelEnabled(level)) return
-    const keptBack = this.#filed.accessBudget.take()
-    if (keptBack === undefined) return
+    const keptBack = log.isLevelEnabled(level) ? this.#filed.accessBudget.take() : undefined
+    const { direction } = this.#about
+    const onRecord = isOnRecord({ direction, end, reports: this.#reports })
+    if (keptBack === undefined && !onRecord) return
     const record: ConnectionRecord = {
       ...this.#about,
       ...bytes,
@@ -183,6 +190,8 @@ export class Connection {
       madeOf: by?.madeOf,
       reports: this.#reports,
     }
+    if (onRecord) this.#filed.audit.record(record)
+    if (keptBack === undefined) return
     const fields = accessFields(record)
     if (keptBack > 0) fields['lines_kept_back'] = keptBack
     log[level](fields, ACCESS_MESSAGE)

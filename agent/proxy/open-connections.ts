@@ -10,6 +10,7 @@ import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { Door, Judge } from './admission.ts'
 import type { Connection, Folder, RecordSinks } from './connection.ts'
 import type { LocalPod } from './local-pod.ts'
+import { PodAudit } from './pod-audit.ts'
 
 /**
  * Access lines one pod may cause: its connections are counted by the metrics in any case, and a port scan or a retry
@@ -31,12 +32,14 @@ export class PodConnections implements Folder, Door {
   readonly pod: LocalPod
   readonly sinks: RecordSinks
   readonly accessBudget = new LogBudget(ACCESS_LINES)
+  readonly audit: PodAudit
   readonly drain = new Drain<Connection>()
   #closedBy: EndReason | undefined
 
   constructor(pod: LocalPod, sinks: RecordSinks) {
     this.pod = pod
     this.sinks = sinks
+    this.audit = new PodAudit((events) => sinks.postAudit(pod, events))
   }
 
   get closedBy(): EndReason | undefined {

@@ -152,9 +152,9 @@ export class PodProxy {
           'HBONE connections were cut: the roots of the mesh have changed, and those of their peers are gone',
         ),
     })
-    const { sinks, drain } = this.connections
-    this.#refusals = { sinks, drain, accessBudget: new LogBudget(REFUSAL_LINES) }
-    this.#floods = { sinks, drain, accessBudget: new LogBudget(FLOOD_LINES) }
+    const { sinks, drain, audit } = this.connections
+    this.#refusals = { sinks, drain, audit, accessBudget: new LogBudget(REFUSAL_LINES) }
+    this.#floods = { sinks, drain, audit, accessBudget: new LogBudget(FLOOD_LINES) }
   }
 
   /**

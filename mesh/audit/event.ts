@@ -11,8 +11,8 @@ export const AUDIT_KINDS = [
   'connection.closed',
   /** A policy of the action AUDIT matches a call. */
   'connection.audited',
-  /** A policy on trial (dry run) would have refused a call. */
-  'connection.wouldDeny',
+  /** What policies on trial (dry run) would have made of a call. */
+  'connection.dryRun',
   'certificate.issued',
   'certificate.refused',
   'enrolment.refused',

@@ -69,7 +69,7 @@ export class AuditJournal {
       return
     }
     if (!this.#budgets.take(owner)) {
-      this.#leave(owner, event.namespace, 1 + more)
+      this.leaveOut(owner, event.namespace, 1 + more)
       return
     }
     const untold = this.#leftOut.get(owner)?.count ?? 0
@@ -77,6 +77,17 @@ export class AuditJournal {
     const leftOut = untold + more
     const details = leftOut === 0 ? event.details : { ...event.details, leftOut }
     this.#keep({ ...event, ...(details && { details }) })
+  }
+
+  /** Counts events of the owner that whoever reports them has left out; told with the next line, or soon. */
+  leaveOut(owner: string, namespace: string, count: number): void {
+    const isKnown = this.#leftOut.has(owner)
+    const key = isKnown || this.#leftOut.size < MAX_OWNERS ? owner : OTHERS
+    const before = this.#leftOut.get(key)
+    if (before === undefined)
+      this.#leftOut.set(key, { count, namespace: key === OTHERS ? '' : namespace })
+    else before.count += count
+    this.#telling ??= setTimeout(() => this.#tellLeftOut(), TELL_LEFT_OUT_MS).unref()
   }
 
   /** An entry by its number; undefined when it is not kept any more, or not there yet. */
@@ -101,16 +112,6 @@ export class AuditJournal {
   /** Tells what is untold. */
   close(): void {
     this.#tellLeftOut()
-  }
-
-  #leave(owner: string, namespace: string, count: number): void {
-    const isKnown = this.#leftOut.has(owner)
-    const key = isKnown || this.#leftOut.size < MAX_OWNERS ? owner : OTHERS
-    const before = this.#leftOut.get(key)
-    if (before === undefined)
-      this.#leftOut.set(key, { count, namespace: key === OTHERS ? '' : namespace })
-    else before.count += count
-    this.#telling ??= setTimeout(() => this.#tellLeftOut(), TELL_LEFT_OUT_MS).unref()
   }
 
   #tellLeftOut(): void {

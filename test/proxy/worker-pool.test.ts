@@ -62,6 +62,7 @@ class Setting {
       log,
       onTraffic: () => undefined,
       onEjection: () => undefined,
+    onAudit: () => undefined,
       watchdog: { intervalMs: 20, silenceMs: 500 },
     })
     t.teardown(async () => {

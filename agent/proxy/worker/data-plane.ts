@@ -116,7 +116,12 @@ export class DataPlane {
       (deltas) => options.post({ kind: 'traffic', deltas }),
       options.sameNodeSecurityLabel,
     )
-    this.#open = new OpenConnections({ accessLog: options.accessLog, counters: this.#counters })
+    this.#open = new OpenConnections({
+      accessLog: options.accessLog,
+      counters: this.#counters,
+      postAudit: ({ uid, namespace, name }, { events, leftOut }) =>
+        options.post({ kind: 'audit', pod: { uid, namespace, name }, events, leftOut }),
+    })
     this.#places = new Places(options.counts, options.placeLimits)
     this.#sources = new HboneSources(
       handshakeBounds(options.placeLimits.handshakes / options.counts.workers),
@@ -129,7 +134,10 @@ export class DataPlane {
       judge: options.judge ?? this.#judge(options.unenforcedPolicies),
     }
     this.#report = setInterval(() => {
-      for (const { drain } of this.#open) for (const connection of drain) connection.reportTraffic()
+      for (const { drain, audit } of this.#open) {
+        for (const connection of drain) connection.reportTraffic()
+        audit.flush()
+      }
     }, options.reportTrafficMs ?? REPORT_TRAFFIC_MS).unref()
   }
 
@@ -234,6 +242,7 @@ export class DataPlane {
         ])
         clearInterval(this.#report)
         this.#counters.flush()
+        for (const { audit } of this.#open) audit.flush()
         // Whoever asked for this may end the thread next.
         this.#options.flushAccessLog?.()
         return { cut: drained.reduce((sum, { cut }) => sum + cut, 0) }

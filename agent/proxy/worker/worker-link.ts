@@ -9,8 +9,10 @@ import type { PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import { HandedListeners } from './handed-listeners.ts'
+import type { PodAuditEvents } from '../pod-audit.ts'
 import type { EjectionChange } from '../balance/ejection-lines.ts'
 import type {
+  AuditedPod,
   FromWorker,
   ToWorker,
   WorkerAnswers,
@@ -25,6 +27,7 @@ const SEMI_SPACE_MIB = 32
 
 export interface WorkerLinkEvents {
   readonly onEjection: (change: EjectionChange) => void
+  readonly onAudit: (pod: AuditedPod, events: PodAuditEvents) => void
   readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
   readonly onCertificateWanted: (link: WorkerLink, identity: SpiffeId) => void
   /** Called once, when the thread is gone without having been told to. */
@@ -131,6 +134,9 @@ export class WorkerLink {
         return
       case 'ejection':
         this.#events.onEjection(message.change)
+        return
+      case 'audit':
+        this.#events.onAudit(message.pod, message)
         return
       case 'certificateWanted':
         this.#events.onCertificateWanted(this, message.identity)

@@ -20,7 +20,8 @@ import { cpuWaitMs } from './cpu-wait.ts'
 import { Watchdog, type WatchdogOptions } from './watchdog.ts'
 import { WorkerLink } from './worker-link.ts'
 import type { EjectionChange } from '../balance/ejection-lines.ts'
-import type { WorkerStart } from './worker-protocol.ts'
+import type { PodAuditEvents } from '../pod-audit.ts'
+import type { AuditedPod, WorkerStart } from './worker-protocol.ts'
 
 /** A certificate asked for by a connection is worth waiting for no longer than the connection would. */
 const CERTIFICATE_WAIT_MS = 10_000
@@ -42,6 +43,8 @@ export interface WorkerPoolOptions {
   readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
   /** An endpoint of a Service is ejected for a pod, or has recovered. */
   readonly onEjection: (change: EjectionChange) => void
+  /** What goes on record of a pod's connections. */
+  readonly onAudit: (pod: AuditedPod, events: PodAuditEvents) => void
   /** How long a worker may be silent; tests pass their own. */
   readonly watchdog?: Pick<WatchdogOptions, 'intervalMs' | 'silenceMs'>
 }
@@ -261,6 +264,7 @@ export class WorkerPool {
     return new WorkerLink(this.#options.workerUrl, start, threadName(index), {
       onTraffic: this.#options.onTraffic,
       onEjection: this.#options.onEjection,
+      onAudit: this.#options.onAudit,
       onCertificateWanted: (link, identity) => void this.#supplyCertificate(link, identity),
       onExit: (error) => this.#workerDied(index, error),
     })

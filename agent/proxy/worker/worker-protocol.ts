@@ -2,6 +2,7 @@
 // What the main thread and the data-plane workers say to each other. All of it is plain, cloneable data; fds travel
 // as numbers, because they belong to the process and not to a thread.
 
+import type { AuditEvent } from '../../../mesh/audit/event.ts'
 import type { TrustDomains } from '../../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshChange, PodUid, SpiffeId } from '../../../mesh/model/types.ts'
@@ -15,6 +16,9 @@ import type { UnenforcedPolicies } from '../decision/unenforced.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { CountTable } from '../connection-counts.ts'
 import type { ConnectionDump } from '../open-connections.ts'
+
+/** Whom events of the audit are about. */
+export type AuditedPod = Pick<LocalPod, 'uid' | 'namespace' | 'name'>
 
 /** `direct`: one relay inside the node, no TLS. `encrypt`: HBONE, over the pods' own network. */
 export type SameNode = 'direct' | 'encrypt'
@@ -88,6 +92,13 @@ export type FromWorker =
   | { readonly kind: 'traffic'; readonly deltas: readonly TrafficDelta[] }
   /** Of one pod: an endpoint of a Service is left alone for a while, or takes connections again. */
   | { readonly kind: 'ejection'; readonly change: EjectionChange }
+  /** Of one pod's connections: what goes on record, and how much more there was. */
+  | {
+      readonly kind: 'audit'
+      readonly pod: AuditedPod
+      readonly events: readonly AuditEvent[]
+      readonly leftOut: number
+    }
   | { readonly kind: 'certificateWanted'; readonly identity: SpiffeId }
   | {
       readonly kind: 'answer'

@@ -112,6 +112,7 @@ serveRpc({
           log,
           onTraffic: () => undefined,
           onEjection: () => undefined,
+  onAudit: () => undefined,
         }),
       )
       await pool(node).ready()
