@@ -88,7 +88,12 @@ const sources = new ObjectSources(graph, {
     throw new Error(JSON.stringify(problems))
   },
 })
-const config = { trustDomain: 'cluster.local', network: '' }
+const config = {
+  trustDomain: 'cluster.local',
+  trustDomainAliases: [],
+  rootNamespace: 'istio-system',
+  network: '',
+}
 followMesh(graph, translate(graph, sources.collections, config), (changes) => {
   given = changes
 })

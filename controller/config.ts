@@ -13,6 +13,7 @@ import {
   loopbackPort,
   MESH_FLAGS,
   parseList,
+  parseTrustDomains,
   parsed,
   text,
 } from '../mesh/program/flags.ts'
@@ -32,6 +33,10 @@ export interface ControllerConfig {
   /** Loopback: whoever reaches it reads the audit. */
   readonly adminAddress: HostPort
   readonly trustDomain: string
+  /** Other names of the same domain, which policies mean, too. */
+  readonly trustDomainAliases: readonly string[]
+  /** The namespace whose policies are those of the whole mesh. */
+  readonly rootNamespace: string
   readonly clusterId: string
   readonly clusterDomain: string
   /** The network of the cluster's pods; empty unless the mesh spans several. */
@@ -78,6 +83,16 @@ const flags: FlagTable<ControllerConfig> = {
   adminAddress: loopbackPort('--admin-address', 'the admin API, on loopback', {
     env: 'AMBIT_ADMIN_ADDRESS',
     fallback: '127.0.0.1:15000',
+  }),
+  trustDomainAliases: parsed(
+    '--trust-domain-aliases <list>',
+    'other names of the trust domain, which principals of policies mean, too, comma-separated',
+    parseTrustDomains,
+    { env: 'TRUST_DOMAIN_ALIASES', fallback: [] },
+  ),
+  rootNamespace: text('--root-namespace <name>', 'namespace whose policies are those of the mesh', {
+    env: 'AMBIT_ROOT_NAMESPACE',
+    fallback: 'istio-system',
   }),
   caSecret: text('--ca-secret <name>', 'Secret with the root that the mesh makes for itself', {
     env: 'AMBIT_CA_SECRET',

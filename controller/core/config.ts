@@ -3,6 +3,10 @@
 
 export interface TranslateConfig {
   readonly trustDomain: string
+  /** Other names of the same domain. */
+  readonly trustDomainAliases: readonly string[]
+  /** The namespace whose policies are those of the whole mesh. */
+  readonly rootNamespace: string
   /** The network the clusters' pods live in; empty unless the mesh spans several. */
   readonly network: string
 }

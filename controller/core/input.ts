@@ -8,8 +8,11 @@ import type {
   Namespace,
   Node,
   Pod,
+  PolicyResource,
   Service as KubeService,
 } from '../../mesh/kube/resources.ts'
+import type { AuthorizationPolicyFacts } from '../istio-api/authorization-policy.ts'
+import type { PeerAuthenticationFacts } from '../istio-api/peer-authentication.ts'
 import type { NodeFacts } from './node.ts'
 import type { ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
@@ -24,6 +27,8 @@ export interface InputObjects {
   readonly EndpointSlice: EndpointSlice
   readonly Node: Node
   readonly Namespace: Namespace
+  readonly AuthorizationPolicy: PolicyResource
+  readonly PeerAuthentication: PolicyResource
 }
 
 export type InputKind = keyof InputObjects
@@ -35,6 +40,8 @@ export interface InputFacts {
   readonly EndpointSlice: SliceFacts
   readonly Node: NodeFacts
   readonly Namespace: TrafficDistribution
+  readonly AuthorizationPolicy: AuthorizationPolicyFacts
+  readonly PeerAuthentication: PeerAuthenticationFacts
 }
 
 /** The facts of all clusters, by kind. */

@@ -12,6 +12,15 @@ export function followMesh(
   onChanges: (changes: readonly MeshChange[]) => void,
 ): void {
   let pending: MeshChange[] = []
+  for (const policies of mesh.policies)
+    policies.subscribe((changes) => {
+      for (const { key, current } of changes)
+        pending.push(
+          current === undefined
+            ? { kind: 'policyRemoved', key }
+            : { kind: 'policy', policy: current },
+        )
+    })
   mesh.nodes.subscribe((changes) => {
     for (const { key, current } of changes)
       pending.push(

@@ -13,8 +13,10 @@ import type {
   WorkloadPort,
   WorkloadUid,
 } from '../../mesh/model/types.ts'
+import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
+import { derivePolicies, type PolicyCollections } from '../istio-api/policies.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
-import { SharedMaps } from '../reading/sharing.ts'
+import { SharedLists, SharedMaps } from '../reading/sharing.ts'
 import { externalClaims, judgeExternal, type LostClaims, lostClaims, nodePortKey } from './claim.ts'
 import type { TranslateConfig } from './config.ts'
 import type { ObjectCollections } from './input.ts'
@@ -43,6 +45,8 @@ import {
 
 /** What the mesh consists of. */
 export interface MeshCollections {
+  /** What agents enforce; those that not every workload of a scope has are named by the workloads. */
+  readonly policies: readonly Collection<PolicyKey, Policy>[]
   readonly services: Collection<ServiceKey, Service>
   /** Pods, and what EndpointSlices list that is no pod. */
   readonly workloads: readonly Collection<WorkloadUid, Workload>[]
@@ -79,11 +83,13 @@ export function translate(
   const nodes = graph.derive('mesh nodes', objects.Node, (_fetch, node) =>
     meshNodesOf(config, node),
   )
+  const policies = derivePolicies(graph, objects, config)
   return {
+    policies: policies.policies,
     services,
     nodes,
     lostClaims: lost,
-    ...deriveWorkloads(graph, objects, podsByAddress, config),
+    ...deriveWorkloads(graph, objects, podsByAddress, policies, config),
   }
 }
 
@@ -130,9 +136,11 @@ function deriveWorkloads(
   graph: Graph,
   { Pod: pods, Service: services, EndpointSlice: slices, Node: nodes }: ObjectCollections,
   podsByAddress: PodsByAddress,
+  { namedBy }: PolicyCollections,
   config: TranslateConfig,
 ): WorkloadCollections {
   const shared = new SharedMaps<ServiceKey, readonly WorkloadPort[]>(portsText)
+  const policies = new SharedLists()
   const localityOf = (fetch: Fetch, cluster: string, node: string) =>
     fetch(nodes, objectKey(cluster, CLUSTER_SCOPE, node))?.locality ?? NOWHERE
   const claimantsOf =
@@ -167,6 +175,7 @@ function deriveWorkloads(
     const workload = workloadOfPod(config, pod, key, localityOf(fetch, cluster, pod.node), {
       services: shared.share(belonging.services),
       leaving: shared.share(belonging.leaving),
+      policies: policies.share(namedBy(fetch, pod.template)),
     })
     return [[workload.uid, workload]]
   })

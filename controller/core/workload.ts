@@ -10,7 +10,7 @@ import type { ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
 import type { SliceEndpoint } from './slice.ts'
 
-/** One list for all workloads: there are no policies yet. */
+/** What has no labels is selected by nothing. One list for all. */
 const NO_POLICIES: readonly string[] = []
 
 /** Whether a pod is a workload: it has an address, and has not ended. */
@@ -30,7 +30,7 @@ export function workloadOfPod(
   pod: PodFacts,
   key: ObjectKey,
   locality: Locality,
-  { services, leaving }: Belonging,
+  { services, leaving, policies }: Belonging & { readonly policies: readonly string[] },
 ): Workload {
   const { template } = pod
   return {
@@ -50,7 +50,7 @@ export function workloadOfPod(
     workloadName: template.workloadName,
     nativeTunnel: template.nativeTunnel,
     services,
-    authorizationPolicies: NO_POLICIES,
+    authorizationPolicies: policies,
     // Slices have the last word: whoever belongs to a Service is fit for it, also a pod that finds itself unready.
     status: pod.isHealthy || services.size > 0 ? 'healthy' : 'unhealthy',
     clusterId: template.cluster,

@@ -21,6 +21,21 @@ export class SharedTexts {
   }
 }
 
+/** A pool of lists of names that nobody changes. */
+export class SharedLists {
+  readonly #lists = new Map<string, readonly string[]>()
+
+  /** The list, or an equal one that was here before. No name has a line break. */
+  share(list: readonly string[]): readonly string[] {
+    const content = list.join('\n')
+    const known = this.#lists.get(content)
+    if (known !== undefined) return known
+    if (this.#lists.size >= POOL_LIMIT) this.#lists.clear()
+    this.#lists.set(content, list)
+    return list
+  }
+}
+
 /** A pool of maps that nobody changes. */
 export class SharedMaps<K extends string, V> {
   readonly #maps = new Map<string, ReadonlyMap<K, V>>()

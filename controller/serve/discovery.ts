@@ -17,7 +17,7 @@ import { followMesh } from '../core/mesh-changes.ts'
 import { translate } from '../core/translator.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
 import { ObjectSources } from '../sources/object-sources.ts'
-import { addressResources, nodeResources } from './mesh-resources.ts'
+import { addressResources, nodeResources, policyResources } from './mesh-resources.ts'
 import { visibleTo } from './visibility.ts'
 
 /** Lines about flawed objects: anybody who may write one can write it again and again. */
@@ -47,9 +47,10 @@ export interface Discovery {
 export function startDiscovery(options: DiscoveryOptions): Discovery {
   const { grpcServer, config, authenticate, logger } = options
   const xds = new XdsServer({ logger, authenticate })
-  const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
+  // In this order: who has a Service's node ports has the nodes, and who has a workload has its policies.
   const nodes = xds.offer(NODE, visibleTo(NODE))
-  const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION))
+  const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION), { namedBy: ADDRESS })
+  const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
   const flawed = new LogBudget(FLAWED_LINES, options.now)
   const graph = new Graph({
     onFault: ({ collection, key, error }) =>
@@ -69,8 +70,13 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     for (const { current } of changes) if (current !== undefined) tell([current])
   })
   followMesh(graph, mesh, (changes) => {
-    const changed = { addresses: addressResources(changes), nodes: nodeResources(changes) }
+    const changed = {
+      nodes: nodeResources(changes),
+      policies: policyResources(changes),
+      addresses: addressResources(changes),
+    }
     nodes.update(changed.nodes.upserts, changed.nodes.removed)
+    policies.update(changed.policies.upserts, changed.policies.removed)
     addresses.update(changed.addresses.upserts, changed.addresses.removed)
   })
   addXdsService(grpcServer, xds)
@@ -79,11 +85,9 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     xds,
     complete: () => {
       graph.batch(() => sources.complete())
-      // In this order: who has a Service's node ports has the nodes.
       nodes.complete()
-      addresses.complete()
-      // Clients wait for both types before they are ready; there are no policies to offer yet.
       policies.complete()
+      addresses.complete()
     },
     stop: () => xds.stop(),
   }

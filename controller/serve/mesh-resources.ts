@@ -2,6 +2,7 @@
 // From changes of the mesh to changes of what the discovery server offers, type by type.
 
 import type { MeshChange, MeshNode } from '../../mesh/model/types.ts'
+import type { Policy } from '../../mesh/model/policy.ts'
 import { ADDRESS, type AddressResource } from '../../mesh/xds/types/address.ts'
 
 /** What to offer anew and what to withdraw. */
@@ -42,6 +43,15 @@ export function nodeResources(changes: readonly MeshChange[]): OfferChange<MeshN
   for (const change of changes)
     if (change.kind === 'node') last.set(change.node.key, change.node)
     else if (change.kind === 'nodeRemoved') last.remove(change.key)
+  return last.offer()
+}
+
+/** What the changes mean for policies. */
+export function policyResources(changes: readonly MeshChange[]): OfferChange<Policy> {
+  const last = new LastWords<Policy>()
+  for (const change of changes)
+    if (change.kind === 'policy') last.set(change.policy.key, change.policy)
+    else if (change.kind === 'policyRemoved') last.remove(change.key)
   return last.offer()
 }
 

@@ -5,6 +5,8 @@
 import { type Graph, isEqual, type Source } from '../../mesh/collections/index.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { InputFacts, InputKind, InputObjects, ObjectCollections } from '../core/input.ts'
+import { readAuthorizationPolicy } from '../istio-api/authorization-policy.ts'
+import { readPeerAuthentication } from '../istio-api/peer-authentication.ts'
 import { readNamespace, readNode } from '../core/node.ts'
 import { objectKey, podKey, type ObjectKey, type Origin } from '../core/origin.ts'
 import { type PodFacts, type PodTemplate, readPod } from '../core/pod.ts'
@@ -23,6 +25,8 @@ const READERS: {
   EndpointSlice: readEndpointSlice,
   Node: readNode,
   Namespace: readNamespace,
+  AuthorizationPolicy: readAuthorizationPolicy,
+  PeerAuthentication: readPeerAuthentication,
 }
 
 /** What is left of an object once it is read. */
@@ -54,6 +58,8 @@ export class ObjectSources {
       EndpointSlice: graph.source('endpoint slices'),
       Node: graph.source('nodes'),
       Namespace: graph.source('namespaces'),
+      AuthorizationPolicy: graph.source('authorization policy objects'),
+      PeerAuthentication: graph.source('peer authentications'),
     }
   }
 

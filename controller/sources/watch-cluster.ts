@@ -2,6 +2,7 @@
 // Follows the objects of one cluster: one watch a kind, which keeps of each object what the mesh reads of it.
 
 import {
+  AUTHORIZATION_POLICIES,
   ENDPOINT_SLICES,
   type KubeApi,
   type KubeFailure,
@@ -9,6 +10,7 @@ import {
   type KubeResource,
   NAMESPACES,
   NODES,
+  PEER_AUTHENTICATIONS,
   PODS,
   SERVICES,
   watchResource,
@@ -50,6 +52,7 @@ export function watchCluster(options: {
   const follow = <K extends InputKind>(
     kind: K,
     resource: KubeResource<InputObjects[K] & KubeObject>,
+    isOptional = false,
   ): { readonly synced: Promise<void>; close(): Promise<void> } => {
     type Kept = InputFacts[K] | Flawed<InputFacts[K]>
     const put = (kept: Kept, key: string): void => {
@@ -58,6 +61,7 @@ export function watchCluster(options: {
     }
     return watchResource<InputObjects[K] & KubeObject, Kept>(api, resource, {
       logger,
+      isOptional,
       keep: (object) => {
         const read = sources.read(kind, object, origin)
         const { key, facts, problems } = read
@@ -82,6 +86,9 @@ export function watchCluster(options: {
     follow('Node', NODES),
     follow('Service', SERVICES),
     pods,
+    // Defined by Istio, or by us; a cluster may have neither, and then has no policies.
+    follow('AuthorizationPolicy', AUTHORIZATION_POLICIES, true),
+    follow('PeerAuthentication', PEER_AUTHENTICATIONS, true),
   ]
   // What slices repeat of pods is shared with the pods that are known already.
   const slices = pods.synced.then(() => follow('EndpointSlice', ENDPOINT_SLICES))

@@ -27,7 +27,7 @@ import {
   nodeLayout,
 } from '../machine/layout.ts'
 import { type Manifest, parseManifests, readManifests } from '../machine/manifests.ts'
-import { exclusiveObjects, MESH_NAMESPACE, meshManifests } from './mesh.ts'
+import { absentPolicyKinds, exclusiveObjects, MESH_NAMESPACE, meshManifests } from './mesh.ts'
 import { type LabState, readState, runningProcesses, writeState } from './state.ts'
 import { bringUp, refuseExisting } from './up.ts'
 import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
@@ -94,6 +94,7 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
     const lab = await openLab(layout.name)
     const ownership = lab.ownership()
     if (hasMesh) {
+      await applyManifests(lab.api, await absentPolicyKinds(lab.api), { ownership })
       await applyManifests(lab.api, meshManifests(layout), { ownership })
       lab.markMesh()
       report('mesh: controller and agents are installed')

@@ -181,8 +181,14 @@ export class DerivedNode<
   #claim(key: K, input: Input<InK, K, V>): void {
     const owner = this.#ownerOf(key)
     const rivals = this.#rivals.get(key)
-    if (rivals !== undefined) rivals.add(input)
-    else if (owner === undefined || owner === input) {
+    if (rivals !== undefined) {
+      rivals.add(input)
+      const first = this.#owners.get(key)
+      // Not looked for among all: as many may have it as there are objects of a kind.
+      if (first === undefined || input.key < first.key) this.#owners.set(key, input)
+      return
+    }
+    if (owner === undefined || owner === input) {
       if (!isSameText(key, input.key)) this.#owners.set(key, input)
       return
     } else this.#rivals.set(key, new Set([owner, input]))
@@ -190,8 +196,9 @@ export class DerivedNode<
   }
 
   #withdraw(key: K, input: Input<InK, K, V>): void {
-    if (this.#rivals.get(key)?.delete(input) === true) this.#giveToFirst(key)
-    else this.#owners.delete(key)
+    const rivals = this.#rivals.get(key)
+    if (rivals?.delete(input) !== true) this.#owners.delete(key)
+    else if (rivals.size === 1 || this.#owners.get(key) === input) this.#giveToFirst(key)
   }
 
   #giveToFirst(key: K): void {

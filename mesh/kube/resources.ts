@@ -62,6 +62,12 @@ export function defineResource<T extends KubeObject>(
   return { group, version, plural, kind, namespaced: scope === 'namespaced' }
 }
 
+/** A policy object of Istio's API: what it says is read field by field, for nothing of it is sure. */
+export interface PolicyResource extends KubeObject {
+  spec?: unknown
+  status?: unknown
+}
+
 export type Pod = Wire<V1Pod>
 export type Namespace = Wire<V1Namespace>
 export type Node = Wire<V1Node>
@@ -93,6 +99,19 @@ export const ENDPOINT_SLICES = defineResource<EndpointSlice>(
   'v1',
   'endpointslices',
   'EndpointSlice',
+)
+const SECURITY_GROUP = 'security.istio.io'
+export const AUTHORIZATION_POLICIES = defineResource<PolicyResource>(
+  SECURITY_GROUP,
+  'v1',
+  'authorizationpolicies',
+  'AuthorizationPolicy',
+)
+export const PEER_AUTHENTICATIONS = defineResource<PolicyResource>(
+  SECURITY_GROUP,
+  'v1',
+  'peerauthentications',
+  'PeerAuthentication',
 )
 export const DAEMON_SETS = defineResource<DaemonSet>('apps', 'v1', 'daemonsets', 'DaemonSet')
 export const LEASES = defineResource<Lease>('coordination.k8s.io', 'v1', 'leases', 'Lease')

@@ -28,6 +28,11 @@ export interface WatchOptions<V> extends Selectors, WatchHandlers<V> {
   /** Ends the watch, as close() does. */
   readonly signal?: AbortSignal
   readonly backoff?: BackoffOptions
+  /**
+   * The server may not have the kind (yet): that is a list of nothing, and it is looked for again. What was there before stays
+   * as it was known, for a kind goes after its objects, which is told of each.
+   */
+  readonly isOptional?: boolean
   /** How long the server is asked to keep one watch open; jittered up to twice that. Default 5 minutes. */
   readonly watchTimeoutSeconds?: number
 }
@@ -65,6 +70,8 @@ const WATCH_HEADERS_DEADLINE_MS = 30_000
 const WATCH_TIMEOUT_SECONDS = 300
 /** A watch silent this long past its own timeout is dead, whatever TCP says. */
 const WATCH_OVERDUE_MS = 30_000
+/** How often a kind is looked for that the server may never have: soon enough for whoever installs it, no load. */
+const ABSENT_KIND_RETRY_MS = 5_000
 /** A watch that lived this long was healthy: the next failure starts at the shortest delay again. */
 const HEALTHY_WATCH_MS = 5_000
 
@@ -148,6 +155,7 @@ class Reflector<T extends KubeObject, V> {
   /** Where to go on watching from; undefined when a list is due. */
   #resourceVersion: string | undefined
   isSynced = false
+  #isKindAbsent = false
 
   constructor(
     api: KubeApi,
@@ -176,6 +184,11 @@ class Reflector<T extends KubeObject, V> {
         failure = outcome.failure
       }
       if (this.#signal.aborted) return
+      if (failure?.kind === 'notFound' && this.#options.isOptional === true) {
+        this.#noteAbsentKind()
+        await delay(ABSENT_KIND_RETRY_MS, this.#signal)
+        continue
+      }
       const waitMs = Math.max(backoff.next(), failure?.retryAfterMs ?? 0)
       if (failure !== undefined) this.#report(failure, waitMs)
       await delay(waitMs, this.#signal)
@@ -199,10 +212,22 @@ class Reflector<T extends KubeObject, V> {
     for (const key of gone) this.#remove(key)
     for (const { key, kept } of listed.value.items) if (kept !== undefined) this.#put(key, kept)
     this.#resourceVersion = listed.value.resourceVersion
+    if (this.#isKindAbsent) this.#logger.info('the server has the kind now')
+    this.#isKindAbsent = false
     this.isSynced = true
     this.#tell(() => this.#options.listed?.())
     this.#markSynced()
     return undefined
+  }
+
+  #noteAbsentKind(): void {
+    // What was watched before is to be listed once it is there again.
+    this.#resourceVersion = undefined
+    if (!this.#isKindAbsent)
+      this.#logger.info({ known: this.kept.size }, 'the server does not have the kind')
+    this.#isKindAbsent = true
+    this.isSynced = true
+    this.#markSynced()
   }
 
   async #watch(resourceVersion: string): Promise<WatchOutcome> {

@@ -35,18 +35,28 @@ export class ClientView {
   readonly #awaitedNames = new Set<string>()
   #hasAnswered = false
   #awaitedNonce: string | undefined
+  /** What was sent and is not acknowledged; undefined where nobody asks. */
+  readonly #unacknowledged: Set<string> | undefined
+  /** What was in a response that the client refused, in part or whole. */
+  readonly #refused = new Set<string>()
 
-  constructor(store: ResourceStore) {
+  /** @param tracks whether isInStep() will be asked */
+  constructor(store: ResourceStore, tracks = false) {
     this.#store = store
+    this.#unacknowledged = tracks ? new Set() : undefined
   }
 
-  /** Takes a request in. Gives the refusal when it is one, and an error text when the client misbehaves. */
+  /**
+   * Takes a request in. Gives the refusal when it is one, an error text when the client misbehaves, and whether it was the answer
+   * to our last response.
+   */
   onRequest(request: DeltaDiscoveryRequest): {
     readonly refusal?: string
     readonly violation?: string
+    readonly isAnswer: boolean
   } {
-    if (request.responseNonce !== '' && request.responseNonce === this.#awaitedNonce)
-      this.#awaitedNonce = undefined
+    const isAnswer = request.responseNonce !== '' && request.responseNonce === this.#awaitedNonce
+    if (isAnswer) this.#onAnswer(request.errorDetail !== undefined)
     const isFirst = !this.#isOpened
     this.#isOpened = true
     // xDS: a first request that names nothing wants everything.
@@ -74,9 +84,19 @@ export class ClientView {
     }
     if (isFirst && !this.#isWildcard) this.#followHeld(request.initialResourceVersions)
     if (Math.max(this.#explicit.size, this.#awaitedNames.size) > MAX_EXPLICIT_NAMES)
-      return { violation: `asks for more than ${MAX_EXPLICIT_NAMES} names` }
+      return { violation: `asks for more than ${MAX_EXPLICIT_NAMES} names`, isAnswer }
     const refusal = request.errorDetail?.message
-    return refusal === undefined ? {} : { refusal }
+    return refusal === undefined ? { isAnswer } : { refusal, isAnswer }
+  }
+
+  #onAnswer(isRefusal: boolean): void {
+    this.#awaitedNonce = undefined
+    if (this.#unacknowledged === undefined) return
+    // Which of them it refused, a client does not say in a form that one could go by.
+    for (const name of this.#unacknowledged)
+      if (isRefusal) this.#refused.add(name)
+      else this.#refused.delete(name)
+    this.#unacknowledged.clear()
   }
 
   /** Notes that a resource changed or went; `aliases` are those it has or had. */
@@ -93,8 +113,10 @@ export class ClientView {
   /**
    * Takes what is to be sent now: nothing while the last response is unanswered. Call it only when the store is
    * complete.
+   *
+   * @param holdsRemovals leaves what is gone for another time
    */
-  takeBatch(nonce: string): PendingBatch | undefined {
+  takeBatch(nonce: string, holdsRemovals = false): PendingBatch | undefined {
     if (this.#awaitedNonce !== undefined) return undefined
     // Even an empty mesh is an answer: the client waits for it.
     const owesResponse = this.#awaitsAll !== undefined
@@ -104,12 +126,16 @@ export class ClientView {
     const removed: string[] = []
     for (const name of this.#dirty) {
       const resource = this.#store.get(name)
-      if (resource === undefined) {
+      if (resource !== undefined) resources.push(resource)
+      else if (holdsRemovals) continue
+      else {
         removed.push(name)
         this.#reached.remove(name)
-      } else resources.push(resource)
+      }
+      this.#dirty.delete(name)
+      this.#unacknowledged?.add(name)
     }
-    this.#dirty.clear()
+    if (resources.length === 0 && removed.length === 0 && !owesResponse) return undefined
     this.#hasAnswered = true
     this.#awaitedNonce = nonce
     return { resources, removed }
@@ -118,6 +144,26 @@ export class ClientView {
   /** Whether the client has answered what it was sent. */
   get isAnswered(): boolean {
     return this.#awaitedNonce === undefined
+  }
+
+  /** Whether anything waits to be sent. */
+  get isBehind(): boolean {
+    return this.#dirty.size > 0 || this.#awaitedNames.size > 0 || this.#awaitsAll !== undefined
+  }
+
+  /** Whether something that there is waits to be sent. */
+  get lacksResources(): boolean {
+    if (this.#awaitedNames.size > 0 || this.#awaitsAll !== undefined) return true
+    for (const name of this.#dirty) if (this.#store.get(name) !== undefined) return true
+    return false
+  }
+
+  /** Whether the client has acknowledged the present state of this resource. */
+  isInStep(name: string): boolean {
+    if (!this.#hasAnswered || this.#awaitsAll !== undefined) return false
+    if (!this.#isWildcard && !this.#explicit.has(name)) return false
+    const isSent = !this.#dirty.has(name) && !this.#awaitedNames.has(name)
+    return isSent && this.#unacknowledged?.has(name) === false && !this.#refused.has(name)
   }
 
   /** Names waiting to be sent; what a slow client costs. */

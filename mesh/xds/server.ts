@@ -80,8 +80,25 @@ export interface ClientReport {
   readonly isAnswered: boolean
 }
 
+export interface OfferOptions {
+  /**
+   * The type whose resources name these, where that matters: no client is told of a resource before it has been sent what
+   * that names, nor loses what is named before it has been told that it is not named any more.
+   */
+  readonly namedBy?: Pick<ResourceType<unknown>, 'typeUrl'>
+  /** Some client's answer came, or a client came or went: clients() may say something else than before. */
+  readonly onProgress?: () => void
+}
+
+/** A client that has asked for a type, as far as its owner may know. */
+export interface FollowingClient<C> {
+  readonly caller: C
+  /** Whether it has acknowledged the present state of this resource. Told only of types with `onProgress`. */
+  readonly isInStep: (name: string) => boolean
+}
+
 /** One type that is offered, in the hands of its owner. */
-export interface Offer<T> {
+export interface Offer<T, C = XdsCaller> {
   /** Changes what is offered; clients learn of it after a short quiet time. The last word on a name counts. */
   update(upserts: readonly T[], removed: readonly string[]): void
   /**
@@ -89,9 +106,12 @@ export interface Offer<T> {
    * would take away what it rightly holds.
    */
   complete(): void
+  /** Who has asked for the type. */
+  clients(): Iterable<FollowingClient<C>>
 }
 
 interface OfferedType<C> {
+  readonly options: OfferOptions
   readonly store: ResourceStore
   readonly visibleTo: (caller: C) => boolean
   isComplete: boolean
@@ -128,10 +148,15 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
    * Says that there will be resources of this type, so that clients who ask early wait for them, and who may see them. To
    * anybody else the type does not exist.
    */
-  offer<T>(type: ResourceType<T>, visibleTo: (caller: C) => boolean): Offer<T> {
+  offer<T>(
+    type: ResourceType<T>,
+    visibleTo: (caller: C) => boolean,
+    options: OfferOptions = {},
+  ): Offer<T, C> {
     const { typeUrl } = type
     if (this.#offers.has(typeUrl)) throw new Error(`Cannot offer ${typeUrl} twice`)
     const offered: OfferedType<C> = {
+      options,
       store: new ResourceStore(),
       visibleTo,
       isComplete: false,
@@ -145,6 +170,14 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
         this.#debounce.flush()
         for (const client of this.#clients) this.#sendPending(client)
       },
+      clients: () => this.#following(typeUrl),
+    }
+  }
+
+  *#following(typeUrl: string): Iterable<FollowingClient<C>> {
+    for (const { caller, views } of this.#clients) {
+      const view = views.get(typeUrl)
+      if (view !== undefined) yield { caller, isInStep: (name) => view.isInStep(name) }
     }
   }
 
@@ -244,7 +277,9 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   }
 
   #drop(client: ConnectedClient<C>): void {
-    if (this.#clients.delete(client)) this.#options.onClientCount?.(this.#clients.size)
+    if (!this.#clients.delete(client)) return
+    this.#options.onClientCount?.(this.#clients.size)
+    for (const typeUrl of client.views.keys()) this.#offers.get(typeUrl)?.options.onProgress?.()
   }
 
   async #authenticate(call: DeltaCall): Promise<Result<C, XdsRefusal>> {
@@ -277,7 +312,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
         logger.info({ caller, typeUrl, keptBack }, 'nothing of this type is offered to the caller')
       return
     }
-    const { refusal, violation } = view.onRequest(request)
+    const { refusal, violation, isAnswer } = view.onRequest(request)
     if (violation !== undefined) {
       const { caller, node } = client
       logger.warn({ caller: caller.name, node, violation }, 'client cut off')
@@ -292,6 +327,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       onRefusal?.({ caller, node, typeUrl, message: refusal })
     }
     this.#sendPending(client)
+    if (isAnswer) this.#offers.get(typeUrl)?.options.onProgress?.()
   }
 
   #view(client: ConnectedClient<C>, typeUrl: string): ClientView | undefined {
@@ -300,7 +336,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     const offer = this.#offers.get(typeUrl)
     // Whether a type is hidden or unknown is the same to the caller.
     if (offer?.visibleTo(client.caller) !== true) return undefined
-    const view = new ClientView(offer.store)
+    const view = new ClientView(offer.store, offer.options.onProgress !== undefined)
     client.views.set(typeUrl, view)
     return view
   }
@@ -318,15 +354,32 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   }
 
   #sendPending(client: ConnectedClient<C>): void {
-    for (const [typeUrl, view] of client.views) {
-      if (!client.isWritable) return
-      if (this.#offers.get(typeUrl)?.isComplete !== true) continue
-      const nonce = String(client.nonce + 1)
-      const batch = view.takeBatch(nonce)
-      if (batch === undefined) continue
-      client.nonce += 1
-      client.isWritable = client.call.write(encodeResponse(typeUrl, nonce, batch))
-    }
+    // In the order in which types were offered: what is named comes before what names it.
+    for (const [typeUrl, offered] of this.#offers)
+      if (!this.#lacksNamed(client, typeUrl)) this.#sendBatch(client, typeUrl, offered)
+    // What is named no more may go now.
+    for (const [typeUrl, offered] of this.#offers)
+      if (offered.options.namedBy !== undefined) this.#sendBatch(client, typeUrl, offered)
+  }
+
+  /** Whether the client has still to be sent something that resources of this type may name. */
+  #lacksNamed({ views }: ConnectedClient<C>, typeUrl: string): boolean {
+    for (const [named, { options }] of this.#offers)
+      if (options.namedBy?.typeUrl === typeUrl && views.get(named)?.lacksResources === true)
+        return true
+    return false
+  }
+
+  #sendBatch(client: ConnectedClient<C>, typeUrl: string, offered: OfferedType<C>): void {
+    const view = client.views.get(typeUrl)
+    if (view === undefined || !client.isWritable || !offered.isComplete) return
+    const { namedBy } = offered.options
+    const isNamed = namedBy !== undefined && client.views.get(namedBy.typeUrl)?.isBehind === true
+    const nonce = String(client.nonce + 1)
+    const batch = view.takeBatch(nonce, isNamed)
+    if (batch === undefined) return
+    client.nonce += 1
+    client.isWritable = client.call.write(encodeResponse(typeUrl, nonce, batch))
   }
 }
 

@@ -272,6 +272,8 @@ function controllerConfig(): ControllerConfig {
     healthAddress: { host: '127.0.0.1', port: 0 },
     adminAddress: { host: '127.0.0.1', port: 0 },
     trustDomain: 'cluster.local',
+    trustDomainAliases: [],
+    rootNamespace: 'istio-system',
     clusterId: 'Kubernetes',
     clusterDomain: 'cluster.local',
     network: '',

@@ -72,6 +72,8 @@ void t.test('a Service of several host names is a service of the mesh for each',
     EndpointSlice: source('EndpointSlice'),
     Node: source('Node'),
     Namespace: source('Namespace'),
+    AuthorizationPolicy: source('AuthorizationPolicy'),
+    PeerAuthentication: source('PeerAuthentication'),
   }
   const { services, workloads } = translate(graph, objects, CONFIG)
   const pod = readPod(kubePod('catalog-1'), ORIGIN).facts

@@ -15,6 +15,8 @@ import { podUid, serviceKey } from '../model/samples.ts'
 export const ORIGIN = { cluster: 'Kubernetes', clusterDomain: 'cluster.local' }
 export const CONFIG = {
   trustDomain: 'cluster.local',
+  trustDomainAliases: [] as readonly string[],
+  rootNamespace: 'istio-system',
   network: '',
 }
 

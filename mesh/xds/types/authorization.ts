@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Policies as resources of discovery (istio.security.Authorization). Our controller has none to offer yet; but clients, Istio's
-// ztunnel among them, ask for the type and are not ready before they have been answered.
+// Policies as resources of discovery (istio.security.Authorization). Clients, Istio's ztunnel among them, are not ready before
+// they have been answered, also where there is none.
 
 import { POLICY, type Policy } from '../../model/policy.ts'
 import { err, ok } from '../../result.ts'

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// One rule of an AuthorizationPolicy: `from`, `to` and `when`, each a clause or several, all of which must hold.
+
+import { EMPTY_MATCH, type PolicyClause, type PolicyMatch } from '../../mesh/model/policy.ts'
+import { type Fields, fieldsOf, isAbsent, shown } from './flaw.ts'
+import {
+  conditionOf,
+  type ConditionReader,
+  type MatchPart,
+  OPERATION,
+  type RuleContext,
+  SOURCE,
+} from './rule-conditions.ts'
+
+export interface RuleFacts {
+  /** Its place in `spec.rules`. */
+  readonly place: number
+  /** What of it agents can evaluate: all must hold. Principals stand as they are written. */
+  readonly clauses: readonly PolicyClause[]
+  /** It says more than its clauses do: whoever goes by these alone lets the rule match more often than it is written. */
+  readonly isPartial: boolean
+}
+
+/** A part of a rule: what of it can be evaluated, undefined when that is always true, and whether that is all of it. */
+interface Part {
+  readonly match: PolicyMatch | undefined
+  readonly isWhole: boolean
+}
+
+const ACCOUNT_FIELDS = ['serviceAccounts', 'notServiceAccounts'] as const
+/** What service accounts cannot stand beside, for they say the same in other words. */
+const IDENTITY_FIELDS = ['principals', 'notPrincipals', 'namespaces', 'notNamespaces'] as const
+
+/** Reads a rule. Never throws; a rule that is none is one that matches everything, in part. */
+export function readRule(context: RuleContext, place: number, value: unknown): RuleFacts {
+  const { reader } = context
+  const field = `spec.rules[${place}]`
+  const rule = fieldsOf(value)
+  if (rule === undefined) {
+    reader.note(field, isAbsent(value) ? 'is empty' : 'is not a map')
+    return { place, clauses: [], isPartial: true }
+  }
+  const clauses: PolicyClause[] = []
+  let isPartial = hasOthers(context, field, rule, ['from', 'to', 'when'])
+  for (const [name, inner, table] of [
+    ['from', 'source', SOURCE],
+    ['to', 'operation', OPERATION],
+  ] as const) {
+    if (isAbsent(rule[name])) continue
+    const parts = readAlternatives(context, `${field}.${name}`, rule[name], (at, each) =>
+      readInner(context, at, each, inner, table),
+    )
+    if (!parts.every(({ isWhole }) => isWhole)) isPartial = true
+    // One of them is enough: where one is always true, the clause is.
+    const matches = parts.map(({ match }) => match).filter((match) => match !== undefined)
+    if (matches.length === parts.length) clauses.push({ matches })
+  }
+  for (const { match, isWhole } of readWhen(context, `${field}.when`, rule.when)) {
+    if (!isWhole) isPartial = true
+    if (match !== undefined) clauses.push({ matches: [match] })
+  }
+  return { place, clauses, isPartial }
+}
+
+const ANYTHING: Part = { match: undefined, isWhole: false }
+
+/** `from` or `to`: a list of alternatives. */
+function readAlternatives(
+  { reader, spend }: RuleContext,
+  field: string,
+  value: unknown,
+  read: (field: string, value: unknown) => Part,
+): readonly Part[] {
+  if (!Array.isArray(value)) reader.note(field, 'is not a list')
+  else if (value.length === 0) reader.note(field, 'is an empty list')
+  else if (spend(value.length))
+    return (value as readonly unknown[]).map((each, index) => read(`${field}[${index}]`, each))
+  return [ANYTHING]
+}
+
+/** An entry of `from` or `to`, with the one field that it has. */
+function readInner(
+  context: RuleContext,
+  field: string,
+  value: unknown,
+  inner: string,
+  table: ReadonlyMap<string, ConditionReader>,
+): Part {
+  const { reader } = context
+  const entry = fieldsOf(value)
+  const fields = fieldsOf(entry?.[inner])
+  if (entry === undefined || fields === undefined) {
+    reader.note(`${field}.${inner}`, 'is not a map')
+    return ANYTHING
+  }
+  const isWhole = !hasOthers(context, field, entry, [inner])
+  const part = readConditions(context, `${field}.${inner}`, fields, table)
+  return { ...part, isWhole: isWhole && part.isWhole }
+}
+
+function readConditions(
+  context: RuleContext,
+  field: string,
+  fields: Fields,
+  table: ReadonlyMap<string, ConditionReader>,
+): Part {
+  const { reader } = context
+  const parts: MatchPart[] = []
+  let isWhole = true
+  const said = Object.entries(fields).filter(([, value]) => !isAbsent(value))
+  if (said.length === 0) {
+    reader.note(field, 'says nothing')
+    return ANYTHING
+  }
+  const isContradicting =
+    ACCOUNT_FIELDS.some((name) => !isAbsent(fields[name])) &&
+    IDENTITY_FIELDS.some((name) => !isAbsent(fields[name]))
+  if (isContradicting) reader.note(field, 'has service accounts beside principals or namespaces')
+  const left = isContradicting
+    ? new Set<string>([...ACCOUNT_FIELDS, ...IDENTITY_FIELDS])
+    : undefined
+  for (const [name, value] of said) {
+    const read = table.get(name)
+    if (read === undefined) reader.note(`${field}.${name}`, 'is no field that is known')
+    const part = read?.(context, `${field}.${name}`, value)
+    if (part === undefined || left?.has(name) === true) isWhole = false
+    else parts.push(part)
+  }
+  return { match: joined(parts), isWhole }
+}
+
+function readWhen(context: RuleContext, field: string, value: unknown): readonly Part[] {
+  const { reader, spend } = context
+  if (isAbsent(value)) return []
+  if (!Array.isArray(value)) {
+    reader.note(field, 'is not a list')
+    return [ANYTHING]
+  }
+  if (!spend(value.length)) return [ANYTHING]
+  return (value as readonly unknown[]).map((each, index) =>
+    readCondition(context, `${field}[${index}]`, each),
+  )
+}
+
+function readCondition(context: RuleContext, field: string, value: unknown): Part {
+  const { reader } = context
+  const entry = fieldsOf(value)
+  if (entry === undefined) {
+    reader.note(field, 'is not a map')
+    return ANYTHING
+  }
+  const { key, values, notValues } = entry
+  const condition = typeof key === 'string' ? conditionOf(key) : undefined
+  if (condition === undefined) {
+    reader.note(`${field}.key`, `${shown(key)} is no key that is known`)
+    return ANYTHING
+  }
+  if (isAbsent(values) && isAbsent(notValues)) {
+    reader.note(field, 'has neither values nor notValues')
+    return ANYTHING
+  }
+  let isWhole = !hasOthers(context, field, entry, ['key', 'values', 'notValues'])
+  const parts: MatchPart[] = []
+  for (const name of ['values', 'notValues'] as const) {
+    if (isAbsent(entry[name])) continue
+    const part = condition[name](context, `${field}.${name}`, entry[name])
+    if (part === undefined) isWhole = false
+    else parts.push(part)
+  }
+  return { match: joined(parts), isWhole }
+}
+
+/** All of the parts must hold; none of them is always true. */
+function joined(parts: readonly MatchPart[]): PolicyMatch | undefined {
+  if (parts.length === 0) return undefined
+  let match = EMPTY_MATCH
+  for (const part of parts) match = { ...match, ...part }
+  return match
+}
+
+/** Whether an object has fields beside these: they may say anything. */
+function hasOthers(
+  { reader }: RuleContext,
+  field: string,
+  fields: Fields,
+  known: readonly string[],
+): boolean {
+  const others = Object.keys(fields).filter(
+    (name) => !known.includes(name) && !isAbsent(fields[name]),
+  )
+  for (const name of others) reader.note(`${field}.${name}`, 'is no field that is known')
+  return others.length > 0
+}
