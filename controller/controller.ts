@@ -38,6 +38,8 @@ import { type ControllerMetrics, createMetrics } from './metrics.ts'
 import { connectionBudget } from './serve/connection-budget.ts'
 import { startDiscovery } from './serve/discovery.ts'
 import { GrpcListener } from './serve/grpc-listener.ts'
+import type { StatusBoard } from './status/status-board.ts'
+import { writeStatuses } from './status/status-writer.ts'
 import { watchCluster } from './sources/watch-cluster.ts'
 
 export interface ControllerOptions {
@@ -200,7 +202,7 @@ async function start(
   parts.defer(() => listener.close())
   parts.defer(() => discovery.stop())
 
-  const election = electLeader(options, clock, authority, metrics)
+  const election = electLeader(options, clock, { authority, metrics, statuses: discovery.statuses })
   parts.defer(() => election.stop())
   sight.report = () => ({
     version: VERSION,
@@ -250,32 +252,43 @@ async function waitForAuthority(
   }
 }
 
+interface LeaderDuties {
+  readonly authority: Authority
+  readonly metrics: ControllerMetrics
+  readonly statuses: StatusBoard
+}
+
 interface Leadership {
   readonly isLeader: boolean
   stop(): Promise<void>
 }
 
 /** Takes part in the election and does the leader's duties for as long as this replica leads. */
-function electLeader(
-  options: ControllerOptions,
-  clock: Clock,
-  authority: Authority,
-  metrics: ControllerMetrics,
-): Leadership {
+function electLeader(options: ControllerOptions, clock: Clock, duties: LeaderDuties): Leadership {
   const { config, api, log } = options
-  let publishing: Promise<void> = Promise.resolve()
-  const publish = async (signal: AbortSignal): Promise<void> => {
+  const { authority, metrics, statuses } = duties
+  let working: Promise<unknown> = Promise.resolve()
+  const guarded = async (part: string, work: () => Promise<void>): Promise<void> => {
     try {
-      await publishRoot(api, {
-        authority,
-        log: log.child({ part: 'root-publisher' }),
-        signal,
-        onWrite: () => metrics.rootWritten(),
-      })
+      await work()
     } catch (thrown) {
-      log.error({ error: errorMessage(thrown) }, 'the root publisher crashed')
+      log.error({ error: errorMessage(thrown) }, `the ${part} crashed`)
     }
   }
+  const work = (signal: AbortSignal): Promise<unknown> =>
+    Promise.all([
+      guarded('root publisher', () =>
+        publishRoot(api, {
+          authority,
+          log: log.child({ part: 'root-publisher' }),
+          signal,
+          onWrite: () => metrics.rootWritten(),
+        }),
+      ),
+      guarded('status writer', () =>
+        writeStatuses(api, { board: statuses, log: log.child({ part: 'status' }), signal }),
+      ),
+    ])
   const election = new LeaderElection(api, {
     namespace: config.namespace,
     name: LEASE_NAME,
@@ -286,7 +299,7 @@ function electLeader(
     onElected: (signal) => {
       metrics.setLeader(true)
       signal.addEventListener('abort', () => metrics.setLeader(false), { once: true })
-      publishing = publishing.then(() => publish(signal))
+      working = working.then(() => work(signal))
     },
   })
   election.start()
@@ -296,7 +309,7 @@ function electLeader(
     },
     stop: async () => {
       await election.stop()
-      await publishing
+      await working
     },
   }
 }

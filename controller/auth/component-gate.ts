@@ -18,6 +18,8 @@ export interface MeshComponent {
   /** `namespace/pod` */
   readonly name: string
   readonly role: ComponentRole
+  /** Where its pod runs, by the API server's word. */
+  readonly node: string
 }
 
 /** `namespace/service-account` of those who are such a component. */
@@ -54,7 +56,8 @@ export function componentGate(
       })
     const pod = await boundPod(pods, caller.value)
     if (!pod.ok) return refused(pod.error)
-    return ok({ name: `${pod.value.template.namespace}/${pod.value.name}`, role })
+    const { name, node, template } = pod.value
+    return ok({ name: `${template.namespace}/${name}`, role, node })
   }
 }
 

@@ -15,6 +15,7 @@ import type {
 } from '../../mesh/model/types.ts'
 import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
 import { derivePolicies, type PolicyCollections } from '../istio-api/policies.ts'
+import type { PolicyStatus } from '../status/policy-status.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
 import { SharedLists, SharedMaps } from '../reading/sharing.ts'
 import { externalClaims, judgeExternal, type LostClaims, lostClaims, nodePortKey } from './claim.ts'
@@ -47,6 +48,8 @@ import {
 export interface MeshCollections {
   /** What agents enforce; those that not every workload of a scope has are named by the workloads. */
   readonly policies: readonly Collection<PolicyKey, Policy>[]
+  /** What is to be said of policy objects. */
+  readonly policyStatuses: readonly Collection<ObjectKey, PolicyStatus>[]
   readonly services: Collection<ServiceKey, Service>
   /** Pods, and what EndpointSlices list that is no pod. */
   readonly workloads: readonly Collection<WorkloadUid, Workload>[]
@@ -86,6 +89,7 @@ export function translate(
   const policies = derivePolicies(graph, objects, config)
   return {
     policies: policies.policies,
+    policyStatuses: policies.statuses,
     services,
     nodes,
     lostClaims: lost,

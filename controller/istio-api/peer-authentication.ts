@@ -33,7 +33,7 @@ const MODES: ReadonlyMap<unknown, MutualTlsMode> = new Map<unknown, MutualTlsMod
 const SPEC_FIELDS = ['selector', 'mtls', 'portLevelMtls']
 /** As many ports as a pod may have in all honesty; a policy names each of them. */
 const MOST_PORTS = 1_000
-const NO_PORTS: ReadonlyMap<number, never> = new Map()
+const NO_PORTS: ReadonlyMap<number, MutualTlsMode> = new Map()
 
 /** Reads a PeerAuthentication. Never throws; what the reading itself fails for is one of which nothing can be read. */
 export function readPeerAuthentication(

@@ -27,7 +27,7 @@ export interface SeenObject {
 
 /** An object of a kind that others define: nothing of it is sure but its metadata. */
 export interface PolicyObject {
-  readonly metadata?: object | null
+  readonly metadata?: object | null | undefined
   readonly spec?: unknown
   readonly status?: unknown
 }

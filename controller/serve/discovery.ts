@@ -18,6 +18,7 @@ import { translate } from '../core/translator.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
 import { ObjectSources } from '../sources/object-sources.ts'
 import { addressResources, nodeResources, policyResources } from './mesh-resources.ts'
+import { StatusBoard } from '../status/status-board.ts'
 import { visibleTo } from './visibility.ts'
 
 /** Lines about flawed objects: anybody who may write one can write it again and again. */
@@ -38,6 +39,8 @@ export interface Discovery {
   /** To be filled by watches. */
   readonly sources: ObjectSources
   readonly xds: XdsServer<MeshComponent>
+  /** What policy objects' statuses are to say. */
+  readonly statuses: StatusBoard
   /** All first lists are in the sources: from now on clients are answered. */
   readonly complete: () => void
   readonly stop: () => void
@@ -49,7 +52,10 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   const xds = new XdsServer({ logger, authenticate })
   // In this order: who has a Service's node ports has the nodes, and who has a workload has its policies.
   const nodes = xds.offer(NODE, visibleTo(NODE))
-  const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION), { namedBy: ADDRESS })
+  const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION), {
+    namedBy: ADDRESS,
+    onProgress: () => statuses.poke(),
+  })
   const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
   const flawed = new LogBudget(FLAWED_LINES, options.now)
   const graph = new Graph({
@@ -63,6 +69,11 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   }
   const sources = new ObjectSources(graph, { onProblems: tell })
   const mesh = translate(graph, sources.collections, config)
+  const statuses = new StatusBoard({
+    statuses: mesh.policyStatuses,
+    workloads: mesh.workloads,
+    agents: () => policies.clients(),
+  })
   mesh.lostClaims.subscribe((changes) => {
     for (const { current } of changes) if (current !== undefined) tell(current.problems)
   })
@@ -83,6 +94,7 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   return {
     sources,
     xds,
+    statuses,
     complete: () => {
       graph.batch(() => sources.complete())
       nodes.complete()

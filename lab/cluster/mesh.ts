@@ -53,8 +53,7 @@ export async function absentPolicyKinds(api: KubeApi): Promise<readonly Manifest
   for (const manifest of parseManifests(readFileSync(KINDS_FILE, 'utf8'), KINDS_FILE)) {
     const found = await api.get(CUSTOM_RESOURCE_DEFINITIONS, { name: manifest.name })
     if (found.ok) continue
-    if (found.error.kind !== 'notFound')
-      throw new AmbitError('AMB_KUBE_API', found.error.message)
+    if (found.error.kind !== 'notFound') throw new AmbitError('AMB_KUBE_API', found.error.message)
     absent.push(manifest)
   }
   return absent

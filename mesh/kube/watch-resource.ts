@@ -33,6 +33,8 @@ export interface WatchOptions<V> extends Selectors, WatchHandlers<V> {
    * as it was known, for a kind goes after its objects, which is told of each.
    */
   readonly isOptional?: boolean
+  /** How often such a kind is looked for; tests pass their own. */
+  readonly absentRetryMs?: number
   /** How long the server is asked to keep one watch open; jittered up to twice that. Default 5 minutes. */
   readonly watchTimeoutSeconds?: number
 }
@@ -186,7 +188,7 @@ class Reflector<T extends KubeObject, V> {
       if (this.#signal.aborted) return
       if (failure?.kind === 'notFound' && this.#options.isOptional === true) {
         this.#noteAbsentKind()
-        await delay(ABSENT_KIND_RETRY_MS, this.#signal)
+        await delay(this.#options.absentRetryMs ?? ABSENT_KIND_RETRY_MS, this.#signal)
         continue
       }
       const waitMs = Math.max(backoff.next(), failure?.retryAfterMs ?? 0)

@@ -175,9 +175,12 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   }
 
   *#following(typeUrl: string): Iterable<FollowingClient<C>> {
+    // What is not pushed yet, no view knows of.
+    const isPushed = (name: string): boolean => !this.#offers.get(typeUrl)?.changed.has(name)
     for (const { caller, views } of this.#clients) {
       const view = views.get(typeUrl)
-      if (view !== undefined) yield { caller, isInStep: (name) => view.isInStep(name) }
+      if (view === undefined) continue
+      yield { caller, isInStep: (name) => isPushed(name) && view.isInStep(name) }
     }
   }
 
@@ -354,12 +357,14 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   }
 
   #sendPending(client: ConnectedClient<C>): void {
-    // In the order in which types were offered: what is named comes before what names it.
-    for (const [typeUrl, offered] of this.#offers)
-      if (!this.#lacksNamed(client, typeUrl)) this.#sendBatch(client, typeUrl, offered)
-    // What is named no more may go now.
-    for (const [typeUrl, offered] of this.#offers)
-      if (offered.options.namedBy !== undefined) this.#sendBatch(client, typeUrl, offered)
+    const offers = [...this.#offers]
+    const named = offers.filter(([, { options }]) => options.namedBy !== undefined)
+    // What is named comes before what names it; what is named no more, after.
+    for (const [typeUrl, offered] of named) this.#sendBatch(client, typeUrl, offered)
+    for (const [typeUrl, offered] of offers)
+      if (offered.options.namedBy === undefined && !this.#lacksNamed(client, typeUrl))
+        this.#sendBatch(client, typeUrl, offered)
+    for (const [typeUrl, offered] of named) this.#sendBatch(client, typeUrl, offered)
   }
 
   /** Whether the client has still to be sent something that resources of this type may name. */

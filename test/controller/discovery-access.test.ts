@@ -42,7 +42,7 @@ void t.test(
 )
 
 void t.test('a type that nobody thought of is nobody’s', async (t) => {
-  const agent = { name: 'ambit-system/agent-b', role: 'agent' } as const
+  const agent = { name: 'ambit-system/agent-b', role: 'agent', node: 'node-b' } as const
   t.ok(visibleTo(ADDRESS)(agent))
   t.ok(visibleTo(AUTHORIZATION)(agent))
   t.notOk(visibleTo({ typeUrl: 'type.test/new' })(agent))

@@ -3,7 +3,7 @@
 
 import type { RunningController } from '../../controller/controller.ts'
 import type { MeshChange } from '../../mesh/model/types.ts'
-import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
+import { meshSubscription, policySubscription } from '../../mesh/xds/mesh-subscription.ts'
 import { XdsClient } from '../../mesh/xds/client.ts'
 import { log, type SmallCluster, type TestScope } from './small-cluster.ts'
 
@@ -31,12 +31,12 @@ export function follow(
       clusterId: 'Kubernetes',
       clusterDomain: 'cluster.local',
     },
-    subscriptions: [
-      meshSubscription((batch) => {
+    subscriptions: [policySubscription, meshSubscription].map((subscription) =>
+      subscription((batch) => {
         changes.push(...batch)
         if (onChange !== undefined) batch.forEach(onChange)
       }),
-    ],
+    ),
     logger: log,
     onSynced: () => synced.resolve(),
     onConnectionState: (state) => {

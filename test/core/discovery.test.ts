@@ -31,7 +31,8 @@ async function startRoad(test: Test, kube: FaultyApi) {
   const discovery = startDiscovery({
     grpcServer,
     config: CONFIG,
-    authenticate: () => Promise.resolve(ok({ name: 'agent', role: 'agent' as const })),
+    authenticate: () =>
+      Promise.resolve(ok({ name: 'agent', role: 'agent' as const, node: 'node-a' })),
     logger: silent,
     onProblems: (found) => void problems.push(...found),
   })

@@ -388,3 +388,27 @@ void t.test('an object that cannot be read stays as it was known; the others go 
   t.same(told, ['+a', '+b', '-a'])
   t.equal(logged.filter((line) => line.includes('a bug in the reading')).length, 3)
 })
+
+void t.test('a kind that the server does not have is a list of nothing, said once', async (t) => {
+  const { stub, told, failures, logged, watch } = await setUp(t)
+  stub.put(PODS, pod('a'))
+  stub.fail('GET', /pods/, 2, 404, 'NotFound')
+  const pods = watch({ isOptional: true, absentRetryMs: 5 })
+  await pods.synced
+  t.same([told, pods.size], [[], 0])
+  await until(() => told.length === 1, 'the kind')
+  t.same([told, failures], [['+a'], []], 'no failure: it may never come')
+  const lines = logged.map((line) => (JSON.parse(line) as { msg: string }).msg)
+  t.same(lines, ['the server does not have the kind', 'the server has the kind now'])
+
+  // Objects go before their kind, and each is told of: what was there when it seemed to go is held.
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.fail('GET', /pods/, 3, 404, 'NotFound')
+  stub.put(PODS, pod('b'))
+  await until(() => told.length === 2, 'another')
+  stub.endWatches(PODS, 'cut')
+  await stub.until(() => stub.watches.size === 1, 'the watch again')
+  stub.remove(PODS, 'shop/a')
+  await until(() => told.length === 3, 'the end of one')
+  t.same(told, ['+a', '+b', '-a'])
+})

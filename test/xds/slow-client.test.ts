@@ -1,65 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Clients that read slowly, ask for single names, or misbehave, seen from the server by a bare gRPC stream.
 
-import { create } from '@bufbuild/protobuf'
-import { Client, type ClientDuplexStream, Metadata } from '@grpc/grpc-js'
-import t, { type Test } from 'tap'
-import {
-  AggregatedDiscoveryService,
-  type DeltaDiscoveryRequest,
-  DeltaDiscoveryRequestSchema,
-  type DeltaDiscoveryResponse,
-} from '../../mesh/proto/gen/discovery_pb.js'
-import { grpcMethod } from '../../mesh/grpc/method.ts'
+import { Client, Metadata } from '@grpc/grpc-js'
+import t from 'tap'
+import type { DeltaDiscoveryResponse } from '../../mesh/proto/gen/discovery_pb.js'
 import { secureChannel } from '../../mesh/grpc/channel.ts'
-import { ip, sampleWorkload } from '../model/samples.ts'
-import { Waiter } from '../support/waiter.ts'
-import { makePki, startServer, TOKEN, workloadResource } from './support.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
+import { ip, sampleWorkload } from '../model/samples.ts'
+import { DELTA, openStream } from './bare-stream.ts'
+import { makePki, startServer, TOKEN, workloadResource } from './support.ts'
 
 t.setTimeout(30_000)
 
 const pki = await makePki()
-const DELTA = grpcMethod(AggregatedDiscoveryService.method.deltaAggregatedResources)
-
-/** A stream whose every message the test itself sends and looks at. */
-function openStream(test: Test, port: number) {
-  const channel = secureChannel(`127.0.0.1:${port}`, Buffer.from(pki.rootPem), undefined)
-  const client = new Client(`127.0.0.1:${port}`, channel.credentials, channel.options)
-  const metadata = new Metadata()
-  metadata.set('authorization', `Bearer ${TOKEN}`)
-  const stream: ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse> =
-    client.makeBidiStreamRequest(
-      DELTA.path,
-      DELTA.requestSerialize,
-      DELTA.responseDeserialize,
-      metadata,
-    )
-  const responses: DeltaDiscoveryResponse[] = []
-  const errors: string[] = []
-  const waiter = new Waiter()
-  stream.on('data', (response: DeltaDiscoveryResponse) => {
-    responses.push(response)
-    waiter.poke()
-  })
-  stream.on('error', (error: Error) => {
-    errors.push(error.message)
-    waiter.poke()
-  })
-  test.teardown(() => {
-    stream.cancel()
-    client.close()
-  })
-  const send = (request: Partial<Omit<DeltaDiscoveryRequest, '$typeName' | '$unknown'>>) =>
-    stream.write(create(DeltaDiscoveryRequestSchema, { typeUrl: ADDRESS.typeUrl, ...request }))
-  const received = async (count: number): Promise<DeltaDiscoveryResponse> => {
-    await waiter.until(() => responses.length >= count)
-    const response = responses[count - 1]
-    if (response === undefined) throw new Error('no response')
-    return response
-  }
-  return { send, received, responses, errors, until: (holds: () => boolean) => waiter.until(holds) }
-}
 
 const namesOf = (response: DeltaDiscoveryResponse) => response.resources.map(({ name }) => name)
 
@@ -71,7 +24,7 @@ void t.test(
     const workload = sampleWorkload('busy')
     server.addresses.update([workloadResource(workload)], [])
     server.addresses.complete()
-    const [slow, quick] = [openStream(t, server.port), openStream(t, server.port)]
+    const [slow, quick] = [openStream(t, server.port, pki), openStream(t, server.port, pki)]
     slow.send({ resourceNamesSubscribe: ['*'] })
     quick.send({ resourceNamesSubscribe: ['*'] })
     const first = await slow.received(1)
@@ -104,7 +57,7 @@ void t.test('single names, aliases and unknown names are answered, and followed'
   const other = sampleWorkload('other', { addresses: [ip('10.0.0.2')] })
   server.addresses.update([wanted, other].map(workloadResource), [])
   server.addresses.complete()
-  const stream = openStream(t, server.port)
+  const stream = openStream(t, server.port, pki)
   stream.send({ resourceNamesSubscribe: ['/10.0.0.1', '/10.9.9.9'] })
   const first = await stream.received(1)
   t.strictSame(namesOf(first), [wanted.uid])
@@ -134,7 +87,7 @@ void t.test('a wildcard may be given up for single names', async (t) => {
   const [one, two] = [sampleWorkload('one'), sampleWorkload('two')]
   server.addresses.update([one, two].map(workloadResource), [])
   server.addresses.complete()
-  const stream = openStream(t, server.port)
+  const stream = openStream(t, server.port, pki)
   stream.send({})
   const first = await stream.received(1)
   t.equal(first.resources.length, 2, 'a first request that names nothing wants everything')
@@ -157,7 +110,7 @@ void t.test(
     t.teardown(server.stop)
     server.addresses.update([workloadResource(sampleWorkload('one'))], [])
     server.addresses.complete()
-    const stream = openStream(t, server.port)
+    const stream = openStream(t, server.port, pki)
     stream.send({ resourceNamesSubscribe: ['*'], resourceNamesUnsubscribe: ['*'] })
     const first = await stream.received(1)
     t.strictSame([namesOf(first), first.removedResources], [[], []])
@@ -175,7 +128,7 @@ void t.test(
     const server = await startServer(pki)
     t.teardown(server.stop)
     server.addresses.complete()
-    const stream = openStream(t, server.port)
+    const stream = openStream(t, server.port, pki)
     stream.send({ typeUrl: 'type.googleapis.com/nobody.offers.This' })
     stream.send({})
     const first = await stream.received(1)
@@ -203,7 +156,7 @@ void t.test('bytes that are no request end that stream only', async (t) => {
   const ended = new Promise<Error>((resolve) => garbage.on('error', resolve))
   garbage.write(Buffer.from('ffffffff', 'hex'))
   t.match((await ended).message, /INTERNAL|deserializing/)
-  const stream = openStream(t, server.port)
+  const stream = openStream(t, server.port, pki)
   stream.send({})
   t.equal((await stream.received(1)).resources.length, 0)
 })

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes what statuses are to say. Runs on the leader only. It writes changes alone, a status that somebody else undoes less and less
+// often, and never more than the API server can take beside its other work.
+
+import { Bucket } from '../../mesh/async/bucket.ts'
+import { delay } from '../../mesh/async/backoff.ts'
+import {
+  AUTHORIZATION_POLICIES,
+  type KubeApi,
+  PEER_AUTHENTICATIONS,
+} from '../../mesh/kube/index.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import type { PolicyStatus } from './policy-status.ts'
+import type { StatusBoard, WantedStatus } from './status-board.ts'
+
+export interface StatusWriterOptions {
+  readonly board: StatusBoard
+  readonly log: Logger
+  /** Ends the writing. */
+  readonly signal: AbortSignal
+}
+
+const RESOURCES = {
+  AuthorizationPolicy: AUTHORIZATION_POLICIES,
+  PeerAuthentication: PEER_AUTHENTICATIONS,
+} as const
+/** Between two looks at all statuses: a change brings acknowledgements of many agents, which are one change of a status. */
+const ROUND_MS = 500
+/** Of all statuses: ten thousand new ones are written in minutes, and others' writes are not held up. */
+const WRITE_RATE = { burst: 100, perSecond: 50 }
+/** Until a status is written again that says nothing new but a number: pods come and go. */
+const COUNT_PAUSE_MS = 10_000
+/** Until the same is written again, doubled each time: somebody else writes something else, or the server drops what we write. */
+const REPEAT_PAUSE_MS = 1_000
+const LONGEST_PAUSE_MS = 300_000
+
+/** The last write of an object's status. */
+interface Written {
+  /** Without numbers and times. */
+  readonly gist: string
+  readonly text: string
+  readonly at: number
+  readonly repeats: number
+}
+
+/** Writes until the signal aborts; resolves when the last write is over. */
+export async function writeStatuses(api: KubeApi, options: StatusWriterOptions): Promise<void> {
+  const { board, signal } = options
+  const writer = new StatusWriter(api, options)
+  let changed = Promise.withResolvers<void>()
+  const unsubscribe = board.onChange(() => changed.resolve())
+  const onAbort = (): void => changed.resolve()
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    while (!signal.aborted) {
+      changed = Promise.withResolvers()
+      const nextMs = await writer.round()
+      await delay(ROUND_MS, signal)
+      await Promise.race([
+        changed.promise,
+        ...(nextMs === undefined ? [] : [delay(nextMs, signal)]),
+      ])
+    }
+  } finally {
+    unsubscribe()
+    signal.removeEventListener('abort', onAbort)
+  }
+}
+
+class StatusWriter {
+  readonly #api: KubeApi
+  readonly #options: StatusWriterOptions
+  readonly #rate = new Bucket(WRITE_RATE)
+  readonly #written = new Map<string, Written>()
+
+  constructor(api: KubeApi, options: StatusWriterOptions) {
+    this.#api = api
+    this.#options = options
+  }
+
+  /** Writes what is due; gives the time until something else will be, in milliseconds. */
+  async round(): Promise<number | undefined> {
+    const { board, signal } = this.#options
+    let nextMs: number | undefined
+    for (const wanted of [...board.differing(new Date())]) {
+      if (this.#pauseBefore(wanted) <= 0) {
+        while (!this.#rate.take()) await delay(1000 / WRITE_RATE.perSecond, signal)
+        if (signal.aborted) return undefined
+        await this.#write(wanted)
+      }
+      // Whether it took effect is seen by the object, and else looked for: a write may fail.
+      const pauseMs = Math.max(0, this.#pauseBefore(wanted))
+      nextMs = Math.min(nextMs ?? pauseMs, pauseMs)
+    }
+    if (this.#written.size > 2 * board.size) this.#written.clear()
+    return nextMs
+  }
+
+  #pauseBefore(wanted: WantedStatus): number {
+    const last = this.#written.get(keyOf(wanted.status))
+    if (last === undefined) return 0
+    if (last.text === textOf(wanted)) {
+      const pauseMs = Math.min(LONGEST_PAUSE_MS, REPEAT_PAUSE_MS * 2 ** last.repeats)
+      return last.at + pauseMs - performance.now()
+    }
+    return last.gist === gistOf(wanted) ? last.at + COUNT_PAUSE_MS - performance.now() : 0
+  }
+
+  async #write(wanted: WantedStatus): Promise<void> {
+    const { log, signal } = this.#options
+    const { status, conditions } = wanted
+    const { kind, namespace, name, seen } = status
+    const key = keyOf(status)
+    const text = textOf(wanted)
+    const last = this.#written.get(key)
+    const repeats = last?.text === text ? last.repeats + 1 : 0
+    this.#written.set(key, { gist: gistOf(wanted), text, at: performance.now(), repeats })
+    const patch = {
+      // Only of the state that was read: others' conditions of a later one would be undone.
+      metadata: { resourceVersion: seen.resourceVersion },
+      status: { conditions },
+    }
+    const written = await this.#api.patch(RESOURCES[kind], { namespace, name }, patch, {
+      subresource: 'status',
+      fieldManager: FIELD_MANAGER,
+      signal,
+    })
+    if (written.ok || signal.aborted) return
+    // Another state of it, or its end, is on its way to us.
+    if (written.error.kind === 'conflict' || written.error.kind === 'notFound') return
+    log.warn({ kind, namespace, name, reason: written.error.message }, 'cannot write a status')
+  }
+}
+
+const FIELD_MANAGER = 'ambit-controller'
+
+function keyOf({ kind, namespace, name, seen }: PolicyStatus): string {
+  return [kind, namespace, name, seen.uid].join('/')
+}
+
+/** All that is written but times. */
+function textOf({ conditions }: WantedStatus): string {
+  return JSON.stringify(conditions, (key: string, value: unknown) =>
+    key === 'lastTransitionTime' ? undefined : value,
+  )
+}
+
+function gistOf({ conditions }: WantedStatus): string {
+  return JSON.stringify(conditions, (key: string, value: unknown) =>
+    key === 'lastTransitionTime' || key === 'message' ? undefined : value,
+  )
+}
