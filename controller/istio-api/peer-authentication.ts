@@ -3,15 +3,13 @@
 // meant to ask for mutual TLS, and cannot be read, asks for it.
 
 import { errorMessage } from '../../mesh/errors.ts'
+import type { MutualTlsMode } from '../../mesh/policy/peer-authentication.ts'
 import type { Origin } from '../core/origin.ts'
 import type { Reading } from '../reading/object-reader.ts'
 import { readPort } from './condition-values.ts'
 import { type Fields, type Flaw, FlawReader, fieldsOf, isAbsent, shown } from './flaw.ts'
 import { type PolicyObject, readSeen, type SeenObject } from './seen-object.ts'
 import { type PolicyTarget, readSelector } from './selector.ts'
-
-/** `unset`: as what stands above it says. */
-export type MutualTlsMode = 'unset' | 'disable' | 'permissive' | 'strict'
 
 export interface PeerAuthenticationFacts extends SeenObject {
   readonly cluster: string

@@ -1,17 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// The policies of the mesh, as collections: what agents are sent, and which of it each workload names.
+// The policies of the mesh, as collections: what agents are sent, which of it each workload names, and what is to be said of each
+// object.
 
 import type { Collection, Fetch, Graph } from '../../mesh/collections/index.ts'
 import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
+import { mutualTlsOf, policyOfMutualTls } from '../../mesh/policy/peer-authentication.ts'
 import type { TranslateConfig } from '../core/config.ts'
 import type { ObjectCollections } from '../core/input.ts'
 import type { ObjectKey } from '../core/origin.ts'
 import type { PodTemplate } from '../core/pod.ts'
+import { authorizationStatus } from '../status/authorization-status.ts'
+import { peerStatus } from '../status/peer-status.ts'
 import type { PolicyStatus } from '../status/policy-status.ts'
 import { authorizationOf } from './authorization-rules.ts'
-import { authorizationStatus } from '../status/authorization-status.ts'
+import {
+  closedPeerPolicy,
+  inForceAt,
+  inForceOf,
+  type PlacedPeer,
+  placedPeer,
+  rivalsOf,
+} from './peer-placement.ts'
 import { type Area, WHOLE_MESH } from './placed-policy.ts'
-import { selectionOf } from './selection.ts'
+import { type Selection, selectionOf } from './selection.ts'
 
 /** What follows from policy objects. */
 export interface PolicyCollections {
@@ -25,33 +36,102 @@ export interface PolicyCollections {
   ) => readonly PolicyKey[]
 }
 
+type PolicyObjects = Pick<ObjectCollections, 'AuthorizationPolicy' | 'PeerAuthentication'>
+
+/** What comes of the objects of one kind. */
+interface OfKind {
+  readonly policies: Collection<PolicyKey, Policy>
+  readonly statuses: Collection<ObjectKey, PolicyStatus>
+  readonly namedBy: (
+    fetch: Fetch,
+    namespace: Area,
+    labels: ReadonlyMap<string, string>,
+  ) => readonly PolicyKey[]
+}
+
 /** Derives the policies; workloads that are derived after them may name them. */
 export function derivePolicies(
   graph: Graph,
-  objects: Pick<ObjectCollections, 'AuthorizationPolicy' | 'PeerAuthentication'>,
+  objects: PolicyObjects,
   config: TranslateConfig,
 ): PolicyCollections {
-  const placed = graph.derive('placed policies', objects.AuthorizationPolicy, (_fetch, facts) => {
+  const kinds = [deriveAuthorizations(graph, objects, config), derivePeers(graph, objects, config)]
+  return {
+    policies: kinds.map(({ policies }) => policies),
+    statuses: kinds.map(({ statuses }) => statuses),
+    namedBy: (fetch, { namespace, labels }) =>
+      kinds.flatMap(({ namedBy }) => namedBy(fetch, namespace as Area, labels)).toSorted(),
+  }
+}
+
+function deriveAuthorizations(
+  graph: Graph,
+  { AuthorizationPolicy: objects }: PolicyObjects,
+  config: TranslateConfig,
+): OfKind {
+  const placed = graph.derive('placed policies', objects, (_fetch, facts) => {
     const each = authorizationOf(config, facts)
     return each === undefined ? [] : [[each.policy.key, each]]
   })
-  const authorizations = selectionOf(graph, 'authorization policies', placed)
-  const ofAuthorizations = graph.derive('authorization policies', placed, (_fetch, { policy }) => [
-    [policy.key, policy],
-  ])
+  const selection = selectionOf(graph, 'authorization policies', placed)
+  return {
+    policies: graph.derive('authorization policies', placed, (_fetch, { policy }) => [
+      [policy.key, policy],
+    ]),
+    statuses: graph.derive('statuses of authorization policies', objects, (_fetch, facts, key) => [
+      [key, authorizationStatus(config, facts)],
+    ]),
+    namedBy: (fetch, namespace, labels) =>
+      [namespace, WHOLE_MESH].flatMap((area) =>
+        selection.byLabels(fetch, area, labels).map(({ policy }) => policy.key),
+      ),
+  }
+}
+
+function derivePeers(
+  graph: Graph,
+  { PeerAuthentication: objects }: PolicyObjects,
+  config: TranslateConfig,
+): OfKind {
+  const placed = graph.derive('placed peer authentications', objects, (_fetch, facts, key) => {
+    const each = placedPeer(config, facts)
+    return each === undefined ? [] : [[key, each]]
+  })
+  const selection = selectionOf(graph, 'peer authentications', placed)
+  const policies = graph.derive('mutual TLS', objects, (fetch, facts, key) => {
+    const policy =
+      closedPeerPolicy(config, facts) ?? policyOfPeer(config, selection, fetch, fetch(placed, key))
+    return policy === undefined ? [] : [[policy.key, policy]]
+  })
   const statuses = graph.derive(
-    'statuses of authorization policies',
-    objects.AuthorizationPolicy,
-    (_fetch, facts, key) => [[key, authorizationStatus(config, facts)]],
+    'statuses of peer authentications',
+    objects,
+    (fetch, facts, key) => {
+      const each = fetch(placed, key)
+      const policy = closedPeerPolicy(config, facts) ?? policyOfPeer(config, selection, fetch, each)
+      const others = each === undefined ? undefined : rivalsOf(selection, fetch, each)
+      return [[key, peerStatus(facts, policy, others)]]
+    },
   )
   return {
-    policies: [ofAuthorizations],
-    statuses: [statuses],
-    namedBy: (fetch, { namespace, labels }) => {
-      const named = [namespace as Area, WHOLE_MESH].flatMap((area) =>
-        authorizations.byLabels(fetch, area, labels).map(({ policy }) => policy.key),
-      )
-      return named.toSorted()
+    policies,
+    statuses,
+    namedBy: (fetch, namespace, labels) => {
+      const inForce = inForceOf(selection, fetch, namespace, labels)
+      const policy = policyOfMutualTls(config.rootNamespace, mutualTlsOf(inForce))
+      return policy === undefined ? [] : [policy.key]
     },
   }
+}
+
+/** The policy that this object decides of; what another one decides is that one's. */
+function policyOfPeer(
+  { rootNamespace }: TranslateConfig,
+  selection: Selection<PlacedPeer>,
+  fetch: Fetch,
+  peer: PlacedPeer | undefined,
+): Policy | undefined {
+  if (peer === undefined) return undefined
+  const asked = mutualTlsOf(inForceAt(selection, fetch, peer))
+  return asked.by === peer ? policyOfMutualTls(rootNamespace, asked) : undefined
 }

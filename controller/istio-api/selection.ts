@@ -19,6 +19,8 @@ export interface Selection<V> {
   readonly byLabels: (fetch: Fetch, area: Area, labels: ReadonlyMap<string, string>) => readonly V[]
   /** What concerns all of the area, in the order of keys. */
   readonly ofAll: (fetch: Fetch, area: Area) => readonly V[]
+  /** What selects anything in the area, in the order of keys: as many as there are. */
+  readonly ofSome: (fetch: Fetch, area: Area) => readonly V[]
 }
 
 interface Shape {
@@ -40,6 +42,9 @@ export function selectionOf<K extends string, V extends Selectable & NonNullable
   const withoutSelector = policies.index(({ area, selector }) =>
     selector === undefined ? [area] : NONE,
   )
+  const withSelector = policies.index(({ area, selector }) =>
+    selector === undefined ? NONE : [area],
+  )
   const shapes = graph.derive(`shapes of ${name}`, policies, (_fetch, { area, selector }) => {
     if (selector === undefined) return NONE
     const keys = [...selector.keys()]
@@ -49,6 +54,7 @@ export function selectionOf<K extends string, V extends Selectable & NonNullable
   const shapesByArea = shapes.index(({ area }) => [area])
   return {
     ofAll: (fetch, area) => fetch(withoutSelector, area),
+    ofSome: (fetch, area) => fetch(withSelector, area),
     byLabels: (fetch, area, labels) => {
       let found: readonly V[] = NONE
       for (const { keys } of fetch(shapesByArea, area)) {

@@ -4,6 +4,7 @@
 import type { AuthorizationPolicyFacts } from '../istio-api/authorization-policy.ts'
 import type { Flaw } from '../istio-api/flaw.ts'
 import type { PeerAuthenticationFacts } from '../istio-api/peer-authentication.ts'
+import type { Rivals } from '../istio-api/peer-placement.ts'
 
 /** Istio's names. */
 export const ZTUNNEL_ACCEPTED = 'ZtunnelAccepted'
@@ -68,10 +69,10 @@ export function acceptanceOf(facts: AuthorizationPolicyFacts, isTooLarge: boolea
   }
 }
 
-/** How a PeerAuthentication was taken; `older` comes before it, `rivals` may select the same workloads. */
+/** How a PeerAuthentication was taken, and who else speaks for its workloads. */
 export function peerAcceptanceOf(
   { target, flaws, mode }: PeerAuthenticationFacts,
-  { older, rivals }: { readonly older: string | undefined; readonly rivals: readonly string[] },
+  rivals: Rivals | undefined,
 ): Verdict {
   const type = ZTUNNEL_ACCEPTED
   if (target.kind === 'unreadable') {
@@ -81,6 +82,7 @@ export function peerAcceptanceOf(
         : 'it lets nobody in, for it does not say whom it selects'
     return { type, status: 'False', reason: 'Invalid', message: `${effect}: ${named(flaws)}` }
   }
+  const { older, others = [] } = rivals ?? {}
   const flawed = flaws.length === 0 ? [] : [named(flaws)]
   if (older !== undefined)
     return {
@@ -92,8 +94,9 @@ export function peerAcceptanceOf(
         ...flawed,
       ].join('; '),
     }
-  const contested = rivals.map(
-    (rival) => `${rival} can select the same workloads: of those that do, the oldest counts`,
+  const contested = others.map(
+    (rival) =>
+      `${rival} is, or can be, for the same workloads: where both are, the older one counts`,
   )
   const message = [...flawed, ...contested].join('; ')
   return flaws.length > 0

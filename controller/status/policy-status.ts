@@ -38,6 +38,14 @@ export const NOT_ENFORCED: Verdict = {
   message: 'agents have nothing of it',
 }
 
+/** It says nothing of its own. */
+export const INHERITED: Verdict = {
+  type: ENFORCED,
+  status: 'True',
+  reason: 'NothingAsked',
+  message: 'it asks for nothing: what stands above it counts',
+}
+
 /** It asks for nothing that could be enforced. */
 export const NOTHING_ASKED: Verdict = {
   type: ENFORCED,

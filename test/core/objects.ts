@@ -187,6 +187,14 @@ export function startTranslator() {
           [`${namespace}/${name}`, `${field}:`, reason].join(' '),
         ),
     crowds: (): string[] => [...crowds.values()],
+    /** How policy objects of this name were taken, each in words. */
+    statuses: (name: string): string[] =>
+      mesh.policyStatuses
+        .flatMap((each) => [...each.values()])
+        .filter((each) => `${each.namespace}/${each.name}` === name)
+        .map(({ accepted: { type, status, reason, message } }) =>
+          [type, status, reason, message].join(' '),
+        ),
     batches,
     pod: (name: string): Workload | undefined => state.workload(podUid('shop', name)),
     service: (name: string): Service | undefined => state.service(serviceKey('shop', name)),
