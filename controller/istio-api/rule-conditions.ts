@@ -53,7 +53,7 @@ function compared<F extends ListField>(
     else if (values.length > most) reader.note(field, `has ${values.length}, more than ${most}`)
     else if (spend(values.length)) {
       const items = readValues(reader, field, values, (each) => read(each, namespace))
-      return items === undefined ? undefined : ({ [into]: items } as MatchPart)
+      return items === undefined ? undefined : { [into]: items }
     }
     return undefined
   }

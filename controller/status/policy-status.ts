@@ -8,7 +8,7 @@ import { type Verdict, WAYPOINT_ACCEPTED, ZTUNNEL_ACCEPTED } from './acceptance.
 import type { Concern, Enforcement } from './enforcement.ts'
 
 /** Ours alone: Istio says of no policy whether it is in force. */
-export const ENFORCED = 'Enforced'
+const ENFORCED = 'Enforced'
 const OURS: ReadonlySet<unknown> = new Set([ZTUNNEL_ACCEPTED, ENFORCED])
 
 /** What of an object agents are sent. */

@@ -96,7 +96,7 @@ function isWithin(address: string, block: string): boolean {
   const length = bits === undefined ? (network.kind() === 'ipv4' ? 32 : 128) : Number(bits)
   return network instanceof ipaddr.IPv4 && parsed instanceof ipaddr.IPv4
     ? parsed.match(network, length)
-    : (parsed as ipaddr.IPv6).match(network as ipaddr.IPv6, length)
+    : (parsed as ipaddr.IPv6).match(network, length)
 }
 
 const text = fc.oneof(
