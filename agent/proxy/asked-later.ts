@@ -3,6 +3,7 @@
 // kernel notes it (bpf/options.h); it is fetched here, soon while a connection is young and more seldom later.
 
 import { Socket } from 'node:net'
+import { type Listed, Roster, type RosterMember } from '../../mesh/async/roster.ts'
 import { socketFd } from '../../mesh/relay/last-descriptors.ts'
 import type { ByteStream } from '../../mesh/relay/pump.ts'
 import type { AskedOptions, DataPlaneSockets } from '../capture/types.ts'
@@ -14,11 +15,24 @@ const LOOK_INTERVAL_MS = 1_000
 const YOUNG_LOOKS = 10
 const LOOKS_OF_OLD = 5
 
+/** A connection whose app may ask yet. */
+class Followed implements RosterMember {
+  /** Of the app's socket. */
+  readonly cookie: bigint
+  readonly leg: ByteStream
+  looks = 0
+  listed: Listed | undefined
+
+  constructor(cookie: bigint, leg: ByteStream) {
+    this.cookie = cookie
+    this.leg = leg
+  }
+}
+
 export class AskedLater {
   readonly #sockets: Pick<DataPlaneSockets, 'askedSince' | 'setOptions'>
   readonly #onFailure: (thrown: unknown) => void
-  /** By cookie of the app's socket, with the looks so far. */
-  readonly #followed = new Map<bigint, { readonly leg: ByteStream; looks: number }>()
+  readonly #followed = new Roster<Followed>()
   #timer: NodeJS.Timeout | undefined
 
   /** `onFailure` hears of what the kernel refuses, which is a bug: it took the same from the app. */
@@ -32,9 +46,10 @@ export class AskedLater {
 
   /** Until `leg` closes it does what the app with this socket asks. */
   follow(cookie: bigint, leg: ByteStream): void {
-    this.#followed.set(cookie, { leg, looks: 0 })
+    const followed = new Followed(cookie, leg)
+    this.#followed.add(followed)
     leg.once('close', () => {
-      this.#followed.delete(cookie)
+      this.#followed.delete(followed)
       if (this.#followed.size > 0) return
       clearInterval(this.#timer)
       this.#timer = undefined
@@ -44,10 +59,10 @@ export class AskedLater {
 
   /** Fetches now what was asked. */
   look(): void {
-    for (const [cookie, followed] of this.#followed) {
+    for (const followed of this.#followed) {
       followed.looks += 1
       if (followed.looks > YOUNG_LOOKS && followed.looks % LOOKS_OF_OLD !== 0) continue
-      const asked = this.#sockets.askedSince(cookie)
+      const asked = this.#sockets.askedSince(followed.cookie)
       if (asked !== undefined) this.#heed(followed.leg, asked)
     }
   }

@@ -5,6 +5,7 @@
 import { isOnRecord } from '../../mesh/audit/connection-audit.ts'
 import { Cut, type CutSignal } from '../../mesh/async/cut.ts'
 import type { Drain } from '../../mesh/async/drain.ts'
+import type { Listed } from '../../mesh/async/roster.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import { ACCESS_MESSAGE, accessFields, accessLevel } from '../../mesh/telemetry/access-line.ts'
 import {
@@ -62,6 +63,8 @@ export class Connection {
   #read: (() => ByteCounts) | undefined
   /** What the metrics have been told already. */
   #reported: ByteCounts = NO_BYTES
+  /** Among those of its folder. */
+  listed: Listed | undefined
   #isOpened = false
   #isFinished = false
 

@@ -12,6 +12,7 @@
 // Counts are the node's, over all workers; what gives way is this worker's own. Hot: once per connection and its end.
 
 import type { PodUid } from '../../mesh/model/types.ts'
+import { type Listed, Roster, type RosterMember } from '../../mesh/async/roster.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { ConnectionCounts } from './connection-counts.ts'
 import type { LocalPod } from './local-pod.ts'
@@ -49,7 +50,7 @@ const GREEDIEST_GOOD_FOR_MS = 100
 /** Of one stay of a pod: one that comes back before all of its connections have ended is counted anew. */
 interface PodPlaces {
   /** By caller, the oldest place first. */
-  readonly byCaller: Map<string, Set<Place>>
+  readonly byCaller: Map<string, Roster<Place>>
   /** That its places use: those of a call inside the node are its caller's. */
   descriptors: number
   greediest: string
@@ -57,13 +58,15 @@ interface PodPlaces {
 }
 
 /** One connection's place. */
-export class Place {
+export class Place implements RosterMember {
   readonly #places: Places
   readonly seat: number
   /** The pod's. */
   readonly uid: PodUid
   readonly caller: string
   readonly descriptors: number
+  /** Among those of its caller. */
+  listed: Listed | undefined
   #occupant: Occupant | undefined
   #isLeft = false
 
@@ -210,7 +213,7 @@ export class Places {
     }
     const theirs = places.byCaller.get(places.greediest)
     if (theirs === undefined || theirs.size <= 2 * (mine + 1)) return false
-    const [oldest] = theirs
+    const oldest = theirs.first
     oldest?.giveWay()
     return oldest !== undefined
   }
@@ -230,7 +233,7 @@ export class Places {
     places.descriptors += place.descriptors
     let ofCaller = places.byCaller.get(place.caller)
     if (ofCaller === undefined) {
-      ofCaller = new Set()
+      ofCaller = new Roster()
       places.byCaller.set(place.caller, ofCaller)
     }
     ofCaller.add(place)
@@ -259,7 +262,7 @@ function shed({ byCaller }: PodPlaces, descriptors: number): void {
   }
 }
 
-function greediestOf(byCaller: ReadonlyMap<string, ReadonlySet<Place>>): string {
+function greediestOf(byCaller: ReadonlyMap<string, { readonly size: number }>): string {
   let greediest = ''
   let most = 0
   for (const [caller, places] of byCaller) {

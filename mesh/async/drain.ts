@@ -7,10 +7,11 @@
 //  4. A drain says how many it cut. Several may run at once: what one has cut, another does not count.
 
 import { inTime, LATE } from './deadline.ts'
+import { Roster, type RosterMember } from './roster.ts'
 
 /** The members of something that can be drained. Entering and leaving are hot: once per connection. */
-export class Drain<Member extends object> implements Iterable<Member> {
-  readonly #members = new Set<Member>()
+export class Drain<Member extends RosterMember> implements Iterable<Member> {
+  readonly #members = new Roster<Member>()
   /** Made by the first who waits; resolved, and gone, when the last member leaves. */
   #empty: PromiseWithResolvers<void> | undefined
 
@@ -34,8 +35,8 @@ export class Drain<Member extends object> implements Iterable<Member> {
   }
 
   /** Over those who are in now: members may leave under way. */
-  [Symbol.iterator](): IterableIterator<Member> {
-    return [...this.#members].values()
+  [Symbol.iterator](): ArrayIterator<Member> {
+    return this.#members[Symbol.iterator]()
   }
 
   /** Resolves when nobody is in. */

@@ -2,6 +2,7 @@
 // The client half of one HBONE connection: opens tunnels on an authenticated TLS connection.
 
 import type { CutSignal } from '../async/cut.ts'
+import type { Listed, RosterMember } from '../async/roster.ts'
 import type { TLSSocket } from 'node:tls'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
@@ -35,7 +36,7 @@ export interface OpenFailure extends HboneFailure {
   readonly isUnprocessed: boolean
 }
 
-export interface ClientConnection extends LiveConnection {
+export interface ClientConnection extends LiveConnection, RosterMember {
   /** Until its certificates end, in milliseconds. */
   readonly leftMs: number
   readonly openTunnels: number
@@ -127,6 +128,7 @@ class Client implements ClientConnection {
   readonly socket: TLSSocket
   readonly #lifetime: Lifetime
   readonly #answerDeadlineMs: number
+  listed: Listed | undefined
   cutCode: number | undefined
 
   constructor(

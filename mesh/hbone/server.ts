@@ -3,6 +3,7 @@
 
 import { Drain } from '../async/drain.ts'
 import { PerSource } from '../async/per-source.ts'
+import type { RosterMember } from '../async/roster.ts'
 import { type AuthenticatedConnection, createAcceptor } from './acceptor.ts'
 import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
 import type { HeaderList } from '../http2/hpack.ts'
@@ -37,7 +38,7 @@ export interface HboneServerTuning {
   readonly lifetime?: LifetimeTuning
 }
 
-interface Live extends LiveConnection {
+interface Live extends LiveConnection, RosterMember {
   readonly connection: H2Connection
   /** Why it is being cut, for its tunnels. */
   cutCode: number | undefined

@@ -34,6 +34,7 @@ import { type AskedSilence, SilenceWatch } from './peer-silence.ts'
 import { ReceiveWindow } from './receive-window.ts'
 import type { H2Settings } from './settings.ts'
 import { H2Stream, type StreamHost, type StreamSink } from './stream.ts'
+import { StreamTable } from './stream-table.ts'
 
 /** Unwritten output above which no DATA is added: one good TLS write, and little to wait behind for the next stream. */
 const OUTPUT_FULL_BYTES = 256 * 1024
@@ -110,7 +111,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly #reader: FrameReader
   readonly #output: FrameOutput
   readonly #decoder: HpackDecoder
-  readonly #streams = new Map<number, H2Stream>()
+  readonly #streams = new StreamTable()
   readonly receiveWindow: ReceiveWindow
   readonly memory: HeldMemory
   readonly owner: string
@@ -211,7 +212,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   openStream(headers: HeaderList, sink: StreamSink): H2Stream {
     const stream = new H2Stream(this.#nextStreamId, this, sink, this.#peerWindow)
     this.#nextStreamId += 2
-    this.#streams.set(stream.id, stream)
+    this.#streams.add(stream)
     this.#conduct.openedStream()
     stream.sendHeaders(headers, false)
     return stream
@@ -444,7 +445,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   #onRequest(block: HeaderBlock, headers: HeaderList, isTooLarge: boolean): void {
     const stream = new H2Stream(block.streamId, this, NO_SINK, this.#peerWindow)
     stream.openedAtMs = performance.now()
-    this.#streams.set(stream.id, stream)
+    this.#streams.add(stream)
     this.#conduct.openedStream()
     // Known before the answer: one that ends, too, then closes the stream, and there is nothing left to reset.
     stream.isEndReceived = block.isEndStream
@@ -536,7 +537,7 @@ export class H2Connection implements FrameHandler, StreamHost {
           )
         const change = value - this.#peerWindow
         this.#peerWindow = value
-        for (const stream of this.#streams.values())
+        for (const stream of this.#streams)
           if (!stream.addSendWindow(change))
             throw new H2ConnectionError(H2_CODE.flowControlError, 'a window overflows by SETTINGS')
         break
@@ -573,7 +574,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#peerIsLeaving = true
     const last = payload.readUInt32BE(0) & LARGEST_STREAM_ID
     if (!this.#isServer)
-      for (const stream of [...this.#streams.values()])
+      for (const stream of this.#streams)
         if (stream.id > last) stream.receiveReset(H2_CODE.refusedStream, true)
     this.#endIfDone()
   }
@@ -754,7 +755,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     // ENHANCE_YOUR_CALM tells a stream's user that memory is short; what the peer did wrong is none of the stream's.
     const isForMemory = code === H2_CODE.enhanceYourCalm && !isPeerFault
     const resetCode = isForMemory ? code : (this.#options.resetCode?.() ?? H2_CODE.cancel)
-    for (const stream of [...this.#streams.values()])
+    for (const stream of this.#streams)
       stream.receiveReset(resetCode, !this.#isServer && !stream.isAnswered)
     this.#options.onClosed({ code, message, isPeerFault, wasReady: this.#isReady })
   }

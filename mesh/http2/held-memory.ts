@@ -4,13 +4,15 @@
 // Below the limit it costs a few additions where a receiver lags, and nothing where it keeps up
 // (bench/hbone-relays.ts watches that).
 
+import { Roster, type RosterMember } from '../async/roster.ts'
+
 /** What a kept chunk costs beside its bytes: buffer, backing store and queue entry, as measured on Node 26. */
 export const CHUNK_COST_BYTES = 600
 /** What the first waiting bytes of a stream cost, however few: lists, and a buffer for small chunks to gather in. */
 export const HOLDER_COST_BYTES = 2048
 
 /** One stream that holds something. */
-export interface Holder {
+export interface Holder extends RosterMember {
   /** Memory it holds, in bytes. */
   readonly heldCost: number
   /** Its connection: of the caller's, the heaviest is relieved first. */
@@ -36,7 +38,7 @@ const RELIEF_PART = 1 / 64
 const ASK_AGAIN_PART = 1 / 64
 
 export class HeldMemory {
-  readonly #holders = new Set<Holder>()
+  readonly #holders = new Roster<Holder>()
   readonly #refused = new Set<Borrower>()
   #limit: number
   #total = 0

@@ -4,6 +4,7 @@
 // Hot: bench/hbone-relays.ts watches it.
 
 import { CHUNK_COST_BYTES, HOLDER_COST_BYTES, type HeldMemory, type Holder } from './held-memory.ts'
+import type { Listed } from '../async/roster.ts'
 import type { HeaderList } from './hpack.ts'
 import { H2_CODE, LARGEST_WINDOW_BYTES } from './protocol.ts'
 import type { AskedSilence } from './peer-silence.ts'
@@ -78,6 +79,8 @@ export class H2Stream implements Holder {
   /** What its user has written: bytes, and one for the end. */
   written = 0
   isEndReceived = false
+  /** Among those that hold memory. */
+  listed: Listed | undefined
   #isEndQueued = false
   #isEndSent = false
   /** It was reset, by whomever. */

@@ -5,6 +5,7 @@
 // was sent leaves its kernel's FIN_WAIT2 behind, 60 s in Linux, which answers for it; soon after that it is found.
 
 import type { Socket } from 'node:net'
+import { type Listed, Roster, type RosterMember } from '../async/roster.ts'
 
 /** What the kernel says and does of a socket; `native` in the agent. */
 export interface PeerProbe {
@@ -17,28 +18,32 @@ export interface PeerProbe {
 /** Between two looks. Most half-closed connections are over long before the first, and cost no system call. */
 const LOOK_INTERVAL_MS = 5_000
 
+class HalfClosedSocket implements RosterMember {
+  readonly socket: Socket
+  listed: Listed | undefined
+
+  constructor(socket: Socket) {
+    this.socket = socket
+  }
+}
+
 export class HalfClosed {
   readonly #probe: PeerProbe
   readonly #intervalMs: number
   /** Since the last look. */
-  readonly #fresh = new Set<Socket>()
+  readonly #fresh = new Roster<HalfClosedSocket>()
   /** Whose peers are being asked. */
-  readonly #asked = new Set<Socket>()
+  readonly #asked = new Roster<HalfClosedSocket>()
   #timer: NodeJS.Timeout | undefined
   /** One function for all sockets, which is told whose event it is: a closure for each would show in the cost of a connection. */
   readonly #onEnd: (this: Socket) => void
-  readonly #onClose: (this: Socket) => void
 
   constructor(probe: PeerProbe, intervalMs = LOOK_INTERVAL_MS) {
     this.#probe = probe
     this.#intervalMs = intervalMs
     const add = (socket: Socket): void => this.#add(socket)
-    const forget = (socket: Socket): void => this.#forget(socket)
     this.#onEnd = function () {
       add(this)
-    }
-    this.#onClose = function () {
-      forget(this)
     }
   }
 
@@ -54,23 +59,25 @@ export class HalfClosed {
 
   /** Looks at all of them now. */
   look(): void {
-    for (const socket of this.#asked) if (this.#probe.isDead(socket)) socket.destroy(new PeerGone())
-    for (const socket of this.#fresh) {
-      this.#probe.ask(socket)
-      this.#asked.add(socket)
+    for (const { socket } of this.#asked)
+      if (this.#probe.isDead(socket)) socket.destroy(new PeerGone())
+    for (const half of this.#fresh) {
+      this.#probe.ask(half.socket)
+      this.#fresh.delete(half)
+      this.#asked.add(half)
     }
-    this.#fresh.clear()
   }
 
   #add(socket: Socket): void {
     if (socket.destroyed) return
-    this.#fresh.add(socket)
-    socket.on('close', this.#onClose)
+    const half = new HalfClosedSocket(socket)
+    this.#fresh.add(half)
+    socket.on('close', () => this.#forget(half))
     this.#timer ??= setInterval(() => this.look(), this.#intervalMs).unref()
   }
 
-  #forget(socket: Socket): void {
-    if (!this.#fresh.delete(socket)) this.#asked.delete(socket)
+  #forget(half: HalfClosedSocket): void {
+    if (!this.#fresh.delete(half)) this.#asked.delete(half)
     if (this.size > 0) return
     clearInterval(this.#timer)
     this.#timer = undefined

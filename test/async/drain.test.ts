@@ -3,8 +3,9 @@
 
 import t from 'tap'
 import { Drain } from '../../mesh/async/drain.ts'
+import type { RosterMember } from '../../mesh/async/roster.ts'
 
-interface Work {
+interface Work extends RosterMember {
   isCut: boolean
 }
 
