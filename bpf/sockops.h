@@ -157,7 +157,11 @@ static __always_inline void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock
 	publish_trust(ctx, &ends);
 }
 
-/* The connection exists now and needs no further lookup: a later SYN must not inherit its trust. */
+/*
+ * The connection exists now and needs no further lookup: a later SYN must not inherit its trust. That of the agent alone, which is
+ * good in this namespace: the kubelet's names none, and what looks like its probe here may be another's, of a pod that has taken
+ * the node's and its neighbour's addresses. It goes when the kubelet's own socket closes.
+ */
 static __always_inline void forget_trust(struct bpf_sock_ops *ctx, __u64 netns_cookie)
 {
 	struct ambit_trusted_tuple key;
@@ -167,11 +171,6 @@ static __always_inline void forget_trust(struct bpf_sock_ops *ctx, __u64 netns_c
 		return; /* not counted: every connection accepted outside the mesh */
 	read_endpoints(ctx, &ends);
 	trusted_key(&key, netns_cookie, &ends.remote, ends.remote_port, &ends.local, ends.local_port);
-	if (!bpf_map_delete_elem(&trusted, &key)) {
-		count(AMBIT_TRUST_FORGOTTEN);
-		return;
-	}
-	key.netns_cookie = 0;
 	if (!bpf_map_delete_elem(&trusted, &key))
 		count(AMBIT_TRUST_FORGOTTEN);
 }

@@ -5,6 +5,7 @@
 import t from 'tap'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { deadline, missing } from '../helpers.ts'
+import { until } from '../support/until.ts'
 import { ADDRESS, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
@@ -143,10 +144,9 @@ void t.test('inbound', { skip, timeout: deadline(60_000) }, async (t) => {
         localPort: 41_000,
       }
       t.match((await kubelet.connect(probe)).received, /^app saw/)
-      t.match(
-        await agent.stats(),
-        { trustedConnections: 0 },
-        'forgotten once the probe was answered',
+      await until(
+        async () => (await agent.stats()).trustedConnections === 0,
+        'it to be forgotten once the probe was answered',
       )
       world.inside(
         'node',
@@ -156,6 +156,45 @@ void t.test('inbound', { skip, timeout: deadline(60_000) }, async (t) => {
       t.equal(seen.received, `plaintext ${ADDRESS.aV4} 8080 from ${ADDRESS.nodeV4}`)
       world.inside('node', 'nft delete table ip nat')
       await kubelet.process.stop()
+    },
+  )
+
+  await t.test(
+    "a pod that has taken the node's and a neighbour's addresses takes no trust from the neighbour's probe",
+    async (t) => {
+      t.match(await agent.enrol(world.pod('b')), { listeners: 6 })
+      const kubelet = world.app('node', 'kubelet')
+      const [thief, victim] = [world.app('b'), ADDRESS.aV4]
+      await thief.serve('0.0.0.0', 8080)
+      const tuple = {
+        address: victim,
+        port: 8080,
+        localAddress: ADDRESS.nodeV4,
+        localPort: 41_001,
+        options: [[1, 2, 1]], // SO_REUSEADDR
+      } as const
+      world.inside(
+        'a',
+        'nft add table ip slow; nft add chain ip slow in "{ type filter hook prerouting priority -300; }"; nft add rule ip slow in tcp dport 8080 counter drop',
+      )
+      const probing = kubelet.connect(tuple)
+      await until(
+        () => /counter packets [1-9]/.test(world.inside('a', 'nft list table ip slow')),
+        'the SYN of the probe',
+      )
+      world.inside('b', `ip addr add ${victim}/32 dev lo; ip addr add ${ADDRESS.nodeV4}/32 dev lo`)
+      const stolen = await thief.connect({ ...tuple, keep: true })
+      t.equal(stolen.error, undefined, 'a connection that looks like the probe is accepted there')
+      world.inside('a', 'nft delete table ip slow')
+      t.equal((await probing).received, `app saw ${ADDRESS.nodeV4} at ${victim}`)
+      await until(
+        async () => (await agent.stats()).trustedConnections === 0,
+        'the trust to end with the probe',
+      )
+      await thief.process.stop()
+      await kubelet.process.stop()
+      world.inside('b', `ip addr del ${victim}/32 dev lo; ip addr del ${ADDRESS.nodeV4}/32 dev lo`)
+      await agent.withdraw('uid-b')
     },
   )
 
