@@ -158,6 +158,8 @@ class Reflector<T extends KubeObject, V> {
   #resourceVersion: string | undefined
   isSynced = false
   #isKindAbsent = false
+  /** Why we are refused, once told; undefined while we are not. */
+  #refusal: string | undefined
 
   constructor(
     api: KubeApi,
@@ -255,6 +257,7 @@ class Reflector<T extends KubeObject, V> {
       return { failure: opened.error, relist, wasHealthy: false }
     }
 
+    this.#noteGranted()
     const stream = opened.value
     const openedAt = performance.now()
     let hasTold = false
@@ -342,12 +345,21 @@ class Reflector<T extends KubeObject, V> {
   }
 
   #report(failure: KubeFailure, waitMs: number): void {
+    // What RBAC forbids it forbids until somebody changes it, and one line a retry would drown the others.
+    const isNews = failure.kind !== 'forbidden' || failure.message !== this.#refusal
+    if (failure.kind === 'forbidden') this.#refusal = failure.message
     // Losing one's place is routine for a quiet watch; everything else is news.
     const level = failure.kind === 'gone' ? 'info' : 'warn'
-    this.#logger[level](
-      { kind: failure.kind, status: failure.status, retryInMs: Math.round(waitMs) },
-      failure.message,
-    )
+    if (isNews)
+      this.#logger[level](
+        { kind: failure.kind, status: failure.status, retryInMs: Math.round(waitMs) },
+        failure.message,
+      )
     this.#tell(() => this.#options.failed?.(failure))
+  }
+
+  #noteGranted(): void {
+    if (this.#refusal !== undefined) this.#logger.info('the server lets us watch again')
+    this.#refusal = undefined
   }
 }

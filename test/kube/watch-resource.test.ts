@@ -117,6 +117,26 @@ void t.test('a list whose continue token expired starts again in one piece', asy
   t.notOk(stub.requests[2]?.url.searchParams.has('limit'))
 })
 
+void t.test('what is forbidden is told once, until it is another thing or allowed', async (t) => {
+  const { stub, watch, logged, failures, told } = await setUp(t)
+  stub.fail('GET', /pods/, 5, 403, 'Forbidden')
+  const pods = watch()
+  await pods.synced
+  t.equal(failures.length, 5, 'whoever asks hears of each')
+  const warnings = (): readonly string[] => logged.filter((line) => line.includes('"level":40'))
+  t.equal(warnings().length, 1)
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.put(PODS, pod('a'))
+  await until(() => told.length === 1, 'the watch to tell')
+  stub.fail('GET', /watch=true/, 3, 403, 'Forbidden')
+  stub.endWatches(PODS)
+  await until(() => failures.filter(({ kind }) => kind === 'forbidden').length === 8, 'three more')
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  t.equal(logged.filter((line) => line.includes('lets us watch again')).length, 2)
+  const forbidden = warnings().filter((line) => line.includes('"kind":"forbidden"'))
+  t.equal(forbidden.length, 2, 'a refusal after it was allowed is news')
+})
+
 void t.test('a broken watch goes on where it was', async (t) => {
   const { stub, told, failures, watch } = await setUp(t)
   await watch().synced
