@@ -2,6 +2,7 @@
 // Puts the agent together. The order of the start is what keeps a node's pods safe: capture, then the data plane, then
 // the pods of an earlier agent, then CNI and the informers, and the control plane last, which nothing waits for.
 
+import path from 'node:path'
 import { AuditJournal } from '../mesh/audit/journal.ts'
 import { AmbitError, ERROR_CATALOGUE, errorMessage } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
@@ -29,6 +30,7 @@ import { netnsProver, type NodeEnrolment, PodEvents, startEnrolment } from './en
 import { MeshRoots } from './mesh-roots.ts'
 import { findNodeCgroups } from './node/node-cgroups.ts'
 import { createPodServer } from './pod-server.ts'
+import { POLICIES_DIRECTORY, PolicyStore } from './policy-store/policy-store.ts'
 import { placeLimits } from './proxy/place-limits.ts'
 import type { PlaceLimits } from './proxy/places.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
@@ -103,6 +105,15 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   const mesh = new MeshState({ network: config.network })
   const enrolment: { node?: NodeEnrolment } = {}
   const policies: { warnings?: PolicyWarnings } = {}
+  // Before any pod is served: none is ever without its policies.
+  const held = await PolicyStore.open({
+    directory: path.join(config.stateDir, POLICIES_DIRECTORY),
+    nodeName: config.nodeName,
+    mesh,
+    mayWrite: async () => (await enrolment.node?.isInCharge()) ?? false,
+    log: log.child({ part: 'policy' }),
+  })
+  started.defer(() => held.close())
   const metrics = new AgentMetrics({
     version: VERSION,
     activePods: () => enrolment.node?.enrolledPods().length ?? 0,
@@ -190,7 +201,16 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     cni.isMeshSynced = true
     cni.started?.membershipChanged()
   }
-  startDiscovery(starting, { api, roots, mesh, pool, certificates, health: discovery, onSynced })
+  startDiscovery(starting, {
+    api,
+    roots,
+    mesh,
+    pool,
+    certificates,
+    health: discovery,
+    outdated: () => held.outdated(),
+    onSynced,
+  })
   const owner = new OwnDaemonSet({
     api,
     podNamespace,

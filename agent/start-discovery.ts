@@ -3,6 +3,7 @@
 
 import type { CertificateManager } from '../mesh/identity/certificate-manager.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
+import type { MeshChange } from '../mesh/model/types.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
 import {
   meshSubscription,
@@ -23,6 +24,8 @@ export interface DiscoveryParts {
   readonly certificates: CertificateManager
   /** Told how it stands. */
   readonly health: DiscoveryHealth
+  /** What was known by an earlier agent, and the control plane, which has told of everything, does not tell. */
+  readonly outdated: () => readonly MeshChange[]
   /** Called when the control plane has told of everything. */
   readonly onSynced: () => void
 }
@@ -30,7 +33,7 @@ export interface DiscoveryParts {
 /** Keeps the mesh state as the control plane has it. */
 export function startDiscovery(
   { config, log, readiness, started }: Starting,
-  { api, roots, mesh, pool, certificates, health, onSynced }: DiscoveryParts,
+  { api, roots, mesh, pool, certificates, health, outdated, onSynced }: DiscoveryParts,
 ): void {
   const xds = new XdsClient({
     address: config.xdsAddress,
@@ -50,7 +53,7 @@ export function startDiscovery(
     ),
     logger: log.child({ part: 'xds' }),
     onSynced: () => {
-      mesh.apply([{ kind: 'policyKnowledge', is: 'current' }])
+      mesh.apply([...outdated(), { kind: 'policyKnowledge', is: 'current' }])
       pool.meshSynced()
       readiness.done('xDS')
       onSynced()

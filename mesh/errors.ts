@@ -36,6 +36,8 @@ export const ERROR_CATALOGUE = {
   AMB_FEW_DESCRIPTORS:
     'Raise RLIMIT_NOFILE of the agent (LimitNOFILE of the container runtime), or lower --max-connections-per-pod.',
   AMB_LISTEN: 'Free the address, or choose another with the flag that names it.',
+  AMB_HELD_POLICIES:
+    'Let the agent reach the controller: it tells the policies anew, and they are kept anew. The reason says what is wrong with the file.',
   AMB_ENROLMENT:
     'Read the reason; the agent tries again by itself. kubectl describe pod shows what it met.',
   AMB_POLICY_UNENFORCED:

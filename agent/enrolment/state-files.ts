@@ -8,6 +8,7 @@ import path from 'node:path'
 import { parseIpAddress } from '../../mesh/model/address.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import { POLICIES_DIRECTORY } from '../policy-store/policy-store.ts'
 import { isSameNetns, netnsAt, ownNetns, type NetnsIdentity } from './netns-identity.ts'
 import { EPOCH_FILE, type Ownership } from './ownership.ts'
 
@@ -33,6 +34,9 @@ const FILE_VERSION = 1
 const FILE_NAME = /^([A-Za-z0-9._-]+)\.json$/
 /** What an agent that was killed had not finished; earlier ones wrote no epoch into the name. */
 const UNFINISHED = /^[A-Za-z0-9._-]+\.json(?:\.\d+)?\.tmp$/
+
+/** What else the agent keeps there. */
+const NOT_OF_PODS = new Set([EPOCH_FILE, POLICIES_DIRECTORY])
 
 /** Somebody else's file: the directory may be another than an agent's own. */
 const FOREIGN = 'not ours'
@@ -92,7 +96,7 @@ export class PodStateFiles {
     const own = await ownNetns()
     const states: PodState[] = []
     for (const name of names) {
-      if (name === EPOCH_FILE) continue
+      if (NOT_OF_PODS.has(name)) continue
       const file = path.join(this.#directory, name)
       const uid = FILE_NAME.exec(name)?.[1]
       const state =

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What of the mesh the pods of one node need to be admitted to: their workloads, which say what policies they name, and the policies
+// that concern them. Pure.
+
+import type { MeshState } from '../../mesh/model/mesh-state.ts'
+import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
+import { type UnreadablePolicy, WHOLE_MESH } from '../../mesh/model/policy-index.ts'
+import type { MeshChange, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+
+export interface HeldState {
+  readonly workloads: readonly Workload[]
+  readonly policies: readonly Policy[]
+  /** Policies that concern pods and cannot be read keep them closed after a restart, too. */
+  readonly unreadable: readonly UnreadablePolicy[]
+}
+
+/** What of the mesh concerns these workloads; each list in the order of keys, so that the same state is the same bytes. */
+export function heldStateOf(mesh: MeshState, uids: Iterable<WorkloadUid>): HeldState {
+  const workloads = [...uids].sort().flatMap((uid) => mesh.workload(uid) ?? [])
+  const keys = new Set<string>()
+  for (const place of new Set([WHOLE_MESH, ...workloads.map(({ namespace }) => namespace)]))
+    for (const key of mesh.policies.wide(place)) keys.add(key)
+  for (const { authorizationPolicies } of workloads)
+    for (const key of authorizationPolicies) keys.add(key)
+  const sorted = [...keys].sort() as PolicyKey[]
+  return {
+    workloads,
+    policies: sorted.flatMap((key) => mesh.policies.get(key) ?? []),
+    unreadable: sorted.flatMap((key) => mesh.policies.unreadable(key) ?? []),
+  }
+}
+
+/** The changes by which an empty mesh state knows what was held. */
+export function changesOfHeld({ workloads, policies, unreadable }: HeldState): MeshChange[] {
+  return [
+    ...policies.map((policy) => ({ kind: 'policy', policy }) as const),
+    ...unreadable.map((policy) => ({ kind: 'policyUnreadable', policy }) as const),
+    ...workloads.map((workload) => ({ kind: 'workload', workload }) as const),
+    { kind: 'policyKnowledge', is: 'held' },
+  ]
+}
