@@ -4,6 +4,8 @@
 
 import { Command, CommanderError } from 'commander'
 import { VERSION } from '../mesh/program/version.ts'
+import { clusterCommands } from './cluster-commands.ts'
+import { completionCommand } from './commands/completion.ts'
 import { labCommand } from './lab.ts'
 import { exitCodeOf, print, printError } from './output.ts'
 import { programCommands } from './programs.ts'
@@ -18,7 +20,9 @@ const program = new Command('ambit')
   .enablePositionalOptions()
   .showHelpAfterError(false)
 
+for (const command of clusterCommands()) program.addCommand(command)
 program.addCommand(labCommand())
+program.addCommand(completionCommand(program))
 inheritSettings(program)
 // After the others: inherited settings would put a --help of their own before the programs' flags.
 for (const command of programCommands()) program.addCommand(command)

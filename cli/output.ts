@@ -4,6 +4,7 @@
 
 import { CommanderError } from 'commander'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
+import type { Table } from './tables/table.ts'
 
 /** 2 for wrong usage, 1 for everything else that failed. */
 export function exitCodeOf(error: unknown): number {
@@ -34,16 +35,21 @@ export function print(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-/** Prints rows under a heading, in columns as wide as they need. */
-export function printTable(heading: readonly string[], rows: readonly (readonly string[])[]): void {
+/** Rows under a heading, in columns as wide as they need. */
+export function formatTable({ heading, rows }: Table): string {
   const all = [heading, ...rows]
   const widths = heading.map((_, at) => Math.max(...all.map((row) => (row[at] ?? '').length)))
-  for (const row of all) {
-    print(
+  return all
+    .map((row) =>
       row
         .map((cell, at) => cell.padEnd(widths[at] ?? 0))
         .join('   ')
         .trimEnd(),
     )
-  }
+    .join('\n')
+}
+
+/** Prints rows under a heading. */
+export function printTable(heading: readonly string[], rows: readonly (readonly string[])[]): void {
+  print(formatTable({ heading, rows }))
 }

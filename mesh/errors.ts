@@ -44,6 +44,11 @@ export const ERROR_CATALOGUE = {
     'Take the policy away, or choose what becomes of such calls by --unenforced-policies; NetworkPolicy may stand in.',
   AMB_POD_UNKNOWN:
     'Check that the agent reaches the API server; pods of namespaces outside the mesh start without it meanwhile.',
+  AMB_AGENT_MISSING:
+    'Name the cluster by --name (a lab), --kubeconfig or --context, and the namespace of the mesh by --system-namespace.',
+  AMB_AGENT_UNREACHABLE:
+    'Look at its pod (kubectl -n ambit-system get pods -l app=ambit-agent -o wide); the right to create pods/portforward there is needed.',
+  AMB_DUMP: 'Save one with "ambit config-dump --node NODE > FILE".',
   AMB_LAB: 'Read the quoted log; "ambit lab down" removes what is there, then start it again.',
   AMB_LAB_EXISTS: 'Take it down first ("ambit lab down --name NAME"), or choose another --name.',
   AMB_LAB_MISSING: 'Start one with "ambit lab up", or name another with --name.',

@@ -5,7 +5,7 @@
 import { type Logger, type LoggerOptions, pino, stdSerializers } from 'pino'
 import { isLogLevel, type LogLevel, LogLevels } from './log-levels.ts'
 
-export { isLogLevel, LOG_LEVELS, type LogLevel } from './log-levels.ts'
+export { LOG_LEVELS, type LogLevel } from './log-levels.ts'
 export type { Logger }
 
 /** The level that LOG_LEVEL asks for, for programs without a flag for it. */

@@ -29,8 +29,8 @@ import {
 } from '../../mesh/kube/index.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Result } from '../../mesh/result.ts'
-import { createLogger, isLogLevel } from '../../mesh/telemetry/log.ts'
-import { LogLevels } from '../../mesh/telemetry/log-levels.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { isLogLevel, LogLevels } from '../../mesh/telemetry/log-levels.ts'
 import { within } from '../support/until.ts'
 
 export const log = createLogger(

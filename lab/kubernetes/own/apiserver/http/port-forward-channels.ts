@@ -3,7 +3,7 @@
 // and 1 for what went wrong; the first message of each repeats the port, low byte first.
 
 import type { Result } from '../../../../../mesh/result.ts'
-import { relayCommand } from '../../../../machine/relay-command.ts'
+import { relayCommand } from '../../../objects/relay-command.ts'
 import type { ExecSession } from '../pod-runtime.ts'
 import type { WebSocketConnection } from './websocket.ts'
 

@@ -3,7 +3,7 @@
 // process in the pod that connects to the pod's own loopback.
 
 import type { Result } from '../../../../../mesh/result.ts'
-import { relayCommand } from '../../../../machine/relay-command.ts'
+import { relayCommand } from '../../../objects/relay-command.ts'
 import type { ExecSession } from '../pod-runtime.ts'
 import { SpdySession, type SpdyStream } from './spdy.ts'
 import type { WebSocketConnection } from './websocket.ts'

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// The controllers of a cluster and what they answer.
+
+import { AmbitError } from '../../mesh/errors.ts'
+import { type Pod, PODS } from '../../mesh/kube/index.ts'
+import type { Result } from '../../mesh/result.ts'
+import { askAdmin } from './admin.ts'
+import type { ClusterTarget } from './target.ts'
+
+/** Of the Deployment. */
+const CONTROLLER_LABEL = 'app=ambit-controller'
+
+/** What a controller says of itself, as far as commands read it. */
+export interface ControllerStatus {
+  readonly version: string
+  readonly isLeader: boolean
+  readonly pending: readonly string[]
+  readonly rootNotAfter: string
+  readonly resources: Readonly<Record<string, { readonly count: number; readonly digest: string }>>
+}
+
+export interface ControllerAnswer {
+  readonly pod: string
+  readonly node: string
+  readonly answer: Result<ControllerStatus, string>
+}
+
+/** Asks every controller; none is no error: the mesh may be served by another control plane. */
+export async function askControllers(target: ClusterTarget): Promise<readonly ControllerAnswer[]> {
+  const { systemNamespace: namespace } = target
+  const pods = await target.api.list(PODS, { namespace, labelSelector: CONTROLLER_LABEL })
+  if (!pods.ok) throw new AmbitError('AMB_KUBE_API', pods.error.message)
+  return await Promise.all(pods.value.items.map((pod) => askController(target, pod)))
+}
+
+async function askController(
+  target: ClusterTarget,
+  { metadata, spec }: Pod,
+): Promise<ControllerAnswer> {
+  const pod = metadata?.name ?? ''
+  const answer = await askAdmin(target, { pod, path: '/status' })
+  // The shape is that of our own controllers (controller/admin.ts).
+  return { pod, node: spec?.nodeName ?? '', answer: answer as Result<ControllerStatus, string> }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the mesh does, computed from what its components say: who is there, who holds what the controller offers, which pods are in the
+// mesh and which could not be brought in, which certificates are near their end. Pure.
+
+import type { AgentAnswer } from '../cluster/agents.ts'
+import type { ControllerAnswer } from '../cluster/controllers.ts'
+import type { ConfigDump, DumpedStanding } from '../dump/config-dump.ts'
+import type { Table } from './table.ts'
+
+export interface ComponentStatus {
+  readonly component: 'controller' | 'agent'
+  readonly node: string
+  readonly pod: string
+  readonly version: string
+  /** One word or a few. */
+  readonly state: string
+  readonly isWell: boolean
+}
+
+export interface NodeStatus {
+  readonly node: string
+  readonly captured: number
+  readonly waiting: number
+  readonly failed: number
+  readonly outside: number
+  readonly connections: number
+}
+
+export interface PodProblem {
+  readonly node: string
+  readonly pod: string
+  readonly state: string
+  readonly reason: string
+}
+
+export interface CertificateProblem {
+  readonly node: string
+  readonly identity: string
+  readonly problem: string
+}
+
+export interface MeshStatus {
+  readonly components: readonly ComponentStatus[]
+  readonly nodes: readonly NodeStatus[]
+  readonly pods: readonly PodProblem[]
+  readonly certificates: { readonly held: number; readonly problems: readonly CertificateProblem[] }
+  readonly isWell: boolean
+}
+
+/** Certificates are renewed at half of their life: with less than a quarter left, somebody has failed to for long. */
+const NEAR_END = 0.25
+const UNKNOWN = '-'
+
+type Resources = Readonly<Record<string, { readonly digest: string }>>
+
+/** Computes it. `now` decides what is near its end. */
+export function meshStatus(
+  controllers: readonly ControllerAnswer[],
+  agents: readonly AgentAnswer<ConfigDump>[],
+  now: Date,
+): MeshStatus {
+  const offered = offeredResources(controllers, agents)
+  const components = [
+    ...controllers.map(controllerStatus),
+    ...agents.map((agent) => agentStatus(agent, offered)),
+  ]
+  const dumps = agents.flatMap(({ node, answer }) =>
+    answer.ok ? [{ node, dump: answer.value }] : [],
+  )
+  const pods = dumps.flatMap(({ node, dump }) => podProblems(node, dump.capture ?? []))
+  const certificates = {
+    held: dumps.reduce((sum, { dump }) => sum + dump.certificates.length, 0),
+    problems: dumps.flatMap(({ node, dump }) => certificateProblems(node, dump, now)),
+  }
+  return {
+    components,
+    nodes: dumps.map(({ node, dump }) => nodeStatus(node, dump)),
+    pods,
+    certificates,
+    isWell:
+      components.every(({ isWell }) => isWell) &&
+      pods.length === 0 &&
+      certificates.problems.length === 0,
+  }
+}
+
+/** Whether an agent holds something else than is offered: it may be under way, so it is worth a second look. */
+export function isOutOfStep(status: MeshStatus): boolean {
+  return status.components.some(({ state }) => state.startsWith(OUT_OF_STEP))
+}
+
+/** What people read. */
+export function statusText(status: MeshStatus): readonly (string | Table)[] {
+  const { components, nodes, pods, certificates } = status
+  const text: (string | Table)[] = [
+    {
+      heading: ['COMPONENT', 'NODE', 'POD', 'VERSION', 'STATE'],
+      rows: components.map(({ component, node, pod, version, state }) => [
+        component,
+        node,
+        pod,
+        version,
+        state,
+      ]),
+    },
+    '',
+    {
+      heading: ['NODE', 'CAPTURED', 'WAITING', 'FAILED', 'OUTSIDE', 'CONNECTIONS'],
+      rows: nodes.map(({ node, captured, waiting, failed, outside, connections }) => [
+        node,
+        ...[captured, waiting, failed, outside, connections].map(String),
+      ]),
+    },
+  ]
+  if (pods.length > 0)
+    text.push('', {
+      heading: ['NODE', 'POD', 'STATE', 'REASON'],
+      rows: pods.map(({ node, pod, state, reason }) => [node, pod, state, reason]),
+    })
+  if (certificates.problems.length > 0)
+    text.push('', {
+      heading: ['NODE', 'CERTIFICATE', 'PROBLEM'],
+      rows: certificates.problems.map(({ node, identity, problem }) => [node, identity, problem]),
+    })
+  else text.push('', `${certificates.held} certificates, none near its end`)
+  return text
+}
+
+const OUT_OF_STEP = 'out of step'
+
+function controllerStatus({ pod, node, answer }: ControllerAnswer): ComponentStatus {
+  const about = { component: 'controller', node, pod } as const
+  if (!answer.ok)
+    return { ...about, version: UNKNOWN, state: `no answer: ${answer.error}`, isWell: false }
+  const { version, isLeader, pending } = answer.value
+  if (pending.length > 0)
+    return { ...about, version, state: `not ready: waits for ${pending.join(', ')}`, isWell: false }
+  return { ...about, version, state: isLeader ? 'leader' : 'stands by', isWell: true }
+}
+
+function agentStatus(
+  { pod, node, answer }: AgentAnswer<ConfigDump>,
+  offered: Resources | undefined,
+): ComponentStatus {
+  const about = { component: 'agent', node, pod } as const
+  if (!answer.ok)
+    return { ...about, version: UNKNOWN, state: `no answer: ${answer.error}`, isWell: false }
+  const { discovery, pending = [], version } = answer.value
+  const unwell = (state: string): ComponentStatus => ({
+    ...about,
+    version: version?.version ?? UNKNOWN,
+    state,
+    isWell: false,
+  })
+  if (discovery !== undefined && discovery.state !== 'connected')
+    return unwell(
+      `without control plane since ${discovery.since}${discovery.reason === undefined ? '' : `: ${discovery.reason}`}`,
+    )
+  if (pending.length > 0) return unwell(`not ready: waits for ${pending.join(', ')}`)
+  const differing = differingTypes(discovery?.resources, offered)
+  if (differing.length > 0) return unwell(`${OUT_OF_STEP}: ${differing.join(', ')}`)
+  return { ...unwell('in step'), isWell: true }
+}
+
+/** What the leader offers; without one, what most agents hold. */
+function offeredResources(
+  controllers: readonly ControllerAnswer[],
+  agents: readonly AgentAnswer<ConfigDump>[],
+): Resources | undefined {
+  const answers = controllers.flatMap(({ answer }) => (answer.ok ? [answer.value] : []))
+  const leader = answers.find(({ isLeader }) => isLeader) ?? answers[0]
+  if (leader !== undefined) return leader.resources
+  const held = agents.flatMap(({ answer }) =>
+    answer.ok && answer.value.discovery !== undefined ? [answer.value.discovery.resources] : [],
+  )
+  const counts = new Map<string, { count: number; readonly of: Resources }>()
+  for (const resources of held) {
+    const key = JSON.stringify(Object.entries(resources).toSorted())
+    const known = counts.get(key) ?? { count: 0, of: resources }
+    counts.set(key, { ...known, count: known.count + 1 })
+  }
+  return [...counts.values()].toSorted((one, other) => other.count - one.count)[0]?.of
+}
+
+/** By the last word of their URLs; types that one side does not know are not compared. */
+function differingTypes(
+  held: Resources | undefined,
+  offered: Resources | undefined,
+): readonly string[] {
+  if (held === undefined || offered === undefined) return []
+  return Object.entries(held)
+    .filter(([type, { digest }]) => offered[type] !== undefined && offered[type].digest !== digest)
+    .map(([type]) => type.slice(type.lastIndexOf('.') + 1))
+}
+
+function nodeStatus(node: string, dump: ConfigDump): NodeStatus {
+  const count = (...states: readonly string[]): number =>
+    (dump.capture ?? []).filter(({ state }) => states.includes(state)).length
+  return {
+    node,
+    captured: count('captured'),
+    waiting: count('waiting'),
+    failed: count('failed', 'cutOff'),
+    outside: count('outside'),
+    connections: Object.values(dump.workloadState).reduce(
+      (sum, { connections }) =>
+        sum + (connections?.inbound.length ?? 0) + (connections?.outbound.length ?? 0),
+      0,
+    ),
+  }
+}
+
+function podProblems(node: string, standings: readonly DumpedStanding[]): readonly PodProblem[] {
+  return standings
+    .filter(({ state }) => state === 'failed' || state === 'cutOff')
+    .map(({ namespace, name, state, reason = '' }) => ({
+      node,
+      pod: `${namespace}/${name}`,
+      state: state === 'cutOff' ? 'cut off' : state,
+      reason,
+    }))
+}
+
+function certificateProblems(
+  node: string,
+  { certificates }: ConfigDump,
+  now: Date,
+): readonly CertificateProblem[] {
+  return certificates.flatMap(({ identity, state, certChain }) => {
+    const [leaf] = certChain
+    if (leaf?.validFrom === undefined || leaf.expirationTime === undefined)
+      return state === 'Initializing' ? [] : [{ node, identity, problem: state }]
+    const end = new Date(leaf.expirationTime).getTime()
+    const life = end - new Date(leaf.validFrom).getTime()
+    const left = end - now.getTime()
+    if (left >= life * NEAR_END) return []
+    const problem =
+      left <= 0 ? `ended at ${leaf.expirationTime}` : `ends at ${leaf.expirationTime}, not renewed`
+    return [{ node, identity, problem }]
+  })
+}

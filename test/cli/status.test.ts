@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// `ambit status`: what it calls well, and what it names when something is not.
+
+import t from 'tap'
+import type { AgentAnswer } from '../../cli/cluster/agents.ts'
+import type { ControllerAnswer } from '../../cli/cluster/controllers.ts'
+import type { ConfigDump } from '../../cli/dump/config-dump.ts'
+import { isOutOfStep, meshStatus, statusText } from '../../cli/tables/status.ts'
+import { err, ok } from '../../mesh/result.ts'
+import { shopDump } from './dumps.ts'
+
+const ADDRESS = 'type.googleapis.com/istio.workload.Address'
+const NOW = new Date('2026-01-01T06:00:00Z')
+const held = (digest: string) => ({ [ADDRESS]: { count: 7, digest } })
+
+const sound = (overrides: Partial<ConfigDump> = {}): ConfigDump => {
+  const dump = shopDump(overrides)
+  return overrides.certificates === undefined
+    ? { ...dump, certificates: dump.certificates.slice(0, 1) }
+    : dump
+}
+
+const agent = (node: string, dump: ConfigDump | string): AgentAnswer<ConfigDump> => ({
+  pod: `ambit-agent-${node}`,
+  node,
+  isReady: true,
+  restarts: 0,
+  answer: typeof dump === 'string' ? err(dump) : ok(dump),
+})
+
+const controller = (digest: string, isLeader = true): ControllerAnswer => ({
+  pod: 'ambit-controller-1',
+  node: 'node-a',
+  answer: ok({
+    version: '0.1.0',
+    isLeader,
+    pending: [],
+    rootNotAfter: '2036-01-01T00:00:00Z',
+    resources: held(digest),
+  }),
+})
+
+const statesOf = (...of: Parameters<typeof meshStatus>) =>
+  meshStatus(...of).components.map(({ state }) => state)
+
+void t.test('all well: leader, agents in step, pods counted', (t) => {
+  const status = meshStatus([controller('aa')], [agent('node-a', sound())], NOW)
+  t.strictSame(status.isWell, true)
+  t.strictSame(
+    status.components.map(({ state }) => state),
+    ['leader', 'in step'],
+  )
+  t.strictSame(status.nodes, [
+    { node: 'node-a', captured: 2, waiting: 0, failed: 0, outside: 1, connections: 3 },
+  ])
+  t.match(statusText(status).at(-1), /1 certificates, none near its end/)
+  t.end()
+})
+
+void t.test('an agent that does not answer is named, and the others are shown', (t) => {
+  const status = meshStatus(
+    [controller('aa')],
+    [agent('node-a', sound()), agent('node-b', 'ECONNREFUSED')],
+    NOW,
+  )
+  t.equal(status.isWell, false)
+  t.match(status.components[2], { node: 'node-b', state: 'no answer: ECONNREFUSED' })
+  t.equal(status.nodes.length, 1)
+  t.end()
+})
+
+void t.test('an agent that holds something else than is offered is out of step, by type', (t) => {
+  const status = meshStatus([controller('bb')], [agent('node-a', sound())], NOW)
+  t.match(status.components[1], { state: 'out of step: Address', isWell: false })
+  t.ok(isOutOfStep(status))
+  t.notOk(isOutOfStep(meshStatus([controller('aa')], [agent('node-a', sound())], NOW)))
+
+  // Under another control plane there is nobody to ask: then most agents are right.
+  const other = shopDump().discovery
+  if (other === undefined) return
+  const odd = sound({ discovery: { ...other, resources: held('cc') } })
+  t.strictSame(statesOf([], [agent('a', sound()), agent('b', odd), agent('c', sound())], NOW), [
+    'in step',
+    'out of step: Address',
+    'in step',
+  ])
+  t.end()
+})
+
+void t.test('an agent without control plane says since when and why', (t) => {
+  const discovery = shopDump().discovery
+  if (discovery === undefined) return
+  const lost = { ...discovery, state: 'disconnected', reason: 'UNAVAILABLE: refused' }
+  t.strictSame(statesOf([], [agent('a', sound({ discovery: lost }))], NOW), [
+    'without control plane since 2026-01-01T00:00:00Z: UNAVAILABLE: refused',
+  ])
+  t.strictSame(statesOf([], [agent('a', sound({ pending: ['xDS'] }))], NOW), [
+    'not ready: waits for xDS',
+  ])
+  t.end()
+})
+
+void t.test(
+  'pods that could not be brought in, and certificates near their end, are named',
+  (t) => {
+    const failed = {
+      uid: 'u',
+      namespace: 'shop',
+      name: 'web',
+      state: 'failed',
+      reason: 'port 15008',
+    }
+    const dump = shopDump({ capture: [failed, { ...failed, name: 'cut', state: 'cutOff' }] })
+    const status = meshStatus([controller('aa')], [agent('node-a', dump)], NOW)
+    t.equal(status.isWell, false)
+    t.strictSame(status.pods, [
+      { node: 'node-a', pod: 'shop/web', state: 'failed', reason: 'port 15008' },
+      { node: 'node-a', pod: 'shop/cut', state: 'cut off', reason: 'port 15008' },
+    ])
+    t.match(status.certificates.problems, [{ problem: 'Unavailable: no pod of it' }])
+
+    const problems = (now: string) =>
+      meshStatus([controller('aa')], [agent('node-a', sound())], new Date(now)).certificates
+        .problems
+    t.strictSame(problems('2026-01-01T17:00:00Z'), [], 'more than a quarter of its day is left')
+    t.match(problems('2026-01-01T19:00:00Z'), [{ problem: /^ends at .*not renewed/ }])
+    t.match(problems('2026-01-02T01:00:00Z'), [{ problem: /^ended at/ }])
+    t.end()
+  },
+)
