@@ -143,7 +143,9 @@ function heapBytes(): number {
 
 /** Each figure with its shape's name. */
 export function measureAdmit(): Readonly<Record<string, number>> {
-  return Object.assign({}, ...Object.entries(SHAPES).map(([name, shape]) => measure(name, shape)))
+  return Object.fromEntries(
+    Object.entries(SHAPES).flatMap(([name, shape]) => Object.entries(measure(name, shape))),
+  )
 }
 
 if (import.meta.main)

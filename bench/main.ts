@@ -6,6 +6,7 @@ import { cpus, release, totalmem } from 'node:os'
 import { realpathSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
+import { measureAdmit } from './admit.ts'
 import { measureEnrolment } from './enrolment.ts'
 import { measureIdleMemory } from './idle-memory.ts'
 import {
@@ -22,7 +23,7 @@ import { type BenchPath, createTopology, pathOf, type PathName, type Topology } 
 const USAGE = `usage: npm run bench -- [--only NAME] [--rounds N] [--seconds N] [--json FILE]
 
   --only NAME   requests, requests-1, requests-4, requests-16, stream, streams-8, connections, latency, latency-p99,
-                same-node-requests, same-node-stream, same-node-connections, enrolment, memory
+                same-node-requests, same-node-stream, same-node-connections, enrolment, memory, admit
   --rounds N    rounds of each measurement (default 5)
   --seconds N   length of one load (default 3)
   --json FILE   writes all samples and ratios
@@ -179,6 +180,11 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
   memory: (settings) => measureIdleMemory(settings.topology, ztunnel),
 }
 
+/** What needs no lab. */
+const ALONE: Readonly<Record<string, () => Readonly<Record<string, number>>>> = {
+  admit: measureAdmit,
+}
+
 function isComparison(result: Comparison | Readonly<Record<string, number>>): result is Comparison {
   return 'ratios' in result
 }
@@ -187,7 +193,7 @@ function print(name: string, result: Comparison | Readonly<Record<string, number
   if (!isComparison(result)) {
     console.log(
       `${name}: ${Object.entries(result)
-        .map(([key, value]) => `${key} ${Math.round(value * 10) / 10}`)
+        .map(([key, value]) => `${key} ${Math.round(value * 100) / 100}`)
         .join(', ')}`,
     )
     return
@@ -214,8 +220,8 @@ async function main(): Promise<number> {
     console.log(USAGE)
     return 0
   }
-  const names = values.only ?? Object.keys(MEASUREMENTS)
-  const unknown = names.filter((name) => !(name in MEASUREMENTS))
+  const names = values.only ?? [...Object.keys(MEASUREMENTS), ...Object.keys(ALONE)]
+  const unknown = names.filter((name) => !(name in MEASUREMENTS || name in ALONE))
   if (unknown.length > 0) {
     console.error(`Cannot measure ${unknown.join(', ')}: not a measurement\n${USAGE}`)
     return 2
@@ -228,17 +234,26 @@ async function main(): Promise<number> {
     node: process.version,
   }
   const results: Record<string, unknown> = {}
-  await using topology = await createTopology('bench', (line) => console.log(line), ztunnel)
-  const settings: Settings = {
-    topology,
-    rounds: Number(values.rounds),
-    seconds: Number(values.seconds),
-  }
-  for (const name of names) {
-    const result = await MEASUREMENTS[name]?.(settings)
-    if (result === undefined) continue
+  const note = (name: string, result: Awaited<ReturnType<Measurement>>): void => {
     print(name, result)
     results[name] = result
+  }
+  const inLab = names.filter((name) => name in MEASUREMENTS)
+  if (inLab.length > 0) {
+    await using topology = await createTopology('bench', (line) => console.log(line), ztunnel)
+    const settings: Settings = {
+      topology,
+      rounds: Number(values.rounds),
+      seconds: Number(values.seconds),
+    }
+    for (const name of inLab) {
+      const result = await MEASUREMENTS[name]?.(settings)
+      if (result !== undefined) note(name, result)
+    }
+  }
+  for (const name of names) {
+    const result = ALONE[name]?.()
+    if (result !== undefined) note(name, result)
   }
   if (values.json !== undefined)
     await writeFile(values.json, `${JSON.stringify({ machine, results }, null, 2)}\n`)
