@@ -169,6 +169,17 @@ await t.test('serviceRuleset() reads of an endpoint what kube-proxy reads', (t) 
   t.end()
 })
 
+await t.test('serviceRuleset() counts an endpoint of several slices once', (t) => {
+  const both = slice('s4', 'web', 'IPv4', ['10.244.0.2', '10.244.1.2'])
+  const again = slice('s4-more', 'web', 'IPv4', ['10.244.0.2'])
+  const { index } = indexOf([WEB, both, again])
+  t.match(
+    rulesOf(index),
+    'numgen random mod 2 map { 0 : 10.244.0.2 . 8080, 1 : 10.244.1.2 . 8080 }',
+  )
+  t.end()
+})
+
 await t.test(
   'serviceRuleset() keeps what is Local on the node, and drops it where nothing is',
   (t) => {

@@ -39,7 +39,14 @@ export function backendsOf(
       )
   })
   const ready = candidates.filter((each) => each.endpoint.isReady || service.publishNotReady)
-  return ready.length > 0 ? ready : candidates.filter((each) => isLastResort(each.endpoint))
+  return distinct(
+    ready.length > 0 ? ready : candidates.filter((each) => isLastResort(each.endpoint)),
+  )
+}
+
+/** One in several slices (while it moves from one to another, or as its operator likes) is one all the same. */
+function distinct(backends: readonly Backend[]): readonly Backend[] {
+  return [...new Map(backends.map((each) => [`${each.address} ${each.port}`, each])).values()]
 }
 
 const isLastResort = ({ isServing, isTerminating }: EndpointView): boolean =>
