@@ -2,6 +2,7 @@
 // The commands that speak of a cluster or a lab, in the order in which --help lists them.
 
 import type { Command } from 'commander'
+import { auditCommand } from './commands/audit.ts'
 import { certsCommand } from './commands/certs.ts'
 import { configDumpCommand } from './commands/config-dump.ts'
 import { connectionsCommand } from './commands/connections.ts'
@@ -21,6 +22,7 @@ export function clusterCommands(): readonly Command[] {
     certsCommand(),
     connectionsCommand(),
     logsCommand(),
+    auditCommand(),
     configDumpCommand(),
   ]
 }

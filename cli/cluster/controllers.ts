@@ -27,10 +27,21 @@ export interface ControllerAnswer {
 
 /** Asks every controller; none is no error: the mesh may be served by another control plane. */
 export async function askControllers(target: ClusterTarget): Promise<readonly ControllerAnswer[]> {
-  const { systemNamespace: namespace } = target
-  const pods = await target.api.list(PODS, { namespace, labelSelector: CONTROLLER_LABEL })
+  const pods = await listControllers(target)
+  return await Promise.all(pods.map((pod) => askController(target, pod)))
+}
+
+/** The names of their pods. Throws AMB_KUBE_API. */
+export async function controllerPods(target: ClusterTarget): Promise<readonly string[]> {
+  const pods = await listControllers(target)
+  return pods.map(({ metadata }) => metadata?.name ?? '')
+}
+
+async function listControllers({ api, systemNamespace }: ClusterTarget): Promise<readonly Pod[]> {
+  const namespace = systemNamespace
+  const pods = await api.list(PODS, { namespace, labelSelector: CONTROLLER_LABEL })
   if (!pods.ok) throw new AmbitError('AMB_KUBE_API', pods.error.message)
-  return await Promise.all(pods.value.items.map((pod) => askController(target, pod)))
+  return pods.value.items
 }
 
 async function askController(
