@@ -56,6 +56,14 @@ export function closeFd(fd: number): void {
   if (closeCall(fd) < 0) throw new NativeError('close', koffi.errno(), `fd ${fd}`)
 }
 
+let trimCall: ((keep: bigint) => number) | undefined
+
+/** Has malloc return the pages that it keeps free, in the arenas of all threads; takes some milliseconds. */
+export function trimMalloc(): void {
+  trimCall ??= koffi.load(LIBC).func('int malloc_trim(size_t keep)') as (keep: bigint) => number
+  trimCall(0n)
+}
+
 const MSG_DONTWAIT = 0x40
 type ReceiveCall = (fd: number, into: Buffer, size: number, flags: number) => number
 let receiveCall: ReceiveCall | undefined

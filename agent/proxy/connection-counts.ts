@@ -88,6 +88,11 @@ export class ConnectionCounts {
     return this.of(DESCRIPTORS)
   }
 
+  /** Descriptors that this worker's connections use. */
+  get ownDescriptors(): number {
+    return Atomics.load(this.#counts, this.#cell(DESCRIPTORS))
+  }
+
   /** So many connections more, or less, that carry those of many: each uses a descriptor. */
   share(connections: number): void {
     Atomics.add(this.#counts, this.#cell(SHARED_CONNECTIONS), connections)

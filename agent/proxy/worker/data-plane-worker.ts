@@ -5,6 +5,8 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { levelOf } from '../../../mesh/telemetry/log-levels.ts'
 import { createBatchedLogger, createLogger } from '../../../mesh/telemetry/log.ts'
+import { trimMalloc } from '../../../native/libc.ts'
+import { giveBackHeap } from '../../memory/give-back.ts'
 import { createDataPlaneSockets } from '../../capture/data-plane-sockets.ts'
 import { ConnectionCounts } from '../connection-counts.ts'
 import { DataPlane } from './data-plane.ts'
@@ -15,6 +17,8 @@ if (port === null) throw new Error('data-plane-worker.ts runs as a worker thread
 // The main thread passes exactly this (WorkerLink); workerData is untyped by nature.
 const start = workerData as WorkerStart
 
+const log = createLogger('data-plane', levelOf(start.logLevels, 'data-plane'))
+const counts = new ConnectionCounts(start.countTable, start.worker)
 const access = createBatchedLogger('access', levelOf(start.logLevels, 'access'))
 const dataPlane = new DataPlane({
   sockets: createDataPlaneSockets(start.handles),
@@ -24,11 +28,17 @@ const dataPlane = new DataPlane({
   unenforcedPolicies: start.unenforcedPolicies,
   ...(start.trust && { trust: start.trust }),
   placeLimits: start.placeLimits,
-  counts: new ConnectionCounts(start.countTable, start.worker),
+  counts,
   memory: new HeldMemory(start.heldLimitBytes),
-  log: createLogger('data-plane', levelOf(start.logLevels, 'data-plane')),
+  log,
   accessLog: access.log,
   flushAccessLog: access.flush,
   post: (message) => port.postMessage(message),
 })
 port.on('message', (message: ToWorker) => dataPlane.receive(message))
+giveBackHeap({
+  collector: globalThis.gc,
+  trim: trimMalloc,
+  descriptors: () => counts.ownDescriptors,
+  log: log.child({ part: 'memory' }),
+})
