@@ -24,6 +24,7 @@ import { DenialEvents } from './audit/denial-events.ts'
 import { recordConnections } from './audit/node-audit.ts'
 import { recordUnserved } from './audit/enrolment-audit.ts'
 import { openCapture } from './capture/index.ts'
+import { ClosedPods } from './closed-pods.ts'
 import type { AgentConfig } from './config.ts'
 import { DiscoveryHealth } from './discovery-health.ts'
 import { netnsProver, type NodeEnrolment, PodEvents, startEnrolment } from './enrolment/index.ts'
@@ -37,7 +38,6 @@ import { WorkerPool } from './proxy/worker/worker-pool.ts'
 import { OwnDaemonSet } from './own-daemon-set.ts'
 import { startCni, type StartedCni } from './start-cni.ts'
 import { startDiscovery } from './start-discovery.ts'
-import { PolicyWarnings } from './unenforced-policies.ts'
 import { type Ending, type Starting, unwrap } from './starting.ts'
 
 export interface AgentOptions {
@@ -102,9 +102,9 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   })
   started.defer(() => certificates.close())
 
-  const mesh = new MeshState({ network: config.network })
+  const mesh = new MeshState({ network: config.network, rootNamespace: config.rootNamespace })
   const enrolment: { node?: NodeEnrolment } = {}
-  const policies: { warnings?: PolicyWarnings } = {}
+  const policies: { closed?: ClosedPods } = {}
   // Before any pod is served: none is ever without its policies.
   const held = await PolicyStore.open({
     directory: path.join(config.stateDir, POLICIES_DIRECTORY),
@@ -118,7 +118,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     version: VERSION,
     activePods: () => enrolment.node?.enrolledPods().length ?? 0,
     captureEvents: () => capture.counters(),
-    unenforcedPods: () => policies.warnings?.pods ?? 0,
+    podsWithMissingPolicies: () => policies.closed?.size ?? 0,
   })
   const denials: { events?: DenialEvents } = {}
   const pool = new WorkerPool({
@@ -130,7 +130,8 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
       logLevels: levels.spec,
       sameNode: config.sameNode,
       sameNodeSecurityLabel: config.sameNodeSecurityLabel,
-      unenforcedPolicies: config.unenforcedPolicies,
+      missingPolicies: config.missingPolicies,
+      rootNamespace: config.rootNamespace,
       trust: { trustDomain: config.trustDomain, aliases: config.trustDomainAliases },
       placeLimits: sharedPlaces(config, log),
       heldLimitBytes: heldLimitOf(config.workers),
@@ -165,7 +166,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   })
 
   const api = createKubeApi(unwrap(await loadKubeConfig(config)))
-  policies.warnings = warnOfPolicies(starting, api, mesh, pool)
+  policies.closed = tellOfClosedPods(starting, api, mesh, pool)
   denials.events = tellOfDenials(starting, api)
   const { trustDomain, clusterId, drainDeadlineMs, podName, podNamespace } = config
   const cni: { started?: StartedCni; isMeshSynced: boolean } = { isMeshSynced: false }
@@ -241,12 +242,12 @@ function tellOfDenials({ config, log, started }: Starting, api: KubeApi): Denial
   })
 }
 
-function warnOfPolicies(
+function tellOfClosedPods(
   { config, log, started }: Starting,
   api: KubeApi,
   mesh: MeshState,
   pool: WorkerPool,
-): PolicyWarnings {
+): ClosedPods {
   const closing = new AbortController()
   const events = new PodEvents({
     api,
@@ -254,18 +255,18 @@ function warnOfPolicies(
     logger: log,
     signal: closing.signal,
   })
-  const warnings = new PolicyWarnings({
+  const closed = new ClosedPods({
     mesh,
     pods: () => pool.pods(),
-    mode: config.unenforcedPolicies,
+    mode: config.missingPolicies,
     events,
     log: log.child({ part: 'policy' }),
   })
   started.defer(() => {
-    warnings.close()
+    closed.close()
     closing.abort()
   })
-  return warnings
+  return closed
 }
 
 /** Says so where the machine allows less than the operator. */

@@ -25,7 +25,8 @@ import {
   words,
 } from '../mesh/program/flags.ts'
 import type { LogLevel } from '../mesh/telemetry/log.ts'
-import type { UnenforcedPolicies } from './proxy/decision/unenforced.ts'
+import { DEFAULT_ROOT_NAMESPACE } from '../mesh/model/policy-index.ts'
+import type { MissingPolicies } from './proxy/decision/policy-judge.ts'
 import type { SameNode } from './proxy/worker/worker-protocol.ts'
 
 export interface AgentConfig {
@@ -64,7 +65,8 @@ export interface AgentConfig {
   readonly workers: number
   readonly sameNode: SameNode
   readonly sameNodeSecurityLabel: string
-  readonly unenforcedPolicies: UnenforcedPolicies
+  readonly missingPolicies: MissingPolicies
+  readonly rootNamespace: string
   readonly maxConnectionsPerPod: number
   readonly adminAddress: HostPort
   readonly metricsAddress: HostPort
@@ -201,11 +203,16 @@ const flags: FlagTable<AgentFlags> = {
     parseLabelWord,
     { env: 'AMBIT_SAME_NODE_SECURITY_LABEL', fallback: 'node_local' },
   ),
-  unenforcedPolicies: choice(
-    '--unenforced-policies <what>',
-    'calls into pods that authorization policies concern, which are not enforced yet: refuse, or serve as if there were none',
+  missingPolicies: choice(
+    '--missing-policies <what>',
+    'calls into pods of whose authorization policies one has not arrived or cannot be read: refuse, or serve as the others say',
     ['refuse', 'serve'],
-    { env: 'AMBIT_UNENFORCED_POLICIES', fallback: 'refuse' },
+    { env: 'AMBIT_MISSING_POLICIES', fallback: 'refuse' },
+  ),
+  rootNamespace: text(
+    '--root-namespace <name>',
+    'where policies may concern the whole mesh; as the controller has it',
+    { env: 'ROOT_NAMESPACE', fallback: DEFAULT_ROOT_NAMESPACE },
   ),
   maxConnectionsPerPod: parsed(
     '--max-connections-per-pod <n>',

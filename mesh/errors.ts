@@ -40,8 +40,8 @@ export const ERROR_CATALOGUE = {
     'Let the agent reach the controller: it tells the policies anew, and they are kept anew. The reason says what is wrong with the file.',
   AMB_ENROLMENT:
     'Read the reason; the agent tries again by itself. kubectl describe pod shows what it met.',
-  AMB_POLICY_UNENFORCED:
-    'Take the policy away, or choose what becomes of such calls by --unenforced-policies; NetworkPolicy may stand in.',
+  AMB_POLICY_MISSING:
+    'Check that the agent reaches the controller, and the status of the policy named; --missing-policies chooses what becomes of such calls.',
   AMB_POD_UNKNOWN:
     'Check that the agent reaches the API server; pods of namespaces outside the mesh start without it meanwhile.',
   AMB_AGENT_MISSING:

@@ -41,7 +41,7 @@ export class AgentMetrics {
     /** What the BPF programs have counted, by event; read at each scrape. */
     readonly captureEvents: () => Readonly<Record<string, number>>
     /** Pods whose policies are not enforced. */
-    readonly unenforcedPods: () => number
+    readonly podsWithMissingPolicies: () => number
     readonly maxSeries?: number
   }) {
     this.#maxSeries = options.maxSeries ?? MAX_TRAFFIC_SERIES
@@ -71,11 +71,11 @@ export class AgentMetrics {
       registers: [this.registry],
       collect: (): void => active.set(options.activePods()),
     })
-    const unenforced: Gauge = new Gauge({
-      name: 'ambit_pods_with_unenforced_policies',
-      help: 'Pods served by this agent that authorization policies concern which it does not enforce.',
+    const missing: Gauge = new Gauge({
+      name: 'ambit_pods_with_missing_policies',
+      help: 'Pods served by this agent of whose authorization policies one has not arrived or cannot be read.',
       registers: [this.registry],
-      collect: (): void => unenforced.set(options.unenforcedPods()),
+      collect: (): void => missing.set(options.podsWithMissingPolicies()),
     })
     const captureEvents: Counter = new Counter({
       name: 'ambit_capture_events_total',

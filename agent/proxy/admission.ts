@@ -3,7 +3,8 @@
 // without the permit that is given here and nowhere else, and as long as it is held the connection counts.
 
 import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
-import type { DecidedBy } from '../../mesh/telemetry/connection-record.ts'
+import type { CutSignal } from '../../mesh/async/cut.ts'
+import type { DecidedBy, PolicyReports } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { isMeshPort } from '../../mesh/model/ports.ts'
 import type { LocalPod } from './local-pod.ts'
@@ -26,9 +27,17 @@ export interface Refusal {
   readonly message: string
   /** The policy that refuses it; undefined when it is a rule of the mesh. */
   readonly by: DecidedBy | undefined
+  /** What is missing may still come until then, by the monotonic clock: then it is asked again. */
+  readonly pendingUntilMs?: number
 }
 
-export type Admission = { readonly kind: 'permit'; readonly permit: Permit } | Refusal
+/** As it is where there is nothing to wait for. */
+type Seated = { readonly kind: 'permit'; readonly permit: Permit } | Refusal
+
+export type Admission =
+  | Seated
+  /** It has its place, and is to wait there for policies of the pod until they come, and no longer than that. */
+  | { readonly kind: 'wait'; readonly permit: Permit; readonly untilMs: number }
 
 /** What a call into a pod costs beside what its caller pays: a tunnel has no socket of its own, a neighbour has paid for both. */
 const DESCRIPTORS: Readonly<Record<InboundCall['via'], number>> = {
@@ -48,6 +57,15 @@ export interface Gate {
   /** Who counts as one caller: an address of the mesh, or a stranger's network. */
   readonly callerOf: (address: IpAddress) => string
   readonly judge: Judge
+  readonly policies: PolicyNews
+}
+
+/** What else admission asks policies. */
+export interface PolicyNews {
+  /** Resolves when the pod's policies may say something else, at that time at the latest, or at a signal. */
+  readonly changed: (pod: PodUid, untilMs: number, signals: readonly CutSignal[]) => Promise<void>
+  /** What those that are not enforced say of the call. */
+  readonly reports: (call: InboundCall, pod: LocalPod) => PolicyReports | undefined
 }
 
 /** Whether a pod takes part: undefined while it does, then why it ended. */
@@ -81,24 +99,29 @@ class Permit {
 }
 export type { Permit }
 
-/** Decides whether the call may enter the pod. Its owner releases the permit when the call is over. */
+/**
+ * Decides whether the call may enter the pod. Its owner releases the permit when the call is over. What has to wait does so in a place:
+ * so those who wait are as few as those who are let in, and the greediest caller gives way.
+ */
 export function admit(call: InboundCall, destination: LocalPod, door: Door, gate: Gate): Admission {
   const refusal = gate.judge(call, destination)
-  if (refusal !== undefined) return refusal
+  const untilMs = refusal?.pendingUntilMs
+  if (refusal !== undefined && untilMs === undefined) return refusal
   const { via, peer } = call
-  return seat(destination, gate.callerOf(peer.address), DESCRIPTORS[via], door, gate)
+  const seated = seat(destination, gate.callerOf(peer.address), DESCRIPTORS[via], door, gate)
+  if (untilMs === undefined || seated.kind === 'refuse') return seated
+  return { kind: 'wait', permit: seated.permit, untilMs }
 }
 
 /** Decides whether the pod may make one more connection. */
-export function admitOutbound(source: LocalPod, door: Door, gate: Gate): Admission {
+export function admitOutbound(source: LocalPod, door: Door, gate: Gate): Seated {
   // Its own calls count as those of one caller: whoever calls the pod cannot keep it from calling.
   return seat(source, ITSELF, DESCRIPTORS_OF_CONNECTION, door, gate)
 }
 
-/** The rules for a call into a pod. Asked again for open connections when one of them changes. */
+/** The mesh's own rules for a call into a pod; policies come after (policy-gate.ts). */
 export const judge: Judge = ({ target }) => {
   if (isMeshPort(target.port)) return refuse('selfCall', `port ${target.port} belongs to the mesh`)
-  // Policy is asked here: by the peer's identity and address, and the target.
   return undefined
 }
 
@@ -108,7 +131,7 @@ function seat(
   descriptors: number,
   { closedBy }: Door,
   { places }: Gate,
-): Admission {
+): Seated {
   if (closedBy !== undefined) return refuse(closedBy, END_REASONS[closedBy].text)
   const place = places.enter(pod, caller, descriptors)
   if (place === undefined) return refuse('tooManyConnections', END_REASONS.tooManyConnections.text)

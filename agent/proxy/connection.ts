@@ -101,6 +101,13 @@ export class Connection {
     return true
   }
 
+  /** A rule that has changed forbids it now; says whether that cut it. */
+  forbid(refusal: Refusal): boolean {
+    // It was let in: that is another thing to look for than a call that was turned away.
+    const reason = refusal.reason === 'policyDenied' ? 'policyChanged' : refusal.reason
+    return this.cut(reason, { ...refusal, reason })
+  }
+
   /** It was decided where it leads. */
   decided(step: Decided): void {
     this.#about = { ...this.#about, ...step }

@@ -10,10 +10,11 @@ import type { Service } from '../../mesh/model/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import { type Party, partyOf, UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
-import { admit, type InboundCall, type Permit } from './admission.ts'
+import type { InboundCall, Permit } from './admission.ts'
 import type { Downstream } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { clientAddress, decideInboundHbone } from './decision/inbound.ts'
+import { enter } from './entering.ts'
 import { podParty } from './local-pod.ts'
 import { CarriedCall, localAddress, type PodContext, remoteAddress } from './pod-context.ts'
 import { baggageOf, calledHost } from './tunnel-headers.ts'
@@ -47,16 +48,15 @@ export async function handleIncomingTunnel(
   }
   const { target } = decision
   const call: InboundCall = { peer, peerIdentity, destination: pod.uid, target, via: 'hbone' }
-  const admission = admit(call, pod, connections, gate)
-  if (admission.kind === 'refuse') {
-    incoming.reject(statusOf(admission.reason))
-    connection.fail(admission.reason, admission.message, admission.by)
+  const entry = await enter(connection, call, pod, connections, gate, incoming.signal)
+  if (entry.kind === 'refuse') {
+    if (!incoming.signal.aborted) incoming.reject(statusOf(entry.reason))
+    connection.fail(entry.reason, entry.message, entry.by)
     return
   }
-  connection.admitted(admission.permit, call)
   const baggage = baggageOf(pod, mesh.state.workload(pod.workloadUid))
   const downstream = { kind: 'tunnel', incoming, baggage } as const
-  const failure = await carryToApp(context, connection, downstream, call, admission.permit)
+  const failure = await carryToApp(context, connection, downstream, call, entry.permit)
   if (failure === undefined) return
   if (!incoming.signal.aborted) incoming.reject(statusOf(failure.reason))
   connection.fail(failure.reason, failure.message)
@@ -93,11 +93,10 @@ export async function handleInboundPlaintext(context: PodContext, socket: Socket
     target,
     via: 'plaintext',
   }
-  const admission = admit(call, pod, connections, gate)
-  if (admission.kind === 'refuse') return refuse(admission.reason, admission.message, admission.by)
-  connection.admitted(admission.permit, call)
+  const entry = await enter(connection, call, pod, connections, gate)
+  if (entry.kind === 'refuse') return refuse(entry.reason, entry.message, entry.by)
   const downstream = { kind: 'socket', socket } as const
-  const failure = await carryToApp(context, connection, downstream, call, admission.permit)
+  const failure = await carryToApp(context, connection, downstream, call, entry.permit)
   if (failure !== undefined) refuse(failure.reason, failure.message)
 }
 
@@ -134,7 +133,7 @@ async function carryToApp(
 
 /** What a CONNECT is answered that is not carried: a policy denies by 401, all else another endpoint may do better. */
 function statusOf(reason: EndReason): 401 | 503 {
-  return reason === 'policyDenied' ? 401 : 503
+  return reason === 'policyDenied' || reason === 'policyChanged' ? 401 : 503
 }
 
 function ownParty({ pod, mesh }: PodContext, isProven: boolean): Party {

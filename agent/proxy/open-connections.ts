@@ -7,7 +7,8 @@ import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { PodUid, SocketAddress } from '../../mesh/model/types.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
-import type { Door, Judge } from './admission.ts'
+import type { DecidedBy } from '../../mesh/telemetry/connection-record.ts'
+import type { Door, InboundCall } from './admission.ts'
 import type { Connection, Folder, RecordSinks } from './connection.ts'
 import type { LocalPod } from './local-pod.ts'
 import { PodAudit } from './pod-audit.ts'
@@ -25,6 +26,8 @@ export interface ConnectionDump {
   readonly actualDst: string | undefined
   readonly originalDst: string | undefined
   readonly protocol: 'HBONE' | 'TCP'
+  /** The rule by which it was let in; left out where it took none. */
+  readonly allowedBy?: DecidedBy
 }
 
 /** The connections of one stay of a pod: when it leaves and comes back, it begins anew. */
@@ -64,13 +67,16 @@ export class PodConnections implements Folder, Door {
     return drained
   }
 
-  dump(): ConnectionDump[] {
-    return [...this.drain].map(({ about }) => ({
+  dump(
+    allowedBy: (call: InboundCall, pod: LocalPod) => DecidedBy | undefined = () => undefined,
+  ): ConnectionDump[] {
+    return [...this.drain].map(({ about, call }) => ({
       direction: about.direction,
       src: show(about.sourceAddress),
       actualDst: show(about.destinationAddress),
       originalDst: show(about.hboneTarget ?? about.destinationAddress),
       protocol: about.security === 'mutual_tls' ? 'HBONE' : 'TCP',
+      ...asAllowedBy(call && allowedBy(call, this.pod)),
     }))
   }
 }
@@ -108,26 +114,14 @@ export class OpenConnections implements Iterable<PodConnections> {
     this.#leaving.delete(connections)
   }
 
-  /**
-   * Asks the rules again about every open connection into a pod, or into all, and cuts those that may not be there any more,
-   * whatever way they came. Says how many that were.
-   */
-  review(judge: Judge, uid?: PodUid): number {
-    let cut = 0
-    for (const { pod, drain } of this) {
-      if (uid !== undefined && pod.uid !== uid) continue
-      for (const connection of drain) {
-        const refusal = connection.call && judge(connection.call, pod)
-        if (refusal !== undefined && connection.cut(refusal.reason, refusal)) cut += 1
-      }
-    }
-    return cut
-  }
-
   *[Symbol.iterator](): Generator<PodConnections> {
     yield* this.#staying.values()
     yield* this.#leaving
   }
+}
+
+function asAllowedBy(allowedBy: DecidedBy | undefined): Pick<ConnectionDump, 'allowedBy'> {
+  return allowedBy === undefined ? {} : { allowedBy }
 }
 
 function show(address: SocketAddress | undefined): string | undefined {

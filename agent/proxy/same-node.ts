@@ -4,11 +4,12 @@
 
 import type { Socket } from 'node:net'
 import type { SocketAddress } from '../../mesh/model/types.ts'
-import { admit, type InboundCall } from './admission.ts'
+import type { InboundCall } from './admission.ts'
 import type { Attempt } from './balance/pod-experience.ts'
 import type { ConnectionEnd } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { clientAddress } from './decision/inbound.ts'
+import { enter } from './entering.ts'
 import type { LocalPod } from './local-pod.ts'
 import { CarriedCall, type PodContext } from './pod-context.ts'
 
@@ -46,14 +47,13 @@ export async function carrySameNode(
     via: 'sameNode',
   }
   try {
-    const admission = admit(call, pod, destination, context.gate)
-    if (admission.kind === 'refuse') {
-      const { reason, message, by } = admission
+    const entry = await enter(arrival, call, pod, destination, context.gate)
+    if (entry.kind === 'refuse') {
+      const { reason, message, by } = entry
       arrival.fail(reason, message, by)
       const where = `at ${pod.namespace}/${pod.name}`
       return { kind: 'unopened', failure: { reason, message: where } }
     }
-    arrival.admitted(admission.permit, call)
     const address = clientAddress(peer, target)
     const way = {
       kind: 'app',
@@ -67,7 +67,7 @@ export async function carrySameNode(
     const end = await context.carrier.carry(
       new CarriedCall({ kind: 'socket', socket }, connection, { arrival, attempt }),
       way,
-      admission.permit,
+      entry.permit,
     )
     if (end.kind === 'unopened') arrival.fail(end.failure.reason, end.failure.message)
     else arrival.finish(end.reason, end)

@@ -73,8 +73,8 @@ export interface DecidedBy {
   readonly policy: string
   /** The rule's place in the `spec.rules` of the object, from 0; undefined when it was none of them alone. */
   readonly rule: number | undefined
-  /** The object that the policy was made of, as `kind namespace/name`. */
-  readonly madeOf: string
+  /** The object that the policy was made of, as `kind namespace/name`; undefined where the policy itself is not there to say so. */
+  readonly madeOf: string | undefined
 }
 
 /** What policies say that are not enforced; undefined when they say nothing. */

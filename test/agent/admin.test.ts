@@ -104,7 +104,7 @@ void t.test('a crowd that asks for readiness or metrics costs no more than one',
     version: '1',
     activePods: () => 0,
     captureEvents: () => ({}),
-    unenforcedPods: () => 0,
+    podsWithMissingPolicies: () => 0,
   })
   let written = 0
   const write = metrics.registry.metrics.bind(metrics.registry)
@@ -123,7 +123,7 @@ void t.test(
   'metrics carry the sums of the workers, and a flood of pairs shares one series',
   async (t) => {
     const metrics = new AgentMetrics({
-      unenforcedPods: () => 0,
+      podsWithMissingPolicies: () => 0,
       version: 'test',
       activePods: () => 3,
       captureEvents: () => ({}),
@@ -169,7 +169,7 @@ void t.test(
 void t.test('every scrape shows what the BPF programs have counted by then', async (t) => {
   const counted = { outCaptured4: 7, outDenyNoAgent: 0 }
   const metrics = new AgentMetrics({
-    unenforcedPods: () => 0,
+    podsWithMissingPolicies: () => 0,
     version: 'test',
     activePods: () => 0,
     captureEvents: () => counted,
@@ -195,7 +195,7 @@ void t.test('a taken port is told with the flag that moves it', async (t) => {
       version: 'test',
       activePods: () => 0,
       captureEvents: () => ({}),
-      unenforcedPods: () => 0,
+      podsWithMissingPolicies: () => 0,
     })
   const first = createMetricsServer(metrics())
   const second = createMetricsServer(metrics())

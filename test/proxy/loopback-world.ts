@@ -13,7 +13,7 @@ import {
   type CountTable,
   countTable,
 } from '../../agent/proxy/connection-counts.ts'
-import type { UnenforcedPolicies } from '../../agent/proxy/decision/unenforced.ts'
+import type { MissingPolicies } from '../../agent/proxy/decision/policy-judge.ts'
 import { DataPlane } from '../../agent/proxy/worker/data-plane.ts'
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
 import { SOCKET_OPTIONS } from '../../agent/proxy/upstream.ts'
@@ -200,7 +200,11 @@ export interface AgentChoices {
   readonly descriptors?: number
   readonly reportTrafficMs?: number
   readonly sameNodeSecurityLabel?: string
-  readonly unenforcedPolicies?: UnenforcedPolicies
+  readonly missingPolicies?: MissingPolicies
+  /** The clock of what waits for policies. */
+  readonly now?: () => number
+  /** Nothing is known of policies until the test says so; else there are none to begin with. */
+  readonly knowsNoPolicies?: true
   /** The handshakes under way in a pod; none when left out. */
   readonly handshakes?: DataPlaneSockets['handshakesIn']
   /** What the rules say, in place of the product's. */
@@ -264,7 +268,9 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     network: '',
     sameNode: options.sameNode ?? 'direct',
     sameNodeSecurityLabel: options.sameNodeSecurityLabel ?? 'node_local',
-    unenforcedPolicies: options.unenforcedPolicies ?? 'refuse',
+    missingPolicies: options.missingPolicies ?? 'refuse',
+    rootNamespace: 'istio-system',
+    ...(options.now && { now: options.now }),
     counts: new ConnectionCounts(options.countTable ?? countTable(1), options.worker ?? 0),
     ...(options.judge === undefined ? {} : { judge: options.judge }),
     ...(options.reportTrafficMs === undefined ? {} : { reportTrafficMs: options.reportTrafficMs }),
@@ -284,6 +290,8 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
         void supply(root, message.identity, (reply) => dataPlane.receive(reply))
     },
   })
+  if (options.knowsNoPolicies !== true)
+    dataPlane.receive({ kind: 'mesh', changes: [{ kind: 'policyKnowledge', is: 'current' }] })
   let nextId = 1
   const ask = (request: WorkerRequest): Promise<unknown> => {
     const id = nextId

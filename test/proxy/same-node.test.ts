@@ -324,30 +324,31 @@ await t.test('a rule that changes cuts what it forbids, by whatever way it came'
   abroad.send({ kind: 'meshSynced' })
   const neighbour = await standing(frontend, app)
   const tunnelled = await standing(remote, app)
-  t.equal(agent.dataPlane.review(), 0, 'nothing has changed')
+  agent.dataPlane.review()
 
   forbidden.add(frontend.pod.identity)
   const reset = resetOf(neighbour)
-  t.equal(agent.dataPlane.review(frontend.pod.uid), 0, 'it is not what comes in there')
-  t.equal(agent.dataPlane.review(catalog.pod.uid), 1)
+  agent.dataPlane.review(catalog.pod.uid)
   t.equal(await reset, 'ECONNRESET')
   t.match(await agent.line(by('inbound')), {
     level: 'error',
     'src.workload': 'frontend',
-    error: 'connection closed due to policy rejection: shop/no-frontend says so',
+    error: 'connection closed due to policy change: shop/no-frontend says so',
+    policy: 'shop/no-frontend',
+    'policy.made_of': 'AuthorizationPolicy shop/no-frontend',
   })
-  t.match(await agent.line(by('outbound')), { error: /policy rejection/ })
+  t.match(await agent.line(by('outbound')), { error: 'connection closed due to policy change' })
   t.equal(await resetOf(await frontend.call(app)), 'ECONNRESET', 'nor is it let in again')
   tunnelled.write('y')
   t.equal(String((await once(tunnelled, 'data'))[0]), 'y', 'others go on')
 
   forbidden.add(remote.pod.identity)
   const far = resetOf(tunnelled)
-  t.equal(agent.dataPlane.review(), 1)
+  agent.dataPlane.review()
   t.equal(await far, 'ECONNRESET')
   t.match(await agent.line((line) => line['src.workload'] === 'remote'), {
     direction: 'inbound',
-    error: /policy rejection/,
+    error: /policy change/,
   })
   t.equal(await resetOf(await remote.call(app)), 'ECONNRESET')
   t.match(await abroad.line((line) => /401/.test(String(line['error']))), {

@@ -47,7 +47,8 @@ class Setting {
         logLevels: { level: 'silent', parts: {} },
         sameNode: 'direct',
         sameNodeSecurityLabel: 'node_local',
-        unenforcedPolicies: 'refuse',
+        missingPolicies: 'refuse',
+        rootNamespace: 'istio-system',
         placeLimits: { descriptors: 100, perPod: 1, handshakes: 100 },
         heldLimitBytes: heldLimitOf(1),
       },
@@ -62,7 +63,7 @@ class Setting {
       log,
       onTraffic: () => undefined,
       onEjection: () => undefined,
-    onAudit: () => undefined,
+      onAudit: () => undefined,
       watchdog: { intervalMs: 20, silenceMs: 500 },
     })
     t.teardown(async () => {

@@ -14,8 +14,8 @@ import {
   trustPolicy,
 } from '../../../mesh/identity/trust-policy.ts'
 import { HalfClosed } from '../../../mesh/relay/half-closed.ts'
-import { MeshState } from '../../../mesh/model/mesh-state.ts'
-import type { MeshChange, PodUid, WorkloadUid } from '../../../mesh/model/types.ts'
+import { MeshState, type MeshStateOptions } from '../../../mesh/model/mesh-state.ts'
+import type { PodUid } from '../../../mesh/model/types.ts'
 import { profileThread } from '../../../mesh/program/profile.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
 import { levelOf } from '../../../mesh/telemetry/log-levels.ts'
@@ -23,11 +23,13 @@ import type { DataPlaneSockets, PodListeners } from '../../capture/types.ts'
 import { CertificateCache } from '../certificate-cache.ts'
 import { type Gate, type Judge, judge } from '../admission.ts'
 import type { ConnectionCounts } from '../connection-counts.ts'
-import { policyJudge, type UnenforcedPolicies } from '../decision/unenforced.ts'
+import type { MissingPolicies } from '../decision/policy-judge.ts'
 import { type LocalPod, LocalPods } from '../local-pod.ts'
 import { type ConnectionDump, OpenConnections } from '../open-connections.ts'
 import { type PlaceLimits, Places } from '../places.ts'
 import type { WorkerMesh } from '../pod-context.ts'
+import { PolicyGate } from '../policy-gate.ts'
+import { PolicyReview } from '../policy-review.ts'
 import { peerProbe } from '../peer-probe.ts'
 import { PodProxy } from '../pod-proxy.ts'
 import { TrafficCounters } from '../traffic-counters.ts'
@@ -46,7 +48,8 @@ export interface DataPlaneOptions {
   readonly sameNode: SameNode
   /** Metrics' word for the security of a call inside the node. */
   readonly sameNodeSecurityLabel: string
-  readonly unenforcedPolicies: UnenforcedPolicies
+  readonly missingPolicies: MissingPolicies
+  readonly rootNamespace: string
   readonly trust?: TrustDomains
   readonly placeLimits: PlaceLimits
   readonly counts: ConnectionCounts
@@ -60,6 +63,7 @@ export interface DataPlaneOptions {
   /** For tests. */
   readonly reportTrafficMs?: number
   readonly judge?: Judge
+  readonly now?: () => number
 }
 
 /** How often open connections report their bytes; well below the interval of a scrape. */
@@ -74,8 +78,8 @@ class SyncedMesh implements WorkerMesh {
   isSynced = false
   readonly #synced = Promise.withResolvers<true>()
 
-  constructor(network: string) {
-    this.state = new MeshState({ network })
+  constructor(options: MeshStateOptions) {
+    this.state = new MeshState(options)
   }
 
   synced(): void {
@@ -95,6 +99,8 @@ export class DataPlane {
   readonly #proxies = new Map<PodUid, PodProxy>()
   readonly #open: OpenConnections
   readonly #gate: Gate
+  readonly #policies: PolicyGate
+  readonly #review: PolicyReview
   /** Of pods that have left and still have connections. */
   readonly #leaving = new Set<PodProxy>()
   readonly #certificates: CertificateCache
@@ -108,7 +114,7 @@ export class DataPlane {
   constructor(options: DataPlaneOptions) {
     this.#options = options
     this.#trust = options.trust && trustPolicy(options.trust)
-    this.#mesh = new SyncedMesh(options.network)
+    this.#mesh = new SyncedMesh(options)
     this.#certificates = new CertificateCache((identity) =>
       options.post({ kind: 'certificateWanted', identity }),
     )
@@ -127,12 +133,20 @@ export class DataPlane {
       handshakeBounds(options.placeLimits.handshakes / options.counts.workers),
       this.#places,
     )
+    this.#policies = new PolicyGate({
+      mesh: this.#mesh.state,
+      mode: options.missingPolicies,
+      onChange: (pods) => this.#review.schedule(pods),
+      ...(options.now && { now: options.now }),
+    })
     this.#gate = {
       places: this.#places,
       callerOf: (address) =>
         sourceKey(address, this.#mesh.state.findWorkload(address) !== undefined),
-      judge: options.judge ?? this.#judge(options.unenforcedPolicies),
+      judge: options.judge ?? ((call, pod) => judge(call, pod) ?? this.#policies.judge(call, pod)),
+      policies: this.#policies,
     }
+    this.#review = new PolicyReview(this.#open, this.#gate.judge)
     this.#report = setInterval(() => {
       for (const { drain, audit } of this.#open) {
         for (const connection of drain) connection.reportTraffic()
@@ -146,12 +160,12 @@ export class DataPlane {
     switch (message.kind) {
       case 'mesh':
         this.#mesh.state.apply(message.changes)
-        this.#reviewAfter(message.changes)
         return
       case 'meshSynced':
         this.#mesh.synced()
         return
       case 'localPod':
+        this.#policies.follow(message.pod)
         // Unknown as a neighbour, a pod is reached by HBONE like any other.
         if (this.#options.sameNode === 'direct') this.#localPods.add(message.pod)
         return
@@ -187,30 +201,11 @@ export class DataPlane {
   }
 
   /**
-   * Asks the rules again about every open connection into the pod, or into all, and cuts those that may not be there any more: to
-   * be called when what the rules go by has changed. Says how many that were.
+   * Asks the rules again, soon, about every open connection into the pod, or into all, and cuts those that may not be there any more: to
+   * be called when something has changed that they go by, beside policies, which do so by themselves.
    */
-  review(uid?: PodUid): number {
-    return this.#open.review(this.#gate.judge, uid)
-  }
-
-  #judge(mode: UnenforcedPolicies): Judge {
-    const byPolicy = policyJudge(this.#mesh.state, mode)
-    return (call, pod) => judge(call, pod) ?? byPolicy(call, pod)
-  }
-
-  /** Connections that were let in before a policy was known do not outlive it. */
-  #reviewAfter(changes: readonly MeshChange[]): void {
-    if (changes.some(({ kind }) => kind === 'policy' || kind === 'policyRemoved')) {
-      this.review()
-      return
-    }
-    const named = new Set<WorkloadUid>()
-    for (const change of changes)
-      if (change.kind === 'workload' && change.workload.authorizationPolicies.length > 0)
-        named.add(change.workload.uid)
-    if (named.size === 0) return
-    for (const { pod } of this.#open) if (named.has(pod.workloadUid)) this.review(pod.uid)
+  review(uid?: PodUid): void {
+    this.#review.schedule(uid === undefined ? [...this.#open].map(({ pod }) => pod.uid) : [uid])
   }
 
   async #answer(request: WorkerRequest): Promise<WorkerAnswers[WorkerRequest['kind']]> {
@@ -241,6 +236,8 @@ export class DataPlane {
           ...leaving.map((proxy) => proxy.drain(request.deadlineMs)),
         ])
         clearInterval(this.#report)
+        this.#review.close()
+        this.#policies.close()
         this.#counters.flush()
         for (const { audit } of this.#open) audit.flush()
         // Whoever asked for this may end the thread next.
@@ -297,6 +294,7 @@ export class DataPlane {
     const removed = await proxy.remove()
     this.#leaving.delete(proxy)
     this.#open.forget(proxy.connections)
+    this.#forgetPolicies(uid)
     return { cut: drained.cut + removed.cut }
   }
 
@@ -306,10 +304,20 @@ export class DataPlane {
     // Its own proxy, if it is this worker's, sees to its connections itself.
     if (this.#proxies.has(uid)) return undefined
     const visited = this.#open.leave(uid)
-    if (visited === undefined) return undefined
+    if (visited === undefined) {
+      this.#forgetPolicies(uid)
+      return undefined
+    }
     await visited.end(deadlineMs)
     this.#open.forget(visited)
+    this.#forgetPolicies(uid)
     return undefined
+  }
+
+  /** What was heard of them is worth something as long as a connection of the pod's is left. */
+  #forgetPolicies(uid: PodUid): void {
+    for (const { pod } of this.#open) if (pod.uid === uid) return
+    this.#policies.forget(uid)
   }
 
   #dump(): ReadonlyMap<PodUid, readonly ConnectionDump[]> {
@@ -318,7 +326,7 @@ export class DataPlane {
     // Also of pods that another worker serves: calls to them are carried here.
     for (const connections of this.#open) {
       const { uid } = connections.pod
-      const open = connections.dump()
+      const open = connections.dump((call, pod) => this.#policies.allowedBy(call, pod))
       if (open.length > 0) dumps.set(uid, [...(dumps.get(uid) ?? []), ...open])
     }
     return dumps

@@ -12,7 +12,7 @@ import type { PlaceLimits } from '../places.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import type { DataPlaneHandles, PodListeners } from '../../capture/types.ts'
 import type { EjectionChange } from '../balance/ejection-lines.ts'
-import type { UnenforcedPolicies } from '../decision/unenforced.ts'
+import type { MissingPolicies } from '../decision/policy-judge.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { CountTable } from '../connection-counts.ts'
 import type { ConnectionDump } from '../open-connections.ts'
@@ -31,8 +31,10 @@ export interface WorkerStart {
   readonly sameNode: SameNode
   /** Metrics' word for the security of a call inside the node. */
   readonly sameNodeSecurityLabel: string
-  /** What becomes of calls into pods whose policies cannot be enforced. */
-  readonly unenforcedPolicies: UnenforcedPolicies
+  /** What becomes of calls into pods of whose policies one is missing. */
+  readonly missingPolicies: MissingPolicies
+  /** Policies of this namespace may concern the whole mesh. */
+  readonly rootNamespace: string
   /** Whom to take for one of the mesh's own; each pod's own trust domain alone when left out. */
   readonly trust?: TrustDomains
   readonly placeLimits: PlaceLimits

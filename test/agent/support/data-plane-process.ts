@@ -103,7 +103,8 @@ serveRpc({
             logLevels: { level: 'info', parts: {} },
             sameNode: 'direct',
             sameNodeSecurityLabel: 'node_local',
-            unenforcedPolicies: 'refuse',
+            missingPolicies: 'refuse',
+            rootNamespace: 'istio-system',
             placeLimits: { descriptors: 10_000, perPod: 1000, handshakes: 1_000 },
             heldLimitBytes: heldLimitOf(1),
           },
@@ -112,10 +113,11 @@ serveRpc({
           log,
           onTraffic: () => undefined,
           onEjection: () => undefined,
-  onAudit: () => undefined,
+          onAudit: () => undefined,
         }),
       )
       await pool(node).ready()
+      meshes[node].apply([{ kind: 'policyKnowledge', is: 'current' }])
       pool(node).meshSynced()
     }
   },

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a pod's policies say of a call into it, in the form in which admission asks. Where a policy is missing the pod is closed; only
+// what is known to deny is not waited for. Pure.
+
+import type { Policy } from '../../../mesh/model/policy.ts'
+import type { PolicyCall, PolicyHit, PolicyVerdict } from '../../../mesh/policy/types.ts'
+import type { DecidedBy, PolicyReports } from '../../../mesh/telemetry/connection-record.ts'
+import type { InboundCall, Refusal } from '../admission.ts'
+import type { PodPolicies } from './pod-policies.ts'
+import type { PolicyLayer } from './policy-layers.ts'
+
+/** What becomes of calls into a pod of whose policies one is missing. */
+export type MissingPolicies = 'refuse' | 'serve'
+
+/**
+ * How long a missing policy may be on its way: a control plane may name it first and send it next, and a pod may be called before
+ * discovery has told of it. Shorter than a far agent waits for the answer to its CONNECT, which so hears the reason.
+ */
+export const POLICY_WAIT_MS = 8_000
+
+const ALLOWED: PolicyVerdict = { kind: 'allowed', by: undefined }
+/** The rest is counted. */
+const POLICIES_NAMED = 5
+
+/** What is asked of policies. */
+function policyCall({ peer, peerIdentity, target }: InboundCall): PolicyCall {
+  return { identity: peerIdentity, source: peer.address, destination: target }
+}
+
+/** Why the call is refused, if it is; `nowMs` is the monotonic clock. Hot: once per call. */
+export function policyRefusal(
+  policies: PodPolicies,
+  call: InboundCall,
+  mode: MissingPolicies,
+  nowMs: number,
+): Refusal | undefined {
+  const { gap } = policies
+  if (gap?.kind === 'unreadable' && mode === 'refuse') return closed(policies, undefined)
+  const verdict = verdictOf(policies.layers, policyCall(call))
+  if (gap === undefined || isDenied(verdict)) return refusalOf(verdict)
+  policies.gapMetAtMs ??= nowMs
+  const untilMs = policies.gapMetAtMs + POLICY_WAIT_MS
+  const isPending = gap.kind !== 'unreadable' && nowMs < untilMs
+  if (mode === 'serve' && !isPending) return refusalOf(verdict)
+  return closed(policies, isPending ? untilMs : undefined)
+}
+
+/** What those policies say of the call that are not enforced. */
+export function policyReports(
+  { layers }: PodPolicies,
+  call: InboundCall,
+): PolicyReports | undefined {
+  let dryRun: string | undefined
+  let audit: string[] | undefined
+  // Hot: there are next to none, ever.
+  if (layers.some(({ trial }) => trial !== undefined))
+    dryRun = trialText(verdictOf(layers, policyCall(call), 'trial'))
+  for (const { set, hasAudit } of layers)
+    if (set !== undefined && hasAudit)
+      for (const { policy } of set.reports(policyCall(call)))
+        if (policy.isAudit) (audit ??= []).push(policy.key)
+  if (dryRun === undefined && audit === undefined) return undefined
+  return { dryRun, audit: audit && named(audit) }
+}
+
+/** Which rule lets the call in, where it takes one. */
+export function allowedBy({ layers }: PodPolicies, call: InboundCall): DecidedBy | undefined {
+  const verdict = verdictOf(layers, policyCall(call))
+  return verdict.kind === 'allowed' ? verdict.by && decidedBy(verdict.by) : undefined
+}
+
+/** As one set of all layers would say it. */
+function verdictOf(
+  layers: readonly PolicyLayer[],
+  call: PolicyCall,
+  which: 'set' | 'trial' = 'set',
+): PolicyVerdict {
+  let unknown: PolicyVerdict | undefined
+  let allowed: PolicyVerdict | undefined
+  let notAllowed: readonly Policy[] | undefined
+  for (const layer of layers) {
+    const verdict = layer[which]?.evaluate(call)
+    if (verdict === undefined) continue
+    if (verdict.kind === 'denied') return verdict
+    if (verdict.kind === 'unknown') unknown ??= verdict
+    else if (verdict.kind === 'notAllowed')
+      notAllowed =
+        notAllowed === undefined ? verdict.policies : [...notAllowed, ...verdict.policies]
+    else if (verdict.by !== undefined) allowed ??= verdict
+  }
+  if (unknown !== undefined) return unknown
+  if (allowed !== undefined) return allowed
+  return notAllowed === undefined ? ALLOWED : { kind: 'notAllowed', policies: notAllowed }
+}
+
+function isDenied({ kind }: PolicyVerdict): boolean {
+  return kind === 'denied' || kind === 'unknown'
+}
+
+/** The words are ztunnel's: what operators search for. */
+function refusalOf(verdict: PolicyVerdict): Refusal | undefined {
+  switch (verdict.kind) {
+    case 'allowed':
+      return undefined
+    case 'denied':
+      return denied(`explicitly denied by: ${verdict.by.policy.key}`, decidedBy(verdict.by))
+    case 'unknown':
+      return denied(
+        `explicitly denied by: ${verdict.by.policy.key} (whether its rule matches cannot be told)`,
+        decidedBy(verdict.by),
+      )
+    case 'notAllowed': {
+      const { policies } = verdict
+      const [only] = policies.length === 1 ? policies : []
+      const names = named(policies.map(({ key }) => key))
+      return denied(
+        `allow policies exist, but none allowed: ${names}`,
+        only && { policy: only.key, rule: undefined, madeOf: madeOf(only) },
+      )
+    }
+  }
+}
+
+function denied(message: string, by: DecidedBy | undefined): Refusal {
+  return { kind: 'refuse', reason: 'policyDenied', message, by }
+}
+
+function closed({ gap }: PodPolicies, pendingUntilMs: number | undefined): Refusal {
+  const key = gap?.key
+  return {
+    kind: 'refuse',
+    reason: 'policyMissing',
+    message: gap?.message ?? '',
+    by: key === undefined ? undefined : { policy: key, rule: undefined, madeOf: undefined },
+    ...(pendingUntilMs !== undefined && { pendingUntilMs }),
+  }
+}
+
+function trialText(verdict: PolicyVerdict): string | undefined {
+  switch (verdict.kind) {
+    case 'denied':
+    case 'unknown':
+      return `would be denied by: ${hitText(verdict.by)}`
+    case 'notAllowed':
+      return `would not be allowed by: ${named(verdict.policies.map(({ key }) => key))}`
+    case 'allowed':
+      return verdict.by && `would be allowed by: ${hitText(verdict.by)}`
+  }
+}
+
+function hitText({ policy, rule }: PolicyHit): string {
+  return rule.place === undefined ? policy.key : `${policy.key}, rule ${rule.place}`
+}
+
+function decidedBy({ policy, rule }: PolicyHit): DecidedBy {
+  return { policy: policy.key, rule: rule.place, madeOf: madeOf(policy) }
+}
+
+function madeOf({ madeOf: object, key }: Policy): string {
+  return object === '' ? `AuthorizationPolicy ${key}` : object
+}
+
+function named(keys: readonly string[]): string {
+  const more = keys.length - POLICIES_NAMED
+  return keys.slice(0, POLICIES_NAMED).join(', ') + (more > 0 ? ` and ${more} more` : '')
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Policy in a worker: what it says of calls into pods, who waits for it, and which open connections are asked again when it changes.
+
+import type { CutSignal } from '../../mesh/async/cut.ts'
+import type { MeshState } from '../../mesh/model/mesh-state.ts'
+import type { PodUid } from '../../mesh/model/types.ts'
+import type { DecidedBy, PolicyReports } from '../../mesh/telemetry/connection-record.ts'
+import type { InboundCall, PolicyNews, Refusal } from './admission.ts'
+import { PoliciesOfPods } from './decision/pod-policies.ts'
+import {
+  allowedBy,
+  type MissingPolicies,
+  policyRefusal,
+  policyReports,
+} from './decision/policy-judge.ts'
+import type { LocalPod } from './local-pod.ts'
+
+export interface PolicyGateOptions {
+  readonly mesh: MeshState
+  readonly mode: MissingPolicies
+  /** Told of pods whose policies may say something else now. */
+  readonly onChange: (pods: readonly PodUid[]) => void
+  /** The monotonic clock; for tests. */
+  readonly now?: () => number
+}
+
+export class PolicyGate implements PolicyNews {
+  readonly #policies: PoliciesOfPods
+  readonly #mode: MissingPolicies
+  readonly #now: () => number
+  /** Who waits for news of a pod. */
+  readonly #waiting = new Map<PodUid, Set<() => void>>()
+
+  constructor({ mesh, mode, onChange, now = () => performance.now() }: PolicyGateOptions) {
+    this.#mode = mode
+    this.#now = now
+    this.#policies = new PoliciesOfPods(mesh, (pods) => {
+      for (const uid of pods) for (const wake of this.#waiting.get(uid) ?? []) wake()
+      onChange(pods)
+    })
+  }
+
+  close(): void {
+    this.#policies.close()
+  }
+
+  /** Hears of the pod's policies from now on, also before anybody calls it. */
+  follow(pod: LocalPod): void {
+    this.#policies.follow(pod)
+  }
+
+  forget(uid: PodUid): void {
+    this.#policies.forget(uid)
+  }
+
+  judge(call: InboundCall, pod: LocalPod): Refusal | undefined {
+    return policyRefusal(this.#policies.of(pod), call, this.#mode, this.#now())
+  }
+
+  reports(call: InboundCall, pod: LocalPod): PolicyReports | undefined {
+    return policyReports(this.#policies.of(pod), call)
+  }
+
+  /** The rule by which an open connection is there; undefined where it takes none. */
+  allowedBy(call: InboundCall, pod: LocalPod): DecidedBy | undefined {
+    return allowedBy(this.#policies.of(pod), call)
+  }
+
+  changed(uid: PodUid, untilMs: number, signals: readonly CutSignal[]): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const waiting = this.#waiting.get(uid) ?? new Set()
+    this.#waiting.set(uid, waiting)
+    const timer = setTimeout(() => wake(), Math.max(0, untilMs - this.#now()))
+    const wake = (): void => {
+      clearTimeout(timer)
+      for (const signal of signals) signal.removeEventListener('abort', wake)
+      waiting.delete(wake)
+      if (waiting.size === 0 && this.#waiting.get(uid) === waiting) this.#waiting.delete(uid)
+      resolve()
+    }
+    waiting.add(wake)
+    for (const signal of signals) signal.addEventListener('abort', wake)
+    // An AbortSignal that has aborted calls nobody any more.
+    if (signals.some(({ aborted }) => aborted)) wake()
+    return promise
+  }
+}
