@@ -63,6 +63,8 @@ class Splice implements StreamSink {
   #waiting: WaitingChunks | undefined
   #end: EndReason = 'ok'
   #isTunnelReset = false
+  /** Closed by us after the end of both directions. */
+  #isEnded = false
   #isSocketClosed = false
   #isStreamClosed = false
   readonly #onAbort = (): void => this.#abort()
@@ -136,7 +138,12 @@ class Splice implements StreamSink {
 
   onEnd(): void {
     this.#flush()
-    this.#socket.end()
+    const socket = this.#socket
+    // Both have ended and the kernel has all bytes: its close() says FIN as its shutdown() would, a system call and a turn earlier.
+    if (socket.readableEnded && socket.writableLength === 0) {
+      this.#isEnded = true
+      socket.destroy()
+    } else socket.end()
   }
 
   onReset(code: number): boolean {
@@ -187,7 +194,7 @@ class Splice implements StreamSink {
     this.#isSocketClosed = true
     const stream = this.#stream
     if (stream !== undefined && !stream.isClosed) {
-      const isComplete = stream.isEndQueued && this.#socket.writableFinished
+      const isComplete = stream.isEndQueued && (this.#isEnded || this.#socket.writableFinished)
       if (!isComplete) {
         this.#blame(this.#options.socketRole)
         stream.reset(RELAY_RESET_CODE)
