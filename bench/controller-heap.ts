@@ -3,7 +3,8 @@
 // server with 10,000 typical Pods (4.9 KB of JSON, managedFields among it), and again over one without; the difference of
 // what is left after a full garbage collection, divided by the pods, is the figure. It counts everything: watches, facts,
 // model, encoded resources, the certificate authority's index. The inspector is asked, so any tree can be measured.
-// Run by itself: node bench/controller-heap.ts [--tree DIRECTORY] [--pods N]
+// With --policies it measures what an AuthorizationPolicy of ten rules costs beside them, too.
+// Run by itself: node bench/controller-heap.ts [--tree DIRECTORY] [--pods N] [--policies N]
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,12 +15,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import type { EndpointSlice, Pod, Service } from '../mesh/kube/index.ts'
+import type { EndpointSlice, Pod, PolicyResource, Service } from '../mesh/kube/index.ts'
 
 const { values } = parseArgs({
   options: {
     tree: { type: 'string', default: join(import.meta.dirname, '..') },
     pods: { type: 'string', default: '10000' },
+    policies: { type: 'string', default: '0' },
   },
 })
 
@@ -286,6 +288,29 @@ function slice(index: number, pods: number): EndpointSlice {
   }
 }
 
+/** Ten rules, each of a caller and a port, for the pods of one Service. */
+function policy(index: number): PolicyResource {
+  const service = index % SERVICES
+  return {
+    metadata: {
+      name: `policy-${index}`,
+      namespace: `namespace-${service % NAMESPACES}`,
+      uid: uid(4e6 + index),
+      resourceVersion: String(900_000 + index),
+      creationTimestamp: ago,
+      generation: 1,
+    },
+    spec: {
+      selector: { matchLabels: { app: `service-${service}` } },
+      action: 'ALLOW',
+      rules: counted(10, (rule) => ({
+        from: [{ source: { principals: [`cluster.local/ns/n-${index}/sa/caller-${rule}`] } }],
+        to: [{ operation: { ports: [String(8080 + rule)] } }],
+      })),
+    },
+  }
+}
+
 const counted = <T>(count: number, make: (index: number) => T): readonly T[] =>
   Array.from({ length: count }, (_, index) => make(index))
 
@@ -300,7 +325,7 @@ class Cluster {
     this.#handle(request, response).catch((thrown: unknown) => response.destroy(thrown as Error))
   })
 
-  constructor(pods: number) {
+  constructor(pods: number, policies: number) {
     const named = (kind: string) => (index: number) => ({ metadata: { name: `${kind}-${index}` } })
     this.#lists = new Map<string, readonly object[]>([
       ['/api/v1/pods', counted(pods, pod)],
@@ -311,6 +336,7 @@ class Cluster {
         '/apis/discovery.k8s.io/v1/endpointslices',
         counted(SERVICES, (index) => slice(index, pods)),
       ],
+      ['/apis/security.istio.io/v1/authorizationpolicies', counted(policies, policy)],
     ])
     this.#unwatched = new Set(this.#lists.keys())
   }
@@ -403,8 +429,8 @@ class Inspector {
 }
 
 /** The memory of a controller that has taken in a cluster of so many pods. */
-async function memoryOf(tree: string, pods: number): Promise<Memory> {
-  const cluster = new Cluster(pods)
+async function memoryOf(tree: string, pods: number, policies = 0): Promise<Memory> {
+  const cluster = new Cluster(pods, policies)
   const port = await cluster.listen()
   const directory = mkdtempSync(join(tmpdir(), 'ambit-controller-heap-'))
   const kubeconfig = join(directory, 'kubeconfig')
@@ -488,3 +514,9 @@ console.log(
     outsideHeapBytesPerPod: perPod(({ external }) => external),
   }),
 )
+const policies = Number(values.policies)
+if (policies > 0) {
+  const ruled = await memoryOf(values.tree, pods, policies)
+  const each = Math.round((ruled.heapUsed - full.heapUsed) / policies)
+  console.log(`a policy of ten rules: ${each} bytes of heap, with ${policies} of them`)
+}

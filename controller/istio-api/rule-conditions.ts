@@ -71,8 +71,8 @@ function readValues<T>(
     if (item.ok) items.push(item.value)
     else reader.note(`${field}[${index}]`, item.error)
   }
-  // Some of a list are less than the list, also where more of them deny.
-  return items.length === values.length ? items : undefined
+  // Some of a list are less than the list, also where more of them deny. Kept without the room that it has for more.
+  return items.length === values.length ? items.slice() : undefined
 }
 
 const requests: ConditionReader = ({ reader }, field) => {

@@ -53,13 +53,18 @@ export function readRule(context: RuleContext, place: number, value: unknown): R
     if (!parts.every(({ isWhole }) => isWhole)) isPartial = true
     // One of them is enough: where one is always true, the clause is.
     const matches = parts.map(({ match }) => match).filter((match) => match !== undefined)
-    if (matches.length === parts.length) clauses.push({ matches })
+    if (matches.length === parts.length) clauses.push({ matches: compact(matches) })
   }
   for (const { match, isWhole } of readWhen(context, `${field}.when`, rule.when)) {
     if (!isWhole) isPartial = true
     if (match !== undefined) clauses.push({ matches: [match] })
   }
-  return { place, clauses, isPartial }
+  return { place, clauses: compact(clauses), isPartial }
+}
+
+/** Without the room for sixteen more that a list which grew has: it is kept. */
+function compact<T>(list: readonly T[]): readonly T[] {
+  return list.slice()
 }
 
 const ANYTHING: Part = { match: undefined, isWhole: false }
@@ -173,9 +178,24 @@ function readCondition(context: RuleContext, field: string, value: unknown): Par
 /** All of the parts must hold; none of them is always true. */
 function joined(parts: readonly MatchPart[]): PolicyMatch | undefined {
   if (parts.length === 0) return undefined
-  let match = EMPTY_MATCH
-  for (const part of parts) match = { ...match, ...part }
-  return match
+  const said: MatchPart = Object.assign({}, ...parts)
+  const none = EMPTY_MATCH
+  // Written out, so that all have one shape.
+  return {
+    namespaces: said.namespaces ?? none.namespaces,
+    notNamespaces: said.notNamespaces ?? none.notNamespaces,
+    principals: said.principals ?? none.principals,
+    notPrincipals: said.notPrincipals ?? none.notPrincipals,
+    sourceIps: said.sourceIps ?? none.sourceIps,
+    notSourceIps: said.notSourceIps ?? none.notSourceIps,
+    destinationIps: said.destinationIps ?? none.destinationIps,
+    notDestinationIps: said.notDestinationIps ?? none.notDestinationIps,
+    destinationPorts: said.destinationPorts ?? none.destinationPorts,
+    notDestinationPorts: said.notDestinationPorts ?? none.notDestinationPorts,
+    serviceAccounts: said.serviceAccounts ?? none.serviceAccounts,
+    notServiceAccounts: said.notServiceAccounts ?? none.notServiceAccounts,
+    isPartlyUnread: false,
+  }
 }
 
 /** Whether an object has fields beside these: they may say anything. */
