@@ -13,12 +13,11 @@ import type {
 } from '../../mesh/kube/resources.ts'
 import type { AuthorizationPolicyFacts } from '../istio-api/authorization-policy.ts'
 import type { PeerAuthenticationFacts } from '../istio-api/peer-authentication.ts'
-import type { NodeFacts } from './node.ts'
+import type { NamespaceFacts, NodeFacts } from './node.ts'
 import type { ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
 import type { ServiceFacts } from './service.ts'
 import type { SliceFacts } from './slice.ts'
-import type { TrafficDistribution } from './traffic-distribution.ts'
 
 /** The kinds, and what their objects look like. */
 export interface InputObjects {
@@ -39,7 +38,7 @@ export interface InputFacts {
   readonly Service: ServiceFacts
   readonly EndpointSlice: SliceFacts
   readonly Node: NodeFacts
-  readonly Namespace: TrafficDistribution
+  readonly Namespace: NamespaceFacts
   readonly AuthorizationPolicy: AuthorizationPolicyFacts
   readonly PeerAuthentication: PeerAuthenticationFacts
 }

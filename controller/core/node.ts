@@ -58,10 +58,15 @@ export function meshNodesOf(
   return [[key, { key, clusterId: cluster, name, network: config.network, addresses }]]
 }
 
-/** Reads what a Namespace wishes for the traffic of its services. */
-export function readNamespace(namespace: Namespace): Reading<TrafficDistribution> {
+export interface NamespaceFacts {
+  /** What it wishes for the traffic of its services. */
+  readonly trafficDistribution: TrafficDistribution | undefined
+}
+
+/** Reads a Namespace. */
+export function readNamespace(namespace: Namespace): Reading<NamespaceFacts> {
   const reader = new ObjectReader('Namespace', namespace.metadata)
   const annotations = reader.texts('metadata.annotations', namespace.metadata?.annotations)
-  const facts = readTrafficDistribution(reader, annotations, undefined)
-  return { facts, problems: reader.problems }
+  const trafficDistribution = readTrafficDistribution(reader, annotations, undefined)
+  return { facts: { trafficDistribution }, problems: reader.problems }
 }

@@ -80,8 +80,8 @@ export function translate(
   const lost = deriveLostClaims(graph, objects, podsByAddress)
   const services = graph.derive('mesh services', objects.Service, (fetch, service, key) => {
     const { cluster, namespace } = service
-    const wish = fetch(objects.Namespace, objectKey(cluster, CLUSTER_SCOPE, namespace))
-    return meshServicesOf(config, service, wish, fetch(lost, key))
+    const around = fetch(objects.Namespace, objectKey(cluster, CLUSTER_SCOPE, namespace))
+    return meshServicesOf(config, service, around?.trafficDistribution, fetch(lost, key))
   })
   const nodes = graph.derive('mesh nodes', objects.Node, (_fetch, node) =>
     meshNodesOf(config, node),

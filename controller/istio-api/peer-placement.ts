@@ -47,20 +47,6 @@ export function closedPeerPolicy(
   return policy && { ...policy, scope: namespace === rootNamespace ? 'mesh' : 'namespace' }
 }
 
-/** What counts for a workload. */
-export function inForceOf(
-  peers: Selection<PlacedPeer>,
-  fetch: Fetch,
-  namespace: Area,
-  labels: ReadonlyMap<string, string>,
-): InForce<PlacedPeer> {
-  return {
-    mesh: oldest(peers.ofAll(fetch, WHOLE_MESH)),
-    namespace: oldest(peers.ofAll(fetch, namespace)),
-    workload: oldest(peers.byLabels(fetch, namespace, labels)),
-  }
-}
-
 /** What counts for the workloads for which this one does. */
 export function inForceAt(
   peers: Selection<PlacedPeer>,

@@ -4,10 +4,10 @@
 
 import type { Collection, Fetch, Graph } from '../../mesh/collections/index.ts'
 import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
-import { mutualTlsOf, policyOfMutualTls } from '../../mesh/policy/peer-authentication.ts'
+import { mutualTlsOf, oldest, policyOfMutualTls } from '../../mesh/policy/peer-authentication.ts'
 import type { TranslateConfig } from '../core/config.ts'
 import type { ObjectCollections } from '../core/input.ts'
-import type { ObjectKey } from '../core/origin.ts'
+import { objectKey, type ObjectKey } from '../core/origin.ts'
 import type { PodTemplate } from '../core/pod.ts'
 import { authorizationStatus } from '../status/authorization-status.ts'
 import { peerStatus } from '../status/peer-status.ts'
@@ -16,13 +16,13 @@ import { authorizationOf } from './authorization-rules.ts'
 import {
   closedPeerPolicy,
   inForceAt,
-  inForceOf,
   type PlacedPeer,
   placedPeer,
   rivalsOf,
 } from './peer-placement.ts'
-import { type Area, WHOLE_MESH } from './placed-policy.ts'
+import type { Area, PlacedPolicy } from './placed-policy.ts'
 import { type Selection, selectionOf } from './selection.ts'
+import { surroundingsOf } from './surroundings.ts'
 
 /** What follows from policy objects. */
 export interface PolicyCollections {
@@ -32,22 +32,24 @@ export interface PolicyCollections {
   /** The policies that a workload of this template names, in the order of their keys. */
   readonly namedBy: (
     fetch: Fetch,
-    template: Pick<PodTemplate, 'namespace' | 'labels'>,
+    template: Pick<PodTemplate, 'cluster' | 'namespace' | 'labels'>,
   ) => readonly PolicyKey[]
 }
 
-type PolicyObjects = Pick<ObjectCollections, 'AuthorizationPolicy' | 'PeerAuthentication'>
+type PolicyObjects = Pick<
+  ObjectCollections,
+  'AuthorizationPolicy' | 'PeerAuthentication' | 'Namespace'
+>
 
 /** What comes of the objects of one kind. */
-interface OfKind {
+interface OfKind<Placed> {
   readonly policies: Collection<PolicyKey, Policy>
   readonly statuses: Collection<ObjectKey, PolicyStatus>
-  readonly namedBy: (
-    fetch: Fetch,
-    namespace: Area,
-    labels: ReadonlyMap<string, string>,
-  ) => readonly PolicyKey[]
+  readonly selection: Selection<Placed>
 }
+
+/** Cluster-scoped objects have no namespace. */
+const CLUSTER_SCOPE = ''
 
 /** Derives the policies; workloads that are derived after them may name them. */
 export function derivePolicies(
@@ -55,12 +57,31 @@ export function derivePolicies(
   objects: PolicyObjects,
   config: TranslateConfig,
 ): PolicyCollections {
-  const kinds = [deriveAuthorizations(graph, objects, config), derivePeers(graph, objects, config)]
+  const authorizations = deriveAuthorizations(graph, objects, config)
+  const peers = derivePeers(graph, objects, config)
+  const around = (fetch: Fetch, namespace: string) =>
+    surroundingsOf(fetch, namespace as Area, authorizations.selection, peers.selection)
+  const surroundings = graph.derive(
+    'surroundings of namespaces',
+    objects.Namespace,
+    (fetch, _facts, key) => [[key, around(fetch, key.slice(key.lastIndexOf('/') + 1))]],
+  )
   return {
-    policies: kinds.map(({ policies }) => policies),
-    statuses: kinds.map(({ statuses }) => statuses),
-    namedBy: (fetch, { namespace, labels }) =>
-      kinds.flatMap(({ namedBy }) => namedBy(fetch, namespace as Area, labels)).toSorted(),
+    policies: [authorizations.policies, peers.policies],
+    statuses: [authorizations.statuses, peers.statuses],
+    namedBy: (fetch, { cluster, namespace, labels }) => {
+      const known = fetch(surroundings, objectKey(cluster, CLUSTER_SCOPE, namespace))
+      // A pod may be told of before its namespace is, and has its policies all the same.
+      const { mesh, namespace: wide, ...shapes } = known ?? around(fetch, namespace)
+      const workload = oldest(peers.selection.select(fetch, shapes.peers, labels))
+      const mutualTls = policyOfMutualTls(
+        config.rootNamespace,
+        mutualTlsOf({ mesh, namespace: wide, workload }),
+      )
+      const selected = authorizations.selection.select(fetch, shapes.authorizations, labels)
+      const keys = selected.map(({ policy }) => policy.key)
+      return (mutualTls === undefined ? keys : [...keys, mutualTls.key]).toSorted()
+    },
   }
 }
 
@@ -68,23 +89,19 @@ function deriveAuthorizations(
   graph: Graph,
   { AuthorizationPolicy: objects }: PolicyObjects,
   config: TranslateConfig,
-): OfKind {
+): OfKind<PlacedPolicy> {
   const placed = graph.derive('placed policies', objects, (_fetch, facts) => {
     const each = authorizationOf(config, facts)
     return each === undefined ? [] : [[each.policy.key, each]]
   })
-  const selection = selectionOf(graph, 'authorization policies', placed)
   return {
+    selection: selectionOf(graph, 'authorization policies', placed),
     policies: graph.derive('authorization policies', placed, (_fetch, { policy }) => [
       [policy.key, policy],
     ]),
     statuses: graph.derive('statuses of authorization policies', objects, (_fetch, facts, key) => [
       [key, authorizationStatus(config, facts)],
     ]),
-    namedBy: (fetch, namespace, labels) =>
-      [namespace, WHOLE_MESH].flatMap((area) =>
-        selection.byLabels(fetch, area, labels).map(({ policy }) => policy.key),
-      ),
   }
 }
 
@@ -92,7 +109,7 @@ function derivePeers(
   graph: Graph,
   { PeerAuthentication: objects }: PolicyObjects,
   config: TranslateConfig,
-): OfKind {
+): OfKind<PlacedPeer> {
   const placed = graph.derive('placed peer authentications', objects, (_fetch, facts, key) => {
     const each = placedPeer(config, facts)
     return each === undefined ? [] : [[key, each]]
@@ -113,15 +130,7 @@ function derivePeers(
       return [[key, peerStatus(facts, policy, others)]]
     },
   )
-  return {
-    policies,
-    statuses,
-    namedBy: (fetch, namespace, labels) => {
-      const inForce = inForceOf(selection, fetch, namespace, labels)
-      const policy = policyOfMutualTls(config.rootNamespace, mutualTlsOf(inForce))
-      return policy === undefined ? [] : [policy.key]
-    },
-  }
+  return { selection, policies, statuses }
 }
 
 /** The policy that this object decides of; what another one decides is that one's. */

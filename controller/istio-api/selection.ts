@@ -15,15 +15,22 @@ export interface Selectable {
 
 /** Asks a collection what of it concerns a workload. */
 export interface Selection<V> {
-  /** What selects these labels in the area, in the order of shapes and keys. */
-  readonly byLabels: (fetch: Fetch, area: Area, labels: ReadonlyMap<string, string>) => readonly V[]
+  /** The shapes of an area's selectors: what has to be known of the area to look for its policies. */
+  readonly shapes: (fetch: Fetch, area: Area) => readonly Shape[]
+  /** What of these shapes selects a workload of these labels, in the order of shapes and keys. */
+  readonly select: (
+    fetch: Fetch,
+    shapes: readonly Shape[],
+    labels: ReadonlyMap<string, string>,
+  ) => readonly V[]
   /** What concerns all of the area, in the order of keys. */
   readonly ofAll: (fetch: Fetch, area: Area) => readonly V[]
   /** What selects anything in the area, in the order of keys: as many as there are. */
   readonly ofSome: (fetch: Fetch, area: Area) => readonly V[]
 }
 
-interface Shape {
+/** The labels that selectors of an area name. */
+export interface Shape {
   readonly area: Area
   readonly keys: readonly string[]
 }
@@ -55,13 +62,14 @@ export function selectionOf<K extends string, V extends Selectable & NonNullable
   return {
     ofAll: (fetch, area) => fetch(withoutSelector, area),
     ofSome: (fetch, area) => fetch(withSelector, area),
-    byLabels: (fetch, area, labels) => {
+    shapes: (fetch, area) => fetch(shapesByArea, area),
+    select: (fetch, those, labels) => {
       let found: readonly V[] = NONE
-      for (const { keys } of fetch(shapesByArea, area)) {
+      for (const { area, keys } of those) {
         const values = valuesOf(labels, keys)
         if (values === undefined) continue
-        const those = fetch(bySelector, selectorKey(area, values))
-        found = found.length === 0 ? those : [...found, ...those]
+        const each = fetch(bySelector, selectorKey(area, values))
+        found = found.length === 0 ? each : [...found, ...each]
       }
       return found
     },

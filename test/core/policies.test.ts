@@ -62,6 +62,8 @@ void t.test('in whatever order things come, a workload names exactly what select
       labels,
     }),
     fc.record({ kind: fc.constant('gone' as const), name: fc.constantFrom('a', 'b', 'c') }),
+    fc.record({ kind: fc.constant('namespace' as const) }),
+    fc.record({ kind: fc.constant('namespaceGone' as const) }),
   )
   fc.assert(
     fc.property(fc.array(step, { maxLength: 30 }), (steps) => {
@@ -70,7 +72,10 @@ void t.test('in whatever order things come, a workload names exactly what select
       const pods = new Map<string, Labels>()
       const policies = new Map<string, { namespace: string; labels: Labels }>()
       for (const each of steps) {
-        if (each.kind === 'pod') {
+        if (each.kind === 'namespace')
+          translator.upsert('Namespace', { metadata: { name: 'shop' } })
+        else if (each.kind === 'namespaceGone') translator.delete('Namespace', '', 'shop')
+        else if (each.kind === 'pod') {
           translator.upsert('Pod', kubePod(each.name, { labels: each.labels }))
           pods.set(each.name, each.labels)
         } else if (each.kind === 'policy') {
@@ -80,7 +85,7 @@ void t.test('in whatever order things come, a workload names exactly what select
             kubePolicy(name, selecting(each.labels), namespace),
           )
           policies.set(`${namespace}/${name}`, each)
-        } else {
+        } else if (each.kind === 'gone') {
           translator.delete('AuthorizationPolicy', 'shop', each.name)
           policies.delete(`shop/${each.name}`)
         }
