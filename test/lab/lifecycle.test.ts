@@ -135,21 +135,39 @@ await t.test('labs', { skip, timeout: 80_000 }, async (t) => {
     t.strictSame([repeated.code, repeated.stdout], [0, `lab "${name}": nothing was there\n`])
   })
 
-  await t.test('capture writes a complete file when it is interrupted', async (t) => {
+  await t.test('of one node', async (t) => {
     const lab = await testLab(t, { nodes: 1 })
-    const file = join(tmpdir(), `${lab.name}.pcap`)
-    t.teardown(() => rmSync(file, { force: true }))
-    const capture = spawn(AMBIT, ['lab', 'capture', '--name', lab.name, 'node-a', '-w', file])
-    const exited = new Promise<number | null>((done) => capture.on('exit', done))
-    await new Promise<void>((listening) => {
-      capture.stderr.on('data', (text: Buffer) => {
-        if (String(text).includes('listening on')) listening()
+
+    await t.test('capture writes a complete file when it is interrupted', async (t) => {
+      const file = join(tmpdir(), `${lab.name}.pcap`)
+      t.teardown(() => rmSync(file, { force: true }))
+      const capture = spawn(AMBIT, ['lab', 'capture', '--name', lab.name, 'node-a', '-w', file])
+      const exited = new Promise<number | null>((done) => capture.on('exit', done))
+      await new Promise<void>((listening) => {
+        capture.stderr.on('data', (text: Buffer) => {
+          if (String(text).includes('listening on')) listening()
+        })
+      })
+      await lab.nodeExec('node-a', ['curl', '-s', '--max-time', '2', 'http://172.30.0.2:1/'])
+      capture.kill('SIGINT')
+      t.equal(await exited, 0)
+      t.match(await command(['tcpdump', '-n', '-r', file]), '172.30.0.2.1')
+    })
+
+    await t.test('refuse what the API refuses, with file, line and field', async (t) => {
+      await t.rejects(
+        lab.apply(
+          'apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  containers:\n    - image: host\n',
+        ),
+        { code: 'AMB_BAD_MANIFEST', message: /manifest:7: .*spec\.containers\[0\]\.name/ },
+      )
+      await t.rejects(lab.apply('apiVersion: v1\nkind: Pode\nmetadata: {name: x}\n'), {
+        message: /manifest:2: field kind: the cluster has no "Pode" in v1/,
+      })
+      await t.rejects(lab.apply('apiVersion: nope.example/v1\nkind: Pod\nmetadata: {name: x}\n'), {
+        message: /manifest:1: field apiVersion: the cluster has no/,
       })
     })
-    await lab.nodeExec('node-a', ['curl', '-s', '--max-time', '2', 'http://172.30.0.2:1/'])
-    capture.kill('SIGINT')
-    t.equal(await exited, 0)
-    t.match(await command(['tcpdump', '-n', '-r', file]), '172.30.0.2.1')
   })
 
   await t.test('live side by side, and one goes without touching the other', async (t) => {
@@ -244,44 +262,28 @@ await t.test('labs', { skip, timeout: 80_000 }, async (t) => {
     },
   )
 
-  await t.test('refuse what the API refuses, with file, line and field', async (t) => {
-    const lab = await testLab(t, { nodes: 1 })
-    await t.rejects(
-      lab.apply(
-        'apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  containers:\n    - image: host\n',
-      ),
-      { code: 'AMB_BAD_MANIFEST', message: /manifest:7: .*spec\.containers\[0\]\.name/ },
-    )
-    await t.rejects(lab.apply('apiVersion: v1\nkind: Pode\nmetadata: {name: x}\n'), {
-      message: /manifest:2: field kind: the cluster has no "Pode" in v1/,
-    })
-    await t.rejects(lab.apply('apiVersion: nope.example/v1\nkind: Pod\nmetadata: {name: x}\n'), {
-      message: /manifest:1: field apiVersion: the cluster has no/,
-    })
-  })
-
   await t.test('explain wrong usage with exit code 2, and absence with 1', async (t) => {
-    for (const args of [
+    const wrong = [
       ['lab', 'up', '--nodes', '0'],
       ['lab', 'up', '--name', 'Bad_Name'],
       ['lab', 'exec'],
       ['lab', 'bogus'],
       ['lab', 'capture', 'node-a'],
-    ]) {
-      const result = await ambit(...args)
-      t.equal(result.code, 2, args.join(' '))
-      t.match(result.stderr, ONE_LINE_ERROR, args.join(' '))
+    ]
+    const results = await Promise.all(wrong.map((args) => ambit(...args)))
+    for (const [at, args] of wrong.entries()) {
+      t.equal(results[at]?.code, 2, args.join(' '))
+      t.match(results[at]?.stderr, ONE_LINE_ERROR, args.join(' '))
     }
     const absent = await ambit('lab', 'exec', '--name', 'never-there', 'a/b', '--', 'true')
     t.equal(absent.code, 1)
     t.match(absent.stderr, /it is not up.*ambit lab up.*AMB_LAB_MISSING/)
-    for (const args of [
-      ['--help'],
-      ['lab', '--help'],
-      ['lab', 'up', '--help'],
-      ['lab', 'exec', '--help'],
-    ]) {
-      const help = await ambit(...args)
+    const helps = await Promise.all(
+      [['--help'], ['lab', '--help'], ['lab', 'up', '--help'], ['lab', 'exec', '--help']].map(
+        (args) => ambit(...args),
+      ),
+    )
+    for (const help of helps) {
       t.equal(help.code, 0)
       t.match(help.stdout, 'Usage: ambit')
     }
