@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looks after what the agent depends on inside a pod's namespace, which its owner may change at any time: rule and route of
 // the app's answers, loopback, sysctls, and the addresses that the hooks know. Changes of the first are told by the kernel;
-// of sysctls nobody tells, so they are read again soon after enrolment and now and then. What is amiss is put right, and told.
+// of sysctls nobody tells, so they are read again soon after enrolment and after a repair, and now and then. What is amiss is
+// put right, and told.
 
 import { Backoff } from '../../mesh/async/backoff.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
@@ -109,6 +110,7 @@ export class Upkeep {
     if (this.#isClosed) return
     const isSysctlDue = this.#isSysctlDue
     this.#isSysctlDue = false
+    let hasRepaired = false
     if (performance.now() - this.#lastLookAt > PAUSE_MS.longest * 2) this.#pauses.reset()
     this.#lastLookAt = performance.now()
     try {
@@ -118,6 +120,7 @@ export class Upkeep {
         ...(await this.#lookAtRouting()),
         ...(await this.#lookAtSysctls(isSysctlDue)),
       ]
+      hasRepaired = repaired.length > 0
       this.#account(repaired)
     } catch (thrown) {
       this.#notBefore = performance.now() + this.#repairPauses.next()
@@ -125,7 +128,9 @@ export class Upkeep {
       if (clash !== undefined) this.#options.report({ kind: 'clash', what: [clash] })
       else this.#options.logger.warn({ error: thrown }, "cannot look after a pod's network")
     }
-    if (isSysctlDue && !this.#isClosed) this.#planSysctls()
+    // Who changed the one may be about to change the other. A loop of such changes puts this off for no longer than a second or
+    // two: then the pauses between repairs are longer than the wait for the sysctls.
+    if ((isSysctlDue || hasRepaired) && !this.#isClosed) this.#planSysctls()
   }
 
   async #lookAtRouting(): Promise<readonly string[]> {
