@@ -4,45 +4,9 @@
 
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { type Check, CheckFailed, type ClientReport, type DemoLab, expect } from './check.ts'
+import { policyChecks } from './policy-checks.ts'
 import { wireFacts } from './wire.ts'
-
-/** The lab as the demonstration uses it: the same calls a person would type. */
-export interface DemoLab {
-  readonly name: string
-  kubectl(...args: readonly string[]): Promise<string>
-  /** Runs a command in a pod ("namespace/name"); resolves with its stdout, rejects on a non-zero exit. */
-  exec(pod: string, ...command: readonly string[]): Promise<string>
-  nodeExec(node: string, ...command: readonly string[]): Promise<string>
-  /** The log of a node's agent so far. */
-  agentLog(node: string): string
-  /** Captures packets until stop(), which returns the finished file. */
-  capture(link: string): Promise<{ stop(): Promise<string> }>
-}
-
-export class CheckFailed extends Error {}
-
-export interface Check {
-  readonly title: string
-  run(): Promise<string>
-}
-
-/** What client.ts prints. */
-interface ClientReport {
-  readonly dialled: string
-  readonly peer?: string
-  readonly peerPort?: number
-  readonly local?: string
-  readonly status?: number
-  readonly error?: string
-  readonly answer?: {
-    readonly service: string
-    readonly version: string
-    readonly pod: string
-    readonly pid: number
-    readonly client: string
-    readonly marker: string | null
-  }
-}
 
 /** One access line of an agent, as it stands in the log. */
 interface AccessLine {
@@ -55,10 +19,6 @@ interface AccessLine {
 /** Ends a wait in vain. No claim about speed: only a fault is ever that slow, also on a busy machine. What is awaited is told with its time. */
 const IN_VAIN_MS = 30_000
 const POLL_MS = 20
-
-function expect(claim: boolean, observed: string): void {
-  if (!claim) throw new CheckFailed(observed)
-}
 
 /** Builds the story; state flows from check to check in closures, in the order of the list. */
 export function demoChecks(lab: DemoLab): readonly Check[] {
@@ -393,6 +353,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
         return `captured as plaintext: src.addr=${String(line['src.addr'])}`
       },
     },
+    ...policyChecks(lab, call),
     {
       title: 'removing the label restores plaintext, with no restart',
       run: async () => {

@@ -2,8 +2,12 @@
 // A lab seen through the few calls that a person would type: what the demonstration's checks work with.
 
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { agentPod, type CommandOutput, type Lab } from '../cluster/index.ts'
-import { CheckFailed, type DemoLab } from './checks.ts'
+import { tryCommand } from '../machine/command.ts'
+import { CheckFailed, type DemoLab } from './check.ts'
+
+const AMBIT = fileURLToPath(new URL('../../cli/bin/ambit', import.meta.url))
 
 /** How much of a failed command's output a check quotes. Characters. */
 const QUOTED_OUTPUT = 500
@@ -16,6 +20,8 @@ export function demoLab(lab: Lab, directory: string): DemoLab {
     kubectl: (...args) => lab.kubectl(...args),
     exec: async (pod, ...command) => stdoutOf(await lab.exec(pod, command)),
     nodeExec: async (node, ...command) => stdoutOf(await lab.nodeExec(node, command)),
+    apply: (object) => lab.apply(JSON.stringify(object)),
+    ambit: async (...args) => stdoutOf(await tryCommand([AMBIT, ...args, '--name', lab.name])),
     agentLog: (node) => lab.log(agentPod(lab.layout, node)),
     capture: async (link) => {
       captures += 1
