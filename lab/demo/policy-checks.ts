@@ -66,11 +66,15 @@ export function policyChecks(
       .filter(({ audit }) => audit === 'connection.denied')
   }
   const onRecord = async (matches: (line: AuditLine) => boolean): Promise<AuditLine> => {
-    const lines = await denials()
-    const found = lines.find(matches)
-    if (found === undefined)
-      throw new CheckFailed(`no such line in the audit: ${JSON.stringify(lines.slice(-5))}`)
-    return found
+    const deadline = performance.now() + IN_FORCE_S * 1_000
+    for (;;) {
+      const lines = await denials()
+      const found = lines.find(matches)
+      if (found !== undefined) return found
+      // The caller hears of its refusal first, the audit a moment later.
+      if (performance.now() > deadline)
+        throw new CheckFailed(`no such line in the audit: ${JSON.stringify(lines.slice(-5))}`)
+    }
   }
 
   return [
