@@ -3,6 +3,7 @@
 // names. What asking costs does not grow with the policies of others. Does no I/O.
 
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
+import { MultiIndex } from '../../../mesh/model/multi-index.ts'
 import type { MeshChange, PodUid, Workload } from '../../../mesh/model/types.ts'
 import type { LocalPod } from '../local-pod.ts'
 import {
@@ -81,7 +82,7 @@ export class PoliciesOfPods {
     if (followed === undefined) {
       followed = { pod, named: undefined, policies: undefined, gapMetAtMs: undefined }
       this.#pods.set(pod.uid, followed)
-      this.#hear(followed)
+      hear(followed, this.#mesh.workload(pod.workloadUid))
     }
     return followed
   }
@@ -105,14 +106,17 @@ export class PoliciesOfPods {
   #apply(changes: readonly MeshChange[]): readonly PodUid[] {
     const touched = touchedPolicies(changes, this.#mesh.policies)
     if (touched.keys.size > 0) this.#layers.touch(touched)
-    const heard = new Set<string>()
+    // From the changes, not from what they come to: what is said of a workload counts, also if the same batch drops it.
+    const heard = new MultiIndex<string, Workload>()
     let isAnything = false
     for (const change of changes)
-      if (change.kind === 'workload') heard.add(change.workload.uid)
+      if (change.kind === 'workload') heard.add(change.workload.uid, change.workload)
       else if (change.kind === 'policyKnowledge') isAnything = true
     const concerned: PodUid[] = []
     for (const [uid, followed] of this.#pods) {
-      const isRenamed = heard.has(followed.pod.workloadUid) && this.#hear(followed)
+      let isRenamed = false
+      for (const workload of heard.get(followed.pod.workloadUid))
+        isRenamed = hear(followed, workload) || isRenamed
       const { policies } = followed
       const isTouched = policies?.layers.some(({ isStale }) => isStale) ?? touched.keys.size > 0
       if (!isTouched && !isRenamed && !isAnything) continue
@@ -122,16 +126,15 @@ export class PoliciesOfPods {
     }
     return concerned
   }
+}
 
-  /** Takes the workload's list, if it is about this pod; says whether it is another than before. */
-  #hear(followed: Followed): boolean {
-    const workload = this.#mesh.workload(followed.pod.workloadUid)
-    if (workload === undefined || !isAbout(workload, followed.pod)) return false
-    const { authorizationPolicies } = workload
-    if (isSameList(followed.named, authorizationPolicies)) return false
-    followed.named = authorizationPolicies
-    return true
-  }
+/** Takes the workload's list, if it is about this pod; says whether it is another than before. */
+function hear(followed: Followed, workload: Workload | undefined): boolean {
+  if (workload === undefined || !isAbout(workload, followed.pod)) return false
+  const { authorizationPolicies } = workload
+  if (isSameList(followed.named, authorizationPolicies)) return false
+  followed.named = authorizationPolicies
+  return true
 }
 
 /**
