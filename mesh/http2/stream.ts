@@ -136,6 +136,11 @@ export class H2Stream implements Holder {
     return this.#sendWindow <= 0
   }
 
+  /** Whether bytes that were written wait for the peer's window or the connection; onWritable comes when none is left. */
+  get hasUnsent(): boolean {
+    return this.#pending.length > 0
+  }
+
   /** Whether end() was called. */
   get isEndQueued(): boolean {
     return this.#isEndQueued

@@ -8,7 +8,7 @@ import type { EndReason } from '../telemetry/end-reason.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
 import { keepable, readInPlace, sharedReadBuffer, TLS_READ_BYTES } from './read-in-place.ts'
-import { cutSocket, resetSocket, resetSocketNow } from './reset-socket.ts'
+import { cutSocket, FLUSH_BEFORE_RESET_MS, resetSocket, resetSocketNow } from './reset-socket.ts'
 import { endReasonOfCut } from '../hbone/cut-code.ts'
 import { StreamTunnel, takeStream } from '../hbone/tunnel.ts'
 import { WaitingChunks } from './waiting-chunks.ts'
@@ -67,6 +67,8 @@ class Splice implements StreamSink {
   #isEnded = false
   #isSocketClosed = false
   #isStreamClosed = false
+  /** Runs while the tunnel waits with its reset for what the socket had sent before it broke. */
+  #lastWords: NodeJS.Timeout | undefined
   readonly #onAbort = (): void => this.#abort()
   readonly #onWritten = (): void => {
     const { writableLength } = this.#socket
@@ -116,6 +118,10 @@ class Splice implements StreamSink {
   }
 
   onData(chunk: Buffer): boolean {
+    if (this.#isSocketClosed) {
+      this.#stream?.consume(chunk.length)
+      return false
+    }
     this.#received += chunk.length
     const socket = this.#socket
     const isFirst = this.#unread === 0
@@ -137,6 +143,7 @@ class Splice implements StreamSink {
   }
 
   onEnd(): void {
+    if (this.#isSocketClosed) return
     this.#flush()
     const socket = this.#socket
     // Both have ended and the kernel has all bytes: its close() says FIN as its shutdown() would, a system call and a turn earlier.
@@ -168,7 +175,8 @@ class Splice implements StreamSink {
   }
 
   onWritable(): void {
-    this.#socket.resume()
+    if (this.#lastWords !== undefined) this.#stream?.reset(RELAY_RESET_CODE)
+    else this.#socket.resume()
   }
 
   onClosed(): void {
@@ -197,12 +205,18 @@ class Splice implements StreamSink {
       const isComplete = stream.isEndQueued && (this.#isEnded || this.#socket.writableFinished)
       if (!isComplete) {
         this.#blame(this.#options.socketRole)
-        stream.reset(RELAY_RESET_CODE)
+        this.#resetTunnel(stream)
       }
     }
     this.#waiting = undefined
     stream?.drop()
     this.#finishIfDone()
+  }
+
+  /** The socket broke; what it had sent before that goes first, as the kernel would have done, unless the peer does not read. */
+  #resetTunnel(stream: H2Stream): void {
+    if (!stream.hasUnsent) return stream.reset(RELAY_RESET_CODE)
+    this.#lastWords = setTimeout(() => stream.reset(RELAY_RESET_CODE), FLUSH_BEFORE_RESET_MS)
   }
 
   #abort(): void {
@@ -218,6 +232,7 @@ class Splice implements StreamSink {
 
   #finishIfDone(): void {
     if (!this.#isSocketClosed || !this.#isStreamClosed) return
+    clearTimeout(this.#lastWords)
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
     if (this.#tunnel instanceof StreamTunnel) this.#tunnel.settle(this.#isTunnelReset)
     this.#resolve({ sent: this.#sent, received: this.#received, end: this.#end })

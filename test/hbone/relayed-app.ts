@@ -11,6 +11,8 @@ export interface RelayedApp {
   readonly world: World
   /** A client socket that believes to talk to the application. */
   connect(): Promise<Socket>
+  /** The outbound relays' own ends of the clients' connections. */
+  readonly near: readonly Socket[]
   /** How the outbound splices ended, in the order they began. */
   readonly outbound: Promise<SpliceOutcome>[]
   readonly inbound: Promise<SpliceOutcome>[]
@@ -34,13 +36,16 @@ export async function relayApp(
       )
     },
   })
+  const near: Socket[] = []
   const entry = async (socket: Socket): Promise<void> => {
+    near.push(socket)
     const { tunnel } = await world.open()
     outbound.push(splice(socket, tunnel, { socketRole: 'client' }))
   }
   const entryPort = await listen(t, (socket) => void entry(socket), true)
   return {
     world,
+    near,
     outbound,
     inbound,
     connect: async () => {

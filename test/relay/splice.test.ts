@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
-import { setImmediate as eventLoopTurn } from 'node:timers/promises'
+import { setImmediate as eventLoopTurn, setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { readInPlace, sharedReadBuffer } from '../../mesh/relay/read-in-place.ts'
@@ -150,6 +150,50 @@ await t.test('what the server sent before its RST still arrives', async (t) => {
   t.equal(String((await words)[0]), 'last words')
   t.match(await failure, [{ code: 'ECONNRESET' }])
 })
+
+await t.test(
+  'what the client sent before its RST still arrives where the server lags, and holds nothing where it does not read',
+  async (t) => {
+    for (const lags of [true, false]) {
+      const accepted = Promise.withResolvers<Socket>()
+      const app = await relayApp(t, (socket) => {
+        socket.pause()
+        accepted.resolve(socket)
+      })
+      const client = await app.connect()
+      client.on('error', () => undefined)
+      client.write(Buffer.alloc(64 * MIB))
+      const server = await accepted.promise
+      // Until the whole way is full: nothing more leaves the client.
+      const [near] = app.near
+      for (let still = 0, read = -1; still < 5; still += 1) {
+        if (near?.isPaused() !== true || near.bytesRead !== read) still = 0
+        read = near?.bytesRead ?? 0
+        await delay(50)
+      }
+      const failure = new Promise<NodeJS.ErrnoException>((resolve) => server.once('error', resolve))
+      const resetAt = performance.now()
+      const broken = once(near ?? client, 'close').catch(() => undefined)
+      client.resetAndDestroy()
+      // A relay that does not read hears of it when it writes.
+      server.write('x')
+      await broken
+      if (lags) {
+        let received = 0
+        server.on('data', (chunk: Buffer) => (received += chunk.length)).resume()
+        t.equal((await failure).code, 'ECONNRESET')
+        const outcome = await app.outbound[0]
+        t.match(outcome, { end: 'clientReset' })
+        t.equal(received, outcome?.sent, 'all that the tunnel had taken')
+        t.ok(received > MIB)
+      } else {
+        t.match(await app.outbound[0], { end: 'clientReset' })
+        t.ok(performance.now() - resetAt < 10_000, 'after a second or so')
+        server.destroy()
+      }
+    }
+  },
+)
 
 await t.test('a lost HBONE connection is a RST on both sides', async (t) => {
   const failure = Promise.withResolvers<NodeJS.ErrnoException>()
