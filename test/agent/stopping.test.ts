@@ -87,9 +87,10 @@ void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) },
     return agent
   }
   const addPod = async (site: 'a' | 'b'): Promise<void> => {
-    await cluster.ask('pod', { name: site, uid: UID[site] })
+    const { addresses } = world.pod(site)
+    await cluster.ask('pod', { name: site, uid: UID[site], addresses })
     const sandbox = world.netns(site)
-    const [v4, v6] = world.pod(site).addresses
+    const [v4, v6] = addresses
     const run = await runPlugin(
       'ADD',
       pluginConfig(socket, {
