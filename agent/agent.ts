@@ -38,6 +38,7 @@ import { WorkerPool } from './proxy/worker/worker-pool.ts'
 import { OwnDaemonSet } from './own-daemon-set.ts'
 import { startCni, type StartedCni } from './start-cni.ts'
 import { startDiscovery } from './start-discovery.ts'
+import { RevocationFiles } from './revocation-files.ts'
 import { type Ending, type Starting, unwrap } from './starting.ts'
 
 export interface AgentOptions {
@@ -151,6 +152,13 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
         'connections were cut at the drain deadline',
       )
   })
+  const revocations = new RevocationFiles({
+    files: config.crlFiles,
+    log: log.child({ part: 'identity' }),
+    onLists: (lists) => pool.setRevocations(lists),
+  })
+  started.defer(() => revocations.close())
+  await revocations.start()
   await pool.ready()
 
   const discovery = new DiscoveryHealth(config.xdsAddress)

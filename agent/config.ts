@@ -18,6 +18,7 @@ import {
   optionalText,
   parseDurationSeconds,
   parsed,
+  parseList,
   parseSecondsAsMs,
   parseTrustDomains,
   text,
@@ -58,6 +59,8 @@ export interface AgentConfig {
   readonly trustDomain: string
   /** Other names of the trust domain, whose identities are taken for those of the same account in it. */
   readonly trustDomainAliases: readonly string[]
+  /** Lists of revoked certificates. */
+  readonly crlFiles: readonly string[]
   readonly clusterId: string
   readonly clusterDomain: string
   readonly network: string
@@ -170,6 +173,12 @@ const flags: FlagTable<AgentFlags> = {
     env: 'XDS_ROOT_CA',
     fallback: '/var/run/secrets/istio/root-cert.pem',
   }),
+  crlFiles: parsed(
+    '--crl-file <list>',
+    'lists of revoked certificates, PEM or DER, files separated by commas; read again when they change',
+    parseList,
+    { env: 'CRL_PATH', fallback: [] },
+  ),
   tokenFile: text('--token-file <file>', 'service account token, audience istio-ca', {
     env: 'AUTH_TOKEN',
     fallback: '/var/run/secrets/tokens/istio-token',

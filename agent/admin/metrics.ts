@@ -8,6 +8,7 @@ import {
   type TrafficDelta,
   type TrafficLabels,
 } from '../../mesh/telemetry/traffic.ts'
+import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import type { EjectionChange } from '../proxy/balance/ejection-lines.ts'
 
 /**
@@ -32,6 +33,7 @@ export class AgentMetrics {
   readonly #sent: Counter
   readonly #received: Counter
   readonly #endpoints: Counter<'change'>
+  readonly #revoked: Counter<'reporter'>
   readonly #series = new Set<string>()
   readonly #maxSeries: number
 
@@ -89,6 +91,12 @@ export class AgentMetrics {
           captureEvents.inc({ event }, count)
       },
     })
+    this.#revoked = new Counter({
+      name: 'istio_crl_policy_rejections_total',
+      help: 'Connections refused or closed because the certificate of the peer is revoked (CRL).',
+      labelNames: ['reporter'],
+      registers: [this.registry],
+    })
     this.#endpoints = new Counter({
       name: 'ambit_endpoint_ejections_total',
       help: 'Times that an endpoint of a Service was ejected for a pod, or recovered.',
@@ -105,6 +113,8 @@ export class AgentMetrics {
       if (delta.opened > 0) this.#opened.inc(labels, delta.opened)
       if (delta.closed > 0) this.#closed.inc(labels, delta.closed)
       if (delta.failed > 0) this.#failed.inc(labels, delta.failed)
+      if (labels.response_flags === END_REASONS.certificateRevoked.flag)
+        this.#revoked.inc({ reporter: labels.reporter }, delta.failed + delta.closed)
       if (delta.closed > 0 || delta.sentBytes > 0 || delta.receivedBytes > 0) {
         this.#sent.inc(labels, delta.sentBytes)
         this.#received.inc(labels, delta.receivedBytes)

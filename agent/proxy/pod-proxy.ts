@@ -14,10 +14,10 @@ import { TrustChange } from './trust-change.ts'
 import type { HalfClosed } from '../../mesh/relay/half-closed.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
-import { ownDomainOnly, type TrustPolicy } from '../../mesh/identity/trust-policy.ts'
+import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
-import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
@@ -56,8 +56,8 @@ export interface PodProxyOptions {
   readonly log: Logger
   /** An endpoint of a Service is ejected for the pod, or has recovered. */
   readonly onEjection: (change: EjectionChange) => void
-  /** Whom to take for one of the mesh's own; the pod's own trust domain alone when left out. */
-  readonly trust?: TrustPolicy | undefined
+  /** Whom to take for one of the mesh's own. */
+  readonly trust: TrustPolicy
 }
 
 type Handler = (context: PodContext, socket: Socket) => Promise<void>
@@ -92,7 +92,7 @@ export class PodProxy {
   constructor(options: PodProxyOptions) {
     this.#options = options
     this.pod = options.pod
-    const trust = options.trust ?? ownDomainOnly(options.pod.identity)
+    const { trust } = options
     this.#pool = createHbonePool({
       dial: (target, signal) =>
         connectUpstream(
@@ -146,10 +146,10 @@ export class PodProxy {
     this.#trustChange = new TrustChange({
       pool: this.#pool,
       servers: () => this.#hboneServers(),
-      onCut: (connections) =>
+      onCut: (connections, reason) =>
         options.log.warn(
           { pod: options.pod.uid, connections },
-          'HBONE connections were cut: the roots of the mesh have changed, and those of their peers are gone',
+          `HBONE connections were cut: ${END_REASONS[reason].text}`,
         ),
     })
     const { sinks, drain, audit } = this.connections
@@ -201,6 +201,11 @@ export class PodProxy {
     if (this.#isRemoved) return
     this.#trustChange.certificate(certificate)
     await this.#listening?.setCertificate(certificate)
+  }
+
+  /** Cuts what is open to peers that are revoked by now. */
+  reviewRevoked(): void {
+    this.#trustChange.revoked(this.#context.trust)
   }
 
   #makeHboneServer(certificate: WorkloadCertificate): HboneServer {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What becomes of a pod's live HBONE connections when its roots change: one whose peer leads to no root any more is cut, for a
+// What becomes of a pod's live HBONE connections when its roots change, or certificates are revoked. When its roots change, one whose peer leads to no root any more is cut, for a
 // root is taken out because what hangs on it shall end. The others are replaced: they stand on certificates of before, which
 // the next step of a rotation may take the ground from. Pool and server see to handshakes that are under way at that moment.
 
+import type { DistrustReason } from '../../mesh/hbone/cut-code.ts'
 import type { LiveConnection } from '../../mesh/hbone/lifetime.ts'
-import { trustedBy } from '../../mesh/hbone/tls.ts'
+import { isRevoked, trustedBy } from '../../mesh/hbone/tls.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
+import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 
 /** Both ends of a pod: what its app calls, and who calls its app. */
@@ -13,7 +15,7 @@ export interface PodEnds {
   readonly pool: Pick<HbonePool, 'closeWhere' | 'leaveWhere'>
   readonly servers: () => readonly Pick<HboneServer, 'closeWhere' | 'leaveWhere'>[]
   /** Told when connections were cut. */
-  readonly onCut: (connections: number) => void
+  readonly onCut: (connections: number, reason: DistrustReason) => void
 }
 
 /** Follows the certificates of one pod. */
@@ -33,6 +35,15 @@ export class TrustChange {
     this.#apply(certificate)
   }
 
+  /** Cuts the connections whose peers have been revoked meanwhile. */
+  revoked(trust: TrustPolicy): void {
+    const isOver = ({ socket }: LiveConnection): boolean => isRevoked(socket, trust)
+    const { pool, servers } = this.#ends
+    let cut = pool.closeWhere(isOver, 'certificateRevoked')
+    for (const server of servers()) cut += server.closeWhere(isOver, 'certificateRevoked')
+    if (cut > 0) this.#ends.onCut(cut, 'certificateRevoked')
+  }
+
   #apply(certificate: WorkloadCertificate): void {
     const isTrusted = trustedBy(certificate.rootsPem)
     const isDistrusted = ({ socket }: LiveConnection): boolean => !isTrusted(socket)
@@ -41,7 +52,7 @@ export class TrustChange {
     const { pool, servers } = this.#ends
     let cut = pool.closeWhere(isDistrusted)
     for (const server of servers()) cut += server.closeWhere(isDistrusted)
-    if (cut > 0) this.#ends.onCut(cut)
+    if (cut > 0) this.#ends.onCut(cut, 'peerDistrusted')
     pool.leaveWhere(isOutdated)
     for (const server of servers()) server.leaveWhere(isOutdated)
   }

@@ -14,6 +14,7 @@ const KINDS: ReadonlyMap<EndReason, AuditKind> = new Map([
   ['policyChanged', 'connection.closed'],
   ['certificateExpired', 'connection.closed'],
   ['peerDistrusted', 'connection.closed'],
+  ['certificateRevoked', 'connection.closed'],
 ])
 
 /**

@@ -10,7 +10,7 @@ import type { SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Knocker } from './knocking.ts'
 import type { HboneSources } from './sources.ts'
 import { hasLastDescriptor } from '../relay/last-descriptors.ts'
-import { END_REASONS } from '../telemetry/end-reason.ts'
+import { END_REASONS, type EndReason } from '../telemetry/end-reason.ts'
 import { resetSocket } from '../relay/reset-socket.ts'
 import { socketAddressOf } from '../model/address.ts'
 import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
@@ -102,10 +102,10 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     return true
   }
 
-  const refuse = (knock: Knock, message: string): void => {
+  const refuse = (knock: Knock, message: string, reason: EndReason = 'tlsFailure'): void => {
     if (!forget(knock)) return
     options.sources.handshakeWasted(knock.peer.address, knock.isKnown)
-    options.onRefused({ peer: knock.peer, reason: 'tlsFailure', message })
+    options.onRefused({ peer: knock.peer, reason, message })
   }
 
   const refuseAndCut = (knock: Knock, message: string): void => {
@@ -121,7 +121,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     const isOvertaken = knock.certificate.serialNumber !== certificate.serialNumber
     const identity = checkClient(socket, trust, isOvertaken ? certificate.rootsPem : undefined)
     if (!identity.ok) {
-      refuse(knock, identity.error.message)
+      refuse(knock, identity.error.message, identity.error.reason)
       socket.destroy()
       return
     }

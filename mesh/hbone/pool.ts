@@ -8,7 +8,7 @@ import type { WorkloadCertificate } from '../identity/types.ts'
 import { type Result, err, ok } from '../result.ts'
 import { type ClientConnection, type OpenFailure, establishClient } from './client.ts'
 import { abandoned, connectSecured } from './connect.ts'
-import { CUT_CODE } from './cut-code.ts'
+import { CUT_CODE, type DistrustReason } from './cut-code.ts'
 import type { LifetimeTuning, LiveConnection } from './lifetime.ts'
 import { IDLE_RELEASE_MS, MAX_IDLE_PER_PEER } from './limits.ts'
 import type {
@@ -90,9 +90,12 @@ class Pool implements HbonePool {
     return this.#live.size
   }
 
-  closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number {
+  closeWhere(
+    isDistrusted: (connection: LiveConnection) => boolean,
+    reason: DistrustReason = 'peerDistrusted',
+  ): number {
     const closing = [...this.#live].filter(isDistrusted)
-    for (const connection of closing) connection.destroy(CUT_CODE.peerDistrusted)
+    for (const connection of closing) connection.destroy(CUT_CODE[reason])
     return closing.length
   }
 

@@ -169,12 +169,12 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     setCertificate: acceptor.setCertificate,
     stopListening: acceptor.stopListening,
     connectionCount: () => connections.size,
-    closeWhere(isDistrusted) {
+    closeWhere(isDistrusted, reason = 'peerDistrusted') {
       let closed = 0
       for (const live of connections) {
         if (!isDistrusted(live)) continue
         closed += 1
-        live.cutCode = CUT_CODE.peerDistrusted
+        live.cutCode = CUT_CODE[reason]
         live.connection.destroy()
       }
       return closed

@@ -62,6 +62,12 @@ export function trustedBy(rootsPem: string): (socket: TLSSocket) => boolean {
   }
 }
 
+/** Whether the peer of a connection has been revoked, by what is known now. */
+export function isRevoked(socket: TLSSocket, trust: TrustPolicy): boolean {
+  const peer = socket.getPeerX509Certificate()
+  return peer !== undefined && trust.isRevoked(peer)
+}
+
 /**
  * Who the client is, if it may talk to us at all: chain valid, HTTP/2, of the mesh's trust domain or an alias of it.
  * `laterRootsPem`: the roots by which the handshake was judged have been replaced by these meanwhile.
@@ -71,7 +77,7 @@ export function checkClient(
   trust: TrustPolicy,
   laterRootsPem?: string,
 ): Result<SpiffeId, HboneFailure> {
-  const peer = checkPeer(socket)
+  const peer = checkPeer(socket, trust)
   if (!peer.ok) return peer
   if (laterRootsPem !== undefined && !trustedBy(laterRootsPem)(socket))
     return err({
@@ -92,7 +98,7 @@ export function checkServer(
   expected: readonly SpiffeId[],
   trust: TrustPolicy,
 ): Result<SpiffeId, HboneFailure> {
-  const peer = checkPeer(socket)
+  const peer = checkPeer(socket, trust)
   if (!peer.ok) return peer
   if (!trust.isOneOf(peer.value, expected))
     return err({
@@ -102,7 +108,7 @@ export function checkServer(
   return peer
 }
 
-function checkPeer(socket: TLSSocket): Result<SpiffeId, HboneFailure> {
+function checkPeer(socket: TLSSocket, trust: TrustPolicy): Result<SpiffeId, HboneFailure> {
   if (!socket.authorized)
     return err({
       reason: 'tlsFailure',
@@ -115,6 +121,8 @@ function checkPeer(socket: TLSSocket): Result<SpiffeId, HboneFailure> {
     })
   if (socket.alpnProtocol !== ALPN_HTTP2)
     return err({ reason: 'tlsFailure', message: 'the peer does not speak HTTP/2 (no ALPN h2)' })
+  if (isRevoked(socket, trust))
+    return err({ reason: 'certificateRevoked', message: "the peer's certificate is revoked" })
   const identity = socketSpiffeId(socket)
   return identity.ok
     ? ok(identity.value)

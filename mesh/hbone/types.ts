@@ -11,6 +11,7 @@ import type { TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import type { IpAddress, SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Result } from '../result.ts'
+import type { DistrustReason } from './cut-code.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import type { LiveConnection } from './lifetime.ts'
 import type { HboneSources } from './sources.ts'
@@ -88,8 +89,8 @@ export interface HbonePool {
   ): Promise<Result<OpenedTunnel, HboneFailure>>
   /** Live HTTP/2 connections, for tests, metrics and the admin dump. */
   connectionCount(): number
-  /** Cuts the connections that may not go on, their tunnels ending as `peerDistrusted`; how many. For changes of trust. */
-  closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number
+  /** Cuts the connections that may not go on, their tunnels ending for that reason; how many. For changes of trust. */
+  closeWhere(isDistrusted: (connection: LiveConnection) => boolean, reason?: DistrustReason): number
   /** Lets go of connections, each after one that takes its place; their tunnels end by themselves. */
   leaveWhere(isOutdated: (connection: LiveConnection) => boolean): void
   /** GOAWAY on all; resolves when the last tunnel ended or the deadline passed (then what is left is cut). */
@@ -146,7 +147,7 @@ export interface HboneServer {
   setCertificate(certificate: WorkloadCertificate): void
   connectionCount(): number
   /** As for the pool. */
-  closeWhere(isDistrusted: (connection: LiveConnection) => boolean): number
+  closeWhere(isDistrusted: (connection: LiveConnection) => boolean, reason?: DistrustReason): number
   /** GOAWAY on these: their clients make new ones, and their tunnels end by themselves. */
   leaveWhere(isOutdated: (connection: LiveConnection) => boolean): void
   /** Stops accepting, and nothing else: handshakes under way and connections go on. Resolves when none is left. */

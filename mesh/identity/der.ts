@@ -4,7 +4,7 @@
 
 import { type Result, err, ok } from '../result.ts'
 
-interface Element {
+export interface Element {
   readonly tag: number
   readonly content: Uint8Array
 }
@@ -114,7 +114,7 @@ function onlySequence(bytes: Uint8Array): readonly Element[] | undefined {
 }
 
 /** The elements that the bytes consist of; undefined when they are not exactly a row of elements. */
-function children(bytes: Uint8Array): readonly Element[] | undefined {
+export function children(bytes: Uint8Array): readonly Element[] | undefined {
   const elements: Element[] = []
   let offset = 0
   while (offset < bytes.length) {

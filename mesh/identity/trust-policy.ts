@@ -2,7 +2,9 @@
 // Whom the mesh takes for one of its own: identities of its trust domain, and of the domains that were its names before or
 // are those of meshes it grows together with (Istio's trustDomainAliases). Which roots vouch for them is TLS's affair.
 
+import type { X509Certificate } from 'node:crypto'
 import type { SpiffeId } from '../model/types.ts'
+import type { Revocations } from './revocations.ts'
 import { parseSpiffeId, spiffeId } from './spiffe.ts'
 
 /** What a policy is made of; plain data, so that it can go to a worker. */
@@ -19,12 +21,17 @@ export interface TrustPolicy {
   isOneOf(peer: SpiffeId, expected: readonly SpiffeId[]): boolean
   /** Whether two identities are of one account. */
   isSame(one: SpiffeId, other: SpiffeId): boolean
+  /** Whether a certificate, or one that vouches for it, has been revoked. */
+  isRevoked(certificate: X509Certificate): boolean
   /** The trust domain and its aliases, for messages. */
   readonly domains: readonly string[]
 }
 
-/** Makes the policy of a mesh. */
-export function trustPolicy({ trustDomain, aliases }: TrustDomains): TrustPolicy {
+/** Makes the policy of a mesh; `revocations` may change later. */
+export function trustPolicy(
+  { trustDomain, aliases }: TrustDomains,
+  revocations?: Revocations,
+): TrustPolicy {
   const domains = new Set([trustDomain, ...aliases])
   /** The identity in the mesh's own domain; others stay as they are. */
   const canonical = (id: SpiffeId): SpiffeId => {
@@ -46,10 +53,12 @@ export function trustPolicy({ trustDomain, aliases }: TrustDomains): TrustPolicy
     },
     isOneOf: (peer, expected) => expected.some((each) => isSame(each, peer)),
     isSame,
+    isRevoked: (certificate) => revocations?.isRevoked(certificate) ?? false,
   }
 }
 
 /** The policy of a workload that knows no more than its own identity: its own trust domain alone. */
-export function ownDomainOnly(own: SpiffeId): TrustPolicy {
-  return trustPolicy({ trustDomain: parseSpiffeId(own)?.trustDomain ?? '', aliases: [] })
+export function ownDomainOnly(own: SpiffeId, revocations?: Revocations): TrustPolicy {
+  const trustDomain = parseSpiffeId(own)?.trustDomain ?? ''
+  return trustPolicy({ trustDomain, aliases: [] }, revocations)
 }

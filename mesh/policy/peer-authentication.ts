@@ -41,27 +41,6 @@ export interface MutualTls<Object extends PeerAuthentication = PeerAuthenticatio
 const STATIC_STRICT = 'istio_converted_static_strict'
 const CONVERTED_PREFIX = 'converted_peer_authentication_'
 
-/** What stands in force for a workload out of all there are; in the root namespace, what has no selector is of the whole mesh. */
-export function inForceFor<Object extends PeerAuthentication>(
-  objects: readonly Object[],
-  rootNamespace: string,
-  workload: { readonly namespace: string; readonly labels: ReadonlyMap<string, string> },
-): InForce<Object> {
-  const { namespace, labels } = workload
-  const ofAll = (place: string): Object | undefined =>
-    oldest(objects.filter((each) => each.namespace === place && each.selector === undefined))
-  return {
-    mesh: ofAll(rootNamespace),
-    // Else what is of the mesh would be asked twice, with the same answer.
-    namespace: namespace === rootNamespace ? undefined : ofAll(namespace),
-    workload: oldest(
-      objects.filter(
-        ({ namespace: place, selector }) => place === namespace && selects(selector, labels),
-      ),
-    ),
-  }
-}
-
 /** The one that counts of several for the same: the oldest, of equally old ones the first by name. Undefined of none. */
 export function oldest<Object extends Pick<PeerAuthentication, 'createdAt' | 'name'>>(
   objects: readonly Object[],
@@ -126,11 +105,4 @@ function isBefore(
 ): boolean {
   if (left.createdAt !== right.createdAt) return left.createdAt < right.createdAt
   return left.name < right.name
-}
-
-function selects(
-  selector: ReadonlyMap<string, string> | undefined,
-  labels: ReadonlyMap<string, string>,
-): boolean {
-  return selector !== undefined && [...selector].every(([key, value]) => labels.get(key) === value)
 }

@@ -50,6 +50,10 @@ export const END_REASONS = {
     flag: 'CERT_EXPIRED',
     text: 'the certificates that the connection was opened with have ended',
   },
+  certificateRevoked: {
+    flag: 'CERT_REVOKED',
+    text: "the peer's certificate is revoked (CRL)",
+  },
   peerDistrusted: {
     flag: 'DISTRUST',
     text: 'the peer is not trusted any more: roots or trust domains have changed',

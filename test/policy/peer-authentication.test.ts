@@ -7,9 +7,10 @@ import t from 'tap'
 import { POLICY } from '../../mesh/model/policy.ts'
 import { PolicySet } from '../../mesh/policy/evaluate.ts'
 import {
-  inForceFor,
+  type InForce,
   mutualTlsOf,
   type MutualTlsMode,
+  oldest,
   type PeerAuthentication,
   policyOfMutualTls,
 } from '../../mesh/policy/peer-authentication.ts'
@@ -41,6 +42,34 @@ function auth(
 }
 
 const app = (value: string): ReadonlyMap<string, string> => new Map([['app', value]])
+
+/** What stands in force for a workload out of all there are; in the root namespace, what has no selector is of the whole mesh. */
+function inForceFor(
+  objects: readonly PeerAuthentication[],
+  rootNamespace: string,
+  workload: Asked,
+): InForce {
+  const { namespace, labels } = workload
+  const ofAll = (place: string): PeerAuthentication | undefined =>
+    oldest(objects.filter((each) => each.namespace === place && each.selector === undefined))
+  return {
+    mesh: ofAll(rootNamespace),
+    // Else what is of the mesh would be asked twice, with the same answer.
+    namespace: namespace === rootNamespace ? undefined : ofAll(namespace),
+    workload: oldest(
+      objects.filter(
+        ({ namespace: place, selector }) => place === namespace && selects(selector, labels),
+      ),
+    ),
+  }
+}
+
+function selects(
+  selector: ReadonlyMap<string, string> | undefined,
+  labels: ReadonlyMap<string, string>,
+): boolean {
+  return selector !== undefined && [...selector].every(([key, value]) => labels.get(key) === value)
+}
 
 function policyFor(objects: readonly PeerAuthentication[], workload = WEB) {
   return policyOfMutualTls(ROOT, mutualTlsOf(inForceFor(objects, ROOT, workload)))

@@ -8,7 +8,9 @@ import type { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { sourceKey } from '../../../mesh/hbone/knocking.ts'
 import { handshakeBounds } from '../../../mesh/hbone/limits.ts'
 import { HboneSources } from '../../../mesh/hbone/sources.ts'
+import { Revocations } from '../../../mesh/identity/revocations.ts'
 import {
+  ownDomainOnly,
   type TrustDomains,
   type TrustPolicy,
   trustPolicy,
@@ -109,11 +111,12 @@ export class DataPlane {
   readonly #halfClosed = new HalfClosed(peerProbe)
   readonly #sources: HboneSources
   readonly #report: NodeJS.Timeout
+  readonly #revocations = new Revocations()
   readonly #trust: TrustPolicy | undefined
 
   constructor(options: DataPlaneOptions) {
     this.#options = options
-    this.#trust = options.trust && trustPolicy(options.trust)
+    this.#trust = options.trust && trustPolicy(options.trust, this.#revocations)
     this.#mesh = new SyncedMesh(options)
     this.#certificates = new CertificateCache((identity) =>
       options.post({ kind: 'certificateWanted', identity }),
@@ -185,6 +188,10 @@ export class DataPlane {
         return
       case 'certificateForgotten':
         this.#certificates.forget(message.identity)
+        return
+      case 'revocations':
+        this.#revocations.replace(message.lists)
+        for (const proxy of [...this.#proxies.values(), ...this.#leaving]) proxy.reviewRevoked()
         return
       case 'logLevels':
         this.#options.log.level = levelOf(message.levels, 'data-plane')
@@ -276,7 +283,7 @@ export class DataPlane {
       open: this.#open,
       onEjection: (change) => this.#options.post({ kind: 'ejection', change }),
       log: this.#options.log,
-      trust: this.#trust,
+      trust: this.#trust ?? ownDomainOnly(pod.identity, this.#revocations),
     })
   }
 

@@ -4,6 +4,7 @@
 
 import { closeSync, openSync } from 'node:fs'
 import { errorMessage } from '../../../mesh/errors.ts'
+import type { RevocationList } from '../../../mesh/identity/revocation-list.ts'
 import type { CertificateSource, WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
 import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
@@ -79,6 +80,7 @@ export class WorkerPool {
   /** What a worker that starts later is told. */
   #logLevels: LevelSpec
   #isSynced = false
+  #revocations: readonly RevocationList[] = []
   #isClosing = false
 
   constructor(options: WorkerPoolOptions) {
@@ -225,6 +227,12 @@ export class WorkerPool {
     for (const { link } of this.#slots) link.send({ kind: 'logLevels', levels })
   }
 
+  /** Which certificates are revoked, from now on: in place of what was said before. */
+  setRevocations(lists: readonly RevocationList[]): void {
+    this.#revocations = lists
+    for (const { link } of this.#slots) link.send({ kind: 'revocations', lists })
+  }
+
   /** Watches the thread `data-plane-N` for a while; undefined when there is none of that name. */
   profile(thread: string, profile: ProfileRequest): Promise<string> | undefined {
     const slot = this.#slots.find(({ index }) => threadName(index) === thread)
@@ -342,6 +350,8 @@ export class WorkerPool {
     slot.link = this.#spawn(slot.index)
     slot.startedAt = performance.now()
     slot.isUp = true
+    // Before anything that makes connections.
+    slot.link.send({ kind: 'revocations', lists: this.#revocations })
     slot.link.send({ kind: 'mesh', changes: this.#options.mesh.snapshot() })
     if (this.#isSynced) slot.link.send({ kind: 'meshSynced' })
     for (const { pod } of this.#pods.values()) slot.link.send({ kind: 'localPod', pod })

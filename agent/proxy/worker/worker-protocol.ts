@@ -3,6 +3,7 @@
 // as numbers, because they belong to the process and not to a thread.
 
 import type { AuditEvent } from '../../../mesh/audit/event.ts'
+import type { RevocationList } from '../../../mesh/identity/revocation-list.ts'
 import type { TrustDomains } from '../../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshChange, PodUid, SpiffeId } from '../../../mesh/model/types.ts'
@@ -54,6 +55,8 @@ export type ToWorker =
   | { readonly kind: 'certificate'; readonly certificate: WorkloadCertificate }
   | { readonly kind: 'certificateFailed'; readonly identity: SpiffeId; readonly message: string }
   | { readonly kind: 'certificateForgotten'; readonly identity: SpiffeId }
+  /** In place of those before; connections whose peers they name are cut. */
+  | { readonly kind: 'revocations'; readonly lists: readonly RevocationList[] }
   | { readonly kind: 'logLevels'; readonly levels: LevelSpec }
   | { readonly kind: 'request'; readonly id: number; readonly request: WorkerRequest }
 
