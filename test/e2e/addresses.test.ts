@@ -13,7 +13,7 @@ import { OUTSIDE_IP4 } from '../../lab/network/addressing.ts'
 import { missing } from '../helpers.ts'
 import { until } from '../support/until.ts'
 import { HTTP_PORT } from './programs/ports.ts'
-import { accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import { get, namespaceManifest, podAddress, serverManifest } from './support/pods.ts'
 
 const skip = missing(...NEEDS)
@@ -38,18 +38,12 @@ const url = (address: string): string => `http://${address}:${HTTP_PORT}/`
 await t.test('pods with addresses of their own', { skip, timeout: 100_000 }, async (t) => {
   const lab = await meshLab(t, [], 1)
   const pod = { namespace: 'mesh', node: 'node-a' }
-  await lab.apply(
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'List',
-      items: [
-        namespaceManifest('mesh'),
-        serverManifest({ ...pod, name: 'left' }),
-        serverManifest({ ...pod, name: 'right' }),
-        serverManifest({ ...pod, name: 'six', families: 'IPv6' }),
-      ],
-    }),
-  )
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    serverManifest({ ...pod, name: 'left' }),
+    serverManifest({ ...pod, name: 'right' }),
+    serverManifest({ ...pod, name: 'six', families: 'IPv6' }),
+  ])
   await lab.waitForPods('mesh')
   await waitForCapture(lab, 'mesh', true)
   const fabric = (script: string): Promise<string> =>
@@ -201,7 +195,6 @@ await t.test('pods with addresses of their own', { skip, timeout: 100_000 }, asy
       async () =>
         (await inPod(lab, 'mesh/right', 'cat /proc/sys/net/ipv4/tcp_fwmark_accept')).trim() === '1',
       () => 'the sysctl to be set back',
-      40_000,
     )
     t.equal(
       (await get(lab, 'mesh/left', url(target))).client,

@@ -5,7 +5,7 @@
 import t from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
-import { agentOf, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { agentOf, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import { namespaceManifest, serverManifest } from './support/pods.ts'
 
 const skip = missing(...NEEDS)
@@ -84,28 +84,23 @@ function service(name: string, spec: object = {}): object {
   }
 }
 
-const list = (items: readonly object[]): string =>
-  JSON.stringify({ apiVersion: 'v1', kind: 'List', items })
-
 await t.test('connections of a pod to a Service', { skip, timeout: 130_000 }, async (t) => {
   const lab = await meshLab(t)
-  await lab.apply(
-    list([
-      namespaceManifest('mesh'),
-      serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
-      server('quick', 'uneven', 'node-b', 0),
-      server('slow', 'uneven', 'node-b', 2_000),
-      server('well', 'ill', 'node-b', 0),
-      server('fine', 'ill', 'node-a', 0),
-      server('dead', 'ill', 'node-b', 0, 'late'),
-      server('one', 'sticky', 'node-b', 0),
-      server('two', 'sticky', 'node-a', 0),
-      server('three', 'sticky', 'node-b', 0),
-      service('uneven'),
-      service('ill'),
-      service('sticky', { sessionAffinity: 'ClientIP' }),
-    ]),
-  )
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
+    server('quick', 'uneven', 'node-b', 0),
+    server('slow', 'uneven', 'node-b', 2_000),
+    server('well', 'ill', 'node-b', 0),
+    server('fine', 'ill', 'node-a', 0),
+    server('dead', 'ill', 'node-b', 0, 'late'),
+    server('one', 'sticky', 'node-b', 0),
+    server('two', 'sticky', 'node-a', 0),
+    server('three', 'sticky', 'node-b', 0),
+    service('uneven'),
+    service('ill'),
+    service('sticky', { sessionAffinity: 'ClientIP' }),
+  ])
   await lab.waitForPods('mesh')
   await waitForCapture(lab, 'mesh', true)
   const agentSays = async (text: string): Promise<number> =>
@@ -148,7 +143,7 @@ await t.test('connections of a pod to a Service', { skip, timeout: 130_000 }, as
       t.strictSame(Object.values(answers), [20], `${vip}: ${JSON.stringify(answers)}`)
       own.push(...Object.keys(answers))
     }
-    await lab.apply(list([server('four', 'sticky', 'node-b', 0)]))
+    await applyAll(lab, [server('four', 'sticky', 'node-b', 0)])
     await lab.waitForPods('mesh')
     await waitForCapture(lab, 'mesh', true)
     for (const [at, vip] of vips.split(' ').entries()) {

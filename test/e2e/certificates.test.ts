@@ -6,7 +6,7 @@ import { X509Certificate } from 'node:crypto'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
 import { TCP_PORTS } from './programs/ports.ts'
-import { accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import {
   namespaceManifest,
   podAddress,
@@ -60,26 +60,20 @@ function certificatesIn(text: string): readonly X509Certificate[] {
 
 await t.test('in a labelled namespace', { skip, timeout: 130_000 }, async (t) => {
   const lab = await meshLab(t)
-  await lab.apply(
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'List',
-      items: [
-        namespaceManifest('mesh'),
-        namespaceManifest('outside', false),
-        serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
-        serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
-        serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
-        serverManifest({
-          namespace: 'outside',
-          name: 'stranger',
-          node: 'node-a',
-          command: ['sleep', '1000'],
-        }),
-        serviceManifest('mesh', 'far', { app: 'far' }),
-      ],
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    namespaceManifest('outside', false),
+    serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
+    serverManifest({
+      namespace: 'outside',
+      name: 'stranger',
+      node: 'node-a',
+      command: ['sleep', '1000'],
     }),
-  )
+    serviceManifest('mesh', 'far', { app: 'far' }),
+  ])
   await lab.waitForPods()
   await waitForCapture(lab, 'mesh', true)
   const root = new X509Certificate(

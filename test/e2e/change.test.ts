@@ -5,7 +5,7 @@
 import t from 'tap'
 import { missing } from '../helpers.ts'
 import { TCP_PORTS } from './programs/ports.ts'
-import { accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import {
   namespaceManifest,
   podAddress,
@@ -38,23 +38,17 @@ interface Steady {
 await t.test('while traffic flows', { skip, timeout: 130_000 }, async (t) => {
   const lab = await meshLab(t)
   const far = { app: 'far' }
-  await lab.apply(
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'List',
-      items: [
-        namespaceManifest('mesh'),
-        serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
-        namespaceManifest('flip', false),
-        serverManifest({ namespace: 'flip', name: 'client', node: 'node-a' }),
-        serverManifest({ namespace: 'flip', name: 'near', node: 'node-a' }),
-        serverManifest({ namespace: 'flip', name: 'far-1', node: 'node-b', labels: far }),
-        serverManifest({ namespace: 'flip', name: 'far-2', node: 'node-b', labels: far }),
-        serviceManifest('flip', 'near', { app: 'near' }),
-        serviceManifest('flip', 'far', far),
-      ],
-    }),
-  )
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
+    namespaceManifest('flip', false),
+    serverManifest({ namespace: 'flip', name: 'client', node: 'node-a' }),
+    serverManifest({ namespace: 'flip', name: 'near', node: 'node-a' }),
+    serverManifest({ namespace: 'flip', name: 'far-1', node: 'node-b', labels: far }),
+    serverManifest({ namespace: 'flip', name: 'far-2', node: 'node-b', labels: far }),
+    serviceManifest('flip', 'near', { app: 'near' }),
+    serviceManifest('flip', 'far', far),
+  ])
   await lab.waitForPods()
   await waitForCapture(lab, 'mesh', true)
 

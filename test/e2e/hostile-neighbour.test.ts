@@ -16,7 +16,7 @@ import type { PeerCertificate } from './programs/stranger.ts'
 import { type Usage, usageOf } from './support/agent-process.ts'
 import { certificateOf, rootOfLab } from './support/impostors.ts'
 import { until } from '../support/until.ts'
-import { meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import { get, namespaceManifest, podAddress, run, serverManifest } from './support/pods.ts'
 
 const skip = missing(...NEEDS)
@@ -48,20 +48,14 @@ await t.test(
   { skip },
   async (t) => {
     const lab = await meshLab(t)
-    await lab.apply(
-      JSON.stringify({
-        apiVersion: 'v1',
-        kind: 'List',
-        items: [
-          namespaceManifest('mesh'),
-          namespaceManifest('outside', false),
-          ...['probe', 'near', 'inside'].map((name) => pod('mesh', name, 'node-a')),
-          ...['far', 'victim', 'sink'].map((name) => pod('mesh', name, 'node-b')),
-          pod('outside', 'stranger', 'node-a'),
-          pod('outside', 'other', 'node-a'),
-        ],
-      }),
-    )
+    await applyAll(lab, [
+      namespaceManifest('mesh'),
+      namespaceManifest('outside', false),
+      ...['probe', 'near', 'inside'].map((name) => pod('mesh', name, 'node-a')),
+      ...['far', 'victim', 'sink'].map((name) => pod('mesh', name, 'node-b')),
+      pod('outside', 'stranger', 'node-a'),
+      pod('outside', 'other', 'node-a'),
+    ])
     await Promise.all([lab.waitForPods('mesh'), lab.waitForPods('outside')])
     await waitForCapture(lab, 'mesh', true)
     const address = async (name: string): Promise<string> => await podAddress(lab, name, 4)
@@ -157,25 +151,19 @@ await t.test(
     await t.test('silent connections to the controller', async (t) => {
       const controller = await controllerAddress(lab)
       const crowd = await startHolder(lab, 'outside/stranger', controller, XDS_PORT)
-      await lab.apply(
-        JSON.stringify({
+      await applyAll(lab, [
+        {
           apiVersion: 'v1',
-          kind: 'List',
-          items: [
-            {
-              apiVersion: 'v1',
-              kind: 'ServiceAccount',
-              metadata: { namespace: 'mesh', name: 'new' },
-            },
-            serverManifest({
-              namespace: 'mesh',
-              name: 'newcomer',
-              node: 'node-a',
-              spec: { serviceAccountName: 'new' },
-            }),
-          ],
+          kind: 'ServiceAccount',
+          metadata: { namespace: 'mesh', name: 'new' },
+        },
+        serverManifest({
+          namespace: 'mesh',
+          name: 'newcomer',
+          node: 'node-a',
+          spec: { serviceAccountName: 'new' },
         }),
-      )
+      ])
       await lab.waitForPods('mesh')
       const answer = await get(lab, 'mesh/newcomer', `http://${far}:${HTTP_PORT}/`)
       t.ok(answer.pod, 'a pod of a new identity gets its certificate, and calls another node')

@@ -7,7 +7,7 @@ import { missing } from '../helpers.ts'
 import { HTTP_PORT, TCP_PORTS } from './programs/ports.ts'
 import { agentMemory, agentPid } from './support/memory.ts'
 import { until } from '../support/until.ts'
-import { accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import {
   get,
   namespaceManifest,
@@ -68,20 +68,14 @@ interface ConfigDump {
 
 await t.test('in a labelled namespace', { skip, timeout: 160_000 }, async (t) => {
   const lab = await meshLab(t)
-  await lab.apply(
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'List',
-      items: [
-        namespaceManifest('mesh'),
-        serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
-        serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
-        serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
-        serviceManifest('mesh', 'far', { app: 'far' }),
-        serviceManifest('mesh', 'empty', { app: 'nobody' }),
-      ],
-    }),
-  )
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
+    serviceManifest('mesh', 'far', { app: 'far' }),
+    serviceManifest('mesh', 'empty', { app: 'nobody' }),
+  ])
   await lab.waitForPods('mesh')
   await waitForCapture(lab, 'mesh', true)
   const address = {

@@ -5,7 +5,14 @@
 import t, { type Test } from 'tap'
 import { missing } from '../helpers.ts'
 import { TCP_PORTS } from './programs/ports.ts'
-import { accessLines, agentOf, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import {
+  accessLines,
+  agentOf,
+  applyAll,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+} from './support/mesh-lab.ts'
 import {
   namespaceManifest,
   podAddress,
@@ -73,24 +80,18 @@ const SUBJECT = {
 
 await t.test('a pod in every phase of its life', { skip, timeout: 160_000 }, async (t) => {
   const lab = await meshLab(t)
-  await lab.apply(
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'List',
-      items: [
-        namespaceManifest('mesh'),
-        namespaceManifest('plain', false),
-        namespaceManifest('flip'),
-        serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
-        serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
-        serverManifest({ namespace: 'plain', name: 'outside', node: 'node-b' }),
-        serverManifest({ namespace: 'flip', name: 'leaver', node: 'node-a' }),
-        serviceManifest('mesh', 'far', { app: 'far' }),
-        serviceManifest('mesh', 'subject', { app: 'subject' }, { publishNotReadyAddresses: true }),
-        serverManifest({ namespace: 'mesh', name: 'subject', node: 'node-a', spec: SUBJECT }),
-      ],
-    }),
-  )
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    namespaceManifest('plain', false),
+    namespaceManifest('flip'),
+    serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
+    serverManifest({ namespace: 'plain', name: 'outside', node: 'node-b' }),
+    serverManifest({ namespace: 'flip', name: 'leaver', node: 'node-a' }),
+    serviceManifest('mesh', 'far', { app: 'far' }),
+    serviceManifest('mesh', 'subject', { app: 'subject' }, { publishNotReadyAddresses: true }),
+    serverManifest({ namespace: 'mesh', name: 'subject', node: 'node-a', spec: SUBJECT }),
+  ])
   const fileOf = async (name: string, container: string, verb: string): Promise<boolean> =>
     (await lab.exec('mesh/subject', [verb, `/shared/${name}`], { container })).code === 0
   const subject = await lab.waitFor('the init container', async () =>

@@ -12,7 +12,7 @@ import type { AuthorityPem } from '../../mesh/identity/authority.ts'
 import { TCP_PORTS } from './programs/ports.ts'
 import type { Outcome } from './programs/stranger.ts'
 import { certificateOf, rootOfLab } from './support/impostors.ts'
-import { accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import {
   namespaceManifest,
   podAddress,
@@ -84,7 +84,7 @@ await t.test('a root is replaced while pods call one another', { skip }, async (
       command: ['sleep', '1000'],
     }),
   ]
-  await lab.apply(JSON.stringify({ apiVersion: 'v1', kind: 'List', items }))
+  await applyAll(lab, items)
   await lab.waitForPods()
   await waitForCapture(lab, 'mesh', true)
   const own = await rootOfLab(lab)

@@ -13,7 +13,14 @@ import type { Lab } from '../../lab/cluster/index.ts'
 import { OUTSIDE_IP4 } from '../../lab/network/addressing.ts'
 import { missing } from '../helpers.ts'
 import { HTTP_PORT } from './programs/ports.ts'
-import { type AccessLine, accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import {
+  type AccessLine,
+  accessLines,
+  applyAll,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+} from './support/mesh-lab.ts'
 import {
   get,
   namespaceManifest,
@@ -96,9 +103,6 @@ function slice(namespace: string, service: string, endpoints: readonly Endpoint[
   }
 }
 
-const list = (items: readonly object[]): string =>
-  JSON.stringify({ apiVersion: 'v1', kind: 'List', items })
-
 const IPV4 = { ipFamilyPolicy: 'SingleStack', ipFamilies: ['IPv4'] }
 const NEVER_READY = {
   containers: [
@@ -137,36 +141,34 @@ const LINGERS = {
 await t.test('Services as a pod of the mesh sees them', { skip, timeout: 160_000 }, async (t) => {
   const lab = await meshLab(t)
   const far = { namespace: 'mesh', node: 'node-b' }
-  await lab.apply(
-    list([
-      namespaceManifest('mesh'),
-      namespaceManifest('victim'),
-      namespaceManifest('tenant'),
-      namespaceManifest('plain', false),
-      serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
-      serverManifest({ ...far, name: 'fit' }),
-      serverManifest({ ...far, name: 'ill', spec: NEVER_READY }),
-      serverManifest({ ...far, name: 'old', labels: { app: 'last' }, spec: LINGERS }),
-      serverManifest({ namespace: 'victim', name: 'owner', node: 'node-b' }),
-      serverManifest({ namespace: 'tenant', name: 'decoy', node: 'node-b' }),
-      serverManifest({ namespace: 'plain', name: 'client', node: 'node-a' }),
-      serviceManifest('mesh', 'leader', undefined, IPV4),
-      serviceManifest('mesh', 'last', { app: 'last' }, IPV4),
-      serviceManifest('tenant', 'trap', undefined, IPV4),
-      serviceManifest('tenant', 'lure', undefined, IPV4),
-      serviceManifest(
-        'mesh',
-        'web',
-        { app: 'fit' },
-        {
-          ...IPV4,
-          type: 'LoadBalancer',
-          externalIPs: [EXTERNAL_IP],
-          ports: [{ name: 'http', port: 80, targetPort: HTTP_PORT, nodePort: NODE_PORT }],
-        },
-      ),
-    ]),
-  )
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    namespaceManifest('victim'),
+    namespaceManifest('tenant'),
+    namespaceManifest('plain', false),
+    serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
+    serverManifest({ ...far, name: 'fit' }),
+    serverManifest({ ...far, name: 'ill', spec: NEVER_READY }),
+    serverManifest({ ...far, name: 'old', labels: { app: 'last' }, spec: LINGERS }),
+    serverManifest({ namespace: 'victim', name: 'owner', node: 'node-b' }),
+    serverManifest({ namespace: 'tenant', name: 'decoy', node: 'node-b' }),
+    serverManifest({ namespace: 'plain', name: 'client', node: 'node-a' }),
+    serviceManifest('mesh', 'leader', undefined, IPV4),
+    serviceManifest('mesh', 'last', { app: 'last' }, IPV4),
+    serviceManifest('tenant', 'trap', undefined, IPV4),
+    serviceManifest('tenant', 'lure', undefined, IPV4),
+    serviceManifest(
+      'mesh',
+      'web',
+      { app: 'fit' },
+      {
+        ...IPV4,
+        type: 'LoadBalancer',
+        externalIPs: [EXTERNAL_IP],
+        ports: [{ name: 'http', port: 80, targetPort: HTTP_PORT, nodePort: NODE_PORT }],
+      },
+    ),
+  ])
   for (const namespace of ['victim', 'tenant', 'plain']) await lab.waitForPods(namespace)
   for (const pod of ['client', 'fit', 'old'])
     await lab.kubectl('wait', '-n=mesh', '--for=condition=Ready', `pod/${pod}`, '--timeout=60s')
@@ -189,14 +191,14 @@ await t.test('Services as a pod of the mesh sees them', { skip, timeout: 160_000
   }
 
   await t.test('an operator says who leads, whatever the probes say', async (t) => {
-    await lab.apply(
-      list([slice('mesh', 'leader', [await endpoint('fit', true), await endpoint('ill', false)])]),
-    )
+    await applyAll(lab, [
+      slice('mesh', 'leader', [await endpoint('fit', true), await endpoint('ill', false)]),
+    ])
     await waitForAnswerer(lab, 'leader.mesh', 'fit')
     t.strictSame(await answerers(lab, 'leader.mesh'), all('fit'))
-    await lab.apply(
-      list([slice('mesh', 'leader', [await endpoint('fit', false), await endpoint('ill', true)])]),
-    )
+    await applyAll(lab, [
+      slice('mesh', 'leader', [await endpoint('fit', false), await endpoint('ill', true)]),
+    ])
     await waitForAnswerer(lab, 'leader.mesh', 'ill')
     t.strictSame(await answerers(lab, 'leader.mesh'), all('ill'), 'its probe fails, and it leads')
   })
@@ -214,7 +216,7 @@ await t.test('Services as a pod of the mesh sees them', { skip, timeout: 160_000
     })
     await once(outside.stdout, 'data')
     const lines = await linesSince('node-a')
-    await lab.apply(list([slice('mesh', 'leader', [{ address: OUTSIDE_IP4, ready: true }])]))
+    await applyAll(lab, [slice('mesh', 'leader', [{ address: OUTSIDE_IP4, ready: true }])])
     await waitForAnswerer(lab, 'leader.mesh', 'outside')
     t.strictSame(await answerers(lab, 'leader.mesh'), all('outside'))
     const leader = await lab.kubectl(
@@ -246,7 +248,7 @@ await t.test('Services as a pod of the mesh sees them', { skip, timeout: 160_000
     ] as const) {
       const host = `${name}.tenant.svc.cluster.local`
       const [outbound, inbound] = [await linesSince('node-a'), await linesSince('node-b')]
-      await lab.apply(list([slice('tenant', name, [{ address, ready: true, targetRef }])]))
+      await applyAll(lab, [slice('tenant', name, [{ address, ready: true, targetRef }])])
       await waitForAnswerer(lab, host, 'owner')
       t.strictSame(await answerers(lab, host), all('owner'), 'as kube-proxy would')
       const carried = await lab.waitFor('the lines of the calling side', async () => {
@@ -275,21 +277,19 @@ await t.test('Services as a pod of the mesh sees them', { skip, timeout: 160_000
     'a tenant claims the address of a pod outside the mesh: its Service leads to it all the same',
     async (t) => {
       const address = await podAddress(lab, 'plain/client', 4)
-      await lab.apply(
-        list([
-          serviceManifest('plain', 'open', { app: 'client' }, IPV4),
-          serviceManifest(
-            'tenant',
-            'claim',
-            { app: 'decoy' },
-            {
-              ...IPV4,
-              externalIPs: [address],
-              ports: [{ name: 'http', port: HTTP_PORT, targetPort: HTTP_PORT }],
-            },
-          ),
-        ]),
-      )
+      await applyAll(lab, [
+        serviceManifest('plain', 'open', { app: 'client' }, IPV4),
+        serviceManifest(
+          'tenant',
+          'claim',
+          { app: 'decoy' },
+          {
+            ...IPV4,
+            externalIPs: [address],
+            ports: [{ name: 'http', port: HTTP_PORT, targetPort: HTTP_PORT }],
+          },
+        ),
+      ])
       await waitForAnswerer(lab, `${address}:${HTTP_PORT}`, 'decoy')
       t.pass('who calls it by its address is led away by the node, with or without a mesh')
       await waitForAnswerer(lab, 'open.plain', 'client')
@@ -315,7 +315,7 @@ await t.test('Services as a pod of the mesh sees them', { skip, timeout: 160_000
         return conditions === 'false true true' ? true : undefined
       })
       t.strictSame(await answerers(lab, 'last.mesh'), all('old'))
-      await lab.apply(list([serverManifest({ ...far, name: 'new', labels: { app: 'last' } })]))
+      await applyAll(lab, [serverManifest({ ...far, name: 'new', labels: { app: 'last' } })])
       await waitForAnswerer(lab, 'last.mesh', 'new')
       t.strictSame(await answerers(lab, 'last.mesh'), all('new'), 'there is a better one')
       await lab.kubectl('delete', 'pod', '-n=mesh', 'new')

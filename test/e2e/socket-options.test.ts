@@ -12,7 +12,7 @@ import { OUTSIDE_IP4 } from '../../lab/network/addressing.ts'
 import { deadline, missing } from '../helpers.ts'
 import type { HasteReport } from './programs/haste.ts'
 import { TCP_PORTS } from './programs/ports.ts'
-import { accessLines, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import { namespaceManifest, podAddress, run, serverManifest, start } from './support/pods.ts'
 
 const skip = missing(...NEEDS)
@@ -31,21 +31,15 @@ t.setTimeout(deadline(120_000))
 
 await t.test('what apps ask of their sockets', { skip, timeout: deadline(110_000) }, async (t) => {
   const lab = await meshLab(t)
-  await lab.apply(
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'List',
-      items: [
-        namespaceManifest('mesh'),
-        namespaceManifest('plain', false),
-        serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
-        serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
-        serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
-        serverManifest({ namespace: 'plain', name: 'client', node: 'node-a' }),
-        serverManifest({ namespace: 'plain', name: 'far', node: 'node-b' }),
-      ],
-    }),
-  )
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    namespaceManifest('plain', false),
+    serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
+    serverManifest({ namespace: 'plain', name: 'client', node: 'node-a' }),
+    serverManifest({ namespace: 'plain', name: 'far', node: 'node-b' }),
+  ])
   for (const namespace of ['mesh', 'plain']) await lab.waitForPods(namespace)
   await waitForCapture(lab, 'mesh', true)
   const fabric = (script: string): Promise<string> =>

@@ -6,7 +6,14 @@ import t from 'tap'
 import { CLOSED_PORT, HTTP_PORT, TCP_PORTS, UDP_PORT } from './programs/ports.ts'
 import { missing } from '../helpers.ts'
 import { until } from '../support/until.ts'
-import { accessLines, agentOf, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import {
+  accessLines,
+  agentOf,
+  applyAll,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+} from './support/mesh-lab.ts'
 import {
   get,
   namespaceManifest,
@@ -37,23 +44,17 @@ interface Manners {
 await t.test('in a labelled namespace', { skip, timeout: 120_000 }, async (t) => {
   const lab = await meshLab(t)
   const pod = { namespace: 'mesh' }
-  await lab.apply(
-    JSON.stringify({
-      apiVersion: 'v1',
-      kind: 'List',
-      items: [
-        namespaceManifest('mesh'),
-        ...(['a', 'b'] as const).flatMap((node) => [
-          serverManifest({ ...pod, name: `v4-${node}`, node: `node-${node}`, families: 'IPv4' }),
-          serverManifest({ ...pod, name: `v6-${node}`, node: `node-${node}`, families: 'IPv6' }),
-          serverManifest({ ...pod, name: `dual-${node}`, node: `node-${node}` }),
-        ]),
-        serviceManifest('mesh', 'dual-a', { app: 'dual-a' }),
-        serviceManifest('mesh', 'dual-b', { app: 'dual-b' }),
-        serviceManifest('mesh', 'headless', { app: 'dual-b' }, { clusterIP: 'None' }),
-      ],
-    }),
-  )
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    ...(['a', 'b'] as const).flatMap((node) => [
+      serverManifest({ ...pod, name: `v4-${node}`, node: `node-${node}`, families: 'IPv4' }),
+      serverManifest({ ...pod, name: `v6-${node}`, node: `node-${node}`, families: 'IPv6' }),
+      serverManifest({ ...pod, name: `dual-${node}`, node: `node-${node}` }),
+    ]),
+    serviceManifest('mesh', 'dual-a', { app: 'dual-a' }),
+    serviceManifest('mesh', 'dual-b', { app: 'dual-b' }),
+    serviceManifest('mesh', 'headless', { app: 'dual-b' }, { clusterIP: 'None' }),
+  ])
   await lab.waitForPods('mesh')
   await waitForCapture(lab, 'mesh', true)
 
@@ -214,31 +215,25 @@ await t.test('in a labelled namespace', { skip, timeout: 120_000 }, async (t) =>
   await t.test('a Service of bare addresses leads to their pods as themselves', async (t) => {
     // As operators and scripts write it: another namespace, no selector, and nobody named.
     const address = await podAddress(lab, 'mesh/dual-b', 4)
-    await lab.apply(
-      JSON.stringify({
-        apiVersion: 'v1',
-        kind: 'List',
-        items: [
-          { ...namespaceManifest('operators'), metadata: { name: 'operators' } },
-          serviceManifest('operators', 'manual', undefined, {
-            ipFamilyPolicy: 'SingleStack',
-            ipFamilies: ['IPv4'],
-          }),
-          {
-            apiVersion: 'discovery.k8s.io/v1',
-            kind: 'EndpointSlice',
-            metadata: {
-              name: 'manual-1',
-              namespace: 'operators',
-              labels: { 'kubernetes.io/service-name': 'manual' },
-            },
-            addressType: 'IPv4',
-            endpoints: [{ addresses: [address], conditions: { ready: true } }],
-            ports: [{ name: 'http', port: HTTP_PORT, protocol: 'TCP' }],
-          },
-        ],
+    await applyAll(lab, [
+      { ...namespaceManifest('operators'), metadata: { name: 'operators' } },
+      serviceManifest('operators', 'manual', undefined, {
+        ipFamilyPolicy: 'SingleStack',
+        ipFamilies: ['IPv4'],
       }),
-    )
+      {
+        apiVersion: 'discovery.k8s.io/v1',
+        kind: 'EndpointSlice',
+        metadata: {
+          name: 'manual-1',
+          namespace: 'operators',
+          labels: { 'kubernetes.io/service-name': 'manual' },
+        },
+        addressType: 'IPv4',
+        endpoints: [{ addresses: [address], conditions: { ready: true } }],
+        ports: [{ name: 'http', port: HTTP_PORT, protocol: 'TCP' }],
+      },
+    ])
     const url = 'http://manual.operators.svc.cluster.local/'
     const answer = await lab.waitFor('an answer of the Service', async () => {
       const got = await get(lab, 'mesh/dual-a', url).catch(() => undefined)

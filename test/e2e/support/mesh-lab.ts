@@ -18,6 +18,11 @@ export async function meshLab(t: Test, files: readonly string[] = [], nodes = 2)
   return await createLab({ name, files, nodes })
 }
 
+/** Applies objects in their order, in one go. */
+export async function applyAll(lab: Lab, items: readonly object[]): Promise<void> {
+  await lab.apply(JSON.stringify({ apiVersion: 'v1', kind: 'List', items }))
+}
+
 /** The agent pod of a node, as `NAMESPACE/NAME`. */
 export async function agentOf(lab: Lab, node: string): Promise<string> {
   const name = await lab.kubectl(
