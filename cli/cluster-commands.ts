@@ -10,6 +10,7 @@ import { logsCommand } from './commands/logs.ts'
 import { policiesCommand } from './commands/policies.ts'
 import { servicesCommand } from './commands/services.ts'
 import { statusCommand } from './commands/status.ts'
+import { whyCommand } from './commands/why.ts'
 import { workloadsCommand } from './commands/workloads.ts'
 
 /** All of them. */
@@ -24,5 +25,6 @@ export function clusterCommands(): readonly Command[] {
     logsCommand(),
     auditCommand(),
     configDumpCommand(),
+    whyCommand(),
   ]
 }

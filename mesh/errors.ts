@@ -49,6 +49,8 @@ export const ERROR_CATALOGUE = {
   AMB_AGENT_UNREACHABLE:
     'Look at its pod (kubectl -n ambit-system get pods -l app=ambit-agent -o wide); the right to create pods/portforward there is needed.',
   AMB_DUMP: 'Save one with "ambit config-dump --node NODE > FILE".',
+  AMB_WHY_UNKNOWN:
+    'Look at what there is with "ambit workloads", "ambit services" and "ambit status".',
   AMB_LAB: 'Read the quoted log; "ambit lab down" removes what is there, then start it again.',
   AMB_LAB_EXISTS: 'Take it down first ("ambit lab down --name NAME"), or choose another --name.',
   AMB_LAB_MISSING: 'Start one with "ambit lab up", or name another with --name.',

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// The mesh as the agents of the two ends have it, made again from their dumps: what the data plane's own functions are asked about.
+
+import { LocalPods, type LocalPod } from '../../agent/proxy/local-pod.ts'
+import { MeshState } from '../../mesh/model/mesh-state.ts'
+import { parseIpAddress } from '../../mesh/model/address.ts'
+import type { PodUid, SpiffeId, WorkloadUid } from '../../mesh/model/types.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+import { decodeMeshState } from '../../mesh/xds/wire-state.ts'
+import type { ConfigDump, DumpedIdentity, DumpedStanding } from '../dump/config-dump.ts'
+
+/** One agent. */
+export interface AgentView {
+  readonly node: string
+  readonly mesh: MeshState
+  readonly pods: readonly LocalPod[]
+  /** Those that a call inside the node finds. */
+  readonly localPods: LocalPods
+  readonly standings: readonly DumpedStanding[]
+  readonly certificates: readonly DumpedIdentity[]
+  readonly clusterDomain: string
+}
+
+/** Makes it of a dump with resources; the error says what the dump lacks. */
+export function agentView(node: string, dump: ConfigDump): Result<AgentView, string> {
+  if (dump.resources === undefined)
+    return err(
+      'the dump has no resources: take it by "ambit config-dump", or of config_dump?resources',
+    )
+  const changes = decodeMeshState(dump.resources)
+  if (!changes.ok) return err(changes.error)
+  const setting = (name: string): string | undefined => {
+    const value = dump.config?.[name]
+    return typeof value === 'string' ? value : undefined
+  }
+  const mesh = new MeshState({ network: setting('network') ?? '' })
+  mesh.apply(changes.value)
+  const pods = Object.entries(dump.workloadState).map(([uid, { info }]) => localPod(uid, info))
+  const localPods = new LocalPods()
+  if (setting('sameNode') !== 'encrypt') for (const pod of pods) localPods.add(pod)
+  return ok({
+    node,
+    mesh,
+    pods,
+    localPods,
+    standings: dump.capture ?? [],
+    certificates: dump.certificates,
+    clusterDomain: setting('clusterDomain') ?? 'cluster.local',
+  })
+}
+
+function localPod(uid: string, info: ConfigDump['workloadState'][string]['info']): LocalPod {
+  const { name, namespace, serviceAccount, identity = '', workloadUid = '', addresses = [] } = info
+  return {
+    uid: uid as PodUid,
+    name,
+    namespace,
+    serviceAccount,
+    // As the agent itself said.
+    identity: identity as SpiffeId,
+    workloadUid: workloadUid as WorkloadUid,
+    addresses: addresses.flatMap((text) => parseIpAddress(text) ?? []),
+    // Nothing is opened here.
+    netnsFd: -1,
+    seat: 0,
+  }
+}
