@@ -97,6 +97,7 @@ export class WorkerPool {
         isUp: true,
       }
       this.#slots.push(slot)
+      this.#tellMesh(slot)
     }
     this.#watchdog = new Watchdog({
       ...options.watchdog,
@@ -303,6 +304,12 @@ export class WorkerPool {
     for (const { link } of slots) link.send({ kind: 'certificate', certificate })
   }
 
+  /** What is known before a worker starts: to the first ones, the policies that an earlier agent kept. */
+  #tellMesh({ link }: Slot): void {
+    const changes = this.#options.mesh.snapshot()
+    if (changes.length > 0) link.send({ kind: 'mesh', changes })
+  }
+
   #broadcastMesh(changes: readonly MeshChange[]): void {
     for (const { link } of this.#slots) link.send({ kind: 'mesh', changes })
   }
@@ -352,7 +359,7 @@ export class WorkerPool {
     slot.isUp = true
     // Before anything that makes connections.
     slot.link.send({ kind: 'revocations', lists: this.#revocations })
-    slot.link.send({ kind: 'mesh', changes: this.#options.mesh.snapshot() })
+    this.#tellMesh(slot)
     if (this.#isSynced) slot.link.send({ kind: 'meshSynced' })
     for (const { pod } of this.#pods.values()) slot.link.send({ kind: 'localPod', pod })
     for (const { slot: home, listenersLost } of this.#pods.values())

@@ -255,7 +255,7 @@ export class Registry {
       subresource === 'status'
         ? statusDraft(type, draft, stored)
         : type.subresources.includes('status')
-          ? { ...draft, status: draftOf(stored).status }
+          ? withStatus(draft, draftOf(stored).status)
           : draft
     keepServerMetadata(merged, stored)
     strategyOf(type.id).prepareUpdate?.(merged, stored)
@@ -364,9 +364,16 @@ export class Registry {
   }
 }
 
+/** A draft with this status in the place of its own; without a field of that name for none, which no schema allows. */
+function withStatus(draft: Draft, status: Draft['status']): Draft {
+  const merged = { ...draft, status }
+  if (status === undefined) delete merged.status
+  return merged
+}
+
 /** The stored object with the status of the draft (and what else its status writers may set). */
 function statusDraft(type: ResourceType, draft: Draft, stored: StoredObject): Draft {
-  const merged = { ...draftOf(stored), status: draft.status }
+  const merged = withStatus(draftOf(stored), draft.status)
   const metadata = ensureRecord(merged, 'metadata')
   const given = record(draft.metadata) ?? {}
   metadata.managedFields = given.managedFields ?? metadata.managedFields
