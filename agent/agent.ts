@@ -106,11 +106,14 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   const mesh = new MeshState({ network: config.network, rootNamespace: config.rootNamespace })
   const enrolment: { node?: NodeEnrolment } = {}
   const policies: { closed?: ClosedPods } = {}
+  const serving: { pool: WorkerPool | undefined } = { pool: undefined }
   // Before any pod is served: none is ever without its policies.
   const held = await PolicyStore.open({
     directory: path.join(config.stateDir, POLICIES_DIRECTORY),
     nodeName: config.nodeName,
     mesh,
+    // Before the pool serves any and once it ends, nothing is known to be gone: the next agent serves them again.
+    isServed: (uid) => serving.pool?.pods().some(({ workloadUid }) => workloadUid === uid) ?? true,
     mayWrite: async () => (await enrolment.node?.isInCharge()) ?? false,
     log: log.child({ part: 'policy' }),
   })
@@ -144,7 +147,9 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     onEjection: (change) => metrics.endpoint(change),
     onAudit: (pod, events) => recordConnections(audit, denials.events, pod, events),
   })
+  serving.pool = pool
   started.defer(async () => {
+    serving.pool = undefined
     const { cut } = await pool.close(config.drainDeadlineMs)
     if (cut > 0)
       log.warn(

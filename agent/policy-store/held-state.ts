@@ -5,7 +5,7 @@
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
 import { type UnreadablePolicy, WHOLE_MESH } from '../../mesh/model/policy-index.ts'
-import type { MeshChange, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+import type { MeshChange, Workload } from '../../mesh/model/types.ts'
 
 export interface HeldState {
   readonly workloads: readonly Workload[]
@@ -15,8 +15,8 @@ export interface HeldState {
 }
 
 /** What of the mesh concerns these workloads; each list in the order of keys, so that the same state is the same bytes. */
-export function heldStateOf(mesh: MeshState, uids: Iterable<WorkloadUid>): HeldState {
-  const workloads = [...uids].sort().flatMap((uid) => mesh.workload(uid) ?? [])
+export function heldStateOf(mesh: MeshState, of: Iterable<Workload>): HeldState {
+  const workloads = [...of].sort((one, other) => (one.uid < other.uid ? -1 : 1))
   const keys = new Set<string>()
   for (const place of new Set([WHOLE_MESH, ...workloads.map(({ namespace }) => namespace)]))
     for (const key of mesh.policies.wide(place)) keys.add(key)

@@ -18,6 +18,8 @@ export interface PolicyStoreOptions {
   readonly directory: string
   readonly nodeName: string
   readonly mesh: MeshState
+  /** Whether the workload is a pod that this agent serves. */
+  readonly isServed: (uid: WorkloadUid) => boolean
   /** Whether this agent is still the one that writes on this node. */
   readonly mayWrite: () => Promise<boolean>
   readonly log: Logger
@@ -35,8 +37,11 @@ const OTHERS_MAY_WRITE = 0o022
 export class PolicyStore {
   readonly #options: PolicyStoreOptions
   readonly #file: string
-  /** The workloads of this node. */
-  readonly #local = new Set<WorkloadUid>()
+  /**
+   * The workloads of this node, as they were last heard of: discovery drops one whose pod ends (Succeeded, evicted) while the pod still
+   * runs, calls and is called, and what was said of its policies counts until it is gone.
+   */
+  readonly #local = new Map<WorkloadUid, Workload>()
   /** Of what was held, the keys that discovery has not told of yet. */
   readonly #unconfirmed: { readonly policies: Set<string>; readonly workloads: Set<WorkloadUid> } =
     {
@@ -94,7 +99,7 @@ export class PolicyStore {
           break
         case 'workloadRemoved':
           this.#unconfirmed.workloads.delete(change.uid)
-          isOurs = this.#local.delete(change.uid) || isOurs
+          isOurs = this.#local.has(change.uid) || isOurs
           break
         case 'policy':
         case 'policyUnreadable':
@@ -119,9 +124,10 @@ export class PolicyStore {
   }
 
   /** Whether the workload is, or was, a pod of this node. */
-  #note({ uid, node }: Workload): boolean {
+  #note(workload: Workload): boolean {
+    const { uid, node } = workload
     if (node !== this.#options.nodeName || !isPodWorkloadUid(uid)) return this.#local.delete(uid)
-    this.#local.add(uid)
+    this.#local.set(uid, workload)
     return true
   }
 
@@ -132,8 +138,10 @@ export class PolicyStore {
   }
 
   async #write(): Promise<void> {
-    const { directory, nodeName, mesh, mayWrite, log } = this.#options
-    const bytes = encodeHeld(nodeName, heldStateOf(mesh, this.#local))
+    const { directory, nodeName, mesh, isServed, mayWrite, log } = this.#options
+    for (const uid of this.#local.keys())
+      if (mesh.workload(uid) === undefined && !isServed(uid)) this.#local.delete(uid)
+    const bytes = encodeHeld(nodeName, heldStateOf(mesh, this.#local.values()))
     if (this.#written?.equals(bytes) === true || !(await mayWrite())) return
     try {
       await mkdir(directory, { recursive: true, mode: 0o700 })

@@ -62,7 +62,12 @@ interface LogLine {
 }
 
 /** An agent of the node: its mesh state, and what it keeps. */
-async function startAgent(directory: string, mayWrite = true, nodeName = 'node-a') {
+async function startAgent(
+  directory: string,
+  mayWrite = true,
+  nodeName = 'node-a',
+  served: readonly string[] = [],
+) {
   let writes = 0
   const lines: LogLine[] = []
   const log = pino({}, { write: (line: string) => lines.push(JSON.parse(line) as LogLine) })
@@ -71,6 +76,7 @@ async function startAgent(directory: string, mayWrite = true, nodeName = 'node-a
     directory,
     nodeName,
     mesh,
+    isServed: (uid) => served.includes(uid),
     mayWrite: () => {
       writes += 1
       return Promise.resolve(mayWrite)
@@ -103,6 +109,34 @@ async function keptIn(directory: string, policies: readonly Policy[] = POLICIES)
 
 const keysOf = (mesh: MeshState): readonly string[] =>
   [...mesh.policies].map(({ key }) => key).sort()
+
+void t.test(
+  'a pod that discovery drops and that still runs keeps its policies, also over a restart; one that is gone does not',
+  async (t) => {
+    for (const [served, kept] of [
+      [[OWN.uid], [OWN.uid]],
+      [[], []],
+    ] as const) {
+      const directory = await directoryFor(t)
+      const before = await startAgent(directory, true, 'node-a', served)
+      before.mesh.apply([...told(POLICIES), SYNCED])
+      before.mesh.apply([{ kind: 'workloadRemoved', uid: OWN.uid }])
+      await before.store.close()
+      const { mesh, store } = await startAgent(directory, true, 'node-a', served)
+      t.strictSame(
+        [...mesh.workloads()].map(({ uid }) => uid),
+        kept,
+      )
+      t.strictSame(
+        keysOf(mesh),
+        served.length > 0
+          ? ['istio-system/strict', 'shop/all', 'shop/named']
+          : ['istio-system/strict'],
+      )
+      await store.close()
+    }
+  },
+)
 
 void t.test('the first agent of a node has nothing held, and says nothing of it', async (t) => {
   const { mesh, store, lines } = await startAgent(await directoryFor(t))
@@ -252,7 +286,7 @@ for (const [what, damage, reason] of DAMAGES)
 void t.test('whatever bit is flipped, nothing of the file is used', async (t) => {
   const mesh = new MeshState()
   mesh.apply([...told(POLICIES), SYNCED])
-  const bytes = encodeHeld('node-a', heldStateOf(mesh, [OWN.uid]))
+  const bytes = encodeHeld('node-a', heldStateOf(mesh, [OWN]))
   t.ok(decodeHeld('node-a', bytes).ok)
   let refused = 0
   for (let bit = 0; bit < bytes.length * 8; bit += 1) {
