@@ -18,7 +18,7 @@ export function loopbackServer(): FastifyInstance {
 }
 
 /** Why a request is not answered; undefined when it is. Pure. */
-export function refusalOf(
+function refusalOf(
   headers: IncomingHttpHeaders,
   remoteAddress: string | undefined,
 ): string | undefined {

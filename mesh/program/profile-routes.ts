@@ -5,7 +5,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { type ProfileKind, type ProfileRequest, profileThread } from './profile.ts'
 
-export const MAIN_THREAD = 'main'
+const MAIN_THREAD = 'main'
 
 /** Profiles one thread by its name; undefined when there is none of that name. */
 export type ProfileOther = (thread: string, request: ProfileRequest) => Promise<string> | undefined
