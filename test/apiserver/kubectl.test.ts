@@ -282,6 +282,10 @@ spec:
     t.match((await cluster.kubectl(['get', 'gt'])).stdout, /NAME +HEIGHT\nnorth +3/)
     const colour = await cluster.kubectl(['get', 'gate', 'north', '-o', 'jsonpath={.spec.colour}'])
     t.equal(colour.stdout, 'green', 'defaults of the schema are filled in')
+    for (const spec of ['{"height":4}', '{"height":3}']) {
+      const changed = await cluster.kubectl(['apply', '-f', '-'], gate(spec))
+      t.match(changed.stdout, /configured/, 'is changed also while nobody has written its status')
+    }
     const cases = [
       ['{"height":0}', /spec\.height.*greater than or equal to 1/],
       ['{"height":"tall"}', /spec\.height.*must be of type integer: "string"/],
