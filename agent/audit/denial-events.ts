@@ -61,8 +61,11 @@ export class DenialEvents {
     if (this.#kinds.size > MAX_KINDS)
       for (const [oldest] of this.#kinds) return void this.#kinds.delete(oldest)
     if (known === undefined) this.#tell(told)
-    else
-      this.#timer ??= setTimeout(() => this.#update(), this.#options.updateMs ?? UPDATE_MS).unref()
+    else this.#tellLater()
+  }
+
+  #tellLater(): void {
+    this.#timer ??= setTimeout(() => this.#update(), this.#options.updateMs ?? UPDATE_MS).unref()
   }
 
   #update(): void {
@@ -72,7 +75,7 @@ export class DenialEvents {
 
   #tell(told: Told): void {
     if (!this.#calls.take()) {
-      this.#timer ??= setTimeout(() => this.#update(), this.#options.updateMs ?? UPDATE_MS).unref()
+      this.#tellLater()
       return
     }
     this.#send(told).catch((thrown: unknown) =>

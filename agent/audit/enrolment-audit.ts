@@ -3,18 +3,12 @@
 
 import type { AuditJournal } from '../../mesh/audit/journal.ts'
 import { AmbitError } from '../../mesh/errors.ts'
-
-interface PodName {
-  readonly uid: string
-  readonly namespace: string
-  readonly name: string
-  readonly serviceAccount: string
-}
+import type { EventTarget } from '../enrolment/index.ts'
 
 /** Records that a pod could not be enrolled. */
 export function recordUnserved(
   journal: AuditJournal,
-  { uid, namespace, name, serviceAccount }: PodName,
+  { uid, namespace, name, serviceAccount }: EventTarget & { readonly serviceAccount: string },
   error: Error,
 ): void {
   const code = error instanceof AmbitError ? error.code : undefined

@@ -15,7 +15,7 @@ export interface AdminRequest {
 }
 
 /** On the node's loopback (agents), and on the pod's (controllers). */
-const ADMIN_PORT = 15_000
+export const ADMIN_PORT = 15_000
 const DEADLINE_MS = 15_000
 /** 100,000 workloads are some 100 MB. */
 const LARGEST_BODY_BYTES = 512 * 1024 * 1024

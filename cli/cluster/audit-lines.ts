@@ -4,6 +4,7 @@
 import http from 'node:http'
 import { createInterface } from 'node:readline'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import { ADMIN_PORT } from './admin.ts'
 import type { ClusterTarget } from './target.ts'
 
 export interface AuditLinesOptions {
@@ -14,11 +15,10 @@ export interface AuditLinesOptions {
   readonly signal: AbortSignal
 }
 
-const ADMIN_PORT = 15_000
 /** For the answer to begin; what follows takes its time. */
 const ANSWER_DEADLINE_MS = 15_000
 
-/** Calls back with each line. Throws AMB_ADMIN when the component cannot be asked, or goes away while it is followed. */
+/** Calls back with each line. Throws AMB_AGENT_UNREACHABLE when the component cannot be asked, or goes away while it is followed. */
 export async function auditLines(
   target: ClusterTarget,
   { pod, namespace, sinceSeconds, follow, signal }: AuditLinesOptions,
@@ -63,5 +63,5 @@ export async function auditLines(
 }
 
 function failed(pod: string, reason: string): AmbitError {
-  return new AmbitError('AMB_AGENT_MISSING', `Cannot read the audit of ${pod}: ${reason}`)
+  return new AmbitError('AMB_AGENT_UNREACHABLE', `Cannot read the audit of ${pod}: ${reason}`)
 }
