@@ -2,9 +2,10 @@
 // Puts the agent together. The order of the start is what keeps a node's pods safe: capture, then the data plane, then
 // the pods of an earlier agent, then CNI and the informers, and the control plane last, which nothing waits for.
 
+import { sweepSeries } from '../mesh/telemetry/metrics/sweep-series.ts'
 import path from 'node:path'
 import { AuditJournal } from '../mesh/audit/journal.ts'
-import { AmbitError, ERROR_CATALOGUE, errorMessage } from '../mesh/errors.ts'
+import { AmbitError, ERROR_CATALOGUE } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
@@ -13,33 +14,46 @@ import { MeshState } from '../mesh/model/mesh-state.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import type { Running } from '../mesh/program/run.ts'
+import {
+  resourceOf,
+  startTelemetryExport,
+  type TelemetryExport,
+} from '../mesh/program/telemetry-export.ts'
 import { VERSION } from '../mesh/program/version.ts'
 import { type Logger, printLine } from '../mesh/telemetry/log.ts'
 import type { LogLevels } from '../mesh/telemetry/log-levels.ts'
 import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
+import { countPods } from './admin/count-pods.ts'
+import { livingParties } from './admin/living-parties.ts'
 import { AgentMetrics } from './admin/metrics.ts'
-import { startServers } from './admin/start-servers.ts'
+import { AgentServers } from './admin/start-servers.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
+import { certificateRefusals } from './audit/certificate-refusals.ts'
 import { DenialEvents } from './audit/denial-events.ts'
 import { recordConnections } from './audit/node-audit.ts'
 import { recordUnserved } from './audit/enrolment-audit.ts'
 import { openCapture } from './capture/index.ts'
 import { ClosedPods } from './closed-pods.ts'
 import type { AgentConfig } from './config.ts'
-import { DiscoveryHealth } from './discovery-health.ts'
-import { netnsProver, type NodeEnrolment, PodEvents, startEnrolment } from './enrolment/index.ts'
+import { DiscoveryHealth } from '../mesh/xds/discovery-health.ts'
+import { netnsProver, PodEvents } from './enrolment/index.ts'
 import { MeshRoots } from './mesh-roots.ts'
 import { findNodeCgroups } from './node/node-cgroups.ts'
+import { meetPredecessor } from './handover/index.ts'
+import { NodeDuties } from './node-duties.ts'
 import { createPodServer } from './pod-server.ts'
 import { POLICIES_DIRECTORY, PolicyStore } from './policy-store/policy-store.ts'
 import { placeLimits } from './proxy/place-limits.ts'
 import type { PlaceLimits } from './proxy/places.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
 import { OwnDaemonSet } from './own-daemon-set.ts'
-import { startCni, type StartedCni } from './start-cni.ts'
 import { startDiscovery } from './start-discovery.ts'
-import { RevocationFiles } from './revocation-files.ts'
+import { RevocationFiles } from '../mesh/identity/revocation-files.ts'
 import { type Ending, type Starting, unwrap } from './starting.ts'
+import { prepare, type Prepared, takeCharge } from './take-over.ts'
+
+/** Beside the CNI plugin's, in a directory that is root's alone. */
+const HANDOVER_SOCKET = 'agent.sock'
 
 export interface AgentOptions {
   readonly config: AgentConfig
@@ -47,18 +61,26 @@ export interface AgentOptions {
   readonly levels: LogLevels
   /** Called when the admin API asks the agent to end. */
   readonly quit: () => void
+  /** Gives up a start that waits for a predecessor to be succeeded. */
+  readonly signal: AbortSignal
 }
 
 /** Starts the agent; a failure undoes what was started. Node itself has raised RLIMIT_NOFILE to the hard limit. */
 export async function startAgent(options: AgentOptions): Promise<Result<Running, AmbitError>> {
-  const { config, log, levels } = options
+  const { config, log, levels, quit, signal } = options
   const started = new AsyncDisposableStack()
   const audit = new AuditJournal({ write: printLine })
   started.defer(() => audit.close())
   const ending: Ending = { unpin: false }
   try {
-    const readiness = new Readiness(['capture', 'CNI socket', "this node's pods", 'xDS'])
-    await start({ config, log, levels, audit, readiness, started, ending }, options.quit)
+    const readiness = new Readiness([
+      'capture',
+      'CNI socket',
+      "this node's pods",
+      'xDS',
+      'hand-over',
+    ])
+    await start({ config, log, levels, audit, readiness, started, ending }, quit, signal)
     ending.unpin = config.unpinOnExit
     return ok({ stop: () => releaseAll(started, log) })
   } catch (thrown) {
@@ -68,8 +90,12 @@ export async function startAgent(options: AgentOptions): Promise<Result<Running,
   }
 }
 
-async function start(starting: Starting, quit: () => void): Promise<void> {
+async function start(starting: Starting, quit: () => void, signal: AbortSignal): Promise<void> {
   const { config, log, levels, audit, readiness, started, ending } = starting
+  const socketPath = path.join(path.dirname(config.cniSocket), HANDOVER_SOCKET)
+  // First of all: it frees the ports.
+  const predecessor = await meetPredecessor({ socketPath, version: VERSION, log })
+  started.defer(() => predecessor?.leave())
   const node = findNodeCgroups(config, log)
   const capture = unwrap(
     await openCapture({
@@ -104,7 +130,7 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   started.defer(() => certificates.close())
 
   const mesh = new MeshState({ network: config.network, rootNamespace: config.rootNamespace })
-  const enrolment: { node?: NodeEnrolment } = {}
+  const enrolment: { duties?: NodeDuties; owner?: OwnDaemonSet } = {}
   const policies: { closed?: ClosedPods } = {}
   const serving: { pool: WorkerPool | undefined } = { pool: undefined }
   // Before any pod is served: none is ever without its policies.
@@ -112,18 +138,23 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
     directory: path.join(config.stateDir, POLICIES_DIRECTORY),
     nodeName: config.nodeName,
     mesh,
-    // Before the pool serves any and once it ends, nothing is known to be gone: the next agent serves them again.
+    // Before this node's pods are known and once the pool ends, nothing is known to be gone: the next agent serves them again.
     isServed: (uid) => serving.pool?.pods().some(({ workloadUid }) => workloadUid === uid) ?? true,
-    mayWrite: async () => (await enrolment.node?.isInCharge()) ?? false,
+    mayWrite: async () => (await enrolment.duties?.isInCharge()) ?? false,
     log: log.child({ part: 'policy' }),
   })
   started.defer(() => held.close())
+  const exports: { started?: TelemetryExport | undefined } = {}
   const metrics = new AgentMetrics({
     version: VERSION,
-    activePods: () => enrolment.node?.enrolledPods().length ?? 0,
+    pods: () => countPods(enrolment.duties?.standings() ?? []),
+    meshSizes: () => ({ ...mesh.size, policies: mesh.policies.size }),
     captureEvents: () => capture.counters(),
     podsWithMissingPolicies: () => policies.closed?.size ?? 0,
+    others: () => exports.started?.families() ?? [],
   })
+  // Before the pool, to end after it: the lines of the last connections are exported, too.
+  exports.started = await exportTelemetry(starting, metrics)
   const denials: { events?: DenialEvents } = {}
   const pool = new WorkerPool({
     count: config.workers,
@@ -132,6 +163,9 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
       handles: capture.dataPlaneHandles,
       network: config.network,
       logLevels: levels.spec,
+      logFormat: config.logFormat,
+      accessSpec: { filter: config.accessLogFilter, sample: config.accessLogSample },
+      ...(exports.started && { exportAs: exports.started.resource }),
       sameNode: config.sameNode,
       sameNodeSecurityLabel: config.sameNodeSecurityLabel,
       missingPolicies: config.missingPolicies,
@@ -141,13 +175,16 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
       heldLimitBytes: heldLimitOf(config.workers),
     },
     mesh,
+    lastSaid: (uid) => held.lastWords.of(uid),
     certificates,
     log: log.child({ part: 'workers' }),
-    onTraffic: (deltas) => metrics.add(deltas),
+    onTraffic: (deltas, worker) => metrics.add(deltas, worker),
+    onAccessLines: (request, leftOut) => exports.started?.takeLogs(request, leftOut),
+    onWorkerLost: (worker) => metrics.workerLost(worker),
     onEjection: (change) => metrics.endpoint(change),
     onAudit: (pod, events) => recordConnections(audit, denials.events, pod, events),
   })
-  serving.pool = pool
+  started.use(sweepSeries(metrics.traffic, () => livingParties(mesh, pool.pods())))
   started.defer(async () => {
     serving.pool = undefined
     const { cut } = await pool.close(config.drainDeadlineMs)
@@ -167,80 +204,122 @@ async function start(starting: Starting, quit: () => void): Promise<void> {
   await pool.ready()
 
   const discovery = new DiscoveryHealth(config.xdsAddress)
-  const standings = () => enrolment.node?.standings() ?? []
-  await startServers(starting, {
+  const servers = new AgentServers(starting, {
     mesh,
     pool,
     certificates,
     metrics,
     discovery,
-    standings,
+    standings: () => enrolment.duties?.standings() ?? [],
+    successor: () => enrolment.owner?.successorAmong(enrolment.duties?.pods() ?? []),
     quit,
   })
+  await servers.open()
+  started.defer(() => servers.close())
 
   const api = createKubeApi(unwrap(await loadKubeConfig(config)))
-  policies.closed = tellOfClosedPods(starting, api, mesh, pool)
+  policies.closed = tellOfClosedPods(starting, api, { mesh, pool, held })
   denials.events = tellOfDenials(starting, api)
+  certificates.onRefused(certificateRefusals({ pods: () => pool.pods(), events: denials.events }))
   const { trustDomain, clusterId, drainDeadlineMs, podName, podNamespace } = config
-  const cni: { started?: StartedCni; isMeshSynced: boolean } = { isMeshSynced: false }
-  const running = await startEnrolment({
-    api,
-    nodeName: config.nodeName,
-    capture,
-    server: createPodServer({ pool, trustDomain, clusterId, drainDeadlineMs, log }),
-    stateDirectory: config.stateDir,
-    logger: log,
-    failOpen: config.failOpen,
-    // A peer that has not heard from the control plane for so long has no certificate to call anybody with.
-    peersForgetMs: config.certificateTtlSeconds * 1000,
-    nodeCgroup: node.cgroup,
-    prove: netnsProver(capture.thread, config.procRoot),
-    procRoot: config.procRoot,
-    onMembership: () => cni.started?.membershipChanged(),
-    onRefused: (pod, error) => recordUnserved(audit, pod, error),
-  })
-  enrolment.node = running
-  started.defer(() => running.close({ withdraw: ending.unpin }))
-  running.synced.then(
-    () => readiness.done("this node's pods"),
-    (thrown: unknown) => log.debug({ error: errorMessage(thrown) }, 'closed before the first list'),
-  )
-
-  cni.started = await startCni(starting, {
-    enrolment: running,
+  const duties = new NodeDuties({
+    starting,
     mesh,
-    isMeshSynced: () => cni.isMeshSynced,
+    enrolment: {
+      api,
+      nodeName: config.nodeName,
+      capture,
+      server: createPodServer({
+        pool,
+        trustDomain,
+        clusterId,
+        drainDeadlineMs,
+        log,
+        onChange: (change) => metrics.proxy(change),
+      }),
+      stateDirectory: config.stateDir,
+      logger: log,
+      failOpen: config.failOpen,
+      // A peer that has not heard from the control plane for so long has no certificate to call anybody with.
+      peersForgetMs: config.certificateTtlSeconds * 1000,
+      nodeCgroup: node.cgroup,
+      prove: netnsProver(capture.thread, config.procRoot),
+      procRoot: config.procRoot,
+      onRefused: (pod, error) => recordUnserved(audit, pod, error),
+    },
+    onSynced: () => {
+      serving.pool = pool
+      readiness.done("this node's pods")
+    },
   })
-  const onSynced = (): void => {
-    cni.isMeshSynced = true
-    cni.started?.membershipChanged()
+  enrolment.duties = duties
+  const meshSynced = Promise.withResolvers<void>()
+  const discover = (): void =>
+    startDiscovery(starting, {
+      api,
+      roots,
+      mesh,
+      pool,
+      certificates,
+      health: discovery,
+      metrics,
+      outdated: () => held.outdated(),
+      onSynced: () => {
+        duties.meshSynced()
+        meshSynced.resolve()
+      },
+    })
+  let prepared: Prepared | undefined
+  if (predecessor !== undefined) {
+    discover()
+    const parts = { certificates, meshSynced: meshSynced.promise }
+    prepared = await prepare(starting, predecessor, parts, signal)
   }
-  startDiscovery(starting, {
-    api,
-    roots,
-    mesh,
-    pool,
-    certificates,
-    health: discovery,
-    outdated: () => held.outdated(),
-    onSynced,
-  })
+  started.defer(() => duties.giveUp())
+  await duties.begin()
+  await takeCharge(starting, { pool, servers, duties, socketPath, quit })
+  await predecessor?.taken()
+  prepared?.release()
+  // Whoever was here before is ended as soon as this agent is ready, and has let go by then.
+  readiness.done('hand-over')
+  // Its pods are served from what is known of them; nothing waits for the control plane.
+  if (predecessor === undefined) discover()
   const owner = new OwnDaemonSet({
     api,
     podNamespace,
     podName,
     logger: log.child({ part: 'owner' }),
   })
+  enrolment.owner = owner
   started.defer(async () => {
     if (!ending.unpin && (await owner.isGone())) {
       log.warn('the DaemonSet of the agents is gone: the mesh leaves this node')
       ending.unpin = true
     }
     await owner.close()
-    // What another agent has taken over is not this one's to take out of the mesh.
-    ending.unpin &&= await running.isInCharge()
+    // What another agent has taken over is not this one's to take out of the mesh, nor to shut.
+    const isInCharge = await duties.isInCharge()
+    ending.unpin &&= isInCharge
+    if (isInCharge && !ending.unpin) capture.shut()
   })
   log.info({ node: config.nodeName, workers: config.workers }, 'the agent runs')
+}
+
+/** Undefined where there is no collector. Throws AMB_OTLP. */
+async function exportTelemetry(
+  { config, log, started }: Starting,
+  metrics: AgentMetrics,
+): Promise<TelemetryExport | undefined> {
+  const { podNamespace, podName, nodeName, clusterId } = config
+  const whose = { namespace: podNamespace, pod: podName, node: nodeName, cluster: clusterId }
+  const exported = await startTelemetryExport(
+    config,
+    resourceOf('ambit-agent', whose),
+    metrics,
+    log.child({ part: 'telemetry' }),
+  )
+  if (exported !== undefined) started.defer(() => exported.close())
+  return exported
 }
 
 function tellOfDenials({ config, log, started }: Starting, api: KubeApi): DenialEvents {
@@ -255,11 +334,16 @@ function tellOfDenials({ config, log, started }: Starting, api: KubeApi): Denial
   })
 }
 
+interface Judged {
+  readonly mesh: MeshState
+  readonly pool: WorkerPool
+  readonly held: PolicyStore
+}
+
 function tellOfClosedPods(
   { config, log, started }: Starting,
   api: KubeApi,
-  mesh: MeshState,
-  pool: WorkerPool,
+  { mesh, pool, held }: Judged,
 ): ClosedPods {
   const closing = new AbortController()
   const events = new PodEvents({
@@ -270,6 +354,7 @@ function tellOfClosedPods(
   })
   const closed = new ClosedPods({
     mesh,
+    lastSaid: (uid) => held.lastWords.of(uid),
     pods: () => pool.pods(),
     mode: config.missingPolicies,
     events,

@@ -4,15 +4,17 @@
 
 import { AmbitError } from '../mesh/errors.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
-import type { PodUid } from '../mesh/model/types.ts'
+import type { PodUid, WorkloadUid } from '../mesh/model/types.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import type { PodEvents } from './enrolment/index.ts'
-import { PoliciesOfPods, type PodGap } from './proxy/decision/pod-policies.ts'
+import { type LastSaid, PoliciesOfPods, type PodGap } from './proxy/decision/pod-policies.ts'
 import { type MissingPolicies, POLICY_WAIT_MS } from './proxy/decision/policy-judge.ts'
 import type { LocalPod } from './proxy/local-pod.ts'
 
 export interface ClosedPodsOptions {
   readonly mesh: MeshState
+  /** What was said last of a workload, also if the mesh state does not know it any more. */
+  readonly lastSaid: (uid: WorkloadUid) => LastSaid | undefined
   /** The pods that are served now. */
   readonly pods: () => readonly LocalPod[]
   readonly mode: MissingPolicies
@@ -52,10 +54,11 @@ export class ClosedPods {
   }
 
   look(): void {
-    const { pods, now = () => performance.now() } = this.#options
+    const { pods, lastSaid, now = () => performance.now() } = this.#options
     const gone = new Set(this.#closed.keys())
     for (const pod of pods()) {
       gone.delete(pod.uid)
+      this.#policies.follow(pod, lastSaid(pod.workloadUid))
       const policies = this.#policies.of(pod)
       const { gap } = policies
       if (gap === undefined) {

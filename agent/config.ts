@@ -9,28 +9,27 @@ import {
   choice,
   flagCommand,
   type FlagTable,
-  hostPort,
   KUBE_FLAGS,
+  logFormat,
   logLevel,
-  loopbackPort,
   MESH_FLAGS,
   onOff,
   optionalText,
-  parseDurationSeconds,
   parsed,
-  parseList,
-  parseSecondsAsMs,
-  parseTrustDomains,
   text,
   wholeNumber,
   words,
 } from '../mesh/program/flags.ts'
-import type { LogLevel } from '../mesh/telemetry/log.ts'
-import { DEFAULT_ROOT_NAMESPACE } from '../mesh/model/policy-index.ts'
+import { OTLP_FLAGS } from '../mesh/program/otlp-flags.ts'
+import { PROXY_FLAGS, proxyPortFlags } from '../mesh/program/proxy-flags.ts'
+import { type AccessConfig, accessFlags } from '../mesh/program/access-flags.ts'
+import { readConnectionFilter } from '../mesh/telemetry/access-spec.ts'
+import type { LogFormat, LogLevel } from '../mesh/telemetry/log.ts'
+import type { OtlpConfig } from '../mesh/telemetry/otlp/target.ts'
 import type { MissingPolicies } from './proxy/decision/policy-judge.ts'
 import type { SameNode } from './proxy/worker/worker-protocol.ts'
 
-export interface AgentConfig {
+export interface AgentConfig extends OtlpConfig, AccessConfig {
   readonly nodeName: string
   readonly podName: string
   readonly podNamespace: string
@@ -78,13 +77,8 @@ export interface AgentConfig {
   readonly failOpen: boolean
   readonly unpinOnExit: boolean
   readonly logLevel: LogLevel
+  readonly logFormat: LogFormat
 }
-
-/** Kubernetes kills 30 s after SIGTERM by default; ten of them are left for everything else. */
-const DEFAULT_DRAIN_SECONDS = 20
-
-/** Istio's: renewed at half of it, a CA that is down for ten hours is not noticed. */
-const DEFAULT_CERTIFICATE_TTL_SECONDS = 86_400
 
 /** At some 30 KB each this is half a gigabyte: a pod that leaks connections must not take the node's agent with it. */
 const DEFAULT_MAX_CONNECTIONS = 16_384
@@ -162,40 +156,8 @@ const flags: FlagTable<AgentFlags> = {
     env: 'AMBIT_PROC_ROOT',
     fallback: '/proc',
   }),
-  xdsAddress: text('--xds-address <host:port>', 'discovery server', {
-    env: 'XDS_ADDRESS',
-    fallback: 'ambit-controller.ambit-system.svc:15012',
-  }),
-  caAddress: optionalText('--ca-address <host:port>', 'CA; the discovery server if left out', {
-    env: 'CA_ADDRESS',
-  }),
-  caRootFile: text('--ca-root-file <file>', 'roots of the control plane', {
-    env: 'XDS_ROOT_CA',
-    fallback: '/var/run/secrets/istio/root-cert.pem',
-  }),
-  crlFiles: parsed(
-    '--crl-file <list>',
-    'lists of revoked certificates, PEM or DER, files separated by commas; read again when they change',
-    parseList,
-    { env: 'CRL_PATH', fallback: [] },
-  ),
-  tokenFile: text('--token-file <file>', 'service account token, audience istio-ca', {
-    env: 'AUTH_TOKEN',
-    fallback: '/var/run/secrets/tokens/istio-token',
-  }),
   ...MESH_FLAGS,
-  trustDomainAliases: parsed(
-    '--trust-domain-aliases <list>',
-    'other names of the trust domain, whose identities are accepted as its own, comma-separated',
-    parseTrustDomains,
-    { env: 'TRUST_DOMAIN_ALIASES', fallback: [] },
-  ),
-  certificateTtlSeconds: parsed(
-    '--certificate-ttl <duration>',
-    "lifetime to ask for the pods' certificates, such as 90s, 30m or 24h",
-    parseDurationSeconds,
-    { env: 'SECRET_TTL', fallback: DEFAULT_CERTIFICATE_TTL_SECONDS, shown: '24h' },
-  ),
+  ...PROXY_FLAGS,
   workers: parsed('--workers <n>', 'data-plane threads', wholeNumber(1, 256), {
     env: 'AMBIT_WORKERS',
     fallback: defaultWorkers(availableParallelism()),
@@ -218,39 +180,13 @@ const flags: FlagTable<AgentFlags> = {
     ['refuse', 'serve'],
     { env: 'AMBIT_MISSING_POLICIES', fallback: 'refuse' },
   ),
-  rootNamespace: text(
-    '--root-namespace <name>',
-    'where policies may concern the whole mesh; as the controller has it',
-    { env: 'ROOT_NAMESPACE', fallback: DEFAULT_ROOT_NAMESPACE },
-  ),
   maxConnectionsPerPod: parsed(
     '--max-connections-per-pod <n>',
     'open connections of one pod, both directions together; more are reset',
     wholeNumber(1),
     { env: 'AMBIT_MAX_CONNECTIONS_PER_POD', fallback: DEFAULT_MAX_CONNECTIONS },
   ),
-  adminAddress: loopbackPort('--admin-address', 'the admin API, on loopback', {
-    env: 'ADMIN_ADDR',
-    fallback: '127.0.0.1:15000',
-  }),
-  metricsAddress: hostPort('--metrics-address', 'Prometheus', {
-    env: 'STATS_ADDR',
-    fallback: '0.0.0.0:15020',
-  }),
-  readinessAddress: hostPort('--readiness-address', '/healthz/ready', {
-    env: 'READINESS_ADDR',
-    fallback: '0.0.0.0:15021',
-  }),
-  drainDeadlineMs: parsed(
-    '--drain-deadline <seconds>',
-    'how long connections may take to end when the agent stops or a pod leaves',
-    parseSecondsAsMs,
-    {
-      env: 'AMBIT_DRAIN_DEADLINE',
-      fallback: DEFAULT_DRAIN_SECONDS * 1_000,
-      shown: String(DEFAULT_DRAIN_SECONDS),
-    },
-  ),
+  ...proxyPortFlags('0.0.0.0'),
   failOpen: onOff('--fail-open', 'let pods out in plaintext while no agent runs', {
     env: 'AMBIT_FAIL_OPEN',
   }),
@@ -258,6 +194,9 @@ const flags: FlagTable<AgentFlags> = {
     env: 'AMBIT_UNPIN_ON_EXIT',
   }),
   logLevel: logLevel(),
+  logFormat: logFormat(),
+  ...accessFlags('connections', 'has(error) || dst.namespace == "shop"', readConnectionFilter),
+  ...OTLP_FLAGS,
 }
 
 /** Builds the command; `run` gets the checked configuration. */

@@ -7,25 +7,32 @@ import { runProgram } from '../mesh/program/run.ts'
 import { createLeveledLogger } from '../mesh/telemetry/log.ts'
 import { startAgent } from './agent.ts'
 import { agentCommand } from './config.ts'
-import { giveBackHeap, trimWhenCalm } from './memory/give-back.ts'
+import { compileAll, startCompiled } from './memory/compiled-start.ts'
+import { giveBackHeap, trimWhenCalm } from '../mesh/program/memory/give-back.ts'
 
 /** On top of the drain deadline: what else there is to close is quick, and must not hang an upgrade. */
 const STOP_MARGIN_MS = 5_000
 
 /**
  * Runs the agent until SIGTERM, SIGINT or /quitquitquit; argv without the program's and the command's name. A fault leaves the pins:
- * captured pods fail closed until the next start, which is at once.
+ * captured pods fail closed until the next start, which is at once. With `--compile` alone nothing runs: the package's build calls it,
+ * with the flags of V8 that an agent has, without which V8 takes nothing of what it finds compiled.
  */
 export async function main(argv: readonly string[]): Promise<void> {
+  if (argv[0] === '--compile') {
+    await compileAll()
+    return
+  }
   const command = agentCommand(async (config) => {
-    const { log, levels } = createLeveledLogger('agent', config.logLevel)
+    const { log, levels } = createLeveledLogger('agent', config.logLevel, config.logFormat)
+    await startCompiled(log)
     const memory = { trim: trimMalloc, log: log.child({ part: 'memory' }) }
     giveBackHeap({ ...memory, collector: globalThis.gc, descriptors: () => 0 })
     trimWhenCalm(memory)
     const code = await runProgram({
       name: 'agent',
       log,
-      start: (_signal, end) => startAgent({ config, log, levels, quit: end }),
+      start: (signal, end) => startAgent({ config, log, levels, quit: end, signal }),
       stopDeadlineMs: config.drainDeadlineMs + STOP_MARGIN_MS,
     })
     // Not by letting the event loop run dry: whatever a fault left behind must not keep the agent from ending.

@@ -7,6 +7,7 @@ import {
   DAEMON_SETS,
   type DaemonSet,
   type KubeApi,
+  type Pod,
   PODS,
   type ResourceWatch,
   watchResource,
@@ -27,6 +28,7 @@ export class OwnDaemonSet {
   readonly #options: OwnDaemonSetOptions
   readonly #closing = new AbortController()
   #name: string | undefined
+  #ownPod: Pod['metadata']
   #watch: ResourceWatch<boolean> | undefined
   /** What the watch said last. */
   #isSeenGone = false
@@ -54,6 +56,25 @@ export class OwnDaemonSet {
     return read.error.kind === 'notFound' || this.#isSeenGone
   }
 
+  /**
+   * The name of a younger pod of the same DaemonSet among the node's, which is to take this one's place; undefined while there is none.
+   * Until it has asked for the ports, its probes are answered here, and would find it ready before it has begun.
+   */
+  successorAmong(pods: Iterable<Pod>): string | undefined {
+    const own = this.#ownPod
+    const since = Date.parse(own?.creationTimestamp ?? '')
+    if (Number.isNaN(since) || this.#name === undefined) return undefined
+    for (const { metadata } of pods)
+      if (
+        metadata?.namespace === own?.namespace &&
+        metadata?.deletionTimestamp === undefined &&
+        ownerOf(metadata?.ownerReferences) === this.#name &&
+        Date.parse(metadata?.creationTimestamp ?? '') > since
+      )
+        return metadata?.name
+    return undefined
+  }
+
   async close(): Promise<void> {
     this.#closing.abort()
     await this.#following
@@ -69,6 +90,7 @@ export class OwnDaemonSet {
       if (signal.aborted) return
       if (pod.ok) {
         this.#name = ownerOf(pod.value.metadata?.ownerReferences)
+        this.#ownPod = pod.value.metadata
         break
       }
       // Not run by Kubernetes.

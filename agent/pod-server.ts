@@ -17,11 +17,13 @@ export interface PodServerOptions {
   /** How long connections of a pod that ends may go on. */
   readonly drainDeadlineMs: number
   readonly log: Logger
+  /** A pod is served from now on, or no more. */
+  readonly onChange: (change: 'started' | 'stopped') => void
 }
 
 /** Serves enrolled pods by the workers of a pool. */
 export function createPodServer(options: PodServerOptions): PodServer {
-  const { pool, trustDomain, clusterId, drainDeadlineMs, log } = options
+  const { pool, trustDomain, clusterId, drainDeadlineMs, log, onChange } = options
   return {
     async serve({ enrolment, uid, namespace, name, serviceAccount }, listenersLost) {
       const identity = spiffeId({ trustDomain, namespace, serviceAccount })
@@ -33,14 +35,17 @@ export function createPodServer(options: PodServerOptions): PodServer {
         return pool.addPod({ uid: uid as PodUid, ...who }, { pod, ...rest }, listenersLost)
       }
       await serveAgain(enrolment)
+      onChange('started')
       return {
         serveAgain,
         drain: () =>
           void pool.drainPod(uid).catch((thrown: unknown) => {
             log.error({ pod: uid, error: errorMessage(thrown) }, 'cannot drain a pod')
           }),
-        end: ({ livesOn }) =>
-          pool.removePod(uid, livesOn ? Number.POSITIVE_INFINITY : drainDeadlineMs),
+        end: ({ livesOn }) => {
+          onChange('stopped')
+          return pool.removePod(uid, livesOn ? Number.POSITIVE_INFINITY : drainDeadlineMs)
+        },
       }
     },
   }

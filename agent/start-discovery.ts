@@ -7,11 +7,14 @@ import type { MeshChange } from '../mesh/model/types.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
 import {
   meshSubscription,
+  networkPolicySubscription,
   nodeSubscription,
   policySubscription,
 } from '../mesh/xds/mesh-subscription.ts'
+import { observedBy } from '../mesh/xds/observed.ts'
 import type { KubeApi } from '../mesh/kube/index.ts'
-import type { DiscoveryHealth } from './discovery-health.ts'
+import type { AgentMetrics } from './admin/metrics.ts'
+import type { DiscoveryHealth } from '../mesh/xds/discovery-health.ts'
 import type { MeshRoots } from './mesh-roots.ts'
 import type { WorkerPool } from './proxy/worker/worker-pool.ts'
 import type { Starting } from './starting.ts'
@@ -24,6 +27,7 @@ export interface DiscoveryParts {
   readonly certificates: CertificateManager
   /** Told how it stands. */
   readonly health: DiscoveryHealth
+  readonly metrics: Pick<AgentMetrics, 'discovery'>
   /** What was known by an earlier agent, and the control plane, which has told of everything, does not tell. */
   readonly outdated: () => readonly MeshChange[]
   /** Called when the control plane has told of everything. */
@@ -33,7 +37,7 @@ export interface DiscoveryParts {
 /** Keeps the mesh state as the control plane has it. */
 export function startDiscovery(
   { config, log, readiness, started }: Starting,
-  { api, roots, mesh, pool, certificates, health, outdated, onSynced }: DiscoveryParts,
+  { api, roots, mesh, pool, certificates, health, metrics, outdated, onSynced }: DiscoveryParts,
 ): void {
   const xds = new XdsClient({
     address: config.xdsAddress,
@@ -48,10 +52,12 @@ export function startDiscovery(
       clusterId: config.clusterId,
       clusterDomain: config.clusterDomain,
     },
-    subscriptions: [nodeSubscription, policySubscription, meshSubscription].map((follow) =>
-      follow((changes) => mesh.apply(changes)),
-    ),
-    logger: log.child({ part: 'xds' }),
+    subscriptions: [
+      nodeSubscription,
+      networkPolicySubscription,
+      policySubscription,
+      meshSubscription,
+    ].map((follow) => follow((changes) => mesh.apply(changes))),
     onSynced: () => {
       mesh.apply([...outdated(), { kind: 'policyKnowledge', is: 'current' }])
       pool.meshSynced()
@@ -59,9 +65,7 @@ export function startDiscovery(
       onSynced()
       log.info(mesh.size, 'the mesh state is complete')
     },
-    onConnectionState: (state) => health.noted(state),
-    onProblems: (typeUrl, problems) =>
-      log.warn({ typeUrl, problems }, 'some discovery resources were refused'),
+    ...observedBy({ health, counters: metrics.discovery, log }),
   })
   health.of(xds)
   xds.start()

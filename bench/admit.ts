@@ -7,11 +7,13 @@ import { EMPTY_MATCH, type Policy, type PolicyKey, type PolicyMatch } from '../m
 import type { IpAddress, SpiffeId } from '../mesh/model/types.ts'
 import { PolicySet } from '../mesh/policy/evaluate.ts'
 import type { PolicyCall } from '../mesh/policy/types.ts'
+import { quantile } from './statistics.ts'
 
 const POLICIES = 10_000
 const RULES = 10
 const CALLS = 200_000
 const WARM_UP = 20_000
+const CHANGES = 25
 
 function ip(text: string): IpAddress {
   const address = parseIpAddress(text)
@@ -74,15 +76,37 @@ const SHAPES: Readonly<Record<string, Shape>> = {
     },
     { destinationPorts: [8080] },
   ],
-  /** Nothing to file by: every rule is asked. */
+  /** Nothing to file by. */
   'negations alone': (index) => [
     { notPrincipals: [exact('cluster.local/ns/shop/sa/frontend'), exact(`a/${index}`)] },
     {},
   ],
+  /** By turns excepted by name, by port and by address. */
+  'mixed negations': (index) => [
+    [
+      { notPrincipals: [exact('cluster.local/ns/shop/sa/frontend'), exact(`a/${index}`)] },
+      { notDestinationPorts: [8080, 10_000 + (index % 1000)] },
+      { notSourceIps: [{ address: ip('10.244.0.0'), length: 16 + (index % 7) }] },
+    ][index % 3] ?? {},
+    {},
+  ],
+  /** What they require is what everybody has, and what they except is as well. */
+  'shared namespace, negations': (index) => [
+    {
+      namespaces: [exact('shop')],
+      notPrincipals: [exact('cluster.local/ns/shop/sa/frontend'), exact(`a/${index}`)],
+    },
+    { destinationPorts: [8080] },
+  ],
+  /** Two things that thousands of rules require, of which a call has one. */
+  'equal rules': (index) => [
+    { principals: [exact(`cluster.local/ns/shop/sa/${index % 2 === 0 ? 'frontend' : 'basket'}`)] },
+    { destinationPorts: [index % 2 === 0 ? 9090 : 8080] },
+  ],
 }
 
-function policiesOf(shape: Shape): readonly Policy[] {
-  return Array.from({ length: POLICIES }, (_, policy) => ({
+function policyOf(shape: Shape, policy: number): Policy {
+  return {
     key: `shop/policy-${policy}` as PolicyKey,
     namespace: 'shop',
     name: `policy-${policy}`,
@@ -97,7 +121,7 @@ function policiesOf(shape: Shape): readonly Policy[] {
     isDryRun: false,
     isAudit: false,
     madeOf: '',
-  }))
+  }
 }
 
 function microsecondsPerCall(set: PolicySet, calls: number): number {
@@ -111,24 +135,56 @@ function microsecondsPerCall(set: PolicySet, calls: number): number {
 
 /** The figures of one shape: us a call, ms to make the set, with policies seen for the first time and again. */
 function measure(name: string, shape: Shape): Readonly<Record<string, number>> {
-  const policies = policiesOf(shape)
+  const policies = Array.from({ length: POLICIES }, (_, policy) => policyOf(shape, policy))
   const before = heapBytes()
   const began = cpuMilliseconds()
-  const set = new PolicySet(policies)
+  const set = PolicySet.of(policies)
   const made = cpuMilliseconds() - began
   const held = heapBytes() - before
   const again = cpuMilliseconds()
-  new PolicySet(policies)
+  PolicySet.of(policies)
   const remade = cpuMilliseconds() - again
-  const share = name === 'negations alone' ? 0.001 : 1
-  microsecondsPerCall(set, WARM_UP * share)
-  const perCall = microsecondsPerCall(set, CALLS * share)
+  const change = millisecondsPerChange(set, policies, shape)
+  const longest = longestStep(policies.map((policy) => ({ ...policy })))
+  microsecondsPerCall(set, WARM_UP)
+  const perCall = microsecondsPerCall(set, CALLS)
   return {
     [`${name}: us a call`]: perCall,
     [`${name}: ms to make`]: made,
     [`${name}: ms to make again`]: remade,
+    [`${name}: ms of the longest step of that`]: longest,
+    [`${name}: ms for a policy that changes`]: change,
     ...(globalThis.gc === undefined ? {} : { [`${name}: MB`]: held / 1e6 }),
   }
+}
+
+/** Median of what it costs, with a set in force, that another policy changes each time. */
+function millisecondsPerChange(set: PolicySet, policies: readonly Policy[], shape: Shape): number {
+  const samples: number[] = []
+  for (let index = 0; index < CHANGES; index += 1) {
+    const next = policies.with(index, policyOf(shape, index))
+    const began = threadMilliseconds()
+    if (set.changed(next, RULES * 2) === undefined) throw new Error('it was to be a small change')
+    samples.push(threadMilliseconds() - began)
+  }
+  return quantile(samples, 0.5)
+}
+
+/** Of all breaks in the making of a set the two that lie furthest apart; garbage that is collected in between counts. */
+function longestStep(policies: readonly Policy[]): number {
+  const work = PolicySet.sliced(policies)
+  let longest = 0
+  for (let isDone = false; !isDone; ) {
+    const began = threadMilliseconds()
+    isDone = work.next().done === true
+    longest = Math.max(longest, threadMilliseconds() - began)
+  }
+  return longest
+}
+
+function threadMilliseconds(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
 }
 
 /** Of this process, in user mode: a busy neighbour does not count. */

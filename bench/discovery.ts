@@ -10,6 +10,7 @@ import { fromBinary } from '@bufbuild/protobuf'
 import { addressResources } from '../controller/serve/mesh-resources.ts'
 import type { InputKind, InputObjects } from '../controller/core/input.ts'
 import { followMesh } from '../controller/core/mesh-changes.ts'
+import type { MeshSecret } from '../controller/core/config.ts'
 import { translate } from '../controller/core/translator.ts'
 import { ObjectSources } from '../controller/sources/object-sources.ts'
 import { Graph } from '../mesh/collections/index.ts'
@@ -94,7 +95,9 @@ const config = {
   rootNamespace: 'istio-system',
   network: '',
 }
-followMesh(graph, translate(graph, sources.collections, config), (changes) => {
+const secrets = graph.source<MeshSecret, string>('secrets')
+secrets.complete()
+followMesh(graph, translate(graph, sources.collections, config, secrets), (changes) => {
   given = changes
 })
 function put<K extends InputKind>(kind: K, object: InputObjects[K]): void {

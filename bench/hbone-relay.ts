@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // One relay of the HBONE bench, a process of its own: `outbound` (plain in, HBONE out) or `inbound` (HBONE in,
-// plain out). Reads its settings as JSON from argv[2]; prints "ready" once it listens.
+// plain out). Reads its settings as JSON from argv[2]; prints "ready" once it listens. Plain sockets are those of an agent.
 
 import { once } from 'node:events'
-import { type Socket, connect, createServer } from 'node:net'
+import { type Socket, connect } from 'node:net'
 import { HELD_LIMIT_BYTES } from '../mesh/hbone/limits.ts'
 import { HeldMemory } from '../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../mesh/hbone/pool.ts'
 import { createHboneServer } from '../mesh/hbone/server.ts'
 import { HboneSources } from '../mesh/hbone/sources.ts'
-import { splice } from '../mesh/relay/splice.ts'
+import { resetSocket } from '../mesh/relay/reset-socket.ts'
+import { relay } from '../mesh/relay/relay.ts'
+import type { PlainSocket } from '../mesh/relay/thin-socket.ts'
+import { connectPlain, servePlain } from './plain-sockets.ts'
 import type { IncomingTunnel, PoolTarget } from '../mesh/hbone/types.ts'
 import type { WorkloadCertificate } from '../mesh/identity/types.ts'
 import type { IpAddress, SpiffeId } from '../mesh/model/types.ts'
@@ -55,41 +58,34 @@ async function outbound(): Promise<number> {
     expectedIdentities: [settings.peerIdentity],
   } satisfies PoolTarget
   const headers = { baggage: 'k8s.cluster.name=Kubernetes,k8s.namespace.name=shop' }
-  const relay = async (socket: Socket): Promise<void> => {
+  const carry = async (socket: PlainSocket): Promise<void> => {
     const abort = new AbortController()
     const opened = await pool.open(target, '127.0.0.1:80', headers, abort.signal)
-    if (opened.ok) await splice(socket, opened.value.tunnel, { socketRole: 'client' })
+    if (opened.ok) await relay(socket, opened.value.tunnel)
     else {
       console.error(opened.error)
-      socket.resetAndDestroy()
+      resetSocket(socket)
     }
   }
-  const server = createServer(
-    { allowHalfOpen: true, noDelay: true, pauseOnConnect: true },
-    (socket) => void relay(socket),
-  )
-  server.listen(0, LOOPBACK)
-  await once(server, 'listening')
-  const address = server.address()
-  return typeof address === 'object' && address !== null ? address.port : 0
+  return servePlain((socket) => void carry(socket))
 }
 
 async function inbound(): Promise<number> {
-  const relay = async (incoming: IncomingTunnel): Promise<void> => {
-    const dialled = await dial(settings.upstreamPort)
-    if (dialled.ok) await splice(dialled.value, incoming.accept({}), { socketRole: 'server' })
-    else incoming.reject(503)
+  const carry = async (incoming: IncomingTunnel): Promise<void> => {
+    const socket = await connectPlain(settings.upstreamPort)
+    if (socket === undefined) incoming.reject(503)
+    else await relay(incoming.accept({}), socket)
   }
   const server = createHboneServer({
     certificate: settings.certificate,
     isFromOutside: () => true,
     isKnownSource: () => true,
     sources: new HboneSources(),
-    onTunnel: (incoming) => void relay(incoming),
+    onTunnel: (incoming) => void carry(incoming),
     onRefused: (event) => console.error(event),
     memory,
   })
   const { fd, port } = await listeningFd()
-  await server.listen(fd)
+  await server.listen({ fd })
   return port
 }

@@ -7,6 +7,9 @@ import { realpathSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { measureAdmit } from './admit.ts'
+import { measureMetrics } from './metrics.ts'
+import { measureRequestPolicy } from './request-policy.ts'
+import { measureRouter } from './router.ts'
 import { measureEnrolment } from './enrolment.ts'
 import { measureIdleMemory } from './idle-memory.ts'
 import {
@@ -23,9 +26,11 @@ import { type BenchPath, createTopology, pathOf, type PathName, type Topology } 
 const USAGE = `usage: npm run bench -- [--only NAME] [--rounds N] [--seconds N] [--json FILE]
 
   --only NAME   requests, requests-1, requests-4, requests-16, stream, streams-8, connections, latency, latency-p99,
-                same-node-requests, same-node-stream, same-node-connections, enrolment, memory, admit
+                same-node-requests, same-node-stream, same-node-connections, enrolment, memory, admit, metrics,
+                router, request-policy
   --rounds N    rounds of each measurement (default 5)
   --seconds N   length of one load (default 3)
+  --warm-up N   rounds before those, with nothing counted (default 1); 0 measures agents that have just started
   --json FILE   writes all samples and ratios
 
   AMBIT_ZTUNNEL names a binary of Istio's ztunnel: it is measured beside, as a third path.`
@@ -41,6 +46,8 @@ interface Settings {
   readonly topology: Topology
   readonly rounds: number
   readonly seconds: number
+  /** Rounds before those that count: V8 has yet to compile what an agent does for its first thousands of connections. */
+  readonly warmUp: number
 }
 
 /** One number per round for each path, and the ratios of mesh to the others. */
@@ -77,13 +84,14 @@ async function compare(
   load: Load,
 ): Promise<Comparison> {
   const samples: Record<string, number[]> = {}
-  for (let round = 0; round < settings.rounds; round += 1) {
+  for (let round = -settings.warmUp; round < settings.rounds; round += 1) {
     const order = [mesh, ...others]
     // The order turns with the round: whoever comes first meets the coldest machine.
     for (let turn = 0; turn < order.length; turn += 1) {
-      const name = order[(turn + round) % order.length]
+      const name = order[(turn + round + settings.warmUp) % order.length]
       if (name === undefined) continue
       const value = await load(pathOf(settings.topology, name))
+      if (round < 0) continue
       const list = (samples[name] ??= [])
       list.push(value)
     }
@@ -180,9 +188,14 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
   memory: (settings) => measureIdleMemory(settings.topology, ztunnel),
 }
 
+type Figures = Readonly<Record<string, number>>
+
 /** What needs no lab. */
-const ALONE: Readonly<Record<string, () => Readonly<Record<string, number>>>> = {
+const ALONE: Readonly<Record<string, () => Figures | Promise<Figures>>> = {
   admit: measureAdmit,
+  metrics: measureMetrics,
+  router: measureRouter,
+  'request-policy': measureRequestPolicy,
 }
 
 function isComparison(result: Comparison | Readonly<Record<string, number>>): result is Comparison {
@@ -212,6 +225,7 @@ async function main(): Promise<number> {
       only: { type: 'string', multiple: true },
       rounds: { type: 'string', default: '5' },
       seconds: { type: 'string', default: '3' },
+      'warm-up': { type: 'string', default: '1' },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -245,6 +259,7 @@ async function main(): Promise<number> {
       topology,
       rounds: Number(values.rounds),
       seconds: Number(values.seconds),
+      warmUp: Number(values['warm-up']),
     }
     for (const name of inLab) {
       const result = await MEASUREMENTS[name]?.(settings)
@@ -252,7 +267,7 @@ async function main(): Promise<number> {
     }
   }
   for (const name of names) {
-    const result = ALONE[name]?.()
+    const result = await ALONE[name]?.()
     if (result !== undefined) note(name, result)
   }
   if (values.json !== undefined)

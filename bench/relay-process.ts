@@ -1,33 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
-// The relay of bench/relay.ts, a process of its own: accepts on a free port and joins to 127.0.0.1:argv[2] by the
-// relay of the module argv[3] (default: the agent's). Prints "ready PORT".
+// The relay of bench/relay.ts, a process of its own: accepts on a free port and joins to 127.0.0.1:argv[2] as an agent does, or, by Node's
+// sockets, with the relay of the module argv[3]. Prints "ready PORT".
 
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { pathToFileURL } from 'node:url'
-import type { relay as joinStreams } from '../mesh/relay/relay.ts'
+import { relay as joinPlain } from '../mesh/relay/relay.ts'
+import { resetSocket } from '../mesh/relay/reset-socket.ts'
+import { connectPlain, servePlain } from './plain-sockets.ts'
 
 const upstreamPort = Number(process.argv[2])
-const module = process.argv[3] ?? new URL('../mesh/relay/relay.ts', import.meta.url).pathname
-const { relay } = (await import(pathToFileURL(module).href)) as {
-  readonly relay: typeof joinStreams
-}
+const other = process.argv[3]
 const { signal } = new AbortController()
-const server = createServer(
-  { allowHalfOpen: true, noDelay: true, pauseOnConnect: true },
-  (downstream) => {
-    downstream.on('error', () => undefined)
-    const upstream = connect({
-      port: upstreamPort,
-      host: '127.0.0.1',
-      allowHalfOpen: true,
-      noDelay: true,
-    })
-    upstream.on('error', () => downstream.destroy())
-    upstream.once('connect', () => void relay(downstream, upstream, signal))
-  },
-)
-server.listen(0, '127.0.0.1')
-await once(server, 'listening')
-console.log(`ready ${(server.address() as AddressInfo).port}`)
+const port = other === undefined ? await serve() : await serveBy(other)
+console.log(`ready ${port}`)
 process.stdin.on('end', () => process.exit(0)).resume()
+
+function serve(): Promise<number> {
+  return servePlain((downstream) => {
+    void connectPlain(upstreamPort).then((upstream) => {
+      if (upstream === undefined) resetSocket(downstream)
+      else void joinPlain(downstream, upstream, signal)
+    })
+  })
+}
+
+async function serveBy(module: string): Promise<number> {
+  const { relay } = (await import(pathToFileURL(module).href)) as {
+    readonly relay: typeof joinPlain
+  }
+  const server = createServer(
+    { allowHalfOpen: true, noDelay: true, pauseOnConnect: true },
+    (downstream) => {
+      downstream.on('error', () => undefined)
+      const upstream = connect({
+        port: upstreamPort,
+        host: '127.0.0.1',
+        allowHalfOpen: true,
+        noDelay: true,
+      })
+      upstream.on('error', () => downstream.destroy())
+      upstream.once('connect', () => void relay(downstream, upstream, signal))
+    },
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return (server.address() as AddressInfo).port
+}

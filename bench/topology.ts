@@ -151,11 +151,9 @@ async function startRelay(lab: Lab, node: string, configuration: string): Promis
 
 /** Has the controller give discovery and certificates to this account, as it does to the agents. It starts anew. */
 async function trustAccount(lab: Lab, account: string): Promise<void> {
-  const accounts = {
-    name: 'CA_TRUSTED_NODE_ACCOUNTS',
-    value: `ambit-system/ambit-agent,${account}`,
-  }
-  const patch = [{ op: 'add', path: '/spec/template/spec/containers/0/env/-', value: accounts }]
+  // After the one that the chart gives: the last counts.
+  const accounts = `--trusted-node-accounts=ambit-system/ambit-agent,${account}`
+  const patch = [{ op: 'add', path: '/spec/template/spec/containers/0/args/-', value: accounts }]
   await lab.kubectl(
     ...['patch', 'deployment', '-n', 'ambit-system', 'ambit-controller', '--type=json'],
     ...['-p', JSON.stringify(patch)],

@@ -117,6 +117,7 @@ struct ambit_listener {
 
 #define AMBIT_LISTENER_PLAINTEXT 0
 #define AMBIT_LISTENER_HBONE 1
+#define AMBIT_LISTENER_OUTBOUND 2
 
 /* Why a program returned: the index into the per-CPU `counters`. Mirrored by agent/capture/counters.ts. */
 enum ambit_reason {

@@ -11,22 +11,15 @@
 
 enum verdict { VERDICT_PASS, VERDICT_CAPTURE, VERDICT_DENY };
 
-/* Whether the agent's outbound listener of this family exists in the connecting socket's namespace. */
+/* Whether the agent that has the pod takes its calls: it may have taken the slot's socket out, and end what it has. */
 static __always_inline bool is_agent_listening(struct bpf_sock_addr *ctx, bool ipv6)
 {
-	struct bpf_sock_tuple tuple = {};
+	struct ambit_listener key = { .family = ipv6 ? 6 : 4, .kind = AMBIT_LISTENER_OUTBOUND };
 	struct bpf_sock *listener;
 	bool listening;
 
-	if (ipv6) {
-		tuple.ipv6.daddr[3] = bpf_htonl(1);
-		tuple.ipv6.dport = bpf_htons(AMBIT_PORT_OUTBOUND);
-		listener = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-	} else {
-		tuple.ipv4.daddr = bpf_htonl(0x7f000001);
-		tuple.ipv4.dport = bpf_htons(AMBIT_PORT_OUTBOUND);
-		listener = bpf_sk_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-	}
+	key.netns_cookie = bpf_get_netns_cookie(ctx);
+	listener = bpf_map_lookup_elem(&listeners, &key);
 	if (!listener)
 		return false;
 	listening = listener->state == BPF_TCP_LISTEN;

@@ -63,12 +63,23 @@ static __always_inline enum ambit_reason choose(struct bpf_sk_lookup *ctx)
 	}
 	/*
 	 * Loopback comes first: before 5.17 the connect hook's question whether the agent listens runs through here. A pod
-	 * that calls its own address is recognised by equal addresses; the device says nothing (it is eth0).
+	 * that calls its own address is recognised by equal addresses; the device says nothing (it is eth0). Captured calls
+	 * come here by it, and are for the agent that has the pod: of two, the earlier takes none any more.
 	 */
 	if (is_loopback6(&tuple.local) ||
 	    (is_mapped(&tuple.local) && is_loopback4(tuple.local.word[3])) ||
-	    is_same(&tuple.local, &tuple.remote))
+	    is_same(&tuple.local, &tuple.remote)) {
+		if (CTX_READ(ctx, local_port) == AMBIT_PORT_OUTBOUND) {
+			key.kind = AMBIT_LISTENER_OUTBOUND;
+			listener = bpf_map_lookup_elem(&listeners, &key);
+			if (listener) {
+				/* What it fails to take, the kernel finds by the port. */
+				bpf_sk_assign(ctx, listener, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+				bpf_sk_release(listener);
+			}
+		}
 		return AMBIT_IN_PASS_LOCAL;
+	}
 	/* 32 bits wide before 5.18, 16 since; this reads both. */
 	tuple.remote_port = (__u16)CTX_LOAD(ctx, remote_port, "u16");
 	tuple.local_port = bpf_htons((__u16)CTX_READ(ctx, local_port));

@@ -23,7 +23,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SOCKHASH);
-	__uint(max_entries, MAX_PODS * 4); /* two families of two kinds */
+	__uint(max_entries, MAX_PODS * 6); /* two families of three kinds */
 	__type(key, struct ambit_listener);
 	__type(value, __u64);
 } listeners SEC(".maps");

@@ -30,8 +30,16 @@ function describeError(error: unknown): string {
   return `ambit: ${errorMessage(error)}`
 }
 
-/** Prints a line of a result. */
+let isReaderWatched = false
+
+/** Prints a line of a result. Whoever reads and has enough (head) ends the command, and that is no error. */
 export function print(line: string): void {
+  if (!isReaderWatched)
+    process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') printError(error)
+      process.exit(error.code === 'EPIPE' ? 0 : 1)
+    })
+  isReaderWatched = true
   process.stdout.write(`${line}\n`)
 }
 

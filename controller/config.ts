@@ -5,10 +5,12 @@ import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { HostPort } from '../mesh/model/host-port.ts'
 import {
+  choice,
   flagCommand,
   type FlagTable,
   hostPort,
   KUBE_FLAGS,
+  logFormat,
   logLevel,
   loopbackPort,
   MESH_FLAGS,
@@ -16,10 +18,14 @@ import {
   parseTrustDomains,
   parsed,
   text,
+  wholeNumber,
 } from '../mesh/program/flags.ts'
-import type { LogLevel } from '../mesh/telemetry/log.ts'
+import { VERSION } from '../mesh/program/version.ts'
+import { OTLP_FLAGS } from '../mesh/program/otlp-flags.ts'
+import type { LogFormat, LogLevel } from '../mesh/telemetry/log.ts'
+import type { OtlpConfig } from '../mesh/telemetry/otlp/target.ts'
 
-export interface ControllerConfig {
+export interface ControllerConfig extends OtlpConfig {
   readonly kubeconfig?: string
   readonly context?: string
   /** The namespace the controller and its objects live in. */
@@ -37,6 +43,8 @@ export interface ControllerConfig {
   readonly trustDomainAliases: readonly string[]
   /** The namespace whose policies are those of the whole mesh. */
   readonly rootNamespace: string
+  /** Whether agents hold pods to the NetworkPolicies that select them. */
+  readonly networkPolicies: 'enforce' | 'ignore'
   readonly clusterId: string
   readonly clusterDomain: string
   /** The network of the cluster's pods; empty unless the mesh spans several. */
@@ -46,14 +54,21 @@ export interface ControllerConfig {
   /** The Secret with an authority of the operator's, which comes before that root. */
   readonly plugInCaSecret: string
   readonly tokenAudience: string
+  /** What waypoints run: an image, and its command if it is not the image's own. */
+  readonly waypointImage: string
+  readonly waypointCommand: readonly string[]
+  readonly waypointUser: number
   /** `namespace/service-account` of the agents. */
   readonly trustedNodeAccounts: readonly string[]
   /** Further names or addresses for the serving certificate. */
   readonly servingNames: readonly string[]
   readonly logLevel: LogLevel
+  readonly logFormat: LogFormat
 }
 
 const DEFAULT_NAMESPACE = 'ambit-system'
+/** The user of Istio's proxies, so that policies on pods that let those in let ours in, too. */
+const PROXY_USER = 1_337
 /** All addresses of both families, or of IPv4 where the kernel has no IPv6. */
 const ANY_HOST = existsSync('/proc/net/if_inet6') ? '[::]' : '0.0.0.0'
 
@@ -94,6 +109,12 @@ const flags: FlagTable<ControllerConfig> = {
     env: 'AMBIT_ROOT_NAMESPACE',
     fallback: 'istio-system',
   }),
+  networkPolicies: choice(
+    '--network-policies <what>',
+    'NetworkPolicies that select pods of the mesh: enforce them on the true port and peer, or ignore them',
+    ['enforce', 'ignore'],
+    { env: 'AMBIT_NETWORK_POLICIES', fallback: 'enforce' },
+  ),
   caSecret: text('--ca-secret <name>', 'Secret with the root that the mesh makes for itself', {
     env: 'AMBIT_CA_SECRET',
     fallback: 'ambit-ca-secret',
@@ -103,6 +124,20 @@ const flags: FlagTable<ControllerConfig> = {
     'Secret with an authority of yours, which comes before that root',
     { env: 'AMBIT_PLUG_IN_CA_SECRET', fallback: 'cacerts' },
   ),
+  waypointImage: text('--waypoint-image <image>', 'what waypoints are made of', {
+    env: 'AMBIT_WAYPOINT_IMAGE',
+    fallback: `ambit:${VERSION}`,
+  }),
+  waypointCommand: parsed(
+    '--waypoint-command <list>',
+    "command of the waypoints' containers before its arguments, comma-separated; the image's own if left out",
+    parseList,
+    { env: 'AMBIT_WAYPOINT_COMMAND', fallback: [] },
+  ),
+  waypointUser: parsed('--waypoint-user <uid>', 'whom waypoints run as', wholeNumber(0), {
+    env: 'AMBIT_WAYPOINT_USER',
+    fallback: PROXY_USER,
+  }),
   tokenAudience: text('--token-audience <name>', "audience of callers' tokens", {
     env: 'TOKEN_AUDIENCE',
     fallback: 'istio-ca',
@@ -120,6 +155,8 @@ const flags: FlagTable<ControllerConfig> = {
     { env: 'AMBIT_SERVING_NAMES', fallback: [] },
   ),
   logLevel: logLevel(),
+  logFormat: logFormat(),
+  ...OTLP_FLAGS,
 }
 
 /** Builds the command; `run` gets the checked configuration. */

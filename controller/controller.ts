@@ -16,13 +16,15 @@ import { Readiness } from '../mesh/program/readiness.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import { type Result, err, ok } from '../mesh/result.ts'
 import { descriptorLimit } from '../mesh/program/descriptor-limit.ts'
+import { resourceOf, startTelemetryExport } from '../mesh/program/telemetry-export.ts'
 import { VERSION } from '../mesh/program/version.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import type { LogLevels } from '../mesh/telemetry/log-levels.ts'
 import { XDS_SERVER_OPTIONS } from '../mesh/xds/server.ts'
 import { callGate } from './auth/call-gate.ts'
-import { componentGate } from './auth/component-gate.ts'
+import { type ComponentDirectory, componentGate } from './auth/component-gate.ts'
 import { PodIndex } from './auth/pod-index.ts'
+import { standingOf } from './auth/standing.ts'
 import { publishRoot } from './ca/root-publisher.ts'
 import { type Authority, AuthoritySource } from './ca/authority-source.ts'
 import { type CaSecretOptions, type KeptAuthority, loadOrCreateAuthority } from './ca/ca-secret.ts'
@@ -30,15 +32,19 @@ import { addCertificateService, CERTIFICATE_RATE } from './ca/service.ts'
 import { ServingCertificate } from './ca/serving-certificate.ts'
 import { TokenAuthenticator } from './auth/token-authenticator.ts'
 import { servingNames } from './ca/certificate-names.ts'
+import { objectKey, podKey } from './core/origin.ts'
 import { type ControllerReport, createControllerAdmin } from './admin.ts'
 import type { ControllerConfig } from './config.ts'
 import { startHealthServer } from './health.ts'
+import { keepGatewayClasses } from './provisioner/gateway-classes.ts'
+import { provisionWaypoints } from './provisioner/provisioner.ts'
+import { provisionSettings } from './provisioner/settings.ts'
 import { LeaderElection, type LeaseTimings } from './leader/leader-election.ts'
 import { type ControllerMetrics, createMetrics } from './metrics.ts'
 import { connectionBudget } from './serve/connection-budget.ts'
-import { startDiscovery } from './serve/discovery.ts'
+import { type Discovery, startDiscovery } from './serve/discovery.ts'
 import { GrpcListener } from './serve/grpc-listener.ts'
-import type { StatusBoard } from './status/status-board.ts'
+import { exchangeReports, type ReportTimings } from './status/acknowledgements/exchange-reports.ts'
 import { writeStatuses } from './status/status-writer.ts'
 import { watchCluster } from './sources/watch-cluster.ts'
 
@@ -51,6 +57,7 @@ export interface ControllerOptions {
   readonly levels: LogLevels
   readonly clock?: Clock
   readonly leaseTimings?: LeaseTimings
+  readonly reportTimings?: ReportTimings
   /** Gives up starting. */
   readonly signal: AbortSignal
 }
@@ -110,6 +117,20 @@ async function start(
   const metrics = createMetrics()
   const audit = new AuditJournal({ write: options.writeAudit })
   parts.defer(() => audit.close())
+  const exported = await startTelemetryExport(
+    config,
+    resourceOf('ambit-controller', {
+      namespace: config.namespace,
+      pod: config.podName,
+      cluster: config.clusterId,
+    }),
+    metrics,
+    log.child({ part: 'telemetry' }),
+  )
+  if (exported !== undefined) {
+    metrics.include(() => exported.families())
+    parts.defer(() => exported.close())
+  }
   // What it tells of parts that are still to come is told once they are there.
   const sight: { report?: () => ControllerReport } = {}
   const admin = createControllerAdmin(() => sight.report?.(), options.levels)
@@ -145,9 +166,21 @@ async function start(
   parts.defer(() => serving.close())
   const authenticator = new TokenAuthenticator(api, { audience: config.tokenAudience })
   const agents = new Set(config.trustedNodeAccounts)
+  const directory: ComponentDirectory = {
+    agents,
+    waypoints: {
+      accountOf: (namespace, gateway) => {
+        const key = objectKey(config.clusterId, namespace, gateway)
+        const waypoint = discovery.mesh.waypoints.get(key)
+        // One whose listeners are none of a waypoint's has no pods. The account of the others has the name of the Gateway.
+        return waypoint?.allowed === undefined ? undefined : waypoint.name
+      },
+    },
+  }
   const gate = callGate({
     authenticator,
-    components: agents,
+    // It knows pods from discovery, too.
+    standingOf: (caller) => standingOf(caller, directory, pods),
     log: log.child({ part: 'gate' }),
     onAuthenticated: (peer, account) => listener.authenticated(peer, account),
     onRefused: (kind) => metrics.callRefused(kind),
@@ -168,13 +201,19 @@ async function start(
     authenticate: (metadata, signal, peer) => components(metadata, signal, peer),
     logger: log.child({ part: 'discovery' }),
   })
+  const setSecrets = (): void => {
+    discovery.setSecret('sessions', authority.current.derive('sessions'))
+  }
+  setSecrets()
+  authority.onChange(setSecrets)
   const pods = new PodIndex(discovery.sources.collections.Pod, config.clusterId)
-  const components = componentGate(authenticator, { api, pods }, { agent: agents })
+  const components = componentGate(authenticator, { api, pods }, directory)
   const cluster = watchCluster({
     api,
     origin: { cluster: config.clusterId, clusterDomain: config.clusterDomain },
     sources: discovery.sources,
     logger: log,
+    ignoresNetworkPolicies: config.networkPolicies === 'ignore',
   })
   parts.defer(() => cluster.close())
   cluster.synced.then(
@@ -202,8 +241,13 @@ async function start(
   parts.defer(() => listener.close())
   parts.defer(() => discovery.stop())
 
-  const election = electLeader(options, clock, { authority, metrics, statuses: discovery.statuses })
+  const election = electLeader(options, clock, {
+    authority,
+    metrics,
+    discovery,
+  })
   parts.defer(() => election.stop())
+  parts.defer(tellReplicas(options, discovery, () => election.isLeader))
   sight.report = () => ({
     version: VERSION,
     podName: config.podName,
@@ -255,7 +299,7 @@ async function waitForAuthority(
 interface LeaderDuties {
   readonly authority: Authority
   readonly metrics: ControllerMetrics
-  readonly statuses: StatusBoard
+  readonly discovery: Discovery
 }
 
 interface Leadership {
@@ -266,7 +310,9 @@ interface Leadership {
 /** Takes part in the election and does the leader's duties for as long as this replica leads. */
 function electLeader(options: ControllerOptions, clock: Clock, duties: LeaderDuties): Leadership {
   const { config, api, log } = options
-  const { authority, metrics, statuses } = duties
+  const { authority, metrics, discovery } = duties
+  const { statuses, mesh, sources, outcomes } = discovery
+  const cluster = config.clusterId
   let working: Promise<unknown> = Promise.resolve()
   const guarded = async (part: string, work: () => Promise<void>): Promise<void> => {
     try {
@@ -286,7 +332,25 @@ function electLeader(options: ControllerOptions, clock: Clock, duties: LeaderDut
         }),
       ),
       guarded('status writer', () =>
-        writeStatuses(api, { board: statuses, log: log.child({ part: 'status' }), signal }),
+        writeStatuses(api, { sources: statuses, log: log.child({ part: 'status' }), signal }),
+      ),
+      guarded('class keeper', () =>
+        keepGatewayClasses(api, {
+          classes: sources.collections.GatewayClass,
+          cluster,
+          log: log.child({ part: 'gateway-classes' }),
+          signal,
+        }),
+      ),
+      guarded('provisioner', () =>
+        provisionWaypoints(api, {
+          orders: mesh.waypointOrders,
+          cluster,
+          settings: provisionSettings(config),
+          outcomes,
+          log: log.child({ part: 'provisioner' }),
+          signal,
+        }),
       ),
     ])
   const election = new LeaderElection(api, {
@@ -311,6 +375,31 @@ function electLeader(options: ControllerOptions, clock: Clock, duties: LeaderDut
       await election.stop()
       await working
     },
+  }
+}
+
+/** Exchanges with the other replicas what agents have acknowledged; returns how to stop. */
+function tellReplicas(
+  { config, api, log, reportTimings }: ControllerOptions,
+  { acknowledgements, sources }: Discovery,
+  isLeader: () => boolean,
+): () => Promise<void> {
+  const { clusterId, namespace, podName } = config
+  const ending = new AbortController()
+  const ownKey = podKey(clusterId, namespace, podName)
+  const options = {
+    ...acknowledgements,
+    namespace,
+    podName,
+    podUid: () => sources.collections.Pod.get(ownKey)?.kubernetesUid,
+    isLeader,
+    log: log.child({ part: 'replicas' }),
+    ...(reportTimings && { timings: reportTimings }),
+  }
+  const exchanging = exchangeReports(api, options, ending.signal)
+  return async () => {
+    ending.abort()
+    await exchanging
   }
 }
 

@@ -5,7 +5,8 @@
 import type { FastifyInstance } from 'fastify'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import type { HostPort } from '../mesh/model/host-port.ts'
-import { publicServer, serveMetrics } from '../mesh/program/public-server.ts'
+import { serveMetrics } from '../mesh/program/metrics-page.ts'
+import { publicServer } from '../mesh/program/public-server.ts'
 import type { Readiness } from '../mesh/program/readiness.ts'
 import type { ControllerMetrics } from './metrics.ts'
 
@@ -23,7 +24,7 @@ export async function startHealthServer(
     reply.code(missing.length === 0 ? 200 : 503)
     return { status: missing.length === 0 ? 'ready' : 'not ready', missing }
   })
-  serveMetrics(server, metrics.registry, ['/metrics'])
+  serveMetrics(server, metrics, ['/metrics'])
   try {
     await server.listen({ host: address.host, port: address.port })
   } catch (thrown) {

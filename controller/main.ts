@@ -17,7 +17,7 @@ const STOP_DEADLINE_MS = 15_000
  */
 export async function main(argv: readonly string[]): Promise<void> {
   const command = controllerCommand(async (config) => {
-    const { log, levels } = createLeveledLogger('controller', config.logLevel)
+    const { log, levels } = createLeveledLogger('controller', config.logLevel, config.logFormat)
     process.exitCode = await runProgram({
       name: 'controller',
       log,

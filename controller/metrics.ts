@@ -2,9 +2,13 @@
 // What the controller counts about itself.
 
 import { Counter, Gauge, Registry, collectDefaultMetrics } from 'prom-client'
+import {
+  type MetricFamily,
+  type MetricsSource,
+  registryFamilies,
+} from '../mesh/telemetry/metrics/family.ts'
 
-export interface ControllerMetrics {
-  readonly registry: Registry
+export interface ControllerMetrics extends MetricsSource {
   certificateOutcome(outcome: string): void
   rootWritten(): void
   setLeader(isLeader: boolean): void
@@ -17,6 +21,8 @@ export interface ControllerMetrics {
   connectionCut(bound: string): void
   /** Where to read how many connections the gRPC port has, at each scrape. */
   watchConnections(read: () => Readonly<Record<string, number>>): void
+  /** Where to read metrics that others keep. */
+  include(others: () => readonly MetricFamily[]): void
 }
 
 /** Makes the metrics in a registry of their own, so that two controllers in one process do not clash. */
@@ -71,8 +77,9 @@ export function createMetrics(): ControllerMetrics {
       for (const [of, count] of Object.entries(readConnections())) connections.set({ of }, count)
     },
   })
+  let readOthers = (): readonly MetricFamily[] => []
   return {
-    registry,
+    families: async () => [...(await registryFamilies(registry)), ...readOthers()],
     certificateOutcome: (outcome) => certificates.inc({ outcome }),
     rootWritten: () => rootWrites.inc(),
     setLeader: (isLeader) => leader.set(isLeader ? 1 : 0),
@@ -82,6 +89,9 @@ export function createMetrics(): ControllerMetrics {
     connectionCut: (bound) => cut.inc({ bound }),
     watchConnections: (read) => {
       readConnections = read
+    },
+    include: (others) => {
+      readOthers = others
     },
   }
 }

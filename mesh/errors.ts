@@ -21,6 +21,10 @@ export const ERROR_CATALOGUE = {
     'Correct the named field, or restore it from a backup. Deleting ambit-ca-secret makes a new root, which cuts off every workload that trusts the old one.',
   AMB_CA_EXPIRY:
     'Replace the authority before that, without a pause: docs/operations.md, "Replacing the root".',
+  AMB_CHART_VALUES:
+    'Correct the named values; daemonset/chart/values.yaml has all of them with their defaults.',
+  AMB_INSTALL:
+    'Mend what is named, and say it again; docs/operations.md, "Install", has what an installation needs.',
   AMB_CNI_SOCKET:
     'Check that --cni-socket names a path in a directory of its own that root may write.',
   AMB_CNI_INSTALL:
@@ -35,7 +39,11 @@ export const ERROR_CATALOGUE = {
     'If nobody needs the named object, remove it from that cluster; otherwise name another cluster.',
   AMB_FEW_DESCRIPTORS:
     'Raise RLIMIT_NOFILE of the agent (LimitNOFILE of the container runtime), or lower --max-connections-per-pod.',
+  AMB_OTLP:
+    'Correct the flag or the file that is named; docs/operations.md says what belongs there.',
   AMB_LISTEN: 'Free the address, or choose another with the flag that names it.',
+  AMB_HANDOVER:
+    'The agent starts again by itself. Where it goes on: check that one DaemonSet alone runs agents, and that root may write beside --cni-socket.',
   AMB_HELD_POLICIES:
     'Let the agent reach the controller: it tells the policies anew, and they are kept anew. The reason says what is wrong with the file.',
   AMB_ENROLMENT:
@@ -52,11 +60,21 @@ export const ERROR_CATALOGUE = {
   AMB_WHY_UNKNOWN:
     'Look at what there is with "ambit workloads", "ambit services" and "ambit status".',
   AMB_LAB: 'Read the quoted log; "ambit lab down" removes what is there, then start it again.',
+  AMB_CLUSTER:
+    'Read the quoted log; "npm run cluster -- down" removes what is there, then start it again.',
   AMB_LAB_EXISTS: 'Take it down first ("ambit lab down --name NAME"), or choose another --name.',
   AMB_LAB_MISSING: 'Start one with "ambit lab up", or name another with --name.',
   AMB_LAB_TARGET: 'See what there is with "ambit lab status".',
   AMB_TOOL_MISSING:
     'Install it (Debian, Ubuntu: apt-get install iproute2 nftables util-linux mount tcpdump; kubectl from kubernetes.io).',
+  AMB_GATEWAY_API:
+    'Install them: https://gateway-api.sigs.k8s.io/guides/#installing-gateway-api, or lab/manifests/gateway-kinds.yaml.',
+  AMB_WAYPOINT_MISSING: 'See what there is with "ambit waypoint list --all-namespaces".',
+  AMB_WAYPOINT_UNREACHABLE:
+    'Look at its pod (kubectl get pods -l gateway.networking.k8s.io/gateway-name); the right to create pods/portforward there is needed.',
+  AMB_WAYPOINT_TAKEN: 'Choose another --name, or change the named object first.',
+  AMB_WAYPOINT_NOT_READY:
+    'Look at its pods (kubectl get pods -l gateway.networking.k8s.io/gateway-name=NAME) and at "ambit waypoint status".',
   AMB_USAGE: 'Run the command with --help.',
   AMB_BPFFS_MISSING:
     "Mount a BPF file system (mount -t bpf bpf /sys/fs/bpf); in a DaemonSet mount the host's, by a hostPath volume /sys/fs/bpf at /sys/fs/bpf with mountPropagation HostToContainer. The directory below it the agent makes.",

@@ -168,29 +168,42 @@ function keepMarkRoutes(
 ): readonly string[] {
   // All are looked at first: a clash in one family must leave both as they were.
   const places = families.map((family) => [family, findPlace(fd, family, route)] as const)
-  const repaired: string[] = []
+  return places.flatMap(([family, found]) => keepMarkRoute(fd, family, found, route))
+}
+
+function keepMarkRoute(
+  fd: number,
+  family: 4 | 6,
+  found: FoundPlace,
+  route: MarkRoute,
+): readonly string[] {
+  const text = `${family === 6 ? '-6 ' : ''}route local default dev lo table ${route.table}`
+  // The table is filled before packets are sent to it.
+  const isAdded = change(fd, routeMessage(family, 'add', route), 'add local route', 'add')
+  const repaired = [...(isAdded ? [text] : []), ...keepMarkRule(fd, family, found, route)]
+  if (isAdded || routeTo(fd, SOMEWHERE[family], route.mark)?.isLocal === true) return repaired
+  // The rule may have gone since it was looked at: then the route is not to blame.
+  const putBack = keepMarkRule(fd, family, findPlace(fd, family, route), route)
+  if (putBack.length > 0) return [...new Set([...repaired, ...putBack])]
+  // Something else of the same prefix may stand in its place.
+  change(fd, routeMessage(family, 'replace', route), 'replace local route', 'replace')
+  return [...repaired, text]
+}
+
+function keepMarkRule(
+  fd: number,
+  family: 4 | 6,
+  { place, misplaced }: FoundPlace,
+  route: MarkRoute,
+): readonly string[] {
+  if (place.kind !== 'place') return []
+  change(fd, ruleMessage(family, 'add', route, place.priority), 'add mark rule', 'add')
+  // Behind another's it had no effect; where it is put again and again it must not pile up.
+  for (const priority of misplaced.slice(0, MOST_TAKEN_AWAY))
+    change(fd, ruleMessage(family, 'delete', route, priority), 'move mark rule', 'delete')
   const { mark, mask, table } = route
-  for (const [family, { place, misplaced }] of places) {
-    const flag = family === 6 ? '-6 ' : ''
-    // The table is filled before packets are sent to it.
-    const isAdded = change(fd, routeMessage(family, 'add', route), 'add local route', 'add')
-    if (isAdded) repaired.push(`${flag}route local default dev lo table ${table}`)
-    if (place.kind === 'place') {
-      change(fd, ruleMessage(family, 'add', route, place.priority), 'add mark rule', 'add')
-      repaired.push(
-        `${flag}rule fwmark 0x${mark.toString(16)}/0x${mask.toString(16)} lookup ${table}`,
-      )
-      // Behind another's it had no effect; where it is put again and again it must not pile up.
-      for (const priority of misplaced.slice(0, MOST_TAKEN_AWAY))
-        change(fd, ruleMessage(family, 'delete', route, priority), 'move mark rule', 'delete')
-    }
-    // Something else of the same prefix may stand in its place.
-    if (!isAdded && routeTo(fd, SOMEWHERE[family], mark)?.isLocal !== true) {
-      change(fd, routeMessage(family, 'replace', route), 'replace local route', 'replace')
-      repaired.push(`${flag}route local default dev lo table ${table}`)
-    }
-  }
-  return repaired
+  const flag = family === 6 ? '-6 ' : ''
+  return [`${flag}rule fwmark 0x${mark.toString(16)}/0x${mask.toString(16)} lookup ${table}`]
 }
 
 function deleteAll(fd: number, families: readonly (4 | 6)[], route: MarkRoute): void {
@@ -203,15 +216,13 @@ function deleteAll(fd: number, families: readonly (4 | 6)[], route: MarkRoute): 
   }
 }
 
-function findPlace(
-  fd: number,
-  family: 4 | 6,
-  route: MarkRoute,
-): {
+interface FoundPlace {
   readonly place: Exclude<ReturnType<typeof placeRule>, { readonly kind: 'clash' }>
   /** Priorities of those of ours that stand where they have no effect. */
   readonly misplaced: readonly number[]
-} {
+}
+
+function findPlace(fd: number, family: 4 | 6, route: MarkRoute): FoundPlace {
   const rules = listRules(fd, family)
   const place = placeRule(rules, route)
   if (place.kind === 'clash') throw new NativeError(RULE_CLASH, constants.errno.EEXIST, place.rule)

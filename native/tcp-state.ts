@@ -37,9 +37,10 @@ let setOption: SocketOption | undefined
 const state = Buffer.alloc(1)
 const listener = Buffer.alloc(28)
 const UNACKED_OFFSET = 24
-const heard = Buffer.alloc(60)
+const sent = Buffer.alloc(128)
 const LAST_DATA_OFFSET = 52
 const LAST_ACK_OFFSET = 56
+const BYTES_ACKED_OFFSET = 120
 const length = new Uint32Array(1)
 const number = new Int32Array(1)
 
@@ -58,10 +59,23 @@ export function waitingConnections(fd: number): number {
   return listener.readUInt32LE(UNACKED_OFFSET)
 }
 
-/** When data or an acknowledgement last came, in milliseconds before now. Throws NativeError for what is no TCP socket. */
-export function tcpHeardAgoMs(fd: number): number {
-  tcpInfo(fd, heard)
-  return Math.min(heard.readUInt32LE(LAST_DATA_OFFSET), heard.readUInt32LE(LAST_ACK_OFFSET))
+/** What became of what was sent. */
+export interface TcpSent {
+  readonly acknowledgedBytes: number
+  /** Segments under way. */
+  readonly unacknowledged: number
+  /** When data or an acknowledgement last came, in milliseconds before now. */
+  readonly heardAgoMs: number
+}
+
+/** Throws NativeError for what is no TCP socket. */
+export function tcpSent(fd: number): TcpSent {
+  tcpInfo(fd, sent)
+  return {
+    acknowledgedBytes: Number(sent.readBigUInt64LE(BYTES_ACKED_OFFSET)),
+    unacknowledged: sent.readUInt32LE(UNACKED_OFFSET),
+    heardAgoMs: Math.min(sent.readUInt32LE(LAST_DATA_OFFSET), sent.readUInt32LE(LAST_ACK_OFFSET)),
+  }
 }
 
 function tcpInfo(fd: number, into: Buffer): void {

@@ -24,7 +24,9 @@ run format biome format .
 run licences licences
 run error-docs node scripts/generate-error-docs.ts --check
 run types tsc -p . --incremental --tsBuildInfoFile node_modules/.cache/types.tsbuildinfo
-run imports depcruise --config .dependency-cruiser.cjs agent bench cli controller lab mesh native scripts test
+# What runs in a browser knows a browser's names, and no Node's.
+run types-of-pages tsc -p cli/dashboard/page
+run imports depcruise --config .dependency-cruiser.cjs agent bench cli controller daemonset lab mesh native scripts test
 run dead-code knip --no-progress
 # What only tests and benchmarks use is dead, too.
 run test-only-code knip --no-progress --production

@@ -45,7 +45,8 @@ openssl:openssl:shows the certificates
 unzip:unzip:unpacks kubectl'
 tools_test='
 bpftool:bpftool:a second witness of what is loaded and attached
-python3:python3:clients in tests that need socket options Node does not offer'
+python3:python3:clients in tests that need socket options Node does not offer
+chromium:chromium:the browser in which the dashboard is tested'
 tools_bench='
 haproxy:haproxy:the rival of the benchmarks
 wrk:wrk:load generator

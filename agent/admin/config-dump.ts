@@ -6,11 +6,12 @@ import { parseSpiffeId } from '../../mesh/identity/spiffe.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import { WORKLOAD } from '../../mesh/model/workload.ts'
 import { encodeMeshState } from '../../mesh/xds/wire-state.ts'
-import type { DiscoveryReport } from '../discovery-health.ts'
+import type { DiscoveryReport } from '../../mesh/xds/discovery-health.ts'
 import type { PodStanding } from '../enrolment/index.ts'
 import type { LocalPod } from '../proxy/local-pod.ts'
 import type { ConnectionDump } from '../proxy/open-connections.ts'
-import { dumpCertificate } from './dumped-certificate.ts'
+import { dumpCertificate } from '../../mesh/identity/dumped-certificate.ts'
+import { NETWORK_POLICY } from '../../mesh/model/network-policy.ts'
 import { dumpPolicy } from './dumped-policy.ts'
 import { dumpService } from './dumped-service.ts'
 
@@ -32,19 +33,18 @@ export interface ConfigDumpSources {
 export interface ConfigDumpOptions {
   /** With the mesh state in its own encoding, from which it can be made again. */
   readonly withResources: boolean
+  /** Without what the control plane tells everybody (workloads, services, policies): for who asks every agent every few seconds. */
+  readonly isLocal?: boolean
 }
 
 /** Makes the whole dump. */
 export async function configDump(
   sources: ConfigDumpSources,
-  { withResources }: ConfigDumpOptions = { withResources: false },
+  { withResources, isLocal = false }: ConfigDumpOptions = { withResources: false },
 ): Promise<Record<string, unknown>> {
   const { mesh } = sources
   return {
-    workloads: [...mesh.workloads()].map(WORKLOAD.dump),
-    services: [...mesh.services()].map((service) => dumpService(service, mesh)),
-    policies: [...mesh.policies].map(dumpPolicy),
-    unreadablePolicies: [...mesh.policies.allUnreadable()],
+    ...(isLocal ? {} : dumpMesh(mesh)),
     certificates: sources.certificates().map(dumpCertificate),
     workloadState: await dumpPods(sources),
     capture: sources.standings(),
@@ -53,6 +53,17 @@ export async function configDump(
     version: { version: sources.version },
     config: sources.config,
     ...(withResources ? { resources: encodeMeshState(mesh) } : {}),
+  }
+}
+
+function dumpMesh(mesh: MeshState): Record<string, unknown> {
+  return {
+    workloads: [...mesh.workloads()].map(WORKLOAD.dump),
+    services: [...mesh.services()].map((service) => dumpService(service, mesh)),
+    policies: [...mesh.policies].map(dumpPolicy),
+    unreadablePolicies: [...mesh.policies.allUnreadable()],
+    networkPolicies: [...mesh.networkPolicies].map(NETWORK_POLICY.dump),
+    unreadableNetworkPolicies: [...mesh.networkPolicies.allUnreadable()],
   }
 }
 

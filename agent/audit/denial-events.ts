@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells a pod's owner by an event of the pod that policy refuses calls into it. One event for each policy and rule, however many
-// calls: its count goes up once in a while, as Kubernetes' own components do it.
+// Tells a pod's owner by an event of the pod what it was refused: calls into it, by policy, or its certificate. One event for each policy
+// and rule, however many calls: its count goes up once in a while, as Kubernetes' own components do it.
 
 import { EVENTS, type KubeApi, type KubeFailure } from '../../mesh/kube/index.ts'
 import { Bucket } from '../../mesh/async/bucket.ts'
-import type { AuditEvent } from '../../mesh/audit/event.ts'
+import type { AuditEvent, AuditKind } from '../../mesh/audit/event.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { type EventTarget, podWarning } from '../enrolment/index.ts'
 
@@ -22,6 +22,12 @@ const UPDATE_MS = 60_000
 const MAX_KINDS = 500
 /** Calls to the API server: whoever is refused by many pods must not keep it busy. */
 const CALLS = { burst: 25, perSecond: 1 }
+
+/** One word for filters, by what was refused. */
+const REASONS: Readonly<Partial<Record<AuditKind, string>>> = {
+  'connection.closed': 'ConnectionsClosed',
+  'certificate.refused': 'CertificateRefused',
+}
 
 interface Told {
   readonly pod: EventTarget
@@ -48,10 +54,11 @@ export class DenialEvents {
   /** Takes `count` denials of one kind; returns at once. Best effort: the audit has each of them. */
   note(pod: EventTarget, event: AuditEvent, count: number): void {
     if (this.#options.signal.aborted) return
-    const reason = event.kind === 'connection.closed' ? 'ConnectionsClosed' : 'CallsDenied'
+    const reason = REASONS[event.kind] ?? 'CallsDenied'
     const { object = '', rule, who, what, why } = event
     const key = [pod.uid, reason, object, rule].join('|')
-    const message = `${who} to ${what}: ${why}${object === '' ? '' : ` (${object})`}`
+    const relation = event.kind === 'certificate.refused' ? 'gets no certificate as' : 'to'
+    const message = `${who} ${relation} ${what}: ${why}${object === '' ? '' : ` (${object})`}`
     const known = this.#kinds.get(key)
     const told = known ?? { pod, reason, message, count: 0, posted: undefined, told: 0 }
     told.message = message

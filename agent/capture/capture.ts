@@ -15,7 +15,14 @@ import { toAmbitError } from './failure.ts'
 import { MAX_POD_ADDRESSES } from './layout.ts'
 import { closeListeners } from './listeners.ts'
 import type { Pins } from './pins.ts'
-import { deletePod, isCaptured, listPodCookies, writeListeners, writePod } from './pod-maps.ts'
+import {
+  deleteListeners,
+  deletePod,
+  isCaptured,
+  listPodCookies,
+  writeListeners,
+  writePod,
+} from './pod-maps.ts'
 import { podEntry } from './pod-entry.ts'
 import {
   closeListenersOf,
@@ -35,6 +42,8 @@ export interface NodeCapture extends Capture {
   readonly dataPlaneHandles: DataPlaneHandles
   /** Works in namespaces, for whoever else has to look into one; ends with capture. */
   readonly thread: NetnsThread
+  /** New connections of captured pods meet no agent any more: this one ends what it has. Only for the agent in charge of the node. */
+  shut(): void
   /** Sums of the BPF programs' counters. */
   counters(): CaptureCounters
   /** What is in the maps now. */
@@ -43,7 +52,7 @@ export interface NodeCapture extends Capture {
 
 export interface CaptureStats {
   readonly enrolledPods: number
-  /** Slots that sk_lookup finds an inbound listener in. */
+  /** Slots that sk_lookup finds a listener in. */
   readonly listeners: number
   readonly pendingConnections: number
   readonly trustedConnections: number
@@ -400,6 +409,9 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       for (const cookie of listPodCookies(maps)) if (!kept.has(cookie)) deletePod(maps, cookie)
       removeStrangers()
       removeSuperseded()
+    },
+    shut(): void {
+      for (const { enrolment } of enrolled.values()) deleteListeners(maps, enrolment.netnsCookie)
     },
     async close({ unpin: shallUnpin }): Promise<void> {
       parts.stop()

@@ -14,7 +14,7 @@ export const OWN_COOKIE = 0xa3b17c0041eaddeen
 /** Likewise, for whether the kernel tells it by which device a packet came (AMBIT_SEES_DEVICE). */
 export const SEES_DEVICE = 0xa3b17c0041eaddefn
 const POD_FLAG = { failOpen: 1, confined4: 2, confined6: 4 } as const
-export const LISTENER_KIND = { plaintext: 0, hbone: 1 } as const
+export const LISTENER_KIND = { plaintext: 0, hbone: 1, outbound: 2 } as const
 export const SOCKET_FLAG = {
   exempt: 1,
   captured: 2,
@@ -171,6 +171,11 @@ export function decodeDestination(value: Buffer): OriginalDestination | undefine
     cookie: value.readBigUInt64LE(members.cookie),
     asked: decodeAsked(value, members.asked),
   }
+}
+
+/** Whether a struct ambit_socket is of an app's socket that the connect hook has turned to the agent. */
+export function isCapturedSocket(value: Buffer): boolean {
+  return (value.readUInt16LE(LAYOUT.ambit_socket.members.flags) & SOCKET_FLAG.captured) !== 0
 }
 
 /** struct ambit_asked; undefined when nothing was asked. Hot: mostly it is all zero. */

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where things are pinned, below the agent's bpffs directory:
-//   v5/maps/<map>   v5/links/<program>[@<id of a cgroup below>]   v5/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
+//   v6/maps/<map>   v6/links/<program>[@<id of a cgroup below>]   v6/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
 // The version changes when maps of an older agent can no longer be used.
 
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
 
-export const PIN_VERSION = 'v5'
+export const PIN_VERSION = 'v6'
 /** What a pod's pin is called; a cookie has 64 bits. */
 const POD_PIN = /^(.+)@([0-9a-f]{1,16})$/
 

@@ -11,11 +11,12 @@ const KINDS = Object.keys(LISTENER_KIND) as (keyof typeof LISTENER_KIND)[]
 
 /** Points the namespace at its listeners. Nothing is captured by this yet. */
 export function writeListeners(maps: Maps, netnsCookie: bigint, network: PodNetwork): void {
-  for (const [family, { inbound, hbone }] of network.byFamily) {
+  for (const [family, { inbound, hbone, outbound }] of network.byFamily) {
     const slot = (kind: keyof typeof LISTENER_KIND, fd: number): void =>
       maps.listeners.update(encodeListenerKey(netnsCookie, family, kind), encodeU64(BigInt(fd)))
     slot('plaintext', inbound)
     slot('hbone', hbone)
+    slot('outbound', outbound)
   }
 }
 
@@ -32,6 +33,11 @@ export function isCaptured(maps: Maps, netnsCookie: bigint): boolean {
 /** Ends outbound capture, and takes the listeners out. */
 export function deletePod(maps: Maps, netnsCookie: bigint): void {
   maps.pods.delete(encodeU64(netnsCookie))
+  deleteListeners(maps, netnsCookie)
+}
+
+/** Lets no new connection of a captured pod come to the listeners: it is as if no agent were there. */
+export function deleteListeners(maps: Maps, netnsCookie: bigint): void {
   for (const family of [4, 6] as const)
     for (const kind of KINDS) maps.listeners.delete(encodeListenerKey(netnsCookie, family, kind))
 }

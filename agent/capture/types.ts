@@ -133,6 +133,13 @@ export interface DataPlaneSockets {
     readonly family: 4 | 6
     readonly from?: UpstreamSource
   }): Result<number, AmbitError>
+  /** Opens one that capture meets as an app's own: without the exemption, and not bound. This process runs where the hooks see it. */
+  openAsApp(request: {
+    readonly netnsFd: number
+    readonly family: 4 | 6
+  }): Result<number, AmbitError>
+  /** Whether the connect() of such a socket was turned to the agent. */
+  isCaptured(fd: number): boolean
   /** What the app with this socket has asked since the last look, or since connect(); everything that is in force then. */
   askedSince(cookie: bigint): AskedOptions | undefined
   /** Sets them on a socket of the agent's. Throws NativeError. */

@@ -2,14 +2,12 @@
 // The agent's end of ambit-cni: a Unix socket for root alone. One question a connection; every question has a
 // deadline, and what cannot be answered in time is refused, so that no pod starts outside the mesh by accident.
 
-import { randomBytes } from 'node:crypto'
 import net from 'node:net'
-import { chmod, lstat, mkdir, rename, rm } from 'node:fs/promises'
-import path from 'node:path'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
+import { type GiveUpName, listenForRoot } from '../unix-socket.ts'
 import { readCniRequest, type CniPod, type CniRequest } from './request.ts'
 
 export interface CniHandlers {
@@ -43,8 +41,6 @@ const REQUEST_DEADLINE_MS = 10_000
 /** What ambit-cni can send at most: its 1 MiB of configuration and its variables. */
 const LARGEST_REQUEST_BYTES = 1024 * 1024 + 64 * 1024
 const LENGTH_PREFIX_BYTES = 4
-/** Of the name's random end; a socket's whole path has 107 bytes at most. */
-const OWN_NAME_BYTES = 4
 /** More than a node full of pods starting at once. */
 const MAX_CONNECTIONS = 512
 /** CNI error codes (CNI specification, "Error"). */
@@ -83,23 +79,9 @@ export async function startCniServer(
     })
   })
   server.maxConnections = MAX_CONNECTIONS
-  let inode: number | undefined
+  let giveUpName: GiveUpName
   try {
-    const directory = path.dirname(socketPath)
-    await mkdir(directory, { recursive: true, mode: 0o700 })
-    await chmod(directory, 0o700)
-    await refuseForeignFile(socketPath)
-    // Under a name of its own first, then moved: the socket is never there with other rights, an upgrade has no
-    // gap, and the old agent's close, which unlinks the name it listened on, does not take ours away.
-    // Not by the pid: in containers, the old agent's may be the same.
-    const ownName = `${socketPath}.${randomBytes(OWN_NAME_BYTES).toString('hex')}`
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen(ownName, resolve)
-    })
-    await chmod(ownName, 0o600)
-    inode = (await lstat(ownName)).ino
-    await rename(ownName, socketPath)
+    giveUpName = await listenForRoot(server, socketPath)
   } catch (thrown) {
     server.close()
     return err(
@@ -117,22 +99,9 @@ export async function startCniServer(
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       for (const socket of connections) socket.destroy()
       await closed
-      const current = await lstat(socketPath).catch(ignoreMissing)
-      if (current?.ino === inode) await rm(socketPath, { force: true })
+      await giveUpName()
     },
   })
-}
-
-/** An earlier agent's socket is ours to replace; anything that is not a socket is somebody else's. */
-async function refuseForeignFile(socketPath: string): Promise<void> {
-  const found = await lstat(socketPath).catch(ignoreMissing)
-  if (found !== undefined && !found.isSocket())
-    throw new Error('there is a file of that name that is no socket')
-}
-
-function ignoreMissing(thrown: unknown): undefined {
-  if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-  throw thrown
 }
 
 async function serve(

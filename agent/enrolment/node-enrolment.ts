@@ -163,6 +163,11 @@ export class NodeEnrolment implements CniHandlers {
       )
   }
 
+  /** The node's pods as the API server told of them. */
+  pods(): Iterable<Pod> {
+    return this.#podWatch?.values() ?? []
+  }
+
   /** The namespaces with pods in the mesh; undefined until the API server has told of namespaces and pods. */
   meshNamespaces(workloads: Iterable<Workload>, clusterId: string): readonly string[] | undefined {
     const namespaces = this.#namespaceWatch

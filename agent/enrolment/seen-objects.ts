@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What enrolment reads of the objects that it watches. The watches keep this much of each and no more: an agent should
+// What the agent reads of the objects that enrolment watches. The watches keep this much of each and no more: an agent should
 // not pay for managedFields and container statuses of pods, nor for every annotation of every namespace.
 
 import type { Namespace, Pod } from '../../mesh/kube/index.ts'
@@ -26,7 +26,9 @@ export function seenPod({ metadata, spec, status }: Pod): Pod {
       ...defined('namespace', metadata?.namespace),
       ...defined('name', metadata?.name),
       ...defined('labels', metadata?.labels),
+      ...defined('creationTimestamp', metadata?.creationTimestamp),
       ...defined('deletionTimestamp', metadata?.deletionTimestamp),
+      ...defined('ownerReferences', metadata?.ownerReferences),
       annotations,
     },
     spec: {

@@ -8,13 +8,16 @@
 
 import { createHash } from 'node:crypto'
 import { POLICY, type Policy, type PolicyScope } from '../../mesh/model/policy.ts'
+import type { NetworkPolicy } from '../../mesh/model/network-policy.ts'
+import type { UnreadableNetworkPolicy } from '../../mesh/model/network-policy-index.ts'
 import type { UnreadablePolicy } from '../../mesh/model/policy-index.ts'
 import type { PolicyKey } from '../../mesh/model/policy.ts'
-import type { Workload } from '../../mesh/model/types.ts'
+import type { Workload, WorkloadUid } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import { formatResourceProblem } from '../../mesh/xds/resource-type.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import { NETWORK } from '../../mesh/xds/types/network-policy.ts'
 import type { HeldState } from './held-state.ts'
 
 const MAGIC = 'ambit-held-policies'
@@ -24,13 +27,23 @@ const HEADER = /^ambit-held-policies (\d{1,6}) (\d{1,12}) ([0-9a-f]{64})\n/
 const LONGEST_HEADER = 128
 /** Kind, length of the name, length of the content. */
 const RECORD_HEADER_BYTES = 9
-const KINDS = { node: 0, workload: 1, policy: 2, unreadable: 3 } as const
+const KINDS = {
+  node: 0,
+  workload: 1,
+  policy: 2,
+  unreadable: 3,
+  unreadableWorkload: 4,
+  network: 5,
+  unreadableNetwork: 6,
+} as const
 
 /** Policies seldom change, and all are written when one does. */
 const encodedPolicies = new WeakMap<Policy, Uint8Array>()
 
 /** Writes a state of the node of this name. */
-export function encodeHeld(node: string, { workloads, policies, unreadable }: HeldState): Buffer {
+export function encodeHeld(node: string, held: HeldState): Buffer {
+  const { workloads, policies, unreadable, unreadableWorkloads } = held
+  const { networkPolicies, unreadableNetwork } = held
   const parts: Uint8Array[] = []
   const add = (kind: number, name: string, content: Uint8Array): void => {
     const nameBytes = Buffer.from(name)
@@ -46,6 +59,11 @@ export function encodeHeld(node: string, { workloads, policies, unreadable }: He
   for (const policy of policies) add(KINDS.policy, policy.key, encoded(policy))
   for (const { key, reason, scope } of unreadable)
     add(KINDS.unreadable, key, Buffer.from(JSON.stringify({ reason, scope })))
+  for (const [uid, reason] of unreadableWorkloads)
+    add(KINDS.unreadableWorkload, uid, Buffer.from(reason))
+  for (const policy of networkPolicies) add(KINDS.network, policy.key, NETWORK.encode(policy))
+  for (const { key, reason } of unreadableNetwork)
+    add(KINDS.unreadableNetwork, key, Buffer.from(JSON.stringify({ reason })))
   const payload = Buffer.concat(parts)
   return Buffer.concat([
     Buffer.from(`${MAGIC} ${VERSION} ${payload.length} ${digestOf(payload)}\n`),
@@ -70,6 +88,9 @@ function decodePayload(node: string, payload: Buffer): Result<HeldState, string>
   const workloads: Workload[] = []
   const policies: Policy[] = []
   const unreadable: UnreadablePolicy[] = []
+  const unreadableWorkloads: (readonly [WorkloadUid, string])[] = []
+  const networkPolicies: NetworkPolicy[] = []
+  const unreadableNetwork: UnreadableNetworkPolicy[] = []
   let ofNode: string | undefined
   for (let at = 0; at < payload.length; ) {
     if (payload.length - at < RECORD_HEADER_BYTES) return err('its last record is cut off')
@@ -92,10 +113,24 @@ function decodePayload(node: string, payload: Buffer): Result<HeldState, string>
       if (!read.ok) return err(formatResourceProblem(read.error))
       policies.push(read.value)
     } else if (kind === KINDS.unreadable) unreadable.push(unreadableOf(name, content))
+    else if (kind === KINDS.unreadableWorkload)
+      unreadableWorkloads.push([name as WorkloadUid, content.toString('utf8')])
+    else if (kind === KINDS.network) {
+      const read = NETWORK.decode(name, content)
+      if (!read.ok) return err(formatResourceProblem(read.error))
+      networkPolicies.push(read.value)
+    } else if (kind === KINDS.unreadableNetwork) unreadableNetwork.push(unreadableOf(name, content))
     else return err(`it has a record of a kind that is not known, ${kind}`)
   }
   if (ofNode !== node) return err(`it is of another node, ${ofNode ?? 'which it does not name'}`)
-  return ok({ workloads, policies, unreadable })
+  return ok({
+    workloads,
+    policies,
+    unreadable,
+    unreadableWorkloads,
+    networkPolicies,
+    unreadableNetwork,
+  })
 }
 
 const SCOPES: readonly unknown[] = ['mesh', 'namespace', 'workload'] satisfies PolicyScope[]

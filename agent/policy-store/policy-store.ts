@@ -8,11 +8,11 @@ import { mkdir, open, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { ERROR_CATALOGUE, errorMessage } from '../../mesh/errors.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
-import { isPodWorkloadUid } from '../../mesh/model/names.ts'
-import type { MeshChange, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+import type { MeshChange, WorkloadUid } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { decodeHeld, encodeHeld } from './held-file.ts'
 import { changesOfHeld, type HeldState, heldStateOf } from './held-state.ts'
+import { LastWords } from './last-words.ts'
 
 export interface PolicyStoreOptions {
   readonly directory: string
@@ -37,17 +37,14 @@ const OTHERS_MAY_WRITE = 0o022
 export class PolicyStore {
   readonly #options: PolicyStoreOptions
   readonly #file: string
-  /**
-   * The workloads of this node, as they were last heard of: discovery drops one whose pod ends (Succeeded, evicted) while the pod still
-   * runs, calls and is called, and what was said of its policies counts until it is gone.
-   */
-  readonly #local = new Map<WorkloadUid, Workload>()
+  /** Of the workloads of this node. */
+  readonly lastWords: LastWords
   /** Of what was held, the keys that discovery has not told of yet. */
-  readonly #unconfirmed: { readonly policies: Set<string>; readonly workloads: Set<WorkloadUid> } =
-    {
-      policies: new Set(),
-      workloads: new Set(),
-    }
+  readonly #unconfirmed = {
+    policies: new Set<string>(),
+    networkPolicies: new Set<string>(),
+    workloads: new Set<WorkloadUid>(),
+  }
   readonly #unsubscribe: () => void
   #timer: NodeJS.Timeout | undefined
   #writing: Promise<void> = Promise.resolve()
@@ -60,8 +57,11 @@ export class PolicyStore {
     if (held !== undefined) mesh.apply(changesOfHeld(held))
     for (const { key } of [...(held?.policies ?? []), ...(held?.unreadable ?? [])])
       this.#unconfirmed.policies.add(key)
+    for (const { key } of [...(held?.networkPolicies ?? []), ...(held?.unreadableNetwork ?? [])])
+      this.#unconfirmed.networkPolicies.add(key)
     for (const { uid } of held?.workloads ?? []) this.#unconfirmed.workloads.add(uid)
-    for (const workload of mesh.workloads()) this.#note(workload)
+    for (const [uid] of held?.unreadableWorkloads ?? []) this.#unconfirmed.workloads.add(uid)
+    this.lastWords = new LastWords(options.nodeName, mesh)
     this.#unsubscribe = mesh.subscribe((changes) => this.#onChanges(changes))
   }
 
@@ -72,12 +72,14 @@ export class PolicyStore {
 
   /** What discovery, having told of everything, did not tell of: to be applied before its state is called complete. */
   outdated(): MeshChange[] {
-    const { policies, workloads } = this.#unconfirmed
+    const { policies, networkPolicies, workloads } = this.#unconfirmed
     const changes: MeshChange[] = [
       ...[...policies].map((key) => ({ kind: 'policyRemoved', key }) as MeshChange),
+      ...[...networkPolicies].map((key) => ({ kind: 'networkPolicyRemoved', key }) as MeshChange),
       ...[...workloads].map((uid) => ({ kind: 'workloadRemoved', uid }) as const),
     ]
     policies.clear()
+    networkPolicies.clear()
     workloads.clear()
     return changes
   }
@@ -90,16 +92,15 @@ export class PolicyStore {
   }
 
   #onChanges(changes: readonly MeshChange[]): void {
-    let isOurs = false
+    let isOurs = this.lastWords.hear(changes)
     for (const change of changes)
       switch (change.kind) {
         case 'workload':
           this.#unconfirmed.workloads.delete(change.workload.uid)
-          isOurs = this.#note(change.workload) || isOurs
           break
         case 'workloadRemoved':
+        case 'workloadUnreadable':
           this.#unconfirmed.workloads.delete(change.uid)
-          isOurs = this.#local.has(change.uid) || isOurs
           break
         case 'policy':
         case 'policyUnreadable':
@@ -110,6 +111,15 @@ export class PolicyStore {
           this.#unconfirmed.policies.delete(change.key)
           isOurs = true
           break
+        case 'networkPolicy':
+        case 'networkPolicyUnreadable':
+          this.#unconfirmed.networkPolicies.delete(change.policy.key)
+          isOurs = true
+          break
+        case 'networkPolicyRemoved':
+          this.#unconfirmed.networkPolicies.delete(change.key)
+          isOurs = true
+          break
         case 'policyKnowledge':
           isOurs = true
           break
@@ -117,18 +127,16 @@ export class PolicyStore {
         case 'serviceRemoved':
         case 'node':
         case 'nodeRemoved':
+        // For waypoints alone.
+        case 'httpRoutes':
+        case 'httpRoutesRemoved':
+        case 'waypointPolicy':
+        case 'waypointPolicyRemoved':
+        case 'waypointPolicyUnreadable':
       }
     // Before discovery has told of everything, what is known is less than what is held.
     if (!isOurs || this.#options.mesh.policies.knowledge !== 'current') return
     this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS)
-  }
-
-  /** Whether the workload is, or was, a pod of this node. */
-  #note(workload: Workload): boolean {
-    const { uid, node } = workload
-    if (node !== this.#options.nodeName || !isPodWorkloadUid(uid)) return this.#local.delete(uid)
-    this.#local.set(uid, workload)
-    return true
   }
 
   #flush(): void {
@@ -139,9 +147,10 @@ export class PolicyStore {
 
   async #write(): Promise<void> {
     const { directory, nodeName, mesh, isServed, mayWrite, log } = this.#options
-    for (const uid of this.#local.keys())
-      if (mesh.workload(uid) === undefined && !isServed(uid)) this.#local.delete(uid)
-    const bytes = encodeHeld(nodeName, heldStateOf(mesh, this.#local.values()))
+    this.lastWords.forget(isServed)
+    const { lastWords } = this
+    const held = heldStateOf(mesh, lastWords.workloads(), lastWords.unreadable())
+    const bytes = encodeHeld(nodeName, held)
     if (this.#written?.equals(bytes) === true || !(await mayWrite())) return
     try {
       await mkdir(directory, { recursive: true, mode: 0o700 })

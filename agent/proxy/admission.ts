@@ -7,6 +7,7 @@ import type { CutSignal } from '../../mesh/async/cut.ts'
 import type { DecidedBy, PolicyReports } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { isMeshPort } from '../../mesh/model/ports.ts'
+import type { OutboundCall } from './decision/network-judge.ts'
 import type { LocalPod } from './local-pod.ts'
 import { DESCRIPTORS_OF_CONNECTION, type Occupant, type Place, type Places } from './places.ts'
 
@@ -51,17 +52,21 @@ const ITSELF = 'itself'
 /** What the rules say of a call: they look at it alone, not at how many there are. */
 export type Judge = (call: InboundCall, destination: LocalPod) => Refusal | undefined
 
+export type OutboundJudge = (call: OutboundCall, source: LocalPod) => Refusal | undefined
+
 /** What admission goes by in one worker. */
 export interface Gate {
   readonly places: Places
   /** Who counts as one caller: an address of the mesh, or a stranger's network. */
   readonly callerOf: (address: IpAddress) => string
   readonly judge: Judge
-  readonly policies: PolicyNews
+  readonly policies: NewsOfPolicies
+  /** What the rules say of a call that the pod makes. */
+  readonly judgeOutbound: OutboundJudge
 }
 
 /** What else admission asks policies. */
-export interface PolicyNews {
+export interface NewsOfPolicies {
   /** Resolves when the pod's policies may say something else, at that time at the latest, or at a signal. */
   readonly changed: (pod: PodUid, untilMs: number, signals: readonly CutSignal[]) => Promise<void>
   /** What those that are not enforced say of the call. */

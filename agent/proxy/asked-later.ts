@@ -2,10 +2,10 @@
 // What apps ask of their sockets after connect() (many libraries set keepalive then), carried to what the agent has beyond, legs and tunnels. The
 // kernel notes it (bpf/options.h); it is fetched here, soon while a connection is young and more seldom later.
 
-import { Socket } from 'node:net'
 import { type Listed, Roster, type RosterMember } from '../../mesh/async/roster.ts'
 import { socketFd } from '../../mesh/relay/last-descriptors.ts'
 import type { ByteStream } from '../../mesh/relay/pump.ts'
+import { ThinSocket } from '../../mesh/relay/thin-socket.ts'
 import type { AskedOptions, DataPlaneSockets } from '../capture/types.ts'
 import { askedSilence } from './asked-silence.ts'
 
@@ -48,13 +48,16 @@ export class AskedLater {
   follow(cookie: bigint, leg: ByteStream): void {
     const followed = new Followed(cookie, leg)
     this.#followed.add(followed)
-    leg.once('close', () => {
-      this.#followed.delete(followed)
-      if (this.#followed.size > 0) return
-      clearInterval(this.#timer)
-      this.#timer = undefined
-    })
+    if (leg instanceof ThinSocket) leg.onceClosed(() => this.#forget(followed))
+    else leg.once('close', () => this.#forget(followed))
     this.#timer ??= setInterval(() => this.look(), LOOK_INTERVAL_MS).unref()
+  }
+
+  #forget(followed: Followed): void {
+    this.#followed.delete(followed)
+    if (this.#followed.size > 0) return
+    clearInterval(this.#timer)
+    this.#timer = undefined
   }
 
   /** Fetches now what was asked. */
@@ -68,7 +71,7 @@ export class AskedLater {
   }
 
   #heed(leg: ByteStream, asked: AskedOptions): void {
-    if (!(leg instanceof Socket)) return leg.askSilence(askedSilence(asked))
+    if ('askSilence' in leg) return leg.askSilence(askedSilence(asked))
     const fd = socketFd(leg)
     if (fd === undefined) return
     try {

@@ -4,7 +4,6 @@
 // telemetry and pools never touch payload.
 
 import type { CutSignal } from '../../mesh/async/cut.ts'
-import type { Socket } from 'node:net'
 import type {
   HboneFailure,
   IncomingTunnel,
@@ -13,13 +12,14 @@ import type {
 } from '../../mesh/hbone/types.ts'
 import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { ByteCounts } from '../../mesh/telemetry/connection-record.ts'
-import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import type { RelayResult } from '../../mesh/relay/relay-result.ts'
+import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
 import type { OriginalDestination, OwnSource } from '../capture/types.ts'
 import type { Permit } from './admission.ts'
 
 /** Where the call comes from. Nothing has been read of it, and a CONNECT has not been answered. */
 export type Downstream =
-  | { readonly kind: 'socket'; readonly socket: Socket }
+  | { readonly kind: 'socket'; readonly socket: PlainSocket }
   | {
       readonly kind: 'tunnel'
       readonly incoming: IncomingTunnel
@@ -77,16 +77,23 @@ export interface Carried {
   metered(read: () => ByteCounts): void
 }
 
-export type ConnectionEnd =
+export type Carriage =
   /** The upstream could not be had. The downstream is as it was: another way may be tried, or the call be refused. */
-  | { readonly kind: 'unopened'; readonly failure: HboneFailure }
-  /** It was carried, and both legs are over. */
-  | ({ readonly kind: 'ended'; readonly reason: EndReason } & ByteCounts)
+  { readonly kind: 'unopened'; readonly failure: HboneFailure } | CarriedOn
+
+/**
+ * Both legs stand, and it is carried to its end. Whoever waits for that is to keep little: a connection is idle for most of its life,
+ * and the frame of an async function that awaits its end is half a kilobyte and more.
+ */
+export interface CarriedOn {
+  readonly kind: 'carried'
+  readonly result: Promise<RelayResult>
+}
 
 export interface Carrier {
   /**
-   * Carries the call to its end; never rejects for anything the network does. The permit is that of the pod that is entered, or of
+   * Opens the way and carries the call to its end; never rejects for anything the network does. The permit is that of the pod that is entered, or of
    * the caller where none of this node is; it stays its owner's.
    */
-  carry(call: Carried, way: Way, permit: Permit): Promise<ConnectionEnd>
+  carry(call: Carried, way: Way, permit: Permit): Promise<Carriage>
 }

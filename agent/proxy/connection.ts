@@ -6,8 +6,8 @@ import { isOnRecord } from '../../mesh/audit/connection-audit.ts'
 import { Cut, type CutSignal } from '../../mesh/async/cut.ts'
 import type { Drain } from '../../mesh/async/drain.ts'
 import type { Listed } from '../../mesh/async/roster.ts'
-import type { SpiffeId } from '../../mesh/model/types.ts'
-import { ACCESS_MESSAGE, accessFields, accessLevel } from '../../mesh/telemetry/access-line.ts'
+import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
+import { accessLevel } from '../../mesh/telemetry/access-line.ts'
 import {
   type ByteCounts,
   type ConnectionAbout,
@@ -17,19 +17,31 @@ import {
   type PolicyReports,
 } from '../../mesh/telemetry/connection-record.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
-import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
+import type { AccessLog } from './access-log.ts'
 import type { InboundCall, Permit, Refusal } from './admission.ts'
+import type { OutboundCall } from './decision/network-judge.ts'
 import type { LocalPod } from './local-pod.ts'
 import type { PodAudit, PodAuditEvents } from './pod-audit.ts'
 import type { TrafficCounters } from './traffic-counters.ts'
 
 /** Where the records of a worker go. */
 export interface RecordSinks {
-  readonly accessLog: Logger
+  readonly accessLog: AccessLog
   readonly counters: TrafficCounters
   /** Takes what goes on record of a pod. */
   readonly postAudit: (pod: LocalPod, events: PodAuditEvents) => void
+}
+
+/** Who looks on while a pod's connections come to stand, and end. */
+export interface Witness {
+  readonly opened: (connection: Connection) => void
+  readonly ended: (
+    connection: Connection,
+    reason: EndReason,
+    message: string | undefined,
+    by: DecidedBy | undefined,
+  ) => void
 }
 
 /** What connections of one pod share: where they are filed while they run. */
@@ -39,6 +51,8 @@ export interface Folder {
   readonly accessBudget: LogBudget
   readonly audit: Pick<PodAudit, 'record'>
   readonly drain: Drain<Connection>
+  /** While a call of the pod is being tried. */
+  readonly witness?: Witness | undefined
 }
 
 /** What the decision adds, or a next one replaces. */
@@ -54,8 +68,11 @@ export class Connection {
   readonly #startedAt = performance.now()
   /** One of its own: on a signal shared by thousands, each listener's coming and going walks the list of all. */
   readonly #cut: Cut
+  /** What the app asked for, of one that the pod makes: where it leads may be another address. */
+  readonly #asked: SocketAddress | undefined
   #about: ConnectionAbout
   #call: InboundCall | undefined
+  #outboundCall: OutboundCall | undefined
   #permit: Permit | undefined
   /** Why it was cut, where a rule or a policy did. */
   #refusal: Refusal | undefined
@@ -74,6 +91,7 @@ export class Connection {
    */
   constructor(about: Omit<ConnectionAbout, 'startedAt'>, filed: Folder, carriedWith?: Connection) {
     this.#about = { ...about, startedAt: performance.timeOrigin + this.#startedAt }
+    this.#asked = about.direction === 'outbound' ? about.destinationAddress : undefined
     this.#filed = filed
     this.#cut = carriedWith === undefined ? new Cut() : carriedWith.#cut
     filed.drain.enter(this)
@@ -83,9 +101,24 @@ export class Connection {
     return this.#about
   }
 
+  /** The address that was called, as whoever calls sees it. */
+  get called(): SocketAddress | undefined {
+    return this.#asked ?? this.#about.hboneTarget ?? this.#about.destinationAddress
+  }
+
   /** As it asked to be let in; undefined for one that the pod makes, or that was not let in. */
   get call(): InboundCall | undefined {
     return this.#call
+  }
+
+  /** As its pod may make it; undefined for one into the pod. */
+  get outboundCall(): OutboundCall | undefined {
+    return this.#outboundCall
+  }
+
+  /** Its pod may make it: filed in the turn in which that was asked, so that no change falls between. */
+  allowedOut(call: OutboundCall): void {
+    this.#outboundCall = call
   }
 
   /** Cuts the connection; its reason is the end reason. */
@@ -134,7 +167,10 @@ export class Connection {
         security: 'mutual_tls',
       }
     this.#isOpened = true
-    this.#filed.sinks.counters.opened(this.#about)
+    const { counters, accessLog } = this.#filed.sinks
+    counters.opened(this.#about)
+    if (accessLog.isEnabled('debug')) accessLog.opened(this.#about)
+    this.#filed.witness?.opened(this)
   }
 
   /** Takes the way to read the bytes of the running connection. */
@@ -170,6 +206,7 @@ export class Connection {
     // What it was cut for, unless it had ended otherwise just before.
     const cutFor = this.#refusal?.reason === end ? this.#refusal : undefined
     this.#log(end, bytes, message ?? cutFor?.message, by ?? cutFor?.by)
+    this.#filed.witness?.ended(this, end, message ?? cutFor?.message, by ?? cutFor?.by)
   }
 
   /** Ends a connection that never carried a byte. */
@@ -184,11 +221,15 @@ export class Connection {
     by: DecidedBy | undefined,
   ): void {
     const level = accessLevel(end)
-    const log = this.#filed.sinks.accessLog
-    const keptBack = log.isLevelEnabled(level) ? this.#filed.accessBudget.take() : undefined
+    const { sinks, accessBudget } = this.#filed
+    const log = sinks.accessLog
+    const isLoud = log.isEnabled(level)
+    // A filter has to see the record, which is not put together where nobody wants it.
+    const asksFilter = isLoud && log.isFiltered
+    const line = isLoud && !asksFilter ? log.take(level, accessBudget) : undefined
     const { direction } = this.#about
-    const onRecord = isOnRecord({ direction, end, reports: this.#reports })
-    if (keptBack === undefined && !onRecord) return
+    const onRecord = isOnRecord({ direction, end, reports: this.#reports, policy: by?.policy })
+    if (line === undefined && !asksFilter && !onRecord) return
     const record: ConnectionRecord = {
       ...this.#about,
       ...bytes,
@@ -201,9 +242,7 @@ export class Connection {
       reports: this.#reports,
     }
     if (onRecord) this.#filed.audit.record(record)
-    if (keptBack === undefined) return
-    const fields = accessFields(record)
-    if (keptBack > 0) fields['lines_kept_back'] = keptBack
-    log[level](fields, ACCESS_MESSAGE)
+    const missing = asksFilter && log.passes(record) ? log.take(level, accessBudget) : line
+    if (missing !== undefined) log.write(level, record, missing)
   }
 }

@@ -3,7 +3,7 @@
 // filed under the rules in the turn in which they were asked. So no change of policy falls between the answer and the connection.
 
 import type { CutSignal } from '../../mesh/async/cut.ts'
-import { cutReason } from '../../mesh/relay/relay.ts'
+import { cutReason } from '../../mesh/relay/relay-result.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { admit, type Door, type Gate, type InboundCall, type Permit } from './admission.ts'
 import type { Connection } from './connection.ts'

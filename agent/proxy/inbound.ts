@@ -2,23 +2,29 @@
 // Serves what arrives at a pod: HBONE tunnels (15008) and captured plaintext (15006). Both end at the app, dialled
 // from the client's own address, so that the app sees who called.
 
-import type { Socket } from 'node:net'
 import { errorMessage } from '../../mesh/errors.ts'
 import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
-import type { HboneFailure, IncomingTunnel } from '../../mesh/hbone/types.ts'
-import type { Service } from '../../mesh/model/types.ts'
+import type { IncomingTunnel } from '../../mesh/hbone/types.ts'
+import type { Service, SocketAddress } from '../../mesh/model/types.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import { type Party, partyOf, UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { InboundCall, Permit } from './admission.ts'
-import type { Downstream } from './carrier.ts'
+import type { Carriage, CarriedOn, Downstream } from './carrier.ts'
 import { Connection } from './connection.ts'
+import { type Arrival, type Client, decideArrival, decideDirect } from './decision/arrival.ts'
 import { clientAddress, decideInboundHbone } from './decision/inbound.ts'
 import { enter } from './entering.ts'
+import { finishing } from './finishing.ts'
+import { leadBack } from './lead-back.ts'
 import { podParty } from './local-pod.ts'
 import { CarriedCall, localAddress, type PodContext, remoteAddress } from './pod-context.ts'
 import { baggageOf, calledHost } from './tunnel-headers.ts'
-import { provenWorkload } from './workload-identity.ts'
+import { provenWorkload } from '../../mesh/identity/workload-identity.ts'
+import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
+
+/** As of what the pod calls itself (outbound.ts). */
+const FIRST_SYNC_TIMEOUT_MS = 5_000
 
 /** Serves one CONNECT to its end. */
 export async function handleIncomingTunnel(
@@ -26,44 +32,67 @@ export async function handleIncomingTunnel(
   incoming: IncomingTunnel,
 ): Promise<void> {
   const { pod, mesh, trust, connections, gate } = context
-  const { authority, peer, local, peerIdentity } = incoming
+  const { authority, peer, local, peerIdentity, headers } = incoming
+  // Who calls for another is refused unless it is known as a waypoint: of a freshly started agent nobody is known yet.
+  if (headers.originalClient !== undefined && !mesh.isSynced)
+    await mesh.whenSynced(FIRST_SYNC_TIMEOUT_MS)
+  const workload = mesh.state.workload(pod.workloadUid)
   const decision = decideInboundHbone({ authority, local, pod })
+  const arrival =
+    decision.kind === 'reject'
+      ? decision
+      : decideArrival(mesh.state, workload, incoming, decision.target, trust)
+  const client =
+    arrival.kind === 'reject' ? { address: peer, identity: peerIdentity } : arrival.client
   const connection = new Connection(
     {
       direction: 'inbound',
-      source: partyOf(provenWorkload(mesh.state, peer.address, peerIdentity, trust), peerIdentity),
-      sourceAddress: peer,
+      source: sourceOf(context, client),
+      sourceAddress: client.address,
       destination: ownParty(context, true),
       destinationAddress: local,
-      hboneTarget: decision.kind === 'connect' ? decision.target : undefined,
-      service: calledService(context, incoming.headers.forwarded),
-      security: 'mutual_tls',
+      hboneTarget: arrival.kind === 'reject' ? undefined : arrival.target,
+      service: calledService(context, headers.forwarded),
+      // Where a waypoint calls for somebody in plaintext, nobody has proven who that is.
+      security: client.identity === undefined ? 'unknown' : 'mutual_tls',
+      via: arrival.kind === 'enter' ? arrival.via : undefined,
     },
     connections,
   )
-  if (decision.kind === 'reject') {
-    incoming.reject(decision.status)
-    connection.fail(decision.reason, decision.message)
+  if (arrival.kind === 'reject') {
+    if (!incoming.signal.aborted) incoming.reject(arrival.status)
+    connection.fail(arrival.reason, arrival.message)
     return
   }
-  const { target } = decision
-  const call: InboundCall = { peer, peerIdentity, destination: pod.uid, target, via: 'hbone' }
+  const { target } = arrival
+  const call: InboundCall = {
+    peer: client.address,
+    peerIdentity: client.identity,
+    destination: pod.uid,
+    target,
+    via: 'hbone',
+  }
   const entry = await enter(connection, call, pod, connections, gate, incoming.signal)
   if (entry.kind === 'refuse') {
     if (!incoming.signal.aborted) incoming.reject(statusOf(entry.reason))
     connection.fail(entry.reason, entry.message, entry.by)
     return
   }
-  const baggage = baggageOf(pod, mesh.state.workload(pod.workloadUid))
-  const downstream = { kind: 'tunnel', incoming, baggage } as const
-  const failure = await carryToApp(context, connection, downstream, call, entry.permit)
-  if (failure === undefined) return
+  const downstream = { kind: 'tunnel', incoming, baggage: baggageOf(pod, workload) } as const
+  const onward = afterEntry(context, arrival)
+  const admitted = { call, permit: entry.permit, arrival: onward, caller: peer }
+  const carriage = await carryOn(context, connection, downstream, admitted)
+  if (carriage.kind === 'carried') return finished(connection, carriage)
+  const { failure } = carriage
   if (!incoming.signal.aborted) incoming.reject(statusOf(failure.reason))
   connection.fail(failure.reason, failure.message)
 }
 
 /** Serves one captured plaintext connection to its end. */
-export async function handleInboundPlaintext(context: PodContext, socket: Socket): Promise<void> {
+export async function handleInboundPlaintext(
+  context: PodContext,
+  socket: PlainSocket,
+): Promise<void> {
   const { mesh, pod, connections, gate } = context
   const peer = remoteAddress(socket)
   const target = localAddress(socket)
@@ -96,19 +125,63 @@ export async function handleInboundPlaintext(context: PodContext, socket: Socket
   const entry = await enter(connection, call, pod, connections, gate)
   if (entry.kind === 'refuse') return refuse(entry.reason, entry.message, entry.by)
   const downstream = { kind: 'socket', socket } as const
-  const failure = await carryToApp(context, connection, downstream, call, entry.permit)
-  if (failure !== undefined) refuse(failure.reason, failure.message)
+  const workload = mesh.state.workload(pod.workloadUid)
+  const arrival = decideDirect(workload, { address: peer, identity: undefined }, target)
+  const admitted = { call, permit: entry.permit, arrival, caller: peer }
+  const carriage = await carryOn(context, connection, downstream, admitted)
+  if (carriage.kind === 'carried') return finished(connection, carriage)
+  refuse(carriage.failure.reason, carriage.failure.message)
 }
 
-/** Carries an admitted call to its end and finishes its record; gives back why the app could not be reached. */
-async function carryToApp(
+/** Not awaited where it is called: nothing of the call is kept while the connection is idle. */
+function finished(connection: Connection, { result }: CarriedOn): Promise<void> {
+  return finishing(connection, result).then(() => undefined)
+}
+
+/** While it waited to be let in, discovery may have told that the pod is bound: what has passed no waypoint is looked at again. */
+function afterEntry({ pod, mesh }: PodContext, arrival: Onward): Onward {
+  return arrival.kind === 'enter' && arrival.via !== undefined
+    ? arrival
+    : decideDirect(mesh.state.workload(pod.workloadUid), arrival.client, arrival.target)
+}
+
+type Onward = Exclude<Arrival, { readonly kind: 'reject' }>
+
+/** A call that was let in. */
+interface Admitted {
+  readonly call: InboundCall
+  readonly permit: Permit
+  readonly arrival: Onward
+  /** Who has made the connection: of one that came by a waypoint, that. */
+  readonly caller: SocketAddress
+}
+
+/** Carries an admitted call to its end, or says why the app, or the waypoint, could not be reached. */
+async function carryOn(
+  context: PodContext,
+  connection: Connection,
+  downstream: Downstream,
+  admitted: Admitted,
+): Promise<Carriage> {
+  const { call, permit, arrival } = admitted
+  try {
+    return arrival.kind === 'enter'
+      ? await carryToApp(context, connection, downstream, admitted)
+      : await leadBack(context, connection, downstream, { call, permit, ...arrival })
+  } catch (thrown) {
+    // Only a bug throws; the connection must still end and be told of.
+    connection.fail('internal', errorMessage(thrown))
+    throw thrown
+  }
+}
+
+function carryToApp(
   { carrier, pod }: PodContext,
   connection: Connection,
   downstream: Downstream,
-  { peer, target, via }: InboundCall,
-  permit: Permit,
-): Promise<HboneFailure | undefined> {
-  const address = clientAddress(peer, target)
+  { call: { peer, target, via }, permit, caller }: Admitted,
+): Promise<Carriage> {
+  const address = clientAddress(peer, target, caller)
   const isTunnel = via === 'hbone'
   const way = {
     kind: 'app',
@@ -119,16 +192,13 @@ async function carryToApp(
     // The far agent waits for the answer to its CONNECT so long; who calls in plaintext has the kernel's patience, as without a mesh.
     timeoutMs: isTunnel ? CONNECT_DEADLINE_MS : undefined,
   } as const
-  try {
-    const end = await carrier.carry(new CarriedCall(downstream, connection), way, permit)
-    if (end.kind === 'unopened') return end.failure
-    connection.finish(end.reason, end)
-    return undefined
-  } catch (thrown) {
-    // Only a bug throws; the connection must still end and be told of.
-    connection.fail('internal', errorMessage(thrown))
-    throw thrown
-  }
+  return carrier.carry(new CarriedCall(downstream, connection), way, permit)
+}
+
+/** The workload at the client's address: where it has an identity, only one that proves it. */
+function sourceOf({ mesh: { state }, trust }: PodContext, { address, identity }: Client): Party {
+  if (identity === undefined) return partyOf(state.findWorkload(address.address))
+  return partyOf(provenWorkload(state, address.address, identity, trust), identity)
 }
 
 /** What a CONNECT is answered that is not carried: a policy denies by 401, all else another endpoint may do better. */

@@ -2,15 +2,17 @@
 // One set of a pod's listeners, as an enrolment gave it to the data plane: captured connections are served at once, HBONE
 // with the first certificate. The next set takes its place while this one goes on with what it has.
 
-import type { Server, Socket } from 'node:net'
 import { setImmediate as eventLoopTurn, setTimeout as delay } from 'node:timers/promises'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { HboneServer } from '../../mesh/hbone/types.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
+import type { SocketEngine } from '../../mesh/relay/socket-engine.ts'
+import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { closeFd } from '../../native/libc.ts'
 import { waitingConnections } from '../../native/tcp-state.ts'
 import type { PodListeners } from '../capture/types.ts'
+import { type PlainServer, serveThin } from './thin-sockets.ts'
 import { serveListeningFd } from './upstream.ts'
 
 /**
@@ -24,8 +26,10 @@ const HANDSHAKE_LOOK_MS = 10
 const ACCEPT_DEADLINE_MS = 1_000
 
 export interface ListeningOptions {
-  readonly onOutbound: (socket: Socket) => void
-  readonly onInbound: (socket: Socket) => void
+  readonly onOutbound: (socket: PlainSocket) => void
+  readonly onInbound: (socket: PlainSocket) => void
+  /** Accepts what is captured; undefined: Node does. */
+  readonly engine: SocketEngine | undefined
   readonly makeHboneServer: (certificate: WorkloadCertificate) => HboneServer
   readonly log: Logger
 }
@@ -33,7 +37,7 @@ export interface ListeningOptions {
 export class Listening {
   readonly #listeners: PodListeners
   readonly #options: ListeningOptions
-  readonly #servers: Server[] = []
+  readonly #servers: PlainServer[] = []
   readonly #hbone: HboneServer[] = []
   /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
   #waitingFds: readonly number[]
@@ -59,12 +63,8 @@ export class Listening {
 
   /** Resolves when captured connections are served. After a rejection it wants to be closed, as ever. */
   async open(): Promise<void> {
-    const serve = async (fd: number, onSocket: (socket: Socket) => void): Promise<void> => {
-      const server = await serveListeningFd(fd, onSocket)
-      // An error of accept must not take the worker down; the listener goes on.
-      server.on('error', (error) =>
-        this.#options.log.error({ error: errorMessage(error) }, 'accept failed'),
-      )
+    const serve = async (fd: number, onSocket: (socket: PlainSocket) => void): Promise<void> => {
+      const server = await this.#serve(fd, onSocket)
       // The pod may have been removed meanwhile.
       if (this.#isClosed) server.close()
       else this.#servers.push(server)
@@ -78,6 +78,15 @@ export class Listening {
     for (const each of opened) if (each.status === 'rejected') throw each.reason
   }
 
+  /** An error of accept must not take the worker down; the listener goes on. */
+  async #serve(fd: number, onSocket: (socket: PlainSocket) => void): Promise<PlainServer> {
+    const { engine, log } = this.#options
+    const onFailure = (error: string): void => log.error({ error }, 'accept failed')
+    if (engine !== undefined) return serveThin(engine, fd, onSocket, onFailure)
+    const server = await serveListeningFd(fd, onSocket)
+    return server.on('error', (error) => onFailure(errorMessage(error)))
+  }
+
   /** Serves HBONE with the first certificate, or the next handshakes with a renewed one. */
   async setCertificate(certificate: WorkloadCertificate): Promise<void> {
     if (this.#isClosed) return
@@ -88,7 +97,7 @@ export class Listening {
       fds.map((fd) => {
         const server = this.#options.makeHboneServer(certificate)
         this.#hbone.push(server)
-        return server.listen(fd)
+        return server.listen({ fd })
       }),
     )
   }

@@ -9,7 +9,7 @@ import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { DecidedBy } from '../../mesh/telemetry/connection-record.ts'
 import type { Door, InboundCall } from './admission.ts'
-import type { Connection, Folder, RecordSinks } from './connection.ts'
+import type { Connection, Folder, RecordSinks, Witness } from './connection.ts'
 import type { LocalPod } from './local-pod.ts'
 import { PodAudit } from './pod-audit.ts'
 
@@ -37,6 +37,7 @@ export class PodConnections implements Folder, Door {
   readonly accessBudget = new LogBudget(ACCESS_LINES)
   readonly audit: PodAudit
   readonly drain = new Drain<Connection>()
+  witness: Witness | undefined
   #closedBy: EndReason | undefined
 
   constructor(pod: LocalPod, sinks: RecordSinks) {
@@ -70,11 +71,11 @@ export class PodConnections implements Folder, Door {
   dump(
     allowedBy: (call: InboundCall, pod: LocalPod) => DecidedBy | undefined = () => undefined,
   ): ConnectionDump[] {
-    return [...this.drain].map(({ about, call }) => ({
+    return [...this.drain].map(({ about, call, called }) => ({
       direction: about.direction,
       src: show(about.sourceAddress),
       actualDst: show(about.destinationAddress),
-      originalDst: show(about.hboneTarget ?? about.destinationAddress),
+      originalDst: show(called),
       protocol: about.security === 'mutual_tls' ? 'HBONE' : 'TCP',
       ...asAllowedBy(call && allowedBy(call, this.pod)),
     }))

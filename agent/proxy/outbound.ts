@@ -4,29 +4,32 @@
 // succeeded already.
 
 import type { CutSignal } from '../../mesh/async/cut.ts'
-import type { Socket } from 'node:net'
 import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { SocketAddress, WorkloadUid } from '../../mesh/model/types.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import type { OriginalDestination } from '../capture/types.ts'
-import { cutReason } from '../../mesh/relay/relay.ts'
+import { cutReason } from '../../mesh/relay/relay-result.ts'
 import { cutSocket, resetSocket } from '../../mesh/relay/reset-socket.ts'
 import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
-import { admitOutbound, type Permit } from './admission.ts'
-import { isEndpointsFault, isWorthRetrying } from './balance/endpoints-fault.ts'
-import type { Attempt } from './balance/pod-experience.ts'
-import type { ConnectionEnd } from './carrier.ts'
+import { admitOutbound, type Permit, type Refusal } from './admission.ts'
+import { isWorthRetrying } from '../../mesh/balance/endpoints-fault.ts'
+import type { Attempt } from '../../mesh/balance/endpoint-experience.ts'
+import type { Carriage, CarriedOn } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { described } from './decision/described.ts'
 import { decideOutbound, type OutboundDecision } from './decision/outbound.ts'
+import { trueTargets } from './decision/true-targets.ts'
 import { callerAddress, type LocalPod, podParty, sourceFor } from './local-pod.ts'
 import { CarriedCall, type PodContext, remoteAddress, type WorkerMesh } from './pod-context.ts'
+import { finishing } from './finishing.ts'
 import { carrySameNode } from './same-node.ts'
+import { tryOne } from './try-one.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
 import { socketFd } from '../../mesh/relay/last-descriptors.ts'
+import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
 
 /** How long a connection of a freshly started agent may wait for the first picture of the mesh. */
 const FIRST_SYNC_TIMEOUT_MS = 5_000
@@ -37,11 +40,14 @@ const FIRST_SYNC_TIMEOUT_MS = 5_000
  */
 const MAX_ATTEMPTS = 3
 
+/** What came of a call, or what forbade it. */
+type Outcome = Carriage | { readonly kind: 'forbidden'; readonly refusal: Refusal }
+
 type Chosen = Exclude<OutboundDecision, { readonly kind: 'deny' }>
 
 /** A captured connection, with all that is known before it is decided. */
 interface Captured {
-  readonly socket: Socket
+  readonly socket: PlainSocket
   readonly connection: Connection
   readonly permit: Permit
   readonly source: SocketAddress
@@ -51,7 +57,7 @@ interface Captured {
 }
 
 /** Serves one captured connection to its end; never throws for anything the network does. */
-export async function handleOutbound(context: PodContext, socket: Socket): Promise<void> {
+export async function handleOutbound(context: PodContext, socket: PlainSocket): Promise<void> {
   const { pod, mesh, connections } = context
   const fd = socketFd(socket)
   const originalDestination = fd === undefined ? undefined : context.sockets.originalDestination(fd)
@@ -69,19 +75,32 @@ export async function handleOutbound(context: PodContext, socket: Socket): Promi
     },
     connections,
   )
-  try {
-    await serve(context, connection, socket, source, originalDestination)
-  } finally {
+  const over = (): void => {
     // Reached with both open only through a bug; the connection must still end and be told of.
     if (!socket.destroyed) resetSocket(socket)
     connection.fail('internal')
+  }
+  let carried: CarriedOn | undefined
+  try {
+    carried = await serve(context, connection, socket, source, originalDestination)
+  } finally {
+    if (carried === undefined) over()
+  }
+  // Not awaited: nothing of this call is kept while the connection is idle.
+  return carried && finishing(connection, carried.result).then(over, rethrowing(over))
+}
+
+function rethrowing(first: () => void): (thrown: unknown) => never {
+  return (thrown) => {
+    first()
+    throw thrown
   }
 }
 
 /** The address the caller would have been seen with, had it not been captured. */
 function sourceOf(
   pod: LocalPod,
-  socket: Socket,
+  socket: PlainSocket,
   originalDestination: SocketAddress | undefined,
 ): SocketAddress | undefined {
   const seen = remoteAddress(socket)
@@ -94,12 +113,12 @@ function sourceOf(
 async function serve(
   context: PodContext,
   connection: Connection,
-  socket: Socket,
+  socket: PlainSocket,
   source: SocketAddress | undefined,
   originalDestination: OriginalDestination | undefined,
-): Promise<void> {
+): Promise<CarriedOn | undefined> {
   const { mesh } = context
-  const refuse = (failure: HboneFailure): void => {
+  const refuse = (failure: HboneFailure): undefined => {
     resetSocket(socket)
     connection.fail(failure.reason, failure.message)
   }
@@ -121,13 +140,21 @@ async function serve(
   // Meanwhile its place may have been given to another, or its pod have left.
   if (connection.signal.aborted) return refuse(cutWhileWaiting(connection.signal))
   const captured = { socket, connection, permit, source, originalDestination }
-  const end = await carryWithRetries(context, captured)
-  if (end.kind === 'ended') connection.finish(end.reason, end)
-  else refuse(end.failure)
+  const outcome = await carryWithRetries(context, captured)
+  if (outcome.kind === 'carried') return outcome
+  if (outcome.kind === 'unopened') return refuse(outcome.failure)
+  const { reason, message, by } = outcome.refusal
+  resetSocket(socket)
+  connection.fail(reason, message, by)
+  return undefined
 }
 
 /** Waits for the first picture of the mesh; a connection that is cut meanwhile is reset at once. True when it came, or needs not. */
-async function firstSync(mesh: WorkerMesh, socket: Socket, signal: CutSignal): Promise<boolean> {
+async function firstSync(
+  mesh: WorkerMesh,
+  socket: PlainSocket,
+  signal: CutSignal,
+): Promise<boolean> {
   const cut = Promise.withResolvers<true>()
   const onAbort = (): void => {
     cutSocket(socket, signal.reason)
@@ -144,12 +171,12 @@ function cutWhileWaiting(signal: CutSignal): HboneFailure {
   return { reason, message: END_REASONS[reason].text }
 }
 
-async function carryWithRetries(context: PodContext, captured: Captured): Promise<ConnectionEnd> {
+async function carryWithRetries(context: PodContext, captured: Captured): Promise<Outcome> {
   const { pod, mesh, localPods, experience } = context
   const { connection, originalDestination } = captured
   let exclude: Set<WorkloadUid> | undefined
-  let failed: (ConnectionEnd & { readonly kind: 'unopened' }) | undefined
-  for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
+  let failed: (Carriage & { readonly kind: 'unopened' }) | undefined
+  for (let attempt = 0; attempt < MAX_ATTEMPTS; ) {
     const decision = decideOutbound({
       originalDestination,
       source: pod,
@@ -164,12 +191,25 @@ async function carryWithRetries(context: PodContext, captured: Captured): Promis
     if (decision.kind === 'deny' && failed !== undefined) return failed
     connection.decided(described(decision, pod, connection.about))
     if (decision.kind === 'deny') return { kind: 'unopened', failure: decision }
-    const end = await tryEndpoint(context, captured, decision)
-    if (end.kind === 'ended') return end
-    failed = end
-    const { service, workload } = decision
-    if (service === undefined || workload === undefined || connection.signal.aborted) break
-    if (!isWorthRetrying(end.failure)) break
+    const call = { targets: trueTargets(mesh.state, decision, originalDestination) }
+    const refusal = context.gate.judgeOutbound(call, pod)
+    if (refusal !== undefined) {
+      const { pendingUntilMs } = refusal
+      if (pendingUntilMs === undefined) return { kind: 'forbidden', refusal }
+      // What it leads to may have changed when the policies are there: it is decided anew.
+      await context.gate.policies.changed(pod.uid, pendingUntilMs, [connection.signal])
+      if (connection.signal.aborted)
+        return { kind: 'unopened', failure: cutWhileWaiting(connection.signal) }
+      continue
+    }
+    connection.allowedOut(call)
+    attempt += 1
+    const carriage = await tryEndpoint(context, captured, decision)
+    if (carriage.kind === 'carried') return carriage
+    failed = carriage
+    const { endpoint, workload } = decision
+    if (endpoint === undefined || workload === undefined || connection.signal.aborted) break
+    if (!isWorthRetrying(carriage.failure)) break
     exclude ??= new Set()
     exclude.add(workload.uid)
   }
@@ -182,25 +222,14 @@ async function carryWithRetries(context: PodContext, captured: Captured): Promis
 }
 
 /** As carry; what comes of it is remembered of the endpoint, where one was chosen. */
-async function tryEndpoint(
-  context: PodContext,
-  captured: Captured,
-  decision: Chosen,
-): Promise<ConnectionEnd> {
+function tryEndpoint(context: PodContext, captured: Captured, decision: Chosen): Promise<Carriage> {
   const { endpoint } = decision
   if (endpoint === undefined) return carry(context, captured, decision)
   const attempt = context.experience.begin(endpoint)
-  try {
-    const end = await carry(context, { ...captured, attempt }, decision)
-    if (end.kind === 'unopened' && isEndpointsFault(end.failure))
-      attempt.failed(end.failure.message)
-    return end
-  } finally {
-    attempt.end()
-  }
+  return tryOne(attempt, () => carry(context, { ...captured, attempt }, decision))
 }
 
-function carry(context: PodContext, captured: Captured, decision: Chosen): Promise<ConnectionEnd> {
+function carry(context: PodContext, captured: Captured, decision: Chosen): Promise<Carriage> {
   const { pod, carrier } = context
   const { socket, connection, permit, source, originalDestination, attempt } = captured
   // Where the mesh chose the endpoint another may be tried; what only passes through has the kernel's own patience.
@@ -247,7 +276,7 @@ function asStranger(
   context: PodContext,
   captured: Captured,
   { pod, target, service }: Extract<Chosen, { readonly kind: 'sameNode' }>,
-): Promise<ConnectionEnd> {
+): Promise<Carriage> {
   if (pod.uid === context.pod.uid)
     return Promise.resolve({
       kind: 'unopened',
@@ -273,7 +302,7 @@ function carryByTunnel(
     Extract<Chosen, { readonly kind: 'hbone' }>,
     'peer' | 'target' | 'expectedIdentities' | 'service'
   >,
-): Promise<ConnectionEnd> {
+): Promise<Carriage> {
   // undefined where nobody named an address of the peer's family: the namespace may have one all the same, and its routes choose.
   const sourceIp = callerAddress(pod, peer, source)
   return carrier.carry(

@@ -2,9 +2,10 @@
 // How a worker asks the kernel about the peers of its sockets.
 
 import type { Socket } from 'node:net'
+import type { WayToPeer } from '../../mesh/http2/peer-silence.ts'
 import type { PeerProbe } from '../../mesh/relay/half-closed.ts'
 import { socketFd } from '../../mesh/relay/last-descriptors.ts'
-import { isTcpClosed, probeTcpPeer, tcpHeardAgoMs } from '../../native/tcp-state.ts'
+import { isTcpClosed, probeTcpPeer, tcpSent } from '../../native/tcp-state.ts'
 
 export const peerProbe: PeerProbe = {
   ask(socket) {
@@ -17,8 +18,8 @@ export const peerProbe: PeerProbe = {
   },
 }
 
-/** When the kernel last got anything of the socket's peer, in milliseconds before now; undefined: the socket is gone. */
-export function heardAgoMs(socket: Socket): number | undefined {
+/** What the kernel knows of the way to the socket's peer; undefined: the socket is gone. */
+export function wayToPeer(socket: Socket): WayToPeer | undefined {
   const fd = socketFd(socket)
-  return fd === undefined ? undefined : tcpHeardAgoMs(fd)
+  return fd === undefined ? undefined : tcpSent(fd)
 }

@@ -2,7 +2,6 @@
 // What the handlers of one pod's connections share, and small steps they all take.
 
 import type { CutSignal } from '../../mesh/async/cut.ts'
-import type { Socket } from 'node:net'
 import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import { socketAddressOf } from '../../mesh/model/address.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
@@ -10,7 +9,8 @@ import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import type { ByteCounts } from '../../mesh/telemetry/connection-record.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import type { Gate } from './admission.ts'
-import type { Attempt, PodExperience } from './balance/pod-experience.ts'
+import type { Attempt, EndpointExperience } from '../../mesh/balance/endpoint-experience.ts'
+import { type PlainSocket, ThinSocket } from '../../mesh/relay/thin-socket.ts'
 import type { Carried, Carrier, Downstream } from './carrier.ts'
 import type { Connection } from './connection.ts'
 import type { LocalPod, LocalPods } from './local-pod.ts'
@@ -35,18 +35,20 @@ export interface PodContext {
   readonly carrier: Carrier
   /** Of this stay of the pod. */
   readonly connections: PodConnections
-  readonly experience: PodExperience
+  readonly experience: EndpointExperience
   /** Of all pods: a call inside the node is filed under both its ends. */
   readonly open: OpenConnections
 }
 
 /** The far end of an accepted socket; undefined when it is gone already. */
-export function remoteAddress(socket: Socket): SocketAddress | undefined {
+export function remoteAddress(socket: PlainSocket): SocketAddress | undefined {
+  if (socket instanceof ThinSocket) return socket.address('remote')
   return socketAddressOf(socket.remoteAddress, socket.remotePort)
 }
 
 /** The near end of an accepted socket: with sk_lookup, the address the client dialled. */
-export function localAddress(socket: Socket): SocketAddress | undefined {
+export function localAddress(socket: PlainSocket): SocketAddress | undefined {
+  if (socket instanceof ThinSocket) return socket.address('local')
   return socketAddressOf(socket.localAddress, socket.localPort)
 }
 

@@ -2,7 +2,6 @@
 // The proxy of one pod inside its worker: owns the pod's listeners, its HBONE server and client pool, and every
 // connection of the pod, from `start` until `remove`.
 
-import type { Socket } from 'node:net'
 import { errorMessage } from '../../mesh/errors.ts'
 import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
@@ -10,7 +9,7 @@ import { createHboneServer } from '../../mesh/hbone/server.ts'
 import type { HboneSources } from '../../mesh/hbone/sources.ts'
 import type { HbonePool, HboneServer } from '../../mesh/hbone/types.ts'
 import { hasLastDescriptor } from '../../mesh/relay/last-descriptors.ts'
-import { TrustChange } from './trust-change.ts'
+import { TrustChange } from '../../mesh/hbone/trust-change.ts'
 import type { HalfClosed } from '../../mesh/relay/half-closed.ts'
 import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
@@ -23,17 +22,19 @@ import { UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import type { DataPlaneSockets, PodListeners } from '../capture/types.ts'
 import { AskedLater } from './asked-later.ts'
-import { type EjectionChange, ejectionLines } from './balance/ejection-lines.ts'
-import { PodExperience } from './balance/pod-experience.ts'
+import { type EjectionChange, ejectionLines } from './ejection-lines.ts'
+import { EndpointExperience } from '../../mesh/balance/endpoint-experience.ts'
 import type { CertificateCache } from './certificate-cache.ts'
 import { Connection, type Folder } from './connection.ts'
 import type { Gate } from './admission.ts'
 import { handleIncomingTunnel, handleInboundPlaintext } from './inbound.ts'
 import { isFromOutside } from './decision/from-outside.ts'
-import { heardAgoMs } from './peer-probe.ts'
+import { wayToPeer } from './peer-probe.ts'
 import { Listening } from './listening.ts'
 import { type LocalPod, type LocalPods, podParty, sourceFor } from './local-pod.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
+import type { SocketEngine } from '../../mesh/relay/socket-engine.ts'
+import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
 import { handleOutbound } from './outbound.ts'
 import { localAddress, type PodContext, remoteAddress, type WorkerMesh } from './pod-context.ts'
 import type { OpenConnections, PodConnections } from './open-connections.ts'
@@ -53,6 +54,8 @@ export interface PodProxyOptions {
   readonly gate: Gate
   readonly open: OpenConnections
   readonly halfClosed: HalfClosed
+  /** Serves apps' sockets; undefined: Node does. */
+  readonly engine: SocketEngine | undefined
   readonly log: Logger
   /** An endpoint of a Service is ejected for the pod, or has recovered. */
   readonly onEjection: (change: EjectionChange) => void
@@ -60,7 +63,7 @@ export interface PodProxyOptions {
   readonly trust: TrustPolicy
 }
 
-type Handler = (context: PodContext, socket: Socket) => Promise<void>
+type Handler = (context: PodContext, socket: PlainSocket) => Promise<void>
 
 /** Lines of callers that got no tunnel: strangers must not use up the pod's own lines. */
 const REFUSAL_LINES = { burst: 500, perSecond: 20 }
@@ -76,7 +79,7 @@ export class PodProxy {
   /** Of this stay of the pod. */
   readonly connections: PodConnections
   readonly #context: PodContext
-  readonly #experience: PodExperience
+  readonly #experience: EndpointExperience
   readonly #forgetsEndpoints: () => void
   /** Where callers are filed that got no tunnel. */
   readonly #refusals: Folder
@@ -110,10 +113,10 @@ export class PodProxy {
       trust,
       owner: options.pod.uid,
       memory: options.memory,
-      heardAgoMs,
+      wayToPeer,
     })
     this.connections = options.open.of(options.pod)
-    this.#experience = new PodExperience(
+    this.#experience = new EndpointExperience(
       options.mesh.state,
       ejectionLines(options.pod, options.log, options.onEjection),
     )
@@ -128,6 +131,7 @@ export class PodProxy {
         options.sockets,
         this.#pool,
         options.halfClosed,
+        options.engine,
         new AskedLater(options.sockets, (thrown) =>
           options.log.warn(
             { pod: options.pod.uid, error: errorMessage(thrown) },
@@ -167,6 +171,7 @@ export class PodProxy {
     const listening = new Listening(listeners, {
       onOutbound: (socket) => this.#run(handleOutbound, socket),
       onInbound: (socket) => this.#run(handleInboundPlaintext, socket),
+      engine: this.#options.engine,
       makeHboneServer: (certificate) => this.#makeHboneServer(certificate),
       log,
     })
@@ -291,7 +296,7 @@ export class PodProxy {
     return this.#options.sockets.handshakesIn(this.pod.netnsFd)
   }
 
-  #run(handler: Handler, socket: Socket): void {
+  #run(handler: Handler, socket: PlainSocket): void {
     if (hasLastDescriptor(socket)) return this.#shed(handler, socket)
     handler(this.#context, socket).catch((thrown: unknown) => {
       resetSocket(socket)
@@ -303,7 +308,7 @@ export class PodProxy {
   }
 
   /** The agent is almost out of descriptors: this connection gets none. */
-  #shed(handler: Handler, socket: Socket): void {
+  #shed(handler: Handler, socket: PlainSocket): void {
     const own = podParty(this.pod, undefined, undefined)
     const isOutbound = handler === handleOutbound
     const connection = new Connection(

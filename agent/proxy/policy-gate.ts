@@ -5,8 +5,9 @@ import type { CutSignal } from '../../mesh/async/cut.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { PodUid } from '../../mesh/model/types.ts'
 import type { DecidedBy, PolicyReports } from '../../mesh/telemetry/connection-record.ts'
-import type { InboundCall, PolicyNews, Refusal } from './admission.ts'
-import { PoliciesOfPods } from './decision/pod-policies.ts'
+import type { InboundCall, NewsOfPolicies, Refusal } from './admission.ts'
+import { egressRefusal, ingressRefusal, type OutboundCall } from './decision/network-judge.ts'
+import { type LastSaid, PoliciesOfPods, type PolicyNews } from './decision/pod-policies.ts'
 import {
   allowedBy,
   type MissingPolicies,
@@ -18,13 +19,14 @@ import type { LocalPod } from './local-pod.ts'
 export interface PolicyGateOptions {
   readonly mesh: MeshState
   readonly mode: MissingPolicies
-  /** Told of pods whose policies may say something else now. */
-  readonly onChange: (pods: readonly PodUid[]) => void
+  /** Told whose policies may say something else now. */
+  readonly onChange: (news: PolicyNews) => void
   /** The monotonic clock; for tests. */
   readonly now?: () => number
 }
 
-export class PolicyGate implements PolicyNews {
+export class PolicyGate implements NewsOfPolicies {
+  readonly #mesh: MeshState
   readonly #policies: PoliciesOfPods
   readonly #mode: MissingPolicies
   readonly #now: () => number
@@ -34,9 +36,11 @@ export class PolicyGate implements PolicyNews {
   constructor({ mesh, mode, onChange, now = () => performance.now() }: PolicyGateOptions) {
     this.#mode = mode
     this.#now = now
-    this.#policies = new PoliciesOfPods(mesh, (pods) => {
-      for (const uid of pods) for (const wake of this.#waiting.get(uid) ?? []) wake()
-      onChange(pods)
+    this.#mesh = mesh
+    this.#policies = new PoliciesOfPods(mesh, (news) => {
+      for (const uid of news.pods) this.#policies.prepare(uid)
+      for (const uid of news.pods) for (const wake of this.#waiting.get(uid) ?? []) wake()
+      onChange(news)
     })
   }
 
@@ -45,8 +49,9 @@ export class PolicyGate implements PolicyNews {
   }
 
   /** Hears of the pod's policies from now on, also before anybody calls it. */
-  follow(pod: LocalPod): void {
-    this.#policies.follow(pod)
+  follow(pod: LocalPod, before?: LastSaid): void {
+    this.#policies.follow(pod, before)
+    this.#policies.prepare(pod.uid)
   }
 
   forget(uid: PodUid): void {
@@ -54,7 +59,16 @@ export class PolicyGate implements PolicyNews {
   }
 
   judge(call: InboundCall, pod: LocalPod): Refusal | undefined {
-    return policyRefusal(this.#policies.of(pod), call, this.#mode, this.#now())
+    const policies = this.#policies.of(pod)
+    const refused = ingressRefusal(policies, call, pod, this.#mesh)
+    // What is missing may allow what the others do not: it is waited for.
+    if (refused !== undefined && policies.network.gap === undefined) return refused
+    return policyRefusal(policies, call, this.#mode, this.#now()) ?? refused
+  }
+
+  /** What the pod's own NetworkPolicies say of a call that it makes. */
+  judgeOutbound(call: OutboundCall, pod: LocalPod): Refusal | undefined {
+    return egressRefusal(this.#policies.of(pod), call, pod, this.#mesh, this.#mode, this.#now())
   }
 
   reports(call: InboundCall, pod: LocalPod): PolicyReports | undefined {

@@ -2,14 +2,15 @@
 // A call between two pods of this node, and of a pod to itself: one relay, and yet two connections, one that the caller makes and one
 // that arrives at the called pod. The arrival asks for admission, counts, is filed and told as if it had come by HBONE.
 
-import type { Socket } from 'node:net'
 import type { SocketAddress } from '../../mesh/model/types.ts'
 import type { InboundCall } from './admission.ts'
-import type { Attempt } from './balance/pod-experience.ts'
-import type { ConnectionEnd } from './carrier.ts'
+import type { Attempt } from '../../mesh/balance/endpoint-experience.ts'
+import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
+import type { Carriage } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { clientAddress } from './decision/inbound.ts'
 import { enter } from './entering.ts'
+import { finishing } from './finishing.ts'
 import type { LocalPod } from './local-pod.ts'
 import { CarriedCall, type PodContext } from './pod-context.ts'
 
@@ -28,9 +29,9 @@ export interface SameNodeCall {
 export async function carrySameNode(
   context: PodContext,
   connection: Connection,
-  socket: Socket,
+  socket: PlainSocket,
   { peer, pod, target, timeoutMs, attempt }: SameNodeCall,
-): Promise<ConnectionEnd> {
+): Promise<Carriage> {
   const destination = context.open.of(pod)
   const { about } = connection
   const arrival = new Connection(
@@ -64,16 +65,18 @@ export async function carrySameNode(
       client: address && { address, port: undefined },
       timeoutMs,
     } as const
-    const end = await context.carrier.carry(
+    const carriage = await context.carrier.carry(
       new CarriedCall({ kind: 'socket', socket }, connection, { arrival, attempt }),
       way,
       entry.permit,
     )
-    if (end.kind === 'unopened') arrival.fail(end.failure.reason, end.failure.message)
-    else arrival.finish(end.reason, end)
-    return end
-  } finally {
-    // Reached unfinished only through a bug.
+    if (carriage.kind === 'carried')
+      return { kind: 'carried', result: finishing(arrival, carriage.result) }
+    arrival.fail(carriage.failure.reason, carriage.failure.message)
+    return carriage
+  } catch (thrown) {
+    // Only a bug throws.
     arrival.fail('internal')
+    throw thrown
   }
 }

@@ -8,16 +8,20 @@ import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { HalfClosed } from '../../mesh/relay/half-closed.ts'
 import { LastWords } from '../../mesh/relay/last-words.ts'
 import type { ByteStream } from '../../mesh/relay/pump.ts'
-import { cutReason, relay, resetStream } from '../../mesh/relay/relay.ts'
+import { relay, resetStream } from '../../mesh/relay/relay.ts'
+import { cutReason } from '../../mesh/relay/relay-result.ts'
+import type { SocketEngine } from '../../mesh/relay/socket-engine.ts'
+import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import { readNow } from '../../native/libc.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import { askedSilence } from './asked-silence.ts'
 import type { AskedLater } from './asked-later.ts'
 import type { Permit } from './admission.ts'
-import type { AppClient, Carried, Carrier, ConnectionEnd, Downstream, Way } from './carrier.ts'
+import type { AppClient, Carried, Carrier, Carriage, Downstream, Way } from './carrier.ts'
 import { SourcePorts } from './source-ports.ts'
-import { type ClientSource, connectUpstream } from './upstream.ts'
+import { thinDialler } from './thin-sockets.ts'
+import { type ClientSource, connectBy, connectUpstream, type UpstreamRequest } from './upstream.ts'
 
 interface Opened {
   readonly stream: ByteStream
@@ -25,26 +29,35 @@ interface Opened {
 }
 
 export class StreamCarrier implements Carrier {
-  readonly #sockets: DataPlaneSockets
   readonly #pool: HbonePool
   readonly #halfClosed: HalfClosed
   readonly #askedLater: AskedLater
   readonly #ports = new SourcePorts()
   readonly #lastWords = new LastWords(readNow)
+  /** Connects a socket of the kind that those of callers are. */
+  readonly #connect: (
+    request: UpstreamRequest,
+    signal: CutSignal,
+  ) => Promise<Result<PlainSocket, HboneFailure>>
 
   constructor(
     sockets: DataPlaneSockets,
     pool: HbonePool,
     halfClosed: HalfClosed,
+    engine: SocketEngine | undefined,
     askedLater: AskedLater,
   ) {
     this.#halfClosed = halfClosed
-    this.#sockets = sockets
     this.#pool = pool
     this.#askedLater = askedLater
+    const dialler = engine && thinDialler(engine)
+    this.#connect =
+      dialler === undefined
+        ? (request, signal) => connectUpstream(sockets, request, signal)
+        : (request, signal) => connectBy(dialler, sockets, request, signal)
   }
 
-  async carry(call: Carried, way: Way, permit: Permit): Promise<ConnectionEnd> {
+  async carry(call: Carried, way: Way, permit: Permit): Promise<Carriage> {
     // By types it cannot be missing; that it is the right one, and still held, is looked at here: a relay without it is a bug.
     if (!permit.isValid || (way.kind === 'app' && permit.pod !== way.pod))
       throw new Error(`no permit to enter ${way.kind === 'app' ? `pod ${way.pod}` : way.kind}`)
@@ -67,8 +80,8 @@ export class StreamCarrier implements Carrier {
         this.#lastWords.heed(leg)
       }
     call.opened(peerIdentity)
-    const { end, ...bytes } = await relay(caller, stream, signal, (read) => call.metered(read))
-    return { kind: 'ended', reason: end, ...bytes }
+    const result = relay(caller, stream, signal, (read) => call.metered(read))
+    return { kind: 'carried', result }
   }
 
   /** As #open, and gives up when the caller does. */
@@ -102,7 +115,7 @@ export class StreamCarrier implements Carrier {
     const from = way.kind === 'app' ? this.#asClient(way.client) : way.from
     const app = way.kind === 'passthrough' ? way.app : undefined
     const request = { netnsFd, destination: target, from, timeoutMs, asked: app?.asked }
-    const opened = await connectUpstream(this.#sockets, request, signal)
+    const opened = await this.#connect(request, signal)
     if (opened.ok && app?.cookie !== undefined) this.#askedLater.follow(app.cookie, opened.value)
     return opened.ok ? ok({ stream: opened.value, peerIdentity: undefined }) : opened
   }

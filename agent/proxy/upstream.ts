@@ -64,26 +64,49 @@ export interface UpstreamRequest {
   readonly timeoutMs?: number | undefined
 }
 
-/** Opens and connects a socket for a pod. The signal closes it at any moment before it is connected. */
-export async function connectUpstream(
+/** Whoever connects sockets: Node, or an engine of our own (thin-sockets.ts). */
+export interface Dialler<Dialled> {
+  /** Starts to connect. The fd is the dialler's from now on; `done` hears once, never from within this call. */
+  dial(fd: number, to: SocketAddress, done: (failure?: DialFailure) => void): Dialled
+  /** Gives up a socket that has not connected. */
+  abandon(socket: Dialled): void
+}
+
+export interface DialFailure {
+  readonly code?: string | undefined
+  readonly message: string
+}
+
+/** Opens and connects a socket of Node's for a pod. The signal closes it at any moment before it is connected. */
+export function connectUpstream(
   sockets: UpstreamSockets,
   request: UpstreamRequest,
   signal: CutSignal,
 ): Promise<Result<Socket, HboneFailure>> {
+  return connectBy(nodeDialler, sockets, request, signal)
+}
+
+/** As connectUpstream(), of the dialler's kind. */
+export async function connectBy<Dialled>(
+  dialler: Dialler<Dialled>,
+  sockets: UpstreamSockets,
+  request: UpstreamRequest,
+  signal: CutSignal,
+): Promise<Result<Dialled, HboneFailure>> {
   const { from, timeoutMs } = request
   if (from === undefined || from.whose !== 'client') {
-    const first = await connectOnce(sockets, request, from, timeoutMs, signal)
+    const first = await connectOnce(dialler, sockets, request, from, timeoutMs, signal)
     if (first.ok || first.error.code === undefined || !PORT_TAKEN.has(first.error.code))
       return first
     // The port that the app chose may be kept from us, and the one that the kernel chose have been taken meanwhile.
     const anew = from && { ...from, port: 0 }
-    return connectOnce(sockets, request, anew, timeoutMs, signal)
+    return connectOnce(dialler, sockets, request, anew, timeoutMs, signal)
   }
   const { address, whose, ports, clientPort } = from
   let waitMs: number | undefined = Math.min(FIRST_DIAL_MS, timeoutMs ?? FIRST_DIAL_MS)
   for (let tried = 1; ; tried += 1) {
     const source = { address, whose, port: ports.next(clientPort) }
-    const outcome = await connectOnce(sockets, request, source, waitMs, signal)
+    const outcome = await connectOnce(dialler, sockets, request, source, waitMs, signal)
     if (outcome.ok || tried === MAX_PORTS) return outcome
     const { code } = outcome.error
     if (code === TIMED_OUT && waitMs === FIRST_DIAL_MS && waitMs !== timeoutMs)
@@ -92,13 +115,14 @@ export async function connectUpstream(
   }
 }
 
-function connectOnce(
+function connectOnce<Dialled>(
+  dialler: Dialler<Dialled>,
   sockets: UpstreamSockets,
   request: UpstreamRequest,
   from: UpstreamSource | undefined,
   timeoutMs: number | undefined,
   signal: CutSignal,
-): Promise<Result<Socket, HboneFailure>> {
+): Promise<Result<Dialled, HboneFailure>> {
   const { destination, netnsFd } = request
   if (signal.aborted)
     return Promise.resolve(err({ reason: 'drained', message: 'aborted before connecting' }))
@@ -112,39 +136,26 @@ function connectOnce(
     const code = cause instanceof NativeError ? cause.errnoName : undefined
     return Promise.resolve(err({ reason: 'connectFailed', message, code }))
   }
-  const options: UnconnectedSocketOptions = {
-    ...SOCKET_OPTIONS,
-    fd: opened.value,
-    manualStart: true,
-  }
-  let socket: Socket
+  const fd = opened.value
   try {
-    if (request.asked !== undefined) sockets.setOptions(opened.value, request.asked)
-    socket = new Socket(options)
+    if (request.asked !== undefined) sockets.setOptions(fd, request.asked)
   } catch (thrown) {
-    // Node took the fd over only if it made the socket.
-    closeFd(opened.value)
+    closeFd(fd)
     return Promise.resolve(err({ reason: 'internal', message: errorMessage(thrown) }))
   }
   return new Promise((resolve) => {
     let isSettled = false
-    const settle = (result: Result<Socket, HboneFailure>): void => {
+    let socket: Dialled
+    const settle = (result: Result<Dialled, HboneFailure>): void => {
       if (isSettled) return
       isSettled = true
       clearTimeout(deadline)
       signal.removeEventListener('abort', onAbort)
-      socket.off('connect', onConnect)
-      socket.off('error', onError)
-      if (!result.ok) {
-        // Whatever the dying socket still says has been reported already.
-        socket.on('error', ignoreLateError)
-        socket.destroy()
-      }
+      if (!result.ok) dialler.abandon(socket)
       resolve(result)
     }
-    const onConnect = (): void => settle(ok(socket))
-    const onError = (error: NodeJS.ErrnoException): void =>
-      settle(err({ reason: 'connectFailed', message: error.message, code: error.code }))
+    const onDone = (failure?: DialFailure): void =>
+      settle(failure === undefined ? ok(socket) : err({ reason: 'connectFailed', ...failure }))
     const onAbort = (): void =>
       settle(err({ reason: 'drained', message: 'connection attempt aborted' }))
     const onTimeout = (): void =>
@@ -155,14 +166,47 @@ function connectOnce(
           code: TIMED_OUT,
         }),
       )
+    try {
+      socket = dialler.dial(fd, destination, onDone)
+    } catch (thrown) {
+      return resolve(err({ reason: 'internal', message: errorMessage(thrown) }))
+    }
     // After a look at the sockets: a thread that was held up must not take its own lateness for the peer's.
     const deadline =
       timeoutMs === undefined ? undefined : setTimeout(() => setImmediate(onTimeout), timeoutMs)
     signal.addEventListener('abort', onAbort)
-    socket.on('connect', onConnect)
-    socket.on('error', onError)
-    socket.connect({ host: destination.address, port: destination.port })
   })
+}
+
+const nodeDialler: Dialler<Socket> = {
+  dial(fd, { address, port }, done) {
+    const socket = unconnectedSocket(fd)
+    socket.once('connect', () => {
+      socket.off('error', onError)
+      done()
+    })
+    const onError = ({ code, message }: NodeJS.ErrnoException): void => done({ code, message })
+    socket.on('error', onError)
+    socket.connect({ host: address, port })
+    return socket
+  },
+  abandon(socket) {
+    // Whatever the dying socket still says has been reported already.
+    socket.on('error', ignoreLateError)
+    socket.destroy()
+  },
+}
+
+/** Node's socket for an fd that is to be connected. The fd is its from now on; closed where this throws. */
+export function unconnectedSocket(fd: number): Socket {
+  const options: UnconnectedSocketOptions = { ...SOCKET_OPTIONS, fd, manualStart: true }
+  try {
+    return new Socket(options)
+  } catch (thrown) {
+    // Node took the fd over only if it made the socket.
+    closeFd(fd)
+    throw thrown
+  }
 }
 
 /** A listener for 'error' on a socket whose fate is already decided: Node would otherwise throw. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Asks the admin API of a component: one request, its whole answer.
+// Asks the admin API of a component: an answer as it comes, or its whole JSON.
 
 import http from 'node:http'
+import type { Duplex } from 'node:stream'
 import { errorMessage } from '../../mesh/errors.ts'
 import { parseJson } from '../../mesh/json.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
@@ -9,64 +10,101 @@ import type { ClusterTarget } from './target.ts'
 
 export interface AdminRequest {
   readonly pod: string
+  /** The pod's; that of the mesh itself when left out. */
+  readonly namespace?: string
   readonly path: string
   readonly method?: 'GET' | 'POST'
+  /** For the answer to begin; of askAdmin and tellAdmin, for all of it. */
   readonly deadlineMs?: number
 }
 
-/** On the node's loopback (agents), and on the pod's (controllers). */
-export const ADMIN_PORT = 15_000
+/** An answer that has begun. */
+export interface AdminAnswer {
+  readonly status: number
+  readonly body: http.IncomingMessage
+  /** Ends it, read or not. */
+  readonly close: () => void
+}
+
+/** On the node's loopback (agents), and on the pod's (controllers, waypoints). */
+const ADMIN_PORT = 15_000
 const DEADLINE_MS = 15_000
 /** 100,000 workloads are some 100 MB. */
 const LARGEST_BODY_BYTES = 512 * 1024 * 1024
 
-/** The JSON of the answer; the error is for people. */
-export async function askAdmin(
+/** Sends a request and gives its answer as soon as it begins; whoever gets it closes it. The error is for people. */
+export async function openAdmin(
   target: ClusterTarget,
-  { pod, path, method = 'GET', deadlineMs = DEADLINE_MS }: AdminRequest,
-): Promise<Result<unknown, string>> {
-  const namespace = target.systemNamespace
+  {
+    pod,
+    namespace = target.systemNamespace,
+    path,
+    method = 'GET',
+    deadlineMs = DEADLINE_MS,
+  }: AdminRequest,
+  signal?: AbortSignal,
+): Promise<Result<AdminAnswer, string>> {
+  let connection: Duplex | undefined
+  const close = (): void => {
+    signal?.removeEventListener('abort', close)
+    connection?.destroy()
+  }
+  const late = new Error(`no answer within ${deadlineMs / 1000} s`)
+  const timer = setTimeout(() => connection?.destroy(late), deadlineMs)
   try {
     const connected = await target.connect({ namespace, pod, port: ADMIN_PORT })
     if (!connected.ok) return connected
-    const answer = await new Promise<{ readonly status: number; readonly body: string }>(
-      (resolve, reject) => {
-        const request = http.request(
-          {
-            method,
-            path,
-            headers: { host: `localhost:${ADMIN_PORT}`, connection: 'close' },
-            createConnection: () => connected.value,
-            signal: AbortSignal.timeout(deadlineMs),
-          },
-          (response) => {
-            const chunks: Buffer[] = []
-            let size = 0
-            response.on('data', (chunk: Buffer) => {
-              size += chunk.length
-              if (size > LARGEST_BODY_BYTES) response.destroy(new Error('the answer is too large'))
-              else chunks.push(chunk)
-            })
-            response.on('end', () =>
-              resolve({
-                status: response.statusCode ?? 0,
-                body: Buffer.concat(chunks).toString('utf8'),
-              }),
-            )
-            response.on('error', reject)
-          },
-        )
-        request.on('error', reject)
-        request.end()
-      },
-    )
-    connected.value.destroy()
-    const body = parseJson(answer.body)
-    if (answer.status !== 200) return err(refusalOf(answer.status, body))
-    return body
+    const opened = connected.value
+    connection = opened
+    signal?.addEventListener('abort', close, { once: true })
+    const body = await new Promise<http.IncomingMessage>((resolve, reject) => {
+      const request = http.request({
+        method,
+        path,
+        headers: { host: `localhost:${ADMIN_PORT}`, connection: 'close' },
+        createConnection: () => opened,
+      })
+      request.once('response', resolve)
+      request.once('error', reject)
+      request.end()
+      if (signal?.aborted === true) close()
+    })
+    return ok({ status: body.statusCode ?? 0, body, close })
   } catch (thrown) {
-    const isLate = thrown instanceof Error && thrown.name === 'TimeoutError'
-    return err(isLate ? `no answer within ${deadlineMs / 1000} s` : errorMessage(thrown))
+    close()
+    return err(errorMessage(thrown))
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** The JSON of the answer; the error is for people. */
+export async function askAdmin(
+  target: ClusterTarget,
+  request: AdminRequest,
+): Promise<Result<unknown, string>> {
+  const { deadlineMs = DEADLINE_MS } = request
+  const untilMs = performance.now() + deadlineMs
+  const opened = await openAdmin(target, request)
+  if (!opened.ok) return opened
+  const { status, body, close } = opened.value
+  const late = new Error(`no whole answer within ${deadlineMs / 1000} s`)
+  const timer = setTimeout(() => body.destroy(late), Math.max(0, untilMs - performance.now()))
+  try {
+    const chunks: Buffer[] = []
+    let size = 0
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      size += chunk.length
+      if (size > LARGEST_BODY_BYTES) return err('the answer is too large')
+      chunks.push(chunk)
+    }
+    const json = parseJson(Buffer.concat(chunks).toString('utf8'))
+    return status === 200 ? json : err(refusalOf(status, json))
+  } catch (thrown) {
+    return err(errorMessage(thrown))
+  } finally {
+    clearTimeout(timer)
+    close()
   }
 }
 

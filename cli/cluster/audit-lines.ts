@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // The lines of a component's audit, from its admin port, as long as it has some or, following it, until told to end.
 
-import http from 'node:http'
 import { createInterface } from 'node:readline'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
-import { ADMIN_PORT } from './admin.ts'
+import { openAdmin } from './admin.ts'
 import type { ClusterTarget } from './target.ts'
 
 export interface AuditLinesOptions {
   readonly pod: string
+  /** The pod's own; that of the mesh itself when undefined. */
+  readonly podNamespace?: string | undefined
   readonly namespace: string | undefined
   readonly sinceSeconds: number | undefined
   readonly follow: boolean
   readonly signal: AbortSignal
 }
 
-/** For the answer to begin; what follows takes its time. */
-const ANSWER_DEADLINE_MS = 15_000
-
 /** Calls back with each line. Throws AMB_AGENT_UNREACHABLE when the component cannot be asked, or goes away while it is followed. */
 export async function auditLines(
   target: ClusterTarget,
-  { pod, namespace, sinceSeconds, follow, signal }: AuditLinesOptions,
+  { pod, podNamespace, namespace, sinceSeconds, follow, signal }: AuditLinesOptions,
   onLine: (line: string) => void,
 ): Promise<void> {
   const query = new URLSearchParams()
@@ -29,36 +27,27 @@ export async function auditLines(
   if (sinceSeconds !== undefined)
     query.set('since', new Date(Date.now() - sinceSeconds * 1_000).toISOString())
   if (follow) query.set('follow', 'true')
-  const connected = await target.connect({
-    namespace: target.systemNamespace,
-    pod,
-    port: ADMIN_PORT,
-  })
-  if (!connected.ok) throw failed(pod, connected.error)
-  const connection = connected.value
-  const end = (): void => void connection.destroy()
-  signal.addEventListener('abort', end, { once: true })
-  const late = setTimeout(end, ANSWER_DEADLINE_MS)
+  const opened = await openAdmin(
+    target,
+    {
+      pod,
+      ...(podNamespace !== undefined && { namespace: podNamespace }),
+      path: `/audit?${query.toString()}`,
+    },
+    signal,
+  )
+  if (!opened.ok) {
+    if (signal.aborted) return
+    throw failed(pod, opened.error)
+  }
+  const { status, body, close } = opened.value
   try {
-    const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
-      const request = http.get({
-        path: `/audit?${query.toString()}`,
-        headers: { host: `localhost:${ADMIN_PORT}`, connection: 'close' },
-        createConnection: () => connection,
-      })
-      request.once('response', resolve)
-      request.once('error', reject)
-    })
-    clearTimeout(late)
-    if (response.statusCode !== 200)
-      throw new Error(`it answers with status ${response.statusCode ?? 0}`)
-    for await (const line of createInterface({ input: response })) onLine(line)
+    if (status !== 200) throw new Error(`it answers with status ${status}`)
+    for await (const line of createInterface({ input: body })) onLine(line)
   } catch (thrown) {
     if (!signal.aborted) throw failed(pod, errorMessage(thrown))
   } finally {
-    clearTimeout(late)
-    signal.removeEventListener('abort', end)
-    connection.destroy()
+    close()
   }
 }
 

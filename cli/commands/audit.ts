@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `ambit audit`: what was refused, closed and granted in the mesh, from all agents and controllers.
+// `ambit audit`: what was refused, closed and granted in the mesh, from all agents, controllers and waypoints.
 
 import type { Command } from 'commander'
 import { Option } from 'commander'
@@ -7,7 +7,8 @@ import { parseDurationSeconds } from '../../mesh/program/flags.ts'
 import { auditLines } from '../cluster/audit-lines.ts'
 import { findAgents } from '../cluster/agents.ts'
 import { controllerPods } from '../cluster/controllers.ts'
-import { openTarget, type TargetFlags } from '../cluster/target.ts'
+import { type ClusterTarget, openTarget, type TargetFlags } from '../cluster/target.ts'
+import { waypointPods } from '../cluster/waypoint-pods.ts'
 import { clusterCommand } from '../flags.ts'
 import { print, printError } from '../output.ts'
 import { type AuditLine, auditText, inOrder, readAuditLine } from '../tables/audit.ts'
@@ -23,7 +24,7 @@ type Flags = TargetFlags & {
 export function auditCommand(): Command {
   return clusterCommand('audit', 'who was refused what and why: by which object and rule')
     .option('--namespace <namespace>', 'only what concerns pods of this namespace')
-    .option('--node <node>', 'only the agent of this node, and no controller')
+    .option('--node <node>', 'only the agent of this node, no controller and no waypoint')
     .option('-f, --follow', 'go on with what comes, until Ctrl-C')
     .option('--since <duration>', 'only the last 90s, 30m, 24h', parseDurationSeconds)
     .addOption(
@@ -39,8 +40,8 @@ async function printAudit(flags: Flags): Promise<void> {
   const target = await openTarget(flags)
   const agents = await findAgents(target, node)
   const pods = [
-    ...agents.map(({ pod }) => pod),
-    ...(node === undefined ? await controllerPods(target) : []),
+    ...agents.map(({ pod }) => ({ pod, podNamespace: undefined })),
+    ...(node === undefined ? await othersOf(target) : []),
   ]
   const ended = new AbortController()
   process.once('SIGINT', () => ended.abort())
@@ -49,7 +50,7 @@ async function printAudit(flags: Flags): Promise<void> {
   const follow = flags.follow === true
   await Promise.all(
     pods.map(async (pod) => {
-      const asked = { pod, namespace, sinceSeconds: since, follow, signal: ended.signal }
+      const asked = { ...pod, namespace, sinceSeconds: since, follow, signal: ended.signal }
       try {
         await auditLines(target, asked, (raw) => {
           const line = readAuditLine(raw)
@@ -65,4 +66,15 @@ async function printAudit(flags: Flags): Promise<void> {
     }),
   )
   for (const line of inOrder(read)) printLine(line)
+}
+
+/** Controllers, and the pods of waypoints. */
+async function othersOf(
+  target: ClusterTarget,
+): Promise<readonly { readonly pod: string; readonly podNamespace: string | undefined }[]> {
+  const [controllers, waypoints] = await Promise.all([controllerPods(target), waypointPods(target)])
+  return [
+    ...controllers.map((pod) => ({ pod, podNamespace: undefined })),
+    ...waypoints.map(({ pod, namespace }) => ({ pod, podNamespace: namespace })),
+  ]
 }

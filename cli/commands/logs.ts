@@ -4,6 +4,7 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { AmbitError } from '../../mesh/errors.ts'
 import { parseDurationSeconds, wholeNumber } from '../../mesh/program/flags.ts'
+import { readConnectionFilter, readShare } from '../../mesh/telemetry/access-spec.ts'
 import { askAdmin, tellAdmin } from '../cluster/admin.ts'
 import { type AgentPod, askAgents, findAgents } from '../cluster/agents.ts'
 import { unreachable } from '../cluster/dumps.ts'
@@ -12,7 +13,7 @@ import { type ClusterTarget, openTarget, type TargetFlags } from '../cluster/tar
 import { clusterCommand, type OutputFormat } from '../flags.ts'
 import { print, printError } from '../output.ts'
 import { show } from '../show.ts'
-import { levelTable, logFilter } from '../tables/logs.ts'
+import { accessTable, levelTable, logFilter } from '../tables/logs.ts'
 
 type Flags = TargetFlags & {
   readonly output: OutputFormat
@@ -25,6 +26,10 @@ type Flags = TargetFlags & {
   readonly levels?: true
   readonly level?: string
   readonly reset?: true
+  readonly access?: true
+  readonly accessFilter?: string
+  readonly accessSample?: string
+  readonly accessReset?: true
 }
 
 export function logsCommand(): Command {
@@ -38,17 +43,57 @@ export function logsCommand(): Command {
     .option('--levels', 'not the log: how loud each part is')
     .option('--level <level>', 'make it LEVEL, or PART:LEVEL,...', parseLevelText)
     .option('--reset', 'as loud as when they were started')
-    .option('-o, --output <format>', 'of --levels: table, json or yaml', 'table')
+    .option('--access', 'not the log: which connections have an access line')
+    .option(
+      '--access-filter <expression>',
+      'only those it is true of, e.g. \'has(error) || duration > 500\'; "" for all',
+      parseFilterText,
+    )
+    .option(
+      '--access-sample <share>',
+      'so much of those that ended well, from 0 to 1',
+      parseShareText,
+    )
+    .option('--access-reset', 'as the agents were started')
+    .option('-o, --output <format>', 'of --levels and --access: table, json or yaml', 'table')
     .action(async (flags: Flags) => {
       const { level, reset, levels, follow, part, grep } = flags
       const isAboutLevels = level !== undefined || reset === true || levels === true
-      if (isAboutLevels && (follow === true || part !== undefined || grep !== undefined))
-        throw new AmbitError('AMB_USAGE', 'Cannot show the log and its levels at once')
+      const isAboutAccess = isAccessAsked(flags)
+      if (
+        (isAboutLevels || isAboutAccess) &&
+        (follow === true || part !== undefined || grep !== undefined)
+      )
+        throw new AmbitError('AMB_USAGE', 'Cannot show the log and how it is written at once')
+      if (isAboutLevels && isAboutAccess)
+        throw new AmbitError('AMB_USAGE', 'Cannot show levels and access lines at once')
       const target = await openTarget(flags)
       const agents = await findAgents(target, flags.node)
       if (isAboutLevels) await showLevels(target, agents, flags)
+      else if (isAboutAccess) await showAccess(target, agents, flags)
       else await printLogs(target, agents, flags)
     })
+}
+
+function isAccessAsked({ access, accessFilter, accessSample, accessReset }: Flags): boolean {
+  return (
+    access === true ||
+    accessFilter !== undefined ||
+    accessSample !== undefined ||
+    accessReset === true
+  )
+}
+
+async function showAccess(
+  target: ClusterTarget,
+  agents: readonly AgentPod[],
+  { output, accessFilter, accessSample, accessReset }: Flags,
+): Promise<void> {
+  const query = new URLSearchParams()
+  if (accessFilter !== undefined) query.set('filter', accessFilter)
+  if (accessSample !== undefined) query.set('sample', accessSample)
+  if (accessReset === true) query.set('reset', '')
+  await showLogging(target, agents, output, { path: '/logging/access', query }, accessTable)
 }
 
 async function showLevels(
@@ -59,17 +104,28 @@ async function showLevels(
   const query = new URLSearchParams()
   if (level !== undefined) query.set('level', level)
   if (reset === true) query.set('reset', '')
+  await showLogging(target, agents, output, { path: '/logging', query }, levelTable)
+}
+
+/** Changes how the agents log when the query says something, and shows how they do. */
+async function showLogging(
+  target: ClusterTarget,
+  agents: readonly AgentPod[],
+  output: OutputFormat,
+  { path, query }: { readonly path: string; readonly query: URLSearchParams },
+  table: typeof levelTable,
+): Promise<void> {
   const answers = await askAgents(agents, ({ pod }) =>
-    level === undefined && reset === undefined
-      ? askAdmin(target, { pod, path: '/logging' })
-      : tellAdmin(target, { pod, path: `/logging?${query.toString()}` }),
+    query.size === 0
+      ? askAdmin(target, { pod, path })
+      : tellAdmin(target, { pod, path: `${path}?${query.toString()}` }),
   )
   const told = answers.flatMap(({ node, answer }) =>
     answer.ok ? [{ node, levels: answer.value }] : [],
   )
   await show({ output }, async () => ({
     data: told,
-    text: () => [levelTable(told)],
+    text: () => [table(told)],
     failures: answers.flatMap(({ answer, ...agent }) =>
       answer.ok ? [] : [unreachable(agent, answer.error)],
     ),
@@ -109,5 +165,18 @@ async function printLogs(
 function parseLevelText(text: string): string {
   if (!/^[\w.:=,-]+$/.test(text))
     throw new InvalidArgumentError('It must be LEVEL or PART:LEVEL,..., e.g. xds:debug,info.')
+  return text
+}
+
+/** Said here, before any agent is asked; the agents read it for themselves. */
+function parseFilterText(text: string): string {
+  const filter = readConnectionFilter(text)
+  if (!filter.ok) throw new InvalidArgumentError(filter.error)
+  return text
+}
+
+function parseShareText(text: string): string {
+  const share = readShare(text)
+  if (!share.ok) throw new InvalidArgumentError(share.error)
   return text
 }

@@ -2,19 +2,35 @@
 // `ambit why SRC DST[:PORT]`
 
 import type { Command } from 'commander'
-import { familyOf } from '../../mesh/model/address.ts'
+import type { ProbedCall } from '../../agent/proxy/call-probe.ts'
+import { familyOf, formatSocketAddress } from '../../mesh/model/address.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { AmbitError } from '../../mesh/errors.ts'
+import type { Field } from '../../mesh/http/field-list.ts'
+import { err, type Result } from '../../mesh/result.ts'
+import type { CopiedWaypoint } from '../../waypoint/explain-request.ts'
+import { tellAdmin } from '../cluster/admin.ts'
 import { agentDump, askAgents, findAgents } from '../cluster/agents.ts'
 import { fromFile, unreachable } from '../cluster/dumps.ts'
 import { openTarget } from '../cluster/target.ts'
+import { askWaypoints } from '../cluster/ask-waypoints.ts'
 import { type DumpFlags, dumpCommand } from '../flags.ts'
-import { show } from '../show.ts'
-import { parseDestination, parseSource, resolveDestination } from '../why/call.ts'
-import { explainCall } from '../why/explain-call.ts'
+import { show, type Shown } from '../show.ts'
+import { type Called, parseDestination, parseSource, resolveDestination } from '../why/call.ts'
+import { type Caller, explainCall } from '../why/explain-call.ts'
 import { findCaller } from '../why/find-caller.ts'
-import { explanationText } from '../why/steps.ts'
+import { compareLive, liveText, readProbedCall } from '../why/live.ts'
+import { parseHeader, requestProblem, type RequestText } from '../why/request.ts'
+import { type Explanation, explanationText } from '../why/steps.ts'
 import { type AgentView, agentView } from '../why/world.ts'
+
+interface WhyFlags extends DumpFlags {
+  readonly live?: true
+  readonly method?: string
+  readonly path?: string
+  readonly host?: string
+  readonly header?: readonly Field[]
+}
 
 export function whyCommand(): Command {
   return dumpCommand(
@@ -26,21 +42,108 @@ export function whyCommand(): Command {
       '<destination>',
       'NAMESPACE/NAME of a Service or pod, a host name, or an address; with :PORT',
     )
-    .action(async (source: string, destination: string, flags: DumpFlags) => {
-      await show(flags, async () => {
-        const { views, failures } = await agentViews(flags)
-        const explanation = explain(views, source, destination)
-        return {
-          data: explanation,
-          text: () => explanationText(explanation),
-          failures,
-          isUnwell: explanation.outcome !== 'connects',
-        }
-      })
+    .option('--method <method>', 'of the request that a waypoint on the way is asked about', 'GET')
+    .option('--path <path>', 'its path, with the query', '/')
+    .option('--host <host>', 'its host, where it is another than what is called')
+    .option('--header <name=value>', 'one of its headers; may be repeated', readHeader)
+    .option(
+      '--live',
+      'make the call from the pod as well, send nothing, and say where reality differs',
+    )
+    .action(async (source: string, destination: string, flags: WhyFlags) => {
+      if (flags.live === true && flags.file !== undefined)
+        throw new AmbitError('AMB_USAGE', 'Cannot take --live with -f: a file makes no calls')
+      await show(flags, () => why(flags, source, destination))
     })
 }
 
-function explain(views: readonly AgentView[], source: string, destination: string) {
+async function why(flags: WhyFlags, source: string, destination: string): Promise<Shown> {
+  const request = readRequest(flags)
+  const { views, failures: silent } = await agentViews(flags)
+  const { explained, failures: mute } = await explainAsking(flags, {
+    views,
+    source,
+    destination,
+    request,
+  })
+  const failures = [...silent, ...mute]
+  const { explanation } = explained
+  if (flags.live !== true)
+    return {
+      data: explanation,
+      text: () => explanationText(explanation),
+      failures,
+      isUnwell: explanation.outcome !== 'connects',
+    }
+  const address = formatSocketAddress(explained.called.address)
+  const tried = await tryCall(flags, explained, address)
+  if (!tried.ok)
+    return {
+      data: { ...explanation, live: { address, error: tried.error.message } },
+      text: () => explanationText(explanation),
+      failures: [...failures, tried.error],
+    }
+  const comparison = compareLive(explanation, tried.value)
+  return {
+    data: { ...explanation, live: { address, ...tried.value, ...comparison } },
+    text: () => [
+      ...explanationText(explanation),
+      ...liveText(comparison, address, tried.value.tookMs),
+    ],
+    failures,
+    isUnwell: comparison.agreement === 'differs',
+  }
+}
+
+/** Has the agent of the caller's node make the call. */
+async function tryCall(
+  flags: WhyFlags,
+  { view, caller }: Explained,
+  address: string,
+): Promise<Result<ProbedCall, AmbitError>> {
+  const target = await openTarget(flags)
+  const [agent] = await findAgents(target, view.node)
+  if (agent === undefined) throw new AmbitError('AMB_AGENT_MISSING', `No agent on ${view.node}`)
+  const { namespace, name } = caller.pod
+  const query = new URLSearchParams({ pod: `${namespace}/${name}`, to: address })
+  const answer = await tellAdmin(target, { pod: agent.pod, path: `/probe?${query.toString()}` })
+  const read = answer.ok ? readProbedCall(answer.value) : answer
+  return read.ok ? read : err(unreachable(agent, `the call cannot be tried: ${read.error}`))
+}
+
+interface Explained {
+  readonly explanation: Explanation
+  readonly view: AgentView
+  readonly caller: Caller
+  readonly called: Called
+}
+
+interface Question {
+  readonly views: readonly AgentView[]
+  readonly source: string
+  readonly destination: string
+  readonly request: RequestText
+}
+
+/** Explains; where waypoints are on the way, a second time with what they say. */
+async function explainAsking(
+  flags: WhyFlags,
+  question: Question,
+): Promise<{ readonly explained: Explained; readonly failures: readonly AmbitError[] }> {
+  const wanted = new Set<string>()
+  const explained = explain(question, (name) => {
+    wanted.add(name)
+    return undefined
+  })
+  if (wanted.size === 0 || flags.file !== undefined) return { explained, failures: [] }
+  const { waypoints, failures } = await askWaypoints(await openTarget(flags), wanted)
+  return { explained: explain(question, (name) => waypoints.get(name)), failures }
+}
+
+function explain(
+  { views, source, destination, request }: Question,
+  waypointOf: (name: string) => CopiedWaypoint | undefined,
+): Explained {
   const from = parseSource(source)
   if (!from.ok)
     throw new AmbitError('AMB_USAGE', `Cannot read the source "${source}": ${from.error}`)
@@ -61,7 +164,22 @@ function explain(views: readonly AgentView[], source: string, destination: strin
   })
   if (!called.ok) throw new AmbitError('AMB_WHY_UNKNOWN', `Cannot explain: ${called.error}`)
   const agentOf = (node: string) => views.find((each) => each.node === node)
-  return explainCall({ source: view, agentOf, now: new Date() }, caller, called.value)
+  const world = { source: view, agentOf, now: new Date(), waypointOf, request }
+  const explanation = explainCall(world, caller, called.value)
+  return { explanation, view, caller, called: called.value }
+}
+
+function readRequest({ method = 'GET', path = '/', host, header = [] }: WhyFlags): RequestText {
+  const request = { method, path, host, headers: header }
+  const problem = requestProblem(request)
+  if (problem !== undefined) throw new AmbitError('AMB_USAGE', `Cannot ask that: ${problem}`)
+  return request
+}
+
+function readHeader(text: string, before: readonly Field[] = []): readonly Field[] {
+  const header = parseHeader(text)
+  if (header.ok) return [...before, header.value]
+  throw new AmbitError('AMB_USAGE', `Cannot read --header "${text}": ${header.error}`)
 }
 
 async function agentViews(

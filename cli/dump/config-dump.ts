@@ -41,6 +41,13 @@ export interface DumpedPolicy {
   readonly madeOf?: string
 }
 
+export interface DumpedNetworkPolicy {
+  readonly name: string
+  readonly namespace: string
+  readonly ingress?: object
+  readonly egress?: object
+}
+
 export interface DumpedCertificate {
   readonly serialNumber?: string
   readonly validFrom?: string
@@ -102,6 +109,8 @@ export interface ConfigDump {
   readonly workloadState: Readonly<Record<string, DumpedPod>>
   // Ours alone.
   readonly unreadablePolicies?: readonly { readonly key: string; readonly reason: string }[]
+  readonly networkPolicies?: readonly DumpedNetworkPolicy[]
+  readonly unreadableNetworkPolicies?: readonly { readonly key: string; readonly reason: string }[]
   readonly capture?: readonly DumpedStanding[]
   readonly discovery?: DumpedDiscovery
   readonly pending?: readonly string[]

@@ -4,7 +4,7 @@
 import { parseJson } from '../../mesh/json.ts'
 import { byTexts, type Table } from './table.ts'
 
-/** Whether a line is of the part and contains the text; lines that are no JSON are of no part. */
+/** Whether a line, of either format, is of the part and contains the text. */
 export function logFilter({
   part,
   grep,
@@ -15,10 +15,26 @@ export function logFilter({
   return (line) => {
     if (grep !== undefined && !line.includes(grep)) return false
     if (part === undefined) return true
+    if (!line.startsWith('{')) return line.split('\t', 3)[2] === part
     const json = parseJson(line)
     if (!json.ok || typeof json.value !== 'object' || json.value === null) return false
     const { part: named, component } = json.value as { part?: unknown; component?: unknown }
     return (named ?? component) === part
+  }
+}
+
+/** Which connections have an access line, a node a row. */
+export function accessTable(
+  told: readonly { readonly node: string; readonly levels: unknown }[],
+): Table {
+  return {
+    heading: ['NODE', 'SAMPLE', 'FILTER'],
+    rows: told
+      .map(({ node, levels }) => {
+        const { filter, sample } = levels as { filter?: unknown; sample?: unknown }
+        return [node, String(sample ?? ''), typeof filter === 'string' ? filter : 'None']
+      })
+      .toSorted(byTexts((row) => row)),
   }
 }
 

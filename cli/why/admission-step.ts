@@ -3,36 +3,49 @@
 // ask. Pure.
 
 import { type InboundCall, judge } from '../../agent/proxy/admission.ts'
+import { ingressRefusal } from '../../agent/proxy/decision/network-judge.ts'
+import {
+  POLICY_WAIT_MS,
+  policyCall,
+  policyRefusal,
+  verdictOf,
+} from '../../agent/proxy/decision/policy-judge.ts'
+import type { PodPolicies } from '../../agent/proxy/decision/pod-policies.ts'
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
-import type { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { Policy } from '../../mesh/model/policy.ts'
-import { PolicySet } from '../../mesh/policy/evaluate.ts'
+import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
 import { type ExplainedPolicy, explain, type Obstacle } from '../../mesh/policy/explain.ts'
-import type { PolicyCall, PolicyHit } from '../../mesh/policy/types.ts'
-import { policiesOf } from './policies-of.ts'
+import type { PolicyHit } from '../../mesh/policy/types.ts'
+import { networkLines, networkStop } from './network-step.ts'
 import type { Step } from './steps.ts'
+import type { AgentView } from './world.ts'
 
-/** The step of one pod. */
-export function admissionStep(mesh: MeshState, pod: LocalPod, call: InboundCall): Step {
+/** The step of one pod, as its own agent has it. */
+export function admissionStep(view: AgentView, pod: LocalPod, call: InboundCall): Step {
   const name = `${pod.namespace}/${pod.name}`
   const own = judge(call, pod)
   if (own !== undefined) return { step: 'admission', result: 'stop', what: own.message }
-  const { policies, gap } = policiesOf(mesh, pod)
-  const asked: PolicyCall = {
-    identity: call.peerIdentity,
-    source: call.peer.address,
-    destination: call.target,
-  }
-  const details = explain(policies, asked).flatMap(policyLines)
-  if (gap !== undefined)
+  // What is missing may be on its way, and calls wait for it: told is what becomes of them when it does not come.
+  const policies: PodPolicies = { ...view.policies.of(pod), gapMetAtMs: 0 }
+  const refusal = policyRefusal(policies, call, view.missingPolicies, POLICY_WAIT_MS)
+  const asked = policyCall(call)
+  const concerning = policies.layers.flatMap(({ keys }) =>
+    [...keys].flatMap((key) => view.mesh.policies.get(key as PolicyKey) ?? []),
+  )
+  const details = [
+    ...explain(concerning, asked).flatMap(policyLines),
+    ...networkLines(policies.network.policies, 'ingress'),
+  ]
+  const verdict = verdictOf(policies.layers, asked)
+  if (refusal?.reason === 'policyMissing' || verdict === undefined)
     return {
       step: 'admission',
       result: 'stop',
-      what: `${name} is closed: ${gap}`,
+      what: `${name} is closed: ${refusal?.message ?? ''}`,
       change: 'correct that policy, or see why it does not reach the agent ("ambit status")',
       details,
     }
-  const verdict = new PolicySet(policies).evaluate(asked)
+  const kept = ingressRefusal(policies, call, pod, view.mesh)
+  if (kept !== undefined) return networkStop('admission', name, kept, details)
   const who = call.peerIdentity ?? `somebody without identity at ${call.peer.address}`
   switch (verdict.kind) {
     case 'allowed':

@@ -2,13 +2,18 @@
 // What would happen to a connection, step by step, by the data plane's own functions over the agents' own state. Pure.
 
 import { decideOutbound, type OutboundDecision } from '../../agent/proxy/decision/outbound.ts'
+import { trueTargets } from '../../agent/proxy/decision/true-targets.ts'
 import { callerAddress, type LocalPod } from '../../agent/proxy/local-pod.ts'
+import type { CopiedWaypoint } from '../../waypoint/explain-request.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import { formatSocketAddress, isLoopback } from '../../mesh/model/address.ts'
 import type { SocketAddress, SpiffeId, Workload, WorkloadUid } from '../../mesh/model/types.ts'
 import { admissionStep } from './admission-step.ts'
+import { egressSteps } from './network-step.ts'
 import type { Called } from './call.ts'
 import type { Explanation, Step } from './steps.ts'
+import { PLAIN_REQUEST, type RequestText, requestHead } from './request.ts'
+import { type WaypointEnd, waypointSteps } from './waypoint-step.ts'
 import type { AgentView } from './world.ts'
 
 /** The caller, in the mesh or not. */
@@ -22,6 +27,10 @@ export interface CallWorld {
   /** The agent of a node; undefined when it did not answer. */
   readonly agentOf: (node: string) => AgentView | undefined
   readonly now: Date
+  /** The waypoint of that name; undefined when it was not asked. */
+  readonly waypointOf?: (name: string) => CopiedWaypoint | undefined
+  /** What a waypoint is asked about. */
+  readonly request?: RequestText
 }
 
 /** More endpoints of a Service are counted. */
@@ -39,6 +48,7 @@ export function explainCall(world: CallWorld, caller: Caller, called: Called): E
       ...about,
       outcome: 'connects',
       security: undefined,
+      securities: ['plaintext'],
       steps: [capture],
       summary: 'It never leaves the pod: the mesh has nothing to do with it.',
     }
@@ -47,7 +57,7 @@ export function explainCall(world: CallWorld, caller: Caller, called: Called): E
   if (first === undefined) return fails(about, [capture])
   const service = serviceStep(first, called)
   if (first.kind === 'deny') return fails(about, [capture, ...service, denyStep(first)])
-  const ends = ways.map((way) => explainWay(world, pod, way))
+  const ends = ways.map((way) => explainWay(world, pod, way, called))
   const failing = ends.filter(({ steps }) => steps.some(({ result }) => result === 'stop'))
   const steps = [
     capture,
@@ -56,8 +66,11 @@ export function explainCall(world: CallWorld, caller: Caller, called: Called): E
     ...ends.flatMap(({ steps: ofEnd }, at) => (isShown(ends, at) ? ofEnd : [])),
   ]
   const outcome = outcomeOf(ends)
-  const security = ends.find((end) => !failing.includes(end))?.security
-  return { ...about, outcome, security, steps, summary: summaryOf(outcome, security, steps) }
+  const open = outcome === 'answered' ? ends : ends.filter((end) => !failing.includes(end))
+  const [security] = open.map((end) => end.security)
+  const securities = [...new Set(open.flatMap((end) => end.security ?? []))]
+  const summary = summaryOf(outcome, security, steps)
+  return { ...about, outcome, security, securities, steps, summary }
 }
 
 interface WayEnd {
@@ -168,6 +181,9 @@ function denyStep(way: Extract<OutboundDecision, { kind: 'deny' }>): Step {
           change: `look at its endpoints: kubectl -n ${service.namespace} get endpointslices -l kubernetes.io/service-name=${service.name}`,
         }
       : {}),
+    ...(reason === 'waypointUnavailable'
+      ? { change: 'see "ambit waypoint status", or take the label istio.io/use-waypoint away' }
+      : {}),
   }
 }
 
@@ -201,12 +217,19 @@ function endpointStep(ways: readonly OutboundDecision[]): readonly Step[] {
 }
 
 /** What becomes of the connection on this way. */
-function explainWay(world: CallWorld, source: LocalPod, way: OutboundDecision): WayEnd {
+function explainWay(
+  world: CallWorld,
+  source: LocalPod,
+  way: OutboundDecision,
+  called: Called,
+): WayEnd {
   if (way.kind === 'deny') return { steps: [denyStep(way)], security: undefined }
+  const egress = egressSteps(world.source, source, way, called.address)
+  if (egress.some(({ result }) => result === 'stop')) return { steps: egress, security: undefined }
   if (way.kind === 'passthrough') {
     const what = 'plaintext: what it leads to is not in the mesh'
     const tunnel: Step = { step: 'tunnel', result: 'note', what }
-    return { steps: [tunnel], security: 'plaintext' }
+    return { steps: [...egress, tunnel], security: 'plaintext' }
   }
   const { workload, target } = way
   const name = workload === undefined ? '' : `${workload.namespace}/${workload.name}`
@@ -222,7 +245,9 @@ function explainWay(world: CallWorld, source: LocalPod, way: OutboundDecision): 
           result: 'ok',
           what: `HBONE to ${formatSocketAddress(way.peer)}, whose peer must prove ${way.expectedIdentities.join(' or ')}`,
         }
-  const steps: Step[] = [tunnel]
+  if (way.kind === 'hbone' && way.waypoint !== undefined)
+    return explainWaypoint(world, source, way, way.waypoint.name, [...egress, tunnel], called)
+  const steps: Step[] = [...egress, tunnel]
   const node = workload?.node ?? ''
   const far = node === world.source.node ? world.source : world.agentOf(node)
   if (way.kind === 'hbone') {
@@ -242,6 +267,72 @@ function explainWay(world: CallWorld, source: LocalPod, way: OutboundDecision): 
     }),
   )
   return { steps, security }
+}
+
+/** By a waypoint: what it makes of the call is its own to say, where it was asked; the pods that it may lead to let the client in, or do not. */
+function explainWaypoint(
+  world: CallWorld,
+  source: LocalPod,
+  way: Extract<OutboundDecision, { kind: 'hbone' }>,
+  name: string,
+  before: readonly Step[],
+  called: Called,
+): WayEnd {
+  const { mesh } = world.source
+  const caller = certificateStep(world.source, source.identity, world.now, 'the caller')
+  const led = askWaypoint(world, source, way.target, name, called)
+  if (led?.endpoints.length === 0)
+    return { steps: [...before, caller, ...led.steps], security: 'mutual_tls' }
+  const waypoint: Step = {
+    step: 'waypoint',
+    result: 'note',
+    what: `waypoint ${name} leads it on, by its routes and policies, which were not asked`,
+    object: `Gateway ${name}`,
+  }
+  const ends =
+    led?.endpoints ??
+    trueTargets(mesh, way, called.address).map((target) => ({
+      target,
+      workload: mesh.findWorkload(target.address),
+    }))
+  const admissions = ends.slice(0, MOST_ENDPOINTS).flatMap(({ target, workload }) => {
+    const node = workload?.node ?? ''
+    const far = node === world.source.node ? world.source : world.agentOf(node)
+    const peer = { address: callerAddress(source, target) ?? target.address, port: 0 }
+    const { identity } = source
+    return arrival(far, node, workload, { peer, identity, target, via: 'hbone' })
+  })
+  // One that refuses is not chosen where others let it in: those are told as notes.
+  const isOpen = admissions.some(({ result }) => result !== 'stop')
+  const told = admissions.map(
+    (step): Step => (isOpen && step.result === 'stop' ? { ...step, result: 'note' } : step),
+  )
+  const steps = [...before, caller, ...(led?.steps ?? [waypoint]), ...told]
+  return { steps, security: 'mutual_tls' }
+}
+
+/** Undefined of one that was not asked. */
+function askWaypoint(
+  { source: { mesh }, waypointOf, request = PLAIN_REQUEST }: CallWorld,
+  { identity, workloadUid, ...source }: LocalPod,
+  target: SocketAddress,
+  name: string,
+  called: Called,
+): WaypointEnd | undefined {
+  const waypoint = waypointOf?.(name)
+  if (waypoint === undefined) return undefined
+  const own = callerAddress({ ...source, identity, workloadUid }, target) ?? target.address
+  return waypointSteps({
+    name,
+    waypoint,
+    source: {
+      address: { address: own, port: 0 },
+      identity,
+      workload: mesh.workload(workloadUid),
+    },
+    target,
+    head: requestHead(request, called.name),
+  })
 }
 
 function certificateStep(
@@ -313,7 +404,7 @@ function arrival(
         ]
   }
   const call = { peer, peerIdentity: identity, destination: pod.uid, target, via }
-  return [admissionStep(far.mesh, pod, call)]
+  return [admissionStep(far, pod, call)]
 }
 
 /** A caller outside the mesh: the node leads it where kube-proxy does, and the called pod meets it in plaintext. */
@@ -370,6 +461,7 @@ function explainPlain(
     ...about,
     outcome,
     security: outcome === 'fails' ? undefined : 'plaintext',
+    securities: outcome === 'fails' ? [] : ['plaintext'],
     steps,
     summary: summaryOf(outcome, 'plaintext', steps),
   }
@@ -378,6 +470,10 @@ function explainPlain(
 function outcomeOf(ends: readonly WayEnd[]): Explanation['outcome'] {
   const has = ({ steps }: WayEnd, wanted: Step['result']): boolean =>
     steps.some(({ result }) => result === wanted)
+  const refused = ends.every(({ steps }) =>
+    steps.some(({ step, result }) => result === 'stop' && (step === 'policy' || step === 'route')),
+  )
+  if (ends.length > 0 && refused) return 'answered'
   if (ends.every((end) => has(end, 'stop'))) return 'fails'
   // Nothing is called open that nobody has said to be.
   if (ends.some((end) => !has(end, 'stop') && has(end, 'unknown'))) return 'unknown'
@@ -392,6 +488,7 @@ function fails(
     ...about,
     outcome: 'fails',
     security: undefined,
+    securities: [],
     steps,
     summary: summaryOf('fails', undefined, steps),
   }
@@ -411,6 +508,8 @@ function summaryOf(
   switch (outcome) {
     case 'connects':
       return `It connects, ${how}.`
+    case 'answered':
+      return `It connects, ${how}, and the request gets no further: ${stop?.what ?? ''}.`
     case 'varies':
       return `It connects at some endpoints, ${how}; at others it does not: ${stop?.what ?? ''}.`
     case 'unknown':

@@ -2,7 +2,7 @@
 // The pod that calls, and the agent of its node. Pure.
 
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
-import { workloadIdentity } from '../../agent/proxy/workload-identity.ts'
+import { workloadIdentity } from '../../mesh/identity/workload-identity.ts'
 import type { PodUid, Workload } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { SourceText } from './call.ts'

@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `why` says, as data: the steps of a connection in their order, and what comes of it.
 
-export type StepName = 'capture' | 'service' | 'endpoint' | 'tunnel' | 'certificate' | 'admission'
+export type StepName =
+  | 'capture'
+  | 'service'
+  | 'endpoint'
+  | 'tunnel'
+  | 'waypoint'
+  | 'policy'
+  | 'route'
+  | 'certificate'
+  | 'egress'
+  | 'admission'
 
 export interface Step {
   readonly step: StepName
@@ -19,9 +29,14 @@ export interface Step {
 export interface Explanation {
   readonly source: string
   readonly destination: string
-  /** `connects`: it would. `varies`: at some endpoints. `unknown`: an agent that decides was not asked. */
-  readonly outcome: 'connects' | 'varies' | 'unknown' | 'fails'
+  /**
+   * `connects`: it would. `varies`: at some endpoints. `unknown`: an agent that decides was not asked. `answered`: it would, and a waypoint
+   * refuses the request.
+   */
+  readonly outcome: 'connects' | 'answered' | 'varies' | 'unknown' | 'fails'
   readonly security: 'mutual_tls' | 'node_local' | 'plaintext' | undefined
+  /** Of all endpoints that it may connect to: those of the caller's own node and others differ. */
+  readonly securities: readonly NonNullable<Explanation['security']>[]
   readonly steps: readonly Step[]
   /** In one sentence. */
   readonly summary: string

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The mesh as the agents of the two ends have it, made again from their dumps: what the data plane's own functions are asked about.
 
+import { ALL_AT_ONCE } from '../../agent/proxy/decision/policy-compiler.ts'
+import { PoliciesOfPods } from '../../agent/proxy/decision/pod-policies.ts'
+import type { MissingPolicies } from '../../agent/proxy/decision/policy-judge.ts'
 import { LocalPods, type LocalPod } from '../../agent/proxy/local-pod.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import { parseIpAddress } from '../../mesh/model/address.ts'
@@ -16,6 +19,9 @@ export interface AgentView {
   readonly pods: readonly LocalPod[]
   /** Those that a call inside the node finds. */
   readonly localPods: LocalPods
+  /** What policies concern each of them. */
+  readonly policies: PoliciesOfPods
+  readonly missingPolicies: MissingPolicies
   readonly standings: readonly DumpedStanding[]
   readonly certificates: readonly DumpedIdentity[]
   readonly clusterDomain: string
@@ -43,6 +49,8 @@ export function agentView(node: string, dump: ConfigDump): Result<AgentView, str
     mesh,
     pods,
     localPods,
+    policies: new PoliciesOfPods(mesh, undefined, ALL_AT_ONCE),
+    missingPolicies: setting('missingPolicies') === 'serve' ? 'serve' : 'refuse',
     standings: dump.capture ?? [],
     certificates: dump.certificates,
     clusterDomain: setting('clusterDomain') ?? 'cluster.local',

@@ -22,8 +22,8 @@ import type { TokenAuthenticator } from './token-authenticator.ts'
 export interface CallGateOptions {
   readonly authenticator: TokenAuthenticator
   readonly log: Logger
-  /** `namespace/service-account` of the mesh's own components, whose requests may be large and whose calls may last. */
-  readonly components: ReadonlySet<string>
+  /** How a caller stands to the mesh, without asking anybody. */
+  readonly standingOf: (caller: Caller) => Standing
   /** Told of each call that may pass, before it does: the peer as address:port, and an account to charge it to. */
   readonly onAuthenticated: (peer: string, account: string) => void
   /** Told of each call that may not. */
@@ -31,6 +31,12 @@ export interface CallGateOptions {
   /** For tests. */
   readonly ordinaryCallDeadlineMs?: number
 }
+
+/**
+ * `agent`: requests may be large, calls may last, and no bound is needed. `waypoint`: whoever may write a namespace's objects can be one:
+ * its calls may last, and are counted. `ordinary`: any pod.
+ */
+export type Standing = 'agent' | 'waypoint' | 'ordinary'
 
 /** Lines about callers nobody vouched for: any pod can cause them. */
 const STRANGERS_LINES = { burst: 100, perSecond: 10 }
@@ -40,6 +46,8 @@ const STRANGERS_LINES = { burst: 100, perSecond: 10 }
  * gRPC reads a whole message, of up to 16 MiB, before its method sees it.
  */
 const ORDINARY_CALLS = { perSource: 2, total: 32 }
+/** A waypoint has one stream, for a moment two while it changes over, and asks for a certificate now and then. */
+const WAYPOINT_CALLS = { perSource: 4, total: 4_000 }
 /** What an ordinary call may take: so long one that trickles in can hold its place. */
 const ORDINARY_CALL_DEADLINE_MS = 10_000
 
@@ -55,7 +63,10 @@ export const GRPC_STATUS = {
 /** Makes the gate; give it to the gRPC server as its first interceptor. */
 export function callGate(options: CallGateOptions): ServerInterceptor {
   const strangers = new LogBudget(STRANGERS_LINES)
-  const ordinary = new PerSource(ORDINARY_CALLS)
+  const calls = {
+    waypoint: new PerSource(WAYPOINT_CALLS),
+    ordinary: new PerSource(ORDINARY_CALLS),
+  }
   const refuse = (
     call: ServerInterceptingCallInterface,
     method: string,
@@ -83,17 +94,15 @@ export function callGate(options: CallGateOptions): ServerInterceptor {
     const account = accountOf(caller.value)
     options.onAuthenticated(peer, account)
     if (ending.isOver) return
-    if (!options.components.has(callerName(caller.value))) {
-      if (!ordinary.enter(account))
+    const standing = options.standingOf(caller.value)
+    if (standing !== 'agent') {
+      const counted = calls[standing]
+      if (!counted.enter(account))
         return refuse(call, method, { kind: 'throttled', reason: 'too many calls at once' })
-      const deadline = setTimeout(
-        () =>
-          call.sendStatus({ code: status.DEADLINE_EXCEEDED, details: 'the call took too long' }),
-        options.ordinaryCallDeadlineMs ?? ORDINARY_CALL_DEADLINE_MS,
-      )
+      const deadline = standing === 'ordinary' ? startDeadline(call, options) : undefined
       ending.onEnd = () => {
         clearTimeout(deadline)
-        ordinary.leave(account)
+        counted.leave(account)
       }
     }
     pass(metadata)
@@ -125,6 +134,16 @@ export function callGate(options: CallGateOptions): ServerInterceptor {
         .build(),
     )
   }
+}
+
+function startDeadline(
+  call: ServerInterceptingCallInterface,
+  { ordinaryCallDeadlineMs = ORDINARY_CALL_DEADLINE_MS }: CallGateOptions,
+): NodeJS.Timeout {
+  return setTimeout(
+    () => call.sendStatus({ code: status.DEADLINE_EXCEEDED, details: 'the call took too long' }),
+    ordinaryCallDeadlineMs,
+  )
 }
 
 /** What is to be done when a call is over. */

@@ -9,33 +9,46 @@ import { boundPod, type PodSource } from './bound-pod.ts'
 import { GRPC_STATUS } from './call-gate.ts'
 import { callerName, type Refusal } from './caller.ts'
 import type { TokenAuthenticator } from './token-authenticator.ts'
-
-/** What a component is to the mesh. */
-export type ComponentRole = 'agent'
+import { type WaypointAccounts, waypointOf } from './waypoint-pods.ts'
 
 /** A component that has proved itself. */
-export interface MeshComponent {
+export type MeshComponent = Component &
+  (
+    | { readonly role: 'agent' }
+    | {
+        readonly role: 'waypoint'
+        /** Whose pod it is: the name of a Gateway, and their namespace. */
+        readonly gateway: string
+        readonly namespace: string
+      }
+  )
+
+/** What a component is to the mesh. */
+export type ComponentRole = MeshComponent['role']
+
+interface Component {
   /** `namespace/pod` */
   readonly name: string
-  readonly role: ComponentRole
   /** Where its pod runs, by the API server's word. */
   readonly node: string
 }
 
-/** `namespace/service-account` of those who are such a component. */
-export type ComponentAccounts = Readonly<Record<ComponentRole, ReadonlySet<string>>>
-
-const ROLES: readonly ComponentRole[] = ['agent']
+/** Who is such a component. */
+export interface ComponentDirectory {
+  /** `namespace/service-account` */
+  readonly agents: ReadonlySet<string>
+  readonly waypoints: WaypointAccounts
+}
 
 /**
- * Makes the check for a discovery server: the caller's token is good, its account is one of the mesh's, and it is bound
- * to a living pod of that account. A token that is bound to none would be good wherever it was carried to, for as long as
- * it was issued for; a bound one ends with its pod.
+ * Makes the check for a discovery server: the caller's token is good and bound to a living pod of its account, and the account is
+ * one of the agents', or the pod is a waypoint's. A token that is bound to no pod would be good wherever it was carried to, for as
+ * long as it was issued for; a bound one ends with its pod.
  */
 export function componentGate(
   authenticator: TokenAuthenticator,
   pods: PodSource,
-  accounts: ComponentAccounts,
+  { agents, waypoints }: ComponentDirectory,
 ): (
   metadata: Metadata,
   signal: AbortSignal,
@@ -47,17 +60,15 @@ export function componentGate(
       peer,
     )
     if (!caller.ok) return refused(caller.error)
-    const account = callerName(caller.value)
-    const role = ROLES.find((each) => accounts[each].has(account))
-    if (role === undefined)
-      return refused({
-        kind: 'denied',
-        reason: `${account} is no component of the mesh and may not read its state`,
-      })
     const pod = await boundPod(pods, caller.value)
     if (!pod.ok) return refused(pod.error)
     const { name, node, template } = pod.value
-    return ok({ name: `${template.namespace}/${name}`, role, node })
+    const { namespace } = template
+    const component = { name: `${namespace}/${name}`, node }
+    if (agents.has(callerName(caller.value))) return ok({ ...component, role: 'agent' })
+    const gateway = waypointOf(pod.value, waypoints)
+    if (!gateway.ok) return refused({ kind: 'denied', reason: gateway.error })
+    return ok({ ...component, role: 'waypoint', namespace, gateway: gateway.value })
   }
 }
 

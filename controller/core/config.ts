@@ -10,3 +10,6 @@ export interface TranslateConfig {
   /** The network the clusters' pods live in; empty unless the mesh spans several. */
   readonly network: string
 }
+
+/** What a secret of the mesh is for: `sessions` seals what clients of routes are given. Never shown, never logged. */
+export type MeshSecret = 'sessions'

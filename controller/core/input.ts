@@ -11,8 +11,13 @@ import type {
   PolicyResource,
   Service as KubeService,
 } from '../../mesh/kube/resources.ts'
+import type { GatewayFacts } from '../gateway-api/gateway.ts'
+import type { GatewayClassFacts } from '../gateway-api/gateway-class.ts'
 import type { AuthorizationPolicyFacts } from '../istio-api/authorization-policy.ts'
 import type { PeerAuthenticationFacts } from '../istio-api/peer-authentication.ts'
+import type { NetworkPolicyFacts } from '../network-policy/network-policy.ts'
+import type { ReferenceGrantFacts } from '../gateway-api/reference-grant.ts'
+import type { RouteFacts } from '../gateway-api/route-object.ts'
 import type { NamespaceFacts, NodeFacts } from './node.ts'
 import type { ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
@@ -26,8 +31,16 @@ export interface InputObjects {
   readonly EndpointSlice: EndpointSlice
   readonly Node: Node
   readonly Namespace: Namespace
+  readonly HTTPRoute: PolicyResource
+  readonly GRPCRoute: PolicyResource
+  readonly TCPRoute: PolicyResource
+  readonly TLSRoute: PolicyResource
+  readonly ReferenceGrant: PolicyResource
   readonly AuthorizationPolicy: PolicyResource
   readonly PeerAuthentication: PolicyResource
+  readonly NetworkPolicy: PolicyResource
+  readonly GatewayClass: PolicyResource
+  readonly Gateway: PolicyResource
 }
 
 export type InputKind = keyof InputObjects
@@ -39,8 +52,16 @@ export interface InputFacts {
   readonly EndpointSlice: SliceFacts
   readonly Node: NodeFacts
   readonly Namespace: NamespaceFacts
+  readonly HTTPRoute: RouteFacts
+  readonly GRPCRoute: RouteFacts
+  readonly TCPRoute: RouteFacts
+  readonly TLSRoute: RouteFacts
+  readonly ReferenceGrant: ReferenceGrantFacts
   readonly AuthorizationPolicy: AuthorizationPolicyFacts
   readonly PeerAuthentication: PeerAuthenticationFacts
+  readonly NetworkPolicy: NetworkPolicyFacts
+  readonly GatewayClass: GatewayClassFacts
+  readonly Gateway: GatewayFacts
 }
 
 /** The facts of all clusters, by kind. */

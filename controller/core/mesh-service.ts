@@ -1,18 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // The services of the mesh, from facts about a Kubernetes Service. Pure.
 
+import type { GatewayAddress } from '../../mesh/model/gateway.ts'
 import type { IpAddress, NodePort, Service, ServiceKey } from '../../mesh/model/types.ts'
 import { externalClaims, type LostClaims } from './claim.ts'
 import type { TranslateConfig } from './config.ts'
 import { serviceKeyOf, type ServiceFacts } from './service.ts'
 import { loadBalancingOf, type TrafficDistribution } from './traffic-distribution.ts'
 
-/** The mesh services of an object: one for each of its host names. `lost` is what it claims and does not get. */
+/** What others say of a Service. */
+export interface ServiceStanding {
+  /** What its namespace wishes for the traffic of its services. */
+  readonly distribution: TrafficDistribution | undefined
+  /** What it claims and does not get. */
+  readonly lost: LostClaims | undefined
+  readonly waypoint: GatewayAddress | undefined
+}
+
+/** The mesh services of an object: one for each of its host names. */
 export function meshServicesOf(
   config: TranslateConfig,
   service: ServiceFacts,
-  namespaceDistribution: TrafficDistribution | undefined,
-  lost: LostClaims | undefined,
+  { distribution, lost, waypoint }: ServiceStanding,
 ): readonly (readonly [ServiceKey, Service])[] {
   const { namespace, name } = service
   const isHeld = ({ value }: { readonly value: IpAddress }): boolean =>
@@ -38,8 +47,8 @@ export function meshServicesOf(
         appProtocol,
       })),
       subjectAltNames: [],
-      waypoint: undefined,
-      loadBalancing: loadBalancingOf(service, namespaceDistribution),
+      waypoint,
+      loadBalancing: loadBalancingOf(service, distribution),
       ipFamilies: service.ipFamilies,
       canonical: true,
       externalAddresses: external.map(({ value }) => value),

@@ -4,6 +4,7 @@
 import type { Namespace, Node } from '../../mesh/kube/resources.ts'
 import { SUBZONE_LABEL } from '../../mesh/model/names.ts'
 import type { IpAddress, Locality, MeshNode, NodeKey } from '../../mesh/model/types.ts'
+import { readWaypointUse, type WaypointUse } from '../gateway-api/waypoint-use.ts'
 import { ObjectReader, type Reading } from '../reading/object-reader.ts'
 import type { TranslateConfig } from './config.ts'
 import type { Origin } from './origin.ts'
@@ -59,14 +60,28 @@ export function meshNodesOf(
 }
 
 export interface NamespaceFacts {
+  readonly cluster: string
+  readonly name: string
   /** What it wishes for the traffic of its services. */
   readonly trafficDistribution: TrafficDistribution | undefined
+  readonly labels: ReadonlyMap<string, string>
+  /** What it says of waypoints, for all that is in it. */
+  readonly waypointUse: WaypointUse | undefined
 }
 
 /** Reads a Namespace. */
-export function readNamespace(namespace: Namespace): Reading<NamespaceFacts> {
+export function readNamespace(namespace: Namespace, origin: Origin): Reading<NamespaceFacts> {
   const reader = new ObjectReader('Namespace', namespace.metadata)
   const annotations = reader.texts('metadata.annotations', namespace.metadata?.annotations)
   const trafficDistribution = readTrafficDistribution(reader, annotations, undefined)
-  return { facts: { trafficDistribution }, problems: reader.problems }
+  const labels = reader.texts('metadata.labels', namespace.metadata?.labels)
+  const name = reader.text('metadata.name', namespace.metadata?.name)
+  const facts: NamespaceFacts = {
+    cluster: origin.cluster,
+    name,
+    trafficDistribution,
+    labels,
+    waypointUse: readWaypointUse(reader, name, labels, annotations, origin),
+  }
+  return { facts, problems: reader.problems }
 }

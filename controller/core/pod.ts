@@ -9,10 +9,13 @@ import {
   SIDECAR_ANNOTATION,
   TUNNEL_LABEL,
 } from '../../mesh/model/names.ts'
+import type { NamedPort } from '../../mesh/model/network-policy.ts'
 import type { IpAddress, TunnelProtocol, WorkloadType } from '../../mesh/model/types.ts'
 import { ownerOf } from './owner.ts'
 import type { Origin } from './origin.ts'
+import { readWaypointUse, type WaypointUse } from '../gateway-api/waypoint-use.ts'
 import { ObjectReader, type Reading } from '../reading/object-reader.ts'
+import { readNamedPorts } from './named-ports.ts'
 
 const HASH_LABEL = 'pod-template-hash'
 const NAME_LABELS = [CANONICAL_NAME_LABEL, 'app.kubernetes.io/name', 'app'] as const
@@ -47,13 +50,18 @@ export interface PodTemplate {
   readonly canonicalRevision: string
   readonly workloadType: WorkloadType
   readonly workloadName: string
+  /** Of its containers, for TCP. */
+  readonly namedPorts: readonly NamedPort[]
+  /** What it says of waypoints. */
+  readonly waypointUse: WaypointUse | undefined
 }
 
 /** Reads a Pod. */
-export function readPod(pod: Pod, { cluster }: Origin): Reading<PodFacts> {
+export function readPod(pod: Pod, origin: Origin): Reading<PodFacts> {
   const reader = new ObjectReader('Pod', pod.metadata)
   const { metadata, spec, status } = pod
   const name = reader.text('metadata.name', metadata?.name)
+  const namespace = reader.text('metadata.namespace', metadata?.namespace)
   const labels = reader.texts('metadata.labels', metadata?.labels)
   const annotations = reader.texts('metadata.annotations', metadata?.annotations)
   const nativeTunnel = labels.get(TUNNEL_LABEL) === 'http'
@@ -66,8 +74,8 @@ export function readPod(pod: Pod, { cluster }: Origin): Reading<PodFacts> {
   const owner = ownerOf(name, readOwner(reader, controller), labels.get(HASH_LABEL) ?? '')
   const addresses = podAddresses(pod, reader)
   const template: PodTemplate = {
-    cluster,
-    namespace: reader.text('metadata.namespace', metadata?.namespace),
+    cluster: origin.cluster,
+    namespace,
     labels,
     serviceAccount: reader.text('spec.serviceAccountName', spec?.serviceAccountName) || 'default',
     isHostNetwork: spec?.hostNetwork === true,
@@ -78,6 +86,8 @@ export function readPod(pod: Pod, { cluster }: Origin): Reading<PodFacts> {
     canonicalRevision: firstLabel(labels, REVISION_LABELS) ?? 'latest',
     workloadType: owner.workloadType,
     workloadName: owner.workloadName,
+    namedPorts: readNamedPorts(reader, pod),
+    waypointUse: readWaypointUse(reader, namespace, labels, annotations, origin),
   }
   const facts: PodFacts = {
     name,

@@ -7,6 +7,8 @@ import { isIpv4Address } from '../../mesh/model/address.ts'
 import type { AppProtocol, IpAddress, IpFamilies, ServiceKey } from '../../mesh/model/types.ts'
 import { appProtocolOf } from './app-protocol.ts'
 import type { Origin } from './origin.ts'
+import { readWaypointUse, type WaypointUse } from '../gateway-api/waypoint-use.ts'
+import { readSeen, type SeenObject } from '../istio-api/seen-object.ts'
 import { ObjectReader, type Reading } from '../reading/object-reader.ts'
 import { readTrafficDistribution, type TrafficDistribution } from './traffic-distribution.ts'
 
@@ -48,6 +50,10 @@ export interface ServiceFacts {
   readonly isSticky: boolean
   readonly publishesNotReady: boolean
   readonly trafficDistribution: TrafficDistribution | undefined
+  /** Which state of it this is, for its status. */
+  readonly seen: SeenObject
+  /** What it says of waypoints. */
+  readonly waypointUse: WaypointUse | undefined
 }
 
 /** Reads a Service. ExternalName Services are names only: nothing in the mesh has their address. */
@@ -56,6 +62,7 @@ export function readService(service: KubeService, origin: Origin): Reading<Servi
   if (service.spec?.type === 'ExternalName') return { facts: undefined, problems: [] }
   const { metadata, spec } = service
   const annotations = reader.texts('metadata.annotations', metadata?.annotations)
+  const labels = reader.texts('metadata.labels', metadata?.labels)
   const namespace = reader.text('metadata.namespace', metadata?.namespace)
   const name = reader.text('metadata.name', metadata?.name)
   const addresses = clusterIps(service, reader)
@@ -79,6 +86,8 @@ export function readService(service: KubeService, origin: Origin): Reading<Servi
     isSticky: spec?.sessionAffinity === 'ClientIP',
     publishesNotReady: spec?.publishNotReadyAddresses === true,
     trafficDistribution: readTrafficDistribution(reader, annotations, spec?.trafficDistribution),
+    seen: readSeen(reader, service),
+    waypointUse: readWaypointUse(reader, namespace, labels, annotations, origin),
   }
   return { facts, problems: reader.problems }
 }

@@ -14,12 +14,27 @@ import type {
   WorkloadUid,
 } from '../../mesh/model/types.ts'
 import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
+import type { WaypointPolicy } from '../../mesh/model/waypoint-policy.ts'
+import { deriveWaypointPolicies } from '../istio-api/waypoint-policies.ts'
 import { derivePolicies, type PolicyCollections } from '../istio-api/policies.ts'
+import type { HttpRoutes } from '../../mesh/model/http-routes.ts'
+import type { NetworkPolicy } from '../../mesh/model/network-policy.ts'
+import { deriveGatewayStatuses, type GatewayStatusInputs } from '../gateway-api/gateway-statuses.ts'
+import { deriveOrders, type WaypointOrder } from '../provisioner/waypoint-order.ts'
+import { deriveWaypointBindings, type WaypointBindings } from '../gateway-api/waypoint-bindings.ts'
+import type { Waypoint } from '../gateway-api/waypoints.ts'
+import {
+  deriveNetworkPolicies,
+  type NetworkPolicyCollections,
+  type NetworkStanding,
+} from '../network-policy/network-policies.ts'
+import { deriveRoutes } from '../gateway-api/routes.ts'
 import type { PolicyStatus } from '../status/policy-status.ts'
+import type { RouteStatus } from '../status/route-status.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
 import { SharedLists, SharedMaps } from '../reading/sharing.ts'
 import { externalClaims, judgeExternal, type LostClaims, lostClaims, nodePortKey } from './claim.ts'
-import type { TranslateConfig } from './config.ts'
+import type { MeshSecret, TranslateConfig } from './config.ts'
 import type { ObjectCollections } from './input.ts'
 import {
   fitnessAt,
@@ -48,12 +63,23 @@ import {
 export interface MeshCollections {
   /** What agents enforce; those that not every workload of a scope has are named by the workloads. */
   readonly policies: readonly Collection<PolicyKey, Policy>[]
+  readonly networkPolicies: Collection<PolicyKey, NetworkPolicy>
   /** What is to be said of policy objects. */
   readonly policyStatuses: readonly Collection<ObjectKey, PolicyStatus>[]
   readonly services: Collection<ServiceKey, Service>
+  /** Of the clusters' Gateways those that are waypoints, by the keys of their objects. */
+  readonly waypoints: Collection<ObjectKey, Waypoint>
+  /** What waypoints do with requests to Services. */
+  readonly httpRoutes: Collection<string, HttpRoutes>
+  /** What they enforce. */
+  readonly waypointPolicies: Collection<PolicyKey, WaypointPolicy>
+  readonly routeStatuses: readonly Collection<ObjectKey, RouteStatus>[]
   /** Pods, and what EndpointSlices list that is no pod. */
   readonly workloads: readonly Collection<WorkloadUid, Workload>[]
   readonly nodes: Collection<NodeKey, MeshNode>
+  /** What is to be made of Gateways, and what is to be said of them. */
+  readonly waypointOrders: Collection<ObjectKey, WaypointOrder>
+  readonly gatewayStatuses: GatewayStatusInputs
   /** What Services claim and do not get. */
   readonly lostClaims: Collection<ObjectKey, LostClaims>
   /** Of Services with more endpoints than count. */
@@ -75,25 +101,45 @@ export function translate(
   graph: Graph,
   objects: ObjectCollections,
   config: TranslateConfig,
+  secrets: Collection<MeshSecret, string>,
 ): MeshCollections {
   const podsByAddress = objects.Pod.index((pod) => (isPresent(pod) ? pod.addresses : []))
+  const waypoints = deriveWaypointBindings(graph, objects)
   const lost = deriveLostClaims(graph, objects, podsByAddress)
   const services = graph.derive('mesh services', objects.Service, (fetch, service, key) => {
     const { cluster, namespace } = service
     const around = fetch(objects.Namespace, objectKey(cluster, CLUSTER_SCOPE, namespace))
-    return meshServicesOf(config, service, around?.trafficDistribution, fetch(lost, key))
+    return meshServicesOf(config, service, {
+      distribution: around?.trafficDistribution,
+      lost: fetch(lost, key),
+      waypoint: waypoints.waypointOfService(fetch, service),
+    })
   })
   const nodes = graph.derive('mesh nodes', objects.Node, (_fetch, node) =>
     meshNodesOf(config, node),
   )
-  const policies = derivePolicies(graph, objects, config)
+  const ofWaypoints = deriveWaypointPolicies(graph, objects, waypoints, config)
+  const policies = derivePolicies(graph, objects, ofWaypoints, config)
+  const network = deriveNetworkPolicies(graph, objects)
   return {
     policies: policies.policies,
     policyStatuses: policies.statuses,
+    waypointPolicies: ofWaypoints.waypointPolicies,
+    networkPolicies: network.networkPolicies,
     services,
     nodes,
+    waypointOrders: deriveOrders(graph, objects, waypoints.waypoints),
+    gatewayStatuses: deriveGatewayStatuses(graph, objects, waypoints),
     lostClaims: lost,
-    ...deriveWorkloads(graph, objects, podsByAddress, policies, config),
+    waypoints: waypoints.waypoints,
+    ...deriveRoutes(graph, objects, waypoints, secrets),
+    ...deriveWorkloads(
+      graph,
+      objects,
+      podsByAddress,
+      { ...policies, ...network, ...waypoints },
+      config,
+    ),
   }
 }
 
@@ -140,11 +186,19 @@ function deriveWorkloads(
   graph: Graph,
   { Pod: pods, Service: services, EndpointSlice: slices, Node: nodes }: ObjectCollections,
   podsByAddress: PodsByAddress,
-  { namedBy }: PolicyCollections,
+  {
+    namedBy,
+    standingOf,
+    waypointOfPod,
+  }: PolicyCollections & NetworkPolicyCollections & WaypointBindings,
   config: TranslateConfig,
 ): WorkloadCollections {
   const shared = new SharedMaps<ServiceKey, readonly WorkloadPort[]>(portsText)
   const policies = new SharedLists()
+  const shareStanding = ({ policies: named, groups }: NetworkStanding): NetworkStanding => ({
+    policies: policies.share(named),
+    groups: policies.share(groups),
+  })
   const localityOf = (fetch: Fetch, cluster: string, node: string) =>
     fetch(nodes, objectKey(cluster, CLUSTER_SCOPE, node))?.locality ?? NOWHERE
   const claimantsOf =
@@ -180,6 +234,8 @@ function deriveWorkloads(
       services: shared.share(belonging.services),
       leaving: shared.share(belonging.leaving),
       policies: policies.share(namedBy(fetch, pod.template)),
+      network: shareStanding(standingOf(fetch, pod.template)),
+      waypoint: waypointOfPod(fetch, pod.template),
     })
     return [[workload.uid, workload]]
   })

@@ -2,9 +2,11 @@
 // The workloads of the mesh, from facts about Kubernetes objects. Pure: everything an answer depends on is a parameter.
 
 import { isIpv4Address } from '../../mesh/model/address.ts'
+import type { GatewayAddress } from '../../mesh/model/gateway.ts'
 import type { IpAddress, Locality, Workload, WorkloadUid } from '../../mesh/model/types.ts'
 import type { TranslateConfig } from './config.ts'
 import type { Listing } from './listing.ts'
+import type { NetworkStanding } from '../network-policy/network-policies.ts'
 import type { Belonging, Listed } from './membership.ts'
 import type { ObjectKey } from './origin.ts'
 import type { PodFacts } from './pod.ts'
@@ -24,13 +26,20 @@ export function familiesOf({ addresses }: PodFacts): number {
   return others.some((other) => other !== first) ? 2 : 1
 }
 
+/** What others say of a pod. */
+export interface PodStanding extends Belonging {
+  readonly policies: readonly string[]
+  readonly network: NetworkStanding
+  readonly waypoint: GatewayAddress | undefined
+}
+
 /** The workload of a pod; `key` is the pod's, as podKey() makes it. */
 export function workloadOfPod(
   config: TranslateConfig,
   pod: PodFacts,
   key: ObjectKey,
   locality: Locality,
-  { services, leaving, policies }: Belonging & { readonly policies: readonly string[] },
+  { services, leaving, policies, network, waypoint }: PodStanding,
 ): Workload {
   const { template } = pod
   return {
@@ -56,10 +65,13 @@ export function workloadOfPod(
     clusterId: template.cluster,
     locality,
     foundBy: template.isHostNetwork ? 'service' : 'address',
-    waypoint: undefined,
+    waypoint,
     networkGateway: undefined,
     capacity: 1,
     leaving,
+    networkPolicies: network.policies,
+    peerGroups: network.groups,
+    namedPorts: template.namedPorts,
   }
 }
 
@@ -109,6 +121,9 @@ export function workloadOfEndpoint(
     networkGateway: undefined,
     capacity: 1,
     leaving,
+    networkPolicies: NO_POLICIES,
+    peerGroups: NO_POLICIES,
+    namedPorts: [],
   }
 }
 

@@ -3,17 +3,22 @@
 // authorization-rules.ts. Anything may stand in such an object, and nobody's mistake may open what a policy was to close.
 
 import { errorMessage } from '../../mesh/errors.ts'
+import type { PolicyMatch } from '../../mesh/model/policy.ts'
+import type { RequestMatch } from '../../mesh/model/waypoint-policy.ts'
 import type { Origin } from '../core/origin.ts'
 import type { Reading } from '../reading/object-reader.ts'
-import { type Fields, type Flaw, FlawReader, fieldsOf, isAbsent, shown } from './flaw.ts'
+import { type Fields, type Flaw, FlawReader, fieldsOf, hasOthers, isAbsent, shown } from './flaw.ts'
+import { OF_WAYPOINTS } from './request-conditions.ts'
+import { OF_AGENTS, type RuleContext, type Vocabulary } from './rule-conditions.ts'
 import { readRule, type RuleFacts } from './rule-reader.ts'
-import type { RuleContext } from './rule-conditions.ts'
 import { type PolicyObject, readSeen, type SeenObject } from './seen-object.ts'
 import { type PolicyTarget, readSelector } from './selector.ts'
+import { isAttached, readTargetRefs } from './target-refs.ts'
 
 export type AuthorizationAction = 'allow' | 'deny' | 'audit' | 'custom'
 
 export interface AuthorizationPolicyFacts extends SeenObject {
+  readonly cluster: string
   readonly namespace: string
   readonly name: string
   /** Undefined when it is none that there is. */
@@ -21,7 +26,10 @@ export interface AuthorizationPolicyFacts extends SeenObject {
   readonly target: PolicyTarget
   /** To be evaluated and reported only. */
   readonly isDryRun: boolean
-  readonly rules: readonly RuleFacts[]
+  /** Of a policy for agents. */
+  readonly rules: readonly RuleFacts<PolicyMatch>[]
+  /** Of one that is attached to something. */
+  readonly requestRules: readonly RuleFacts<RequestMatch>[]
   /** Its rules are not all that it says, or not all that it was to say. */
   readonly isCut: boolean
   readonly flaws: readonly Flaw[]
@@ -34,7 +42,6 @@ const ACTIONS: ReadonlyMap<unknown, AuthorizationAction> = new Map<unknown, Auth
   ['CUSTOM', 'custom'],
 ])
 const SPEC_FIELDS = ['selector', 'targetRef', 'targetRefs', 'rules', 'action', 'provider']
-const TARGET_FIELDS = ['targetRef', 'targetRefs'] as const
 const DRY_RUN_ANNOTATION = 'istio.io/dry-run'
 /** As Go reads a flag, and so Istio. */
 const TRUE = new Set(['1', 't', 'T', 'TRUE', 'true', 'True'])
@@ -51,34 +58,44 @@ const MOST_ENTRIES = 10_000
  */
 export function readAuthorizationPolicy(
   object: PolicyObject,
-  _origin: Origin,
+  origin: Origin,
 ): Reading<AuthorizationPolicyFacts> {
   try {
-    return read(object)
+    return read(object, origin)
   } catch (thrown) {
     const { metadata } = object
-    return read({ metadata, spec: `what cannot be read: ${errorMessage(thrown)}` })
+    return read({ metadata, spec: `what cannot be read: ${errorMessage(thrown)}` }, origin)
   }
 }
 
-function read(object: PolicyObject): Reading<AuthorizationPolicyFacts> {
+function read(object: PolicyObject, { cluster }: Origin): Reading<AuthorizationPolicyFacts> {
   const metadata = fieldsOf(object.metadata) ?? {}
   const reader = new FlawReader('AuthorizationPolicy', metadata)
   const namespace = typeof metadata.namespace === 'string' ? metadata.namespace : ''
   const seen = readSeen(reader, object)
   const spec = isAbsent(object.spec) ? {} : fieldsOf(object.spec)
   if (spec === undefined) reader.note('spec', `${shown(object.spec)} is not a map`)
-  const target = spec === undefined ? { kind: 'unreadable' as const } : readTarget(reader, spec)
-  const { rules, isCut } = readRules(reader, namespace, spec ?? {})
+  const target =
+    spec === undefined ? { kind: 'unreadable' as const } : readTarget(reader, namespace, spec)
+  const isOfWaypoints = target.kind === 'attached'
+  const none = { rules: [], isCut: false }
+  const ofAgents = isOfWaypoints ? none : readRules(reader, namespace, spec ?? {}, OF_AGENTS)
+  const ofWaypoints = isOfWaypoints ? readRules(reader, namespace, spec ?? {}, OF_WAYPOINTS) : none
   const facts: AuthorizationPolicyFacts = {
     ...seen,
+    cluster,
     namespace,
     name: typeof metadata.name === 'string' ? metadata.name : '',
     action: spec === undefined ? undefined : readAction(reader, spec),
     target,
     isDryRun: readDryRun(reader, fieldsOf(metadata.annotations)?.[DRY_RUN_ANNOTATION]),
-    rules,
-    isCut: hasUnknown(reader, spec ?? {}) || isAmbiguous(reader, spec ?? {}) || isCut,
+    rules: ofAgents.rules,
+    requestRules: ofWaypoints.rules,
+    isCut:
+      hasOthers(reader, 'spec', spec ?? {}, SPEC_FIELDS) ||
+      isAmbiguous(reader, spec ?? {}) ||
+      ofAgents.isCut ||
+      ofWaypoints.isCut,
     flaws: reader.flaws,
   }
   return { facts, problems: reader.problems }
@@ -92,18 +109,11 @@ function readAction(reader: FlawReader, { action }: Fields): AuthorizationAction
   return known
 }
 
-function readTarget(reader: FlawReader, spec: Fields): PolicyTarget {
+function readTarget(reader: FlawReader, namespace: string, spec: Fields): PolicyTarget {
   // Who is attached to something is no agent's affair, however it is written.
   return isAttached(spec) && isAbsent(spec.selector)
-    ? { kind: 'attached' }
+    ? { kind: 'attached', refs: readTargetRefs(reader, namespace, spec) }
     : readSelector(reader, spec)
-}
-
-function isAttached(spec: Fields): boolean {
-  return TARGET_FIELDS.some((name) => {
-    const value = spec[name]
-    return !isAbsent(value) && !(Array.isArray(value) && value.length === 0)
-  })
 }
 
 /** Istio refuses both: it would mean the same policy twice, in two places with different powers. */
@@ -113,19 +123,12 @@ function isAmbiguous(reader: FlawReader, spec: Fields): boolean {
   return true
 }
 
-function hasUnknown(reader: FlawReader, spec: Fields): boolean {
-  const unknown = Object.keys(spec).filter(
-    (name) => !SPEC_FIELDS.includes(name) && !isAbsent(spec[name]),
-  )
-  for (const name of unknown) reader.note(`spec.${name}`, 'is no field that is known')
-  return unknown.length > 0
-}
-
-function readRules(
+function readRules<Match>(
   reader: FlawReader,
   namespace: string,
   { rules }: Fields,
-): { readonly rules: readonly RuleFacts[]; readonly isCut: boolean } {
+  vocabulary: Vocabulary<Match>,
+): { readonly rules: readonly RuleFacts<Match>[]; readonly isCut: boolean } {
   if (isAbsent(rules)) return { rules: [], isCut: false }
   if (!Array.isArray(rules)) {
     reader.note('spec.rules', 'is not a list')
@@ -140,9 +143,9 @@ function readRules(
       return left >= 0
     },
   }
-  const read: RuleFacts[] = []
+  const read: RuleFacts<Match>[] = []
   for (const [place, rule] of (rules as readonly unknown[]).entries()) {
-    if (context.spend(1)) read.push(readRule(context, place, rule))
+    if (context.spend(1)) read.push(readRule(context, vocabulary, place, rule))
     if (left >= 0) continue
     reader.note('spec.rules', `have more than ${MOST_ENTRIES} entries and values in all`)
     return { rules: [], isCut: true }

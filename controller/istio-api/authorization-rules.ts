@@ -16,7 +16,7 @@ import type { AuthorizationPolicyFacts } from './authorization-policy.ts'
 import { areaOf, type PlacedPolicy } from './placed-policy.ts'
 import type { RuleFacts } from './rule-reader.ts'
 
-type Domains = Pick<TranslateConfig, 'trustDomain' | 'trustDomainAliases'>
+export type Domains = Pick<TranslateConfig, 'trustDomain' | 'trustDomainAliases'>
 
 /** How principals name the mesh's own trust domain, whatever it is called (Istio's rule). */
 const OWN_DOMAIN = 'cluster.local'
@@ -24,7 +24,7 @@ const OWN_DOMAIN = 'cluster.local'
  * Of a policy on its way to agents, in characters and some for each value: half of what they read. A principal is sent once for each
  * name of the trust domain.
  */
-const LARGEST_POLICY = 1_000_000
+export const LARGEST_POLICY = 1_000_000
 const ENTRY_OVERHEAD = 8
 
 /** A rule that everything matches. */
@@ -82,7 +82,7 @@ function rulesOf(config: TranslateConfig, facts: AuthorizationPolicyFacts): read
   return rules.map((rule) => ruleOf(config, rule))
 }
 
-function ruleOf(config: Domains, { place, clauses }: RuleFacts): PolicyRule {
+function ruleOf(config: Domains, { place, clauses }: RuleFacts<PolicyMatch>): PolicyRule {
   return { place, clauses: clauses.map((clause) => clauseOf(config, clause)) }
 }
 
@@ -90,11 +90,17 @@ function clauseOf(config: Domains, clause: PolicyClause): PolicyClause {
   // Nearly always there is nothing to expand: then nothing is kept twice.
   if (!clause.matches.some((match) => namesDomain(config, match))) return clause
   return {
-    matches: clause.matches.map((match) => ({
-      ...match,
-      principals: match.principals.flatMap((each) => expand(config, each)),
-      notPrincipals: match.notPrincipals.flatMap((each) => expand(config, each)),
-    })),
+    matches: clause.matches.map((match) => inAllDomains(config, match)),
+  }
+}
+
+/** The match with its principals in each name of the mesh's trust domain. */
+export function inAllDomains(config: Domains, match: PolicyMatch): PolicyMatch {
+  if (!namesDomain(config, match)) return match
+  return {
+    ...match,
+    principals: match.principals.flatMap((each) => expand(config, each)),
+    notPrincipals: match.notPrincipals.flatMap((each) => expand(config, each)),
   }
 }
 
@@ -123,14 +129,15 @@ function namesDomain(config: Domains, match: PolicyMatch): boolean {
   return !isOnlyName && match.principals.length + match.notPrincipals.length > 0
 }
 
-function isExpansible({ trustDomainAliases }: Domains, match: PolicyMatch): boolean {
+/** Whether its principals are few enough to be sent once for each name of the trust domain. */
+export function isExpansible({ trustDomainAliases }: Domains, match: PolicyMatch): boolean {
   const longest = Math.max(match.principals.length, match.notPrincipals.length)
   return longest * (1 + trustDomainAliases.length) <= LONGEST_LIST
 }
 
-function sizeOf(match: PolicyMatch, domains: number): number {
-  const text = (total: number, each: StringMatch): number =>
-    total + ENTRY_OVERHEAD + (each.kind === 'present' ? 0 : Buffer.byteLength(each.text))
+/** What a match takes on the wire, about. */
+export function sizeOf(match: PolicyMatch, domains: number): number {
+  const text = (total: number, each: StringMatch): number => total + textSize(each)
   const principals = match.notPrincipals.reduce(text, match.principals.reduce(text, 0))
   const namespaces = match.notNamespaces.reduce(text, match.namespaces.reduce(text, 0))
   const accounts = [...match.serviceAccounts, ...match.notServiceAccounts].reduce(
@@ -147,4 +154,9 @@ function sizeOf(match: PolicyMatch, domains: number): number {
     match.notDestinationPorts.length
   // An address with its length is some 30 bytes on the wire.
   return principals * domains + namespaces + accounts + others * 4 * ENTRY_OVERHEAD
+}
+
+/** What a text takes on the wire, about. */
+export function textSize(each: { readonly kind: string; readonly text?: string }): number {
+  return ENTRY_OVERHEAD + Buffer.byteLength(each.text ?? '')
 }

@@ -56,6 +56,20 @@ export function isAbsent(value: unknown): value is undefined | null {
   return value === undefined || value === null
 }
 
+/** Whether an object has fields beside these: they may say anything. */
+export function hasOthers(
+  reader: Pick<FlawReader, 'note'>,
+  field: string,
+  fields: Fields,
+  known: readonly string[],
+): boolean {
+  const others = Object.keys(fields).filter(
+    (name) => !known.includes(name) && !isAbsent(fields[name]),
+  )
+  for (const name of others) reader.note(`${field}.${name}`, 'is no field that is known')
+  return others.length > 0
+}
+
 /** What somebody wrote, as text for a message: bounded, whatever it is. */
 export function shown(value: unknown): string {
   return typeof value === 'string' ? JSON.stringify(excerpt(value)) : `a ${kindOf(value)}`

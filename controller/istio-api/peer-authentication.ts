@@ -7,7 +7,7 @@ import type { MutualTlsMode } from '../../mesh/policy/peer-authentication.ts'
 import type { Origin } from '../core/origin.ts'
 import type { Reading } from '../reading/object-reader.ts'
 import { readPort } from './condition-values.ts'
-import { type Fields, type Flaw, FlawReader, fieldsOf, isAbsent, shown } from './flaw.ts'
+import { type Fields, type Flaw, FlawReader, fieldsOf, hasOthers, isAbsent, shown } from './flaw.ts'
 import { type PolicyObject, readSeen, type SeenObject } from './seen-object.ts'
 import { type PolicyTarget, readSelector } from './selector.ts'
 
@@ -71,10 +71,10 @@ function readModes(
   spec: Fields,
   target: PolicyTarget,
 ): Pick<PeerAuthenticationFacts, 'mode' | 'ports'> {
-  for (const name of Object.keys(spec))
-    if (!SPEC_FIELDS.includes(name) && !isAbsent(spec[name]))
-      reader.note(`spec.${name}`, 'is no field that is known')
-  const mode = readMtls(reader, 'spec.mtls', spec.mtls)
+  const isOther = hasOthers(reader, 'spec', spec, SPEC_FIELDS)
+  const asked = readMtls(reader, 'spec.mtls', spec.mtls)
+  // Where an API server does not drop what it does not know, that may be the misspelt mode: who says another one has said it.
+  const mode = isOther && asked === 'unset' ? 'strict' : asked
   const ports = readPorts(reader, spec.portLevelMtls)
   // As strict as any port was to be: nobody can say which one.
   if (ports === undefined) return { mode: 'strict', ports: NO_PORTS }
@@ -118,7 +118,8 @@ function readMtls(reader: FlawReader, field: string, value: unknown): MutualTlsM
     reader.note(field, 'is not a map')
     return 'strict'
   }
-  if (isAbsent(mtls.mode)) return 'unset'
+  const isOther = hasOthers(reader, field, mtls, ['mode'])
+  if (isAbsent(mtls.mode)) return isOther ? 'strict' : 'unset'
   const mode = MODES.get(mtls.mode)
   if (mode !== undefined) return mode
   reader.note(`${field}.mode`, `${shown(mtls.mode)} is not UNSET, DISABLE, PERMISSIVE or STRICT`)

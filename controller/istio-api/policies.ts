@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The policies of the mesh, as collections: what agents are sent, which of it each workload names, and what is to be said of each
-// object.
+// object, those that waypoints enforce among them.
 
 import type { Collection, Fetch, Graph } from '../../mesh/collections/index.ts'
 import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
@@ -9,6 +9,7 @@ import type { TranslateConfig } from '../core/config.ts'
 import type { ObjectCollections } from '../core/input.ts'
 import { objectKey, type ObjectKey } from '../core/origin.ts'
 import type { PodTemplate } from '../core/pod.ts'
+import { attachedStatus } from '../status/attached-status.ts'
 import { authorizationStatus } from '../status/authorization-status.ts'
 import { peerStatus } from '../status/peer-status.ts'
 import type { PolicyStatus } from '../status/policy-status.ts'
@@ -23,6 +24,7 @@ import {
 import type { Area, PlacedPolicy } from './placed-policy.ts'
 import { type Selection, selectionOf } from './selection.ts'
 import { surroundingsOf } from './surroundings.ts'
+import type { WaypointPolicyCollections } from './waypoint-policies.ts'
 
 /** What follows from policy objects. */
 export interface PolicyCollections {
@@ -55,9 +57,10 @@ const CLUSTER_SCOPE = ''
 export function derivePolicies(
   graph: Graph,
   objects: PolicyObjects,
+  ofWaypoints: WaypointPolicyCollections,
   config: TranslateConfig,
 ): PolicyCollections {
-  const authorizations = deriveAuthorizations(graph, objects, config)
+  const authorizations = deriveAuthorizations(graph, objects, ofWaypoints, config)
   const peers = derivePeers(graph, objects, config)
   const around = (fetch: Fetch, namespace: string) =>
     surroundingsOf(fetch, namespace as Area, authorizations.selection, peers.selection)
@@ -88,6 +91,7 @@ export function derivePolicies(
 function deriveAuthorizations(
   graph: Graph,
   { AuthorizationPolicy: objects }: PolicyObjects,
+  { waypointPolicies, attachmentsOf }: WaypointPolicyCollections,
   config: TranslateConfig,
 ): OfKind<PlacedPolicy> {
   const placed = graph.derive('placed policies', objects, (_fetch, facts) => {
@@ -99,9 +103,13 @@ function deriveAuthorizations(
     policies: graph.derive('authorization policies', placed, (_fetch, { policy }) => [
       [policy.key, policy],
     ]),
-    statuses: graph.derive('statuses of authorization policies', objects, (_fetch, facts, key) => [
-      [key, authorizationStatus(config, facts)],
-    ]),
+    statuses: graph.derive('statuses of authorization policies', objects, (fetch, facts, key) => {
+      const { namespace, name, target } = facts
+      if (target.kind !== 'attached') return [[key, authorizationStatus(config, facts)]]
+      const policy = fetch(waypointPolicies, `${namespace}/${name}` as PolicyKey)
+      const status = attachedStatus(config, facts, attachmentsOf(fetch, facts), policy)
+      return status === undefined ? [] : [[key, status]]
+    }),
   }
 }
 

@@ -2,7 +2,8 @@
 // The conditions of a rule of an AuthorizationPolicy: which there are, which of them an agent can evaluate, and what each becomes.
 // A condition that cannot be evaluated is noted and left out; what that means for the rule depends on the policy's action.
 
-import type { PolicyMatch } from '../../mesh/model/policy.ts'
+import { EMPTY_MATCH, type PolicyMatch } from '../../mesh/model/policy.ts'
+import type { RequestMatch } from '../../mesh/model/waypoint-policy.ts'
 import {
   readAccount,
   readAddressRange,
@@ -13,10 +14,13 @@ import {
 } from './condition-values.ts'
 import type { FlawReader } from './flaw.ts'
 
-/** The fields of a match that hold lists of what a condition compares with. */
-type ListField = Exclude<keyof PolicyMatch, 'isPartlyUnread'>
+/** What is compared, whoever does it: of connections, and of requests. */
+type Compared = Omit<PolicyMatch, 'isPartlyUnread'> & Omit<RequestMatch, 'connection'>
 
-export type MatchPart = Partial<Omit<PolicyMatch, 'isPartlyUnread'>>
+/** The fields of a match that hold lists of what a condition compares with. */
+type ListField = Exclude<keyof Compared, 'headers'>
+
+export type MatchPart = Partial<Compared>
 
 /** What reading a policy has to go by. */
 export interface RuleContext {
@@ -25,6 +29,17 @@ export interface RuleContext {
   readonly namespace: string
   /** False when the object has said more than anybody may. */
   readonly spend: (entries: number) => boolean
+}
+
+/** Which conditions there are for somebody who enforces policies, and what a match is to them. */
+export interface Vocabulary<Match> {
+  /** The fields of `from[].source` and of `to[].operation`. */
+  readonly source: ReadonlyMap<string, ConditionReader>
+  readonly operation: ReadonlyMap<string, ConditionReader>
+  /** The condition of a key of `when`; undefined when there is none. */
+  readonly conditionOf: (key: string) => KeyedCondition | undefined
+  /** A match of which all of these parts must hold. */
+  readonly joined: (parts: readonly MatchPart[]) => Match
 }
 
 /** Gives what the condition becomes; undefined when it cannot be evaluated, which has been noted. */
@@ -37,9 +52,10 @@ export type ConditionReader = (
 /** Istio's own bound of a list of service accounts. */
 const MOST_ACCOUNTS = 16
 
-function compared<F extends ListField>(
+/** A condition that compares with a list of values. */
+export function compared<F extends ListField>(
   into: F,
-  read: ValueReader<PolicyMatch[F][number]>,
+  read: ValueReader<Compared[F][number]>,
   most = Infinity,
 ): ConditionReader {
   return ({ reader, namespace, spend }, field, value) => {
@@ -93,8 +109,8 @@ const notServed: ConditionReader = ({ reader }, field) => {
   return undefined
 }
 
-/** The fields of `from[].source`. */
-export const SOURCE: ReadonlyMap<string, ConditionReader> = new Map([
+/** The fields of `from[].source` that say who calls. */
+export const CONNECTION_SOURCE: ReadonlyMap<string, ConditionReader> = new Map([
   ['principals', compared('principals', readPrincipal)],
   ['notPrincipals', compared('notPrincipals', readPrincipal)],
   ['namespaces', compared('namespaces', readStringMatch)],
@@ -103,6 +119,10 @@ export const SOURCE: ReadonlyMap<string, ConditionReader> = new Map([
   ['notServiceAccounts', compared('notServiceAccounts', readAccount, MOST_ACCOUNTS)],
   ['ipBlocks', compared('sourceIps', readAddressRange)],
   ['notIpBlocks', compared('notSourceIps', readAddressRange)],
+])
+
+const SOURCE: ReadonlyMap<string, ConditionReader> = new Map([
+  ...CONNECTION_SOURCE,
   ['requestPrincipals', requests],
   ['notRequestPrincipals', requests],
   ['remoteIpBlocks', requests],
@@ -111,10 +131,14 @@ export const SOURCE: ReadonlyMap<string, ConditionReader> = new Map([
   ['notTrustDomains', trust],
 ])
 
-/** The fields of `to[].operation`. */
-export const OPERATION: ReadonlyMap<string, ConditionReader> = new Map([
+/** The fields of `to[].operation` that say what is called. */
+export const CONNECTION_OPERATION: ReadonlyMap<string, ConditionReader> = new Map([
   ['ports', compared('destinationPorts', readPort)],
   ['notPorts', compared('notDestinationPorts', readPort)],
+])
+
+const OPERATION: ReadonlyMap<string, ConditionReader> = new Map([
+  ...CONNECTION_OPERATION,
   ...['hosts', 'notHosts', 'methods', 'notMethods', 'paths', 'notPaths'].map(
     (name) => [name, requests] as const,
   ),
@@ -126,13 +150,18 @@ export interface KeyedCondition {
   readonly notValues: ConditionReader
 }
 
-const KEYS: ReadonlyMap<string, KeyedCondition> = new Map([
+/** The keys of `when` that are about connections. */
+export const CONNECTION_KEYS: ReadonlyMap<string, KeyedCondition> = new Map([
   ['source.ip', both('sourceIps', 'notSourceIps', readAddressRange)],
   ['source.namespace', both('namespaces', 'notNamespaces', readStringMatch)],
   ['source.principal', both('principals', 'notPrincipals', readPrincipal)],
   ['source.serviceAccount', both('serviceAccounts', 'notServiceAccounts', readAccount)],
   ['destination.ip', both('destinationIps', 'notDestinationIps', readAddressRange)],
   ['destination.port', both('destinationPorts', 'notDestinationPorts', readPort)],
+])
+
+const KEYS: ReadonlyMap<string, KeyedCondition> = new Map([
+  ...CONNECTION_KEYS,
   ['source.trustDomain', { values: trust, notValues: trust }],
   ['remote.ip', { values: requests, notValues: requests }],
   ['connection.sni', { values: notServed, notValues: notServed }],
@@ -140,20 +169,48 @@ const KEYS: ReadonlyMap<string, KeyedCondition> = new Map([
 
 const REQUEST_KEY =
   /^request\.(?:headers\[.+\]|auth\.(?:principal|audiences|presenter|claims\[.+\]))$/
-const FILTER_KEY = /^experimental\.envoy\.filters\./
+export const FILTER_KEY = /^experimental\.envoy\.filters\./
 
-/** The condition of this key; undefined when there is none. */
-export function conditionOf(key: string): KeyedCondition | undefined {
+function conditionOf(key: string): KeyedCondition | undefined {
   const known = KEYS.get(key)
   if (known !== undefined) return known
   if (REQUEST_KEY.test(key)) return { values: requests, notValues: requests }
   return FILTER_KEY.test(key) ? { values: notServed, notValues: notServed } : undefined
 }
 
-function both<F extends ListField, N extends ListField>(
+/** A condition of `when` that becomes these fields. */
+export function both<F extends ListField, N extends ListField>(
   into: F,
   notInto: N,
-  read: ValueReader<PolicyMatch[F][number] & PolicyMatch[N][number]>,
+  read: ValueReader<Compared[F][number] & Compared[N][number]>,
 ): KeyedCondition {
   return { values: compared(into, read), notValues: compared(notInto, read) }
+}
+
+/** What agents can evaluate: connections. */
+export const OF_AGENTS: Vocabulary<PolicyMatch> = {
+  source: SOURCE,
+  operation: OPERATION,
+  conditionOf,
+  joined: (parts) => joinedConnection(Object.assign({}, ...parts) as MatchPart),
+}
+
+/** What of the parts is about the connection. Written out, so that all have one shape. */
+export function joinedConnection(said: MatchPart): PolicyMatch {
+  const none = EMPTY_MATCH
+  return {
+    namespaces: said.namespaces ?? none.namespaces,
+    notNamespaces: said.notNamespaces ?? none.notNamespaces,
+    principals: said.principals ?? none.principals,
+    notPrincipals: said.notPrincipals ?? none.notPrincipals,
+    sourceIps: said.sourceIps ?? none.sourceIps,
+    notSourceIps: said.notSourceIps ?? none.notSourceIps,
+    destinationIps: said.destinationIps ?? none.destinationIps,
+    notDestinationIps: said.notDestinationIps ?? none.notDestinationIps,
+    destinationPorts: said.destinationPorts ?? none.destinationPorts,
+    notDestinationPorts: said.notDestinationPorts ?? none.notDestinationPorts,
+    serviceAccounts: said.serviceAccounts ?? none.serviceAccounts,
+    notServiceAccounts: said.notServiceAccounts ?? none.notServiceAccounts,
+    isPartlyUnread: false,
+  }
 }

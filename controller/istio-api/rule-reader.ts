@@ -1,29 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // One rule of an AuthorizationPolicy: `from`, `to` and `when`, each a clause or several, all of which must hold.
 
-import { EMPTY_MATCH, type PolicyClause, type PolicyMatch } from '../../mesh/model/policy.ts'
-import { type Fields, fieldsOf, isAbsent, shown } from './flaw.ts'
-import {
-  conditionOf,
-  type ConditionReader,
-  type MatchPart,
-  OPERATION,
-  type RuleContext,
-  SOURCE,
-} from './rule-conditions.ts'
+import { type Fields, fieldsOf, hasOthers, isAbsent, shown } from './flaw.ts'
+import type { ConditionReader, MatchPart, RuleContext, Vocabulary } from './rule-conditions.ts'
 
-export interface RuleFacts {
+export interface RuleFacts<Match> {
   /** Its place in `spec.rules`. */
   readonly place: number
-  /** What of it agents can evaluate: all must hold. Principals stand as they are written. */
-  readonly clauses: readonly PolicyClause[]
+  /** What of it can be evaluated: all must hold, of each one match. Principals stand as they are written. */
+  readonly clauses: readonly ClauseFacts<Match>[]
   /** It says more than its clauses do: whoever goes by these alone lets the rule match more often than it is written. */
   readonly isPartial: boolean
 }
 
+export interface ClauseFacts<Match> {
+  readonly matches: readonly Match[]
+}
+
 /** A part of a rule: what of it can be evaluated, undefined when that is always true, and whether that is all of it. */
-interface Part {
-  readonly match: PolicyMatch | undefined
+interface Part<Match> {
+  readonly match: Match | undefined
   readonly isWhole: boolean
 }
 
@@ -32,7 +28,12 @@ const ACCOUNT_FIELDS = ['serviceAccounts', 'notServiceAccounts'] as const
 const IDENTITY_FIELDS = ['principals', 'notPrincipals', 'namespaces', 'notNamespaces'] as const
 
 /** Reads a rule. Never throws; a rule that is none is one that matches everything, in part. */
-export function readRule(context: RuleContext, place: number, value: unknown): RuleFacts {
+export function readRule<Match>(
+  context: RuleContext,
+  vocabulary: Vocabulary<Match>,
+  place: number,
+  value: unknown,
+): RuleFacts<Match> {
   const { reader } = context
   const field = `spec.rules[${place}]`
   const rule = fieldsOf(value)
@@ -40,22 +41,22 @@ export function readRule(context: RuleContext, place: number, value: unknown): R
     reader.note(field, isAbsent(value) ? 'is empty' : 'is not a map')
     return { place, clauses: [], isPartial: true }
   }
-  const clauses: PolicyClause[] = []
-  let isPartial = hasOthers(context, field, rule, ['from', 'to', 'when'])
+  const clauses: ClauseFacts<Match>[] = []
+  let isPartial = hasOthers(reader, field, rule, ['from', 'to', 'when'])
   for (const [name, inner, table] of [
-    ['from', 'source', SOURCE],
-    ['to', 'operation', OPERATION],
+    ['from', 'source', vocabulary.source],
+    ['to', 'operation', vocabulary.operation],
   ] as const) {
     if (isAbsent(rule[name])) continue
     const parts = readAlternatives(context, `${field}.${name}`, rule[name], (at, each) =>
-      readInner(context, at, each, inner, table),
+      readInner(context, vocabulary, at, each, { inner, table }),
     )
     if (!parts.every(({ isWhole }) => isWhole)) isPartial = true
     // One of them is enough: where one is always true, the clause is.
     const matches = parts.map(({ match }) => match).filter((match) => match !== undefined)
     if (matches.length === parts.length) clauses.push({ matches: compact(matches) })
   }
-  for (const { match, isWhole } of readWhen(context, `${field}.when`, rule.when)) {
+  for (const { match, isWhole } of readWhen(context, vocabulary, `${field}.when`, rule.when)) {
     if (!isWhole) isPartial = true
     if (match !== undefined) clauses.push({ matches: [match] })
   }
@@ -67,15 +68,15 @@ function compact<T>(list: readonly T[]): readonly T[] {
   return list.slice()
 }
 
-const ANYTHING: Part = { match: undefined, isWhole: false }
+const ANYTHING: Part<never> = { match: undefined, isWhole: false }
 
 /** `from` or `to`: a list of alternatives. */
-function readAlternatives(
+function readAlternatives<Match>(
   { reader, spend }: RuleContext,
   field: string,
   value: unknown,
-  read: (field: string, value: unknown) => Part,
-): readonly Part[] {
+  read: (field: string, value: unknown) => Part<Match>,
+): readonly Part<Match>[] {
   if (!Array.isArray(value)) reader.note(field, 'is not a list')
   else if (value.length === 0) reader.note(field, 'is an empty list')
   else if (spend(value.length))
@@ -84,13 +85,13 @@ function readAlternatives(
 }
 
 /** An entry of `from` or `to`, with the one field that it has. */
-function readInner(
+function readInner<Match>(
   context: RuleContext,
+  vocabulary: Vocabulary<Match>,
   field: string,
   value: unknown,
-  inner: string,
-  table: ReadonlyMap<string, ConditionReader>,
-): Part {
+  { inner, table }: { readonly inner: string; readonly table: Vocabulary<Match>['source'] },
+): Part<Match> {
   const { reader } = context
   const entry = fieldsOf(value)
   const fields = fieldsOf(entry?.[inner])
@@ -98,17 +99,18 @@ function readInner(
     reader.note(`${field}.${inner}`, 'is not a map')
     return ANYTHING
   }
-  const isWhole = !hasOthers(context, field, entry, [inner])
-  const part = readConditions(context, `${field}.${inner}`, fields, table)
+  const isWhole = !hasOthers(reader, field, entry, [inner])
+  const part = readConditions(context, vocabulary, `${field}.${inner}`, fields, table)
   return { ...part, isWhole: isWhole && part.isWhole }
 }
 
-function readConditions(
+function readConditions<Match>(
   context: RuleContext,
+  vocabulary: Vocabulary<Match>,
   field: string,
   fields: Fields,
   table: ReadonlyMap<string, ConditionReader>,
-): Part {
+): Part<Match> {
   const { reader } = context
   const parts: MatchPart[] = []
   let isWhole = true
@@ -131,10 +133,15 @@ function readConditions(
     if (part === undefined || left?.has(name) === true) isWhole = false
     else parts.push(part)
   }
-  return { match: joined(parts), isWhole }
+  return { match: parts.length === 0 ? undefined : vocabulary.joined(parts), isWhole }
 }
 
-function readWhen(context: RuleContext, field: string, value: unknown): readonly Part[] {
+function readWhen<Match>(
+  context: RuleContext,
+  vocabulary: Vocabulary<Match>,
+  field: string,
+  value: unknown,
+): readonly Part<Match>[] {
   const { reader, spend } = context
   if (isAbsent(value)) return []
   if (!Array.isArray(value)) {
@@ -143,11 +150,16 @@ function readWhen(context: RuleContext, field: string, value: unknown): readonly
   }
   if (!spend(value.length)) return [ANYTHING]
   return (value as readonly unknown[]).map((each, index) =>
-    readCondition(context, `${field}[${index}]`, each),
+    readCondition(context, vocabulary, `${field}[${index}]`, each),
   )
 }
 
-function readCondition(context: RuleContext, field: string, value: unknown): Part {
+function readCondition<Match>(
+  context: RuleContext,
+  vocabulary: Vocabulary<Match>,
+  field: string,
+  value: unknown,
+): Part<Match> {
   const { reader } = context
   const entry = fieldsOf(value)
   if (entry === undefined) {
@@ -155,7 +167,7 @@ function readCondition(context: RuleContext, field: string, value: unknown): Par
     return ANYTHING
   }
   const { key, values, notValues } = entry
-  const condition = typeof key === 'string' ? conditionOf(key) : undefined
+  const condition = typeof key === 'string' ? vocabulary.conditionOf(key) : undefined
   if (condition === undefined) {
     reader.note(`${field}.key`, `${shown(key)} is no key that is known`)
     return ANYTHING
@@ -164,7 +176,7 @@ function readCondition(context: RuleContext, field: string, value: unknown): Par
     reader.note(field, 'has neither values nor notValues')
     return ANYTHING
   }
-  let isWhole = !hasOthers(context, field, entry, ['key', 'values', 'notValues'])
+  let isWhole = !hasOthers(reader, field, entry, ['key', 'values', 'notValues'])
   const parts: MatchPart[] = []
   for (const name of ['values', 'notValues'] as const) {
     if (isAbsent(entry[name])) continue
@@ -172,42 +184,5 @@ function readCondition(context: RuleContext, field: string, value: unknown): Par
     if (part === undefined) isWhole = false
     else parts.push(part)
   }
-  return { match: joined(parts), isWhole }
-}
-
-/** All of the parts must hold; none of them is always true. */
-function joined(parts: readonly MatchPart[]): PolicyMatch | undefined {
-  if (parts.length === 0) return undefined
-  const said: MatchPart = Object.assign({}, ...parts)
-  const none = EMPTY_MATCH
-  // Written out, so that all have one shape.
-  return {
-    namespaces: said.namespaces ?? none.namespaces,
-    notNamespaces: said.notNamespaces ?? none.notNamespaces,
-    principals: said.principals ?? none.principals,
-    notPrincipals: said.notPrincipals ?? none.notPrincipals,
-    sourceIps: said.sourceIps ?? none.sourceIps,
-    notSourceIps: said.notSourceIps ?? none.notSourceIps,
-    destinationIps: said.destinationIps ?? none.destinationIps,
-    notDestinationIps: said.notDestinationIps ?? none.notDestinationIps,
-    destinationPorts: said.destinationPorts ?? none.destinationPorts,
-    notDestinationPorts: said.notDestinationPorts ?? none.notDestinationPorts,
-    serviceAccounts: said.serviceAccounts ?? none.serviceAccounts,
-    notServiceAccounts: said.notServiceAccounts ?? none.notServiceAccounts,
-    isPartlyUnread: false,
-  }
-}
-
-/** Whether an object has fields beside these: they may say anything. */
-function hasOthers(
-  { reader }: RuleContext,
-  field: string,
-  fields: Fields,
-  known: readonly string[],
-): boolean {
-  const others = Object.keys(fields).filter(
-    (name) => !known.includes(name) && !isAbsent(fields[name]),
-  )
-  for (const name of others) reader.note(`${field}.${name}`, 'is no field that is known')
-  return others.length > 0
+  return { match: parts.length === 0 ? undefined : vocabulary.joined(parts), isWhole }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which workloads a policy object speaks of: Istio's WorkloadSelector, or what it is attached to.
 
+import type { TargetRefs } from './target-refs.ts'
 import { type FlawReader, type Fields, fieldsOf, isAbsent, shown } from './flaw.ts'
 
 /**
@@ -8,7 +9,8 @@ import { type FlawReader, type Fields, fieldsOf, isAbsent, shown } from './flaw.
  * these labels. `attached`: what goes through a waypoint. `unreadable`: nobody can tell whom it concerns.
  */
 export type PolicyTarget =
-  | { readonly kind: 'all' | 'attached' | 'unreadable' }
+  | { readonly kind: 'all' | 'unreadable' }
+  | { readonly kind: 'attached'; readonly refs: TargetRefs }
   | { readonly kind: 'labels'; readonly labels: ReadonlyMap<string, string> }
 
 const ALL: PolicyTarget = { kind: 'all' }

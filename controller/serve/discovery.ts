@@ -10,15 +10,32 @@ import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { addXdsService, XdsServer, type XdsServerOptions } from '../../mesh/xds/server.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import { HTTP_ROUTES } from '../../mesh/xds/types/http-routes.ts'
 import { NODE } from '../../mesh/xds/types/mesh-node.ts'
+import { NETWORK } from '../../mesh/xds/types/network-policy.ts'
+import { WAYPOINT_POLICIES } from '../../mesh/xds/types/waypoint-policy.ts'
 import type { MeshComponent } from '../auth/component-gate.ts'
-import type { TranslateConfig } from '../core/config.ts'
+import type { MeshSecret, TranslateConfig } from '../core/config.ts'
 import { followMesh } from '../core/mesh-changes.ts'
-import { translate } from '../core/translator.ts'
+import { type MeshCollections, translate } from '../core/translator.ts'
+import { GatewayStatuses } from '../gateway-api/gateway-statuses.ts'
+import { Outcomes } from '../provisioner/outcomes.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
 import { ObjectSources } from '../sources/object-sources.ts'
-import { addressResources, nodeResources, policyResources } from './mesh-resources.ts'
+import {
+  addressResources,
+  httpRouteResources,
+  networkPolicyResources,
+  nodeResources,
+  policyResources,
+  waypointPolicyResources,
+} from './mesh-resources.ts'
+import { RouteBoard } from '../status/route-board.ts'
+import { HeardReports } from '../status/acknowledgements/heard-reports.ts'
+import { type Report, shareOf, withReported } from '../status/acknowledgements/report.ts'
+import { agentsByNode, gatewayOf, waypointsByGateway } from '../status/enforcement.ts'
 import { StatusBoard } from '../status/status-board.ts'
+import type { StatusSource } from '../status/wanted-status.ts'
 import { visibleTo } from './visibility.ts'
 
 /** Lines about flawed objects: anybody who may write one can write it again and again. */
@@ -39,8 +56,19 @@ export interface Discovery {
   /** To be filled by watches. */
   readonly sources: ObjectSources
   readonly xds: XdsServer<MeshComponent>
-  /** What policy objects' statuses are to say. */
-  readonly statuses: StatusBoard
+  readonly mesh: MeshCollections
+  /** To be told what became of the waypoints that this replica makes. */
+  readonly outcomes: Outcomes
+  /** What objects' statuses are to say. */
+  readonly statuses: readonly StatusSource[]
+  /** What agents and waypoints have acknowledged: of this replica's to be told to the others, and to be told of theirs. */
+  readonly acknowledgements: {
+    readonly report: () => Report
+    readonly onChange: (listener: () => void) => () => void
+    readonly heard: HeardReports
+  }
+  /** From the first call on, before `complete()`; another value ends what the one before has sealed. */
+  readonly setSecret: (secret: MeshSecret, value: string) => void
   /** All first lists are in the sources: from now on clients are answered. */
   readonly complete: () => void
   readonly stop: () => void
@@ -52,10 +80,16 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   const xds = new XdsServer({ logger, authenticate })
   // In this order: who has a Service's node ports has the nodes, and who has a workload has its policies.
   const nodes = xds.offer(NODE, visibleTo(NODE))
+  const networkPolicies = xds.offer(NETWORK, visibleTo(NETWORK), { namedBy: ADDRESS })
   const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION), {
     namedBy: ADDRESS,
-    onProgress: () => statuses.poke(),
+    onProgress: () => policyStatuses.poke(),
   })
+  // Before the Services that they are of: who sees a Service has its policies and its routes.
+  const waypointPolicies = xds.offer(WAYPOINT_POLICIES, visibleTo(WAYPOINT_POLICIES), {
+    onProgress: () => policyStatuses.poke(),
+  })
+  const httpRoutes = xds.offer(HTTP_ROUTES, visibleTo(HTTP_ROUTES))
   const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
   const flawed = new LogBudget(FLAWED_LINES, options.now)
   const graph = new Graph({
@@ -68,11 +102,22 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     options.onProblems?.(problems)
   }
   const sources = new ObjectSources(graph, { onProblems: tell })
-  const mesh = translate(graph, sources.collections, config)
-  const statuses = new StatusBoard({
+  const outcomes = new Outcomes()
+  const heard = new HeardReports(() => policyStatuses.poke())
+  const secrets = graph.source<MeshSecret, string>('secrets')
+  const mesh = translate(graph, sources.collections, config, secrets)
+  const policyStatuses = new StatusBoard({
     statuses: mesh.policyStatuses,
     workloads: mesh.workloads,
-    agents: () => policies.clients(),
+    agents: () => {
+      const others = [...heard.believed()].map(({ agents }) => agents)
+      return withReported(agentsByNode(policies.clients()), others, policies.versions)
+    },
+    waypoints: () => {
+      const here = waypointsByGateway(waypointPolicies.clients())
+      const others = [...heard.believed()].map(({ waypoints }) => waypoints)
+      return withReported(here, others, waypointPolicies.versions)
+    },
   })
   mesh.lostClaims.subscribe((changes) => {
     for (const { current } of changes) if (current !== undefined) tell(current.problems)
@@ -83,22 +128,49 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   followMesh(graph, mesh, (changes) => {
     const changed = {
       nodes: nodeResources(changes),
+      networkPolicies: networkPolicyResources(changes),
       policies: policyResources(changes),
+      waypointPolicies: waypointPolicyResources(changes),
+      httpRoutes: httpRouteResources(changes),
       addresses: addressResources(changes),
     }
     nodes.update(changed.nodes.upserts, changed.nodes.removed)
+    networkPolicies.update(changed.networkPolicies.upserts, changed.networkPolicies.removed)
     policies.update(changed.policies.upserts, changed.policies.removed)
+    waypointPolicies.update(changed.waypointPolicies.upserts, changed.waypointPolicies.removed)
+    httpRoutes.update(changed.httpRoutes.upserts, changed.httpRoutes.removed)
     addresses.update(changed.addresses.upserts, changed.addresses.removed)
   })
   addXdsService(grpcServer, xds)
   return {
     sources,
     xds,
-    statuses,
+    mesh,
+    outcomes,
+    statuses: [
+      policyStatuses,
+      new GatewayStatuses(mesh.gatewayStatuses, outcomes),
+      new RouteBoard(mesh.routeStatuses),
+    ],
+    acknowledgements: {
+      report: () => ({
+        agents: shareOf(policies.versions(), policies.clients(), ({ node }) => node),
+        waypoints: shareOf(waypointPolicies.versions(), waypointPolicies.clients(), gatewayOf),
+      }),
+      onChange: (listener) => policyStatuses.onChange(listener),
+      heard,
+    },
+    setSecret: (secret, value) => secrets.set(secret, value),
     complete: () => {
-      graph.batch(() => sources.complete())
+      graph.batch(() => {
+        secrets.complete()
+        sources.complete()
+      })
       nodes.complete()
+      networkPolicies.complete()
       policies.complete()
+      waypointPolicies.complete()
+      httpRoutes.complete()
       addresses.complete()
     },
     stop: () => xds.stop(),

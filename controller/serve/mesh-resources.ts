@@ -2,7 +2,10 @@
 // From changes of the mesh to changes of what the discovery server offers, type by type.
 
 import type { MeshChange, MeshNode } from '../../mesh/model/types.ts'
+import type { HttpRoutes } from '../../mesh/model/http-routes.ts'
+import type { NetworkPolicy } from '../../mesh/model/network-policy.ts'
 import type { Policy } from '../../mesh/model/policy.ts'
+import type { WaypointPolicy } from '../../mesh/model/waypoint-policy.ts'
 import { ADDRESS, type AddressResource } from '../../mesh/xds/types/address.ts'
 
 /** What to offer anew and what to withdraw. */
@@ -26,12 +29,21 @@ export function addressResources(changes: readonly MeshChange[]): OfferChange<Ad
       case 'serviceRemoved':
         last.remove(change.key)
         break
+      case 'workloadUnreadable':
       case 'node':
       case 'nodeRemoved':
       case 'policy':
       case 'policyRemoved':
       case 'policyUnreadable':
       case 'policyKnowledge':
+      case 'networkPolicy':
+      case 'networkPolicyRemoved':
+      case 'networkPolicyUnreadable':
+      case 'httpRoutes':
+      case 'httpRoutesRemoved':
+      case 'waypointPolicy':
+      case 'waypointPolicyRemoved':
+      case 'waypointPolicyUnreadable':
         break
     }
   return last.offer()
@@ -52,6 +64,35 @@ export function policyResources(changes: readonly MeshChange[]): OfferChange<Pol
   for (const change of changes)
     if (change.kind === 'policy') last.set(change.policy.key, change.policy)
     else if (change.kind === 'policyRemoved') last.remove(change.key)
+  return last.offer()
+}
+
+/** What the changes mean for NetworkPolicies. */
+export function networkPolicyResources(changes: readonly MeshChange[]): OfferChange<NetworkPolicy> {
+  const last = new LastWords<NetworkPolicy>()
+  for (const change of changes)
+    if (change.kind === 'networkPolicy') last.set(change.policy.key, change.policy)
+    else if (change.kind === 'networkPolicyRemoved') last.remove(change.key)
+  return last.offer()
+}
+
+/** What the changes mean for the routes of Services. */
+export function httpRouteResources(changes: readonly MeshChange[]): OfferChange<HttpRoutes> {
+  const last = new LastWords<HttpRoutes>()
+  for (const change of changes)
+    if (change.kind === 'httpRoutes') last.set(change.routes.key, change.routes)
+    else if (change.kind === 'httpRoutesRemoved') last.remove(change.key)
+  return last.offer()
+}
+
+/** What the changes mean for the policies of waypoints. */
+export function waypointPolicyResources(
+  changes: readonly MeshChange[],
+): OfferChange<WaypointPolicy> {
+  const last = new LastWords<WaypointPolicy>()
+  for (const change of changes)
+    if (change.kind === 'waypointPolicy') last.set(change.policy.key, change.policy)
+    else if (change.kind === 'waypointPolicyRemoved') last.remove(change.key)
   return last.offer()
 }
 

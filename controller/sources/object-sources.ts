@@ -5,8 +5,15 @@
 import { type Graph, isEqual, type Source } from '../../mesh/collections/index.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { InputFacts, InputKind, InputObjects, ObjectCollections } from '../core/input.ts'
+import { readGateway } from '../gateway-api/gateway.ts'
+import { readGatewayClass } from '../gateway-api/gateway-class.ts'
 import { readAuthorizationPolicy } from '../istio-api/authorization-policy.ts'
 import { readPeerAuthentication } from '../istio-api/peer-authentication.ts'
+import { readNetworkPolicy } from '../network-policy/network-policy.ts'
+import { readTcpRoute, readTlsRoute } from '../gateway-api/connection-routes.ts'
+import { readGrpcRoute } from '../gateway-api/grpc-route.ts'
+import { readHttpRoute } from '../gateway-api/http-route.ts'
+import { readReferenceGrant } from '../gateway-api/reference-grant.ts'
 import { readNamespace, readNode } from '../core/node.ts'
 import { objectKey, podKey, type ObjectKey, type Origin } from '../core/origin.ts'
 import { type PodFacts, type PodTemplate, readPod } from '../core/pod.ts'
@@ -25,9 +32,19 @@ const READERS: {
   EndpointSlice: readEndpointSlice,
   Node: readNode,
   Namespace: readNamespace,
+  HTTPRoute: readHttpRoute,
+  GRPCRoute: readGrpcRoute,
+  TCPRoute: readTcpRoute,
+  TLSRoute: readTlsRoute,
+  ReferenceGrant: readReferenceGrant,
   AuthorizationPolicy: readAuthorizationPolicy,
   PeerAuthentication: readPeerAuthentication,
+  NetworkPolicy: readNetworkPolicy,
+  GatewayClass: readGatewayClass,
+  Gateway: readGateway,
 }
+
+const CLUSTER_SCOPED: ReadonlySet<InputKind> = new Set(['Node', 'Namespace', 'GatewayClass'])
 
 /** What is left of an object once it is read. */
 export interface ReadObject<F> extends Reading<F> {
@@ -58,8 +75,16 @@ export class ObjectSources {
       EndpointSlice: graph.source('endpoint slices'),
       Node: graph.source('nodes'),
       Namespace: graph.source('namespaces'),
+      HTTPRoute: graph.source('HTTPRoutes'),
+      GRPCRoute: graph.source('GRPCRoutes'),
+      TCPRoute: graph.source('TCPRoutes'),
+      TLSRoute: graph.source('TLSRoutes'),
+      ReferenceGrant: graph.source('reference grants'),
       AuthorizationPolicy: graph.source('authorization policy objects'),
       PeerAuthentication: graph.source('peer authentications'),
+      NetworkPolicy: graph.source('network policy objects'),
+      GatewayClass: graph.source('gateway classes'),
+      Gateway: graph.source('gateways'),
     }
   }
 
@@ -175,7 +200,7 @@ export function keyOf<K extends InputKind>(
   // Watches deliver what servers send; null is not an object whatever the type says.
   const metadata = (object as InputObjects[K] | null)?.metadata
   const { name } = metadata ?? {}
-  const isNamespaced = kind !== 'Node' && kind !== 'Namespace'
+  const isNamespaced = !CLUSTER_SCOPED.has(kind)
   const namespace = isNamespaced ? metadata?.namespace : ''
   if (typeof name === 'string' && name !== '' && typeof namespace === 'string')
     return kind === 'Pod' ? podKey(cluster, namespace, name) : objectKey(cluster, namespace, name)

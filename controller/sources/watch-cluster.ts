@@ -4,15 +4,23 @@
 import {
   AUTHORIZATION_POLICIES,
   ENDPOINT_SLICES,
+  GATEWAY_CLASSES,
+  GATEWAYS,
+  GRPC_ROUTES,
+  HTTP_ROUTES,
   type KubeApi,
   type KubeFailure,
   type KubeObject,
   type KubeResource,
   NAMESPACES,
+  NETWORK_POLICIES,
   NODES,
   PEER_AUTHENTICATIONS,
   PODS,
+  REFERENCE_GRANTS,
   SERVICES,
+  TCP_ROUTES,
+  TLS_ROUTES,
   watchResource,
 } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
@@ -46,9 +54,11 @@ export function watchCluster(options: {
   readonly origin: Origin
   readonly sources: ObjectSources
   readonly logger: Logger
+  /** Where there are to be none. */
+  readonly ignoresNetworkPolicies?: boolean
   readonly onFailure?: (kind: InputKind, failure: KubeFailure) => void
 }): ClusterWatch {
-  const { api, origin, sources, logger, onFailure } = options
+  const { api, origin, sources, logger, ignoresNetworkPolicies = false, onFailure } = options
   const follow = <K extends InputKind>(
     kind: K,
     resource: KubeResource<InputObjects[K] & KubeObject>,
@@ -86,9 +96,19 @@ export function watchCluster(options: {
     follow('Node', NODES),
     follow('Service', SERVICES),
     pods,
+    // Defined by the Gateway API, which a cluster need not have, or get later.
+    follow('HTTPRoute', HTTP_ROUTES, true),
+    follow('GRPCRoute', GRPC_ROUTES, true),
+    follow('TCPRoute', TCP_ROUTES, true),
+    follow('TLSRoute', TLS_ROUTES, true),
+    follow('ReferenceGrant', REFERENCE_GRANTS, true),
     // Defined by Istio, or by us; a cluster may have neither, and then has no policies.
     follow('AuthorizationPolicy', AUTHORIZATION_POLICIES, true),
     follow('PeerAuthentication', PEER_AUTHENTICATIONS, true),
+    // Defined by the Gateway API, which not every cluster has: then there are no waypoints.
+    follow('GatewayClass', GATEWAY_CLASSES, true),
+    follow('Gateway', GATEWAYS, true),
+    ...(ignoresNetworkPolicies ? [] : [follow('NetworkPolicy', NETWORK_POLICIES)]),
   ]
   // What slices repeat of pods is shared with the pods that are known already.
   const slices = pods.synced.then(() => follow('EndpointSlice', ENDPOINT_SLICES))

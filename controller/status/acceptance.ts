@@ -25,14 +25,6 @@ const MOST_NAMED = 5
 export function acceptanceOf(facts: AuthorizationPolicyFacts, isTooLarge: boolean): Verdict {
   const { action, target, flaws } = facts
   const type = ZTUNNEL_ACCEPTED
-  if (target.kind === 'attached')
-    return {
-      type: WAYPOINT_ACCEPTED,
-      status: 'False',
-      reason: 'AncestorNotBound',
-      message:
-        'no waypoint enforces this policy: waypoints are not served yet, and agents do not enforce what is attached by targetRefs',
-    }
   if (action === 'custom')
     return {
       type,
@@ -129,7 +121,8 @@ function narrowing({ action }: AuthorizationPolicyFacts): string {
     : 'stricter than written, for conditions that agents cannot evaluate are left out, and the rest denies'
 }
 
-function named(flaws: readonly Flaw[]): string {
+/** The first flaws, for a message. */
+export function named(flaws: readonly Flaw[]): string {
   const texts = flaws.slice(0, MOST_NAMED).map(({ field, reason }) => `${field} ${reason}`)
   const others = flaws.length - texts.length
   return [...texts, ...(others > 0 ? [`and ${others} more`] : [])].join('; ')

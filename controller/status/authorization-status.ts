@@ -31,7 +31,7 @@ export function authorizationStatus(
 export function sentPolicy(policy: Policy): SentPolicy {
   const { key, isAudit, isDryRun } = policy
   const use = isAudit ? 'audit' : isDryRun ? 'dryRun' : 'enforced'
-  return { key, concern: concernOf(policy), use }
+  return { key, readers: { kind: 'agents', concern: concernOf(policy) }, use }
 }
 
 function concernOf({ key, namespace, scope }: Policy): Concern {

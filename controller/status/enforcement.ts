@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// For how many workloads a policy is in force: those that it concerns, node by node, and what the agents there have acknowledged.
+// For how many workloads or waypoints a policy is in force: those that it concerns, place by place, and what the agents or pods there have
+// acknowledged.
 
 import type { Workload } from '../../mesh/model/types.ts'
 import type { PolicyKey } from '../../mesh/model/policy.ts'
 import type { FollowingClient } from '../../mesh/xds/server.ts'
+import type { MeshComponent } from '../auth/component-gate.ts'
 
 /** Whom a policy concerns: those that name it, those of a namespace, or all. */
 export type Concern = string & { readonly __brand: 'Concern' }
@@ -13,13 +15,13 @@ export const inNamespace = (namespace: string): Concern => `in ${namespace}` as 
 export const EVERYBODY = 'all' as Concern
 
 export interface Enforcement {
-  /** Workloads of the mesh that it concerns. */
+  /** Workloads of the mesh, or waypoints, that it concerns. */
   readonly concerned: number
-  /** Of these, those whose agents have acknowledged it. */
+  /** Of these, those whose agents, or pods, have acknowledged it. */
   readonly inForce: number
-  /** Nodes whose agents have not acknowledged it, a few of them. */
+  /** Places where it has not been acknowledged, a few of them. */
   readonly lagging: readonly string[]
-  /** Nodes of which no agent is connected here; where there are replicas, one may be connected to another. */
+  /** Places of which nobody is connected: here or to a replica that is heard of. */
   readonly unseen: readonly string[]
 }
 
@@ -61,39 +63,51 @@ export class WorkloadCounts {
 
 const NOWHERE: ReadonlyMap<string, number> = new Map()
 
-/** The agents by their nodes. While one takes over from another a node has two, and both have to have a policy. */
-export type AgentsByNode = ReadonlyMap<
+/** Those who follow policies, by where they are: agents by their nodes, waypoints by their Gateways. All of a place have to have a policy. */
+export type FollowersByPlace = ReadonlyMap<
   string,
   readonly Pick<FollowingClient<unknown>, 'isInStep'>[]
 >
 
 /** Groups those who follow policies by the node they run on. */
 export function agentsByNode(
-  clients: Iterable<FollowingClient<{ readonly node: string }>>,
-): AgentsByNode {
+  clients: Iterable<Pick<FollowingClient<{ readonly node: string }>, 'caller' | 'isInStep'>>,
+): FollowersByPlace {
   return Map.groupBy(clients, ({ caller }) => caller.node)
+}
+
+/** Groups them by the waypoint that they are pods of. */
+export function waypointsByGateway(
+  clients: Iterable<FollowingClient<MeshComponent>>,
+): FollowersByPlace {
+  return Map.groupBy(clients, ({ caller }) => gatewayOf(caller))
+}
+
+/** The Gateway that a waypoint is a pod of. */
+export function gatewayOf(caller: MeshComponent): string {
+  return caller.role === 'waypoint' ? `${caller.namespace}/${caller.gateway}` : ''
 }
 
 function few(nodes: string[]): readonly string[] {
   return nodes.sort().slice(0, MOST_NAMED)
 }
 
-/** Counts for one policy. */
+/** Counts for one policy. `counts`: how much it concerns at each place. */
 export function enforcementOf(
   key: PolicyKey,
-  workloads: ReadonlyMap<string, number>,
-  agents: AgentsByNode,
+  counts: ReadonlyMap<string, number>,
+  followers: FollowersByPlace,
 ): Enforcement {
   let concerned = 0
   let inForce = 0
   const lagging: string[] = []
   const unseen: string[] = []
-  for (const [node, count] of workloads) {
+  for (const [place, count] of counts) {
     concerned += count
-    const there = agents.get(node) ?? []
-    const isInForce = there.length > 0 && there.every((agent) => agent.isInStep(key))
+    const there = followers.get(place) ?? []
+    const isInForce = there.length > 0 && there.every((each) => each.isInStep(key))
     if (isInForce) inForce += count
-    else (there.length === 0 ? unseen : lagging).push(node)
+    else (there.length === 0 ? unseen : lagging).push(place)
   }
   return { concerned, inForce, lagging: few(lagging), unseen: few(unseen) }
 }

@@ -3,18 +3,22 @@
 
 import type { PolicyKey } from '../../mesh/model/policy.ts'
 import { type Fields, fieldsOf } from '../istio-api/flaw.ts'
-import type { Condition, SeenObject } from '../istio-api/seen-object.ts'
+import type { SeenObject } from '../istio-api/seen-object.ts'
 import { type Verdict, WAYPOINT_ACCEPTED, ZTUNNEL_ACCEPTED } from './acceptance.ts'
+import { mergedConditions } from './conditions.ts'
 import type { Concern, Enforcement } from './enforcement.ts'
 
 /** Ours alone: Istio says of no policy whether it is in force. */
 const ENFORCED = 'Enforced'
 const OURS: ReadonlySet<unknown> = new Set([ZTUNNEL_ACCEPTED, ENFORCED])
 
-/** What of an object agents are sent. */
+/** What of an object agents or waypoints are sent. */
 export interface SentPolicy {
   readonly key: PolicyKey
-  readonly concern: Concern
+  /** Whose policy it is to enforce: agents', for those workloads; or those waypoints', as `namespace/name`. */
+  readonly readers:
+    | { readonly kind: 'agents'; readonly concern: Concern }
+    | { readonly kind: 'waypoints'; readonly gateways: readonly string[] }
   /** On trial, or on record only. */
   readonly use: 'enforced' | 'dryRun' | 'audit'
 }
@@ -38,6 +42,12 @@ export const NOT_ENFORCED: Verdict = {
   message: 'agents have nothing of it',
 }
 
+/** The same of one that is attached to what waypoints serve. */
+export const UNHEARD_BY_WAYPOINTS: Verdict = {
+  ...NOT_ENFORCED,
+  message: 'waypoints have nothing of it',
+}
+
 /** It says nothing of its own. */
 export const INHERITED: Verdict = {
   type: ENFORCED,
@@ -54,23 +64,38 @@ export const NOTHING_ASKED: Verdict = {
   message: 'callers need not prove who they are',
 }
 
-/** Says for how many workloads a policy is in force. */
-export function enforcedVerdict(use: SentPolicy['use'], counts: Enforcement): Verdict {
+/** What is counted, who is waited for, and what it is called when there is nothing to count. */
+const WORDS = {
+  agents: {
+    what: 'workload',
+    who: 'agents of',
+    nobody: { reason: 'NoWorkloads', message: 'it concerns no workload of the mesh' },
+    absent: 'not connected to a controller: agents of',
+    unseen: 'AgentsNotSeen',
+  },
+  waypoints: {
+    what: 'waypoint',
+    who: 'pods of',
+    nobody: { reason: 'NoWaypoint', message: 'it concerns no waypoint' },
+    absent: 'not connected to this controller: pods of',
+    unseen: 'WaypointsNotSeen',
+  },
+} as const
+
+/** Says for how many workloads or waypoints a policy is in force. */
+export function enforcedVerdict(
+  use: SentPolicy['use'],
+  readers: SentPolicy['readers']['kind'],
+  counts: Enforcement,
+): Verdict {
   const { concerned, inForce, lagging, unseen } = counts
   const type = ENFORCED
-  const of = `${inForce} of ${concerned} workload${concerned === 1 ? '' : 's'}`
-  if (concerned === 0)
-    return {
-      type,
-      status: 'False',
-      reason: 'NoWorkloads',
-      message: 'it concerns no workload of the mesh',
-    }
+  const words = WORDS[readers]
+  const of = `${inForce} of ${concerned} ${words.what}${concerned === 1 ? '' : 's'}`
+  if (concerned === 0) return { type, status: 'False', ...words.nobody }
   const awaited = [
-    ...(lagging.length === 0 ? [] : [`; awaited: agents of ${lagging.join(', ')}`]),
-    ...(unseen.length === 0
-      ? []
-      : [`; not connected to this controller: agents of ${unseen.join(', ')}`]),
+    ...(lagging.length === 0 ? [] : [`; awaited: ${words.who} ${lagging.join(', ')}`]),
+    ...(unseen.length === 0 ? [] : [`; ${words.absent} ${unseen.join(', ')}`]),
   ].join('')
   if (use === 'dryRun')
     return {
@@ -85,7 +110,7 @@ export function enforcedVerdict(use: SentPolicy['use'], counts: Enforcement): Ve
     return {
       type,
       status: 'Unknown',
-      reason: 'AgentsNotSeen',
+      reason: words.unseen,
       message: `in force for ${of}${awaited}`,
     }
   return use === 'audit'
@@ -93,52 +118,23 @@ export function enforcedVerdict(use: SentPolicy['use'], counts: Enforcement): Ve
     : { type, status: 'True', reason: 'InForce', message: `in force for ${of}` }
 }
 
-/**
- * The conditions that the object is to have: those of others as they are, and ours. Undefined when it has them. What has not changed
- * keeps its time.
- */
+/** The conditions that the object is to have: those of others as they are, and ours. Undefined when it has them. */
 export function wantedConditions(
   { seen }: Pick<PolicyStatus, 'seen'>,
   verdicts: readonly Verdict[],
   now: Date,
 ): readonly object[] | undefined {
   const types = new Set<unknown>([...OURS, ...verdicts.map(({ type }) => type)])
-  const there = seen.conditions.map((each): Fields => fieldsOf(each) ?? {})
-  const mine = there.filter((each) => types.has(each['type']) || isFormerlyOurs(each))
-  const isRight =
-    mine.length === verdicts.length &&
-    verdicts.every((verdict) => mine.some((each) => saysSame(each, verdict, seen.generation)))
-  if (isRight) return undefined
-  return [
-    ...there.filter((each) => !mine.includes(each)),
-    ...verdicts.map((verdict): Condition => {
-      const before = mine.find(({ type }) => type === verdict.type)
-      const since = before?.['status'] === verdict.status ? before['lastTransitionTime'] : undefined
-      return {
-        ...verdict,
-        observedGeneration: seen.generation,
-        lastTransitionTime: typeof since === 'string' ? since : wholeSeconds(now),
-      }
-    }),
-  ]
+  const hasSpoken = seen.conditions.some((each) => fieldsOf(each)?.['type'] === ENFORCED)
+  const isOurs = (each: Fields): boolean =>
+    types.has(each['type']) || isFormerlyOurs(each, hasSpoken)
+  return mergedConditions(seen.conditions, isOurs, verdicts, { generation: seen.generation, now })
 }
 
-/** A waypoint's condition is whoever serves waypoints', but for the one by which we say that nobody does. */
-function isFormerlyOurs(condition: Fields): boolean {
-  return condition['type'] === WAYPOINT_ACCEPTED && condition['reason'] === 'AncestorNotBound'
-}
-
-function saysSame(condition: Fields, verdict: Verdict, generation: number): boolean {
+/** A waypoint's condition is whoever serves waypoints'; ours is the one by which we say that nobody does, and any once we have spoken. */
+function isFormerlyOurs(condition: Fields, hasSpoken: boolean): boolean {
   return (
-    condition['type'] === verdict.type &&
-    condition['status'] === verdict.status &&
-    condition['reason'] === verdict.reason &&
-    condition['message'] === verdict.message &&
-    Number(condition['observedGeneration']) === generation
+    condition['type'] === WAYPOINT_ACCEPTED &&
+    (hasSpoken || condition['reason'] === 'AncestorNotBound')
   )
-}
-
-/** As Kubernetes writes times. */
-function wholeSeconds(date: Date): string {
-  return date.toISOString().replace(/\.\d+Z$/, 'Z')
 }

@@ -3,26 +3,32 @@
 
 import type { Collection } from '../../mesh/collections/index.ts'
 import type { Workload, WorkloadUid } from '../../mesh/model/types.ts'
-import type { FollowingClient } from '../../mesh/xds/server.ts'
 import type { ObjectKey } from '../core/origin.ts'
-import { agentsByNode, enforcementOf, WorkloadCounts } from './enforcement.ts'
-import { enforcedVerdict, type PolicyStatus, wantedConditions } from './policy-status.ts'
+import {
+  type Enforcement,
+  enforcementOf,
+  type FollowersByPlace,
+  WorkloadCounts,
+} from './enforcement.ts'
+import {
+  enforcedVerdict,
+  type PolicyStatus,
+  type SentPolicy,
+  wantedConditions,
+} from './policy-status.ts'
+import type { StatusSource, WantedStatus } from './wanted-status.ts'
 
 export interface StatusBoardOptions {
   readonly statuses: readonly Collection<ObjectKey, PolicyStatus>[]
   readonly workloads: readonly Collection<WorkloadUid, Workload>[]
-  /** The agents that follow policies. */
-  readonly agents: () => Iterable<FollowingClient<{ readonly node: string }>>
-}
-
-/** A status that does not say what it should. */
-export interface WantedStatus {
-  readonly status: PolicyStatus
-  readonly conditions: readonly object[]
+  /** The agents that follow policies, of all replicas. */
+  readonly agents: () => FollowersByPlace
+  /** The waypoints that follow theirs, of all replicas. */
+  readonly waypoints: () => FollowersByPlace
 }
 
 /** Keeps count, and says what differs. */
-export class StatusBoard {
+export class StatusBoard implements StatusSource {
   readonly #options: StatusBoardOptions
   readonly #counts = new WorkloadCounts()
   readonly #listeners = new Set<() => void>()
@@ -55,19 +61,21 @@ export class StatusBoard {
 
   /** The statuses that do not say what they should. Looks at all: a policy costs as much as the nodes that have its workloads. */
   *differing(now: Date): Iterable<WantedStatus> {
-    const agents = agentsByNode(this.#options.agents())
+    const agents = this.#options.agents()
+    const waypoints = this.#options.waypoints()
+    const countsOf = ({ key, readers }: SentPolicy): Enforcement =>
+      readers.kind === 'agents'
+        ? enforcementOf(key, this.#counts.at(readers.concern), agents)
+        : enforcementOf(key, new Map(readers.gateways.map((each) => [each, 1])), waypoints)
     for (const statuses of this.#options.statuses)
       for (const status of statuses.values()) {
         const { sent } = status
         const enforced =
           sent === undefined
             ? status.idle
-            : enforcedVerdict(
-                sent.use,
-                enforcementOf(sent.key, this.#counts.at(sent.concern), agents),
-              )
+            : enforcedVerdict(sent.use, sent.readers.kind, countsOf(sent))
         const conditions = wantedConditions(status, [status.accepted, enforced], now)
-        if (conditions !== undefined) yield { status, conditions }
+        if (conditions !== undefined) yield { status, body: { conditions } }
       }
   }
 }

@@ -6,24 +6,38 @@ import { Bucket } from '../../mesh/async/bucket.ts'
 import { delay } from '../../mesh/async/backoff.ts'
 import {
   AUTHORIZATION_POLICIES,
+  GATEWAY_CLASSES,
+  GATEWAYS,
+  GRPC_ROUTES,
+  HTTP_ROUTES,
   type KubeApi,
+  type KubeResource,
   PEER_AUTHENTICATIONS,
+  SERVICES,
+  TCP_ROUTES,
+  TLS_ROUTES,
 } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import type { PolicyStatus } from './policy-status.ts'
-import type { StatusBoard, WantedStatus } from './status-board.ts'
+import type { StatusKind, StatusSource, WantedStatus } from './wanted-status.ts'
 
 export interface StatusWriterOptions {
-  readonly board: StatusBoard
+  readonly sources: readonly StatusSource[]
   readonly log: Logger
   /** Ends the writing. */
   readonly signal: AbortSignal
 }
 
-const RESOURCES = {
+const RESOURCES: Readonly<Record<StatusKind, KubeResource>> = {
   AuthorizationPolicy: AUTHORIZATION_POLICIES,
   PeerAuthentication: PEER_AUTHENTICATIONS,
-} as const
+  GatewayClass: GATEWAY_CLASSES,
+  Gateway: GATEWAYS,
+  Service: SERVICES,
+  HTTPRoute: HTTP_ROUTES,
+  GRPCRoute: GRPC_ROUTES,
+  TCPRoute: TCP_ROUTES,
+  TLSRoute: TLS_ROUTES,
+}
 /** Between two looks at all statuses: a change brings acknowledgements of many agents, which are one change of a status. */
 const ROUND_MS = 500
 /** Of all statuses: ten thousand new ones are written in minutes, and others' writes are not held up. */
@@ -45,10 +59,10 @@ interface Written {
 
 /** Writes until the signal aborts; resolves when the last write is over. */
 export async function writeStatuses(api: KubeApi, options: StatusWriterOptions): Promise<void> {
-  const { board, signal } = options
+  const { sources, signal } = options
   const writer = new StatusWriter(api, options)
   let changed = Promise.withResolvers<void>()
-  const unsubscribe = board.onChange(() => changed.resolve())
+  const unsubscribers = sources.map((each) => each.onChange(() => changed.resolve()))
   const onAbort = (): void => changed.resolve()
   signal.addEventListener('abort', onAbort, { once: true })
   try {
@@ -62,7 +76,7 @@ export async function writeStatuses(api: KubeApi, options: StatusWriterOptions):
       ])
     }
   } finally {
-    unsubscribe()
+    for (const unsubscribe of unsubscribers) unsubscribe()
     signal.removeEventListener('abort', onAbort)
   }
 }
@@ -80,9 +94,10 @@ class StatusWriter {
 
   /** Writes what is due; gives the time until something else will be, in milliseconds. */
   async round(): Promise<number | undefined> {
-    const { board, signal } = this.#options
+    const { sources, signal } = this.#options
     let nextMs: number | undefined
-    for (const wanted of [...board.differing(new Date())]) {
+    const now = new Date()
+    for (const wanted of sources.flatMap((each) => [...each.differing(now)])) {
       if (this.#pauseBefore(wanted) <= 0) {
         while (!this.#rate.take()) await delay(1000 / WRITE_RATE.perSecond, signal)
         if (signal.aborted) return undefined
@@ -92,7 +107,8 @@ class StatusWriter {
       const pauseMs = Math.max(0, this.#pauseBefore(wanted))
       nextMs = Math.min(nextMs ?? pauseMs, pauseMs)
     }
-    if (this.#written.size > 2 * board.size) this.#written.clear()
+    const size = sources.reduce((sum, each) => sum + each.size, 0)
+    if (this.#written.size > 2 * size) this.#written.clear()
     return nextMs
   }
 
@@ -108,7 +124,7 @@ class StatusWriter {
 
   async #write(wanted: WantedStatus): Promise<void> {
     const { log, signal } = this.#options
-    const { status, conditions } = wanted
+    const { status, body } = wanted
     const { kind, namespace, name, seen } = status
     const key = keyOf(status)
     const text = textOf(wanted)
@@ -116,9 +132,9 @@ class StatusWriter {
     const repeats = last?.text === text ? last.repeats + 1 : 0
     this.#written.set(key, { gist: gistOf(wanted), text, at: performance.now(), repeats })
     const patch = {
-      // Only of the state that was read: others' conditions of a later one would be undone.
+      // Only of the state that was read: what others wrote into a later one would be undone.
       metadata: { resourceVersion: seen.resourceVersion },
-      status: { conditions },
+      status: body,
     }
     const written = await this.#api.patch(RESOURCES[kind], { namespace, name }, patch, {
       subresource: 'status',
@@ -134,19 +150,19 @@ class StatusWriter {
 
 const FIELD_MANAGER = 'ambit-controller'
 
-function keyOf({ kind, namespace, name, seen }: PolicyStatus): string {
+function keyOf({ kind, namespace, name, seen }: WantedStatus['status']): string {
   return [kind, namespace, name, seen.uid].join('/')
 }
 
 /** All that is written but times. */
-function textOf({ conditions }: WantedStatus): string {
-  return JSON.stringify(conditions, (key: string, value: unknown) =>
+function textOf({ body }: WantedStatus): string {
+  return JSON.stringify(body, (key: string, value: unknown) =>
     key === 'lastTransitionTime' ? undefined : value,
   )
 }
 
-function gistOf({ conditions }: WantedStatus): string {
-  return JSON.stringify(conditions, (key: string, value: unknown) =>
+function gistOf({ body }: WantedStatus): string {
+  return JSON.stringify(body, (key: string, value: unknown) =>
     key === 'lastTransitionTime' || key === 'message' ? undefined : value,
   )
 }

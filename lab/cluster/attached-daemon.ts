@@ -24,6 +24,7 @@ import { mirrorCluster } from '../kubernetes/real/mirror.ts'
 import { emptyNamespace, namespacedTypes } from '../kubernetes/real/namespace-content.ts'
 import { reachableFrom } from '../kubernetes/real/reachable.ts'
 import { socketAccess } from '../machine/socket-access.ts'
+import { tellReady } from '../machine/tell-ready.ts'
 
 /** What the lab tells its daemon at its start. */
 export interface AttachedDaemonArguments {
@@ -90,8 +91,7 @@ async function main(options: AttachedDaemonArguments): Promise<void> {
   })
   await proxy.synced()
   logger.info({ controllers: options.parts }, 'the lab is attached')
-  process.send?.({ kind: 'ready' })
-  process.disconnect?.()
+  tellReady()
 }
 
 /** What has to be known before anything may be concluded from what is not there. */

@@ -21,6 +21,7 @@ import {
 import { startServiceProxy } from '../services/proxy/index.ts'
 import { ServiceIndex } from '../services/kube-view.ts'
 import { labLayout, nodeLayout, SECRET_FILE_MODE } from '../machine/layout.ts'
+import { tellReady } from '../machine/tell-ready.ts'
 import { labPodRuntime } from './pod-runtime.ts'
 
 /** What the lab tells its daemon at its start. */
@@ -85,8 +86,7 @@ async function main(options: DaemonArguments): Promise<void> {
     })()
   })
   logger.info('the control plane is ready')
-  process.send?.({ kind: 'ready' })
-  process.disconnect?.()
+  tellReady()
 }
 
 /** Cluster DNS as pods find it: a Service without selector whose endpoints are the fabric's resolver. */

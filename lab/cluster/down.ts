@@ -3,12 +3,14 @@
 // or lost its records goes as completely as a healthy one. Then looks again and says what is left.
 
 import {
+  closeSync,
   existsSync,
+  fstatSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from 'node:fs'
 import { rmdir } from 'node:fs/promises'
@@ -81,7 +83,8 @@ export async function takeDown(name: string): Promise<DownReport> {
       ? { objects: 0, leftovers: [] }
       : await removeFromCluster(lab.kubeconfig, state.attached, state.nodes)
   const namespaces = labNamespaces(lab)
-  const inodes = new Map(namespaces.map((netns) => [netnsInode(netns), netns]))
+  using holds = new DisposableStack()
+  const inodes = new Map(namespaces.flatMap((netns) => holdNetns(netns, holds)))
   await ipBatch(namespaces.map((netns) => `netns del ${netns}`)).catch(ignoreMissing)
   const mounts = await unmountAll(lab)
   rmSync(lab.runDir, { recursive: true, force: true })
@@ -234,11 +237,17 @@ function processesInside(
   return inside
 }
 
-function netnsInode(netns: string): string {
+/**
+ * The number of a namespace and its name. The number does not go to the next one that somebody makes, who would be taken for staying in
+ * this one, until the hold is let go.
+ */
+function holdNetns(netns: string, holds: DisposableStack): readonly (readonly [string, string])[] {
   try {
-    return String(statSync(join(NETNS_DIRECTORY, netns)).ino)
+    const fd = openSync(join(NETNS_DIRECTORY, netns), 'r')
+    holds.defer(() => closeSync(fd))
+    return [[String(fstatSync(fd).ino), netns]]
   } catch {
-    return ''
+    return [] // a name without a namespace
   }
 }
 

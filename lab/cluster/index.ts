@@ -27,7 +27,7 @@ import {
   nodeLayout,
 } from '../machine/layout.ts'
 import { type Manifest, parseManifests, readManifests } from '../machine/manifests.ts'
-import { absentPolicyKinds, exclusiveObjects, MESH_NAMESPACE, meshManifests } from './mesh.ts'
+import { absentKinds, exclusiveObjects, MESH_NAMESPACE, meshManifests } from './mesh.ts'
 import { type LabState, readState, runningProcesses, writeState } from './state.ts'
 import { bringUp, refuseExisting } from './up.ts'
 import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
@@ -67,10 +67,14 @@ export interface Capture {
 /** How long `wait` waits for pods: long enough for a loaded machine, short enough for a person. */
 const PODS_DEADLINE_MS = 60_000
 const DEFAULT_NODES = 2
-/** Pods of the DaemonSet in lab/manifests/mesh.yaml. */
+/** Pods of the chart's DaemonSet. */
 const AGENT_NAME_PREFIX = 'ambit-agent-'
 /** How much of an unready pod's log is worth quoting. */
 const QUOTED_LOG_BYTES = 1000
+
+/** What tcpdump says at SIGUSR1. */
+const CAPTURE_COUNTS =
+  /(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped/
 
 /** Makes a lab and gives a handle on it. */
 export async function createLab(options: LabOptions = {}): Promise<Lab> {
@@ -87,15 +91,15 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
       : await planAttachment(options.attach, {
           name,
           nodes: nodePlans(nodes).map((node) => node.name),
-          exclusive: hasMesh ? exclusiveObjects(meshManifests(labLayout(name))) : [],
+          exclusive: hasMesh ? exclusiveObjects(await meshManifests(labLayout(name))) : [],
         })
   const layout = await bringUp({ name, nodes, hasMesh, attach, report, signal: options.signal })
   try {
     const lab = await openLab(layout.name)
     const ownership = lab.ownership()
     if (hasMesh) {
-      await applyManifests(lab.api, await absentPolicyKinds(lab.api), { ownership })
-      await applyManifests(lab.api, meshManifests(layout), { ownership })
+      await applyManifests(lab.api, await absentKinds(lab.api), { ownership })
+      await applyManifests(lab.api, await meshManifests(layout), { ownership })
       lab.markMesh()
       report('mesh: controller and agents are installed')
     }
@@ -300,6 +304,17 @@ export class Lab {
     await listening
     return {
       async stop() {
+        await waitFor(`what the capture on ${where} has still to write`, async () => {
+          const since = said.length
+          // tcpdump counts what it wrote, and what the kernel has for it: told to end, it would leave the rest unread.
+          child.kill('SIGUSR1')
+          await Promise.race([exited, once(child.stderr, 'data')])
+          const counts = CAPTURE_COUNTS.exec(said.slice(since))
+          if (child.exitCode !== null) return true
+          const [written, received, dropped] = (counts ?? []).slice(1).map(Number)
+          if (written === undefined || received === undefined) return undefined
+          return written + (dropped ?? 0) >= received ? true : undefined
+        })
         child.kill('SIGINT')
         await exited
       },

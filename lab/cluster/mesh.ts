@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// Installs the mesh into a lab: the manifests of lab/manifests/mesh.yaml with the lab's paths filled in.
+// Installs the mesh into a lab: the objects of the chart as lab-mesh.ts fits them to it.
 
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { chartKinds, type ChartObject, renderChart } from '../../daemonset/render/chart.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import type { KubeApi } from '../../mesh/kube/api.ts'
 import { defineResource } from '../../mesh/kube/resources.ts'
+import { record } from '../kubernetes/objects/json.ts'
 import type { ExclusiveObject } from '../kubernetes/real/preflight.ts'
 import type { LabLayout } from '../machine/layout.ts'
 import { type Manifest, parseManifests } from '../machine/manifests.ts'
+import { DRAIN_SECONDS, labObject } from './lab-mesh.ts'
 
-/** Where lab/manifests/mesh.yaml puts controller and agents. */
+/** Where controller and agents of a lab are. */
 export const MESH_NAMESPACE = 'ambit-system'
 
-const MANIFEST_FILE = manifestFile('mesh.yaml')
-const KINDS_FILE = manifestFile('policy-kinds.yaml')
+const GATEWAY_KINDS = fileURLToPath(new URL('../manifests/gateway-kinds.yaml', import.meta.url))
 const CUSTOM_RESOURCE_DEFINITIONS = defineResource(
   'apiextensions.k8s.io',
   'v1',
@@ -40,17 +42,17 @@ const CLUSTER_KINDS: Readonly<Record<string, string>> = {
   ClusterRoleBinding: 'clusterrolebindings',
 }
 
-function manifestFile(name: string): string {
-  return fileURLToPath(new URL(`../manifests/${name}`, import.meta.url))
-}
-
 /**
- * The definitions of the kinds of policies, as far as the cluster has none: those of Istio, or of another of our labs, stay as they
- * are.
+ * The definitions of the kinds of policies, gateways and routes, as far as the cluster has none: those of Istio, of the Gateway API, or
+ * of another of our labs, stay as they are.
  */
-export async function absentPolicyKinds(api: KubeApi): Promise<readonly Manifest[]> {
+export async function absentKinds(api: KubeApi): Promise<readonly Manifest[]> {
   const absent: Manifest[] = []
-  for (const manifest of parseManifests(readFileSync(KINDS_FILE, 'utf8'), KINDS_FILE)) {
+  const kinds = [
+    ...chartKinds().map((kind) => asManifest(kind, kind.object)),
+    ...parseManifests(readFileSync(GATEWAY_KINDS, 'utf8'), GATEWAY_KINDS),
+  ]
+  for (const manifest of kinds) {
     const found = await api.get(CUSTOM_RESOURCE_DEFINITIONS, { name: manifest.name })
     if (found.ok) continue
     if (found.error.kind !== 'notFound') throw new AmbitError('AMB_KUBE_API', found.error.message)
@@ -60,16 +62,32 @@ export async function absentPolicyKinds(api: KubeApi): Promise<readonly Manifest
 }
 
 /** The mesh's manifests for this lab. */
-export function meshManifests(lab: LabLayout): readonly Manifest[] {
-  const values: Readonly<Record<string, string>> = {
-    LAB: lab.name,
-    REPOSITORY,
-    CGROUP: lab.cgroup,
-    RUN: lab.runDir,
+export async function meshManifests(lab: LabLayout): Promise<readonly Manifest[]> {
+  const program = `${REPOSITORY}/cli/bin/ambit`
+  const values = {
+    createNamespace: true,
+    controller: {
+      replicas: 1,
+      podDisruptionBudget: false,
+      // Waypoints run what the lab's machine has, too; as root, for whoever's home the repository lies in may be closed to others.
+      extraArgs: [`--waypoint-command=${program}`, '--waypoint-user=0'],
+    },
+    waypoint: { image: 'host' },
+    agent: { drainSeconds: DRAIN_SECONDS },
   }
-  const text = readFileSync(MANIFEST_FILE, 'utf8').replace(
-    /\$\{(\w+)\}/g,
-    (whole, name: string) => values[name] ?? whole,
-  )
-  return parseManifests(text, MANIFEST_FILE)
+  const { objects } = await renderChart(values, { namespace: MESH_NAMESPACE })
+  const paths = { lab: lab.name, repository: REPOSITORY, cgroup: lab.cgroup, run: lab.runDir }
+  return objects.map((each) => asManifest(each, labObject(each.object, paths)))
+}
+
+function asManifest({ apiVersion, kind, name }: ChartObject, object: Manifest['object']): Manifest {
+  const { namespace } = record(object['metadata']) ?? {}
+  return {
+    apiVersion,
+    kind,
+    name,
+    namespace: typeof namespace === 'string' ? namespace : undefined,
+    object,
+    where: (field) => `daemonset/chart ${kind} ${name} ${field}`,
+  }
 }

@@ -12,6 +12,8 @@ export interface DemoLab {
   apply(object: object): Promise<void>
   /** `ambit` with these arguments, about this lab; resolves with its stdout, rejects on a non-zero exit. */
   ambit(...args: readonly string[]): Promise<string>
+  /** The same of one whose exit code is an answer: what it prints, whatever that code is. */
+  ambitSays(...args: readonly string[]): Promise<string>
   /** The log of a node's agent so far. */
   agentLog(node: string): string
   /** Captures packets until stop(), which returns the finished file. */

@@ -21,7 +21,12 @@ export function demoLab(lab: Lab, directory: string): DemoLab {
     exec: async (pod, ...command) => stdoutOf(await lab.exec(pod, command)),
     nodeExec: async (node, ...command) => stdoutOf(await lab.nodeExec(node, command)),
     apply: (object) => lab.apply(JSON.stringify(object)),
-    ambit: async (...args) => stdoutOf(await tryCommand([AMBIT, ...args, '--name', lab.name])),
+    ambit: async (...args) => stdoutOf(await ambit(lab, args)),
+    ambitSays: async (...args) => {
+      const output = await ambit(lab, args)
+      // Who could not say anything has said why.
+      return output.stdout === '' ? stdoutOf(output) : output.stdout
+    },
     agentLog: (node) => lab.log(agentPod(lab.layout, node)),
     capture: async (link) => {
       captures += 1
@@ -35,6 +40,12 @@ export function demoLab(lab: Lab, directory: string): DemoLab {
       }
     },
   }
+}
+
+function ambit(lab: Lab, args: readonly string[]): Promise<CommandOutput> {
+  // Of a waypoint, --name is the waypoint's.
+  const flag = args[0] === 'waypoint' ? '--lab' : '--name'
+  return tryCommand([AMBIT, ...args, flag, lab.name])
 }
 
 function stdoutOf({ code, stdout, stderr }: CommandOutput): string {

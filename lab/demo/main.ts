@@ -74,6 +74,7 @@ The lab "${name}" stays up until Ctrl-C. In another terminal:
   npx ambit lab exec${flag} shop/frontend -- curl -s http://catalog.shop/
   npx ambit lab capture${flag} fabric -w fabric.pcap
   npx ambit lab logs${flag} node-b
+  npx ambit dashboard --name ${name}      # who calls whom, live, in a browser
 `
 }
 

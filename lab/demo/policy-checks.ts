@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the demonstration shows of policy: one caller gets in and another does not, mutual TLS can be required, and each refusal stands
-// in the audit with the object and rule that made it. They leave no policy behind.
+// in the audit with the object and rule that made it, and is what `why` says. They leave no policy behind.
 
 import { type Check, CheckFailed, type ClientReport, type DemoLab, expect } from './check.ts'
 
@@ -33,6 +33,19 @@ interface AuditLine {
   readonly object?: string
   readonly rule?: number
   readonly [field: string]: unknown
+}
+
+/** What `ambit why` says, as far as it is compared. */
+interface Foretold {
+  readonly outcome?: string
+  readonly steps?: readonly { readonly object?: string }[]
+  readonly summary?: string
+}
+
+/** A refusal that was made, and what was said of it beforehand. */
+interface Compared {
+  readonly made: AuditLine
+  readonly foretold: Foretold
 }
 
 /** `call` runs the sample client in a pod; one that is not answered gives what it was told instead. */
@@ -77,6 +90,11 @@ export function policyChecks(
     }
   }
 
+  /** Asked while the policy is in force. */
+  const why = async (source: string, destination: string): Promise<Foretold> =>
+    JSON.parse(await lab.ambitSays('why', source, destination, '-o', 'json')) as Foretold
+  const compared: Compared[] = []
+
   return [
     {
       title: 'a policy lets only the frontend in; the refusal of another is in the audit, by rule',
@@ -85,12 +103,16 @@ export function policyChecks(
         try {
           const served = await call('shop/frontend', 'http://catalog.shop/')
           expect(served.answer !== undefined, `the frontend: ${JSON.stringify(served)}`)
-          await refused('shop/catalog-v1', 'http://frontend.shop/')
+          const [foretold] = await Promise.all([
+            why('shop/catalog-v1', 'shop/frontend'),
+            refused('shop/catalog-v1', 'http://frontend.shop/'),
+          ])
           const line = await onRecord(
             ({ who, object }) =>
               who === CATALOG_IDENTITY && object === 'AuthorizationPolicy shop/frontend-only',
           )
           expect(line.rule === 0, JSON.stringify(line))
+          compared.push({ made: line, foretold })
           return `${line.who} to ${line.what}: ${line.object} rules[${line.rule}]`
         } finally {
           await removed(FRONTEND_ONLY)
@@ -102,14 +124,30 @@ export function policyChecks(
       run: async () => {
         await inForce(STRICT)
         try {
-          await refused('legacy/batch', 'http://catalog.shop/')
+          const [foretold] = await Promise.all([
+            why('legacy/batch', 'shop/catalog'),
+            refused('legacy/batch', 'http://catalog.shop/'),
+          ])
           const served = await call('shop/frontend', 'http://catalog.shop/')
           expect(served.answer !== undefined, `the frontend: ${JSON.stringify(served)}`)
           const line = await onRecord(({ object }) => object === 'PeerAuthentication shop/strict')
+          compared.push({ made: line, foretold })
           return `${line.who} to ${line.what}: ${line.object}; the kubelet's probes go on`
         } finally {
           await removed(STRICT)
         }
+      },
+    },
+    {
+      title: '`ambit why` foretold both refusals, by the same objects',
+      run: async () => {
+        expect(compared.length === 2, `it was asked of ${compared.length} refusals`)
+        for (const { made, foretold } of compared)
+          expect(
+            foretold.outcome === 'fails' && foretold.steps?.at(-1)?.object === made.object,
+            `the audit: ${JSON.stringify(made)}; why: ${JSON.stringify(foretold)}`,
+          )
+        return compared.map(({ foretold }) => foretold.summary).join(' ')
       },
     },
   ]

@@ -6,6 +6,7 @@ import { dirname } from 'node:path'
 import type { V1Container, V1EnvVar, V1EnvVarSource } from '@kubernetes/client-node'
 import type { Pod, Wire } from '../../mesh/kube/resources.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
+import { findImage } from './images.ts'
 import type { ObjectCache } from './object-cache.ts'
 
 export type Container = Wire<V1Container>
@@ -23,11 +24,12 @@ export interface PodFields {
 const HOST_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** What every container finds in its environment. `node` is the one that runs the lab. */
-function baseEnvironment(fields: PodFields): Record<string, string> {
+function baseEnvironment(container: Container, fields: PodFields): Record<string, string> {
   const { kubernetesServiceIp: serviceIp } = fields
+  const programs = findImage(container.image)?.programs ?? []
   const hostInUrl = serviceIp.includes(':') ? `[${serviceIp}]` : serviceIp
   return {
-    PATH: `${dirname(process.execPath)}:${HOST_PATH}`,
+    PATH: [...programs, dirname(process.execPath), HOST_PATH].join(':'),
     HOME: '/root',
     HOSTNAME: fields.hostname,
     KUBERNETES_SERVICE_HOST: serviceIp,
@@ -47,7 +49,7 @@ export async function resolveEnvironment(
   fields: PodFields,
   objects: ObjectCache,
 ): Promise<Result<Environment, string>> {
-  const environment = baseEnvironment(fields)
+  const environment = baseEnvironment(container, fields)
   const namespace = fields.pod.metadata?.namespace ?? 'default'
   for (const source of container.envFrom ?? []) {
     const { configMapRef, secretRef, prefix = '' } = source
@@ -176,9 +178,8 @@ export function expand(text: string, environment: Environment): string {
   )
 }
 
-/** The command line of a container: command and args after expansion. */
+/** The command line of a container: its command, else its image's, and its args, after expansion. */
 export function commandLine(container: Container, environment: Environment): readonly string[] {
-  return [...(container.command ?? []), ...(container.args ?? [])].map((word) =>
-    expand(word, environment),
-  )
+  const command = container.command ?? findImage(container.image)?.entrypoint ?? []
+  return [...command, ...(container.args ?? [])].map((word) => expand(word, environment))
 }

@@ -11,6 +11,7 @@ import { watchResource } from '../../mesh/kube/watch-resource.ts'
 import { createLogger, environmentLogLevel } from '../../mesh/telemetry/log.ts'
 import { socketAccess } from '../machine/socket-access.ts'
 import { labLayout, nodeLayout } from '../machine/layout.ts'
+import { tellReady } from '../machine/tell-ready.ts'
 import { nodePlan, PodAddressPool, type PodNet } from '../network/addressing.ts'
 import { BUILT_IN_PLUGIN } from './cni.ts'
 import type { ClusterAddresses, KubeletContext } from './context.ts'
@@ -95,8 +96,7 @@ async function main(options: KubeletArguments): Promise<void> {
   const registered = await registerNode(api, plan, options.marks)
   renewNodeLease(api, registered, options.marks, logger)
   logger.info('node is ready')
-  process.send?.({ kind: 'ready' })
-  process.disconnect?.()
+  tellReady()
 }
 
 async function accessOf(api: KubeletArguments['api']): Promise<ClusterAccess> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sample application: an HTTP server that reports who called it. It knows nothing of the mesh.
-// GET /healthz answers probes, GET /probes lists where they came from, anything else answers a report.
+// GET /healthz answers probes, GET /probes lists where they came from, GET /slow never answers, GET /flaky answers 503 every other time,
+// anything else answers a report.
 // Configured by the environment: SERVICE, VERSION, PORT (8080).
 
 import { createServer } from 'node:http'
@@ -13,6 +14,8 @@ const port = Number(process.env.PORT ?? '8080')
 /** The last probes are enough to see where they come from. */
 const REMEMBERED_PROBES = 50
 const probes: { readonly address: string; readonly at: string }[] = []
+
+let flaky = 0
 
 const server = createServer((request, response) => {
   const client = (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '')
@@ -29,6 +32,14 @@ const server = createServer((request, response) => {
   if (request.url === '/probes') {
     answer({ probes })
     return
+  }
+  if (request.url === '/slow') return
+  if (request.url?.startsWith('/flaky') === true) {
+    flaky += 1
+    if (flaky % 2 === 1) {
+      response.writeHead(503).end()
+      return
+    }
   }
   console.log(`${service} ${version}: ${request.method} ${request.url} from ${client}`)
   answer({

@@ -11,6 +11,8 @@ import type { AuditEvent, AuditKind } from './event.ts'
 const KINDS: ReadonlyMap<EndReason, AuditKind> = new Map([
   ['policyDenied', 'connection.denied'],
   ['policyMissing', 'connection.denied'],
+  ['notTheWaypoint', 'connection.denied'],
+  ['handshakeRevoked', 'connection.denied'],
   ['policyChanged', 'connection.closed'],
   ['certificateExpired', 'connection.closed'],
   ['peerDistrusted', 'connection.closed'],
@@ -18,8 +20,8 @@ const KINDS: ReadonlyMap<EndReason, AuditKind> = new Map([
 ])
 
 /**
- * The events of a connection, for most none. They are those of the pod that was called: the caller's end of a call tells what it was
- * answered, not what was decided.
+ * The events of a connection, for most none. They are those of the pod whose policy decided: the caller's end of a call that was refused
+ * at the other tells what it was answered, and names no policy.
  */
 export function connectionEvents(record: ConnectionRecord): readonly AuditEvent[] {
   if (!isOnRecord(record)) return NONE
@@ -41,8 +43,10 @@ export function isOnRecord({
   direction,
   end,
   reports,
-}: Pick<ConnectionRecord, 'direction' | 'end' | 'reports'>): boolean {
-  return direction === 'inbound' && (reports !== undefined || KINDS.has(end))
+  policy,
+}: Pick<ConnectionRecord, 'direction' | 'end' | 'reports' | 'policy'>): boolean {
+  if (direction === 'outbound') return policy !== undefined && KINDS.has(end)
+  return reports !== undefined || KINDS.has(end)
 }
 
 function ended(record: ConnectionRecord, kind: AuditKind): AuditEvent {
@@ -63,19 +67,20 @@ function reported(record: ConnectionRecord, kind: AuditKind, why: string): Audit
 }
 
 function about(record: ConnectionRecord, kind: AuditKind): Omit<AuditEvent, 'why'> {
-  const { source, destination, sourceAddress, startedAt, durationMs, security } = record
+  const { direction, source, destination, sourceAddress, startedAt, durationMs, security } = record
   const target = record.hboneTarget ?? record.destinationAddress
   const from = text(sourceAddress)
   return {
     kind,
     time: Math.round(startedAt + durationMs),
-    namespace: destination.namespace ?? '',
+    namespace: (direction === 'inbound' ? destination : source).namespace ?? '',
     who: source.identity ?? podOf(source) ?? from ?? 'unknown',
     what: [podOf(destination), text(target)].filter(Boolean).join(' at '),
     details: {
       'src.addr': from,
       'src.workload': source.name,
       'src.namespace': source.namespace,
+      ...(record.via && { 'via.waypoint': record.via.name, 'via.identity': record.via.identity }),
       security,
       service: record.service?.hostname,
     },

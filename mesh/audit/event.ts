@@ -13,6 +13,10 @@ export const AUDIT_KINDS = [
   'connection.audited',
   /** What policies on trial (dry run) would have made of a call. */
   'connection.dryRun',
+  /** The same of a request, by a waypoint. */
+  'request.denied',
+  'request.audited',
+  'request.dryRun',
   'certificate.issued',
   'certificate.refused',
   'enrolment.refused',

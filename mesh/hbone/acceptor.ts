@@ -14,7 +14,7 @@ import { END_REASONS, type EndReason } from '../telemetry/end-reason.ts'
 import { resetSocket } from '../relay/reset-socket.ts'
 import { socketAddressOf } from '../model/address.ts'
 import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
-import type { HboneServerOptions } from './types.ts'
+import type { HboneServerOptions, ListenPlace } from './types.ts'
 
 export interface AuthenticatedConnection {
   readonly socket: TLSSocket
@@ -42,7 +42,8 @@ export interface AcceptorOptions {
 }
 
 export interface Acceptor {
-  listen(fd: number): Promise<void>
+  /** Says the port. */
+  listen(place: ListenPlace): Promise<number>
   setCertificate(certificate: WorkloadCertificate): void
   /** Stops accepting; resolves when no connection is left, nor a handshake. */
   stopListening(): Promise<void>
@@ -197,17 +198,18 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   }
 
   return {
-    listen: (fd) =>
+    listen: (place) =>
       new Promise((resolve, reject) => {
         tcp.once('error', reject)
-        tcp.listen({ fd }, () => {
+        tcp.listen(place, () => {
           tcp.removeListener('error', reject)
           // Whatever accept() fails of is no reason to end the process. It does not fail for want of descriptors: see above.
           tcp.on('error', (error) => {
             const message = `cannot accept a connection: ${error.message}`
             options.onRefused({ peer: undefined, reason: 'internal', message })
           })
-          resolve()
+          const bound = tcp.address()
+          resolve(typeof bound === 'object' && bound !== null ? bound.port : 0)
         })
       }),
     setCertificate(renewed) {

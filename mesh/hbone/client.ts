@@ -20,6 +20,7 @@ import type { HeldMemory } from '../http2/held-memory.ts'
 import type { HeaderList } from '../http2/hpack.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import type { H2Stream, StreamSink } from '../http2/stream.ts'
+import { SocketWire } from '../http2/wire.ts'
 import {
   ANSWER_DEADLINE_MS,
   CLIENT_SETTINGS,
@@ -28,6 +29,7 @@ import {
   PING_TIMEOUT_MS,
   POOL_MAX_STREAMS,
 } from './limits.ts'
+import { ORIGINAL_CLIENT } from '../telemetry/original-client.ts'
 import { StreamTunnel } from './tunnel.ts'
 import type { HboneFailure, HbonePoolOptions, OpenedTunnel, TunnelHeaders } from './types.ts'
 
@@ -62,7 +64,7 @@ export interface ClientConnectionOptions {
   /** Who pays first when what it holds is too much. */
   readonly owner?: string
   /** As for the pool. */
-  readonly heardAgoMs?: HbonePoolOptions['heardAgoMs']
+  readonly wayToPeer?: HbonePoolOptions['wayToPeer']
   /** For tests; defaults to those of limits.ts. */
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
@@ -88,14 +90,14 @@ export function establishClient(
     })
     const connection: H2Connection = new H2Connection({
       role: 'client',
-      socket: secured.socket,
+      wire: new SocketWire(secured.socket),
       settings: CLIENT_SETTINGS,
       settingsDeadlineMs: HANDSHAKE_DEADLINE_MS,
       pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,
       pingTimeoutMs: options.pingTimeoutMs ?? PING_TIMEOUT_MS,
       ...(options.owner !== undefined && { owner: options.owner }),
       memory: options.memory,
-      heardAgoMs: options.heardAgoMs,
+      wayToPeer: () => options.wayToPeer?.(secured.socket),
       onReady: () => {
         const answerDeadlineMs = options.answerDeadlineMs ?? ANSWER_DEADLINE_MS
         client = new Client(connection, secured, lifetime, answerDeadlineMs)
@@ -193,6 +195,7 @@ function connectHeaders(
   if (headers.baggage !== undefined) fields.push(['baggage', headers.baggage])
   if (headers.forwarded !== undefined) fields.push(['forwarded', headers.forwarded])
   if (headers.traceparent !== undefined) fields.push(['traceparent', headers.traceparent])
+  if (headers.originalClient !== undefined) fields.push([ORIGINAL_CLIENT, headers.originalClient])
   for (const [name, value] of fields)
     if (!HEADER_VALUE.test(value))
       return err({

@@ -3,6 +3,7 @@
 
 import type { HeaderList } from '../http2/hpack.ts'
 import { type Result, err, ok } from '../result.ts'
+import { ORIGINAL_CLIENT } from '../telemetry/original-client.ts'
 import type { TunnelHeaders } from './types.ts'
 
 export interface ConnectRequest {
@@ -68,9 +69,11 @@ function tunnelHeaders(fields: ReadonlyMap<string, string>): TunnelHeaders {
   const baggage = fields.get('baggage')
   const forwarded = fields.get('forwarded')
   const traceparent = fields.get('traceparent')
+  const originalClient = fields.get(ORIGINAL_CLIENT)
   return {
     ...(baggage !== undefined && { baggage }),
     ...(forwarded !== undefined && { forwarded }),
     ...(traceparent !== undefined && { traceparent }),
+    ...(originalClient !== undefined && { originalClient }),
   }
 }

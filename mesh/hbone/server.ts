@@ -9,6 +9,7 @@ import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
 import type { HeaderList } from '../http2/hpack.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, IGNORING_SINK } from '../http2/stream.ts'
+import { SocketWire } from '../http2/wire.ts'
 import { CUT_CODE } from './cut-code.ts'
 import { Incoming, rejectStream } from './incoming.ts'
 import {
@@ -84,7 +85,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     })
     const connection: H2Connection = new H2Connection({
       role: 'server',
-      socket: authenticated.socket,
+      wire: new SocketWire(authenticated.socket),
       settings:
         options.maxStreams === undefined
           ? SERVER_SETTINGS

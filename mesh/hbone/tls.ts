@@ -121,9 +121,13 @@ function checkPeer(socket: TLSSocket, trust: TrustPolicy): Result<SpiffeId, Hbon
     })
   if (socket.alpnProtocol !== ALPN_HTTP2)
     return err({ reason: 'tlsFailure', message: 'the peer does not speak HTTP/2 (no ALPN h2)' })
-  if (isRevoked(socket, trust))
-    return err({ reason: 'certificateRevoked', message: "the peer's certificate is revoked" })
   const identity = socketSpiffeId(socket)
+  if (isRevoked(socket, trust))
+    return err({
+      reason: 'handshakeRevoked',
+      // It leads to one of our roots: whose it is, or was, is proven.
+      message: `the peer's certificate is revoked${identity.ok ? `: ${identity.value}` : ''}`,
+    })
   return identity.ok
     ? ok(identity.value)
     : err({ reason: 'tlsFailure', message: identity.error.message })

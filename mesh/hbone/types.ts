@@ -6,9 +6,10 @@ import type { CutSignal } from '../async/cut.ts'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { HeldMemory } from '../http2/held-memory.ts'
-import type { AskedSilence } from '../http2/peer-silence.ts'
+import type { AskedSilence, WayToPeer } from '../http2/peer-silence.ts'
 import type { TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
+import type { HostPort } from '../model/host-port.ts'
 import type { IpAddress, SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Result } from '../result.ts'
 import type { DistrustReason } from './cut-code.ts'
@@ -21,6 +22,8 @@ export interface TunnelHeaders {
   readonly baggage?: string
   readonly forwarded?: string
   readonly traceparent?: string
+  /** Of a waypoint, whom it calls for (original-client.ts). */
+  readonly originalClient?: string
 }
 
 /**
@@ -62,8 +65,8 @@ export interface HbonePoolOptions {
     identity: SpiffeId,
     signal: AbortSignal,
   ) => Promise<Result<WorkloadCertificate, HboneFailure>>
-  /** When the kernel last heard of a socket's peer, in milliseconds before now: who acknowledges is not silent. */
-  readonly heardAgoMs?: (socket: Socket) => number | undefined
+  /** What the kernel knows of the way to a socket's peer: who acknowledges is not silent. */
+  readonly wayToPeer?: (socket: Socket) => WayToPeer | undefined
   /** Whom to take for one of the mesh's own; the workload's own trust domain alone when left out. */
   readonly trust?: TrustPolicy
   /** The pod served: when too much waits for receivers that do not read, the pod with the most of it is relieved first. */
@@ -139,10 +142,13 @@ export interface HboneServerOptions {
   }) => void
 }
 
-/** Serves HBONE for one pod; the accepted sockets come from a listening fd inside the pod's namespace. */
+/** A listening socket that is owned from then on, or where to make one. */
+export type ListenPlace = { readonly fd: number } | HostPort
+
+/** Serves HBONE for one workload. */
 export interface HboneServer {
-  /** Listens on an already listening socket fd and owns it from then on. */
-  listen(fd: number): Promise<void>
+  /** Listens on a socket that listens already, which is its own from then on, or makes one; says the port. */
+  listen(place: ListenPlace): Promise<number>
   /** New handshakes use the new certificate; live connections go on. */
   setCertificate(certificate: WorkloadCertificate): void
   connectionCount(): number

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// One HTTP/2 connection (RFC 9113), either role, as far as CONNECT tunnels need it: no push, no priorities.
+// One HTTP/2 connection (RFC 9113), either role, for CONNECT tunnels and for requests and answers: no push, no priorities.
 // Every frame is checked; whoever breaks the protocol or floods us gets GOAWAY and is cut.
 // Why not node:http2: against two haproxy TLS relays on the same path it did 0.93 to 1.09 times the requests per
 // relay CPU second at 64 connections and 0.48 to 0.73 times the bulk; this engine 1.8 to 2.4 and 1.0 to 1.1
 // (bench/hbone-relays.ts, medians on two shared cores).
 // It is long because the frame types share one state; what could stand alone does (stream, output, reader, budget).
 
-import type { Socket } from 'node:net'
 import type { H2Accounts } from './budget.ts'
 import { Conduct } from './conduct.ts'
 import { ConnectionHold } from './connection-hold.ts'
@@ -15,7 +14,6 @@ import { type HeaderBlock, HeaderBlocks, dependency } from './header-blocks.ts'
 import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
 import { GatheredData } from './gathered-data.ts'
 import type { HeldMemory } from './held-memory.ts'
-import { Intake } from './intake.ts'
 import { FrameOutput } from './output.ts'
 import {
   DEFAULT_MAX_FRAME_BYTES,
@@ -30,11 +28,12 @@ import {
   PREFACE,
   SETTING,
 } from './protocol.ts'
-import { type AskedSilence, SilenceWatch } from './peer-silence.ts'
+import { type AskedSilence, SilenceWatch, type WayToPeer } from './peer-silence.ts'
 import { ReceiveWindow } from './receive-window.ts'
 import type { H2Settings } from './settings.ts'
 import { H2Stream, type StreamHost, type StreamSink } from './stream.ts'
 import { StreamTable } from './stream-table.ts'
+import type { H2Intake, H2Wire } from './wire.ts'
 
 /** Unwritten output above which no DATA is added: one good TLS write, and little to wait behind for the next stream. */
 const OUTPUT_FULL_BYTES = 256 * 1024
@@ -54,7 +53,7 @@ const HEADER_BYTES_PER_UNIT = 512
 const MOST_SETTINGS = 64
 /** Entries that one more token pays for. */
 const SETTINGS_PER_TOKEN = 8
-/** How long we wait for the peer to read our GOAWAY before the socket is cut. */
+/** How long we wait for the peer to read our GOAWAY before what carries the connection is cut. */
 const LINGER_MS = 1_000
 /** How long a draining server waits for the PING that marks a round trip before it names the last stream. */
 const DRAIN_ROUND_TRIP_MS = 1_000
@@ -76,13 +75,13 @@ export interface ConnectionClosed {
 
 export interface H2ConnectionOptions {
   readonly role: 'client' | 'server'
-  /** TLS or plain, and nobody else reads it. */
-  readonly socket: Socket
+  readonly wire: H2Wire
   readonly settings: H2Settings
   /** Time left for the peer's first SETTINGS. */
   readonly settingsDeadlineMs: number
   readonly pingIntervalMs: number
-  readonly pingTimeoutMs: number
+  /** Undefined: no PINGs are sent, for another layer watches over the peer. */
+  readonly pingTimeoutMs: number | undefined
   /** Who pays first when what it holds is too much: the pod served. */
   readonly owner?: string
   /** Who pays first of the owner's: the peer, over all its connections; each connection by itself when absent. */
@@ -91,8 +90,8 @@ export interface H2ConnectionOptions {
   readonly memory: HeldMemory
   /** Who pays for nuisance; fresh accounts when absent. One that outlives the connection makes reconnecting useless. */
   readonly accounts?: Partial<H2Accounts>
-  /** When the kernel last heard of a socket's peer, in milliseconds before now; undefined: not known. */
-  readonly heardAgoMs?: ((socket: Socket) => number | undefined) | undefined
+  /** What the kernel knows of the way to the peer; undefined: nothing. */
+  readonly wayToPeer?: (() => WayToPeer | undefined) | undefined
   /** The peer's first SETTINGS came. */
   readonly onReady: () => void
   /** Server: a request. The stream's sink must be set before returning. */
@@ -106,7 +105,7 @@ export interface H2ConnectionOptions {
 
 export class H2Connection implements FrameHandler, StreamHost {
   readonly #options: H2ConnectionOptions
-  readonly #socket: Socket
+  readonly #wire: H2Wire
   readonly #isServer: boolean
   readonly #reader: FrameReader
   readonly #output: FrameOutput
@@ -119,7 +118,7 @@ export class H2Connection implements FrameHandler, StreamHost {
   readonly streamWindowBytes: number
   readonly #conduct: Conduct
   readonly #blocks: HeaderBlocks
-  readonly #intake: Intake
+  readonly #intake: H2Intake
   readonly #gathered: GatheredData
   readonly #hold: ConnectionHold
   readonly #keepalive: NodeJS.Timeout
@@ -147,7 +146,8 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   constructor(options: H2ConnectionOptions) {
     this.#options = options
-    this.#socket = options.socket
+    const { wire } = options
+    this.#wire = wire
     this.#isServer = options.role === 'server'
     this.owner = options.owner ?? ''
     this.caller = options.caller ?? ''
@@ -168,8 +168,7 @@ export class H2Connection implements FrameHandler, StreamHost {
       { maxFrameBytes: settings.maxFrameBytes, maxCollectedBytes: settings.headerListBytes },
       this.#isServer,
     )
-    this.#intake = new Intake(
-      options.socket,
+    this.#intake = wire.intake(
       {
         parse: (chunk) => this.#parse(chunk),
         deliver: () => this.#gathered.deliver(),
@@ -180,7 +179,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     )
     this.#gathered = new GatheredData(this.receiveWindow, () => this.#intake.keepChunk())
     this.#output = new FrameOutput(
-      options.socket,
+      wire,
       () => this.#pump(),
       () => this.#account(),
     )
@@ -191,10 +190,7 @@ export class H2Connection implements FrameHandler, StreamHost {
       Math.max(0, options.settingsDeadlineMs),
     )
     this.#greet()
-    const { socket } = options
-    socket.on('error', (error: Error) => this.#close(H2_CODE.noError, error.message, false))
-    socket.on('end', () => this.#close(H2_CODE.noError, 'the peer closed the connection', false))
-    socket.on('close', () => this.#close(H2_CODE.noError, 'the connection is closed', false))
+    wire.onOver((message) => this.#close(H2_CODE.noError, message, false))
     this.#intake.start()
   }
 
@@ -209,12 +205,12 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   /** Client: sends a request on a new stream. Only while capacity allows it. */
-  openStream(headers: HeaderList, sink: StreamSink): H2Stream {
+  openStream(headers: HeaderList, sink: StreamSink, isEndStream = false): H2Stream {
     const stream = new H2Stream(this.#nextStreamId, this, sink, this.#peerWindow)
     this.#nextStreamId += 2
     this.#streams.add(stream)
     this.#conduct.openedStream()
-    stream.sendHeaders(headers, false)
+    stream.sendHeaders(headers, isEndStream)
     return stream
   }
 
@@ -459,14 +455,24 @@ export class H2Connection implements FrameHandler, StreamHost {
     isTooLarge: boolean,
     isEndStream: boolean,
   ): void {
-    // RFC 9113 8.5: after the CONNECT and its answer there is only DATA.
-    if (this.#isServer || stream.isAnswered || stream.isEndReceived)
-      return this.#streamError(stream, H2_CODE.protocolError)
+    if (stream.isEndReceived) return this.#streamError(stream, H2_CODE.streamClosed)
+    if (this.#isServer || stream.isAnswered) {
+      // RFC 9113 8.1: trailers end the stream. 8.5: after a CONNECT and its answer there is only DATA.
+      if (!isEndStream || stream.sink.onTrailers === undefined)
+        return this.#streamError(stream, H2_CODE.protocolError)
+      stream.sink.onTrailers(headers, isTooLarge)
+      if (!stream.isClosed) stream.receiveEnd()
+      return
+    }
     const isInterim = headers.some(([name, value]) => name === ':status' && value.startsWith('1'))
     if (isInterim && isEndStream) return this.#streamError(stream, H2_CODE.protocolError)
-    if (isInterim) return this.#conduct.control('interim responses')
+    if (isInterim) {
+      // Who passes them on has a bound of its own.
+      if (stream.sink.onInterim !== undefined) return stream.sink.onInterim(headers)
+      return this.#conduct.control('interim responses')
+    }
     stream.isAnswered = true
-    stream.sink.onHeaders(headers, isTooLarge)
+    stream.sink.onHeaders(headers, isTooLarge, isEndStream)
     if (isEndStream && !stream.isClosed) stream.receiveEnd()
   }
 
@@ -610,16 +616,15 @@ export class H2Connection implements FrameHandler, StreamHost {
   }
 
   #checkAlive(): void {
+    const { pingIntervalMs, pingTimeoutMs } = this.#options
     if (this.#intake.takeReads() > 0) this.#silentPings = 0
     else this.#silentPings += 1
     // Anything heard counts as life: a PONG may wait behind bulk data.
-    if (this.#silentPings * this.#options.pingIntervalMs >= this.#options.pingTimeoutMs) {
-      this.#close(H2_CODE.noError, `no answer to PING for ${this.#options.pingTimeoutMs} ms`, true)
-      return
-    }
+    if (pingTimeoutMs !== undefined && this.#silentPings * pingIntervalMs >= pingTimeoutMs)
+      return this.#close(H2_CODE.noError, `no answer to PING for ${pingTimeoutMs} ms`, true)
     this.#output.shrink()
     this.#account()
-    this.#sendPing(PING_KEEPALIVE)
+    if (pingTimeoutMs !== undefined) this.#sendPing(PING_KEEPALIVE)
   }
 
   #watchSilence(): SilenceWatch {
@@ -629,7 +634,7 @@ export class H2Connection implements FrameHandler, StreamHost {
         return intake.allReads
       },
       ping: () => this.#sendPing(PING_KEEPALIVE),
-      heardAgoMs: () => this.#options.heardAgoMs?.(this.#socket),
+      way: () => this.#options.wayToPeer?.(),
       doubt: () => this.leave(),
     })
   }
@@ -748,10 +753,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#blocks.clear()
     this.receiveWindow.close()
     this.#hold.set(0)
-    if (!this.#socket.destroyed) {
-      const cut = setTimeout(() => this.#socket.destroy(), LINGER_MS)
-      this.#socket.once('close', () => clearTimeout(cut))
-    }
+    this.#wire.end(LINGER_MS)
     // ENHANCE_YOUR_CALM tells a stream's user that memory is short; what the peer did wrong is none of the stream's.
     const isForMemory = code === H2_CODE.enhanceYourCalm && !isPeerFault
     const resetCode = isForMemory ? code : (this.#options.resetCode?.() ?? H2_CODE.cancel)

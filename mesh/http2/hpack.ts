@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Header compression (RFC 7541): a complete decoder with bounds, and an encoder that never indexes, because
-// a tunnel has one header block and the peer's table would only be state to keep right.
+// a tunnel has one header block, what requests repeat is within a tunnel, and the peer's table would only be state to keep right.
 
 import { ENTRY_OVERHEAD_BYTES, HpackTable } from './hpack-table.ts'
 import { decodeHuffman } from './huffman.ts'
@@ -241,28 +241,50 @@ export class HpackDecoder {
   }
 }
 
-/** Static table indexes whose name alone is used: RFC 7541 appendix A. */
-const NAME_INDEX: Readonly<Record<string, number>> = { ':authority': 1, ':method': 2, ':status': 8 }
+/** The first place of each name in the static table. */
+const NAME_INDEX: ReadonlyMap<string, number> = new Map(
+  STATIC_TABLE.map(([name], at) => [name, at + 1] as const).reverse(),
+)
+/** Names of which the table has values, whose fields may be one octet; the last place of each. */
+const LAST_WITH_VALUE: ReadonlyMap<string, number> = new Map(
+  STATIC_TABLE.flatMap(([name, value], at) => (value === '' ? [] : [[name, at + 1] as const])),
+)
+/** What the prefix of a literal that is not indexed holds (RFC 7541 6.2.2). */
+const LARGEST_PREFIX = 0x0f
 
-/** Encodes fields as literals that are never indexed, except `:status: 200`, which is one octet. */
+/** Encodes fields by the static table where it has them whole, else as literals that are not indexed, their names by the table. */
 export function encodeHeaders(headers: HeaderList): Buffer {
   let size = 0
   for (const [name, value] of headers) size += name.length + value.length + 12 // two lengths of at most 5 octets, and the first octet
   const block = Buffer.allocUnsafe(size)
   let at = 0
   for (const [name, value] of headers) {
-    if (name === ':status' && value === '200') {
-      block[at] = 0x88
+    const index = NAME_INDEX.get(name) ?? 0
+    const whole = index === 0 ? 0 : wholeIndex(name, value, index)
+    if (whole > 0) {
+      block[at] = 0x80 | whole
       at += 1
       continue
     }
-    const index = NAME_INDEX[name] ?? 0
-    block[at] = index
+    if (index < LARGEST_PREFIX) block[at] = index
+    else {
+      block[at] = LARGEST_PREFIX
+      at += 1
+      block[at] = index - LARGEST_PREFIX
+    }
     at += 1
     if (index === 0) at = writeString(block, at, name)
     at = writeString(block, at, value)
   }
   return block.subarray(0, at)
+}
+
+/** The place of a whole field; 0: the table does not have it. `first`: of its name. */
+function wholeIndex(name: string, value: string, first: number): number {
+  const last = LAST_WITH_VALUE.get(name) ?? 0
+  for (let index = first; index <= last; index += 1)
+    if (STATIC_TABLE[index - 1]?.[1] === value) return index
+  return 0
 }
 
 function writeString(block: Buffer, start: number, text: string): number {

@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net'
 import { TLS_READ_BYTES, readInPlace, sharedReadBuffer } from '../relay/read-in-place.ts'
 import { WaitingChunks } from '../relay/waiting-chunks.ts'
+import type { H2Intake } from './wire.ts'
 import { TurnBudget, type TurnShare } from './turn-budget.ts'
 
 /** Read no more often than this between two calls of takeReads(), and no more at once, a connection is quiet. */
@@ -25,7 +26,7 @@ export interface IntakeUser {
   account(): void
 }
 
-export class Intake {
+export class Intake implements H2Intake {
   readonly #socket: Socket
   readonly #user: IntakeUser
   readonly #turn: TurnBudget

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a connection has to send: frames are written into one buffer, and all that one turn of the event loop
-// produced goes out as one TLS write. Two buffers take turns, so that nothing is allocated in steady state.
+// produced goes out as one write. Two buffers take turns, so that nothing is allocated in steady state.
 // Hot: bench/hbone-relays.ts watches it.
 
-import type { Writable } from 'node:stream'
 import { FRAME_HEADER_BYTES } from './protocol.ts'
+import type { H2Wire } from './wire.ts'
 
 /** Enough for a burst of small frames. */
 const FIRST_BUFFER_BYTES = 4096
@@ -12,7 +12,7 @@ const NOTHING = Buffer.alloc(0)
 
 /** The writing side of one connection. */
 export class FrameOutput {
-  readonly #socket: Writable
+  readonly #wire: Pick<H2Wire, 'write' | 'schedule'>
   readonly #onDrained: () => void
   readonly #onGrown: () => void
   #buffer: Buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
@@ -37,8 +37,12 @@ export class FrameOutput {
   }
 
   /** `onGrown` hears when heldBytes went up. */
-  constructor(socket: Writable, onDrained: () => void, onGrown: () => void) {
-    this.#socket = socket
+  constructor(
+    wire: Pick<H2Wire, 'write' | 'schedule'>,
+    onDrained: () => void,
+    onGrown: () => void,
+  ) {
+    this.#wire = wire
     this.#onDrained = onDrained
     this.#onGrown = onGrown
   }
@@ -87,17 +91,16 @@ export class FrameOutput {
     this.#buffer = this.#spare ?? Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES)
     this.#spare = undefined
     this.#length = 0
-    this.#socket.write(buffer.subarray(0, length), this.#onWritten)
+    this.#wire.write(buffer.subarray(0, length), this.#onWritten)
   }
 
-  /** Writes what there is and then ends the socket; nothing more is sent. */
+  /** Writes what there is; nothing more is sent. */
   end(): void {
     if (this.#isStopped) return
     this.#isStopped = true
-    if (this.#length > 0) this.#socket.write(this.#buffer.subarray(0, this.#length))
+    if (this.#length > 0) this.#wire.write(this.#buffer.subarray(0, this.#length))
     this.#buffer = NOTHING
     this.#length = 0
-    this.#socket.end()
   }
 
   /** Gives large buffers back; called now and then on idle connections. */
@@ -121,9 +124,8 @@ export class FrameOutput {
     return at
   }
 
-  /** After the poll phase: everything that this turn's readable sockets bring is then in one write. */
   #schedule(): void {
     this.#isScheduled = true
-    setImmediate(this.#flush)
+    this.#wire.schedule(this.#flush)
   }
 }

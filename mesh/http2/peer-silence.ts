@@ -21,13 +21,26 @@ export interface WatchedStream {
   cut(code: number): void
 }
 
+/** The kernel's view of what was sent: TCP_INFO of the connection's socket. */
+export interface WayToPeer {
+  /** Bytes that the peer's kernel has acknowledged so far. */
+  readonly acknowledgedBytes: number
+  /** Segments that are under way. None while the peer's window is closed, as then it answers probes alone. */
+  readonly unacknowledged: number
+  /**
+   * When anything came, in milliseconds before now. That alone does not prove that the peer hears us: where only the way to it is
+   * broken, it sends again and again what we acknowledge in vain.
+   */
+  readonly heardAgoMs: number
+}
+
 /** What the watch needs of the connection. */
 export interface SilentPeer {
   /** How often its socket was read: grows whenever something comes. */
   readonly reads: number
   ping(): void
-  /** When the kernel last heard of the peer, in milliseconds before now: its kernel may acknowledge what its agent has yet to read. */
-  heardAgoMs(): number | undefined
+  /** What the kernel knows of the way to the peer, whose kernel may acknowledge what its agent has yet to read; undefined: nothing. */
+  way(): WayToPeer | undefined
   /** Streams were cut: nothing new should be begun here. */
   doubt(): void
 }
@@ -35,10 +48,11 @@ export interface SilentPeer {
 /** Between two looks: the precision of what was asked. */
 export const LOOK_MS = 500
 /**
- * Whoever is late must not take its own lateness for the peer's: of a look that is overdue, so much counts, and what came meanwhile is
- * read before the next one.
+ * Whoever is late must not take its own lateness for the peer's: a look that is so much after the one before ends nothing that the one
+ * before did not doubt already, so that what came meanwhile is read first. The time counts in full, lest a busy thread let apps wait
+ * for a multiple of what they asked.
  */
-const MOST_STEP_MS = 2 * LOOK_MS
+const LATE_MS = 2 * LOOK_MS
 /** Whatever apps ask: PINGs are no nearer to one another, and nobody is given up who was not asked for so long. */
 const PING_GAP_MS = 1_000
 /** And no shorter silence is honoured: room for two PINGs. */
@@ -65,6 +79,10 @@ export class SilenceWatch {
   #pingedAgoMs = PING_GAP_MS
   /** Whether it was sent since the peer was last heard. */
   #isPinged = false
+  /** What the peer had acknowledged before it. */
+  #acknowledgedBytes = 0
+  /** Whether the last look found somebody's time over. */
+  #isDoubted = false
 
   constructor(peer: SilentPeer) {
     this.#peer = peer
@@ -87,6 +105,7 @@ export class SilenceWatch {
       this.#reads = this.#peer.reads
       this.#silentMs = 0
       this.#isPinged = false
+      this.#isDoubted = false
       this.#timer = setInterval(() => this.look(performance.now()), LOOK_MS).unref()
     }
     const before = this.#watched.get(stream)
@@ -111,7 +130,7 @@ export class SilenceWatch {
 
   /** Cuts whose peer was silent for too long, and asks it where that may come to be. */
   look(nowMs: number): void {
-    const stepMs = Math.min(nowMs - this.#lookedMs, MOST_STEP_MS)
+    const stepMs = nowMs - this.#lookedMs
     this.#lookedMs = nowMs
     this.#pingedAgoMs += stepMs
     const { reads } = this.#peer
@@ -123,18 +142,21 @@ export class SilenceWatch {
     for (const [stream, watched] of this.#watched)
       if (stream.written !== watched.answered) watched.waitedMs += stepMs
     const over = [...this.#watched].filter(([, watched]) => this.#isOver(watched))
+    if (over.length === 0) this.#isDoubted = false
     if (over.length > 0 && this.#isPinged && this.#pingedAgoMs >= PING_GAP_MS) {
-      const agoMs = this.#peer.heardAgoMs()
-      if (agoMs === undefined || agoMs >= this.#silentMs) {
+      const way = this.#peer.way()
+      if (way !== undefined && this.#isAnswered(way)) this.#isThereSince(way.heardAgoMs)
+      else if (stepMs > LATE_MS && !this.#isDoubted) this.#isDoubted = true
+      else {
         for (const [stream, { code }] of over) stream.cut(code)
         this.#peer.doubt()
         return
       }
-      this.#isThereSince(agoMs)
     }
     if (!this.#isPinged && this.#pingedAgoMs >= PING_GAP_MS && this.#isToBeAsked()) {
       this.#isPinged = true
       this.#pingedAgoMs = 0
+      this.#acknowledgedBytes = this.#peer.way()?.acknowledgedBytes ?? 0
       this.#peer.ping()
     }
   }
@@ -142,6 +164,7 @@ export class SilenceWatch {
   #heard(): void {
     this.#silentMs = 0
     this.#isPinged = false
+    this.#isDoubted = false
     for (const [stream, watched] of this.#watched) {
       watched.waitedMs = 0
       watched.answered = watched.seen
@@ -151,10 +174,18 @@ export class SilenceWatch {
 
   /** Its kernel acknowledges, though its agent says nothing: on a slow way, what we ask stands behind much that we sent. */
   #isThereSince(agoMs: number): void {
-    this.#silentMs = agoMs
+    this.#silentMs = Math.min(this.#silentMs, agoMs)
     this.#isPinged = false
+    this.#isDoubted = false
     for (const watched of this.#watched.values())
       watched.waitedMs = Math.min(watched.waitedMs, agoMs)
+  }
+
+  #isAnswered({ acknowledgedBytes, unacknowledged, heardAgoMs }: WayToPeer): boolean {
+    return (
+      acknowledgedBytes > this.#acknowledgedBytes ||
+      (unacknowledged === 0 && heardAgoMs < this.#silentMs)
+    )
   }
 
   #isOver({ asked, waitedMs }: Watched): boolean {

@@ -13,8 +13,12 @@ import { borrowedCopy, giveBack, memoryOf } from './slabs.ts'
 
 /** Who uses a stream. Calls come from the connection, in the order of the wire. */
 export interface StreamSink {
-  /** A response came (client) ; interim responses are not shown. */
-  onHeaders(headers: HeaderList, isTooLarge: boolean): void
+  /** A response came (client). `isEnd`: nothing follows it. */
+  onHeaders(headers: HeaderList, isTooLarge: boolean, isEnd: boolean): void
+  /** An interim response came (client); whoever has no use for them has no such method. */
+  onInterim?(headers: HeaderList): void
+  /** The last headers came, and onEnd is next. Who carries tunnels has no such method: there they break the protocol (RFC 9113 8.5). */
+  onTrailers?(headers: HeaderList, isTooLarge: boolean): void
   /** Bytes came; consume() must be called for them once they have gone on. True: it keeps the chunk beyond the call. */
   onData(chunk: Buffer): boolean
   /** The peer half-closed. */
@@ -83,6 +87,8 @@ export class H2Stream implements Holder {
   listed: Listed | undefined
   #isEndQueued = false
   #isEndSent = false
+  /** What is sent in place of a bare end. */
+  #trailers: HeaderList | undefined
   /** It was reset, by whomever. */
   #isCut = false
   #sendWindow: number
@@ -176,10 +182,11 @@ export class H2Stream implements Holder {
     return false
   }
 
-  /** Half-closes after what was written. */
-  end(): void {
+  /** Half-closes after what was written, with trailers where there are some. */
+  end(trailers?: HeaderList): void {
     if (this.isClosed || this.#isEndQueued) return
     this.#isEndQueued = true
+    this.#trailers = trailers
     this.written += 1
     if (this.#pending.length === 0) this.#sendEnd()
   }
@@ -336,7 +343,8 @@ export class H2Stream implements Holder {
   #sendEnd(): void {
     if (this.#isEndSent) return
     this.#isEndSent = true
-    this.#host.sendData(this, NOTHING, 0, 0, true)
+    if (this.#trailers === undefined) this.#host.sendData(this, NOTHING, 0, 0, true)
+    else this.#host.sendHeaders(this, this.#trailers, true)
     this.#closeIfDone()
   }
 

@@ -3,7 +3,7 @@
 // mesh shall trust. Read from PEM with every check that keeps a wrong or damaged one from signing; where it is kept, and
 // who may have a certificate, are the caller's affair.
 
-import { X509Certificate } from 'node:crypto'
+import { createHmac, X509Certificate } from 'node:crypto'
 import { errorMessage } from '../errors.ts'
 import { type Result, err, ok } from '../result.ts'
 import { isInDate, isSelfSigned, pathToRoot } from './chain.ts'
@@ -22,6 +22,8 @@ export interface SigningAuthority {
   readonly notBefore: Date
   /** When the first certificate between a leaf and its root ends; no leaf outlives it. */
   readonly notAfter: Date
+  /** A secret for this purpose, as base64url: the same for whoever holds the authority, and of no use to learn its key. */
+  derive(purpose: string): string
   /** Signs a leaf: its PEM, and the chain after it. */
   sign(leaf: LeafRequest): Promise<string>
 }
@@ -91,6 +93,10 @@ export async function loadAuthority(
     bundlePem: bundleOf(root === undefined ? others : [root, ...others]),
     notBefore: issuer.validFromDate,
     notAfter,
+    derive: (purpose) =>
+      createHmac('sha256', key.value.keyObject.export({ type: 'pkcs8', format: 'der' }))
+        .update(`ambit ${purpose}`)
+        .digest('base64url'),
     sign: async (leaf) =>
       (await issueLeaf({ issuerPem, notAfter, key: key.value }, leaf)) + chainPem,
   })

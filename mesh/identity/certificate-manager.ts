@@ -56,6 +56,9 @@ const RENEW_AGAIN_TIMES = 3
 /** A refusal in the first seconds of a pod may be the CA not knowing the pod yet; after that it is the answer. */
 const REFUSALS_BEFORE_FAILING_FAST = 3
 
+/** Hears of an identity that the CA will not give: what is refused at first may be haste. */
+export type RefusalListener = (identity: SpiffeId, failure: CaFailure) => void
+
 type Waiter = (outcome: Result<WorkloadCertificate, CaFailure>) => void
 
 interface Entry {
@@ -83,6 +86,7 @@ export class CertificateManager implements CertificateSource {
   readonly #queue = new FetchQueue(MAX_CONCURRENT_FETCHES)
   readonly #entries = new Map<SpiffeId, Entry>()
   readonly #listeners = new Set<(certificate: WorkloadCertificate) => void>()
+  readonly #refusalListeners = new Set<RefusalListener>()
   /** The roots of the newest answer. */
   #rootsPem: string | undefined
   #cancelRenewAll: (() => void) | undefined
@@ -187,6 +191,12 @@ export class CertificateManager implements CertificateSource {
     return () => this.#listeners.delete(listener)
   }
 
+  /** Calls back on each refusal that waiting has not cured; the same again and again until a certificate comes. Returns the unsubscriber. */
+  onRefused(listener: RefusalListener): () => void {
+    this.#refusalListeners.add(listener)
+    return () => this.#refusalListeners.delete(listener)
+  }
+
   /** Every retained identity, for the admin API. */
   status(): readonly CertificateStatus[] {
     return [...this.#entries].map(([identity, entry]) => {
@@ -220,6 +230,7 @@ export class CertificateManager implements CertificateSource {
     for (const [identity, entry] of this.#entries)
       this.#forget(identity, entry, 'the certificate manager is closed')
     this.#listeners.clear()
+    this.#refusalListeners.clear()
   }
 
   #wait(identity: SpiffeId, signal: AbortSignal): Promise<Result<WorkloadCertificate, CaFailure>> {
@@ -317,7 +328,10 @@ export class CertificateManager implements CertificateSource {
       { identity, kind: failure.kind, reason: failure.message, failures, hasCertificate },
       'certificate request failed',
     )
-    if (isFinal(entry)) for (const waiter of entry.waiters) waiter(err(failure))
+    if (isFinal(entry)) {
+      for (const waiter of entry.waiters) waiter(err(failure))
+      for (const listener of this.#refusalListeners) listener(identity, failure)
+    }
     const someoneWaits = entry.waiters.size > 0
     this.#attemptAfter(identity, entry, retryDelayMs(failures, this.#random(), someoneWaits))
   }

@@ -62,7 +62,7 @@ export function defineResource<T extends KubeObject>(
   return { group, version, plural, kind, namespaced: scope === 'namespaced' }
 }
 
-/** A policy object of Istio's API: what it says is read field by field, for nothing of it is sure. */
+/** An object of a kind that Istio or the Gateway API defines: what it says is read field by field, for nothing of it is sure. */
 export interface PolicyResource extends KubeObject {
   spec?: unknown
   status?: unknown
@@ -112,6 +112,66 @@ export const PEER_AUTHENTICATIONS = defineResource<PolicyResource>(
   'v1',
   'peerauthentications',
   'PeerAuthentication',
+)
+export const NETWORK_POLICIES = defineResource<PolicyResource>(
+  'networking.k8s.io',
+  'v1',
+  'networkpolicies',
+  'NetworkPolicy',
+)
+const GATEWAY_GROUP = 'gateway.networking.k8s.io'
+export const GATEWAY_CLASSES = defineResource<PolicyResource>(
+  GATEWAY_GROUP,
+  'v1',
+  'gatewayclasses',
+  'GatewayClass',
+  'cluster',
+)
+export const GATEWAYS = defineResource<PolicyResource>(GATEWAY_GROUP, 'v1', 'gateways', 'Gateway')
+export const DEPLOYMENTS = defineResource('apps', 'v1', 'deployments', 'Deployment')
+export const POD_DISRUPTION_BUDGETS = defineResource(
+  'policy',
+  'v1',
+  'poddisruptionbudgets',
+  'PodDisruptionBudget',
+)
+export const HORIZONTAL_POD_AUTOSCALERS = defineResource(
+  'autoscaling',
+  'v2',
+  'horizontalpodautoscalers',
+  'HorizontalPodAutoscaler',
+)
+export const HTTP_ROUTES = defineResource<PolicyResource>(
+  GATEWAY_GROUP,
+  'v1',
+  'httproutes',
+  'HTTPRoute',
+)
+export const GRPC_ROUTES = defineResource<PolicyResource>(
+  GATEWAY_GROUP,
+  'v1',
+  'grpcroutes',
+  'GRPCRoute',
+)
+/** In v1 only since the Gateway API 1.6, as are TLSRoutes since 1.5. */
+export const TCP_ROUTES = defineResource<PolicyResource>(
+  GATEWAY_GROUP,
+  'v1',
+  'tcproutes',
+  'TCPRoute',
+)
+export const TLS_ROUTES = defineResource<PolicyResource>(
+  GATEWAY_GROUP,
+  'v1',
+  'tlsroutes',
+  'TLSRoute',
+)
+/** In v1 only since the Gateway API 1.6, which serves the older version, too: the same fields. */
+export const REFERENCE_GRANTS = defineResource<PolicyResource>(
+  GATEWAY_GROUP,
+  'v1beta1',
+  'referencegrants',
+  'ReferenceGrant',
 )
 export const DAEMON_SETS = defineResource<DaemonSet>('apps', 'v1', 'daemonsets', 'DaemonSet')
 export const LEASES = defineResource<Lease>('coordination.k8s.io', 'v1', 'leases', 'Lease')

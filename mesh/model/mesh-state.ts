@@ -5,9 +5,12 @@
 
 import { isInPrefix } from './address.ts'
 import { Pools } from './codec/pools.ts'
+import { HttpRouteIndex } from './http-route-index.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import { MESH_NODE } from './mesh-node.ts'
 import { isPodWorkloadUid } from './names.ts'
+import { isSamePorts } from './network-policy.ts'
+import { NetworkPolicyIndex } from './network-policy-index.ts'
 import { PolicyIndex } from './policy-index.ts'
 import { SERVICE } from './service.ts'
 import type {
@@ -21,6 +24,7 @@ import type {
   Workload,
   WorkloadUid,
 } from './types.ts'
+import { WaypointPolicyIndex } from './waypoint-policy-index.ts'
 import { WORKLOAD } from './workload.ts'
 
 export interface MeshStateOptions {
@@ -56,27 +60,37 @@ export class MeshState {
   readonly #network: string
   readonly #pools = new Pools()
   readonly #workloads = new Map<WorkloadUid, Workload>()
+  /** What is wrong with what was said last of them. */
+  readonly #unreadableWorkloads = new Map<WorkloadUid, string>()
   readonly #services = new Map<ServiceKey, Service>()
   readonly #workloadsByAddress = new MultiIndex<string, Workload>()
   // Kept for services that have not arrived yet, too: order of arrival does not matter.
   readonly #endpoints = new MultiIndex<ServiceKey, Workload>()
+  /** Of services without any the pod that was the last: one each, forgotten with the service. */
+  readonly #lastEndpoints = new Map<ServiceKey, Workload>()
   readonly #servicesByAddress = new MultiIndex<string, Service>()
   readonly #servicesByHostname = new MultiIndex<string, Service>()
   readonly #servicesByNodePort = new MultiIndex<number, Service>()
   readonly #nodes = new Map<NodeKey, MeshNode>()
   readonly #nodesByAddress = new MultiIndex<string, MeshNode>()
   readonly policies: PolicyIndex
+  readonly networkPolicies = new NetworkPolicyIndex()
+  readonly httpRoutes = new HttpRouteIndex()
+  readonly waypointPolicies: WaypointPolicyIndex
   /** Few (ServiceEntry CIDRs), so a list, the most specific first. */
   #ranges: readonly AddressRange[] = []
   readonly #listeners = new Set<MeshStateListener>()
+  #movedAddresses = new Set<IpAddress>()
 
   constructor(options: MeshStateOptions = {}) {
     this.#network = options.network ?? ''
     this.policies = new PolicyIndex(options.rootNamespace)
+    this.waypointPolicies = new WaypointPolicyIndex(options.rootNamespace)
   }
 
   /** Applies changes in order, then tells the subscribers once. */
   apply(changes: readonly MeshChange[]): void {
+    this.#movedAddresses = new Set()
     for (const change of changes) this.#applyOne(change)
     for (const listener of this.#listeners) listener(changes)
   }
@@ -87,8 +101,23 @@ export class MeshState {
     return () => this.#listeners.delete(listener)
   }
 
+  /** The addresses of workloads that are not there any more since the last batch, or are other peers to NetworkPolicies than before it. */
+  get movedAddresses(): ReadonlySet<IpAddress> {
+    return this.#movedAddresses
+  }
+
   workload(uid: WorkloadUid): Workload | undefined {
     return this.#workloads.get(uid)
+  }
+
+  /** What is wrong with what was said last of the workload; workload() has it as it was said before, if it was. */
+  unreadableWorkload(uid: WorkloadUid): string | undefined {
+    return this.#unreadableWorkloads.get(uid)
+  }
+
+  /** Those of which what was said last cannot be read, with what is wrong with it. */
+  unreadableWorkloads(): Iterable<[WorkloadUid, string]> {
+    return this.#unreadableWorkloads
   }
 
   service(key: ServiceKey): Service | undefined {
@@ -105,10 +134,17 @@ export class MeshState {
 
   /** Changes that make an empty state equal to this one. */
   snapshot(): MeshChange[] {
-    const changes: MeshChange[] = this.policies.snapshot()
+    const changes: MeshChange[] = [
+      ...this.networkPolicies.snapshot(),
+      ...this.policies.snapshot(),
+      ...this.httpRoutes.snapshot(),
+      ...this.waypointPolicies.snapshot(),
+    ]
     for (const node of this.#nodes.values()) changes.push({ kind: 'node', node })
     for (const service of this.#services.values()) changes.push({ kind: 'service', service })
     for (const workload of this.#workloads.values()) changes.push({ kind: 'workload', workload })
+    for (const [uid, reason] of this.#unreadableWorkloads)
+      changes.push({ kind: 'workloadUnreadable', uid, reason })
     return changes
   }
 
@@ -159,12 +195,20 @@ export class MeshState {
     return this.#endpoints.get(service)
   }
 
+  /** Of a known service that has no endpoints (any more): the pod that was the last, as it was known then. */
+  lastEndpoint(service: ServiceKey): Workload | undefined {
+    return this.#lastEndpoints.get(service)
+  }
+
   #applyOne(change: MeshChange): void {
     switch (change.kind) {
       case 'workload':
         return this.#setWorkload(change.workload.uid, WORKLOAD.share(change.workload, this.#pools))
       case 'workloadRemoved':
         return this.#setWorkload(change.uid, undefined)
+      case 'workloadUnreadable':
+        this.#unreadableWorkloads.set(change.uid, change.reason)
+        return
       case 'service':
         return this.#setService(change.service.key, SERVICE.share(change.service, this.#pools))
       case 'serviceRemoved':
@@ -182,21 +226,53 @@ export class MeshState {
       case 'policyKnowledge':
         this.policies.knowledge = change.is
         return
+      case 'networkPolicy':
+        return this.networkPolicies.set(change.policy)
+      case 'networkPolicyRemoved':
+        return this.networkPolicies.remove(change.key)
+      case 'networkPolicyUnreadable':
+        return this.networkPolicies.setUnreadable(change.policy)
+      case 'httpRoutes':
+        return this.httpRoutes.set(change.routes)
+      case 'httpRoutesRemoved':
+        return this.httpRoutes.remove(change.key)
+      case 'waypointPolicy':
+        return this.waypointPolicies.set(change.policy)
+      case 'waypointPolicyRemoved':
+        return this.waypointPolicies.remove(change.key)
+      case 'waypointPolicyUnreadable':
+        return this.waypointPolicies.setUnreadable(change.policy)
     }
   }
 
   #setWorkload(uid: WorkloadUid, next: Workload | undefined): void {
     const previous = this.#workloads.get(uid)
+    this.#unreadableWorkloads.delete(uid)
     if (next === undefined) this.#workloads.delete(uid)
     else this.#workloads.set(uid, next)
+    if (previous !== undefined && !isSamePeer(previous, next))
+      for (const address of [...previous.addresses, ...(next?.addresses ?? [])])
+        this.#movedAddresses.add(address)
     move(this.#workloadsByAddress, previous, next, workloadAddressKeys)
     move(this.#endpoints, previous, next, serviceKeys)
+    for (const key of next === undefined ? NO_KEYS : serviceKeys(next))
+      this.#lastEndpoints.delete(key)
+    if (previous !== undefined && isPodWorkloadUid(uid)) this.#rememberLast(previous)
+  }
+
+  /** After it has left them, or may have. */
+  #rememberLast(previous: Workload): void {
+    for (const key of serviceKeys(previous))
+      if (this.#services.has(key) && this.#endpoints.get(key).length === 0)
+        this.#lastEndpoints.set(key, previous)
   }
 
   #setService(key: ServiceKey, next: Service | undefined): void {
     const previous = this.#services.get(key)
-    if (next === undefined) this.#services.delete(key)
-    else this.#services.set(key, next)
+    if (next === undefined) {
+      this.#services.delete(key)
+      this.#lastEndpoints.delete(key)
+    } else this.#services.set(key, next)
     move(this.#servicesByAddress, previous, next, serviceAddressKeys)
     move(this.#servicesByHostname, previous, next, (service) => [service.hostname])
     move(this.#servicesByNodePort, previous, next, ({ nodePorts }) =>
@@ -245,6 +321,24 @@ export class MeshState {
       clientNamespace,
     )
   }
+}
+
+/** As what NetworkPolicies go by. */
+function isSamePeer(previous: Workload, next: Workload | undefined): boolean {
+  if (next === undefined || next.foundBy !== previous.foundBy) return false
+  return (
+    isSame(previous.peerGroups, next.peerGroups) &&
+    isSame(previous.addresses, next.addresses) &&
+    // Of the one that is called by a port's name.
+    isSamePorts(previous.namedPorts, next.namedPorts)
+  )
+}
+
+function isSame(left: readonly string[], right: readonly string[]): boolean {
+  return (
+    left === right ||
+    (left.length === right.length && left.every((each, index) => each === right[index]))
+  )
 }
 
 function move<K, V>(

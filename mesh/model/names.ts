@@ -20,6 +20,19 @@ export const CANONICAL_REVISION_LABEL = 'service.istio.io/canonical-revision'
  * identities either.
  */
 export const NEVER_ENROLLED_NAMESPACES: readonly string[] = ['kube-system', 'ambit-system']
+/** On a namespace, Service or pod: the waypoint that its traffic goes through; `none` keeps it from the namespace's. */
+export const USE_WAYPOINT_LABEL = 'istio.io/use-waypoint'
+/** Beside it: the namespace of that waypoint, where it is not the object's own. */
+export const USE_WAYPOINT_NAMESPACE_LABEL = 'istio.io/use-waypoint-namespace'
+/** On a Gateway or its class: which traffic it is for, `service`, `workload`, `all` or `none`. */
+export const WAYPOINT_FOR_LABEL = 'istio.io/waypoint-for'
+/** On what is bound to a waypoint: `true` lets traffic past one that is not there or not ready. */
+export const FAIL_OPEN_ANNOTATION = 'ambit.io/waypoint-fail-open'
+/** On the pods of a Gateway: its name. */
+export const GATEWAY_NAME_LABEL = 'gateway.networking.k8s.io/gateway-name'
+export const GATEWAY_CLASS_LABEL = 'gateway.networking.k8s.io/gateway-class-name'
+/** What a GatewayClass says whose Gateways are our waypoints. */
+export const WAYPOINT_CONTROLLER = 'ambit.io/waypoint-controller'
 /** On a node, below region and zone. */
 export const SUBZONE_LABEL = 'topology.istio.io/subzone'
 /** On a Service, for servers without spec.trafficDistribution. */
@@ -34,6 +47,11 @@ export function podWorkloadUid(
 ): WorkloadUid {
   // Joined, because a template would keep its parts beside the whole, and there is a key for each pod of a cluster.
   return [clusterId, '', 'Pod', namespace, name].join('/') as WorkloadUid
+}
+
+/** The cluster that a workload is of, by its key. */
+export function clusterOfUid(uid: WorkloadUid): string {
+  return uid.slice(0, Math.max(0, uid.indexOf('/')))
 }
 
 /** Whether a workload key names a pod, in whatever cluster. */

@@ -2,7 +2,7 @@
 // The policies of the mesh by whom they concern, those that cannot be read among them: that nobody can say what they demand does not
 // make them void. Fed by MeshState.
 
-import { MultiIndex } from './multi-index.ts'
+import { OrderedKeys } from './ordered-keys.ts'
 import type { Policy, PolicyKey, PolicyScope } from './policy.ts'
 import type { MeshChange } from './types.ts'
 
@@ -29,7 +29,7 @@ export class PolicyIndex {
   readonly #policies = new Map<PolicyKey, Policy>()
   readonly #unreadable = new Map<PolicyKey, UnreadablePolicy>()
   /** Of both kinds, those that concern a whole namespace, or under WHOLE_MESH all. */
-  readonly #wide = new MultiIndex<string, PolicyKey>()
+  readonly #wide = new OrderedKeys<PolicyKey>()
   knowledge: PolicyKnowledge = 'unknown'
 
   constructor(rootNamespace: string = DEFAULT_ROOT_NAMESPACE) {
@@ -58,7 +58,7 @@ export class PolicyIndex {
     return this.#policies.size
   }
 
-  /** The keys of those that concern every workload of the namespace (alone), or with WHOLE_MESH of the mesh; valid until the next change. */
+  /** The keys of those that concern every workload of the namespace (alone), or with WHOLE_MESH of the mesh, in order. */
   wide(place: string): readonly PolicyKey[] {
     return this.#wide.get(place)
   }
@@ -72,26 +72,26 @@ export class PolicyIndex {
   }
 
   set(policy: Policy): void {
-    this.remove(policy.key)
-    this.#policies.set(policy.key, policy)
-    this.#file(policy)
+    const { key } = policy
+    this.#file(key, policy)
+    this.#unreadable.delete(key)
+    this.#policies.set(key, policy)
   }
 
   remove(key: PolicyKey): void {
     const known = this.#policies.get(key) ?? this.#unreadable.get(key)
     if (known === undefined) return
-    const place = this.placeOf(known)
-    if (place !== undefined) this.#wide.remove(place, key)
+    this.#file(key, undefined)
     this.#policies.delete(key)
     this.#unreadable.delete(key)
   }
 
   setUnreadable({ key, reason, scope }: UnreadablePolicy): void {
     const before = this.#policies.get(key) ?? this.#unreadable.get(key)
-    this.remove(key)
     const policy = { key, reason, scope: before?.scope ?? scope }
+    this.#file(key, policy)
+    this.#policies.delete(key)
     this.#unreadable.set(key, policy)
-    this.#file(policy)
   }
 
   /** Changes that make an empty index equal to this one. */
@@ -104,9 +104,14 @@ export class PolicyIndex {
     return changes
   }
 
-  #file(policy: Policy | UnreadablePolicy): void {
-    const place = this.placeOf(policy)
-    if (place !== undefined) this.#wide.add(place, policy.key)
+  /** Under the place of what comes instead of what is known; a change that leaves it in its place leaves the order as it is. */
+  #file(key: PolicyKey, next: Policy | UnreadablePolicy | undefined): void {
+    const known = this.#policies.get(key) ?? this.#unreadable.get(key)
+    const from = known && this.placeOf(known)
+    const to = next && this.placeOf(next)
+    if (from === to) return
+    if (from !== undefined) this.#wide.remove(from, key)
+    if (to !== undefined) this.#wide.add(to, key)
   }
 
   /** The root namespace's policies may be the whole mesh's; and one of no namespace is not for us to call harmless. */

@@ -99,7 +99,7 @@ interface WireStringMatch {
 
 const EMPTY = record<object>({})
 
-const STRING_MATCH: Value<StringMatch> = converted(
+export const STRING_MATCH: Value<StringMatch> = converted(
   record<WireStringMatch>({
     exact: field('exact', 1, optional(TEXT)),
     prefix: field('prefix', 2, optional(TEXT)),
@@ -127,7 +127,7 @@ const STRING_MATCH: Value<StringMatch> = converted(
   }),
 )
 
-const ADDRESS_RANGE: Value<AddressRange> = converted(
+export const ADDRESS_RANGE: Value<AddressRange> = converted(
   record<AddressRange>({
     address: field('address', 1, single(IP), { isRequired: true }),
     length: field('length', 2, single(UINT)),
@@ -164,7 +164,8 @@ const UNREAD: Kind<boolean> = {
   },
   key: String,
 }
-const MATCH = record<PolicyMatch>({
+
+export const CONNECTION_MATCH = record<PolicyMatch>({
   namespaces: field('namespaces', 1, list(STRING_MATCH)),
   notNamespaces: field('not_namespaces', 2, list(STRING_MATCH)),
   principals: field('principals', 3, list(STRING_MATCH)),
@@ -181,9 +182,9 @@ const MATCH = record<PolicyMatch>({
 })
 
 /** A match that says nothing. */
-export const EMPTY_MATCH: PolicyMatch = MATCH.zero
+export const EMPTY_MATCH: PolicyMatch = CONNECTION_MATCH.zero
 
-const CLAUSE = record<PolicyClause>({ matches: field('matches', 2, list(MATCH)) })
+const CLAUSE = record<PolicyClause>({ matches: field('matches', 2, list(CONNECTION_MATCH)) })
 
 const RULE = record<PolicyRule>({
   clauses: field('clauses', 1, list(CLAUSE)),

@@ -2,10 +2,15 @@
 // The mesh model: what agents, waypoints and the controller all mean by workload and service. It follows istio.workload
 // (WDS) field by field; each type stands beside its table for the wire, the indexes are in mesh-state.ts.
 
+import type { HttpRoutes } from './http-routes.ts'
 import type { MeshNode, NodeKey } from './mesh-node.ts'
+import type { NetworkPolicy } from './network-policy.ts'
+import type { UnreadableNetworkPolicy } from './network-policy-index.ts'
 import type { Policy, PolicyKey } from './policy.ts'
 import type { PolicyKnowledge, UnreadablePolicy } from './policy-index.ts'
 import type { Service, ServiceKey } from './service.ts'
+import type { WaypointPolicy } from './waypoint-policy.ts'
+import type { UnreadableWaypointPolicy } from './waypoint-policy-index.ts'
 import type { Workload, WorkloadUid } from './workload.ts'
 
 export type { IpAddress, SocketAddress } from './address.ts'
@@ -38,6 +43,8 @@ export type PodUid = string & { readonly __brand: 'PodUid' }
 export type MeshChange =
   | { readonly kind: 'workload'; readonly workload: Workload }
   | { readonly kind: 'workloadRemoved'; readonly uid: WorkloadUid }
+  /** It is there, and what came last of it cannot be read: peers know it as it was; which policies it names now is not known. */
+  | { readonly kind: 'workloadUnreadable'; readonly uid: WorkloadUid; readonly reason: string }
   | { readonly kind: 'service'; readonly service: Service }
   | { readonly kind: 'serviceRemoved'; readonly key: ServiceKey }
   | { readonly kind: 'node'; readonly node: MeshNode }
@@ -47,3 +54,12 @@ export type MeshChange =
   /** Whatever was known of it is out of date, and what came instead cannot be read. */
   | { readonly kind: 'policyUnreadable'; readonly policy: UnreadablePolicy }
   | { readonly kind: 'policyKnowledge'; readonly is: Exclude<PolicyKnowledge, 'unknown'> }
+  | { readonly kind: 'networkPolicy'; readonly policy: NetworkPolicy }
+  | { readonly kind: 'networkPolicyRemoved'; readonly key: PolicyKey }
+  | { readonly kind: 'networkPolicyUnreadable'; readonly policy: UnreadableNetworkPolicy }
+  /** To waypoints alone. */
+  | { readonly kind: 'httpRoutes'; readonly routes: HttpRoutes }
+  | { readonly kind: 'httpRoutesRemoved'; readonly key: string }
+  | { readonly kind: 'waypointPolicy'; readonly policy: WaypointPolicy }
+  | { readonly kind: 'waypointPolicyRemoved'; readonly key: PolicyKey }
+  | { readonly kind: 'waypointPolicyUnreadable'; readonly policy: UnreadableWaypointPolicy }

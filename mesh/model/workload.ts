@@ -26,6 +26,7 @@ import {
   WORKLOAD_PORT,
   type WorkloadPort,
 } from './gateway.ts'
+import { NAMED_PORT, type NamedPort } from './network-policy.ts'
 import type { ServiceKey } from './service.ts'
 
 /** Key of a workload, `<cluster>//Pod/<namespace>/<name>` for pods; survives IP reuse. */
@@ -80,6 +81,12 @@ export interface Workload {
    * for at all is in neither. (To those who do not know the field it is a member of these Services no more.)
    */
   readonly leaving: Memberships
+  /** The NetworkPolicies that select it, as `namespace/name`. */
+  readonly networkPolicies: readonly string[]
+  /** The groups of peers of NetworkPolicies that it is in; those that its namespace alone decides are not named. */
+  readonly peerGroups: readonly string[]
+  /** Of its containers, for TCP: NetworkPolicies may say ports by name. */
+  readonly namedPorts: readonly NamedPort[]
 }
 
 // What the protocol means by saying nothing.
@@ -161,4 +168,7 @@ export const WORKLOAD = record<Workload>({
     isShared: true,
     dump: (leaving) => ({ leavingServices: [...leaving.keys()] }),
   }),
+  networkPolicies: field('ambit_network_policies', OWN_FIELDS + 1, list(TEXT), shared),
+  peerGroups: field('ambit_peer_groups', OWN_FIELDS + 2, list(TEXT), shared),
+  namedPorts: field('ambit_named_ports', OWN_FIELDS + 3, list(NAMED_PORT), shared),
 })

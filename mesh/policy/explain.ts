@@ -4,7 +4,7 @@
 
 import type { Policy, PolicyMatch, PolicyRule, StringMatch } from '../model/policy.ts'
 import { type CallFacts, factsOf } from './call-facts.ts'
-import { isOnlyReported } from './evaluate.ts'
+import { isOnlyReported } from './action-indexes.ts'
 import { type CompiledMatch, compileRule, type MatchField } from './field-test.ts'
 import { holds, type Truth, truthOfClause, truthOfMatch, truthOfRule } from './match.ts'
 import type { PolicyCall } from './types.ts'
@@ -89,12 +89,21 @@ function obstaclesOf(
   if (failing.length > 0)
     return failing.map(({ field }) => ({
       kind: 'field',
-      field,
-      wanted: written === undefined ? '' : wantedText(field, written),
-      had: hadText(field, facts, call),
+      ...fieldObstacle(field, written, facts, call),
     }))
   const kind = truthOfMatch(match, facts) === 'unknown' ? 'unread' : 'empty'
   return [{ kind, field: undefined, wanted: '', had: '' }]
+}
+
+/** What a field that does not hold asks for, and what there is instead. */
+export function fieldObstacle(
+  field: MatchField,
+  written: PolicyMatch | undefined,
+  facts: CallFacts,
+  call: PolicyCall,
+): Pick<Obstacle, 'wanted' | 'had'> & { readonly field: MatchField } {
+  const wanted = written === undefined ? '' : wantedText(field, written)
+  return { field, wanted, had: hadText(field, facts, call) }
 }
 
 /** The values of a field as its writer knows them: `*` where any text may stand. */
@@ -105,12 +114,18 @@ function wantedText(field: MatchField, match: PolicyMatch): string {
     if ('address' in value) return `${value.address}/${value.length}`
     return `${value.namespace}/${value.serviceAccount}`
   })
+  return toldValues(values)
+}
+
+/** The first of them, and how many more there are. */
+export function toldValues(values: readonly string[]): string {
   const more = values.length - MOST_VALUES
   const told = values.slice(0, MOST_VALUES).join(', ')
   return more > 0 ? `${told} and ${more} more` : told
 }
 
-function stringMatchText(match: StringMatch): string {
+/** A value as its writer knows it. */
+export function stringMatchText(match: StringMatch): string {
   switch (match.kind) {
     case 'exact':
       return match.text

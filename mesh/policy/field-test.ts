@@ -8,6 +8,7 @@ import type {
   PolicyRule,
   StringMatch,
 } from '../model/policy.ts'
+import { finish } from '../async/sliced.ts'
 import { addressBits, leadingBits } from './address-bits.ts'
 import { accountText } from './call-facts.ts'
 import { type RangeBits, RangeTable, type TextMatch, TextTable } from './value-tables.ts'
@@ -60,7 +61,7 @@ export function compileRule(rule: PolicyRule): CompiledRule {
   return rule.clauses.map(({ matches }) => matches.map(compileMatch))
 }
 
-function compileMatch(match: PolicyMatch): CompiledMatch {
+export function compileMatch(match: PolicyMatch): CompiledMatch {
   const tests: FieldTest[] = []
   addTexts(tests, match, 'principals', 'principal', false)
   addAccounts(tests, match, 'serviceAccounts', false)
@@ -135,13 +136,13 @@ function addPorts(
 const keepAll = (): boolean => true
 const makeTrue = (): true => true
 
-/** None for a list that asks for presence: that is no value, and true of almost everything. */
-function textTable(values: readonly StringMatch[]): TextTable<true> | undefined {
+/** A table of long lists. None for a list that asks for presence: that is no value, and true of almost everything. */
+export function textTable(values: readonly StringMatch[]): TextTable<true> | undefined {
   const looking = values.filter((value): value is TextMatch => value.kind !== 'present')
   if (looking.length <= FEW_VALUES || looking.length < values.length) return undefined
   const table = new TextTable<true>()
   for (const value of looking) table.take(value, makeTrue)
-  table.seal(keepAll)
+  finish(table.seal(keepAll))
   return table
 }
 
@@ -149,7 +150,7 @@ function rangeTable(values: readonly RangeBits[]): RangeTable<true> | undefined 
   if (values.length <= FEW_VALUES) return undefined
   const table = new RangeTable<true>()
   for (const value of values) table.take(value, makeTrue)
-  table.seal(keepAll)
+  finish(table.seal(keepAll))
   return table
 }
 

@@ -70,7 +70,8 @@ function someText(values: readonly StringMatch[], text: string): boolean {
   return false
 }
 
-function matchesText(value: StringMatch, text: string): boolean {
+/** Whether a text is one that the value asks for. */
+export function matchesText(value: StringMatch, text: string): boolean {
   switch (value.kind) {
     case 'exact':
       return text === value.text

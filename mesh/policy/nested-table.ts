@@ -2,6 +2,8 @@
 // A table of keys that lie inside one another (prefixes of texts, ranges of addresses): finds all keys around something in the time
 // of one binary search, however many different lengths there are.
 
+import { type Sliced, sortSliced } from '../async/sliced.ts'
+
 /** How keys are ordered: whatever lies between a key and something inside it lies inside that key, too. */
 export interface Nesting<Key, Probe> {
   /** Negative when the left one comes first; a key comes before those inside it. */
@@ -12,6 +14,10 @@ export interface Nesting<Key, Probe> {
   readonly isAround: (key: Key, probe: Probe) => boolean
 }
 
+/** Between two breaks. */
+const KEYS_A_STEP = 1_024
+
+/** Work makes it (NestedTable.make): of 100,000 keys it takes longer than others should wait. */
 export class NestedTable<Key, Probe, Value> {
   readonly #nesting: Nesting<Key, Probe>
   readonly #keys: readonly Key[]
@@ -19,13 +25,36 @@ export class NestedTable<Key, Probe, Value> {
   /** Of each key the place of the next larger one around it; -1 for none. */
   readonly #parents: Int32Array
 
-  /** @param entries No key twice. */
-  constructor(nesting: Nesting<Key, Probe>, entries: readonly (readonly [Key, Value])[]) {
-    const sorted = [...entries].sort(([left], [right]) => nesting.compare(left, right))
+  private constructor(
+    nesting: Nesting<Key, Probe>,
+    keys: readonly Key[],
+    values: readonly Value[],
+    parents: Int32Array,
+  ) {
     this.#nesting = nesting
-    this.#keys = sorted.map(([key]) => key)
-    this.#values = sorted.map(([, value]) => value)
-    this.#parents = parentsOf(this.#keys, nesting)
+    this.#keys = keys
+    this.#values = values
+    this.#parents = parents
+  }
+
+  static empty<Key, Probe, Value>(nesting: Nesting<Key, Probe>): NestedTable<Key, Probe, Value> {
+    return new NestedTable<Key, Probe, Value>(nesting, [], [], new Int32Array())
+  }
+
+  /** @param entries No key twice. They are put in order. */
+  static *make<Key, Probe, Value>(
+    nesting: Nesting<Key, Probe>,
+    entries: (readonly [Key, Value])[],
+  ): Sliced<NestedTable<Key, Probe, Value>> {
+    yield* sortSliced(entries, ([left], [right]) => nesting.compare(left, right))
+    const keys: Key[] = []
+    const values: Value[] = []
+    for (const [key, value] of entries) {
+      keys.push(key)
+      values.push(value)
+    }
+    yield
+    return new NestedTable(nesting, keys, values, yield* parentsOf(keys, nesting))
   }
 
   get size(): number {
@@ -66,9 +95,13 @@ export class NestedTable<Key, Probe, Value> {
   }
 }
 
-function parentsOf<Key, Probe>(keys: readonly Key[], nesting: Nesting<Key, Probe>): Int32Array {
+function* parentsOf<Key, Probe>(
+  keys: readonly Key[],
+  nesting: Nesting<Key, Probe>,
+): Sliced<Int32Array> {
   const parents = new Int32Array(keys.length)
   for (let at = 0; at < keys.length; at += 1) {
+    if (at % KEYS_A_STEP === 0) yield
     let around = at - 1
     // In bounds: around < at.
     while (around >= 0 && !nesting.isInside(keys[at] as Key, keys[around] as Key))

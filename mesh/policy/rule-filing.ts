@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Under which values each rule is filed: those of one of its clauses, one field of each match; and of the clauses the one whose values
-// the fewest other rules name. Made for 100,000 rules at once: numbers in long arrays, and nothing allocated a rule.
+// the fewest other rules name. Where all are named by too many, it is left to classes (rule-classes.ts). Made for 100,000 rules at
+// once: numbers in long arrays, and nothing allocated a rule.
 
+import type { Sliced } from '../async/sliced.ts'
 import type { CompiledMatch, CompiledRule } from './field-test.ts'
 import { isTelling, type ValueIds } from './value-ids.ts'
 
@@ -10,12 +12,24 @@ export interface Filing {
   /** Those of value `id` are `places[starts[id]]` to `places[starts[id + 1]]`, exclusive; ascending. */
   readonly starts: Int32Array
   readonly places: Int32Array
-  /** Rules in which no value rules anything out; ascending. */
-  readonly unfiled: Int32Array
+  /** Rules in which no value rules anything out, or each so few that too many would be under it; ascending. */
+  readonly unfiled: readonly number[]
 }
 
-export function fileRules(rules: readonly CompiledRule[], ids: ValueIds): Filing {
-  const named = nameAll(rules, ids)
+/** What is walked through for a value that a call meets is at most this part of the rules: at 100,000 some 2 us. */
+const LEAST_PART = 512
+const FEW = 32
+/** Between two breaks. */
+export const RULES_A_STEP = 256
+
+/** At so many under one value it is a matter for classes. */
+export function crowd(rules: number): number {
+  return Math.max(FEW, Math.ceil(rules / LEAST_PART))
+}
+
+export function* fileRules(rules: readonly CompiledRule[], ids: ValueIds): Sliced<Filing> {
+  const named = yield* nameAll(rules, ids)
+  const most = crowd(rules.length)
   const counts = new Int32Array(ids.count)
   for (const id of named) counts[id] = (counts[id] ?? 0) + 1
   const reader = new Chooser(named, counts)
@@ -23,7 +37,8 @@ export function fileRules(rules: readonly CompiledRule[], ids: ValueIds): Filing
   const unfiled: number[] = []
   const lastPlaces = new Int32Array(ids.count).fill(-1)
   for (const [place, rule] of rules.entries()) {
-    const chosen = reader.choose(rule)
+    if (place % RULES_A_STEP === 0) yield
+    const chosen = reader.choose(rule, most)
     if (chosen === 'never') continue
     if (chosen === undefined) unfiled.push(place)
     else
@@ -34,16 +49,19 @@ export function fileRules(rules: readonly CompiledRule[], ids: ValueIds): Filing
         pairs.push(id, place)
       }
   }
-  return { ...sortedByValue(pairs, ids.count), unfiled: Int32Array.from(unfiled) }
+  yield
+  return { ...sortedByValue(pairs, ids.count), unfiled }
 }
 
 /** The numbers of all values of all telling fields, in the order of rules, clauses, matches and fields. */
-function nameAll(rules: readonly CompiledRule[], ids: ValueIds): readonly number[] {
+function* nameAll(rules: readonly CompiledRule[], ids: ValueIds): Sliced<readonly number[]> {
   const named: number[] = []
-  for (const rule of rules)
+  for (const [place, rule] of rules.entries()) {
+    if (place % RULES_A_STEP === 0) yield
     for (const clause of rule)
       for (const match of clause)
         for (const test of match.tests) if (isTelling(test)) ids.name(test, named)
+  }
   return named
 }
 
@@ -58,11 +76,11 @@ class Chooser {
     this.#counts = counts
   }
 
-  /** The values to file the next rule under; undefined when none rules anything out. */
-  choose(rule: CompiledRule): readonly number[] | 'never' | undefined {
+  /** The values to file the next rule under; undefined when there are none that fewer rules than `crowded` name. */
+  choose(rule: CompiledRule, crowded: number): readonly number[] | 'never' | undefined {
     let isNever = false
     let best: number[] | undefined
-    let least = Infinity
+    let least = crowded
     for (const clause of rule) {
       const chosen: number[] = []
       let most = 0
@@ -108,7 +126,7 @@ class Chooser {
 }
 
 /** Pairs of value and place, by value; of one value they stay in their order. */
-function sortedByValue(
+export function sortedByValue(
   pairs: readonly number[],
   values: number,
 ): { readonly starts: Int32Array; readonly places: Int32Array } {

@@ -9,7 +9,7 @@ import type { SocketAddress, SpiffeId } from '../model/types.ts'
 export interface PolicyCall {
   /** Proven by a certificate or by the kernel; undefined for plaintext. */
   readonly identity: SpiffeId | undefined
-  /** Who opened the connection: behind a waypoint that is the waypoint. */
+  /** Who calls: behind a waypoint whom that calls for, where its own waypoint says so. */
   readonly source: IpAddress
   /** Where in the pod it leads. */
   readonly destination: SocketAddress

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tables of the values that fields of matches name: which of them are true of a text, of an address.
 
+import type { Sliced } from '../async/sliced.ts'
 import { type AddressBits, compareBits, sharesBits } from './address-bits.ts'
 import { NestedTable, type Nesting } from './nested-table.ts'
 
@@ -40,12 +41,12 @@ const RANGES: Nesting<RangeBits, AddressBits> = {
 
 /** By what texts are matched. Filled first, then sealed, then read. */
 export class TextTable<Value> {
-  #exact = new Map<string, Value>()
+  readonly #exact = new Map<string, Value>()
   readonly #prefixes = new Map<string, Value>()
   readonly #suffixes = new Map<string, Value>()
   #sealed = {
-    prefixes: new NestedTable<string, string, Value>(PREFIXES, []),
-    suffixes: new NestedTable<string, string, Value>(SUFFIXES, []),
+    prefixes: NestedTable.empty<string, string, Value>(PREFIXES),
+    suffixes: NestedTable.empty<string, string, Value>(SUFFIXES),
   }
 
   /** The value of a match, made when it has none yet. */
@@ -55,11 +56,13 @@ export class TextTable<Value> {
   }
 
   /** Drops what is not to be kept, and makes the rest ready to be read. */
-  seal(isKept: (value: Value) => boolean): void {
-    this.#exact = new Map(kept(this.#exact, isKept))
+  *seal(isKept: (value: Value) => boolean): Sliced<void> {
+    yield* keepSome(this.#exact, isKept)
+    yield* keepSome(this.#prefixes, isKept)
+    yield* keepSome(this.#suffixes, isKept)
     this.#sealed = {
-      prefixes: new NestedTable(PREFIXES, kept(this.#prefixes, isKept)),
-      suffixes: new NestedTable(SUFFIXES, kept(this.#suffixes, isKept)),
+      prefixes: yield* NestedTable.make(PREFIXES, [...this.#prefixes]),
+      suffixes: yield* NestedTable.make(SUFFIXES, [...this.#suffixes]),
     }
     this.#prefixes.clear()
     this.#suffixes.clear()
@@ -84,7 +87,7 @@ export class TextTable<Value> {
 /** By ranges of addresses. Filled first, then sealed, then read. */
 export class RangeTable<Value> {
   readonly #filled = new Map<string | number, readonly [RangeBits, Value]>()
-  #sealed = new NestedTable<RangeBits, AddressBits, Value>(RANGES, [])
+  #sealed = NestedTable.empty<RangeBits, AddressBits, Value>(RANGES)
 
   take(range: RangeBits, make: () => Value): Value {
     const { isIpv4, a, b, c, d } = range.base
@@ -92,9 +95,9 @@ export class RangeTable<Value> {
     return taken(this.#filled, key, () => [range, make()] as const)[1]
   }
 
-  seal(isKept: (value: Value) => boolean): void {
-    const entries = [...this.#filled.values()].filter(([, value]) => isKept(value))
-    this.#sealed = new NestedTable(RANGES, entries)
+  *seal(isKept: (value: Value) => boolean): Sliced<void> {
+    yield* keepSome(this.#filled, ([, value]) => isKept(value))
+    this.#sealed = yield* NestedTable.make(RANGES, [...this.#filled.values()])
     this.#filled.clear()
   }
 
@@ -117,12 +120,21 @@ export function taken<Key, Value>(map: Map<Key, Value>, key: Key, make: () => Va
   return value
 }
 
-function kept<Value>(
-  map: ReadonlyMap<string, Value>,
+/** Drops what is not to be kept. */
+export function* keepSome<Key, Value>(
+  map: Map<Key, Value>,
   isKept: (value: Value) => boolean,
-): readonly (readonly [string, Value])[] {
-  return [...map].filter(([, value]) => isKept(value))
+): Sliced<void> {
+  let seen = 0
+  for (const [key, value] of map) {
+    if (!isKept(value)) map.delete(key)
+    seen += 1
+    if (seen % VALUES_A_STEP === 0) yield
+  }
 }
+
+/** Between two breaks. */
+const VALUES_A_STEP = 1_024
 
 function compareTexts(left: string, right: string): number {
   if (left === right) return 0

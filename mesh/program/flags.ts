@@ -5,7 +5,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { isLoopback, parseIpAddress } from '../model/address.ts'
 import { type HostPort, parseHostPort } from '../model/host-port.ts'
-import { LOG_LEVELS, type LogLevel } from '../telemetry/log.ts'
+import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../telemetry/log.ts'
 
 /** One flag and what it gives. */
 export interface Flag<T> {
@@ -150,6 +150,13 @@ export function logLevel(): Flag<LogLevel> {
   return choice('--log-level <level>', 'verbosity', LOG_LEVELS, {
     env: 'LOG_LEVEL',
     fallback: 'info',
+  })
+}
+
+export function logFormat(): Flag<LogFormat> {
+  return choice('--log-format <format>', 'one JSON object a line, or text', LOG_FORMATS, {
+    env: 'LOG_FORMAT',
+    fallback: 'json',
   })
 }
 

@@ -6,9 +6,13 @@
 import { Socket } from 'node:net'
 import { readInPlace, sharedReadBuffer } from './read-in-place.ts'
 import type { HboneTunnel } from '../hbone/types.ts'
+import type { ThinSocket } from './thin-socket.ts'
 
-/** Either end of a relayed connection. Both must have been made with allowHalfOpen. */
-export type ByteStream = Socket | HboneTunnel
+/** Either end of a relayed connection that Node serves. Both must have been made with allowHalfOpen. */
+export type NodeStream = Socket | HboneTunnel
+
+/** Either end of a relayed connection. */
+export type ByteStream = NodeStream | ThinSocket
 
 /** Reading in place pays off after this many chunks; a connection that only asks once is done before. */
 const IN_PLACE_AFTER = 4
@@ -22,8 +26,8 @@ const CHATTY_AFTER = 16
 export class Pump {
   /** Bytes moved so far. */
   bytes = 0
-  readonly #source: ByteStream
-  readonly #sink: ByteStream
+  readonly #source: NodeStream
+  readonly #sink: NodeStream
   /** Whether reads go to a buffer of our own, which then must not be read into while a write of it is pending. */
   #isBulk = false
   #smallChunks = 0
@@ -40,7 +44,7 @@ export class Pump {
     if (this.#sink.writableLength === 0) this.#source.resume()
   }
 
-  constructor(source: ByteStream, sink: ByteStream) {
+  constructor(source: NodeStream, sink: NodeStream) {
     this.#source = source
     this.#sink = sink
     sink.on('drain', () => source.resume())

@@ -5,19 +5,15 @@
 import type { CutSignal } from '../async/cut.ts'
 import { Socket } from 'node:net'
 import { cutSocket, FLUSH_BEFORE_RESET_MS, resetSocket } from './reset-socket.ts'
-import { splice } from './splice.ts'
+import { splice, type SpliceOptions } from './splice.ts'
 import type { HboneTunnel } from '../hbone/types.ts'
 import type { ByteCounts } from '../telemetry/connection-record.ts'
-import { type EndReason, isEndReason } from '../telemetry/end-reason.ts'
-import { type ByteStream, Pump } from './pump.ts'
-
-/** What a relayed connection came to. */
-export interface RelayResult extends ByteCounts {
-  readonly end: EndReason
-}
-
-/** Takes, once, the way to read a running connection's bytes: long ones are reported before their end. */
-export type OnMeter = (read: () => ByteCounts) => void
+import type { EndReason } from '../telemetry/end-reason.ts'
+import { type ByteStream, type NodeStream, Pump } from './pump.ts'
+import { cutReason, type OnMeter, type RelayResult } from './relay-result.ts'
+import { relayThin } from './thin-relay.ts'
+import { type PlainSocket, ThinSocket } from './thin-socket.ts'
+import { spliceThin } from './thin-splice.ts'
 
 /**
  * Joins two connected byte streams until both directions are over. Owns both from the call on; never rejects.
@@ -29,25 +25,33 @@ export function relay(
   signal?: CutSignal,
   onMeter?: OnMeter,
 ): Promise<RelayResult> {
-  if (downstream instanceof Socket && !(upstream instanceof Socket))
+  if (downstream instanceof ThinSocket && upstream instanceof ThinSocket)
+    return relayThin(downstream, upstream, signal, onMeter)
+  if (isSocket(downstream) && !isSocket(upstream))
     return spliceTunnel(downstream, upstream, 'client', signal, onMeter)
-  if (!(downstream instanceof Socket) && upstream instanceof Socket)
+  if (!isSocket(downstream) && isSocket(upstream))
     return spliceTunnel(upstream, downstream, 'server', signal, onMeter)
+  if (downstream instanceof ThinSocket || upstream instanceof ThinSocket)
+    throw new Error('a socket of an engine cannot be joined with one of Node')
   return new Promise((resolve) => {
     const join = new Join(downstream, upstream, signal, resolve)
     onMeter?.(() => join.counts())
   })
 }
 
+function isSocket(stream: ByteStream): stream is PlainSocket {
+  return stream instanceof ThinSocket || stream instanceof Socket
+}
+
 const EMPTY = Buffer.alloc(0)
 
 /** Ends a stream as abruptly as its kind allows: TCP RST, or RST_STREAM which the far side turns into one. */
 export function resetStream(stream: ByteStream): void {
-  if (stream instanceof Socket) resetSocket(stream)
+  if (isSocket(stream)) resetSocket(stream)
   else stream.reset()
 }
 
-function resetAfterFlush(stream: ByteStream): void {
+function resetAfterFlush(stream: NodeStream): void {
   if (stream.destroyed) return
   if (stream instanceof Socket) {
     resetSocket(stream)
@@ -64,14 +68,9 @@ function resetAfterFlush(stream: ByteStream): void {
   })
 }
 
-/** The end reason of a connection that this signal cut. */
-export function cutReason({ reason }: { readonly reason?: unknown }): EndReason {
-  return isEndReason(reason) ? reason : 'drained'
-}
-
 class Join {
-  readonly #downstream: ByteStream
-  readonly #upstream: ByteStream
+  readonly #downstream: NodeStream
+  readonly #upstream: NodeStream
   readonly #signal: CutSignal | undefined
   readonly #resolve: (result: RelayResult) => void
   readonly #toUpstream: Pump
@@ -80,8 +79,8 @@ class Join {
   #open = 2
 
   constructor(
-    downstream: ByteStream,
-    upstream: ByteStream,
+    downstream: NodeStream,
+    upstream: NodeStream,
     signal: CutSignal | undefined,
     resolve: (result: RelayResult) => void,
   ) {
@@ -109,7 +108,7 @@ class Join {
     }
   }
 
-  #watch(stream: ByteStream, other: ByteStream, reason: EndReason): void {
+  #watch(stream: NodeStream, other: NodeStream, reason: EndReason): void {
     stream.on('error', () => this.#broken(other, reason))
     if (stream.closed) {
       this.#broken(other, reason)
@@ -124,7 +123,7 @@ class Join {
     })
   }
 
-  #broken(other: ByteStream, reason: EndReason): void {
+  #broken(other: NodeStream, reason: EndReason): void {
     if (this.#end === 'ok') this.#end = reason
     resetAfterFlush(other)
   }
@@ -146,7 +145,7 @@ class Join {
 
 /** A socket and a tunnel, past the tunnel's stream interface: several times cheaper (bench/hbone-relays.ts). */
 async function spliceTunnel(
-  socket: Socket,
+  socket: PlainSocket,
   tunnel: HboneTunnel,
   socketRole: 'client' | 'server',
   signal: CutSignal | undefined,
@@ -156,7 +155,7 @@ async function spliceTunnel(
     socketRole === 'client'
       ? { bytesToUpstream: sent, bytesToDownstream: received }
       : { bytesToUpstream: received, bytesToDownstream: sent }
-  const { sent, received, end } = await splice(socket, tunnel, {
+  const options: SpliceOptions = {
     socketRole,
     ...(signal === undefined ? {} : { signal }),
     ...(onMeter === undefined
@@ -168,7 +167,10 @@ async function spliceTunnel(
               return counts(now.sent, now.received)
             }),
         }),
-  })
+  }
+  const { sent, received, end } = await (socket instanceof ThinSocket
+    ? spliceThin(socket, tunnel, options)
+    : splice(socket, tunnel, options))
   const isCut = end === 'drained' && signal !== undefined
   return { ...counts(sent, received), end: isCut ? cutReason(signal) : end }
 }

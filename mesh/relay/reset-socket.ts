@@ -3,6 +3,7 @@
 
 import type { Socket } from 'node:net'
 import type { EndReason } from '../telemetry/end-reason.ts'
+import { type PlainSocket, ThinSocket } from './thin-socket.ts'
 
 /**
  * Bytes accepted before a reset arrived are still delivered, as the kernel would have done, but a peer that does not read must not hold
@@ -15,7 +16,8 @@ const NOTHING = Buffer.alloc(0)
  * Resets the connection. Bytes that came before the reset are delivered first, as the kernel would have done.
  * While a shutdown is under way the reset waits for it: libuv refuses one then, and Node loses the handle over it.
  */
-export function resetSocket(socket: Socket): void {
+export function resetSocket(socket: PlainSocket): void {
+  if (socket instanceof ThinSocket) return socket.reset()
   if (socket.destroyed) return
   if (socket.writableLength === 0 && !isShuttingDown(socket)) {
     socket.resetAndDestroy()
@@ -42,8 +44,10 @@ export function resetSocketNow(socket: Socket): void {
  * Ends a connection that its owner cuts for this reason, the one of an AbortSignal. For want of descriptors nobody waits until a peer
  * that does not read has read: it would hold what its place was taken for.
  */
-export function cutSocket(socket: Socket, reason: unknown): void {
-  if (reason === ('tooManyConnections' satisfies EndReason)) resetSocketNow(socket)
+export function cutSocket(socket: PlainSocket, reason: unknown): void {
+  const isNow = reason === ('tooManyConnections' satisfies EndReason)
+  if (socket instanceof ThinSocket) socket.reset(isNow)
+  else if (isNow) resetSocketNow(socket)
   else resetSocket(socket)
 }
 

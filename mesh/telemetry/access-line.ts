@@ -3,11 +3,24 @@
 
 import { formatSocketAddress } from '../model/address.ts'
 import type { SocketAddress } from '../model/types.ts'
-import type { ConnectionRecord } from './connection-record.ts'
+import type { ConnectionAbout, ConnectionRecord, PassedWaypoint } from './connection-record.ts'
 import { END_REASONS, type EndReason } from './end-reason.ts'
 
 /** What every access line says. */
 export const ACCESS_MESSAGE = 'connection complete'
+export const OPENED_MESSAGE = 'connection opened'
+
+const NOTHING_YET = {
+  bytesToUpstream: 0,
+  bytesToDownstream: 0,
+  durationMs: 0,
+  end: 'ok',
+  message: undefined,
+  policy: undefined,
+  rule: undefined,
+  madeOf: undefined,
+  reports: undefined,
+} as const
 
 export type AccessFields = Record<string, string | number | undefined>
 
@@ -25,36 +38,64 @@ export function accessLevel(end: EndReason): 'info' | 'error' {
   return ORDINARY_ENDS.has(end) ? 'info' : 'error'
 }
 
-/** The fields of a connection's line; what is unknown is left out by the logger, as undefined. */
+/**
+ * The fields of a connection's line; what is unknown is left out by the logger, as undefined. Hot: one literal, to which nothing is
+ * added for most connections.
+ */
 export function accessFields(record: ConnectionRecord): AccessFields {
-  const { source, destination, direction, bytesToUpstream, bytesToDownstream } = record
-  // Bytes are told from the point of view of the pod whose record it is.
-  const isOutbound = direction === 'outbound'
-  return {
+  const { source, destination, policy, reports, via } = record
+  const fields: AccessFields = {
     'src.addr': text(record.sourceAddress),
     'src.workload': source.name,
     'src.namespace': source.namespace,
     'src.identity': source.identity,
+    'src.cluster': source.labels?.clusterId,
     'dst.addr': text(record.destinationAddress),
     'dst.hbone_addr': text(record.hboneTarget),
     'dst.service': record.service?.hostname,
     'dst.workload': destination.name,
     'dst.namespace': destination.namespace,
     'dst.identity': destination.identity,
-    direction,
-    bytes_sent: isOutbound ? bytesToUpstream : bytesToDownstream,
-    bytes_recv: isOutbound ? bytesToDownstream : bytesToUpstream,
+    'dst.cluster': destination.labels?.clusterId,
+    direction: record.direction,
+    bytes_sent: bytesSent(record),
+    bytes_recv: bytesReceived(record),
     duration: `${Math.round(record.durationMs)}ms`,
     error: errorText(record),
-    ...policyFields(record),
+  }
+  if (via !== undefined) Object.assign(fields, viaFields(via))
+  return policy === undefined && reports === undefined
+    ? fields
+    : Object.assign(fields, policyFields(record))
+}
+
+/** What is known of a connection that has just begun. */
+export function openedFields(about: ConnectionAbout): AccessFields {
+  const record = { ...about, ...NOTHING_YET }
+  return {
+    ...accessFields(record),
+    bytes_sent: undefined,
+    bytes_recv: undefined,
+    duration: undefined,
   }
 }
 
-const NO_FIELDS: AccessFields = {}
+/** Bytes are told from the point of view of the pod whose record it is. */
+export function bytesSent(record: ConnectionRecord): number {
+  const { direction, bytesToUpstream, bytesToDownstream } = record
+  return direction === 'outbound' ? bytesToUpstream : bytesToDownstream
+}
 
-/** Of most connections there is nothing to say. */
+export function bytesReceived(record: ConnectionRecord): number {
+  const { direction, bytesToUpstream, bytesToDownstream } = record
+  return direction === 'outbound' ? bytesToDownstream : bytesToUpstream
+}
+
+function viaFields({ name, identity, address }: PassedWaypoint): AccessFields {
+  return { 'via.waypoint': name, 'via.identity': identity, 'via.addr': text(address) }
+}
+
 function policyFields({ policy, rule, madeOf, reports }: ConnectionRecord): AccessFields {
-  if (policy === undefined && reports === undefined) return NO_FIELDS
   return {
     policy,
     'policy.rule': rule,
@@ -64,7 +105,8 @@ function policyFields({ policy, rule, madeOf, reports }: ConnectionRecord): Acce
   }
 }
 
-function errorText({ end, message }: ConnectionRecord): string | undefined {
+/** Why it ended; undefined where it ended well. */
+export function errorText({ end, message }: ConnectionRecord): string | undefined {
   if (end === 'ok') return undefined
   const reason = END_REASONS[end].text
   return message === undefined || message === reason ? reason : `${reason}: ${message}`

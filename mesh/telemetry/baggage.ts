@@ -2,7 +2,7 @@
 // The `baggage` header of HBONE: how a workload describes itself to its peer, for the peer's telemetry.
 // It is what the other side claims, never proof of anything. Istio writes no percent-escapes, and neither do we.
 
-import type { WorkloadType } from '../model/types.ts'
+import type { Workload, WorkloadType } from '../model/types.ts'
 
 /** What a workload says of itself; absent or empty fields are not written. */
 export interface Baggage {
@@ -43,4 +43,25 @@ export function formatBaggage(baggage: Baggage): string {
   add('cloud.region', baggage.region)
   add('cloud.availability_zone', baggage.zone)
   return members.join(',')
+}
+
+/** Written once for each version of a workload, not for each of its connections. */
+const written = new WeakMap<Workload, string>()
+
+/** How a workload describes itself. */
+export function workloadBaggage(workload: Workload): string {
+  let baggage = written.get(workload)
+  if (baggage === undefined) {
+    baggage = formatBaggage({
+      clusterName: workload.clusterId,
+      namespace: workload.namespace,
+      workload: { type: workload.workloadType, name: workload.workloadName },
+      serviceName: workload.canonicalName,
+      serviceVersion: workload.canonicalRevision,
+      region: workload.locality.region,
+      zone: workload.locality.zone,
+    })
+    written.set(workload, baggage)
+  }
+  return baggage
 }

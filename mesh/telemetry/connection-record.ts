@@ -43,6 +43,14 @@ export const UNKNOWN_PARTY: Party = {
 /** The service that was called. */
 export type CalledService = Pick<Service, 'key' | 'name' | 'namespace' | 'hostname'>
 
+/** A waypoint that a call has passed. */
+export interface PassedWaypoint {
+  /** `namespace/name` */
+  readonly name: string
+  readonly identity: SpiffeId
+  readonly address: SocketAddress
+}
+
 /** What is known while the connection runs. */
 export interface ConnectionAbout {
   readonly direction: Direction
@@ -57,6 +65,8 @@ export interface ConnectionAbout {
   readonly hboneTarget: SocketAddress | undefined
   readonly service: CalledService | undefined
   readonly security: ConnectionSecurity
+  /** Where it came by one: source and source address are those that it calls for then. */
+  readonly via?: PassedWaypoint | undefined
 }
 
 /** Bytes moved until now. */

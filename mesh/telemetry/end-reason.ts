@@ -16,6 +16,14 @@ export const END_REASONS = {
   },
   selfCall: { flag: 'CONNECT', text: 'attempted recursive call to ourselves' },
   noHealthyUpstream: { flag: 'CONNECT', text: 'no healthy upstream' },
+  waypointUnavailable: {
+    flag: 'WAYPOINT',
+    text: 'the waypoint that must be passed cannot be had',
+  },
+  notTheWaypoint: {
+    flag: 'WAYPOINT',
+    text: 'refused: it names a client that only a waypoint of the pod may call for',
+  },
   connectFailed: { flag: 'CONNECT', text: 'connection to the upstream failed' },
   connectTimeout: {
     flag: 'NETWORK_POLICY',
@@ -53,6 +61,10 @@ export const END_REASONS = {
   certificateRevoked: {
     flag: 'CERT_REVOKED',
     text: "the peer's certificate is revoked (CRL)",
+  },
+  handshakeRevoked: {
+    flag: 'CERT_REVOKED',
+    text: "refused in the handshake: the peer's certificate is revoked (CRL)",
   },
   peerDistrusted: {
     flag: 'DISTRUST',

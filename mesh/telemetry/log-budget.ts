@@ -7,9 +7,22 @@ import { Bucket, type BucketSize, type MonotonicClock } from '../async/bucket.ts
 export class LogBudget {
   readonly #lines: Bucket
   #keptBack = 0
+  #skipped = 0
 
   constructor(size: BucketSize, now?: MonotonicClock) {
     this.#lines = new Bucket(size, now)
+  }
+
+  /** A line that is not wanted: it is counted apart, and costs nothing. */
+  skip(): void {
+    this.#skipped += 1
+  }
+
+  /** The number of lines skipped since the last call. */
+  takeSkipped(): number {
+    const skipped = this.#skipped
+    this.#skipped = 0
+    return skipped
   }
 
   /** Whether a line may be written: the number of lines kept back since the last one, or undefined for no. */

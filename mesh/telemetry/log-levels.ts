@@ -106,7 +106,8 @@ export class LogLevels {
   }
 
   #partOf(logger: Logger): string {
-    const { part } = logger.bindings()
-    return typeof part === 'string' ? part : this.#component
+    const { part, component } = logger.bindings()
+    if (typeof part === 'string') return part
+    return typeof component === 'string' ? component : this.#component
   }
 }

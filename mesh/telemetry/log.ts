@@ -3,7 +3,12 @@
 // keys, tokens and certificates' private parts are not passed to the logger at all, rather than redacted.
 
 import { type Logger, type LoggerOptions, pino, stdSerializers } from 'pino'
+import { textStream } from './log-text.ts'
 import { isLogLevel, type LogLevel, LogLevels } from './log-levels.ts'
+
+/** One JSON object a line, or the columns and fields that Istio's ztunnel writes. */
+export const LOG_FORMATS = ['json', 'text'] as const
+export type LogFormat = (typeof LOG_FORMATS)[number]
 
 export { LOG_LEVELS, type LogLevel } from './log-levels.ts'
 export type { Logger }
@@ -23,6 +28,10 @@ export function printLine(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
+function writeOut(line: string): void {
+  process.stdout.write(line)
+}
+
 /** A logger, and how loud its parts are. */
 export interface LeveledLogger {
   readonly log: Logger
@@ -35,10 +44,15 @@ export function createLogger(component: string, level: LogLevel): Logger {
 }
 
 /** Makes a process's logger whose parts (its children with a `part`) can be made louder while it runs. */
-export function createLeveledLogger(component: string, level: LogLevel): LeveledLogger {
+export function createLeveledLogger(
+  component: string,
+  level: LogLevel,
+  format: LogFormat = 'json',
+): LeveledLogger {
   const levels = new LogLevels(component, level)
   const onChild = (child: Logger): void => levels.follow(child)
-  const log = pino({ ...optionsOf(component, level), onChild })
+  const options = { ...optionsOf(component, level), onChild }
+  const log = format === 'json' ? pino(options) : pino(options, textStream(writeOut))
   levels.follow(log)
   return { log, levels }
 }
@@ -51,7 +65,11 @@ export interface BatchedLogger {
 }
 
 /** Makes a logger for what is written on a hot path, where a system call for each line would show (access lines). */
-export function createBatchedLogger(component: string, level: LogLevel): BatchedLogger {
+export function createBatchedLogger(
+  component: string,
+  level: LogLevel,
+  format: LogFormat = 'json',
+): BatchedLogger {
   const file = pino.destination({ dest: STDOUT, sync: true })
   let waiting = ''
   let isDue = false
@@ -73,7 +91,8 @@ export function createBatchedLogger(component: string, level: LogLevel): Batched
     isDue = true
     setTimeout(flushWhenDue, BATCH_MS).unref()
   }
-  return { flush, log: pino(optionsOf(component, level), { write }) }
+  const stream = format === 'json' ? { write } : textStream(write)
+  return { flush, log: pino(optionsOf(component, level), stream) }
 }
 
 function optionsOf(component: string, level: LogLevel): LoggerOptions {

@@ -14,6 +14,7 @@ export interface TraceParent {
 const TRACE_ID_BYTES = 16
 const PARENT_ID_BYTES = 8
 const BYTES = TRACE_ID_BYTES + PARENT_ID_BYTES
+const ZERO_SPAN = '0'.repeat(2 * PARENT_ID_BYTES)
 /** Random bytes are drawn for this many traces at once: one crypto call per connection would show in a profile. */
 const POOL_TRACES = 256
 
@@ -22,14 +23,22 @@ let used = 0
 
 /** A new trace for one connection; not sampled, as ztunnel's. */
 export function newTraceParent(): TraceParent {
-  if (used + BYTES > pool.length) {
+  return { traceId: randomHex(TRACE_ID_BYTES), parentId: newSpanId(), isSampled: false }
+}
+
+/** A new span: 16 hexadecimal digits, not all zero. */
+export function newSpanId(): string {
+  const id = randomHex(PARENT_ID_BYTES)
+  return id === ZERO_SPAN ? newSpanId() : id
+}
+
+function randomHex(bytes: number): string {
+  if (used + bytes > pool.length) {
     pool = randomBytes(BYTES * POOL_TRACES)
     used = 0
   }
-  const traceId = pool.toString('hex', used, used + TRACE_ID_BYTES)
-  const parentId = pool.toString('hex', used + TRACE_ID_BYTES, used + BYTES)
-  used += BYTES
-  return { traceId, parentId, isSampled: false }
+  used += bytes
+  return pool.toString('hex', used - bytes, used)
 }
 
 /** Writes the header value: `00-<trace id>-<parent id>-<flags>`. */

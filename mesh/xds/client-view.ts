@@ -166,6 +166,17 @@ export class ClientView {
     return isSent && this.#unacknowledged?.has(name) === false && !this.#refused.has(name)
   }
 
+  /** Names whose present state the client has not acknowledged; undefined: it does not follow all, or has acknowledged nothing yet. */
+  behind(): ReadonlySet<string> | undefined {
+    if (!this.#hasAnswered || this.#awaitsAll !== undefined || !this.#isWildcard) return undefined
+    return new Set([
+      ...this.#dirty,
+      ...this.#awaitedNames,
+      ...(this.#unacknowledged ?? []),
+      ...this.#refused,
+    ])
+  }
+
   /** Names waiting to be sent; what a slow client costs. */
   get pendingNames(): number {
     return this.#dirty.size

@@ -34,6 +34,9 @@ const CONNECT_TIMEOUT_MS = 10_000
 const KEEPALIVE_TIME_MS = 30_000
 const KEEPALIVE_TIMEOUT_MS = 10_000
 
+/** The reason of an end that the other side wished. */
+const CLOSED = 'the control plane closed the stream'
+
 const DELTA = grpcMethod(AggregatedDiscoveryService.method.deltaAggregatedResources)
 
 export type XdsConnectionState =
@@ -41,6 +44,9 @@ export type XdsConnectionState =
   | { readonly kind: 'connected' }
   /** `retryInMs` is the wait before the next attempt. */
   | { readonly kind: 'disconnected'; readonly reason: string; readonly retryInMs: number }
+
+/** How a stream ended, in the words of ztunnel's metric. */
+export type StreamEnd = 'ConnectionError' | 'Error' | 'Reconnect' | 'Complete'
 
 export interface XdsClientOptions {
   /** host:port of the control plane. */
@@ -59,6 +65,10 @@ export interface XdsClientOptions {
   readonly onSynced?: () => void
   readonly onConnectionState?: (state: XdsConnectionState) => void
   readonly onProblems?: (typeUrl: string, problems: readonly ResourceProblem[]) => void
+  /** A stream ended that was not stopped. */
+  readonly onEnd?: (end: StreamEnd) => void
+  /** Called for each response of a type that is followed, with the bytes of its resources. */
+  readonly onResponse?: (typeUrl: string, bytes: number) => void
 }
 
 type DeltaStream = ClientDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>
@@ -73,6 +83,8 @@ export class XdsClient {
   #stream: DeltaStream | undefined
   /** Why the connection being made is to be left as soon as it stands: its roots may have been read before. */
   #leaveFor: string | undefined
+  /** Whether the last stream was accepted by the control plane. */
+  #hasStood = false
   /** The wait before the next attempt. */
   #pause: AbortController | undefined
   /** Why the last attempt failed; undefined since a response was handled. */
@@ -124,6 +136,7 @@ export class XdsClient {
       onConnectionState?.({ kind: 'connecting' })
       const reason = await this.#followOnce(signal).catch(errorMessage)
       if (signal.aborted) return
+      this.#options.onEnd?.(this.#endOf(reason))
       const retryInMs = this.#backoff.next()
       // The same again and again is news once.
       const level = reason === this.#lastReason ? 'debug' : 'warn'
@@ -139,9 +152,16 @@ export class XdsClient {
     }
   }
 
+  #endOf(reason: string): StreamEnd {
+    if (this.#leaveFor !== undefined) return 'Reconnect'
+    if (!this.#hasStood) return 'ConnectionError'
+    return reason === CLOSED ? 'Complete' : 'Error'
+  }
+
   /** Connects and serves one stream to its end; gives the reason of the end. */
   async #followOnce(signal: AbortSignal): Promise<string> {
     this.#leaveFor = undefined
+    this.#hasStood = false
     const client = await this.#connect()
     try {
       const metadata = await this.#metadata()
@@ -197,10 +217,13 @@ export class XdsClient {
     const { promise, resolve } = Promise.withResolvers<string>()
     const cancel = (): void => stream.cancel()
     signal.addEventListener('abort', cancel, { once: true })
-    stream.once('metadata', () => this.#options.onConnectionState?.({ kind: 'connected' }))
+    stream.once('metadata', () => {
+      this.#hasStood = true
+      this.#options.onConnectionState?.({ kind: 'connected' })
+    })
     stream.on('data', (response: DeltaDiscoveryResponse) => this.#onResponse(stream, response))
     stream.on('error', (error: Error) => resolve(streamEndReason(error)))
-    stream.on('end', () => resolve('the control plane closed the stream'))
+    stream.on('end', () => resolve(CLOSED))
     const node = nodeMessage(this.#options.node)
     for (const subscription of this.#subscriptions.values())
       stream.write(subscription.openingRequest(node))
@@ -215,6 +238,7 @@ export class XdsClient {
       logger.warn({ typeUrl }, 'ignoring a response of a type nobody asked for')
       return
     }
+    this.#options.onResponse?.(typeUrl, resourceBytes(response))
     let handled
     try {
       handled = subscription.handle(response)
@@ -247,6 +271,10 @@ export class XdsClient {
     this.#hasSynced = true
     this.#options.onSynced?.()
   }
+}
+
+function resourceBytes({ resources }: DeltaDiscoveryResponse): number {
+  return resources.reduce((sum, { resource }) => sum + (resource?.value.length ?? 0), 0)
 }
 
 /** Ends the stream unless the channel is up in time; a refused connection ends it at once by itself. */

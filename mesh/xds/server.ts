@@ -95,6 +95,8 @@ export interface FollowingClient<C> {
   readonly caller: C
   /** Whether it has acknowledged the present state of this resource. Told only of types with `onProgress`. */
   readonly isInStep: (name: string) => boolean
+  /** Names whose present state it has not acknowledged; undefined: it does not follow all, or has acknowledged nothing yet. */
+  readonly behind: () => Iterable<string> | undefined
 }
 
 /** One type that is offered, in the hands of its owner. */
@@ -108,6 +110,8 @@ export interface Offer<T, C = XdsCaller> {
   complete(): void
   /** Who has asked for the type. */
   clients(): Iterable<FollowingClient<C>>
+  /** Name and version of each that is offered; equal contents have equal versions, whoever offers them. */
+  versions(): Iterable<readonly [string, string]>
 }
 
 interface OfferedType<C> {
@@ -171,6 +175,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
         for (const client of this.#clients) this.#sendPending(client)
       },
       clients: () => this.#following(typeUrl),
+      versions: () => offered.store.versions(),
     }
   }
 
@@ -180,7 +185,14 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     for (const { caller, views } of this.#clients) {
       const view = views.get(typeUrl)
       if (view === undefined) continue
-      yield { caller, isInStep: (name) => isPushed(name) && view.isInStep(name) }
+      yield {
+        caller,
+        isInStep: (name) => isPushed(name) && view.isInStep(name),
+        behind: () => {
+          const behind = view.behind()
+          return behind && behind.union(new Set(this.#offers.get(typeUrl)?.changed.keys()))
+        },
+      }
     }
   }
 

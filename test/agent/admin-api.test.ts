@@ -4,11 +4,17 @@
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
 import { type AdminActions, createAdminServer } from '../../agent/admin/admin-server.ts'
+import type { ProbedCall } from '../../agent/proxy/call-probe.ts'
 import { configDump, type ConfigDumpSources } from '../../agent/admin/config-dump.ts'
-import { DiscoveryHealth } from '../../agent/discovery-health.ts'
+import { DiscoveryHealth } from '../../mesh/xds/discovery-health.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import { EMPTY_MATCH, type Policy, type PolicyKey } from '../../mesh/model/policy.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
+import {
+  type AccessSpec,
+  EVERY_LINE,
+  readConnectionFilter,
+} from '../../mesh/telemetry/access-spec.ts'
 import { createLeveledLogger } from '../../mesh/telemetry/log.ts'
 import { decodeMeshState, type WireState } from '../../mesh/xds/wire-state.ts'
 import { makeCertificate, makeRoot } from '../hbone/certs.ts'
@@ -18,8 +24,10 @@ function adminServer(t: Test, actions: Partial<AdminActions> = {}): FastifyInsta
   const app = createAdminServer({
     configDump: () => Promise.resolve({}),
     logging: { levels: createLeveledLogger('agent', 'info').levels },
+    access: { initial: EVERY_LINE, readFilter: readConnectionFilter, onChange: () => undefined },
     profile: () => undefined,
     drain: () => Promise.resolve(0),
+    probe: () => undefined,
     quit: () => t.fail('nobody asked for that'),
     ...actions,
   })
@@ -184,6 +192,9 @@ void t.test('from a dump with resources the mesh state is made again, whole', as
   const from = await sources()
   const app = adminServer(t, { configDump: (options) => configDump(from, options) })
   t.notOk('resources' in (await app.inject('/config_dump')).json())
+  const local = (await app.inject('/config_dump?local')).json<Readonly<Record<string, unknown>>>()
+  t.notOk('workloads' in local || 'services' in local || 'policies' in local)
+  t.ok('workloadState' in local && 'certificates' in local && 'discovery' in local)
   const dump: { readonly resources: WireState } = (
     await app.inject('/config_dump?resources')
   ).json()
@@ -260,6 +271,57 @@ void t.test('quitting and draining are asked by POST only', async (t) => {
   t.strictSame(drained, [undefined, 'shop/none'])
 })
 
+void t.test(
+  'calls of a pod are tried one at a time, few a second, as they are asked',
+  async (t) => {
+    const probed: unknown[] = []
+    const { promise, resolve } = Promise.withResolvers<ProbedCall>()
+    const app = adminServer(t, {
+      probe: (pod, probe) => {
+        if (pod === 'shop/none') return undefined
+        probed.push({ pod, ...probe })
+        if (pod === 'shop/gone') return Promise.reject(new Error('the pod is not served'))
+        return promise
+      },
+    })
+    const post = async (query: string) =>
+      await app.inject({ method: 'POST', url: `/probe?${query}` })
+    t.match(await app.inject('/probe?pod=shop/web&to=10.0.0.1:80'), { statusCode: 404 }, 'by POST')
+    for (const query of [
+      'pod=shop/web',
+      'pod=shop/web&to=catalog:80',
+      'pod=shop/web&to=10.0.0.1',
+      'pod=shop/web&to=10.0.0.1:0',
+      'pod=shop/web&to=10.0.0.1:80&timeoutMs=99',
+      'pod=shop/web&to=10.0.0.1:80&timeoutMs=30001',
+      'pod=shop/web&to=10.0.0.1:80&timeoutMs=x',
+    ])
+      t.match(await post(query), { statusCode: 400, body: /must be/ }, query)
+    const first = post('pod=shop/web&to=10.0.0.1:80')
+    const second = post('pod=shop/web&to=[fd00::1]:81&timeoutMs=200')
+    t.match(await second, { statusCode: 409, body: /being tried/ })
+    resolve({ outcome: 'connected', tookMs: 3 })
+    t.strictSame((await first).json(), { outcome: 'connected', tookMs: 3 })
+    t.match(await post('pod=shop/none&to=10.0.0.1:80'), {
+      statusCode: 404,
+      body: /no pod shop\/none/,
+    })
+    t.match(await post('pod=shop/gone&to=10.0.0.1:80'), { statusCode: 500, body: /is not served/ })
+    const many = await Promise.all(
+      Array.from({ length: 12 }, (_, at) =>
+        post(`pod=shop/web-${at}&to=[fd00::1]:81&timeoutMs=200`),
+      ),
+    )
+    const statuses = new Set(many.map(({ statusCode }) => statusCode))
+    t.strictSame(statuses, new Set([200, 429]))
+    t.strictSame(probed.slice(0, 2), [
+      { pod: 'shop/web', address: '10.0.0.1', port: 80, timeoutMs: 5_000 },
+      { pod: 'shop/gone', address: '10.0.0.1', port: 80, timeoutMs: 5_000 },
+    ])
+    t.match(probed[2], { address: 'fd00::1', port: 81, timeoutMs: 200 })
+  },
+)
+
 void t.test('profiles are bounded, in V8 formats, and one at a time', async (t) => {
   const app = adminServer(t, {
     profile: (thread, { kind }) =>
@@ -300,4 +362,32 @@ void t.test('only those who mean loopback are answered', async (t) => {
   }
   const remote = await app.inject({ url: '/config_dump', remoteAddress: '10.244.1.2' })
   t.match(remote, { statusCode: 403 }, 'whatever --admin-address may one day be')
+})
+
+void t.test('which connections have an access line is changed while the agent runs', async (t) => {
+  const specs: AccessSpec[] = []
+  const initial = { filter: 'has(error)', sample: 0.5 }
+  const app = adminServer(t, {
+    access: {
+      initial,
+      readFilter: readConnectionFilter,
+      onChange: (spec) => void specs.push(spec),
+    },
+  })
+  const tell = async (query: Record<string, string>) =>
+    app.inject({ method: 'POST', url: '/logging/access', query })
+  t.same((await app.inject('/logging/access')).json(), initial)
+
+  const narrowed = await tell({ filter: 'dst.namespace == "shop"', sample: '0.01' })
+  t.same(narrowed.json(), { filter: 'dst.namespace == "shop"', sample: 0.01 })
+  t.same(specs, [{ filter: 'dst.namespace == "shop"', sample: 0.01 }])
+  t.match((await tell({ filter: '' })).json(), { filter: null, sample: 0.01 })
+
+  const wrong = await tell({ filter: 'dst.namespace = "shop"' })
+  t.equal(wrong.statusCode, 400)
+  t.match(wrong.json(), { error: /^filter: at 15: cannot read "= / })
+  t.match((await tell({ sample: '2' })).json(), { error: /^sample: It must be a share/ })
+  t.equal((await tell({})).statusCode, 400)
+  t.equal(specs.length, 2, 'what is wrong changes nothing')
+  t.same((await tell({ reset: '' })).json(), initial)
 })

@@ -15,7 +15,17 @@ const VIP_A = '10.96.7.1'
 const VIP_B = '10.96.7.2'
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(90_000))
+interface ExportedRecord {
+  readonly attributes: readonly { readonly key: string }[]
+}
+
+/** An ExportLogsServiceRequest, as JSON. */
+interface ExportedLogs {
+  readonly resourceLogs: readonly {
+    readonly resource: unknown
+    readonly scopeLogs: readonly { readonly logRecords: readonly ExportedRecord[] }[]
+  }[]
+}
 
 /** Has an app ask for keepalive on one open connection, for a user time-out on another: after connect(), as many libraries do. */
 async function askForHaste(app: RemoteProcess, idle: number, busy: number): Promise<void> {
@@ -29,7 +39,7 @@ async function askForHaste(app: RemoteProcess, idle: number, busy: number): Prom
     await app.ask('ask', { index, level, name, value })
 }
 
-await t.test('captured traffic', { skip, timeout: deadline(90_000) }, async (t) => {
+await t.test('captured traffic', { skip }, async (t) => {
   const world = new World(t)
   const logFile = `/tmp/${world.name}.log`
   const agent = new RemoteProcess(new URL('./support/data-plane-process.ts', import.meta.url), {
@@ -90,10 +100,89 @@ await t.test('captured traffic', { skip, timeout: deadline(90_000) }, async (t) 
     },
   )
 
+  await t.test('its access lines are exported by OTLP, as what they are', async (t) => {
+    let inbound: ExportedRecord | undefined
+    await until(async () => {
+      inbound = (await agent.ask<readonly ExportedLogs[]>('exported'))
+        .flatMap(({ resourceLogs }) => resourceLogs)
+        .flatMap(({ scopeLogs }) => scopeLogs)
+        .flatMap(({ logRecords }) => logRecords)
+        .find(({ attributes }) => JSON.stringify(attributes).includes('"inbound"'))
+      return inbound !== undefined
+    }, 'an exported access line')
+    t.match(inbound, { severityText: 'INFO', body: { stringValue: 'connection complete' } })
+    const attribute = (key: string, stringValue: string) => ({ key, value: { stringValue } })
+    t.hasStrict(
+      inbound?.attributes.filter(({ key }) => key === 'dst.hbone_addr' || key === 'src.identity'),
+      [
+        attribute('src.identity', 'spiffe://cluster.local/ns/shop/sa/pod-a'),
+        attribute('dst.hbone_addr', `${ADDRESS.bV4}:8080`),
+      ],
+    )
+    const [first] = await agent.ask<readonly ExportedLogs[]>('exported')
+    t.match(JSON.stringify(first?.resourceLogs[0]?.resource), /"k8s.node.name".*"near"/)
+  })
+
   await t.test('a pod address is reached by HBONE over IPv6', async (t) => {
     const seen = await a.connect({ address: ADDRESS.bV6, port: 8080 })
     t.equal(seen.received, `app saw ${ADDRESS.aV6} at ${ADDRESS.bV6}`)
     t.ok(await line((entry) => entry['dst.addr'] === `[${ADDRESS.bV6}]:15008`))
+  })
+
+  await t.test('a call of the pod can be tried without its app, to its true end', async (t) => {
+    const probe = (address: string, port: number, timeoutMs = deadline(5_000)): Promise<unknown> =>
+      agent.ask('probeCall', { node: 'near', uid: world.pod('a').uid, address, port, timeoutMs })
+    t.match(await probe(VIP_B, 80), {
+      outcome: 'connected',
+      seen: {
+        dialled: `${ADDRESS.bV4}:15008`,
+        hboneTarget: `${ADDRESS.bV4}:8080`,
+        security: 'mutual_tls',
+        workload: 'shop/pod-b',
+        peerIdentity: 'spiffe://cluster.local/ns/shop/sa/pod-b',
+      },
+    })
+    t.match(await probe(ADDRESS.bV6, 8080), {
+      outcome: 'connected',
+      seen: { security: 'mutual_tls' },
+    })
+    t.match(await probe(ADDRESS.remoteV4, 8080), {
+      outcome: 'connected',
+      seen: { dialled: `${ADDRESS.remoteV4}:8080`, security: 'unknown' },
+    })
+    t.match(
+      await probe(ADDRESS.bV4, 8090),
+      { outcome: 'refused', seen: { reason: 'hboneRefused', message: /503/ } },
+      'the agent takes every call: that nobody listens, only the far end knows',
+    )
+    t.match(await probe(ADDRESS.remoteV4, 8090), {
+      outcome: 'refused',
+      seen: { reason: 'connectFailed', message: /ECONNREFUSED/ },
+    })
+    const own: unknown = await probe(ADDRESS.aV4, 8080)
+    t.match(own, { outcome: 'connected' })
+    t.notOk('seen' in (own as object), 'the pod itself is not called through the agent')
+    t.match(await probe(ADDRESS.aV4, 8090), { outcome: 'refused', error: 'ECONNREFUSED' })
+
+    world.inside(
+      'b',
+      'nft add table ip mute; nft add chain ip mute in "{ type filter hook input priority 0; }"; nft add rule ip mute in tcp dport { 15008, 8099 } drop',
+    )
+    world.inside(
+      'remote',
+      'nft add table ip mute; nft add chain ip mute in "{ type filter hook input priority 0; }"; nft add rule ip mute in tcp dport 8098 drop',
+    )
+    t.match(await probe(VIP_B, 80, 500), {
+      outcome: 'timedOut',
+      seen: { dialled: `${ADDRESS.bV4}:15008` },
+    })
+    const silent = probe(ADDRESS.remoteV4, 8098, 500)
+    await t.rejects(probe(VIP_B, 80), /being tried/, 'one at a time')
+    t.match(await silent, {
+      outcome: 'timedOut',
+      seen: { dialled: `${ADDRESS.remoteV4}:8098`, security: 'unknown' },
+    })
+    for (const pod of ['b', 'remote'] as const) world.inside(pod, 'nft delete table ip mute')
   })
 
   await t.test("a pod's own service leads back to it", async (t) => {

@@ -8,7 +8,7 @@ import { POLICY_WAIT_MS } from '../../agent/proxy/decision/policy-judge.ts'
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import { newAddress, testPod } from '../proxy/loopback-world.ts'
-import { gone, KNOWN, naming, policy, unreadable } from '../proxy/policies.ts'
+import { garbled, gone, KNOWN, naming, policy, unreadable } from '../proxy/policies.ts'
 
 await t.test('what is missing is told once it is too late, what nobody can read at once', (t) => {
   const catalog = testPod('catalog', newAddress())
@@ -20,6 +20,7 @@ await t.test('what is missing is told once it is too late, what nobody can read 
   let now = 0
   const closed = new ClosedPods({
     mesh,
+    lastSaid: () => undefined,
     pods: () => pods,
     mode: 'refuse',
     events: {
@@ -51,6 +52,10 @@ await t.test('what is missing is told once it is too late, what nobody can read 
   t.match(look(), [/^catalog PolicyMissing .*policy shop\/a cannot be read: rules: garbled/])
   t.match(logged.at(-1), /"level":50.*AMB_POLICY_MISSING.*"policy":"shop\/a"/)
   t.equal(closed.size, 1)
+  mesh.apply([garbled(other)])
+  t.match(look(), [/^other .*what policies the pod names cannot be read/])
+  mesh.apply([naming(other, [])])
+  t.same(look(), [])
   mesh.apply([unreadable('istio-system/new')])
   t.match(look(), [/^catalog .*istio-system\/new/, /^other .*istio-system\/new/])
   mesh.apply([gone('shop/a'), gone('istio-system/new'), naming(catalog, ['shop/late'])])

@@ -37,7 +37,8 @@ void t.test('flags win, IPv6 addresses and lists are read', async (t) => {
   const config = await parse(
     ...['--node-name', 'n', '--admin-address', '[::1]:0', '--drain-deadline', '2.5'],
     ...['--kubelet-cgroup', '/a', '/b', '--workers', '3', '--ca-address', 'ca:1'],
-    ...['--certificate-ttl', '30m'],
+    ...['--certificate-ttl', '30m', '--otlp-interval', '15'],
+    ...['--otlp-endpoint', 'https://collector:4318/mesh'],
   )
   t.match(config, {
     adminAddress: { host: '::1', port: 0 },
@@ -46,6 +47,8 @@ void t.test('flags win, IPv6 addresses and lists are read', async (t) => {
     workers: 3,
     caAddress: 'ca:1',
     certificateTtlSeconds: 1800,
+    otlpEndpoint: new URL('https://collector:4318/mesh'),
+    otlpIntervalMs: 15_000,
   })
 })
 
@@ -59,6 +62,12 @@ void t.test('nonsense is refused', async (t) => {
     ['--certificate-ttl', '0s'],
     ['--certificate-ttl', '24'],
     ['--log-level', 'loud'],
+    ['--otlp-endpoint', 'collector:4318'],
+    ['--otlp-endpoint', 'ftp://collector'],
+    ['--otlp-endpoint', 'http://user:secret@collector:4318'],
+    ['--otlp-endpoint', 'http://collector:4318/?key=secret'],
+    ['--otlp-interval', '0'],
+    ['--otlp-interval', ''],
     ['--no-such-flag'],
   ])
     await t.rejects(parse('--node-name', 'n', ...argv), CommanderError, argv.join(' '))

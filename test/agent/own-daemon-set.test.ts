@@ -4,7 +4,7 @@
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { OwnDaemonSet } from '../../agent/own-daemon-set.ts'
-import { createKubeApi, DAEMON_SETS, PODS } from '../../mesh/kube/index.ts'
+import { createKubeApi, DAEMON_SETS, type Pod, PODS } from '../../mesh/kube/index.ts'
 import { FaultyApi } from '../support/faulty-api.ts'
 import { until } from '../support/until.ts'
 
@@ -33,6 +33,7 @@ async function setUp(t: Test, owners: readonly object[] = [OWNER]): Promise<Sett
     metadata: {
       namespace: NAMESPACE,
       name: 'ambit-agent-x7k2p',
+      creationTimestamp: '2026-01-01T00:00:10Z',
       // As the API server has them.
       ownerReferences: owners as (typeof OWNER)[],
     },
@@ -108,4 +109,28 @@ void t.test('an agent that no DaemonSet runs leaves everything in place', async 
   const { owner, logged } = await setUp(t, [])
   await until(() => logged.some((line) => line.includes('no DaemonSet')), 'its finding')
   t.equal(await owner.isGone(), false)
+})
+
+void t.test('its successor is a younger pod of the same DaemonSet', async (t) => {
+  const { owner } = await setUp(t)
+  const pod = (name: string, metadata: NonNullable<Pod['metadata']> = {}): Pod => ({
+    metadata: {
+      namespace: NAMESPACE,
+      name,
+      creationTimestamp: '2026-01-01T00:00:20Z',
+      ownerReferences: [OWNER],
+      ...metadata,
+    },
+    spec: { containers: [] },
+  })
+  const others = [
+    pod('ambit-agent-x7k2p', { creationTimestamp: '2026-01-01T00:00:10Z' }),
+    pod('older', { creationTimestamp: '2026-01-01T00:00:00Z' }),
+    pod('ending', { deletionTimestamp: '2026-01-01T00:00:30Z' }),
+    pod('elsewhere', { namespace: 'shop' }),
+    pod('of-others', { ownerReferences: [{ ...OWNER, name: 'other' }] }),
+    pod('of-nobody', { ownerReferences: [] }),
+  ]
+  t.equal(owner.successorAmong(others), undefined)
+  t.equal(owner.successorAmong([...others, pod('next')]), 'next')
 })

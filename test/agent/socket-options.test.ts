@@ -7,7 +7,7 @@ import t from 'tap'
 import type { RawConnect } from '../capture/support/raw-socket.ts'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, BPF_OBJECT, World } from '../capture/support/world.ts'
-import { deadline, missing } from '../helpers.ts'
+import { missing } from '../helpers.ts'
 import { until } from '../support/until.ts'
 
 const skip = missing('root', 'cgroup2') || (existsSync(BPF_OBJECT) ? false : 'needs bpf/build')
@@ -18,9 +18,7 @@ const [IP_TOS, IPV6_TCLASS] = [1, 67]
 const [SO_REUSEADDR, SO_SNDBUF, SO_RCVBUF, SO_PRIORITY, SO_MAX_PACING_RATE] = [2, 7, 8, 12, 47]
 const [TCP_MAXSEG, TCP_CONGESTION] = [2, 13]
 
-t.setTimeout(deadline(60_000))
-
-await t.test("an app's socket options", { skip, timeout: deadline(60_000) }, async (t) => {
+await t.test("an app's socket options", { skip }, async (t) => {
   const world = new World(t)
   const agent = new RemoteProcess(new URL('./support/data-plane-process.ts', import.meta.url), {
     netns: world.netns('node'),

@@ -13,7 +13,7 @@ import type { RawResult } from '../capture/support/raw-socket.ts'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, type App, BPF_OBJECT, World } from '../capture/support/world.ts'
 import { pluginBinary, pluginConfig, runPlugin } from '../cni/plugin.ts'
-import { deadline, missing } from '../helpers.ts'
+import { missing } from '../helpers.ts'
 import { until } from '../support/until.ts'
 import { AgentCommand } from './support/agent-command.ts'
 import type { ClusterFiles } from './support/cluster-process.ts'
@@ -35,9 +35,7 @@ const HASTY_S = 0.5
 const CONFLIST = `${JSON.stringify({ cniVersion: '1.0.0', name: 'pods', plugins: [{ type: 'ptp' }] }, undefined, 2)}\n`
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(90_000))
-
-void t.test('an agent that is told to end', { skip, timeout: deadline(90_000) }, async (t) => {
+void t.test('an agent that is told to end', { skip }, async (t) => {
   pluginBinary()
   const world = new World(t)
   const directory = await mkdtemp(path.join(tmpdir(), 'ambit-stopping-'))

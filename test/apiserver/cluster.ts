@@ -50,7 +50,12 @@ export interface ClusterUnderTest extends AsyncDisposable {
   /** What the lab's controllers stumbled over. */
   readonly errors: readonly Error[]
   /** Runs kubectl; never rejects because of its exit code. */
-  kubectl(args: readonly string[], stdin?: string, token?: string): Promise<Ran>
+  kubectl(
+    args: readonly string[],
+    stdin?: string,
+    token?: string,
+    environment?: Readonly<Record<string, string>>,
+  ): Promise<Ran>
   /** Starts kubectl for commands that go on (get -w). */
   spawnKubectl(args: readonly string[]): ChildProcess
   fetch(
@@ -97,7 +102,7 @@ export function contract(
     await story(t, cluster)
   })
   const lacking = skip === false ? missingPrograms('kube-apiserver', 'etcd') : skip
-  void t.test(`${name} (kube-apiserver)`, { skip: lacking, timeout: 60_000 }, async (t) => {
+  void t.test(`${name} (kube-apiserver)`, { skip: lacking }, async (t) => {
     shared ??= startRealApiServer(SERVICE_RANGES)
     await using cluster = await realCluster(await shared, wanted)
     await story(t, cluster)
@@ -105,8 +110,6 @@ export function contract(
 }
 
 // A true server takes seconds to start, and its stories run one after the other.
-t.setTimeout(300_000)
-
 t.teardown(async () => {
   if (shared !== undefined) await (await shared)[Symbol.asyncDispose]()
 })
@@ -206,12 +209,16 @@ async function underTest(
     api,
     ...served,
     kubeconfig,
-    kubectl: (args, stdin, token) =>
+    kubectl: (args, stdin, token, environment) =>
       new Promise((resolve) => {
         const child = execFile(
           'kubectl',
           token === undefined ? args : [...args, `--token=${token}`, `--kubeconfig=${kubeconfig}`],
-          { env, timeout: KUBECTL_DEADLINE_MS, maxBuffer: 64 * 1024 * 1024 },
+          {
+            env: { ...env, ...environment },
+            timeout: KUBECTL_DEADLINE_MS,
+            maxBuffer: 64 * 1024 * 1024,
+          },
           (error, stdout, stderr) => {
             const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1
             resolve({ code, stdout, stderr })

@@ -101,6 +101,29 @@ void t.test('exec gives output, errors and the exit code, and takes input', { sk
   t.equal(big.stdout.length, 20_000_000)
 })
 
+void t.test('exec is served over SPDY, too, as older clients ask for it', { skip }, async (t) => {
+  const runtime = new ProcessRuntime()
+  await using cluster = await withPod(runtime)
+  const env = { KUBECTL_REMOTE_COMMAND_WEBSOCKETS: 'false' }
+  const split = await cluster.kubectl(
+    ['exec', 'p', '-c', 'main', '--', 'sh', '-c', 'echo out; echo err >&2; exit 3'],
+    undefined,
+    undefined,
+    env,
+  )
+  t.equal(split.stdout, 'out\n')
+  t.match(split.stderr, /^err\n[^]*command terminated with exit code 3/)
+  t.equal(split.code, 3)
+
+  const input = 'x'.repeat(300_000)
+  const echoed = await cluster.kubectl(['exec', '-i', 'p', '--', 'cat'], input, undefined, env)
+  t.equal(echoed.stdout, input, 'the end of stdin ends the process, nothing is lost')
+  const refused = await cluster.kubectl(['exec', 'p', '--', 'refuse'], undefined, undefined, env)
+  t.match(refused.stderr, /the container is not running/)
+  const absent = await cluster.kubectl(['exec', 'nobody', '--', 'true'], undefined, undefined, env)
+  t.match(absent.stderr, /pods "nobody" not found/)
+})
+
 void t.test('a client that goes away ends its process', { skip }, async (t) => {
   const runtime = new ProcessRuntime()
   await using cluster = await withPod(runtime)

@@ -4,6 +4,7 @@
 
 import { connect } from 'node:net'
 import t from 'tap'
+import { certificateRefusals } from '../../agent/audit/certificate-refusals.ts'
 import { DenialEvents } from '../../agent/audit/denial-events.ts'
 import { recordConnections } from '../../agent/audit/node-audit.ts'
 import type { Refusal } from '../../agent/proxy/admission.ts'
@@ -45,6 +46,19 @@ const denied: ConnectionRecord = {
   reports: undefined,
 }
 
+void t.test(
+  'who comes with a revoked certificate is denied, who stands with one is closed',
+  (t) => {
+    const kindOf = (end: ConnectionRecord['end']) =>
+      connectionEvents({ ...denied, end }).map(({ kind, why }) => [kind, why.split(':')[0]])
+    t.same(kindOf('handshakeRevoked'), [['connection.denied', 'refused in the handshake']])
+    t.same(kindOf('certificateRevoked'), [
+      ['connection.closed', "the peer's certificate is revoked (CRL)"],
+    ])
+    t.end()
+  },
+)
+
 void t.test('a denial says who, to what, by which object and rule', (t) => {
   t.match(connectionEvents(denied), [
     {
@@ -71,7 +85,14 @@ void t.test('a denial says who, to what, by which object and rule', (t) => {
 void t.test('what is not decided by policy is not in the audit; what is only reported is', (t) => {
   for (const end of ['ok', 'clientReset', 'connectFailed', 'tooManyConnections'] as const)
     t.same(connectionEvents({ ...denied, end }), [], end)
-  t.same(connectionEvents({ ...denied, direction: 'outbound' }), [], 'the caller’s end of it')
+  const callers = { ...denied, direction: 'outbound' } as const
+  t.same(connectionEvents({ ...callers, policy: undefined }), [], 'the caller’s end of it')
+  const madeOf = 'NetworkPolicy legacy/no-egress'
+  t.match(
+    connectionEvents({ ...callers, policy: 'legacy/no-egress', rule: undefined, madeOf }),
+    [{ kind: 'connection.denied', object: madeOf }],
+    'a policy of the caller that keeps it in',
+  )
   for (const end of ['policyChanged', 'certificateExpired', 'peerDistrusted'] as const)
     t.match(connectionEvents({ ...denied, end }), [{ kind: 'connection.closed' }], end)
   const reports = { dryRun: 'would be denied by: shop/trial', audit: 'shop/watch' }
@@ -170,4 +191,31 @@ void t.test('the pod has one event for each rule, and its count goes up', async 
     { count: 7 },
   ])
   t.ok(calls.length < 10, `${calls.length} writes for 1,007 denials`)
+
+  const identity = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
+  const neighbour = {
+    uid: 'n',
+    namespace: 'shop',
+    name: 'frontend',
+    identity: 'spiffe://cluster.local/ns/shop/sa/frontend' as SpiffeId,
+  }
+  const tell = certificateRefusals({
+    pods: () => [{ ...catalog, identity }, neighbour],
+    events: denials,
+  })
+  for (let count = 0; count < 3; count += 1)
+    tell(identity, { kind: 'denied', message: 'the pod is not of this node' })
+  const refusals = async () =>
+    (await told()).filter(({ reason }) => reason === 'CertificateRefused')
+  await until(async () => (await refusals())[0]?.count === 3, 'the refusals to be told')
+  t.match(
+    await refusals(),
+    [
+      {
+        involvedObject: { name: 'catalog', uid: catalog.uid },
+        message: `pod shop/catalog gets no certificate as ${identity}: the pod is not of this node`,
+      },
+    ],
+    'one event, of the pod that it is about',
+  )
 })

@@ -354,6 +354,33 @@ void t.test('tokens that the API server does not vouch for are refused', async (
   t.match(await ask(client({ token: ' \n' }), CATALOG), refused('unavailable', /is empty/))
 })
 
+void t.test(
+  'a waypoint has its own identity by its own token, and nobody else has it or lends it one',
+  async (t) => {
+    const { client, kube, pods } = await cluster(t)
+    const labels = {
+      'gateway.networking.k8s.io/gateway-name': 'waypoint',
+      'istio.io/dataplane-mode': 'none',
+    }
+    for (const namespace of ['shop', 'bank']) {
+      const name = `waypoint-${namespace}`
+      const place = { namespace, labels, account: 'waypoint' }
+      pods.upsert(kube.put(PODS, podOn('node-b', name, place)))
+      kube.tokens.set(name, acceptedToken(namespace, 'waypoint', { name, uid: `uid-${name}` }))
+    }
+    const own = 'spiffe://cluster.local/ns/shop/sa/waypoint'
+    t.match(await ask(client({ token: 'waypoint-shop', impersonate: false }), own), { ok: true })
+    const others = refused('denied', /may not ask for the identity of others/)
+    t.match(await ask(client({ token: 'waypoint-shop' }), CATALOG), others, 'a pod of its own node')
+    t.match(await ask(client({ token: 'waypoint-bank' }), own), others, 'of another namespace')
+    t.match(
+      await ask(client({ token: 'agent' }), own),
+      refused('denied', /no pod with the identity .*\/waypoint runs on node node-b/),
+      'the agent of its node has no use for it',
+    )
+  },
+)
+
 void t.test('anybody but an agent gets their own identity and no other', async (t) => {
   const { client, kube } = await cluster(t)
   kube.tokens.set(

@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t from 'tap'
-import { deadline, missing } from '../helpers.ts'
+import { missing } from '../helpers.ts'
 import { refusalName } from './support/kernel.ts'
 import { ADDRESS, type App, World } from './support/world.ts'
 
@@ -22,11 +22,9 @@ function tryListen(app: App, address: string, port: number): Promise<string> {
 }
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(60_000))
-
 void t.test(
   "the agent's ports cannot be taken in a captured pod, with or without an agent",
-  { skip, timeout: deadline(60_000) },
+  { skip },
   async (t) => {
     const world = new World(t)
     const agent = await world.openAgent()
@@ -58,7 +56,7 @@ void t.test(
 
 void t.test(
   'a pod that cannot be enrolled again stays captured and closed',
-  { skip, timeout: deadline(60_000) },
+  { skip },
   async (t) => {
     const world = new World(t)
     const outside = world.app('remote')
@@ -87,30 +85,26 @@ void t.test(
   },
 )
 
-void t.test(
-  'a pod that cannot be enrolled again can still leave the mesh',
-  { skip, timeout: deadline(60_000) },
-  async (t) => {
-    const world = new World(t)
-    const outside = world.app('remote')
-    await outside.serve('0.0.0.0', 7070)
-    const app = world.app('a')
-    const first = await world.openAgent()
-    await first.enrol(world.pod('a'))
-    await first.process.stop('SIGKILL')
-    const squatter = await squat(world.netns('a'), 15_008)
-    t.teardown(() => squatter.kill('SIGKILL'))
-    const second = await world.openAgent()
-    t.match(await second.enrol(world.pod('a')), { code: 'AMB_PORT_TAKEN' })
-    await second.withdraw('uid-a')
-    const out = await app.connect({ address: ADDRESS.remoteV4, port: 7070 })
-    t.equal(out.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
-  },
-)
+void t.test('a pod that cannot be enrolled again can still leave the mesh', { skip }, async (t) => {
+  const world = new World(t)
+  const outside = world.app('remote')
+  await outside.serve('0.0.0.0', 7070)
+  const app = world.app('a')
+  const first = await world.openAgent()
+  await first.enrol(world.pod('a'))
+  await first.process.stop('SIGKILL')
+  const squatter = await squat(world.netns('a'), 15_008)
+  t.teardown(() => squatter.kill('SIGKILL'))
+  const second = await world.openAgent()
+  t.match(await second.enrol(world.pod('a')), { code: 'AMB_PORT_TAKEN' })
+  await second.withdraw('uid-a')
+  const out = await app.connect({ address: ADDRESS.remoteV4, port: 7070 })
+  t.equal(out.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
+})
 
 void t.test(
   'a pod that floods its own listener leaves room for the others',
-  { skip, timeout: deadline(60_000) },
+  { skip },
   async (t) => {
     const world = new World(t)
     const agent = await world.openAgent()
@@ -137,7 +131,7 @@ void t.test(
 
 void t.test(
   'a namespace that is passed off for a pod is refused, as it lacks the address',
-  { skip, timeout: deadline(60_000) },
+  { skip },
   async (t) => {
     const world = new World(t)
     const agent = await world.openAgent()

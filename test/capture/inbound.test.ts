@@ -4,16 +4,14 @@
 
 import t from 'tap'
 import type { IpAddress } from '../../mesh/model/types.ts'
-import { deadline, missing } from '../helpers.ts'
+import { missing } from '../helpers.ts'
 import { until } from '../support/until.ts'
 import { ADDRESS, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(60_000))
-
-void t.test('inbound', { skip, timeout: deadline(60_000) }, async (t) => {
+void t.test('inbound', { skip }, async (t) => {
   const world = new World(t)
   const agent = await world.openAgent()
   const remote = world.app('remote')

@@ -25,7 +25,7 @@ import { BpfMap } from '../../native/bpf-map.ts'
 import { BpfObject } from '../../native/bpf-object.ts'
 import { closeFd } from '../../native/libc.ts'
 import { compileBpf } from '../compile-bpf.ts'
-import { deadline, missing } from '../helpers.ts'
+import { missing } from '../helpers.ts'
 import { ADDRESS, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
@@ -68,7 +68,7 @@ const ORDERS = [
 for (const { kernel, mayPreorder, hookOrder } of ORDERS)
   void t.test(
     `edge case #15: a socket load balancer does not hide the service IP, on a kernel ${kernel}`,
-    { skip, timeout: deadline(30_000) },
+    { skip },
     async (t) => {
       const world = new World(t)
       balance(t, world)
@@ -109,11 +109,9 @@ for (const { kernel, mayPreorder, hookOrder } of ORDERS)
   )
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(60_000))
-
 void t.test(
   'where nobody was attached before us, nothing is attached below',
-  { skip, timeout: deadline(30_000) },
+  { skip },
   async (t) => {
     const world = new World(t)
     const agent = await world.openAgent({ mayPreorder: false })
@@ -131,7 +129,7 @@ function uringMissing(): string | false {
   return isOn ? false : 'needs io_uring switched on (kernel.io_uring_disabled=0)'
 }
 
-void t.test('busy pods', { skip, timeout: deadline(60_000) }, async (t) => {
+void t.test('busy pods', { skip }, async (t) => {
   const world = new World(t)
   const agent = await world.openAgent()
   const server = world.app('remote')

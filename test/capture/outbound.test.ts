@@ -4,7 +4,7 @@
 
 import t from 'tap'
 import type { IpAddress } from '../../mesh/model/types.ts'
-import { deadline, missing } from '../helpers.ts'
+import { missing } from '../helpers.ts'
 import { until as soon } from '../support/until.ts'
 import { refusalName } from './support/kernel.ts'
 import type { RawResult } from './support/raw-socket.ts'
@@ -14,9 +14,7 @@ const skip = missing('root', 'cgroup2')
 const SERVICE = '10.96.0.80' // routed nowhere: as a ClusterIP before kube-proxy
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(60_000))
-
-void t.test('outbound', { skip, timeout: deadline(60_000) }, async (t) => {
+void t.test('outbound', { skip }, async (t) => {
   const world = new World(t)
   const agent: Agent = await world.openAgent()
   const app: App = world.app('a')

@@ -5,16 +5,14 @@ import { existsSync, mkdtempSync, readdirSync, rmdirSync, rmSync, statSync } fro
 import { tmpdir } from 'node:os'
 import t from 'tap'
 import { compileBpf } from '../compile-bpf.ts'
-import { deadline, missing } from '../helpers.ts'
+import { missing } from '../helpers.ts'
 import { programsAt } from './support/kernel.ts'
 import { BPF_OBJECT, World } from './support/world.ts'
 
 const skip = missing('root', 'cgroup2')
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(60_000))
-
-void t.test('openCapture() refuses', { skip, timeout: deadline(60_000) }, async (t) => {
+void t.test('openCapture() refuses', { skip }, async (t) => {
   const world = new World(t)
   const scratch = mkdtempSync(`${tmpdir()}/ambit-refusals-`)
   t.teardown(() => rmSync(scratch, { recursive: true }))

@@ -55,3 +55,14 @@ void t.test('a command that there is not is named, and a group by itself shows i
   t.equal(err, '')
   t.end()
 })
+
+void t.test('a reader that has enough ends the command without a word', (t) => {
+  const { status, stderr } = spawnSync(
+    'bash',
+    ['--norc', '-o', 'pipefail', '-c', '"$0" "$1" completion bash | true', process.execPath, MAIN],
+    { encoding: 'utf8', timeout: 30_000, env: { PATH: process.env.PATH } },
+  )
+  t.equal(stderr, '')
+  t.equal(status, 0)
+  t.end()
+})

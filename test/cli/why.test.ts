@@ -3,7 +3,7 @@
 
 import t from 'tap'
 import { configDump } from '../../agent/admin/config-dump.ts'
-import { DiscoveryHealth } from '../../agent/discovery-health.ts'
+import { DiscoveryHealth } from '../../mesh/xds/discovery-health.ts'
 import type { PodStanding } from '../../agent/enrolment/index.ts'
 import { readConfigDump } from '../../cli/dump/config-dump.ts'
 import { parseDestination, parseSource, resolveDestination } from '../../cli/why/call.ts'
@@ -14,7 +14,9 @@ import { type AgentView, agentView } from '../../cli/why/world.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import { EMPTY_MATCH, type Policy, type PolicyKey } from '../../mesh/model/policy.ts'
 import type { IpAddress, MeshChange } from '../../mesh/model/types.ts'
+import type { CopiedWaypoint } from '../../waypoint/explain-request.ts'
 import { makeCertificate, makeRoot } from '../hbone/certs.ts'
+import { waypointPolicy } from '../policy/request/samples.ts'
 import { inService, testPod, testService, workloadOf } from '../proxy/loopback-world.ts'
 
 const ip = (text: string) => text as IpAddress
@@ -44,7 +46,12 @@ const allow = (principal: string): Policy => ({
 })
 
 /** Two agents that know the same: the callers' on node-a, the catalog's on node-b. */
-async function agents(policies: readonly Policy[], named: readonly string[]) {
+async function agents(
+  policies: readonly Policy[],
+  named: readonly string[],
+  config: object = {},
+  more: readonly MeshChange[] = [],
+) {
   const root = await makeRoot()
   const changes: MeshChange[] = [
     ...policies.map((policy) => ({ kind: 'policy' as const, policy })),
@@ -61,6 +68,7 @@ async function agents(policies: readonly Policy[], named: readonly string[]) {
         authorizationPolicies: named,
       }),
     },
+    ...more,
   ]
   const view = async (
     node: string,
@@ -88,7 +96,7 @@ async function agents(policies: readonly Policy[], named: readonly string[]) {
         discovery: () => new DiscoveryHealth('controller:15012').report(),
         pending: () => [],
         version: 'test',
-        config: { nodeName: node, sameNode: 'direct' },
+        config: { nodeName: node, sameNode: 'direct', ...config },
       },
       { withResources: true },
     )
@@ -109,7 +117,12 @@ async function agents(policies: readonly Policy[], named: readonly string[]) {
   ]
 }
 
-function why(views: readonly AgentView[], source: string, destination: string) {
+function why(
+  views: readonly AgentView[],
+  source: string,
+  destination: string,
+  waypoint?: CopiedWaypoint,
+) {
   const from = parseSource(source)
   const to = parseDestination(destination)
   if (!from.ok || !to.ok) throw new Error('the words of a test can be read')
@@ -124,7 +137,8 @@ function why(views: readonly AgentView[], source: string, destination: string) {
   })
   if (!called.ok) throw new Error(called.error)
   const agentOf = (node: string) => views.find((each) => each.node === node)
-  return explainCall({ source: view, agentOf, now: new Date() }, caller, called.value)
+  const world = { source: view, agentOf, now: new Date(), waypointOf: () => waypoint }
+  return explainCall(world, caller, called.value)
 }
 
 const ONLY_FRONTEND = allow('cluster.local/ns/shop/sa/frontend')
@@ -179,7 +193,13 @@ void t.test('a caller outside the mesh has no identity, and is told how to get o
 
 void t.test('a pod whose policy has not arrived is closed, and it is named', async (t) => {
   const explained = why(await agents([], ['shop/late']), 'shop/frontend', 'shop/catalog')
-  t.match(explained, { outcome: 'fails', summary: /policy shop\/late has not arrived/ })
+  t.match(explained, {
+    outcome: 'fails',
+    summary: /policy shop\/late is named and has not arrived/,
+  })
+  // Of agents that were told to go on without it.
+  const serving = await agents([], ['shop/late'], { missingPolicies: 'serve' })
+  t.match(why(serving, 'shop/frontend', 'shop/catalog'), { outcome: 'connects' })
 })
 
 void t.test(
@@ -202,6 +222,64 @@ void t.test(
     t.match(alone.steps.at(-1), { result: 'unknown', what: /the agent of node-b was not asked/ })
   },
 )
+
+void t.test('the way leads by a waypoint, or ends there when none is ready', async (t) => {
+  const gateway = testService('waypoint', ip('10.96.0.30'))
+  const { namespace, hostname } = gateway
+  const bound: MeshChange[] = [
+    { kind: 'service', service: gateway },
+    {
+      kind: 'service',
+      service: {
+        ...SERVICE,
+        waypoint: { destination: { kind: 'hostname', namespace, hostname }, hbonePort: 80 },
+      },
+    },
+  ]
+  const pod = workloadOf(testPod('waypoint', ip('10.244.2.50')), inService(gateway, 15008))
+  const ready: MeshChange[] = [...bound, { kind: 'workload', workload: pod }]
+  const views = await agents([ONLY_FRONTEND], ['shop/only-frontend'], {}, ready)
+  const led = why(views, 'shop/frontend', 'shop/catalog')
+  t.match(led, { outcome: 'connects', security: 'mutual_tls' })
+  t.match(
+    led.steps.find(({ step }) => step === 'waypoint'),
+    { what: /^waypoint shop\/waypoint leads it on/, object: 'Gateway shop/waypoint' },
+  )
+  t.match(
+    why(views, 'shop/intruder', 'shop/catalog'),
+    { outcome: 'fails', summary: /shop\/catalog refuses .*intruder/ },
+    'the pod lets nobody in by the waypoint whom it lets not in without',
+  )
+  const own = {
+    gatewayName: 'waypoint',
+    namespace,
+    clusterDomain: 'cluster.local',
+    network: '',
+  }
+  const mesh = new MeshState()
+  mesh.apply(views[0]?.mesh.snapshot() ?? [])
+  const asked = why(views, 'shop/frontend', 'shop/catalog', { own, mesh })
+  t.match(asked, { outcome: 'connects', security: 'mutual_tls' })
+  t.match(
+    asked.steps.map(({ step }) => step).slice(-4),
+    ['waypoint', 'policy', 'route', 'admission'],
+    'asked, the waypoint says what it does, and then the pod',
+  )
+  const targets = [{ kind: 'waypoint', namespace, name: 'waypoint' }] as const
+  const match = { methods: [{ kind: 'exact', text: 'GET' }] } as const
+  const policy = waypointPolicy('no-gets', 'deny', [match], { targets })
+  mesh.apply([{ kind: 'waypointPolicy', policy }])
+  t.match(why(views, 'shop/frontend', 'shop/catalog', { own, mesh }), {
+    outcome: 'answered',
+    security: 'mutual_tls',
+    securities: ['mutual_tls'],
+    summary: /^It connects, with mutual TLS, and the request gets no further: .* with 403: /,
+  })
+  t.match(why(await agents([], [], {}, bound), 'shop/frontend', 'shop/catalog'), {
+    outcome: 'fails',
+    summary: /is bound to waypoint shop\/waypoint, which has no ready endpoint/,
+  })
+})
 
 void t.test('words that cannot be read are refused by the form that is wanted', (t) => {
   for (const text of ['frontend', 'shop/pod/x', 'a/b/c/d', 'Shop/x'])

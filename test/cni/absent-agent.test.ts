@@ -380,8 +380,8 @@ void t.test(
             : run.code === 0 || run.json?.['code'] === 11
         },
       ),
-      { numRuns: 150 },
+      { numRuns: 80 },
     )
-    t.pass('150 files')
+    t.pass('80 files')
   },
 )

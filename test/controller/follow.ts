@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Follows a controller's discovery as an agent does.
+// Follows a controller's discovery as an agent does, or another who may see less.
 
 import type { RunningController } from '../../controller/controller.ts'
 import type { MeshChange } from '../../mesh/model/types.ts'
-import { meshSubscription, policySubscription } from '../../mesh/xds/mesh-subscription.ts'
+import {
+  meshSubscription,
+  policySubscription,
+  type waypointPolicySubscription,
+} from '../../mesh/xds/mesh-subscription.ts'
 import { XdsClient } from '../../mesh/xds/client.ts'
 import { log, type SmallCluster, type TestScope } from './small-cluster.ts'
+
+type Followable =
+  | typeof meshSubscription
+  | typeof policySubscription
+  | typeof waypointPolicySubscription
 
 export function follow(
   t: TestScope,
@@ -13,6 +22,7 @@ export function follow(
   controller: Pick<RunningController, 'grpcPort' | 'rootsPem'>,
   tokenFile: string,
   onChange?: (change: MeshChange) => void,
+  wanted: readonly Followable[] = [policySubscription, meshSubscription],
 ): { readonly changes: MeshChange[]; synced: Promise<void>; refused: Promise<string> } {
   const synced = Promise.withResolvers<void>()
   const refused = Promise.withResolvers<string>()
@@ -31,7 +41,7 @@ export function follow(
       clusterId: 'Kubernetes',
       clusterDomain: 'cluster.local',
     },
-    subscriptions: [policySubscription, meshSubscription].map((subscription) =>
+    subscriptions: wanted.map((subscription) =>
       subscription((batch) => {
         changes.push(...batch)
         if (onChange !== undefined) batch.forEach(onChange)

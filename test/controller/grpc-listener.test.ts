@@ -68,7 +68,7 @@ async function door(
   const gate = callGate({
     authenticator: new TokenAuthenticator(kube.api, { audience: 'istio-ca' }),
     log,
-    components: new Set(['ambit-system/ambit-agent']),
+    standingOf: ({ serviceAccount }) => (serviceAccount === 'ambit-agent' ? 'agent' : 'ordinary'),
     ...(options.ordinaryCallDeadlineMs !== undefined && {
       ordinaryCallDeadlineMs: options.ordinaryCallDeadlineMs,
     }),

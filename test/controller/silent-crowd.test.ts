@@ -7,7 +7,6 @@ import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { descriptorLimit } from '../../mesh/program/descriptor-limit.ts'
-import { deadline } from '../helpers.ts'
 import { until } from '../support/until.ts'
 import { runController } from './controller-process.ts'
 import { follow } from './follow.ts'
@@ -23,9 +22,7 @@ const MOST_MIB = 100
 const MOST_DESCRIPTORS = 60
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(deadline(90_000))
-
-void t.test('a silent crowd', { timeout: deadline(90_000) }, async (t) => {
+void t.test('a silent crowd', async (t) => {
   const cluster = await smallCluster(t)
   const agent = await cluster.pod('ambit-system', 'agent-b', 'ambit-agent', 'node-b')
   await cluster.pod('shop', 'catalog', 'catalog', 'node-b')

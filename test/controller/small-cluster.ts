@@ -38,6 +38,7 @@ export const log = createLogger(
   isLogLevel(process.env.TEST_LOG_LEVEL) ? process.env.TEST_LOG_LEVEL : 'silent',
 )
 /** Short enough for a test, long enough for a busy machine. */
+const REPORT_TIMINGS = { beatMs: 300, pauseMs: 50, abandonedMs: 600_000 }
 const LEASE_TIMINGS = { leaseMs: 3000, renewDeadlineMs: 2000, retryMs: 200 }
 
 /** The part of tap that a cluster needs to clean up after itself. */
@@ -138,6 +139,7 @@ export class SmallCluster {
       writeAudit: (line) => void this.audit.push(line),
       levels: new LogLevels('controller', 'silent'),
       leaseTimings: LEASE_TIMINGS,
+      reportTimings: REPORT_TIMINGS,
       signal: starting.signal,
     })
     if (!started.ok) throw started.error
@@ -150,14 +152,20 @@ export class SmallCluster {
   }
 
   /** Creates a pod with its service account, already running on its node. */
-  async pod(namespace: string, name: string, account: string, nodeName: string): Promise<Pod> {
+  async pod(
+    namespace: string,
+    name: string,
+    account: string,
+    nodeName: string,
+    labels: Readonly<Record<string, string>> = {},
+  ): Promise<Pod> {
     const serviceAccount = { metadata: { namespace, name: account } }
     const created = await this.admin.create(SERVICE_ACCOUNTS, serviceAccount)
     if (!created.ok && created.error.kind !== 'alreadyExists')
       throw new Error(created.error.message)
     const pod = expectOk(
       await this.admin.create(PODS, {
-        metadata: { namespace, name, labels: { app: account } },
+        metadata: { namespace, name, labels: { app: account, ...labels } },
         spec: {
           nodeName,
           serviceAccountName: account,
@@ -280,9 +288,15 @@ function controllerConfig(): ControllerConfig {
     caSecret: 'ambit-ca-secret',
     plugInCaSecret: 'cacerts',
     tokenAudience: 'istio-ca',
+    waypointImage: 'host',
+    waypointCommand: ['/opt/ambit/cli/bin/ambit'],
+    waypointUser: 1337,
+    networkPolicies: 'enforce',
     trustedNodeAccounts: ['ambit-system/ambit-agent'],
     servingNames: [],
     logLevel: 'silent',
+    logFormat: 'json',
+    otlpIntervalMs: 60_000,
   }
 }
 

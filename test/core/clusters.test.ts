@@ -13,7 +13,15 @@ import { translate } from '../../controller/core/translator.ts'
 import { SharedMaps } from '../../controller/reading/sharing.ts'
 import { ObjectSources } from '../../controller/sources/object-sources.ts'
 import { Graph } from '../../mesh/collections/index.ts'
-import { CONFIG, endpointOf, kubePod, kubeService, kubeSlice, ORIGIN } from './objects.ts'
+import {
+  CONFIG,
+  endpointOf,
+  kubePod,
+  kubeService,
+  kubeSlice,
+  ORIGIN,
+  testSecrets,
+} from './objects.ts'
 
 const throwing = {
   onFault: ({ error }: { readonly error: unknown }) => {
@@ -24,7 +32,7 @@ const throwing = {
 void t.test('objects of one name in two clusters are two, and know nothing of each other', (t) => {
   const graph = new Graph(throwing)
   const sources = new ObjectSources(graph, { onProblems: (found) => assert.deepEqual(found, []) })
-  const { workloads, services } = translate(graph, sources.collections, CONFIG)
+  const { workloads, services } = translate(graph, sources.collections, CONFIG, testSecrets(graph))
   const east = { cluster: 'east', clusterDomain: 'cluster.local' }
   const west = { cluster: 'west', clusterDomain: 'west.local' }
   const put = <K extends InputKind>(kind: K, object: InputObjects[K], origin: typeof east): void =>
@@ -72,10 +80,18 @@ void t.test('a Service of several host names is a service of the mesh for each',
     EndpointSlice: source('EndpointSlice'),
     Node: source('Node'),
     Namespace: source('Namespace'),
+    HTTPRoute: source('HTTPRoute'),
+    GRPCRoute: source('GRPCRoute'),
+    TCPRoute: source('TCPRoute'),
+    TLSRoute: source('TLSRoute'),
+    ReferenceGrant: source('ReferenceGrant'),
     AuthorizationPolicy: source('AuthorizationPolicy'),
     PeerAuthentication: source('PeerAuthentication'),
+    NetworkPolicy: source('NetworkPolicy'),
+    GatewayClass: source('GatewayClass'),
+    Gateway: source('Gateway'),
   }
-  const { services, workloads } = translate(graph, objects, CONFIG)
+  const { services, workloads } = translate(graph, objects, CONFIG, testSecrets(graph))
   const pod = readPod(kubePod('catalog-1'), ORIGIN).facts
   const service = readService(kubeService('catalog'), ORIGIN).facts
   const listed = kubeSlice('catalog-1', 'catalog', [endpointOf(kubePod('catalog-1'))])

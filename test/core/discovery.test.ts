@@ -21,8 +21,6 @@ import { Waiter } from '../support/waiter.ts'
 import { makeFiles, makePki, NODE, silent, TOKEN } from '../xds/support.ts'
 import { CONFIG, endpointOf, kubePod, kubeService, kubeSlice, ORIGIN } from './objects.ts'
 
-t.setTimeout(30_000)
-
 const pki = await makePki()
 
 async function startRoad(test: Test, kube: FaultyApi) {

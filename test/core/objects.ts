@@ -3,13 +3,15 @@
 
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { MeshChange, Service, Workload, WorkloadUid } from '../../mesh/model/types.ts'
+import type { MeshSecret } from '../../controller/core/config.ts'
 import type { InputKind, InputObjects } from '../../controller/core/input.ts'
 import { followMesh } from '../../controller/core/mesh-changes.ts'
 import { objectKey, podKey } from '../../controller/core/origin.ts'
 import { translate } from '../../controller/core/translator.ts'
+import type { RouteStatus } from '../../controller/status/route-status.ts'
 import type { ObjectProblem } from '../../controller/reading/object-reader.ts'
 import { ObjectSources } from '../../controller/sources/object-sources.ts'
-import { Graph } from '../../mesh/collections/index.ts'
+import { Graph, type Source } from '../../mesh/collections/index.ts'
 import { podUid, serviceKey } from '../model/samples.ts'
 
 export const ORIGIN = { cluster: 'Kubernetes', clusterDomain: 'cluster.local' }
@@ -132,6 +134,14 @@ export function running(...addresses: readonly string[]): NonNullable<Pod['statu
   }
 }
 
+/** What the mesh's authority would bring. */
+export function testSecrets(graph: Graph): Source<MeshSecret, string> {
+  const secrets = graph.source<MeshSecret, string>('secrets')
+  secrets.set('sessions', 'a secret')
+  secrets.complete()
+  return secrets
+}
+
 /** A translator with everything it said, and the state that follows from it. */
 export function startTranslator() {
   const problems: ObjectProblem[] = []
@@ -145,7 +155,8 @@ export function startTranslator() {
   const sources = new ObjectSources(graph, {
     onProblems: (found) => void problems.push(...found),
   })
-  const mesh = translate(graph, sources.collections, CONFIG)
+  const secrets = testSecrets(graph)
+  const mesh = translate(graph, sources.collections, CONFIG, secrets)
   const lost = new Map<string, readonly ObjectProblem[]>()
   mesh.lostClaims.subscribe((changes) => {
     for (const { key, current } of changes)
@@ -169,7 +180,7 @@ export function startTranslator() {
     upsert: <K extends InputKind>(kind: K, object: InputObjects[K]): void =>
       sources.put(kind, sources.read(kind, object, ORIGIN)),
     delete: (kind: InputKind, namespace: string, name: string): void => {
-      const isNamespaced = kind !== 'Node' && kind !== 'Namespace'
+      const isNamespaced = !['Node', 'Namespace', 'GatewayClass'].includes(kind)
       const keyOf = kind === 'Pod' ? podKey : objectKey
       sources.remove(kind, keyOf(ORIGIN.cluster, isNamespaced ? namespace : '', name))
     },
@@ -177,6 +188,7 @@ export function startTranslator() {
   }
   return {
     translator,
+    secrets,
     state,
     problems,
     /** What Services claim and do not get, in words. */
@@ -195,6 +207,11 @@ export function startTranslator() {
         .map(({ accepted: { type, status, reason, message } }) =>
           [type, status, reason, message].join(' '),
         ),
+    /** What is to be said of routes of this name, in the order of their kinds. */
+    routeStatuses: (name: string): RouteStatus[] =>
+      mesh.routeStatuses
+        .flatMap((each) => [...each.values()])
+        .filter((each) => `${each.namespace}/${each.name}` === name),
     batches,
     pod: (name: string): Workload | undefined => state.workload(podUid('shop', name)),
     service: (name: string): Service | undefined => state.service(serviceKey('shop', name)),

@@ -82,6 +82,9 @@ void t.test('a ready pod is a healthy workload with all that identifies it', asy
     networkGateway: undefined,
     capacity: 1,
     leaving: new Map(),
+    networkPolicies: [],
+    peerGroups: [],
+    namedPorts: [{ name: 'http', port: 8080 }],
   })
   t.strictSame(problems, [])
 })

@@ -14,9 +14,18 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { nodeLayout } from '../../lab/machine/layout.ts'
-import { deadline, missing } from '../helpers.ts'
+import { PODS } from '../../mesh/kube/index.ts'
+import { missing } from '../helpers.ts'
 import { agentPid } from './support/memory.ts'
-import { agentOf, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import {
+  AGENTS,
+  agentOf,
+  MESH_NAMESPACE,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+} from './support/mesh-lab.ts'
+import { eventsIn, isReady, objectsIn } from './support/objects.ts'
 import { namespaceManifest, podAddress, serverManifest } from './support/pods.ts'
 import { HTTP_PORT } from './programs/ports.ts'
 
@@ -29,8 +38,6 @@ const BROKEN = { name: 'AMBIT_WORKERS', value: '0' }
 /** How long the plugin waits for an agent that hangs, once the first story has shown that its own patience has an end. */
 const PLUGIN_PATIENCE_MS = 2_000
 const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' }
-
-t.setTimeout(deadline(180_000))
 
 await t.test('given a mesh of one node', { skip }, async (t) => {
   const lab = await meshLab(t, [], 1)
@@ -71,14 +78,17 @@ await t.test('given a mesh of one node', { skip }, async (t) => {
       await away()
       const suffix = how.split(' ')[1] ?? ''
       await apply(pod('plain', suffix), pod('shop', suffix), pod('mixed', suffix))
-      await lab.waitFor('the plain pod', async () => isReady(lab, 'plain', suffix))
+      await lab.waitFor('the plain pod', async () => isReady(lab, `plain/${suffix}`))
       const event = await lab.waitFor('word of why the others wait', async () => {
-        const text = await eventsOf(lab, 'shop', suffix)
+        const text = await eventsIn(lab, 'shop', { object: suffix })
         return text.includes('has pods in the mesh') ? text : undefined
       })
       t.match(event, /namespace shop has pods in the mesh/)
-      t.notOk(await isReady(lab, 'shop', suffix), 'a pod in the mesh waits')
-      t.notOk(await isReady(lab, 'mixed', suffix), 'a pod whose neighbour asks for the mesh waits')
+      t.notOk(await isReady(lab, `shop/${suffix}`), 'a pod in the mesh waits')
+      t.notOk(
+        await isReady(lab, `mixed/${suffix}`),
+        'a pod whose neighbour asks for the mesh waits',
+      )
       await lab.kubectl('delete', 'pod', '-n', 'plain', suffix)
       t.pass('a pod can be deleted')
       await back()
@@ -96,7 +106,7 @@ await t.test('given a mesh of one node', { skip }, async (t) => {
       hurryPlugin(layout.cniNetDir)
       await lab.kubectl('label', 'namespace', 'plain', 'istio.io/dataplane-mode=ambient')
       await apply(pod('plain', 'late'))
-      await lab.waitFor('the pod', async () => isReady(lab, 'plain', 'late'))
+      await lab.waitFor('the pod', async () => isReady(lab, 'plain/late'))
       t.pass('it starts outside the mesh: the agent has heard of no label')
       process.kill(pid, 'SIGCONT')
       await waitForCapture(lab, 'plain', true)
@@ -147,21 +157,22 @@ await t.test('given a mesh of one node', { skip }, async (t) => {
     t.ok(existsSync(members), 'its file is still there')
     await apply(pod('shop', 'orphan'))
     await lab.waitFor('word of why it waits', async () =>
-      (await eventsOf(lab, 'shop', 'orphan')).includes('has pods in the mesh') ? true : undefined,
+      (await eventsIn(lab, 'shop', { object: 'orphan' })).includes('has pods in the mesh')
+        ? true
+        : undefined,
     )
     const longAgo = new Date(Date.now() - 11 * 60_000)
     utimesSync(members, longAgo, longAgo)
     await lab.waitForPods('shop')
-    t.ok(await isReady(lab, 'shop', 'orphan'), 'it starts outside the mesh')
+    t.ok(await isReady(lab, 'shop/orphan'), 'it starts outside the mesh')
     t.notOk(await canCall(lab, 'shop/old'), 'what was captured stays closed')
   })
 })
 
 /** Waits until no agent has a pod. */
 async function withoutAgents(lab: Lab): Promise<void> {
-  const agents = ['pods', '-n', 'ambit-system', '-l', 'app=ambit-agent', '-o', 'name']
   await lab.waitFor('the agents to be gone', async () =>
-    (await lab.kubectl('get', ...agents)) === '' ? true : undefined,
+    (await objectsIn(lab, PODS, MESH_NAMESPACE, AGENTS)).length === 0 ? true : undefined,
   )
 }
 
@@ -213,37 +224,22 @@ function hurryPlugin(directory: string): void {
   renameSync(`${file}.new`, file)
 }
 
-async function isReady(lab: Lab, namespace: string, name: string): Promise<true | undefined> {
-  const ready = await lab.kubectl(
-    'get',
-    'pod',
-    '-n',
-    namespace,
-    name,
-    '-o',
-    'jsonpath={.status.conditions[?(@.type=="Ready")].status}',
-  )
-  return ready === 'True' ? true : undefined
-}
-
-async function eventsOf(lab: Lab, namespace: string, name: string): Promise<string> {
-  return lab.kubectl(
-    'get',
-    'events',
-    '-n',
-    namespace,
-    `--field-selector=involvedObject.name=${name}`,
-    '-o',
-    'jsonpath={.items[*].message}',
-  )
-}
-
+/** Changes the agent for good: left alone, the one before would serve until the new one is ready. */
 async function patchAgent(lab: Lab, ...patch: readonly object[]): Promise<void> {
-  const name = ['daemonset', '-n', 'ambit-system', 'ambit-agent']
-  const before = await agentOf(lab, NODE)
+  const name = ['daemonset', '-n', MESH_NAMESPACE, 'ambit-agent']
+  const agents = async (): Promise<readonly string[]> =>
+    (await objectsIn(lab, PODS, MESH_NAMESPACE, AGENTS)).flatMap(
+      ({ metadata }) => metadata?.name ?? [],
+    )
+  const before = await agents()
   await lab.kubectl('patch', ...name, '--type=json', '-p', JSON.stringify(patch))
   await lab.waitFor('another agent', async () =>
-    (await agentOf(lab, NODE)) === before ? undefined : true,
+    (await agents()).some((each) => !before.includes(each)) ? true : undefined,
+  )
+  for (const each of before)
+    await lab.kubectl('delete', 'pod', '-n', MESH_NAMESPACE, each, '--ignore-not-found')
+  await lab.waitFor('the agent before it to be gone', async () =>
+    (await agents()).some((each) => before.includes(each)) ? undefined : true,
   )
 }
 

@@ -25,8 +25,6 @@ const SHOP = fileURLToPath(new URL('../../lab/samples/shop.yaml', import.meta.ur
 const AMBIT = fileURLToPath(new URL('../../cli/bin/ambit', import.meta.url))
 const ONE_LINE_ERROR = /^ambit: [^\n]+\[AMB_\w+\]\n$/
 
-t.setTimeout(200_000)
-
 async function ambit(...args: readonly string[]): Promise<CommandOutput> {
   return await tryCommand([AMBIT, 'lab', ...args], { timeoutMs: 90_000 })
 }
@@ -81,7 +79,7 @@ async function foreignServer(t: Test): Promise<Foreign> {
   return { server, kubeconfig, api: createKubeApi(access.value), name }
 }
 
-await t.test('given a cluster of somebody else', { skip, timeout: 120_000 }, async (t) => {
+await t.test('given a cluster of somebody else', { skip }, async (t) => {
   const { server, kubeconfig, api, name } = await foreignServer(t)
   const before = await apiObjects(api)
   const theirPod = server.api.get('pods', 'theirs', 'app')
@@ -170,7 +168,7 @@ await t.test('given a cluster of somebody else', { skip, timeout: 120_000 }, asy
   })
 })
 
-await t.test('an up that is cut short', { skip, timeout: 90_000 }, async (t) => {
+await t.test('an up that is cut short', { skip }, async (t) => {
   const { kubeconfig, api, name } = await foreignServer(t)
   const before = await apiObjects(api)
   /** Starts `lab up` and gives it a signal once it has said this. */
@@ -207,7 +205,7 @@ await t.test('an up that is cut short', { skip, timeout: 90_000 }, async (t) => 
   })
 })
 
-await t.test('an API server that is gone', { skip, timeout: 60_000 }, async (t) => {
+await t.test('an API server that is gone', { skip }, async (t) => {
   const { server, kubeconfig, name } = await foreignServer(t)
   await createLab({ name, nodes: 1, mesh: false, attach: { kubeconfig } })
   const runId = readState(labLayout(name))?.attached?.runId ?? ''
@@ -225,23 +223,19 @@ await t.test('an API server that is gone', { skip, timeout: 60_000 }, async (t) 
   t.equal(existsSync(labLayout(name).cgroup), false)
 })
 
-await t.test(
-  'an API server that goes while the lab comes up',
-  { skip, timeout: 60_000 },
-  async (t) => {
-    const { server, kubeconfig, name } = await foreignServer(t)
-    const gone = createLab({
-      name,
-      nodes: 1,
-      attach: { kubeconfig },
-      report: (line) => {
-        if (line.startsWith('nodes:')) void server.close()
-      },
-    })
-    await t.rejects(gone, { code: 'AMB_LAB', message: /still there .*kubectl delete nodes/ })
-    t.equal(existsSync(labLayout(name).runDir), false, 'the machine is clean')
-  },
-)
+await t.test('an API server that goes while the lab comes up', { skip }, async (t) => {
+  const { server, kubeconfig, name } = await foreignServer(t)
+  const gone = createLab({
+    name,
+    nodes: 1,
+    attach: { kubeconfig },
+    report: (line) => {
+      if (line.startsWith('nodes:')) void server.close()
+    },
+  })
+  await t.rejects(gone, { code: 'AMB_LAB', message: /still there .*kubectl delete nodes/ })
+  t.equal(existsSync(labLayout(name).runDir), false, 'the machine is clean')
+})
 
 await t.test('flags that cannot be', async (t) => {
   for (const flags of [['--context', 'x'], ['--controllers', 'lab'], ['--taint']]) {

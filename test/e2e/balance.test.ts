@@ -10,8 +10,6 @@ import { namespaceManifest, serverManifest } from './support/pods.ts'
 
 const skip = missing(...NEEDS)
 
-t.setTimeout(150_000)
-
 const PORT = 8080
 const CONTROL = 9000
 
@@ -84,7 +82,7 @@ function service(name: string, spec: object = {}): object {
   }
 }
 
-await t.test('connections of a pod to a Service', { skip, timeout: 130_000 }, async (t) => {
+await t.test('connections of a pod to a Service', { skip }, async (t) => {
   const lab = await meshLab(t)
   await applyAll(lab, [
     namespaceManifest('mesh'),

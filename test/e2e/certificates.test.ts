@@ -6,7 +6,15 @@ import { X509Certificate } from 'node:crypto'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
 import { TCP_PORTS } from './programs/ports.ts'
-import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import type { Steady } from './programs/steady.ts'
+import {
+  type AccessLine,
+  applyAll,
+  linesWhere,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+} from './support/mesh-lab.ts'
 import {
   namespaceManifest,
   podAddress,
@@ -29,15 +37,6 @@ const CLIENT_AUTHENTICATION = '1.3.6.1.5.5.7.3.2'
 /** notBefore lies this far in the past, so that nodes with slow clocks accept a new certificate. Seconds. */
 const BACKDATE_S = 120
 
-t.setTimeout(150_000)
-
-interface Steady {
-  readonly heldWords: number
-  readonly heldFailures: readonly string[]
-  readonly opened: number
-  readonly openFailures: readonly string[]
-}
-
 /** What openssl says of a handshake with a pod's HBONE port, from a pod outside the mesh. */
 async function handshake(lab: Lab, address: string, ...flags: readonly string[]): Promise<string> {
   const host = address.includes(':') ? `[${address}]` : address
@@ -58,7 +57,7 @@ function certificatesIn(text: string): readonly X509Certificate[] {
   return pems.map((pem) => new X509Certificate(pem))
 }
 
-await t.test('in a labelled namespace', { skip, timeout: 130_000 }, async (t) => {
+await t.test('in a labelled namespace', { skip }, async (t) => {
   const lab = await meshLab(t)
   await applyAll(lab, [
     namespaceManifest('mesh'),
@@ -217,13 +216,13 @@ await t.test('in a labelled namespace', { skip, timeout: 130_000 }, async (t) =>
       HELD,
       'between nodes it ends with the certificates that it was opened with',
     )
-    const cut = (await accessLines(lab, 'node-a')).filter((line) =>
-      String(line['error']).startsWith('the certificates that the connection was opened with'),
-    )
-    t.ok(cut.length >= HELD, 'and the log says so')
-    const arrived = (await accessLines(lab, 'node-b')).filter(
-      (line) => line['src.workload'] === 'late' && line['src.identity'] === IDENTITY,
-    )
-    t.ok(arrived.length >= 10, 'and is authenticated')
+    const isCut = ({ error }: AccessLine): boolean =>
+      String(error).startsWith('the certificates that the connection was opened with')
+    await linesWhere(lab, 'node-a', 'a line of each that was cut', isCut, HELD)
+    t.pass('and the log says so')
+    const isLate = (line: AccessLine): boolean =>
+      line['src.workload'] === 'late' && line['src.identity'] === IDENTITY
+    await linesWhere(lab, 'node-b', 'lines of the pod that came late', isLate, 10)
+    t.pass('and is authenticated')
   })
 })

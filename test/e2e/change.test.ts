@@ -5,7 +5,8 @@
 import t from 'tap'
 import { missing } from '../helpers.ts'
 import { TCP_PORTS } from './programs/ports.ts'
-import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import type { Steady } from './programs/steady.ts'
+import { applyAll, linesWhere, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import {
   namespaceManifest,
   podAddress,
@@ -26,16 +27,7 @@ const FLIPS = 2
 /** A connection to a pod that is gone must not hang longer than this. Milliseconds. */
 const CUT_WITHIN_MS = 5000
 
-t.setTimeout(150_000)
-
-interface Steady {
-  readonly heldWords: number
-  readonly heldFailures: readonly string[]
-  readonly opened: number
-  readonly openFailures: readonly string[]
-}
-
-await t.test('while traffic flows', { skip, timeout: 130_000 }, async (t) => {
+await t.test('while traffic flows', { skip }, async (t) => {
   const lab = await meshLab(t)
   const far = { app: 'far' }
   await applyAll(lab, [
@@ -105,10 +97,13 @@ await t.test('while traffic flows', { skip, timeout: 130_000 }, async (t) => {
       t.strictSame(told?.heldFailures, [], `${where}, every established connection lives on`)
       t.strictSame(told?.openFailures, [], `${where}, every new connection succeeds`)
     }
-    const captured = (await accessLines(lab, 'node-b')).filter(
+    await linesWhere(
+      lab,
+      'node-b',
+      'the access line of an authenticated call',
       (line) => line['src.identity'] === 'spiffe://cluster.local/ns/flip/sa/default',
     )
-    t.ok(captured.length > 0, 'some of it went through the mesh')
+    t.pass('some of it went through the mesh')
   })
 
   await t.test('connections that were captured outlive the label', async (t) => {

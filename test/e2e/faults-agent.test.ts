@@ -10,8 +10,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { PIN_VERSION } from '../../agent/capture/pins.ts'
 import type { Lab } from '../../lab/cluster/index.ts'
+import { PODS } from '../../mesh/kube/index.ts'
 import { missing } from '../helpers.ts'
 import { accessLines, agentOf, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { eventsIn, isCaptured, objectsIn } from './support/objects.ts'
 import { failures, startTraffic } from './support/pod-traffic.ts'
 import { tracesOf } from './support/traces.ts'
 
@@ -68,8 +70,6 @@ spec:
       readinessProbe: { httpGet: { path: /healthz, port: 8080 }, periodSeconds: 1 }
 `
 
-t.setTimeout(180_000)
-
 await t.test('given the shop, and a pod that holds port 15008', { skip }, async (t) => {
   const lab = await meshLab(t, [SHOP])
   await lab.apply(SQUATTER)
@@ -96,22 +96,18 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
         (await captured(lab)) === 'catalog-v1 catalog-v2 frontend' ? true : undefined,
       )
       const events = await lab.waitFor('an event', async () => {
-        const found = await lab.kubectl(
-          'get',
-          'events',
-          '-n',
-          'shop',
-          '--field-selector=involvedObject.name=squatter,reason=EnrolmentFailed',
-          '-o',
-          'jsonpath={.items[*].message}',
-        )
+        const concerned = { object: 'squatter', reason: 'EnrolmentFailed' }
+        const found = await eventsIn(lab, 'shop', concerned)
         return found === '' ? undefined : found
       })
       t.match(events, /15008/)
       t.match(events, /AMB_PORT_TAKEN/)
       t.match(events, /stays outside the mesh/)
-      const log = lab.log(await agentOf(lab, 'node-b'))
-      t.match(log, /"pod":"shop\/squatter".*AMB_PORT_TAKEN|AMB_PORT_TAKEN.*"pod":"shop\/squatter"/)
+      const said = /"pod":"shop\/squatter".*AMB_PORT_TAKEN|AMB_PORT_TAKEN.*"pod":"shop\/squatter"/
+      await lab.waitFor('the log to say so', async () =>
+        said.test(lab.log(await agentOf(lab, 'node-b'))) ? true : undefined,
+      )
+      t.pass('and so does the log')
       const address = await podIp(lab, 'squatter')
       t.match(await curl(lab, 'shop/frontend', `http://${address}:8080/`), 'squatter')
       t.match(await curl(lab, 'legacy/batch', `http://${address}:8080/`), 'squatter')
@@ -158,8 +154,11 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
       // At once, without any grace: the sandbox is gone before anybody could drain.
       const { uid: forced } = lab.pod('shop/squatter')
       await lab.kubectl('delete', 'pod', '-n', 'shop', 'squatter', '--force', '--grace-period=0')
-      await lab.waitFor('its pin and state to go', () =>
-        pinsOf(lab, 'node-b', forced).length === 0 && statesOf(lab, 'node-b', forced).length === 0
+      const group = join(lab.layout.cgroup, 'node-b', 'kubepods', `pod${forced}`)
+      await lab.waitFor('its pin, state and cgroup to go', () =>
+        pinsOf(lab, 'node-b', forced).length === 0 &&
+        statesOf(lab, 'node-b', forced).length === 0 &&
+        !existsSync(group)
           ? true
           : undefined,
       )
@@ -329,16 +328,9 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
 
 /** Who is captured, by what the agents annotated. */
 async function captured(lab: Lab): Promise<string> {
-  const lines = await lab.kubectl(
-    'get',
-    'pods',
-    '--namespace=shop',
-    '--output=jsonpath={range .items[*]}{.metadata.name} {.metadata.annotations.ambient\\.istio\\.io/redirection}{"\\n"}{end}',
-  )
-  const names = lines.split('\n').map((line) => line.split(' '))
-  return names
-    .filter(([, word]) => word === 'enabled')
-    .map(([name]) => name)
+  return (await objectsIn(lab, PODS, 'shop'))
+    .filter((pod) => isCaptured(pod))
+    .map(({ metadata }) => metadata?.name)
     .toSorted()
     .join(' ')
 }

@@ -20,8 +20,6 @@ const NOBODY = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '
 const AGENT = ['agent', '--node-name', 'node-x', '--kubelet-cgroup', '/any']
 const LAB = `m${process.pid}`
 
-t.setTimeout(60_000)
-
 /** Runs a command with mounts of its own, after a script that changes them. */
 async function withMounts(script: string, argv: readonly string[]): Promise<CommandOutput> {
   const shell = `set -e; ${script}; exec "$@"`

@@ -17,6 +17,8 @@ import { type Usage, usageOf } from './support/agent-process.ts'
 import { certificateOf, rootOfLab } from './support/impostors.ts'
 import { until } from '../support/until.ts'
 import { applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { eventsIn } from './support/objects.ts'
+import { inForce, removed } from './support/policy-objects.ts'
 import { get, namespaceManifest, podAddress, run, serverManifest } from './support/pods.ts'
 
 const skip = missing(...NEEDS)
@@ -42,8 +44,6 @@ const SPARE_DESCRIPTORS = 64
 const GONE_WITHIN_MS = 90_000
 /** The kernel of these clients does it for so long: what it is looked for and asked is the same, and waited for less. Seconds. */
 const FIN_TIMEOUT_S = 10
-
-t.setTimeout(280_000)
 
 await t.test(
   'given pods of two nodes, and neighbours that mean them no good',
@@ -109,6 +109,35 @@ await t.test(
         t.equal(await compare(order), 'as fast')
         t.ok((await get(lab, 'mesh/probe', `http://${victim}:${HTTP_PORT}/`)).pod, 'victim serves')
       })
+
+    await t.test('a flood of calls that a policy of their pod refuses', async (t) => {
+      const policy = {
+        apiVersion: 'security.istio.io/v1',
+        kind: 'AuthorizationPolicy',
+        metadata: { namespace: 'mesh', name: 'no-stranger' },
+        spec: {
+          selector: { matchLabels: { app: 'victim' } },
+          action: 'DENY',
+          rules: [{ from: [{ source: { namespaces: ['outside'] } }] }],
+        },
+      }
+      await inForce(lab, policy)
+      const order = {
+        flood: 'denied',
+        host: victim,
+        port: HBONE_PORT,
+        certificate: papers,
+        connections: FLOOD_CONNECTIONS,
+      } as const
+      t.equal(await compare(order), 'as fast')
+      t.ok((await get(lab, 'mesh/probe', `http://${victim}:${HTTP_PORT}/`)).pod, 'victim serves')
+      const event = await lab.waitFor('an event of the victim', async () => {
+        const said = await eventsIn(lab, 'mesh', { object: 'victim', reason: 'CallsDenied' })
+        return said === '' ? undefined : said
+      })
+      t.match(event, /ns\/outside\/sa\/stranger.*mesh\/no-stranger/)
+      await removed(lab, policy)
+    })
 
     await t.test('header tables that are filled and held', async (t) => {
       const held = await startFlood(lab, 'outside/stranger', {

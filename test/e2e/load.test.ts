@@ -37,8 +37,6 @@ const STORM = 1000
 const STORM_SLOWEST_MS = 5000
 const READY_WITHIN_MS = 1000
 
-t.setTimeout(180_000)
-
 interface Transfer {
   readonly isIntact: boolean
   readonly bytes: number
@@ -66,7 +64,7 @@ interface ConfigDump {
   >
 }
 
-await t.test('in a labelled namespace', { skip, timeout: 160_000 }, async (t) => {
+await t.test('in a labelled namespace', { skip }, async (t) => {
   const lab = await meshLab(t)
   await applyAll(lab, [
     namespaceManifest('mesh'),

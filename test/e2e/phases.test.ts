@@ -26,8 +26,6 @@ const skip = missing(...NEEDS)
 const HELD = 2
 const ROUNDS_PER_PHASE = 10
 
-t.setTimeout(170_000)
-
 interface Steady {
   readonly heldFailures: readonly string[]
   readonly opened: number
@@ -78,7 +76,7 @@ const SUBJECT = {
   ],
 }
 
-await t.test('a pod in every phase of its life', { skip, timeout: 160_000 }, async (t) => {
+await t.test('a pod in every phase of its life', { skip }, async (t) => {
   const lab = await meshLab(t)
   await applyAll(lab, [
     namespaceManifest('mesh'),

@@ -7,9 +7,12 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { CommandOutput, Lab } from '../../lab/cluster/index.ts'
-import { tryCommand } from '../../lab/machine/command.ts'
+import { command, tryCommand } from '../../lab/machine/command.ts'
 import { missing } from '../helpers.ts'
 import { agentOf, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { eventsIn } from './support/objects.ts'
+import { podAddress, run } from './support/pods.ts'
+import { inForce, removed } from './support/policy-objects.ts'
 import { type Call, startTraffic } from './support/pod-traffic.ts'
 
 const skip = missing(...NEEDS)
@@ -48,6 +51,25 @@ const strict = (ports?: object) => ({
   },
 })
 
+const networkPolicy = (name: string, spec: object) => ({
+  apiVersion: 'networking.k8s.io/v1',
+  kind: 'NetworkPolicy',
+  metadata: { namespace: 'shop', name },
+  spec,
+})
+const CATALOG_FOR_FRONTEND = networkPolicy('catalog-for-frontend', {
+  podSelector: { matchLabels: { app: 'catalog' } },
+  policyTypes: ['Ingress'],
+  ingress: [
+    { from: [{ podSelector: { matchLabels: { app: 'frontend' } } }], ports: [{ port: 'http' }] },
+    { ports: [{ port: 15_008 }] },
+  ],
+})
+const KEPT_IN = networkPolicy('kept-in', {
+  podSelector: { matchLabels: { app: 'frontend' } },
+  policyTypes: ['Egress'],
+})
+
 const pod = (name: string, node: string) => ({
   apiVersion: 'v1',
   kind: 'Pod',
@@ -59,9 +81,16 @@ const pod = (name: string, node: string) => ({
     containers: [{ name: 'main', image: 'host', command: ['node', '-e', IDLE] }],
   },
 })
+/** Of the node's own network, and no kubelet. */
+const hostPod = (node: string): object => {
+  const { spec, ...rest } = pod('host', node)
+  return {
+    ...rest,
+    metadata: { namespace: 'legacy', name: 'host' },
+    spec: { ...spec, hostNetwork: true },
+  }
+}
 const IDLE = 'setInterval(() => undefined, 60_000)'
-
-t.setTimeout(240_000)
 
 await t.test('given the shop in the mesh, and an intruder on each node', { skip }, async (t) => {
   const lab = await meshLab(t, [SHOP])
@@ -74,6 +103,7 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
     pod('far', 'node-a'),
     pod('near', 'node-b'),
     { ...pod('other', 'node-b'), metadata: { namespace: 'legacy', name: 'other' } },
+    hostPod('node-b'),
   ])
   await lab.waitForPods()
   await lab.kubectl('label', 'namespace', 'shop', 'istio.io/dataplane-mode=ambient')
@@ -106,8 +136,64 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
       ),
     )
 
+  /** What comes of every trick, at an app of the same node. */
+  const sneak = async (
+    from: string,
+    ...tricks: readonly string[]
+  ): Promise<Readonly<Record<string, string>>> =>
+    run(
+      lab,
+      from,
+      'sneak',
+      8080,
+      await podAddress(lab, 'shop/catalog-v2', 4),
+      await podAddress(lab, 'shop/catalog-v2', 6),
+      await podAddress(lab, 'shop/near', 4),
+      await podAddress(lab, 'shop/near', 6),
+      ...tricks,
+    )
+
   await t.test('without policy everybody is served', async (t) => {
     await served(t, lab, ['shop/frontend', 'shop/far', 'shop/near', 'legacy/batch'])
+    for (const from of ['legacy/other', 'legacy/host'])
+      t.match(
+        await sneak(from, 'plain4', 'plain6', 'mapped', 'mark4'),
+        { plain4: 'answered', plain6: 'answered', mapped: 'answered', mark4: 'answered' },
+        `${from} can try them`,
+      )
+  })
+
+  await t.test('a NetworkPolicy that lets 15008 through opens no other port', async (t) => {
+    await applyAll(lab, [CATALOG_FOR_FRONTEND])
+    const object = 'NetworkPolicy shop/catalog-for-frontend'
+    for (const [caller, name] of [
+      ['shop/far', 'far'],
+      ['shop/near', 'near'],
+      ['legacy/batch', 'batch'],
+    ] as const) {
+      await lab.waitFor(`${caller} kept out`, async () => !(await isServed(caller)))
+      await onRecord(`the refusal of ${name}`, {
+        audit: 'connection.denied',
+        'src.workload': name,
+        object,
+      })
+    }
+    t.ok(await isServed('shop/frontend'), 'a peer, at the port of that name')
+    const why = await ambit('why', 'shop/far', 'catalog.shop:80')
+    t.not(why.code, 0)
+    t.match(why.stdout, object)
+    t.match((await ambit('policies')).stdout, /catalog-for-frontend +Ingress +NetworkPolicy/)
+    await applyAll(lab, [KEPT_IN])
+    await lab.waitFor('the frontend kept in', async () => !(await isServed('shop/frontend')))
+    await onRecord('the frontend’s own policy', {
+      'src.workload': 'frontend',
+      object: 'NetworkPolicy shop/kept-in',
+    })
+    await lab.kubectl(
+      ...['delete', 'networkpolicy', '-n', 'shop', 'catalog-for-frontend', 'kept-in'],
+    )
+    for (const caller of ['shop/frontend', 'shop/far', 'shop/near', 'legacy/batch'])
+      await lab.waitFor(`${caller} served again`, () => isServed(caller))
   })
 
   await t.test('an ALLOW for the frontend keeps all others out, on either node', async (t) => {
@@ -131,10 +217,7 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
       ...['--for=condition=Ready', '--timeout=5s'],
     )
     const events = await lab.waitFor('an event of the pod', async () => {
-      const found = await lab.kubectl(
-        ...['get', 'events', '-n', 'shop', '--field-selector=reason=CallsDenied'],
-        ...['-o', 'jsonpath={.items[*].message}'],
-      )
+      const found = await eventsIn(lab, 'shop', { reason: 'CallsDenied' })
       return found === '' ? undefined : found
     })
     t.match(events, 'frontend-only')
@@ -146,6 +229,60 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
     t.match(refused.stdout, 'shop/frontend-only')
     const allowed = await ambit('why', 'shop/frontend', 'catalog.shop:80')
     t.equal(allowed.code, 0, allowed.stdout + allowed.stderr)
+  })
+
+  await t.test('and why --live tries it, and says where reality differs', async (t) => {
+    const live = async (from: string, to: string) => {
+      const { code, stdout, stderr } = await ambit('why', from, to, '--live', '-o', 'json')
+      t.equal(stderr, '')
+      const { outcome, live } = JSON.parse(stdout) as { outcome: string; live: object }
+      return { code, outcome, live }
+    }
+    t.match(await live('shop/frontend', 'shop/catalog-v2:8080'), {
+      code: 0,
+      outcome: 'connects',
+      live: {
+        outcome: 'connected',
+        agreement: 'agrees',
+        seen: {
+          security: 'mutual_tls',
+          workload: 'shop/catalog-v2',
+          peerIdentity: 'spiffe://cluster.local/ns/shop/sa/catalog',
+        },
+      },
+    })
+    const none = { outcome: 'connects', live: { outcome: 'refused', agreement: 'differs' } }
+    t.match(await live('shop/frontend', 'shop/catalog-v2:9999'), {
+      ...none,
+      code: 1,
+      live: { ...none.live, likely: /nobody listens/ },
+    })
+    const [far, near, outside] = await Promise.all([
+      live('shop/far', 'catalog.shop:80'),
+      live('shop/near', 'catalog.shop:80'),
+      ambit('why', 'legacy/batch', 'catalog.shop:80', '--live'),
+    ])
+    const foretold = { outcome: 'refused', agreement: 'agrees' }
+    t.match(far, { code: 0, outcome: 'fails', live: foretold })
+    t.match(near, {
+      code: 0,
+      outcome: 'fails',
+      live: { ...foretold, seen: { reason: 'policyDenied', security: 'node_local' } },
+    })
+    t.equal(outside.code, 1)
+    t.match(outside.stderr, /no pod legacy\/batch is served here/)
+    // As the CNI does by a NetworkPolicy that does not know of the mesh.
+    const fabric = (script: string): Promise<string> =>
+      command(['nsenter', `--net=/run/netns/${lab.layout.fabricNetns}`, 'nft', script])
+    await fabric(
+      'add table inet closed; add chain inet closed through { type filter hook forward priority -5; }; add rule inet closed through tcp dport 15008 drop',
+    )
+    const { stdout, code } = await ambit(
+      ...['why', 'shop/frontend', 'shop/catalog-v2:8080', '--live'],
+    ).finally(() => fabric('delete table inet closed'))
+    t.equal(code, 1)
+    t.match(stdout, /It connects, with mutual TLS\.\n\nTried from the pod, .*: No answer within/)
+    t.match(stdout, /Reality differs\. Likely: .*drops port 15008 between the nodes/)
   })
 
   await t.test('while agent and controller die, nobody else gets in', async (t) => {
@@ -233,20 +370,32 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
     await removed(lab, NO_INTRUDERS)
   })
 
-  await t.test('STRICT keeps plaintext out, of pods and of the node, on every port', async (t) => {
-    await inForce(lab, strict())
-    await served(t, lab, ['shop/frontend', 'shop/far', 'shop/near'])
-    t.notOk(await isServed('legacy/batch'), 'a pod outside the mesh')
-    for (const node of lab.nodes) t.not((await fromNode(node)).code, 0, `a process of ${node}`)
-    const target = await podIp('catalog-v2')
-    for (const port of [15_001, 15_006, 15_008, 8080])
-      t.notOk(await isServed('legacy/batch', `http://${target}:${port}/`), `port ${port}`)
-    await onRecord('the refusal', { object: 'PeerAuthentication shop/strict' })
-    await lab.kubectl(
-      ...['wait', '-n', 'shop', 'pod/catalog-v1', 'pod/catalog-v2'],
-      ...['--for=condition=Ready', '--timeout=5s'],
-    )
-  })
+  await t.test(
+    'STRICT keeps plaintext out on every port, by every trick: nobody is the kubelet by an address',
+    async (t) => {
+      await inForce(lab, strict())
+      await served(t, lab, ['shop/frontend', 'shop/far', 'shop/near'])
+      t.notOk(await isServed('legacy/batch'), 'a pod outside the mesh')
+      for (const node of lab.nodes) t.not((await fromNode(node)).code, 0, `a process of ${node}`)
+      const target = await podIp('catalog-v2')
+      for (const from of ['legacy/other', 'legacy/host']) {
+        const tried = Object.entries(await sneak(from))
+        t.ok(tried.length > 10, `${from} tried ${tried.length} tricks`)
+        t.strictSame(
+          tried.filter(([, result]) => !result.includes(': errno ')),
+          [],
+          'none of them is answered, or let in a word',
+        )
+      }
+      for (const port of [15_001, 15_006, 15_008, 8080])
+        t.notOk(await isServed('legacy/batch', `http://${target}:${port}/`), `port ${port}`)
+      await onRecord('the refusal', { object: 'PeerAuthentication shop/strict' })
+      await lab.kubectl(
+        ...['wait', '-n', 'shop', 'pod/catalog-v1', 'pod/catalog-v2'],
+        ...['--for=condition=Ready', '--timeout=5s'],
+      )
+    },
+  )
 
   await t.test('an exception for one port lets plaintext in there, and only there', async (t) => {
     await inForce(lab, strict({ 8080: { mode: 'PERMISSIVE' } }))
@@ -328,33 +477,4 @@ function agentPid(lab: Lab, agent: string): number {
   const pid = lab.pod(agent).containers[0]?.process?.pid
   if (pid === undefined) throw new Error(`${agent} does not run`)
   return pid
-}
-
-interface PolicyObject {
-  readonly kind: string
-  readonly metadata: { readonly namespace: string; readonly name: string }
-}
-
-/** Applies it, and waits until agents have acknowledged it. */
-async function inForce(lab: Lab, object: PolicyObject): Promise<void> {
-  const { kind, metadata } = object
-  await lab.apply(JSON.stringify(object))
-  const generation = await lab.kubectl(
-    ...['get', '-n', metadata.namespace, kind.toLowerCase(), metadata.name],
-    ...['-o', 'jsonpath={.metadata.generation}'],
-  )
-  await lab.waitFor(`${kind} ${metadata.name} in force`, async () => {
-    const enforced = await lab.kubectl(
-      ...['get', '-n', metadata.namespace, kind.toLowerCase(), metadata.name],
-      ...[
-        '-o',
-        'jsonpath={range .status.conditions[?(@.type=="Enforced")]}{.status} {.observedGeneration}{end}',
-      ],
-    )
-    return enforced === `True ${generation}` ? true : undefined
-  })
-}
-
-async function removed(lab: Lab, { kind, metadata }: PolicyObject): Promise<void> {
-  await lab.kubectl('delete', '-n', metadata.namespace, kind.toLowerCase(), metadata.name)
 }

@@ -10,9 +10,10 @@ import { missing } from '../helpers.ts'
 import { makeCa, plugIn, type TestCa } from '../identity/pki.ts'
 import type { AuthorityPem } from '../../mesh/identity/authority.ts'
 import { TCP_PORTS } from './programs/ports.ts'
+import type { Steady } from './programs/steady.ts'
 import type { Outcome } from './programs/stranger.ts'
 import { certificateOf, rootOfLab } from './support/impostors.ts'
-import { accessLines, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { applyAll, linesWhere, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import {
   namespaceManifest,
   podAddress,
@@ -28,25 +29,26 @@ const IDENTITY = 'spiffe://cluster.local/ns/mesh/sa/default'
 /** The kubelet of the lab, the agents' look at their roots, and at most four seconds before they renew; on a busy machine. */
 const STEP_DEADLINE_MS = 60_000
 
-t.setTimeout(300_000)
+const NEW_ROOT = 'corporate root'
 
-interface Steady {
-  readonly heldWords: number
-  readonly heldFailures: readonly string[]
-  readonly opened: number
-  readonly openFailures: readonly string[]
+/** What a pod shows at its HBONE port. */
+interface Shown {
+  readonly leaf: X509Certificate
+  /** Whether it asks callers for a certificate of that root, among others. */
+  readonly trustsNewRoot: boolean
 }
 
-/** The certificate that a pod shows at its HBONE port. */
-async function leafOf(lab: Lab, pod: string): Promise<X509Certificate> {
+async function shownBy(lab: Lab, pod: string): Promise<Shown> {
   const host = await podAddress(lab, pod, 4)
   const { stdout } = await lab.exec('outside/stranger', [
     ...['timeout', '5', 'openssl', 's_client', '-connect', `${host}:15008`, '-alpn', 'h2'],
     ...['-showcerts'],
   ])
   const [pem] = stdout.match(/-----BEGIN CERTIFICATE-----[^]+?-----END CERTIFICATE-----/) ?? []
-  if (pem === undefined) throw new Error(`no certificate of ${pod}: ${stdout}`)
-  return new X509Certificate(pem)
+  const [roots] = stdout.match(/Acceptable client certificate CA names[^]+?Requested/) ?? []
+  if (pem === undefined || roots === undefined)
+    throw new Error(`no certificate of ${pod}, or no word of whom it believes: ${stdout}`)
+  return { leaf: new X509Certificate(pem), trustsNewRoot: roots.includes(NEW_ROOT) }
 }
 
 async function putSecret(lab: Lab, name: string, pem: Partial<AuthorityPem>): Promise<void> {
@@ -88,7 +90,7 @@ await t.test('a root is replaced while pods call one another', { skip }, async (
   await lab.waitForPods()
   await waitForCapture(lab, 'mesh', true)
   const own = await rootOfLab(lab)
-  const root = await makeCa('corporate root', { kind: 'RSA-2048' })
+  const root = await makeCa(NEW_ROOT, { kind: 'RSA-2048' })
   const issuer = await makeCa('mesh issuer', { kind: 'RSA-2048', parent: root })
   const far = await podAddress(lab, 'mesh/far', 4)
 
@@ -113,14 +115,16 @@ await t.test('a root is replaced while pods call one another', { skip }, async (
     const at = (): string => new Date().toISOString()
     times.push(`${at()} ${what}: begins`)
     const before = new Set<string>()
-    for (const pod of pods) before.add((await leafOf(lab, pod)).serialNumber)
+    for (const pod of pods) before.add((await shownBy(lab, pod)).leaf.serialNumber)
     await act()
     for (const pod of pods) {
       await lab.waitFor(
         `${what}: a new certificate of ${pod}`,
         async () => {
-          const leaf = await leafOf(lab, pod)
-          return !before.has(leaf.serialNumber) && isRight(leaf) ? true : undefined
+          const { leaf, trustsNewRoot } = await shownBy(lab, pod)
+          // One that was renewed for another reason, just before, may believe as before.
+          const isSince = !before.has(leaf.serialNumber) && trustsNewRoot
+          return isSince && isRight(leaf) ? true : undefined
         },
         STEP_DEADLINE_MS,
       )
@@ -182,10 +186,13 @@ await t.test('a root is replaced while pods call one another', { skip }, async (
   const [outcome] = JSON.parse(stdout) as readonly Outcome[]
   t.equal(outcome?.status, undefined, 'a certificate of the old root gets no tunnel')
   t.type(outcome?.error, 'string')
-  const refused = (await accessLines(lab, 'node-b')).filter(
+  await linesWhere(
+    lab,
+    'node-b',
+    'the access line of the refusal',
     (line) => line.direction === 'inbound' && /root|signed|issuer/.test(String(line.error)),
   )
-  t.ok(refused.length > 0, 'and the log says why')
+  t.pass('and the log says why')
   const restarts = await lab.kubectl(
     ...['get', 'pods', '--namespace=ambit-system'],
     '--output=jsonpath={.items[*].status.containerStatuses[*].restartCount}',

@@ -21,9 +21,7 @@ const AMBIT = fileURLToPath(new URL('../../cli/bin/ambit', import.meta.url))
 /** The kernel frees BPF programs and namespaces a moment after their last reference went. Milliseconds. */
 const KERNEL_FREES_WITHIN_MS = 5000
 
-t.setTimeout(120_000)
-
-await t.test('given the shop on two nodes', { skip, timeout: 90_000 }, async (t) => {
+await t.test('given the shop on two nodes', { skip }, async (t) => {
   const host = await hostNetwork()
   const lab = await meshLab(t, [SHOP])
   await holdDemoChecks(t, lab)
@@ -42,7 +40,7 @@ await t.test('given the shop on two nodes', { skip, timeout: 90_000 }, async (t)
   })
 })
 
-await t.test('the demonstration stays up until Ctrl-C', { skip, timeout: 60_000 }, async (t) => {
+await t.test('the demonstration stays up until Ctrl-C', { skip }, async (t) => {
   const name = `d${process.pid}`
   t.teardown(async () => await takeDown(name))
   const child = spawn(process.execPath, [DEMO, '--name', name], {

@@ -22,9 +22,7 @@ const CAPTURED = 'captured 10.96.0.80 80'
 const skip = missing('root', 'cgroup2')
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(60_000)
-
-void t.test('given pods older than the agent', { skip, timeout: 60_000 }, async (t) => {
+void t.test('given pods older than the agent', { skip }, async (t) => {
   if (!existsSync(BPF_OBJECT))
     execFileSync('make', ['-s', '-C', path.join(import.meta.dirname, '../../bpf')])
   const world = new World(t)

@@ -23,9 +23,7 @@ const ENROLMENT_P99_MS = 250
 const ROUNDS = 20
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(60_000)
-
-void t.test('given a node with a pod', { skip, timeout: 60_000 }, async (t) => {
+void t.test('given a node with a pod', { skip }, async (t) => {
   pluginBinary()
   if (!existsSync(BPF_OBJECT))
     execFileSync('make', ['-s', '-C', path.join(import.meta.dirname, '../../bpf')])

@@ -140,85 +140,79 @@ for (const { is, candidates, roads, hasOwnUsers = false, so } of CASES)
   })
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
-t.setTimeout(60_000)
-
-void t.test(
-  'on a real kernel',
-  { skip: missing('root', 'cgroup2'), timeout: 60_000 },
-  async (t) => {
-    const world = new World(t)
-    const node = new RemoteProcess(new URL('./prover-process.ts', import.meta.url), {
-      netns: world.netns('node'),
-      cgroup: `${world.cgroup}/agent`,
+void t.test('on a real kernel', { skip: missing('root', 'cgroup2') }, async (t) => {
+  const world = new World(t)
+  const node = new RemoteProcess(new URL('./prover-process.ts', import.meta.url), {
+    netns: world.netns('node'),
+    cgroup: `${world.cgroup}/agent`,
+  })
+  t.teardown(() => node.stop('SIGKILL'))
+  const prove = (address: string, ...pids: readonly number[]): Promise<string> =>
+    node.ask('prove', { claim: { addresses: [address], hasOwnUsers: false }, pids })
+  const pathOf = (pid: number): string => `/proc/${pid}/ns/net`
+  /** A process in the site's namespace, or in one it makes of its own with these devices. */
+  const run = async (site: Site, unshare?: string): Promise<number> => {
+    const wrapper = ['unshare', '-Urn', 'sh', '-ec', `${unshare}; exec "$@"`, 'sh']
+    const app = world.app(site, 'other', unshare === undefined ? undefined : wrapper)
+    // Answering, it has made what it was to make.
+    await app.process.ask('close')
+    return app.process.pid
+  }
+  const ip = (command: string): string =>
+    execFileSync('sh', ['-ec', command.replaceAll('NODE', `${world.name}-node`)], {
+      encoding: 'utf8',
     })
-    t.teardown(() => node.stop('SIGKILL'))
-    const prove = (address: string, ...pids: readonly number[]): Promise<string> =>
-      node.ask('prove', { claim: { addresses: [address], hasOwnUsers: false }, pids })
-    const pathOf = (pid: number): string => `/proc/${pid}/ns/net`
-    /** A process in the site's namespace, or in one it makes of its own with these devices. */
-    const run = async (site: Site, unshare?: string): Promise<number> => {
-      const wrapper = ['unshare', '-Urn', 'sh', '-ec', `${unshare}; exec "$@"`, 'sh']
-      const app = world.app(site, 'other', unshare === undefined ? undefined : wrapper)
-      // Answering, it has made what it was to make.
-      await app.process.ask('close')
-      return app.process.pid
-    }
-    const ip = (command: string): string =>
-      execFileSync('sh', ['-ec', command.replaceAll('NODE', `${world.name}-node`)], {
-        encoding: 'utf8',
-      })
-    const a = await run('a')
-    const b = await run('b')
+  const a = await run('a')
+  const b = await run('b')
 
-    await t.test('the pod is told from its neighbour, whatever address that adds', async (t) => {
-      execFileSync('ip', ['-n', `${world.name}-b`, 'addr', 'add', `${ADDRESS.aV4}/32`, 'dev', 'lo'])
-      t.equal(await prove(ADDRESS.aV4, b, a), pathOf(a))
-      t.match(await prove(ADDRESS.aV4, b), /route to its address leads \(by va\)/)
-      t.equal(await prove(ADDRESS.aV6, b, a), pathOf(a))
-    })
+  await t.test('the pod is told from its neighbour, whatever address that adds', async (t) => {
+    execFileSync('ip', ['-n', `${world.name}-b`, 'addr', 'add', `${ADDRESS.aV4}/32`, 'dev', 'lo'])
+    t.equal(await prove(ADDRESS.aV4, b, a), pathOf(a))
+    t.match(await prove(ADDRESS.aV4, b), /route to its address leads \(by va\)/)
+    t.equal(await prove(ADDRESS.aV6, b, a), pathOf(a))
+  })
 
-    await t.test('and from what a process makes for itself', async (t) => {
-      const faked = await run('b', `ip link set lo up; ip addr add ${ADDRESS.aV4}/32 dev lo`)
-      t.match(await prove(ADDRESS.aV4, faked), /user namespace/)
-      const wired = await run(
-        'b',
-        `ip link add eth0 type veth peer name va; ip addr add ${ADDRESS.aV4}/32 dev eth0`,
-      )
-      t.match(await prove(ADDRESS.aV4, wired), /user namespace/)
-      t.equal(await prove(ADDRESS.aV4, faked, wired, a), pathOf(a))
-    })
+  await t.test('and from what a process makes for itself', async (t) => {
+    const faked = await run('b', `ip link set lo up; ip addr add ${ADDRESS.aV4}/32 dev lo`)
+    t.match(await prove(ADDRESS.aV4, faked), /user namespace/)
+    const wired = await run(
+      'b',
+      `ip link add eth0 type veth peer name va; ip addr add ${ADDRESS.aV4}/32 dev eth0`,
+    )
+    t.match(await prove(ADDRESS.aV4, wired), /user namespace/)
+    t.equal(await prove(ADDRESS.aV4, faked, wired, a), pathOf(a))
+  })
 
-    await t.test('as root of the machine makes namespaces, without users of its own', async (t) => {
-      const bare = world.app('b', 'other', ['unshare', '-n'])
-      await bare.process.ask('close')
-      t.match(await prove(ADDRESS.aV4, bare.process.pid), /route to its address leads/)
-      t.match(await prove('10.98.7.7', bare.process.pid), /no device that the node gave/)
-    })
+  await t.test('as root of the machine makes namespaces, without users of its own', async (t) => {
+    const bare = world.app('b', 'other', ['unshare', '-n'])
+    await bare.process.ask('close')
+    t.match(await prove(ADDRESS.aV4, bare.process.pid), /route to its address leads/)
+    t.match(await prove('10.98.7.7', bare.process.pid), /no device that the node gave/)
+  })
 
-    await t.test('behind a bridge', async (t) => {
-      ip(`ip -n NODE link add br0 type bridge; ip -n NODE link set br0 up
+  await t.test('behind a bridge', async (t) => {
+    ip(`ip -n NODE link add br0 type bridge; ip -n NODE link set br0 up
         ip -n NODE addr add 10.96.1.1/24 dev br0`)
-      t.match(await prove('10.96.1.2', a), /no device at br0/)
-      ip('ip -n NODE link set va master br0')
-      t.equal(await prove('10.96.1.2', a, b), pathOf(a))
-    })
+    t.match(await prove('10.96.1.2', a), /no device at br0/)
+    ip('ip -n NODE link set va master br0')
+    t.equal(await prove('10.96.1.2', a, b), pathOf(a))
+  })
 
-    await t.test('with macvlan on the uplink', async (t) => {
-      ip(`ip netns add ${world.name}-mv
+  await t.test('with macvlan on the uplink', async (t) => {
+    ip(`ip netns add ${world.name}-mv
         ip -n NODE link add mv0 link uplink netns ${world.name}-mv type macvlan`)
-      const mv = new RemoteProcess(new URL('../capture/support/app-process.ts', import.meta.url), {
-        netns: `/run/netns/${world.name}-mv`,
-        cgroup: `${world.cgroup}/other`,
-      })
-      t.teardown(() => mv.stop('SIGKILL'))
-      await mv.ask('close')
-      t.equal(await prove('10.97.0.77', mv.pid), pathOf(mv.pid))
+    const mv = new RemoteProcess(new URL('../capture/support/app-process.ts', import.meta.url), {
+      netns: `/run/netns/${world.name}-mv`,
+      cgroup: `${world.cgroup}/other`,
     })
+    t.teardown(() => mv.stop('SIGKILL'))
+    await mv.ask('close')
+    t.equal(await prove('10.97.0.77', mv.pid), pathOf(mv.pid))
+  })
 
-    await t.test('and leaves nothing open', async (t) => {
-      const before = await node.ask<number>('openFds')
-      for (let round = 0; round < 20; round += 1) await prove(ADDRESS.bV4, b, a)
-      t.equal(await node.ask<number>('openFds'), before)
-    })
-  },
-)
+  await t.test('and leaves nothing open', async (t) => {
+    const before = await node.ask<number>('openFds')
+    for (let round = 0; round < 20; round += 1) await prove(ADDRESS.bV4, b, a)
+    t.equal(await node.ask<number>('openFds'), before)
+  })
+})

@@ -22,7 +22,7 @@ const server = createHboneServer({
   onRefused: ({ reason }) => console.log(JSON.stringify({ reason })),
 })
 const { fd, port } = await listeningFd()
-await server.listen(fd)
+await server.listen({ fd })
 const held: number[] = []
 createInterface({ input: process.stdin })
   .on('line', (line) => {

@@ -16,8 +16,6 @@ import { until } from '../support/until.ts'
 import { type World, echo, makeWorld } from './harness.ts'
 import { CONNECT, type RawPeer, frame, goAwayCode, headers, rawPeer } from './raw-peer.ts'
 
-t.setTimeout(60_000)
-
 const REQUESTS: readonly (readonly [string, HeaderList])[] = [
   [
     'another method',

@@ -11,8 +11,6 @@ import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { type World, makeWorld } from './harness.ts'
 
-t.setTimeout(60_000)
-
 const LIMITS: KnockLimits = {
   deadlineMs: 10_000,
   shortestDeadlineMs: 2_000,

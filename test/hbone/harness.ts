@@ -135,7 +135,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     memory,
   })
   const { fd, port } = await listeningFd()
-  await server.listen(fd)
+  await server.listen({ fd })
   const dialled: Socket[] = []
   let current = clientCertificate
   const pool = createHbonePool({

@@ -16,8 +16,6 @@ import { makeWorld } from './harness.ts'
 import { CONNECT, frame, headers, rawPeer } from './raw-peer.ts'
 import { readAll, relayApp } from './relayed-app.ts'
 
-t.setTimeout(60_000)
-
 const MIB = 1024 * 1024
 /** A stalled stream holds its window but for what was consumed and not told the peer yet. */
 const LEAST_STALLED_BYTES = STREAM_WINDOW_BYTES - STREAM_WINDOW_BYTES / 4

@@ -27,8 +27,6 @@ import { ok } from '../../mesh/result.ts'
 import { makeCertificate, makeRoot, testIdentity } from './certs.ts'
 import { type World, makeWorld } from './harness.ts'
 
-t.setTimeout(60_000)
-
 const MIB = 1024 * 1024
 
 async function nodeClient(t: Test, world: World): Promise<ClientHttp2Session> {

@@ -14,8 +14,6 @@ import { CONNECT, headers, rawPeer } from './raw-peer.ts'
 import { readAll, relayApp } from './relayed-app.ts'
 import { until } from '../support/until.ts'
 
-t.setTimeout(60_000)
-
 const HOUR_S = 3_600
 const HOUR_MS = 1_000 * HOUR_S
 

@@ -22,8 +22,6 @@ import { serverTlsOptions } from '../../mesh/hbone/tls.ts'
 import { until } from '../support/until.ts'
 import { FRAME } from '../../mesh/http2/protocol.ts'
 
-t.setTimeout(60_000)
-
 /** A GOAWAY that serves no stream. */
 const NO_STREAM = Buffer.alloc(8)
 const PATIENCE = (): AbortSignal => AbortSignal.timeout(10_000)

@@ -4,15 +4,21 @@
 import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import type { Test } from 'tap'
-import { type SpliceOutcome, splice } from '../../mesh/relay/splice.ts'
+import { type SpliceOptions, type SpliceOutcome, splice } from '../../mesh/relay/splice.ts'
+import { type PlainSocket, ThinSocket } from '../../mesh/relay/thin-socket.ts'
+import { spliceThin } from '../../mesh/relay/thin-splice.ts'
+import type { HboneTunnel } from '../../mesh/hbone/types.ts'
+import { connectPlain, type Kind, listenPlain } from '../support/plain-sockets.ts'
 import { type World, type WorldOptions, makeWorld } from './harness.ts'
 
 export interface RelayedApp {
   readonly world: World
   /** A client socket that believes to talk to the application. */
   connect(): Promise<Socket>
+  /** Where clients call it. */
+  readonly port: number
   /** The outbound relays' own ends of the clients' connections. */
-  readonly near: readonly Socket[]
+  readonly near: readonly PlainSocket[]
   /** How the outbound splices ended, in the order they began. */
   readonly outbound: Promise<SpliceOutcome>[]
   readonly inbound: Promise<SpliceOutcome>[]
@@ -23,28 +29,29 @@ export async function relayApp(
   t: Test,
   app: (socket: Socket) => void,
   options: WorldOptions = {},
+  kind: Kind = 'node',
 ): Promise<RelayedApp> {
   const outbound: Promise<SpliceOutcome>[] = []
   const inbound: Promise<SpliceOutcome>[] = []
-  const appPort = await listen(t, app, false)
+  const appPort = await listen(t, app)
   const world = await makeWorld(t, {
     ...options,
     onTunnel: (incoming) => {
-      const upstream = connect({ port: appPort, host: '127.0.0.1', allowHalfOpen: true })
-      upstream.once('connect', () =>
-        inbound.push(splice(upstream, incoming.accept({}), { socketRole: 'server' })),
+      void connectPlain(t, kind, appPort).then((upstream) =>
+        inbound.push(spliceAny(upstream, incoming.accept({}), { socketRole: 'server' })),
       )
     },
   })
-  const near: Socket[] = []
-  const entry = async (socket: Socket): Promise<void> => {
+  const near: PlainSocket[] = []
+  const entry = async (socket: PlainSocket): Promise<void> => {
     near.push(socket)
     const { tunnel } = await world.open()
-    outbound.push(splice(socket, tunnel, { socketRole: 'client' }))
+    outbound.push(spliceAny(socket, tunnel, { socketRole: 'client' }))
   }
-  const entryPort = await listen(t, (socket) => void entry(socket), true)
+  const entryPort = await listenPlain(t, kind, (socket) => void entry(socket))
   return {
     world,
+    port: entryPort,
     near,
     outbound,
     inbound,
@@ -65,13 +72,19 @@ export async function readAll(socket: Socket): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
-async function listen(
-  t: Test,
-  onSocket: (socket: Socket) => void,
-  pauseOnConnect: boolean,
-): Promise<number> {
+function spliceAny(
+  socket: PlainSocket,
+  tunnel: HboneTunnel,
+  options: SpliceOptions,
+): Promise<SpliceOutcome> {
+  return socket instanceof ThinSocket
+    ? spliceThin(socket, tunnel, options)
+    : splice(socket, tunnel, options)
+}
+
+async function listen(t: Test, onSocket: (socket: Socket) => void): Promise<number> {
   const sockets = new Set<Socket>()
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect }, (socket) => {
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket)
     socket.once('close', () => sockets.delete(socket))
     onSocket(socket)

@@ -27,7 +27,7 @@ void t.test('a client whose certificate is revoked gets no tunnel, and others do
   const world = await makeWorld(t, { trust, root })
   await revoke(revoked, root, world.clientCertificate.serialNumber)
   await t.rejects(world.open())
-  t.match(world.refused, [{ reason: 'certificateRevoked', message: /is revoked/ }])
+  t.match(world.refused, [{ reason: 'handshakeRevoked', message: /is revoked/ }])
   const next = await makeWorld(t, { trust, root })
   t.ok(await next.open())
 })

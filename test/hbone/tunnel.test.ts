@@ -6,8 +6,6 @@ import { buffer } from 'node:stream/consumers'
 import t from 'tap'
 import { makeWorld } from './harness.ts'
 
-t.setTimeout(30_000)
-
 await t.test('a tunnel carries bytes both ways and the half-close of either side', async (t) => {
   const { open } = await makeWorld(t)
   const { tunnel, peerIdentity } = await open()

@@ -11,11 +11,10 @@ import { type ConnectionClosed, H2Connection } from '../../mesh/http2/connection
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/http2/protocol.ts'
 import { IGNORING_SINK } from '../../mesh/http2/stream.ts'
+import { SocketWire } from '../../mesh/http2/wire.ts'
 import { CONNECT, frame, headers } from '../hbone/raw-peer.ts'
 import { until } from '../support/until.ts'
 import { literal } from './naive-hpack.ts'
-
-t.setTimeout(60_000)
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -59,7 +58,7 @@ async function makeServer(
     const received = createHash('sha256')
     const connection = new H2Connection({
       role: 'server',
-      socket,
+      wire: new SocketWire(socket),
       settings: SERVER_SETTINGS,
       memory,
       owner,
@@ -170,7 +169,7 @@ await t.test(
       if (socket === undefined) throw new Error('no socket')
       new H2Connection({
         role: 'server',
-        socket,
+        wire: new SocketWire(socket),
         settings: SERVER_SETTINGS,
         memory,
         settingsDeadlineMs: 10_000,

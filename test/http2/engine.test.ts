@@ -11,8 +11,6 @@ import { FLAG, FRAME, H2ConnectionError } from '../../mesh/http2/protocol.ts'
 import { WaitingChunks } from '../../mesh/relay/waiting-chunks.ts'
 import { frame } from '../hbone/raw-peer.ts'
 
-t.setTimeout(60_000)
-
 const hex = (text: string): Buffer => Buffer.from(text.replaceAll(' ', ''), 'hex')
 
 await t.test(

@@ -10,8 +10,6 @@ import { TurnBudget, TurnShare } from '../../mesh/http2/turn-budget.ts'
 import { makeWorld } from '../hbone/harness.ts'
 import { CONNECT, frame, goAwayCode, headers, rawPeer } from '../hbone/raw-peer.ts'
 
-t.setTimeout(60_000)
-
 const MIB = 1024 * 1024
 /** More than any budget has. */
 const MANY = 2_500

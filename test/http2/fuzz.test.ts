@@ -9,8 +9,6 @@ import { echo, makeWorld } from '../hbone/harness.ts'
 import { CONNECT, frame, headers, rawPeer } from '../hbone/raw-peer.ts'
 import { until } from '../support/until.ts'
 
-t.setTimeout(60_000)
-
 await t.test('a server survives any sequence of frames', async (t) => {
   const memory = new HeldMemory(HELD_LIMIT_BYTES)
   const world = await makeWorld(t, {

@@ -15,9 +15,8 @@ import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { DEFAULT_MAX_FRAME_BYTES, H2_CODE } from '../../mesh/http2/protocol.ts'
 import type { H2Settings } from '../../mesh/http2/settings.ts'
 import { type H2Stream, IGNORING_SINK, type StreamSink } from '../../mesh/http2/stream.ts'
+import { SocketWire } from '../../mesh/http2/wire.ts'
 import { findH2spec, runH2spec } from './h2spec.ts'
-
-t.setTimeout(180_000)
 
 type OnRequest = H2ConnectionOptions['onRequest']
 
@@ -131,7 +130,7 @@ async function serve(t: Test, settings: H2Settings, onRequest: OnRequest): Promi
     sockets.add(socket)
     new H2Connection({
       role: 'server',
-      socket,
+      wire: new SocketWire(socket),
       settings,
       memory,
       settingsDeadlineMs: 10_000,

@@ -15,9 +15,8 @@ import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { type DecodedHeaders, type HeaderList, HpackDecoder } from '../../mesh/http2/hpack.ts'
 import { IGNORING_SINK } from '../../mesh/http2/stream.ts'
 import { H2ConnectionError } from '../../mesh/http2/protocol.ts'
+import { SocketWire } from '../../mesh/http2/wire.ts'
 import { NaiveDecoder, integer, literal, sizeOf } from './naive-hpack.ts'
-
-t.setTimeout(60_000)
 
 const MIB = 1024 * 1024
 const LIST_LIMIT = 64 * 1024
@@ -208,7 +207,7 @@ await t.test('what Node encodes for one connection is what its requests said', a
   const server = createServer((socket) => {
     new H2Connection({
       role: 'server',
-      socket,
+      wire: new SocketWire(socket),
       settings: SERVER_SETTINGS,
       memory: new HeldMemory(MIB),
       settingsDeadlineMs: 10_000,

@@ -16,8 +16,8 @@ class Story {
   readonly cuts: string[] = []
   doubts = 0
   reads = 0
-  /** When the kernel last heard of the peer, beside what is read. */
-  acknowledgedAt: number | undefined
+  /** What the kernel says of the way; nothing unless a story says so. */
+  way: { acknowledgedBytes: number; unacknowledged: number; heardAt: number } | undefined
   /** Whether the peer answers a PING, by the next look. */
   isThere = true
   readonly watch: SilenceWatch
@@ -34,8 +34,7 @@ class Story {
         return reads()
       },
       ping,
-      heardAgoMs: () =>
-        this.acknowledgedAt === undefined ? undefined : this.now - this.acknowledgedAt,
+      way: () => this.way && { ...this.way, heardAgoMs: this.now - this.way.heardAt },
       doubt: () => {
         this.doubts += 1
       },
@@ -179,6 +178,52 @@ void t.test('a late thread does not take its own lateness for the silence of its
   t.end()
 })
 
+void t.test(
+  'a thread that is always late lets no app wait for a multiple of what it asked',
+  (t) => {
+    const story = begin(t)
+    story.stream('idle', KEEPALIVE)
+    const busy = story.stream('busy', USER_TIMEOUT)
+    story.isThere = false
+    busy.written += 5
+    story.pass(30_000, 2_500)
+    t.same(
+      story.cuts,
+      ['idle at 7500 by 7', 'busy at 7500 by 7'],
+      'at the look after the one that doubted',
+    )
+    t.end()
+  },
+)
+
+void t.test('a peer that sends again and again, for it cannot hear us, is silent to us', (t) => {
+  const story = begin(t)
+  story.stream('app', KEEPALIVE)
+  story.isThere = false
+  story.way = { acknowledgedBytes: 1_000, unacknowledged: 1, heardAt: 0 }
+  for (let step = 0; step < 20; step += 1) {
+    story.way.heardAt = story.now
+    story.pass(LOOK_MS)
+  }
+  t.same(story.cuts, ['app at 5000 by 7'])
+  t.end()
+})
+
+void t.test('a peer whose window is closed answers probes, and is there', (t) => {
+  const story = begin(t)
+  story.stream('app', KEEPALIVE)
+  story.isThere = false
+  story.way = { acknowledgedBytes: 1_000, unacknowledged: 0, heardAt: 0 }
+  for (let step = 0; step < 60; step += 1) {
+    if (step % 4 === 0) story.way.heardAt = story.now
+    story.pass(LOOK_MS)
+  }
+  t.same(story.cuts, [])
+  story.pass(10_000)
+  t.equal(story.cuts.length, 1, 'and gone when it answers those no more')
+  t.end()
+})
+
 void t.test('a peer whose kernel acknowledges is there, however late its agent answers', (t) => {
   const story = begin(t)
   const app = story.stream('app', KEEPALIVE)
@@ -186,7 +231,7 @@ void t.test('a peer whose kernel acknowledges is there, however late its agent a
   story.isThere = false
   for (let step = 0; step < 60; step += 1) {
     bulk.written += 65_536
-    story.acknowledgedAt = story.now
+    story.way = { acknowledgedBytes: bulk.written, unacknowledged: 9, heardAt: story.now }
     story.pass(LOOK_MS)
   }
   t.same(story.cuts, [])

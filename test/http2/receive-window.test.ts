@@ -10,8 +10,6 @@ import { ReceiveWindow } from '../../mesh/http2/receive-window.ts'
 import { H2Stream, type StreamHost, type StreamSink } from '../../mesh/http2/stream.ts'
 import { CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES } from '../../mesh/hbone/limits.ts'
 
-t.setTimeout(60_000)
-
 const MIB = 1024 * 1024
 
 interface Step {

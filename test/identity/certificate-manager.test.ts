@@ -245,6 +245,25 @@ void t.test(
 )
 
 void t.test(
+  'a lasting refusal is told each time, one that may be haste and a CA that is away are not',
+  async (t) => {
+    const { authority, manager, clock } = await setUp(t, 0)
+    const told: string[] = []
+    manager.onRefused((identity, { kind }) => told.push(`${identity} ${kind}`))
+    manager.retain(CATALOG)
+    for (const kind of ['denied', 'denied', 'denied', 'denied', 'unavailable'] as const) {
+      ;(await authority.next()).refuse(kind)
+      t.equal(await authority.isIdle(), true)
+      clock.advance(150_000)
+    }
+    t.strictSame(told, [`${CATALOG} denied`, `${CATALOG} denied`])
+    ;(await authority.next()).grant()
+    await manager.get(CATALOG, deadline())
+    t.equal(told.length, 2)
+  },
+)
+
+void t.test(
   'the last release() aborts the fetch, forgets the certificate and leaves no timer',
   async (t) => {
     const { authority, manager, clock } = await setUp(t)

@@ -281,7 +281,7 @@ function isLetIn(action: 'ALLOW' | 'DENY', rules: readonly Rule[], each: PolicyC
   if (policy === undefined) throw new Error('there is a policy')
   const sent = POLICY.decode(POLICY.encode(policy))
   if (!sent.ok) throw new Error(`agents cannot read it: ${sent.error.field} ${sent.error.reason}`)
-  return new PolicySet([sent.value]).evaluate(each).kind === 'allowed'
+  return PolicySet.of([sent.value]).evaluate(each).kind === 'allowed'
 }
 
 const policy = fc.array(rule, { maxLength: 3 })
@@ -357,7 +357,7 @@ void t.test('whatever stands in an object, reading it ends, and closes', async (
         )
       const isInvalid = facts.flaws.length > 0
       t.equal(problems.length > 0, isInvalid)
-      const verdict = new PolicySet([placed.policy]).evaluate(each)
+      const verdict = PolicySet.of([placed.policy]).evaluate(each)
       // Of nonsense nothing is let in by an ALLOW; a DENY may have rules that are whole and do not match.
       return facts.action === 'audit' || facts.action === 'deny' || !isInvalid || facts.isDryRun
         ? true

@@ -56,6 +56,14 @@ void t.test('what cannot be read is strict, and what would open opens nothing', 
     ],
     [{ selector: { matchLabels: { app: '*' } }, ...strict }, { target: { kind: 'unreadable' } }],
     [{ mtls: { mode: 'STRICT' }, surprise: 1 }, { mode: 'strict' }],
+    // Misspelt, where an API server keeps what it does not know.
+    [{ mTLS: { mode: 'STRICT' } }, { mode: 'strict' }],
+    [{ mtls: { Mode: 'STRICT' } }, { mode: 'strict' }],
+    [
+      { selector, portLevelMtls: { 80: { mod: 'STRICT' } } },
+      { mode: 'unset', ports: new Map([[80, 'strict']]) },
+    ],
+    [{ mtls: { mode: 'PERMISSIVE' }, surprise: 1 }, { mode: 'permissive' }],
   ]
   for (const [spec, expected] of cases) {
     const facts = read(spec)
@@ -105,7 +113,7 @@ function start() {
     const source = ip('10.9.9.9')
     const destination = { address: ip('10.244.0.1'), port }
     return (
-      new PolicySet(policies).evaluate({ identity: undefined, source, destination }).kind ===
+      PolicySet.of(policies).evaluate({ identity: undefined, source, destination }).kind ===
       'allowed'
     )
   }

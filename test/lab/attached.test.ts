@@ -16,16 +16,27 @@ import type { StoredObject } from '../../lab/kubernetes/objects/stored-object.ts
 import { copyKubeconfig } from '../../lab/kubernetes/real/kubeconfig.ts'
 import { mirrorCluster } from '../../lab/kubernetes/real/mirror.ts'
 import { type AttachOptions, planAttachment } from '../../lab/kubernetes/real/plan.ts'
+import { removeFromCluster } from '../../lab/kubernetes/real/removal.ts'
+import { RUN_LABEL } from '../../lab/kubernetes/objects/lab-marks.ts'
+import { absentKinds } from '../../lab/cluster/mesh.ts'
 import { overlaps } from '../../lab/kubernetes/real/preflight.ts'
 import { reachableSlice } from '../../lab/kubernetes/real/reachable.ts'
 import { isSelected, isTolerated } from '../../lab/kubernetes/own/controllers/placement.ts'
 import { AmbitError, type ErrorCode } from '../../mesh/errors.ts'
 import { loadKubeConfig } from '../../mesh/kube/access.ts'
 import { createKubeApi } from '../../mesh/kube/api.ts'
-import { NAMESPACES } from '../../mesh/kube/resources.ts'
+import { AUTHORIZATION_POLICIES, defineResource, NAMESPACES } from '../../mesh/kube/resources.ts'
+import type { Result } from '../../mesh/result.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 
 const LAB = { name: 'ours', nodes: ['node-a'], exclusive: [] }
+const DEFINITIONS = defineResource(
+  'apiextensions.k8s.io',
+  'v1',
+  'customresourcedefinitions',
+  'CustomResourceDefinition',
+  'cluster',
+)
 const logger = createLogger('test', 'silent')
 
 const directory = mkdtempSync(join(tmpdir(), 'ambit-attached-'))
@@ -65,6 +76,58 @@ async function refusal(
     return { code: error.code, message: error.message }
   }
 }
+
+await t.test(
+  'a definition that the lab made stays when somebody else has objects of its kind; else it goes',
+  async (t) => {
+    const { kubeconfig, url } = await bareServer(t)
+    const access = await loadKubeConfig({ kubeconfig })
+    if (!access.ok) throw access.error
+    const api = createKubeApi(access.value)
+    const must = <T>(result: Result<T, { readonly message: string }>): T => {
+      if (!result.ok) throw new Error(result.error.message)
+      return result.value
+    }
+    const runId = 'a1b2c3'
+    const labels = { [RUN_LABEL]: runId }
+    const kinds = await absentKinds(api)
+    const definitions = kinds.map(({ object, name }) => ({ ...object, metadata: { name, labels } }))
+    for (const object of definitions) must(await api.create(DEFINITIONS, object))
+    const policy = (namespace: string, name: string, marks = {}) => ({
+      apiVersion: 'security.istio.io/v1',
+      kind: 'AuthorizationPolicy',
+      metadata: { namespace, name, labels: marks },
+      spec: {},
+    })
+    for (const name of ['default', 'bank']) await api.create(NAMESPACES, { metadata: { name } })
+    must(await api.create(AUTHORIZATION_POLICIES, policy('default', 'ours', labels)))
+    must(await api.create(AUTHORIZATION_POLICIES, policy('bank', 'theirs')))
+    const state = {
+      server: url,
+      context: 'lab',
+      runId,
+      parts: { scheduler: false, manager: false },
+      made: [
+        ...kinds.map(({ name }) => ({ resource: DEFINITIONS, name })),
+        { resource: AUTHORIZATION_POLICIES, namespace: 'default', name: 'ours' },
+      ],
+    }
+    const { leftovers } = await removeFromCluster(kubeconfig, state, [])
+    t.match(leftovers, [
+      /^CustomResourceDefinition authorizationpolicies\.security\.istio\.io stays, .*\(bank\/theirs\): .*kubectl delete crd/,
+    ])
+    const left = must(await api.list(AUTHORIZATION_POLICIES))
+    t.same(
+      left.items.map(({ metadata }) => metadata?.name),
+      ['theirs'],
+    )
+    const peers = await api.get(DEFINITIONS, { name: 'peerauthentications.security.istio.io' })
+    t.equal(peers.ok, false, 'that of which nobody has objects is gone')
+    must(await api.delete(AUTHORIZATION_POLICIES, { namespace: 'bank', name: 'theirs' }))
+    t.same((await removeFromCluster(kubeconfig, state, [])).leftovers, [])
+    t.same(must(await api.list(DEFINITIONS)).items, [])
+  },
+)
 
 await t.test('what is wrong with a kubeconfig or its server is one coded sentence', async (t) => {
   const { server, url, kubeconfig } = await bareServer(t)

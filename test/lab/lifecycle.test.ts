@@ -27,8 +27,6 @@ const skip = missing('root', 'cgroup2')
 const AMBIT = fileURLToPath(new URL('../../cli/bin/ambit', import.meta.url))
 const ONE_LINE_ERROR = /^ambit: [^\n]+\[AMB_\w+\]\n$/
 
-t.setTimeout(90_000)
-
 async function ambit(...args: readonly string[]): Promise<CommandOutput> {
   return await tryCommand([AMBIT, ...args], { timeoutMs: 60_000 })
 }
@@ -59,7 +57,7 @@ function traces(name: string): readonly string[] {
   ]
 }
 
-await t.test('labs', { skip, timeout: 80_000 }, async (t) => {
+await t.test('labs', { skip }, async (t) => {
   await t.test('leave nothing behind when they are taken down by the command line', async (t) => {
     const name = uniqueLabName()
     t.teardown(async () => await takeDown(name))

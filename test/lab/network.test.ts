@@ -14,8 +14,6 @@ import { ECHO_SERVER, IDLE, podManifest, testLab } from './fixture.ts'
 const skip = missing('root', 'cgroup2')
 
 // Bounded by its waits; a loaded machine makes them long.
-t.setTimeout(90_000)
-
 const RESOLVE = `
 const dns = require('node:dns').promises
 const [, name, type] = process.argv
@@ -35,7 +33,7 @@ async function curl(lab: Lab, pod: string, url: string): Promise<string> {
   return output.code === 0 ? output.stdout : `curl failed with ${String(output.code)}`
 }
 
-await t.test('the network of the lab', { skip, timeout: 80_000 }, async (t) => {
+await t.test('the network of the lab', { skip }, async (t) => {
   const lab = await testLab(t)
   await lab.apply(podManifest('client', IDLE, { node: 'node-a' }))
   await lab.apply(podManifest('near', ECHO_SERVER, { node: 'node-a', labels: { app: 'near' } }))

@@ -48,9 +48,7 @@ async function eventsOf(lab: Lab, pod: string): Promise<string> {
 }
 
 // Many small waits on a machine that other tests load as well.
-t.setTimeout(90_000)
-
-await t.test('the kubelet of the lab', { skip, timeout: 80_000 }, async (t) => {
+await t.test('the kubelet of the lab', { skip }, async (t) => {
   const lab = await testLab(t)
 
   await t.test('runs a pod with its own address, host name, files, user and cgroup', async (t) => {

@@ -15,8 +15,6 @@ import { podManifest, testLab } from './fixture.ts'
 
 const skip = missing('root', 'cgroup2')
 
-t.setTimeout(90_000)
-
 /** Sends back what it gets, on the loopback of its pod alone. */
 const ECHO = [
   'node',
@@ -34,7 +32,7 @@ async function echoed(port: number, text: string): Promise<string> {
   return Buffer.concat(chunks).toString()
 }
 
-await t.test('kubectl port-forward', { skip, timeout: 80_000 }, async (t) => {
+await t.test('kubectl port-forward', { skip }, async (t) => {
   const lab = await testLab(t, { nodes: 1 })
   await lab.apply(podManifest('echo', ECHO, { node: 'node-a' }))
   await lab.waitForPods('default')

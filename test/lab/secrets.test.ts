@@ -19,8 +19,6 @@ const STRANGER = 1000
 /** Long enough to be in no other file of the machine. */
 const SECRET = `hush-${process.pid}-${'x'.repeat(24)}`
 
-t.setTimeout(90_000)
-
 const AS_STRANGER = [
   'setpriv',
   `--reuid=${STRANGER}`,
@@ -36,7 +34,7 @@ find "$1" -type f -exec grep -lFf "$words" {} + 2>/dev/null
 grep -lFf "$words" /proc/[0-9]*/cmdline 2>/dev/null
 true`
 
-await t.test('secrets of a lab', { skip, timeout: 80_000 }, async (t) => {
+await t.test('secrets of a lab', { skip }, async (t) => {
   const lab = await testLab(t, { nodes: 1 })
   await lab.kubectl('create', 'secret', 'generic', 'hidden', `--from-literal=key=${SECRET}`)
   const withSecret = {

@@ -11,8 +11,6 @@ import { ECHO_SERVER, IDLE, podManifest, testLab } from './fixture.ts'
 const skip = missing('root', 'cgroup2')
 
 // Bounded by its waits; a loaded machine makes them long.
-t.setTimeout(120_000)
-
 const REFUSED = 'curl failed with 7'
 const TIMED_OUT = 'curl failed with 28'
 /** Node-a's and node-b's addresses on the fabric. */
@@ -51,7 +49,7 @@ const spreadOver3 = (call: () => Promise<string>): Promise<readonly string[]> =>
 
 const READY_PROBE = { readinessProbe: { httpGet: { port: 8080 }, periodSeconds: 1 } }
 
-await t.test('the services of the lab', { skip, timeout: 110_000 }, async (t) => {
+await t.test('the services of the lab', { skip }, async (t) => {
   const lab = await testLab(t)
   await lab.apply(podManifest('client', IDLE, { node: 'node-a' }))
   const echoes = [

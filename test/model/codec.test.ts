@@ -59,6 +59,9 @@ const WORKLOAD: Workload = sampleWorkload('full', {
       [{ servicePort: 80, targetPort: 8080, appProtocol: 'tcp', family: 'any' }],
     ],
   ]),
+  networkPolicies: ['shop/isolated'],
+  peerGroups: ['group'],
+  namedPorts: [{ name: 'http', port: 8080 }],
 })
 
 const SERVICE: Service = sampleService('full', {
@@ -108,7 +111,8 @@ function gatewayOf(
 }
 
 function ofWorkload(workload: Workload): Address {
-  const { waypoint, networkGateway, foundBy, services, leaving: _leaving, ...same } = workload
+  const { waypoint, networkGateway, foundBy, services, leaving: _leaving, ...rest } = workload
+  const { networkPolicies: _policies, peerGroups: _groups, namedPorts: _ports, ...same } = rest
   const [reachedBy, gateway] = [gatewayOf(waypoint), gatewayOf(networkGateway)]
   return create(AddressSchema, {
     type: {
@@ -237,6 +241,9 @@ const workload: fc.Arbitrary<AddressResource> = made({
   networkGateway: gateway,
   capacity: fc.nat(0xffff_ffff),
   leaving: memberships,
+  networkPolicies: fc.array(text, { maxLength: 3 }),
+  peerGroups: fc.array(text, { maxLength: 3 }),
+  namedPorts: fc.array(made({ name, port: fc.nat(65_535) }), { maxLength: 3 }),
 }).map((each) => ({ kind: 'workload', workload: each as unknown as Workload }))
 
 const service: fc.Arbitrary<AddressResource> = made({
@@ -290,7 +297,8 @@ function foreign(resource: AddressResource): AddressResource {
       ports.map((each) => ({ ...each, family: 'any' as const })),
     ]),
   )
-  return { kind: 'workload', workload: { ...resource.workload, services, leaving: new Map() } }
+  const own = { leaving: new Map(), networkPolicies: [], peerGroups: [], namedPorts: [] }
+  return { kind: 'workload', workload: { ...resource.workload, services, ...own } }
 }
 
 /** A message without the fields that its reader did not know, whether they were there or not. */

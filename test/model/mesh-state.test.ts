@@ -91,6 +91,32 @@ void t.test('a workload that changes its address and services leaves nothing beh
   t.strictSame([...state.workloads()], [second])
 })
 
+void t.test('of a service without endpoints the pod that was the last is known', async (t) => {
+  const state = new MeshState()
+  const service = sampleService('catalog')
+  const { key } = service
+  const [first, second] = ['one', 'two'].map((name) =>
+    sampleWorkload(name, { services: new Map([[key, []]]) }),
+  ) as [Workload, Workload]
+  const unready = (workload: Workload): Workload => ({ ...workload, services: new Map() })
+  state.apply([upsert(first), upsert(second), remove(first.uid), remove(second.uid)])
+  t.equal(state.lastEndpoint(key), undefined, 'of a service that is not known nothing is kept')
+  state.apply([{ kind: 'service', service }, upsert(first), upsert(second)])
+  state.apply([upsert(unready(first))])
+  t.equal(state.lastEndpoint(key), undefined, 'it has one')
+  state.apply([remove(second.uid)])
+  t.strictSame(state.lastEndpoint(key), second)
+  state.apply([upsert({ ...unready(first), leaving: new Map([[key, []]]) })])
+  t.equal(state.lastEndpoint(key), undefined, 'one that leaves is one')
+  state.apply([upsert(unready(first))])
+  t.equal(state.lastEndpoint(key)?.uid, first.uid)
+  state.apply([
+    { kind: 'serviceRemoved', key },
+    { kind: 'service', service },
+  ])
+  t.equal(state.lastEndpoint(key), undefined, 'it goes with the service')
+})
+
 void t.test(
   'a virtual address of several services means the one in the client’s namespace, then the canonical one',
   async (t) => {

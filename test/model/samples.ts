@@ -52,6 +52,9 @@ export function sampleWorkload(name: string, overrides: Partial<Workload> = {}):
     networkGateway: undefined,
     capacity: 1,
     leaving: new Map(),
+    networkPolicies: [],
+    peerGroups: [],
+    namedPorts: [],
     ...overrides,
   }
 }

@@ -4,6 +4,7 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { NativeError } from '../../native/error.ts'
@@ -137,6 +138,14 @@ void t.test('sysctls are written inside and give back what was there', { skip },
   ])
   t.equal((await inside('cat /proc/sys/net/ipv4/ip_default_ttl')).trim(), '33')
   t.strictSame(await thread.writeSysctls(fd, former), wanted)
+})
+
+void t.test('sysctls are written where a runtime has /proc/sys read-only', { skip }, async (t) => {
+  const hide = 'mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; exec "$@"'
+  const program = fileURLToPath(new URL('./sysctl-process.ts', import.meta.url))
+  const argv = ['--mount', 'sh', '-euc', hide, 'sh', process.execPath, program]
+  const { stdout } = await run('unshare', argv, { timeout: deadline(20_000) })
+  t.strictSame(JSON.parse(stdout), ['64', '33'])
 })
 
 void t.test('mark rules and routes come and go, twice without complaint', { skip }, async (t) => {

@@ -138,6 +138,25 @@ void t.test(
   },
 )
 
+void t.test(
+  'a pod whose workload could not be read is as closed to the next agent, until discovery tells',
+  async (t) => {
+    const directory = await directoryFor(t)
+    const before = await startAgent(directory)
+    before.mesh.apply([...told(POLICIES), SYNCED])
+    before.mesh.apply([{ kind: 'workloadUnreadable', uid: OWN.uid, reason: 'status: is odd' }])
+    await before.store.close()
+    const { mesh, store } = await startAgent(directory)
+    t.equal(mesh.unreadableWorkload(OWN.uid), 'status: is odd')
+    t.strictSame(store.lastWords.of(OWN.uid), { workload: OWN, unreadable: 'status: is odd' })
+    mesh.apply([{ kind: 'workload', workload: OWN }])
+    mesh.apply([...store.outdated(), SYNCED])
+    t.equal(mesh.unreadableWorkload(OWN.uid), undefined)
+    t.strictSame(mesh.workload(OWN.uid), OWN, 'discovery has told of it: it is not outdated')
+    await store.close()
+  },
+)
+
 void t.test('the first agent of a node has nothing held, and says nothing of it', async (t) => {
   const { mesh, store, lines } = await startAgent(await directoryFor(t))
   t.equal(mesh.policies.knowledge, 'unknown')
@@ -161,7 +180,7 @@ void t.test(
     t.equal(mesh.workload(ELSEWHERE.uid), undefined, 'workloads of other nodes are not kept')
     t.strictSame(mesh.policies.unreadable(UNREADABLE.key), UNREADABLE)
     t.strictSame(mesh.policies.wide('shop'), ['shop/all', 'shop/later'])
-    const set = new PolicySet([...mesh.policies])
+    const set = PolicySet.of([...mesh.policies])
     t.equal(set.evaluate(sampleCall({ identity: undefined })).kind, 'denied')
     t.equal(set.evaluate(sampleCall()).kind, 'allowed')
     const at99 = sampleCall({ destination: { ...sampleCall().destination, port: 99 } })
@@ -329,5 +348,37 @@ void t.test(
     t.strictSame(keysOf(next.mesh), ['istio-system/strict'])
     t.equal(next.mesh.policies.knowledge, 'held')
     await next.store.close()
+  },
+)
+
+void t.test(
+  'NetworkPolicies of the node’s pods are in force again, until discovery tells none',
+  async (t) => {
+    const directory = await directoryFor(t)
+    const key = 'shop/isolated' as PolicyKey
+    const policy = {
+      ...{ key, namespace: 'shop', name: 'isolated', egress: undefined },
+      ingress: { rules: [] },
+    }
+    const garbled = { key: 'shop/garbled' as PolicyKey, reason: 'ingress: garbled' }
+    const before = await startAgent(directory)
+    before.mesh.apply([
+      { kind: 'networkPolicy', policy },
+      { kind: 'networkPolicy', policy: { ...policy, key: 'shop/other' as PolicyKey } },
+      { kind: 'networkPolicyUnreadable', policy: garbled },
+      {
+        kind: 'workload',
+        workload: sampleWorkload('web', { networkPolicies: [key, garbled.key] }),
+      },
+      SYNCED,
+    ])
+    await before.store.close()
+    const { mesh, store } = await startAgent(directory)
+    t.strictSame([...mesh.networkPolicies], [policy])
+    t.match([...mesh.networkPolicies.allUnreadable()], [garbled])
+    t.strictSame(mesh.workload(podUid('shop', 'web'))?.networkPolicies, [key, garbled.key])
+    mesh.apply(store.outdated())
+    t.strictSame([...mesh.networkPolicies, ...mesh.networkPolicies.allUnreadable()], [])
+    await store.close()
   },
 )

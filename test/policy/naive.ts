@@ -10,7 +10,8 @@ export type NaiveTruth = 'yes' | 'no' | 'unknown'
 
 const IDENTITY = /^spiffe:\/\/(?<principal>[^/]+\/ns\/(?<namespace>[^/]+)\/sa\/(?<account>[^/]+))$/
 
-function naiveText(match: StringMatch, text: string): boolean {
+/** Whether a text is as a match wants it. */
+export function naiveText(match: StringMatch, text: string): boolean {
   if (match.kind === 'present') return text.length > 0
   if (match.kind === 'exact') return text === match.text
   const at = match.kind === 'prefix' ? 0 : text.length - match.text.length
@@ -26,7 +27,7 @@ function naiveRange(range: PolicyMatch['sourceIps'][number], address: string): b
 }
 
 /** Fields AND, values OR, of a negation none. */
-function naiveMatch(match: PolicyMatch, call: PolicyCall): NaiveTruth {
+export function naiveMatch(match: PolicyMatch, call: PolicyCall): NaiveTruth {
   const groups = IDENTITY.exec(call.identity ?? '')?.groups
   const principal = groups?.principal
   const namespace = groups?.namespace ?? ''

@@ -82,7 +82,7 @@ function admitsPlaintext(
   workload = WEB,
 ): readonly boolean[] {
   const policy = policyFor(objects, workload)
-  const set = new PolicySet(policy === undefined ? [] : [policy])
+  const set = PolicySet.of(policy === undefined ? [] : [policy])
   const asked = (identity: ReturnType<typeof sampleCall>['identity'], port: number): boolean =>
     set.evaluate(sampleCall({ identity, destination: { address: ip('10.244.1.9'), port } }))
       .kind === 'allowed'

@@ -52,10 +52,10 @@ export function sampleCall(overrides: Partial<PolicyCall> = {}): PolicyCall {
 }
 
 /** Objects as literals make them: fast-check would sometimes leave the prototype out. */
-const plain = <Value>(model: { [Key in keyof Value]: fc.Arbitrary<Value[Key]> }) =>
+export const plain = <Value>(model: { [Key in keyof Value]: fc.Arbitrary<Value[Key]> }) =>
   fc.record<Value>(model, { noNullPrototype: true })
 
-const few = <Value>(of: fc.Arbitrary<Value>): fc.Arbitrary<Value[]> =>
+export const few = <Value>(of: fc.Arbitrary<Value>): fc.Arbitrary<Value[]> =>
   fc.oneof(
     { weight: 4, arbitrary: fc.constant<Value[]>([]) },
     { weight: 2, arbitrary: fc.array(of, { minLength: 1, maxLength: 3 }) },
@@ -73,7 +73,7 @@ const partOf = (text: fc.Arbitrary<string>, fromEnd: boolean): fc.Arbitrary<stri
       fromEnd ? whole.slice(-length || whole.length) : whole.slice(0, length),
     )
 
-const stringMatch = (text: fc.Arbitrary<string>): fc.Arbitrary<StringMatch> =>
+export const stringMatch = (text: fc.Arbitrary<string>): fc.Arbitrary<StringMatch> =>
   fc.oneof(
     text.map((each) => ({ kind: 'exact', text: each }) as const),
     partOf(text, false).map((each) => ({ kind: 'prefix', text: each }) as const),
@@ -115,7 +115,7 @@ const anyMatch: fc.Arbitrary<PolicyMatch> = plain({
 })
 
 /** Mostly of one or two fields: with twelve hardly anything matches. */
-const sparseMatch: fc.Arbitrary<PolicyMatch> = fc
+export const sparseMatch: fc.Arbitrary<PolicyMatch> = fc
   .tuple(anyMatch, fc.uniqueArray(fc.constantFrom(...matchFields()), { maxLength: 2 }))
   .map(([match, kept]) => ({
     ...EMPTY_MATCH,

@@ -28,7 +28,13 @@ const gateOf = (perPod: number, table = countTable(1), worker = 0) => {
   const counts = new ConnectionCounts(table, worker)
   const places = new Places(counts, { descriptors: 1_000, perPod, handshakes: 100 })
   const policies = { changed: () => Promise.resolve(), reports: () => undefined }
-  const gate: Gate = { places, callerOf: (address) => address, judge, policies }
+  const gate: Gate = {
+    places,
+    callerOf: (address) => address,
+    judge,
+    policies,
+    judgeOutbound: () => undefined,
+  }
   return { gate, counts }
 }
 

@@ -2,6 +2,7 @@
 // A data plane without a kernel's help: pods are addresses of 127/8, capture is a table of what each client asked
 // for. Everything above capture is real: sockets, TLS, HTTP/2, relays.
 
+import { AccessLog } from '../../agent/proxy/access-log.ts'
 import { once } from 'node:events'
 import { createServer, type Server, Socket } from 'node:net'
 import { pino } from 'pino'
@@ -39,6 +40,7 @@ import type {
 import { ok } from '../../mesh/result.ts'
 import { addressBytes } from '../../native/libc.ts'
 import { openSocket } from '../../native/socket-spec.ts'
+import { type Kind, requiredEngine } from '../support/plain-sockets.ts'
 import { makeCertificate, makeRoot, type TestRoot } from '../hbone/certs.ts'
 
 /** A subnet of loopback for this process, so that tests beside one another do not share port 15008. */
@@ -122,6 +124,9 @@ export function workloadOf(pod: LocalPod, overrides: Partial<Workload> = {}): Wo
     networkGateway: undefined,
     capacity: 1,
     leaving: new Map(),
+    networkPolicies: [],
+    peerGroups: [],
+    namedPorts: [],
     ...overrides,
   }
 }
@@ -199,6 +204,8 @@ export interface AgentChoices {
   /** File descriptors for connections. */
   readonly descriptors?: number
   readonly reportTrafficMs?: number
+  /** Whose sockets serve apps: the native engine's when left out. */
+  readonly sockets?: Kind
   readonly sameNodeSecurityLabel?: string
   readonly missingPolicies?: MissingPolicies
   /** The clock of what waits for policies. */
@@ -258,6 +265,10 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
         }),
       )
     },
+    openAsApp: () => {
+      throw new Error('nothing is captured here: a socket of an app would miss the listeners')
+    },
+    isCaptured: () => false,
     askedSince: () => undefined,
     setOptions: () => undefined,
     handshakesIn: options.handshakes ?? (() => new Set()),
@@ -265,6 +276,7 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
   const answers = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>()
   const dataPlane = new DataPlane({
     sockets,
+    engine: options.sockets === 'node' ? undefined : requiredEngine(),
     network: '',
     sameNode: options.sameNode ?? 'direct',
     sameNodeSecurityLabel: options.sameNodeSecurityLabel ?? 'node_local',
@@ -281,7 +293,7 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     },
     memory: new HeldMemory(HELD_LIMIT_BYTES),
     log: pino({ level: 'silent' }),
-    accessLog,
+    accessLog: new AccessLog({ log: accessLog }),
     post: (message) => {
       messages.push(message)
       if (message.kind === 'answer') answers.get(message.id)?.resolve(message.value)

@@ -46,6 +46,8 @@ function answer(request: WorkerRequest): Extract<FromWorker, { kind: 'answer' }>
       return `${request.profile.kind} profile of ${threadName ?? ''}`
     case 'drainAll':
       return { cut: 0 }
+    case 'probeCall':
+      return { outcome: 'connected', tookMs: 0 }
     case 'dump':
       return served
     case 'forgetLocalPod':
@@ -56,7 +58,8 @@ function answer(request: WorkerRequest): Extract<FromWorker, { kind: 'answer' }>
 
 // The pool's tests import the constant above in the main thread.
 parentPort?.on('message', (message: ToWorker) => {
-  if (message.kind === 'localPod') localPods.add(message.pod.name)
+  if (message.kind === 'localPod')
+    localPods.add(message.pod.name + (message.lastSaid?.unreadable ?? ''))
   if (message.kind !== 'request') return
   const reply: FromWorker = { kind: 'answer', id: message.id, value: answer(message.request) }
   parentPort?.postMessage(reply)

@@ -5,14 +5,7 @@ import t from 'tap'
 import { LocalPods } from '../../agent/proxy/local-pod.ts'
 import { decideOutbound, type OutboundDecision } from '../../agent/proxy/decision/outbound.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
-import type {
-  GatewayAddress,
-  IpAddress,
-  NodeKey,
-  Service,
-  Workload,
-  WorkloadUid,
-} from '../../mesh/model/types.ts'
+import type { IpAddress, NodeKey, Service, Workload, WorkloadUid } from '../../mesh/model/types.ts'
 import { inService, testPod, testService, workloadOf } from './loopback-world.ts'
 
 const CLIENT_IP = '10.244.1.2' as IpAddress
@@ -21,10 +14,6 @@ const VIP = '10.96.0.20' as IpAddress
 const client = testPod('frontend', CLIENT_IP)
 const server = testPod('catalog', SERVER_IP)
 const SERVER_IDENTITY = 'spiffe://cluster.local/ns/shop/sa/catalog'
-const waypoint: GatewayAddress = {
-  destination: { kind: 'hostname', namespace: 'shop', hostname: 'waypoint.shop.svc.cluster.local' },
-  hbonePort: 15008,
-}
 
 interface Case {
   readonly to: string
@@ -213,21 +202,6 @@ void t.test('row 6, exception: load balancing mode passthrough goes where the ap
   })
   t.end()
 })
-
-void t.test(
-  'rows 1 and 7: what is bound to a waypoint fails closed until waypoints are served',
-  (t) => {
-    t.match(decide({ to: VIP, service: { waypoint } }), {
-      kind: 'deny',
-      message: /bound to a waypoint, and waypoints are not supported yet/,
-    })
-    t.match(decide({ to: SERVER_IP, server: { waypoint } }), {
-      kind: 'deny',
-      message: /bound to a waypoint/,
-    })
-    t.end()
-  },
-)
 
 void t.test('row 3: an endpoint on another network is refused, not sent in plaintext', (t) => {
   t.match(decide({ to: VIP, server: { network: 'elsewhere' } }), { kind: 'deny' })

@@ -54,6 +54,13 @@ export const unreadable = (key: string): MeshChange => ({
   policy: { key: key as PolicyKey, reason: 'rules: garbled', scope: undefined },
 })
 
+/** What came of the pod's workload cannot be read. */
+export const garbled = (pod: LocalPod): MeshChange => ({
+  kind: 'workloadUnreadable',
+  uid: pod.workloadUid,
+  reason: 'status: unknown value 9',
+})
+
 /** The pod's workload, which names these. */
 export function naming(
   pod: LocalPod,

@@ -13,16 +13,20 @@ import type { LocalPod } from '../../agent/proxy/local-pod.ts'
 import { OpenConnections } from '../../agent/proxy/open-connections.ts'
 import { Places } from '../../agent/proxy/places.ts'
 import { PolicyGate } from '../../agent/proxy/policy-gate.ts'
+import { AccessLog } from '../../agent/proxy/access-log.ts'
 import { TrafficCounters } from '../../agent/proxy/traffic-counters.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { partyOf } from '../../mesh/telemetry/connection-record.ts'
 import { testPod } from './loopback-world.ts'
-import { from, KNOWN, naming, policy, rule } from './policies.ts'
+import { EVERYBODY, from, KNOWN, naming, policy, rule } from './policies.ts'
 
 const ATTEMPTS = 100_000
 /** Of a pod's access lines: the burst, and what is let through in a second. */
 const LINES = { burst: 5_000, perSecond: 500 }
+const AUDITED = { burst: 200, perSecond: 10 }
+const WARM_UP = 1_000
+const CALLS_BETWEEN = 3
 /** Of what is left after a collection: noise of the runtime. */
 const MOST_BYTES_LEFT = 8 * 1024 * 1024
 
@@ -32,9 +36,18 @@ const collect = runInNewContext('gc') as () => void
 await t.test('a flood of refused calls leaves nothing behind', async (t) => {
   const mesh = new MeshState()
   const lines: number[] = []
+  const told = { lines: 0, leftOut: 0 }
   const counters = new TrafficCounters(() => undefined, 'node_local')
-  const accessLog = pino({}, { write: (line: string) => void lines.push(line.length) })
-  const open = new OpenConnections({ accessLog, counters, postAudit: () => undefined })
+  const log = pino({}, { write: (line: string) => void lines.push(line.length) })
+  const accessLog = new AccessLog({ log })
+  const open = new OpenConnections({
+    accessLog,
+    counters,
+    postAudit: (_pod, { events, leftOut }) => {
+      told.lines += events.length
+      told.leftOut += leftOut
+    },
+  })
   const policies = new PolicyGate({ mesh, mode: 'refuse', onChange: () => undefined })
   const counts = new ConnectionCounts(countTable(1), 0)
   const gate: Gate = {
@@ -42,6 +55,7 @@ await t.test('a flood of refused calls leaves nothing behind', async (t) => {
     callerOf: (address) => address,
     judge: (call, pod) => judge(call, pod) ?? policies.judge(call, pod),
     policies,
+    judgeOutbound: () => undefined,
   }
   const catalog = testPod('catalog', '10.244.2.3' as IpAddress)
   const other = testPod('other', '10.244.2.4' as IpAddress)
@@ -82,7 +96,7 @@ await t.test('a flood of refused calls leaves nothing behind', async (t) => {
     return entry.kind === 'permit'
   }
 
-  for (let made = 0; made < 1_000; made += 1) await attempt(catalog)
+  for (let made = 0; made < WARM_UP; made += 1) await attempt(catalog)
   collect()
   const before = process.memoryUsage().heapUsed
   const beganAt = performance.now()
@@ -94,6 +108,9 @@ await t.test('a flood of refused calls leaves nothing behind', async (t) => {
   t.ok(left < MOST_BYTES_LEFT, `${left} bytes are left`)
   const seconds = Math.ceil((performance.now() - beganAt) / 1000) + 1
   t.ok(lines.length <= LINES.burst + LINES.perSecond * seconds, `${lines.length} lines`)
+  open.of(catalog).audit.flush()
+  t.equal(told.lines + told.leftOut, ATTEMPTS + WARM_UP, 'the audit has each, or counts it')
+  t.ok(told.lines <= AUDITED.burst + AUDITED.perSecond * seconds, `${told.lines} in the audit`)
   t.equal(counts.of(catalog.seat), 0, 'no place is taken')
   t.equal(open.of(catalog).drain.size, 0)
   t.equal(await attempt(other), true, 'another pod is called as ever')
@@ -101,3 +118,45 @@ await t.test('a flood of refused calls leaves nothing behind', async (t) => {
   policies.close()
   gate.places.close()
 })
+
+await t.test(
+  'a policy that flaps under calls leaves nothing behind, and the last one counts',
+  (t) => {
+    const mesh = new MeshState()
+    const policies = new PolicyGate({ mesh, mode: 'refuse', onChange: () => undefined })
+    const catalog = testPod('catalog', '10.244.2.3' as IpAddress)
+    mesh.apply([KNOWN, naming(catalog, ['shop/flap'])])
+    policies.follow(catalog)
+    const call: InboundCall = {
+      peer: { address: '10.244.1.2' as IpAddress, port: 40_000 },
+      peerIdentity: testPod('frontend').identity,
+      destination: catalog.uid,
+      target: { address: '10.244.2.3' as IpAddress, port: 8080 },
+      via: 'hbone',
+    }
+    const flap = (turns: number): void => {
+      for (let turn = 0; turn < turns; turn += 1) {
+        const isOpen = turn % 2 === 0
+        // With a name of its own each time: what is kept by name would grow.
+        const names = [`nobody-${turn}`, ...(isOpen ? ['frontend'] : [])]
+        mesh.apply([policy('shop/flap', { rules: [rule(from(...names))] })])
+        for (let calls = 0; calls < CALLS_BETWEEN; calls += 1)
+          if ((policies.judge(call, catalog) === undefined) !== isOpen)
+            throw new Error(`turn ${turn}: the policy of before counts`)
+      }
+    }
+    flap(WARM_UP)
+    collect()
+    const before = process.memoryUsage().heapUsed
+    // A hundred times a second, for five minutes.
+    flap(30_000)
+    collect()
+    const left = process.memoryUsage().heapUsed - before
+    t.ok(left < MOST_BYTES_LEFT, `${left} bytes are left`)
+    t.match(policies.judge(call, catalog), { reason: 'policyDenied' })
+    mesh.apply([policy('shop/flap', { rules: [EVERYBODY] })])
+    t.equal(policies.judge(call, catalog), undefined)
+    policies.close()
+    t.end()
+  },
+)

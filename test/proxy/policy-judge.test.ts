@@ -44,7 +44,9 @@ function callBy(name: string | undefined, via: InboundCall['via'] = 'hbone'): In
 function knowing(...changes: readonly MeshChange[]) {
   const mesh = new MeshState()
   const told: (readonly PodUid[])[] = []
-  const policies = new PoliciesOfPods(mesh, (pods) => told.push(pods))
+  const policies = new PoliciesOfPods(mesh, ({ pods }) => {
+    if (pods.length > 0) told.push(pods)
+  })
   mesh.apply(changes)
   return {
     mesh,

@@ -5,6 +5,9 @@
 import fc from 'fast-check'
 import t from 'tap'
 import type { InboundCall } from '../../agent/proxy/admission.ts'
+import { decodeHeld, encodeHeld } from '../../agent/policy-store/held-file.ts'
+import { changesOfHeld, heldStateOf } from '../../agent/policy-store/held-state.ts'
+import { LastWords } from '../../agent/policy-store/last-words.ts'
 import { PoliciesOfPods } from '../../agent/proxy/decision/pod-policies.ts'
 import { POLICY_WAIT_MS, policyRefusal } from '../../agent/proxy/decision/policy-judge.ts'
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
@@ -12,9 +15,20 @@ import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { Policy, PolicyScope } from '../../mesh/model/policy.ts'
 import type { IpAddress, MeshChange } from '../../mesh/model/types.ts'
 import { newAddress, testPod } from './loopback-world.ts'
-import { EVERYBODY, from, gone, KNOWN, naming, policy, rule, unreadable } from './policies.ts'
+import {
+  EVERYBODY,
+  from,
+  garbled,
+  gone,
+  KNOWN,
+  naming,
+  policy,
+  rule,
+  unreadable,
+} from './policies.ts'
 
 const ROOT = 'istio-system'
+const NODE = 'node-a'
 const PODS = [
   testPod('catalog', newAddress()),
   testPod('basket', newAddress()),
@@ -35,7 +49,7 @@ type Step =
     }
   | { readonly kind: 'gone' | 'unreadable'; readonly key: string }
   | { readonly kind: 'names'; readonly pod: PodIndex; readonly keys: readonly string[] }
-  | { readonly kind: 'dropped'; readonly pod: PodIndex }
+  | { readonly kind: 'dropped' | 'garbled'; readonly pod: PodIndex }
   | { readonly kind: 'known' }
 
 const anyKey = fc.constantFrom(...KEYS)
@@ -60,7 +74,7 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
       keys: fc.uniqueArray(anyKey, { maxLength: 3 }),
     }),
   },
-  fc.record({ kind: fc.constant('dropped' as const), pod: anyPod }),
+  fc.record({ kind: fc.constantFrom('dropped' as const, 'garbled' as const), pod: anyPod }),
   fc.constant({ kind: 'known' as const }),
 )
 
@@ -80,6 +94,8 @@ function changeOf(step: Step): MeshChange {
       return naming(PODS[step.pod], step.keys)
     case 'dropped':
       return { kind: 'workloadRemoved', uid: PODS[step.pod].workloadUid }
+    case 'garbled':
+      return garbled(PODS[step.pod])
     case 'known':
       return KNOWN
   }
@@ -92,6 +108,8 @@ class Model {
   /** With the scope it had, where it had one. */
   readonly unreadable = new Map<string, PolicyScope | undefined>()
   readonly named = new Map<PodIndex, readonly string[]>()
+  /** Whose policies nobody can read. */
+  readonly garbled = new Set<PodIndex>()
 
   tell(step: Step): void {
     switch (step.kind) {
@@ -112,6 +130,10 @@ class Model {
         return
       case 'names':
         this.named.set(step.pod, step.keys)
+        this.garbled.delete(step.pod)
+        return
+      case 'garbled':
+        this.garbled.add(step.pod)
         return
       case 'dropped':
         return
@@ -122,7 +144,7 @@ class Model {
 
   isOpen(index: PodIndex, caller: string | undefined): boolean {
     const named = this.named.get(index)
-    if (!this.isKnown || named === undefined) return false
+    if (!this.isKnown || named === undefined || this.garbled.has(index)) return false
     const { namespace } = PODS[index]
     const concerns = (key: string, scope: PolicyScope): boolean =>
       scope === 'mesh' || (scope === 'namespace' && key.startsWith(`${namespace}/`))
@@ -160,12 +182,14 @@ await t.test('a pod is open exactly where the model says so', async (t) => {
         const mesh = new MeshState({ rootNamespace: ROOT })
         const policies = new PoliciesOfPods(mesh)
         for (const pod of PODS) policies.follow(pod)
+        const lastWords = new LastWords(NODE, mesh)
+        mesh.subscribe((changes) => void lastWords.hear(changes))
         const model = new Model()
-        const compare = (): void => {
+        const compare = (asked = policies): void => {
           for (const [index, pod] of PODS.entries())
             for (const caller of CALLERS) {
               const at = (nowMs: number) =>
-                policyRefusal(policies.of(pod), callOf(pod, caller), 'refuse', nowMs)
+                policyRefusal(asked.of(pod), callOf(pod, caller), 'refuse', nowMs)
               const isOpen = model.isOpen(index as PodIndex, caller)
               // What waits is not in; and when the wait is over, it is refused.
               if ((at(0) === undefined) !== isOpen || (at(POLICY_WAIT_MS) === undefined) !== isOpen)
@@ -178,14 +202,19 @@ await t.test('a pod is open exactly where the model says so', async (t) => {
           if (asksBetween) compare()
         }
         compare()
-        // A worker that starts now is told the same; what discovery has dropped it has never heard of, and keeps closed.
+        // A worker that starts now is told the same, also of what discovery has dropped.
         const next = new MeshState({ rootNamespace: ROOT })
         next.apply(mesh.snapshot())
         const late = new PoliciesOfPods(next)
-        for (const [index, pod] of PODS.entries())
-          for (const caller of CALLERS)
-            if (policyRefusal(late.of(pod), callOf(pod, caller), 'refuse', 0) === undefined)
-              t.ok(model.isOpen(index as PodIndex, caller), 'never more open')
+        for (const pod of PODS) late.follow(pod, lastWords.of(pod.workloadUid))
+        compare(late)
+        // And so is the agent that starts next, by what lies on disk.
+        const held = heldStateOf(mesh, lastWords.workloads(), lastWords.unreadable())
+        if (!model.isKnown) return
+        const read = decodeHeld(NODE, encodeHeld(NODE, held))
+        const restarted = new MeshState({ rootNamespace: ROOT })
+        restarted.apply(read.ok ? changesOfHeld(read.value) : [])
+        compare(new PoliciesOfPods(restarted))
       },
     ),
     { numRuns: 500 },

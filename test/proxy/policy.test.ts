@@ -23,6 +23,7 @@ import {
 import {
   EVERYBODY,
   from,
+  garbled,
   gone,
   KNOWN,
   naming,
@@ -312,6 +313,20 @@ await t.test('a policy that turns unreadable closes the pod, and says so', async
   t.match(await agent.line(inboundFrom('remote')), told)
   t.equal(await resetOf(await frontend.call(app)), 'ECONNRESET')
   tell(policy('shop/a', { rules: [EVERYBODY] }))
+  t.equal(await talk(await frontend.call(app), 'again'), 'again')
+})
+
+await t.test('a workload of which nobody can read what policies it names is closed', async (t) => {
+  const { agent, catalog, frontend, remote, app, tell } = await world(t)
+  tell(policy('shop/a', { rules: [EVERYBODY] }), naming(catalog.pod, ['shop/a']))
+  const resets = [await standing(frontend, app), await standing(remote, app)].map(resetOf)
+  tell(garbled(catalog.pod))
+  t.same(await Promise.all(resets), ['ECONNRESET', 'ECONNRESET'])
+  const error = /what policies the pod names cannot be read: workload .*: status: unknown value 9/
+  t.match(await agent.line(inboundFrom('frontend')), { error })
+  t.match(await agent.line(inboundFrom('remote')), { error })
+  t.equal(await resetOf(await frontend.call(app)), 'ECONNRESET')
+  tell(naming(catalog.pod, ['shop/a']))
   t.equal(await talk(await frontend.call(app), 'again'), 'again')
 })
 

@@ -7,6 +7,7 @@ import type { Socket } from 'node:net'
 import t from 'tap'
 import { readRevocationLists, type RevocationList } from '../../mesh/identity/revocation-list.ts'
 import type { IpAddress, MeshChange } from '../../mesh/model/types.ts'
+import type { ConnectionDump } from '../../agent/proxy/open-connections.ts'
 import { makeCertificate, makeRoot, type TestRoot } from '../hbone/certs.ts'
 import { revocationList } from '../identity/revocation-lists.ts'
 import {
@@ -63,6 +64,16 @@ for (const revoked of ['client', 'server'] as const)
 
     const held = await frontend.call(vip)
     t.equal(await heard(held, 'before'), 'before')
+    const dump = (await near.ask({ kind: 'dump' })) as ReadonlyMap<
+      string,
+      readonly ConnectionDump[]
+    >
+    const outbound = dump.get(frontend.pod.uid)?.filter(({ direction }) => direction === 'outbound')
+    t.match(
+      outbound,
+      [{ originalDst: '10.96.0.20:80', protocol: 'HBONE' }],
+      'it is listed by what the app called, not by the endpoint behind it',
+    )
     const bystander = await other.call(vip)
     t.equal(await heard(bystander, 'before'), 'before')
 
@@ -76,6 +87,7 @@ for (const revoked of ['client', 'server'] as const)
     const again = await frontend.call(vip)
     await ended(again)
     t.pass('nothing new begins')
+    await judge.line((line) => /refused in the handshake/.test(String(line['error'])))
 
     if (revoked === 'client') t.equal(await heard(bystander, 'after'), 'after')
     bystander.destroy()

@@ -7,6 +7,7 @@ import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import type { Enrolment } from '../../agent/capture/types.ts'
 import { WorkerPool } from '../../agent/proxy/worker/worker-pool.ts'
+import { EVERY_LINE } from '../../mesh/telemetry/access-spec.ts'
 import { heldLimitOf } from '../../mesh/hbone/limits.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress, PodUid } from '../../mesh/model/types.ts'
@@ -45,6 +46,8 @@ class Setting {
         handles: { socketStorageMapFd: -1, askedSinceMapFd: -1, homeNetnsFd: -1 },
         network: '',
         logLevels: { level: 'silent', parts: {} },
+        logFormat: 'json',
+        accessSpec: EVERY_LINE,
         sameNode: 'direct',
         sameNodeSecurityLabel: 'node_local',
         missingPolicies: 'refuse',
@@ -53,6 +56,9 @@ class Setting {
         heldLimitBytes: heldLimitOf(1),
       },
       mesh: new MeshState(),
+      // What discovery has dropped: a worker that starts later is told of it as the first was.
+      lastSaid: (uid) =>
+        uid.endsWith('/b') ? { workload: undefined, unreadable: '(last words)' } : undefined,
       certificates: {
         retain: () => undefined,
         release: () => undefined,
@@ -197,7 +203,7 @@ void t.test(
     await setting.add('e')
     t.match(await setting.served(), ['a', 'b', 'c', 'd', 'e: data-plane-0 listener 900001'])
     const [e] = (await setting.pool.connections()).get('e') ?? []
-    t.equal(e?.originalDst, 'a b c d e')
+    t.equal(e?.originalDst, 'a b(last words) c d e')
   },
 )
 

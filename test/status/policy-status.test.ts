@@ -77,21 +77,24 @@ void t.test('a policy is in force where every agent of the node has acknowledged
   ])
   const counts = enforcementOf(KEY, workloads, agents)
   t.strictSame(counts, { concerned: 14, inForce: 2, lagging: ['b', 'c'], unseen: ['d'] })
-  t.match(enforcedVerdict('enforced', counts), {
+  t.match(enforcedVerdict('enforced', 'agents', counts), {
     status: 'False',
     reason: 'Pending',
     message: /2 of 14 .* b, c; .* d$/,
   })
   const unseen = enforcementOf(KEY, workloads, agentsByNode([]))
-  t.match(enforcedVerdict('enforced', unseen), { status: 'Unknown', reason: 'AgentsNotSeen' })
+  t.match(enforcedVerdict('enforced', 'agents', unseen), {
+    status: 'Unknown',
+    reason: 'AgentsNotSeen',
+  })
   const all = enforcementOf(KEY, new Map([['a', 2]]), agents)
-  t.match(enforcedVerdict('enforced', all), {
+  t.match(enforcedVerdict('enforced', 'agents', all), {
     status: 'True',
     message: 'in force for 2 of 2 workloads',
   })
-  t.match(enforcedVerdict('dryRun', all), { status: 'False', reason: 'DryRun' })
+  t.match(enforcedVerdict('dryRun', 'agents', all), { status: 'False', reason: 'DryRun' })
   const none = enforcementOf(KEY, new Map(), agents)
-  t.match(enforcedVerdict('enforced', none), { status: 'False', reason: 'NoWorkloads' })
+  t.match(enforcedVerdict('enforced', 'agents', none), { status: 'False', reason: 'NoWorkloads' })
 })
 
 const seen = (conditions: readonly object[], generation = 2) => ({
@@ -134,7 +137,12 @@ void t.test('what somebody else undoes is written again, less and less often', a
   kube.put(AUTHORIZATION_POLICIES, object)
   const graph = new Graph({ onFault: ({ error }) => t.fail(String(error)) })
   const statuses = graph.source<ObjectKey, PolicyStatus>('statuses')
-  const board = new StatusBoard({ statuses: [statuses], workloads: [], agents: () => [] })
+  const board = new StatusBoard({
+    statuses: [statuses],
+    workloads: [],
+    agents: () => new Map(),
+    waypoints: () => new Map(),
+  })
   const patches = () => kube.requests.filter(({ method }) => method === 'PATCH').length
   const { facts } = readAuthorizationPolicy(object, ORIGIN)
   if (facts === undefined) throw new Error('it is read')
@@ -142,7 +150,7 @@ void t.test('what somebody else undoes is written again, less and less often', a
   statuses.complete()
   statuses.set('shop/p' as ObjectKey, authorizationStatus(CONFIG, facts))
   const api = createKubeApi(kube.access())
-  const writing = writeStatuses(api, { board, log: silent, signal: ending.signal })
+  const writing = writeStatuses(api, { sources: [board], log: silent, signal: ending.signal })
   await until(() => patches() === 1, 'the first write')
   // The server goes on saying what it said before, and says so often.
   for (let version = 0; version < 100; version += 1) {

@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { ResourceProblem } from '../../mesh/xds/resource-type.ts'
 import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
-import { XdsClient, type XdsConnectionState } from '../../mesh/xds/client.ts'
+import { type StreamEnd, XdsClient, type XdsConnectionState } from '../../mesh/xds/client.ts'
 import { ip, sampleService, sampleWorkload } from '../model/samples.ts'
 import { Waiter } from '../support/waiter.ts'
 import {
@@ -23,8 +23,6 @@ import {
   TOKEN,
   workloadResource,
 } from './support.ts'
-
-t.setTimeout(30_000)
 
 const pki = await makePki()
 
@@ -41,6 +39,8 @@ async function startClient(
   const states: XdsConnectionState[] = []
   const problems: ResourceProblem[] = []
   const batches: number[] = []
+  const ends: StreamEnd[] = []
+  const told: { typeUrl: string; bytes: number }[] = []
   let synced = 0
   const client = new XdsClient({
     address: `${host}:${port}`,
@@ -67,6 +67,11 @@ async function startClient(
       problems.push(...found)
       waiter.poke()
     },
+    onEnd: (end) => {
+      ends.push(end)
+      waiter.poke()
+    },
+    onResponse: (typeUrl, bytes) => told.push({ typeUrl, bytes }),
   })
   state.subscribe(waiter.poke)
   test.teardown(async () => {
@@ -75,7 +80,18 @@ async function startClient(
   })
   client.start()
   const until = (holds: () => boolean) => waiter.until(holds)
-  return { state, client, files, until, states, problems, batches, synced: () => synced }
+  return {
+    state,
+    client,
+    files,
+    until,
+    states,
+    problems,
+    batches,
+    ends,
+    told,
+    synced: () => synced,
+  }
 }
 
 void t.test(
@@ -122,6 +138,13 @@ void t.test(
     first.stop()
     await agent.until(() => agent.states.some(({ kind }) => kind === 'disconnected'))
     t.equal(agent.state.size.workloads, 3, 'what was learned stays while nobody answers')
+    t.ok(agent.ends[0] === 'Error' || agent.ends[0] === 'Complete', 'a stream that had stood')
+    agent.client.reconnect('for the test')
+    await agent.until(() => agent.ends.includes('ConnectionError'))
+    t.equal(
+      agent.told[0]?.bytes,
+      [kept, changed, gone].reduce((sum, each) => sum + workloadResource(each).payload.length, 0),
+    )
 
     const second = await startServer(pki, first.port)
     t.teardown(second.stop)

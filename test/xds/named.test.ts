@@ -12,8 +12,6 @@ import { until } from '../support/until.ts'
 import { openStream } from './bare-stream.ts'
 import { makePki, startServer, workloadResource } from './support.ts'
 
-t.setTimeout(30_000)
-
 const pki = await makePki()
 
 const NAMED: ResourceType<readonly [string, string]> = {

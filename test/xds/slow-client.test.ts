@@ -10,8 +10,6 @@ import { ip, sampleWorkload } from '../model/samples.ts'
 import { DELTA, openStream } from './bare-stream.ts'
 import { makePki, startServer, TOKEN, workloadResource } from './support.ts'
 
-t.setTimeout(30_000)
-
 const pki = await makePki()
 
 const namesOf = (response: DeltaDiscoveryResponse) => response.resources.map(({ name }) => name)

@@ -10,8 +10,11 @@ import {
   DeltaDiscoveryResponseSchema,
   NodeSchema,
 } from '../../mesh/proto/gen/discovery_pb.js'
-import { policySubscription } from '../../mesh/xds/mesh-subscription.ts'
+import { meshSubscription, policySubscription } from '../../mesh/xds/mesh-subscription.ts'
+import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import { decodeMeshState, encodeMeshState } from '../../mesh/xds/wire-state.ts'
+import { sampleService, sampleWorkload } from '../model/samples.ts'
 
 const KEY = 'shop/only-frontend' as PolicyKey
 const POLICY_OF_KEY: Policy = {
@@ -72,3 +75,51 @@ void t.test('one that is taken away is no more', (t) => {
   t.strictSame(subscription.openingRequest(node).initialResourceVersions, {})
   t.end()
 })
+
+void t.test(
+  'what policies a workload names is not known when what came of it cannot be read',
+  (t) => {
+    const mesh = new MeshState()
+    const web = sampleWorkload('web', { authorizationPolicies: [KEY] })
+    const shop = sampleService('shop')
+    const subscription = meshSubscription((changes) => mesh.apply(changes))
+    const told = (resources: readonly (readonly [string, Uint8Array])[], removed: string[] = []) =>
+      subscription.handle(
+        create(DeltaDiscoveryResponseSchema, {
+          typeUrl: ADDRESS.typeUrl,
+          nonce: 'n',
+          resources: resources.map(([name, value]) => ({
+            name,
+            version: 'v1',
+            resource: { typeUrl: ADDRESS.typeUrl, value },
+          })),
+          removedResources: removed,
+        }),
+      )
+    const webBytes = ADDRESS.encode({ kind: 'workload', workload: web })
+    told([
+      [web.uid, webBytes],
+      [shop.key, ADDRESS.encode({ kind: 'service', service: shop })],
+    ])
+    told([
+      [web.uid, GARBAGE],
+      [shop.key, GARBAGE],
+    ])
+    t.match(mesh.unreadableWorkload(web.uid), /^resource: is not an Address message/)
+    t.strictSame(mesh.workload(web.uid), web, 'peers reach it as before')
+    t.ok(mesh.service(shop.key), 'and so they do the Service')
+    // Whoever copies the state (a worker, a file for `ambit why`) copies this, too.
+    const copy = new MeshState()
+    const decoded = decodeMeshState(encodeMeshState(mesh))
+    copy.apply(decoded.ok ? decoded.value : [])
+    t.strictSame([...copy.unreadableWorkloads()], [...mesh.unreadableWorkloads()])
+    t.equal([...copy.unreadableWorkloads()].length, 1)
+
+    told([[web.uid, webBytes]])
+    t.equal(mesh.unreadableWorkload(web.uid), undefined)
+    told([[web.uid, GARBAGE]])
+    told([], [web.uid])
+    t.equal(mesh.unreadableWorkload(web.uid), undefined)
+    t.end()
+  },
+)

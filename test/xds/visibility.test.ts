@@ -14,8 +14,6 @@ import { ip, sampleWorkload } from '../model/samples.ts'
 import { Waiter } from '../support/waiter.ts'
 import { makeFiles, makePki, NODE, silent, startServer, workloadResource } from './support.ts'
 
-t.setTimeout(30_000)
-
 const pki = await makePki()
 
 /** A type of texts, named by themselves. */

@@ -2,7 +2,7 @@
 // Where a call that arrives at a pod leads, and as whom: pure functions. Whether it may is asked afterwards (admission.ts).
 // Row numbers are those of the inbound decision tables in docs/compatibility.md.
 
-import { parseSocketAddress } from '../../../mesh/model/address.ts'
+import { familyOf, parseSocketAddress } from '../../../mesh/model/address.ts'
 import type { IpAddress, SocketAddress } from '../../../mesh/model/types.ts'
 import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
 import type { LocalPod } from '../local-pod.ts'
@@ -11,7 +11,7 @@ export type InboundHboneDecision =
   | { readonly kind: 'connect'; readonly target: SocketAddress }
   | {
       readonly kind: 'reject'
-      readonly status: 400
+      readonly status: 400 | 503
       readonly reason: EndReason
       readonly message: string
     }
@@ -34,12 +34,20 @@ export function decideInboundHbone(request: {
 
 /**
  * The address to connect to the app from, so that it sees its client; row 9: none when client and server are the same pod, which
- * has that address already.
+ * has that address already. Of a client of the other family the app sees who called for it.
  */
-export function clientAddress(peer: SocketAddress, target: SocketAddress): IpAddress | undefined {
-  return peer.address === target.address ? undefined : peer.address
+export function clientAddress(
+  client: SocketAddress,
+  target: SocketAddress,
+  caller = client,
+): IpAddress | undefined {
+  const seen = familyOf(client.address) === familyOf(target.address) ? client : caller
+  return seen.address === target.address ? undefined : seen.address
 }
 
-function reject(message: string): InboundHboneDecision {
+/** Answers 400. */
+export function reject(
+  message: string,
+): Extract<InboundHboneDecision, { readonly kind: 'reject' }> {
   return { kind: 'reject', status: 400, reason: 'hboneBadRequest', message }
 }

@@ -2,9 +2,10 @@
 // What to do with a captured outbound connection: a pure function of the address the app asked for, the pod that
 // asked, and the mesh state. Row numbers are those of the outbound decision table in docs/compatibility.md.
 
-import { isLoopback } from '../../../mesh/model/address.ts'
-import { parseSpiffeId } from '../../../mesh/identity/spiffe.ts'
+import { familyOf, formatSocketAddress, isLoopback } from '../../../mesh/model/address.ts'
+import { expectedIdentities } from '../../../mesh/identity/workload-identity.ts'
 import type {
+  GatewayAddress,
   IpAddress,
   MeshNode,
   Service,
@@ -13,7 +14,6 @@ import type {
   Workload,
   WorkloadUid,
 } from '../../../mesh/model/types.ts'
-import { formatSocketAddress } from '../../../mesh/model/address.ts'
 import {
   type Endpoint,
   type Experience,
@@ -22,18 +22,26 @@ import {
 } from '../../../mesh/model/load-balance.ts'
 import type { MeshState, ServiceMatch } from '../../../mesh/model/mesh-state.ts'
 import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
-import type { EndpointPort } from '../balance/ejections.ts'
+import type { EndpointPort } from '../../../mesh/balance/ejections.ts'
 import type { LocalPod, LocalPods } from '../local-pod.ts'
 import { isMeshPort, MESH_PORTS } from '../../../mesh/model/ports.ts'
-import { workloadIdentity } from '../workload-identity.ts'
 import { isLedByNode } from './plain-service.ts'
-import { whoIsAt } from './who-is-at.ts'
+import { whoIsAt } from '../../../mesh/model/who-is-at.ts'
+import { chooseWaypoint, isWaypointItself } from './waypoint.ts'
 
 interface Destination {
   readonly service: Service | undefined
   readonly workload: Workload | undefined
   /** As the service's list has it, where it was chosen of one. */
   readonly endpoint?: EndpointPort
+}
+
+/** The waypoint of what was called. */
+interface BoundTo {
+  /** `namespace/name` */
+  readonly name: string
+  /** What is bound to it: the Service that was called, whose endpoint the waypoint chooses, or the one workload. */
+  readonly of: 'service' | 'workload'
 }
 
 export type OutboundDecision =
@@ -45,6 +53,8 @@ export type OutboundDecision =
       /** What the CONNECT asks for. */
       readonly target: SocketAddress
       readonly expectedIdentities: readonly SpiffeId[]
+      /** Where the peer is the waypoint that the target is bound to: `workload` is one of its own then. */
+      readonly waypoint?: BoundTo
     })
   | (Destination & {
       /** Both pods are this agent's: one relay, no TLS, straight to the app (both ends known by the kernel). */
@@ -85,26 +95,18 @@ export function decideOutbound(request: OutboundRequest): OutboundDecision {
   // Row 9: an address the mesh does not know is none of its business.
   if (workload === undefined)
     return { kind: 'passthrough', target: originalDestination, ...UNKNOWN }
-  // Row 7 needs waypoints; going past a bound waypoint would skip its policy, so it fails closed.
-  if (workload.waypoint !== undefined)
-    return deny(
-      { service: undefined, workload },
-      'noHealthyUpstream',
-      `workload ${workload.uid} is bound to a waypoint, and waypoints are not supported yet`,
-    )
   return decideWorkload(request, { workload, address, port }, undefined)
 }
 
 function decideService(request: OutboundRequest, match: ServiceMatch): OutboundDecision {
   const { originalDestination, source, mesh, random } = request
   const { service, servicePort } = match
-  // Rows 1 and 2 need waypoints.
-  if (service.waypoint !== undefined)
-    return deny(
-      { service, workload: undefined },
-      'noHealthyUpstream',
-      `service ${service.key} is bound to a waypoint, and waypoints are not supported yet`,
-    )
+  // Row 1; row 2 needs gateways to other networks.
+  const bound = service.waypoint
+  if (bound !== undefined && !isWaypointItself(mesh, bound, source.workloadUid)) {
+    const target = asWaypointKnowsIt(match, originalDestination)
+    return byWaypoint(request, bound, target, { service, workload: undefined })
+  }
   if (service.loadBalancing.mode === 'passthrough')
     return { kind: 'passthrough', target: originalDestination, service, workload: undefined }
   const { exclude } = request
@@ -190,11 +192,45 @@ function onlyNear(match: ServiceMatch, client: Workload | undefined): string {
     : `, which only endpoints of the caller's own ${routingPreference.join(', ')} may serve`
 }
 
+/** The Service's own address and port: by others, a node's say, a waypoint need not know it. */
+function asWaypointKnowsIt(
+  { service, servicePort, by }: ServiceMatch,
+  asked: SocketAddress,
+): SocketAddress {
+  if (by === 'own') return asked
+  const own = service.addresses.filter(
+    ({ address, prefixLength }) =>
+      prefixLength === undefined && !service.externalAddresses.includes(address),
+  )
+  const [first] = own
+  const near = own.find(({ address }) => familyOf(address) === familyOf(asked.address)) ?? first
+  return near === undefined ? asked : { address: near.address, port: servicePort }
+}
+
+/** To the waypoint, and nowhere else: going past it would skip its policy. */
+function byWaypoint(
+  request: OutboundRequest,
+  gateway: GatewayAddress,
+  target: SocketAddress,
+  { service, workload }: Destination,
+): OutboundDecision {
+  const chosen = chooseWaypoint({ ...request, requested: target.address }, gateway)
+  if ('fault' in chosen) {
+    const what = workload === undefined ? `service ${service?.key}` : `workload ${workload.uid}`
+    const message = `${what} is bound to ${chosen.fault}`
+    return deny({ service, workload }, 'waypointUnavailable', message)
+  }
+  const { name, ...rest } = chosen
+  const of = workload === undefined ? 'service' : 'workload'
+  return { kind: 'hbone', target, service, waypoint: { name, of }, ...rest }
+}
+
 function decideWorkload(
-  { source, mesh, localPods }: OutboundRequest,
+  request: OutboundRequest,
   { workload: listed, address, port }: Endpoint,
   service: Service | undefined,
 ): OutboundDecision {
+  const { source, mesh, localPods } = request
   const workload = whoIsAt(mesh, listed, address)
   const destination = {
     service,
@@ -210,6 +246,12 @@ function decideWorkload(
       'noHealthyUpstream',
       `workload ${workload.uid} is on network "${workload.network}", and other networks are not supported yet`,
     )
+  // A pod that calls itself needs no tunnel to do so, and is let in by none.
+  const isSelf = workload.uid === source.workloadUid && source.addresses.includes(address)
+  // Row 7, and the same of an endpoint of a Service that is not bound.
+  const bound = workload.waypoint
+  if (bound !== undefined && !isSelf && !isWaypointItself(mesh, bound, source.workloadUid))
+    return byWaypoint(request, bound, target, { service, workload })
   // Rows 5 and 9.
   if (workload.tunnelProtocol === 'none') {
     // Kubernetes: an endpoint is not the address of a Service. The node would lead it on, in plaintext, also to pods of the mesh.
@@ -224,8 +266,6 @@ function decideWorkload(
     return { kind: 'passthrough', target, ...destination }
   }
 
-  // A pod that calls itself needs no tunnel to do so, and is let in by none.
-  const isSelf = workload.uid === source.workloadUid && source.addresses.includes(address)
   const pod = isSelf ? source : localPods.byAddress(address)
   // The uid check keeps a successor on a reused address from being taken for the workload that was meant.
   if (pod !== undefined && pod.workloadUid === workload.uid)
@@ -239,18 +279,6 @@ function decideWorkload(
     ...destination,
     workload,
   }
-}
-
-/** The destination workload's own identity and whatever else the service says its servers may prove. */
-function expectedIdentities(workload: Workload, service: Service | undefined): readonly SpiffeId[] {
-  const own = workloadIdentity(workload)
-  if (service === undefined || service.subjectAltNames.length === 0) return [own]
-  const identities = new Set<SpiffeId>([own])
-  for (const name of service.subjectAltNames) {
-    const parsed = parseSpiffeId(name)
-    if (parsed !== undefined) identities.add(parsed.id)
-  }
-  return [...identities]
 }
 
 function deny(

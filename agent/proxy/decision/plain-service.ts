@@ -7,7 +7,7 @@ import { familyOf } from '../../../mesh/model/address.ts'
 import type { MeshState, ServiceMatch } from '../../../mesh/model/mesh-state.ts'
 import { isSlicesWorkloadUid, isPodWorkloadUid } from '../../../mesh/model/names.ts'
 import type { IpAddress, Workload, WorkloadUid } from '../../../mesh/model/types.ts'
-import { whoIsAt } from './who-is-at.ts'
+import { whoIsAt } from '../../../mesh/model/who-is-at.ts'
 
 /** The call, and what would be chosen for it. */
 export interface PlainCall {

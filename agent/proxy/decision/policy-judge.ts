@@ -6,7 +6,7 @@ import type { Policy } from '../../../mesh/model/policy.ts'
 import type { PolicyCall, PolicyHit, PolicyVerdict } from '../../../mesh/policy/types.ts'
 import type { DecidedBy, PolicyReports } from '../../../mesh/telemetry/connection-record.ts'
 import type { InboundCall, Refusal } from '../admission.ts'
-import type { PodPolicies } from './pod-policies.ts'
+import type { PodGap, PodPolicies } from './pod-policies.ts'
 import type { PolicyLayer } from './policy-layers.ts'
 
 /** What becomes of calls into a pod of whose policies one is missing. */
@@ -19,11 +19,17 @@ export type MissingPolicies = 'refuse' | 'serve'
 export const POLICY_WAIT_MS = 8_000
 
 const ALLOWED: PolicyVerdict = { kind: 'allowed', by: undefined }
+/** In place of a gap where there is none. */
+const COMPILING: PodGap = {
+  kind: 'unknown',
+  key: undefined,
+  message: 'policies of the pod are being compiled',
+}
 /** The rest is counted. */
 const POLICIES_NAMED = 5
 
 /** What is asked of policies. */
-function policyCall({ peer, peerIdentity, target }: InboundCall): PolicyCall {
+export function policyCall({ peer, peerIdentity, target }: InboundCall): PolicyCall {
   return { identity: peerIdentity, source: peer.address, destination: target }
 }
 
@@ -35,14 +41,26 @@ export function policyRefusal(
   nowMs: number,
 ): Refusal | undefined {
   const { gap } = policies
-  if (gap?.kind === 'unreadable' && mode === 'refuse') return closed(policies, undefined)
+  if (gap?.kind === 'unreadable' && mode === 'refuse') return closedFor(gap, undefined)
   const verdict = verdictOf(policies.layers, policyCall(call))
+  // What is here and not compiled yet is not missing: nothing is served without it.
+  if (verdict === undefined) return gapRefusal(policies, gap ?? COMPILING, 'refuse', nowMs)
   if (gap === undefined || isDenied(verdict)) return refusalOf(verdict)
+  return gapRefusal(policies, gap, mode, nowMs) ?? refusalOf(verdict)
+}
+
+/** That the pod is closed for what is missing of its policies, as long as it is; `nowMs` is the monotonic clock. */
+export function gapRefusal(
+  policies: PodPolicies,
+  gap: PodGap,
+  mode: MissingPolicies,
+  nowMs: number,
+): Refusal | undefined {
   policies.gapMetAtMs ??= nowMs
   const untilMs = policies.gapMetAtMs + POLICY_WAIT_MS
   const isPending = gap.kind !== 'unreadable' && nowMs < untilMs
-  if (mode === 'serve' && !isPending) return refusalOf(verdict)
-  return closed(policies, isPending ? untilMs : undefined)
+  if (mode === 'serve' && !isPending) return undefined
+  return closedFor(gap, isPending ? untilMs : undefined)
 }
 
 /** What those policies say of the call that are not enforced. */
@@ -56,7 +74,7 @@ export function policyReports(
   if (layers.some(({ trial }) => trial !== undefined))
     dryRun = trialText(verdictOf(layers, policyCall(call), 'trial'))
   for (const { set, hasAudit } of layers)
-    if (set !== undefined && hasAudit)
+    if (set !== undefined && set !== 'compiling' && hasAudit)
       for (const { policy } of set.reports(policyCall(call)))
         if (policy.isAudit) (audit ??= []).push(policy.key)
   if (dryRun === undefined && audit === undefined) return undefined
@@ -66,21 +84,24 @@ export function policyReports(
 /** Which rule lets the call in, where it takes one. */
 export function allowedBy({ layers }: PodPolicies, call: InboundCall): DecidedBy | undefined {
   const verdict = verdictOf(layers, policyCall(call))
-  return verdict.kind === 'allowed' ? verdict.by && decidedBy(verdict.by) : undefined
+  return verdict?.kind === 'allowed' ? verdict.by && decidedBy(verdict.by) : undefined
 }
 
-/** As one set of all layers would say it. */
-function verdictOf(
+/** As one set of all layers would say it; undefined when that turns on policies that are being compiled. */
+export function verdictOf(
   layers: readonly PolicyLayer[],
   call: PolicyCall,
   which: 'set' | 'trial' = 'set',
-): PolicyVerdict {
+): PolicyVerdict | undefined {
+  let isCompiling = false
   let unknown: PolicyVerdict | undefined
   let allowed: PolicyVerdict | undefined
   let notAllowed: readonly Policy[] | undefined
   for (const layer of layers) {
-    const verdict = layer[which]?.evaluate(call)
-    if (verdict === undefined) continue
+    const set = layer[which]
+    if (set === 'compiling') isCompiling = true
+    if (set === undefined || set === 'compiling') continue
+    const verdict = set.evaluate(call)
     if (verdict.kind === 'denied') return verdict
     if (verdict.kind === 'unknown') unknown ??= verdict
     else if (verdict.kind === 'notAllowed')
@@ -89,6 +110,7 @@ function verdictOf(
     else if (verdict.by !== undefined) allowed ??= verdict
   }
   if (unknown !== undefined) return unknown
+  if (isCompiling) return undefined
   if (allowed !== undefined) return allowed
   return notAllowed === undefined ? ALLOWED : { kind: 'notAllowed', policies: notAllowed }
 }
@@ -125,19 +147,22 @@ function denied(message: string, by: DecidedBy | undefined): Refusal {
   return { kind: 'refuse', reason: 'policyDenied', message, by }
 }
 
-function closed({ gap }: PodPolicies, pendingUntilMs: number | undefined): Refusal {
-  const key = gap?.key
+function closedFor(gap: PodGap, pendingUntilMs: number | undefined): Refusal {
+  const { key, message } = gap
+  const madeOf = 'madeOf' in gap ? gap.madeOf : undefined
   return {
     kind: 'refuse',
     reason: 'policyMissing',
-    message: gap?.message ?? '',
-    by: key === undefined ? undefined : { policy: key, rule: undefined, madeOf: undefined },
+    message,
+    by: key === undefined ? undefined : { policy: key, rule: undefined, madeOf },
     ...(pendingUntilMs !== undefined && { pendingUntilMs }),
   }
 }
 
-function trialText(verdict: PolicyVerdict): string | undefined {
-  switch (verdict.kind) {
+function trialText(verdict: PolicyVerdict | undefined): string | undefined {
+  switch (verdict?.kind) {
+    case undefined:
+      return undefined
     case 'denied':
     case 'unknown':
       return `would be denied by: ${hitText(verdict.by)}`
@@ -160,7 +185,8 @@ function madeOf({ madeOf: object, key }: Policy): string {
   return object === '' ? `AuthorizationPolicy ${key}` : object
 }
 
-function named(keys: readonly string[]): string {
+/** The names of policies for people, bounded. */
+export function named(keys: readonly string[]): string {
   const more = keys.length - POLICIES_NAMED
   return keys.slice(0, POLICIES_NAMED).join(', ') + (more > 0 ? ` and ${more} more` : '')
 }

@@ -6,49 +6,116 @@
 import type { Policy, PolicyKey } from '../../../mesh/model/policy.ts'
 import { type PolicyIndex, WHOLE_MESH } from '../../../mesh/model/policy-index.ts'
 import type { MeshChange } from '../../../mesh/model/types.ts'
-import { PolicySet } from '../../../mesh/policy/evaluate.ts'
+import type { PolicySet } from '../../../mesh/policy/evaluate.ts'
+import { type CompileLimits, PolicyCompiler } from './policy-compiler.ts'
 
 /** A policy that is to be enforced, and nobody can say what it demands. */
 export interface PolicyGap {
   readonly kind: 'missing' | 'unreadable'
   readonly key: PolicyKey
   readonly message: string
+  /** The object, as `kind namespace/name`, where it is known. */
+  readonly madeOf?: string
+}
+
+/** Policies that take a while to compile, or none. */
+export type LayerSet = PolicySet | 'compiling' | undefined
+
+/** Some policies of a layer, compiled when they are first asked. */
+class CompiledPart {
+  readonly compiler: PolicyCompiler
+  readonly #policies: readonly Policy[]
+  readonly #onReady: () => void
+  #set: LayerSet
+
+  /** @param onReady Called when what was not compiled yet may be asked again. */
+  constructor(policies: readonly Policy[], compiler: PolicyCompiler, onReady: () => void) {
+    this.#policies = policies
+    this.compiler = compiler
+    this.#onReady = onReady
+  }
+
+  get set(): LayerSet {
+    if (this.#policies.length === 0) return undefined
+    return (this.#set ??=
+      this.compiler.compile(this.#policies, () => this.#askAgain()) ?? 'compiling')
+  }
+
+  get isLong(): boolean {
+    return this.compiler.isLong(this.#policies)
+  }
+
+  #askAgain(): void {
+    const isAwaited = this.#set === 'compiling'
+    this.#set = undefined
+    if (isAwaited) this.#onReady()
+  }
 }
 
 /** Some policies, compiled when they are first asked. */
 export class PolicyLayer {
   readonly keys: ReadonlySet<string>
+  /** The same, in order. */
+  readonly ordered: readonly string[]
   readonly gap: PolicyGap | undefined
   /** Whether there are AUDIT policies in it. */
   readonly hasAudit: boolean
   /** A policy of it has changed since. */
   isStale = false
-  readonly #inForce: readonly Policy[]
-  readonly #onTrial: readonly Policy[]
-  #set: PolicySet | undefined
-  #trial: PolicySet | undefined
+  readonly #inForce: CompiledPart
+  readonly #onTrial: CompiledPart
 
-  constructor(keys: readonly string[], policies: readonly Policy[], gap: PolicyGap | undefined) {
-    this.keys = new Set(keys)
+  /** @param before The layer in whose place it comes: what was compiled of that serves. */
+  constructor(
+    keys: readonly string[],
+    policies: readonly Policy[],
+    gap: PolicyGap | undefined,
+    before: PolicyLayer | undefined,
+    onReady: (layer: PolicyLayer) => void,
+    limits: CompileLimits | undefined,
+  ) {
+    this.ordered = keys
+    this.keys = before?.ordered === keys ? before.keys : new Set(keys)
     this.gap = gap
     this.hasAudit = policies.some(({ isAudit }) => isAudit)
-    this.#onTrial = policies.filter(({ isDryRun, isAudit }) => isDryRun && !isAudit)
-    this.#inForce = policies.filter(({ isDryRun, isAudit }) => !isDryRun || isAudit)
+    const isOnTrial = ({ isDryRun, isAudit }: Policy): boolean => isDryRun && !isAudit
+    const part = (of: readonly Policy[], known: CompiledPart | undefined): CompiledPart =>
+      new CompiledPart(of, known?.compiler ?? new PolicyCompiler(limits), () => onReady(this))
+    this.#inForce = part(
+      policies.filter((policy) => !isOnTrial(policy)),
+      before === undefined ? undefined : before.#inForce,
+    )
+    this.#onTrial = part(
+      policies.filter(isOnTrial).map(inForce),
+      before === undefined ? undefined : before.#onTrial,
+    )
   }
 
   /** Undefined where there is nothing to enforce and nothing to put on record. */
-  get set(): PolicySet | undefined {
-    if (this.#inForce.length === 0) return undefined
-    return (this.#set ??= new PolicySet(this.#inForce))
+  get set(): LayerSet {
+    return this.#inForce.set
   }
 
   /** Those on trial, as if they were in force. */
-  get trial(): PolicySet | undefined {
-    if (this.#onTrial.length === 0) return undefined
-    return (this.#trial ??= new PolicySet(
-      this.#onTrial.map((policy) => ({ ...policy, isDryRun: false })),
-    ))
+  get trial(): LayerSet {
+    return this.#onTrial.set
   }
+
+  /** Begins with what takes a while before anybody asks. */
+  prepare(): void {
+    for (const part of [this.#inForce, this.#onTrial]) if (part.isLong) void part.set
+  }
+}
+
+/** One object for each policy, by which it is known again. */
+const tried = new WeakMap<Policy, Policy>()
+
+function inForce(policy: Policy): Policy {
+  const known = tried.get(policy)
+  if (known !== undefined) return known
+  const enforced = { ...policy, isDryRun: false }
+  tried.set(policy, enforced)
+  return enforced
 }
 
 /** What a batch of changes touches. */
@@ -58,28 +125,51 @@ export interface TouchedPolicies {
   readonly places: ReadonlySet<string>
 }
 
+/** Names in one order, the same everywhere, so that the same call is refused with the same reason. */
+interface NameList {
+  readonly ordered: readonly string[]
+  /** By which equal lists are known. */
+  readonly name: string
+}
+
 /** Lists of names that no workload has any more are forgotten at this number: far more than there are pods on a node. */
 const MOST_LISTS = 2_000
 
 export class PolicyLayers {
   readonly #policies: PolicyIndex
+  readonly #onReady: (layer: PolicyLayer) => void
+  readonly #limits: CompileLimits | undefined
   readonly #wide = new Map<string, PolicyLayer>()
   readonly #named = new Map<string, PolicyLayer>()
+  /** By their names. */
+  readonly #lists = new Map<string, NameList>()
+  /** By the lists that workloads have, which never change: each pod asks by its own at every change of a policy. */
+  readonly #known = new WeakMap<readonly string[], NameList>()
 
-  constructor(policies: PolicyIndex) {
+  /** @param onReady Told of a layer that was being compiled when it was asked, and is no more. */
+  constructor(
+    policies: PolicyIndex,
+    onReady: (layer: PolicyLayer) => void,
+    limits: CompileLimits | undefined,
+  ) {
     this.#policies = policies
+    this.#limits = limits
+    this.#onReady = onReady
   }
 
   /** Of everybody in the namespace, or with WHOLE_MESH in the mesh. */
   wide(place: string): PolicyLayer {
-    return current(this.#wide, place, () => this.#layer(inOrder(this.#policies.wide(place))))
+    return current(this.#wide, place, (before) => this.#layer(this.#policies.wide(place), before))
   }
 
   /** Of those that name exactly these. */
   named(keys: readonly string[]): PolicyLayer {
-    if (this.#named.size > MOST_LISTS) this.#named.clear()
-    const ordered = inOrder(keys)
-    return current(this.#named, ordered.join('\n'), () => this.#layer(ordered))
+    if (this.#named.size > MOST_LISTS) {
+      this.#named.clear()
+      this.#lists.clear()
+    }
+    const { ordered, name } = this.#listOf(keys)
+    return current(this.#named, name, (before) => this.#layer(ordered, before))
   }
 
   /** Marks what has to be compiled anew. */
@@ -90,7 +180,20 @@ export class PolicyLayers {
         if (!layer.keys.isDisjointFrom(keys)) layer.isStale = true
   }
 
-  #layer(keys: readonly string[]): PolicyLayer {
+  #listOf(keys: readonly string[]): NameList {
+    let list = this.#known.get(keys)
+    if (list === undefined) {
+      const ordered = [...new Set(keys)].sort()
+      const name = ordered.join('\n')
+      // Pods that have it in common share it.
+      list = this.#lists.get(name) ?? { ordered, name }
+      this.#lists.set(name, list)
+      this.#known.set(keys, list)
+    }
+    return list
+  }
+
+  #layer(keys: readonly string[], before: PolicyLayer | undefined): PolicyLayer {
     const policies: Policy[] = []
     let gap: PolicyGap | undefined
     for (const key of keys) {
@@ -100,7 +203,7 @@ export class PolicyLayers {
       else if (gap === undefined || this.#policies.unreadable(key as PolicyKey) !== undefined)
         gap = this.#gap(key as PolicyKey)
     }
-    return new PolicyLayer(keys, policies, gap)
+    return new PolicyLayer(keys, policies, gap, before, this.#onReady, this.#limits)
   }
 
   #gap(key: PolicyKey): PolicyGap {
@@ -135,19 +238,14 @@ export function wideLayers(layers: PolicyLayers, namespace: string): readonly Po
   return [layers.wide(WHOLE_MESH), layers.wide(namespace)]
 }
 
-/** One order everywhere, so that the same call is refused with the same reason. */
-function inOrder(keys: readonly string[]): readonly string[] {
-  return [...new Set(keys)].sort()
-}
-
 function current(
   layers: Map<string, PolicyLayer>,
   key: string,
-  make: () => PolicyLayer,
+  make: (before: PolicyLayer | undefined) => PolicyLayer,
 ): PolicyLayer {
   let layer = layers.get(key)
   if (layer === undefined || layer.isStale) {
-    layer = make()
+    layer = make(layer)
     layers.set(key, layer)
   }
   return layer

@@ -1,45 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0
 // Entry of a data-plane worker thread: joins the DataPlane to its message port. Holds no logic.
 
-import { parentPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
+import { errorMessage } from '../../../mesh/errors.ts'
 import { HeldMemory } from '../../../mesh/http2/held-memory.ts'
+import { Batches } from '../../../mesh/telemetry/otlp/batches.ts'
+import type { LogLine } from '../../../mesh/telemetry/otlp/encode-logs.ts'
 import { levelOf } from '../../../mesh/telemetry/log-levels.ts'
-import { createBatchedLogger, createLogger } from '../../../mesh/telemetry/log.ts'
+import type { SocketEngine } from '../../../mesh/relay/socket-engine.ts'
+import {
+  createBatchedLogger,
+  createLeveledLogger,
+  type Logger,
+} from '../../../mesh/telemetry/log.ts'
 import { trimMalloc } from '../../../native/libc.ts'
-import { giveBackHeap } from '../../memory/give-back.ts'
+import { socketEngine } from '../socket-engine.ts'
+import { giveBackHeap } from '../../../mesh/program/memory/give-back.ts'
 import { createDataPlaneSockets } from '../../capture/data-plane-sockets.ts'
+import { AccessLog } from '../access-log.ts'
 import { ConnectionCounts } from '../connection-counts.ts'
 import { DataPlane } from './data-plane.ts'
-import type { ToWorker, WorkerStart } from './worker-protocol.ts'
+import type { FromWorker, ToWorker, WorkerStart } from './worker-protocol.ts'
 
-const port = parentPort
-if (port === null) throw new Error('data-plane-worker.ts runs as a worker thread only')
-// The main thread passes exactly this (WorkerLink); workerData is untyped by nature.
-const start = workerData as WorkerStart
+/** In the main thread the file is loaded to be compiled, and does nothing (agent/memory/compiled-start.ts). */
+if (parentPort !== null) await serve(parentPort)
 
-const log = createLogger('data-plane', levelOf(start.logLevels, 'data-plane'))
-const counts = new ConnectionCounts(start.countTable, start.worker)
-const access = createBatchedLogger('access', levelOf(start.logLevels, 'access'))
-const dataPlane = new DataPlane({
-  sockets: createDataPlaneSockets(start.handles),
-  network: start.network,
-  sameNode: start.sameNode,
-  sameNodeSecurityLabel: start.sameNodeSecurityLabel,
-  missingPolicies: start.missingPolicies,
-  rootNamespace: start.rootNamespace,
-  ...(start.trust && { trust: start.trust }),
-  placeLimits: start.placeLimits,
-  counts,
-  memory: new HeldMemory(start.heldLimitBytes),
-  log,
-  accessLog: access.log,
-  flushAccessLog: access.flush,
-  post: (message) => port.postMessage(message),
-})
-port.on('message', (message: ToWorker) => dataPlane.receive(message))
-giveBackHeap({
-  collector: globalThis.gc,
-  trim: trimMalloc,
-  descriptors: () => counts.ownDescriptors,
-  log: log.child({ part: 'memory' }),
-})
+async function serve(port: MessagePort): Promise<void> {
+  // The main thread passes exactly this (WorkerLink); workerData is untyped by nature.
+  const start = workerData as WorkerStart
+
+  const { log, levels } = createLeveledLogger('data-plane', start.logLevels.level, start.logFormat)
+  const counts = new ConnectionCounts(start.countTable, start.worker)
+  const access = createBatchedLogger('access', levelOf(start.logLevels, 'access'), start.logFormat)
+  levels.follow(access.log)
+  levels.set(start.logLevels)
+  const post = (message: FromWorker): void => port.postMessage(message)
+  const exported = await exportedLines(start, post)
+  const accessLog = new AccessLog({ log: access.log, exported })
+  accessLog.set(start.accessSpec)
+  const engine = chooseEngine(log)
+  const dataPlane = new DataPlane({
+    engine,
+    sockets: createDataPlaneSockets(start.handles),
+    network: start.network,
+    sameNode: start.sameNode,
+    sameNodeSecurityLabel: start.sameNodeSecurityLabel,
+    missingPolicies: start.missingPolicies,
+    rootNamespace: start.rootNamespace,
+    ...(start.trust && { trust: start.trust }),
+    placeLimits: start.placeLimits,
+    counts,
+    memory: new HeldMemory(start.heldLimitBytes),
+    log,
+    levels,
+    accessLog,
+    flushAccessLog: () => {
+      access.flush()
+      exported?.flush()
+    },
+    post,
+  })
+  port.on('message', (message: ToWorker) => dataPlane.receive(message))
+  giveBackHeap({
+    collector: globalThis.gc,
+    trim: trimMalloc,
+    descriptors: () => counts.ownDescriptors,
+    log: log.child({ part: 'memory' }),
+  })
+}
+
+/** Undefined where the native one was not built, or does not fit this machine: Node's sockets serve apps then, at four times the memory. */
+function chooseEngine(log: Logger): SocketEngine | undefined {
+  try {
+    const engine = socketEngine()
+    if (engine === undefined) log.warn('apps are served by sockets of Node: native was not built')
+    else log.debug('apps are served by native sockets')
+    return engine
+  } catch (thrown) {
+    log.warn({ error: errorMessage(thrown) }, 'apps are served by sockets of Node')
+    return undefined
+  }
+}
+
+/** Undefined where access lines are not exported: only then is the code for it loaded. */
+async function exportedLines(
+  { exportAs: resource }: WorkerStart,
+  post: (message: FromWorker) => void,
+): Promise<Batches<LogLine> | undefined> {
+  if (resource === undefined) return undefined
+  const { encodeLogs } = await import('../../../mesh/telemetry/otlp/encode-logs.ts')
+  return new Batches({
+    encode: (lines, observedMs) => encodeLogs(resource, lines, observedMs),
+    post: (request, leftOut) => post({ kind: 'accessLines', request, leftOut }),
+  })
+}

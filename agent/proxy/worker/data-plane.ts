@@ -20,8 +20,10 @@ import { MeshState, type MeshStateOptions } from '../../../mesh/model/mesh-state
 import type { PodUid } from '../../../mesh/model/types.ts'
 import { profileThread } from '../../../mesh/program/profile.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
-import { levelOf } from '../../../mesh/telemetry/log-levels.ts'
+import type { LogLevels } from '../../../mesh/telemetry/log-levels.ts'
 import type { DataPlaneSockets, PodListeners } from '../../capture/types.ts'
+import type { AccessLog } from '../access-log.ts'
+import { probeCall } from '../call-probe.ts'
 import { CertificateCache } from '../certificate-cache.ts'
 import { type Gate, type Judge, judge } from '../admission.ts'
 import type { ConnectionCounts } from '../connection-counts.ts'
@@ -32,8 +34,10 @@ import { type PlaceLimits, Places } from '../places.ts'
 import type { WorkerMesh } from '../pod-context.ts'
 import { PolicyGate } from '../policy-gate.ts'
 import { PolicyReview } from '../policy-review.ts'
+import { podsBoundBy, skippedWaypoint } from '../skipped-waypoint.ts'
 import { peerProbe } from '../peer-probe.ts'
 import { PodProxy } from '../pod-proxy.ts'
+import type { SocketEngine } from '../../../mesh/relay/socket-engine.ts'
 import { TrafficCounters } from '../traffic-counters.ts'
 import type {
   FromWorker,
@@ -45,6 +49,8 @@ import type {
 
 export interface DataPlaneOptions {
   readonly sockets: DataPlaneSockets
+  /** Serves apps' sockets; without it Node does. */
+  readonly engine?: SocketEngine | undefined
   readonly network: string
   /** Whether pods of this node reach one another through one relay, or by HBONE as those of other nodes do. */
   readonly sameNode: SameNode
@@ -58,7 +64,9 @@ export interface DataPlaneOptions {
   /** The worker's account of what its HBONE connections hold. */
   readonly memory: HeldMemory
   readonly log: Logger
-  readonly accessLog: Logger
+  /** Of all loggers of the thread. */
+  readonly levels?: Pick<LogLevels, 'set'>
+  readonly accessLog: AccessLog
   /** Writes the access lines that wait. */
   readonly flushAccessLog?: () => void
   readonly post: (message: FromWorker) => void
@@ -139,7 +147,10 @@ export class DataPlane {
     this.#policies = new PolicyGate({
       mesh: this.#mesh.state,
       mode: options.missingPolicies,
-      onChange: (pods) => this.#review.schedule(pods),
+      onChange: ({ pods, peers }) => {
+        this.#review.schedule(pods)
+        this.#review.schedulePeers(peers)
+      },
       ...(options.now && { now: options.now }),
     })
     this.#gate = {
@@ -148,8 +159,17 @@ export class DataPlane {
         sourceKey(address, this.#mesh.state.findWorkload(address) !== undefined),
       judge: options.judge ?? ((call, pod) => judge(call, pod) ?? this.#policies.judge(call, pod)),
       policies: this.#policies,
+      judgeOutbound: (call, pod) => this.#policies.judgeOutbound(call, pod),
     }
-    this.#review = new PolicyReview(this.#open, this.#gate.judge)
+    this.#review = new PolicyReview(this.#open, {
+      judge: this.#gate.judge,
+      judgeOutbound: this.#gate.judgeOutbound,
+      judgeWay: (connection, pod) =>
+        skippedWaypoint(connection, pod, this.#mesh.state, this.#trustOf(pod)),
+    })
+    this.#mesh.state.subscribe((changes) => {
+      this.#review.schedule(podsBoundBy(changes, this.#open))
+    })
     this.#report = setInterval(() => {
       for (const { drain, audit } of this.#open) {
         for (const connection of drain) connection.reportTraffic()
@@ -168,7 +188,7 @@ export class DataPlane {
         this.#mesh.synced()
         return
       case 'localPod':
-        this.#policies.follow(message.pod)
+        this.#policies.follow(message.pod, message.lastSaid)
         // Unknown as a neighbour, a pod is reached by HBONE like any other.
         if (this.#options.sameNode === 'direct') this.#localPods.add(message.pod)
         return
@@ -194,8 +214,10 @@ export class DataPlane {
         for (const proxy of [...this.#proxies.values(), ...this.#leaving]) proxy.reviewRevoked()
         return
       case 'logLevels':
-        this.#options.log.level = levelOf(message.levels, 'data-plane')
-        this.#options.accessLog.level = levelOf(message.levels, 'access')
+        this.#options.levels?.set(message.levels)
+        return
+      case 'accessSpec':
+        this.#options.accessLog.set(message.spec)
         return
       case 'request':
         this.#answer(message.request).then(
@@ -228,6 +250,11 @@ export class DataPlane {
         return this.#forgetLocalPod(request.uid, request.deadlineMs)
       case 'dump':
         return this.#dump()
+      case 'probeCall': {
+        const proxy = this.#proxies.get(request.uid)
+        if (proxy === undefined) throw new Error('the pod is not served')
+        return probeCall(this.#options.sockets, proxy.pod, proxy.connections, request.probe)
+      }
       case 'profile':
         return profileThread(request.profile, NEVER_ABORTED)
       case 'ping':
@@ -280,11 +307,16 @@ export class DataPlane {
       sources: this.#sources,
       gate: this.#gate,
       halfClosed: this.#halfClosed,
+      engine: this.#options.engine,
       open: this.#open,
       onEjection: (change) => this.#options.post({ kind: 'ejection', change }),
       log: this.#options.log,
-      trust: this.#trust ?? ownDomainOnly(pod.identity, this.#revocations),
+      trust: this.#trustOf(pod),
     })
+  }
+
+  #trustOf({ identity }: LocalPod): TrustPolicy {
+    return this.#trust ?? ownDomainOnly(identity, this.#revocations)
   }
 
   async #stopPod(

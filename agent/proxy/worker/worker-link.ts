@@ -7,10 +7,11 @@ import { inTime } from '../../../mesh/async/deadline.ts'
 import type { SpiffeId } from '../../../mesh/model/types.ts'
 import type { PodListeners } from '../../capture/types.ts'
 import type { LocalPod } from '../local-pod.ts'
+import type { EncodedRequest } from '../../../mesh/telemetry/otlp/wire.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import { HandedListeners } from './handed-listeners.ts'
 import type { PodAuditEvents } from '../pod-audit.ts'
-import type { EjectionChange } from '../balance/ejection-lines.ts'
+import type { EjectionChange } from '../ejection-lines.ts'
 import type {
   AuditedPod,
   FromWorker,
@@ -29,6 +30,7 @@ export interface WorkerLinkEvents {
   readonly onEjection: (change: EjectionChange) => void
   readonly onAudit: (pod: AuditedPod, events: PodAuditEvents) => void
   readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
+  readonly onAccessLines: (request: EncodedRequest, leftOut: number) => void
   readonly onCertificateWanted: (link: WorkerLink, identity: SpiffeId) => void
   /** Called once, when the thread is gone without having been told to. */
   readonly onExit: (error: Error | undefined) => void
@@ -137,6 +139,9 @@ export class WorkerLink {
         return
       case 'audit':
         this.#events.onAudit(message.pod, message)
+        return
+      case 'accessLines':
+        this.#events.onAccessLines(message.request, message.leftOut)
         return
       case 'certificateWanted':
         this.#events.onCertificateWanted(this, message.identity)

@@ -7,20 +7,24 @@ import { errorMessage } from '../../../mesh/errors.ts'
 import type { RevocationList } from '../../../mesh/identity/revocation-list.ts'
 import type { CertificateSource, WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
-import type { MeshChange, SpiffeId } from '../../../mesh/model/types.ts'
+import type { MeshChange, PodUid, SpiffeId, WorkloadUid } from '../../../mesh/model/types.ts'
 import type { ProfileRequest } from '../../../mesh/program/profile.ts'
 import type { Logger } from '../../../mesh/telemetry/log.ts'
+import type { AccessSpec } from '../../../mesh/telemetry/access-spec.ts'
 import type { LevelSpec } from '../../../mesh/telemetry/log-levels.ts'
+import type { EncodedRequest } from '../../../mesh/telemetry/otlp/wire.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import { closeListeners } from '../../capture/listeners.ts'
 import type { Enrolment, PodListeners } from '../../capture/types.ts'
+import type { CallProbe, ProbedCall } from '../call-probe.ts'
 import type { LocalPod } from '../local-pod.ts'
 import { type CountTable, countTable, Seats, strikeOut } from '../connection-counts.ts'
 import type { ConnectionDump } from '../open-connections.ts'
+import type { LastSaid } from '../decision/pod-policies.ts'
 import { cpuWaitMs } from './cpu-wait.ts'
 import { Watchdog, type WatchdogOptions } from './watchdog.ts'
 import { WorkerLink } from './worker-link.ts'
-import type { EjectionChange } from '../balance/ejection-lines.ts'
+import type { EjectionChange } from '../ejection-lines.ts'
 import type { PodAuditEvents } from '../pod-audit.ts'
 import type { AuditedPod, WorkerStart } from './worker-protocol.ts'
 
@@ -39,9 +43,16 @@ export interface WorkerPoolOptions {
   readonly start: Omit<WorkerStart, 'countTable' | 'worker'>
   /** The agent's mesh state; the pool sends each worker a snapshot and every change. */
   readonly mesh: MeshState
+  /** What was said last of a workload, also if the mesh state does not know it any more. */
+  readonly lastSaid: (uid: WorkloadUid) => LastSaid | undefined
   readonly certificates: CertificateSource
   readonly log: Logger
-  readonly onTraffic: (deltas: readonly TrafficDelta[]) => void
+  /** What a worker has counted. */
+  readonly onTraffic: (deltas: readonly TrafficDelta[], worker: number) => void
+  /** Access lines of a worker to export, and how many there was no room for; only if `start` says whose they are. */
+  readonly onAccessLines?: (request: EncodedRequest, leftOut: number) => void
+  /** A worker died, and its connections with it. */
+  readonly onWorkerLost?: (worker: number) => void
   /** An endpoint of a Service is ejected for a pod, or has recovered. */
   readonly onEjection: (change: EjectionChange) => void
   /** What goes on record of a pod's connections. */
@@ -79,6 +90,7 @@ export class WorkerPool {
   readonly #watchdog: Watchdog
   /** What a worker that starts later is told. */
   #logLevels: LevelSpec
+  #accessSpec: AccessSpec
   #isSynced = false
   #revocations: readonly RevocationList[] = []
   #isClosing = false
@@ -86,6 +98,7 @@ export class WorkerPool {
   constructor(options: WorkerPoolOptions) {
     this.#options = options
     this.#logLevels = options.start.logLevels
+    this.#accessSpec = options.start.accessSpec
     this.#countTable = countTable(options.count)
     for (let index = 0; index < options.count; index += 1) {
       const slot: Slot = {
@@ -171,7 +184,7 @@ export class WorkerPool {
     const served: ServedPod = { pod: { ...pod, netnsFd, seat }, slot: undefined, listenersLost }
     this.#pods.set(pod.uid, served)
     if (known === undefined) this.#options.certificates.retain(pod.identity)
-    for (const { link } of this.#slots) link.send({ kind: 'localPod', pod: served.pod })
+    for (const slot of this.#slots) this.#tellPod(slot, served.pod)
     const slot = known?.slot?.isUp === true ? known.slot : this.#leastLoaded()
     try {
       await this.#serve(served, slot, listeners)
@@ -222,10 +235,21 @@ export class WorkerPool {
     return all
   }
 
+  /** Makes a call of the pod's, as its app would; undefined when the pod is not served. Rejects where it cannot be made. */
+  probeCall(uid: PodUid, probe: CallProbe): Promise<ProbedCall> | undefined {
+    return this.#pods.get(uid)?.slot?.link.ask({ kind: 'probeCall', uid, probe })
+  }
+
   /** How loud the workers' parts are, `data-plane` and `access`. */
   setLogLevels(levels: LevelSpec): void {
     this.#logLevels = levels
     for (const { link } of this.#slots) link.send({ kind: 'logLevels', levels })
+  }
+
+  /** Which lines the access log has, from now on. */
+  setAccessSpec(spec: AccessSpec): void {
+    this.#accessSpec = spec
+    for (const { link } of this.#slots) link.send({ kind: 'accessSpec', spec })
   }
 
   /** Which certificates are revoked, from now on: in place of what was said before. */
@@ -267,11 +291,13 @@ export class WorkerPool {
     const start: WorkerStart = {
       ...this.#options.start,
       logLevels: this.#logLevels,
+      accessSpec: this.#accessSpec,
       countTable: this.#countTable,
       worker: index,
     }
     return new WorkerLink(this.#options.workerUrl, start, threadName(index), {
-      onTraffic: this.#options.onTraffic,
+      onTraffic: (deltas) => this.#options.onTraffic(deltas, index),
+      onAccessLines: (request, leftOut) => this.#options.onAccessLines?.(request, leftOut),
       onEjection: this.#options.onEjection,
       onAudit: this.#options.onAudit,
       onCertificateWanted: (link, identity) => void this.#supplyCertificate(link, identity),
@@ -310,6 +336,10 @@ export class WorkerPool {
     if (changes.length > 0) link.send({ kind: 'mesh', changes })
   }
 
+  #tellPod({ link }: Slot, pod: LocalPod): void {
+    link.send({ kind: 'localPod', pod, lastSaid: this.#options.lastSaid(pod.workloadUid) })
+  }
+
   #broadcastMesh(changes: readonly MeshChange[]): void {
     for (const { link } of this.#slots) link.send({ kind: 'mesh', changes })
   }
@@ -332,6 +362,7 @@ export class WorkerPool {
     if (slot === undefined || this.#isClosing) return
     // Its connections died with it.
     strikeOut(this.#countTable, index)
+    this.#options.onWorkerLost?.(index)
     const orphans = [...this.#pods.values()].filter((served) => served.slot === slot)
     slot.isUp = false
     const livedMs = performance.now() - slot.startedAt
@@ -361,7 +392,7 @@ export class WorkerPool {
     slot.link.send({ kind: 'revocations', lists: this.#revocations })
     this.#tellMesh(slot)
     if (this.#isSynced) slot.link.send({ kind: 'meshSynced' })
-    for (const { pod } of this.#pods.values()) slot.link.send({ kind: 'localPod', pod })
+    for (const { pod } of this.#pods.values()) this.#tellPod(slot, pod)
     for (const { slot: home, listenersLost } of this.#pods.values())
       if (home === undefined) listenersLost()
   }

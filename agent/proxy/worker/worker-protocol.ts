@@ -8,11 +8,16 @@ import type { TrustDomains } from '../../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
 import type { MeshChange, PodUid, SpiffeId } from '../../../mesh/model/types.ts'
 import type { ProfileRequest } from '../../../mesh/program/profile.ts'
+import type { AccessSpec } from '../../../mesh/telemetry/access-spec.ts'
+import type { LogFormat } from '../../../mesh/telemetry/log.ts'
 import type { LevelSpec } from '../../../mesh/telemetry/log-levels.ts'
+import type { EncodedRequest, Resource } from '../../../mesh/telemetry/otlp/wire.ts'
 import type { PlaceLimits } from '../places.ts'
 import type { TrafficDelta } from '../../../mesh/telemetry/traffic.ts'
 import type { DataPlaneHandles, PodListeners } from '../../capture/types.ts'
-import type { EjectionChange } from '../balance/ejection-lines.ts'
+import type { CallProbe, ProbedCall } from '../call-probe.ts'
+import type { EjectionChange } from '../ejection-lines.ts'
+import type { LastSaid } from '../decision/pod-policies.ts'
 import type { MissingPolicies } from '../decision/policy-judge.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { CountTable } from '../connection-counts.ts'
@@ -29,6 +34,10 @@ export interface WorkerStart {
   readonly handles: DataPlaneHandles
   readonly network: string
   readonly logLevels: LevelSpec
+  readonly logFormat: LogFormat
+  readonly accessSpec: AccessSpec
+  /** Whose access lines they are where they are exported, too; undefined where they are not. */
+  readonly exportAs?: Resource
   readonly sameNode: SameNode
   /** Metrics' word for the security of a call inside the node. */
   readonly sameNodeSecurityLabel: string
@@ -51,13 +60,20 @@ export type ToWorker =
   | { readonly kind: 'mesh'; readonly changes: readonly MeshChange[] }
   | { readonly kind: 'meshSynced' }
   /** A pod of this agent, whoever serves it: other pods may call it on the same node. */
-  | { readonly kind: 'localPod'; readonly pod: LocalPod }
+  | {
+      readonly kind: 'localPod'
+      readonly pod: LocalPod
+      /** What was said last of its workload: discovery may have dropped it. */
+      readonly lastSaid?: LastSaid | undefined
+    }
   | { readonly kind: 'certificate'; readonly certificate: WorkloadCertificate }
   | { readonly kind: 'certificateFailed'; readonly identity: SpiffeId; readonly message: string }
   | { readonly kind: 'certificateForgotten'; readonly identity: SpiffeId }
   /** In place of those before; connections whose peers they name are cut. */
   | { readonly kind: 'revocations'; readonly lists: readonly RevocationList[] }
   | { readonly kind: 'logLevels'; readonly levels: LevelSpec }
+  /** Which lines the access log has. */
+  | { readonly kind: 'accessSpec'; readonly spec: AccessSpec }
   | { readonly kind: 'request'; readonly id: number; readonly request: WorkerRequest }
 
 /** Asks for something to be done and answered. */
@@ -74,6 +90,8 @@ export type WorkerRequest =
    */
   | { readonly kind: 'forgetLocalPod'; readonly uid: PodUid; readonly deadlineMs: number }
   | { readonly kind: 'dump' }
+  /** Make a call of the pod's, as its app would. */
+  | { readonly kind: 'probeCall'; readonly uid: PodUid; readonly probe: CallProbe }
   /** Watch this thread for a while. */
   | { readonly kind: 'profile'; readonly profile: ProfileRequest }
   | { readonly kind: 'ping' }
@@ -86,6 +104,7 @@ export interface WorkerAnswers {
   readonly stopPod: { readonly cut: number }
   readonly forgetLocalPod: undefined
   readonly dump: ReadonlyMap<PodUid, readonly ConnectionDump[]>
+  readonly probeCall: ProbedCall
   /** The text of the profile. */
   readonly profile: string
   readonly ping: undefined
@@ -102,6 +121,12 @@ export type FromWorker =
       readonly kind: 'audit'
       readonly pod: AuditedPod
       readonly events: readonly AuditEvent[]
+      readonly leftOut: number
+    }
+  /** Access lines to export, and how many there was no room for. */
+  | {
+      readonly kind: 'accessLines'
+      readonly request: EncodedRequest
       readonly leftOut: number
     }
   | { readonly kind: 'certificateWanted'; readonly identity: SpiffeId }

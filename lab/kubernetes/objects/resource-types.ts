@@ -84,8 +84,8 @@ const RBAC = 'rbac.authorization.k8s.io'
 const WORKLOAD: Traits = { sub: ['status', 'scale'], all: true, generation: true }
 
 /**
- * The types that exist without any CustomResourceDefinition: those on which something in the lab acts, and roles and network
- * policies, which manifests bring along.
+ * The types that exist without any CustomResourceDefinition: those on which something in the lab acts, and what manifests and the
+ * mesh bring along: roles, network policies, disruption budgets, autoscalers.
  */
 export const BUILT_IN_TYPES: readonly ResourceType[] = [
   builtInType('', 'v1', 'Namespace', { cluster: true, short: ['ns'], sub: ['status', 'finalize'] }),
@@ -115,6 +115,12 @@ export const BUILT_IN_TYPES: readonly ResourceType[] = [
     short: ['netpol'],
     generation: true,
   }),
+  builtInType('policy', 'v1', 'PodDisruptionBudget', {
+    short: ['pdb'],
+    sub: ['status'],
+    generation: true,
+  }),
+  builtInType('autoscaling', 'v2', 'HorizontalPodAutoscaler', { short: ['hpa'], sub: ['status'] }),
   builtInType('apiextensions.k8s.io', 'v1', 'CustomResourceDefinition', {
     cluster: true,
     short: ['crd', 'crds'],

@@ -12,6 +12,7 @@ import { pipeline } from 'node:stream'
 import { errorMessage } from '../../../mesh/errors.ts'
 import { type ClusterAccess, loadKubeConfig } from '../../../mesh/kube/access.ts'
 import { createLogger, environmentLogLevel } from '../../../mesh/telemetry/log.ts'
+import { tellReady } from '../../machine/tell-ready.ts'
 
 /** What the lab tells its gateway at its start. */
 export interface GatewayArguments {
@@ -45,8 +46,7 @@ async function main(options: GatewayArguments): Promise<void> {
   await listen(api, options.apiSocket)
   await listen(relay(access), options.relaySocket)
   logger.info({ server: access.server.origin }, 'the way to the API server is open')
-  process.send?.({ kind: 'ready' })
-  process.disconnect?.()
+  tellReady()
 }
 
 /** Sends one request on with the credentials, and its answer back. */

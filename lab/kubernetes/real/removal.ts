@@ -9,6 +9,8 @@ import { createKubeApi, type KubeApi } from '../../../mesh/kube/api.ts'
 import { loadKubeConfig } from '../../../mesh/kube/access.ts'
 import {
   CONFIG_MAPS,
+  defineResource,
+  GATEWAY_CLASSES,
   type KubeObject,
   type KubeResource,
   LEASES,
@@ -19,6 +21,7 @@ import {
   SECRETS,
   SERVICE_ACCOUNTS,
 } from '../../../mesh/kube/resources.ts'
+import { WAYPOINT_CONTROLLER } from '../../../mesh/model/names.ts'
 import type { ControllerParts } from '../objects/cluster-api.ts'
 import { MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from '../objects/lab-marks.ts'
 import { emptyNamespace, namespacedTypes } from './namespace-content.ts'
@@ -53,6 +56,22 @@ const CALL_DEADLINE_MS = 10_000
 /** How long namespaces may take to go: a cluster's own controllers empty them in some seconds. */
 const GONE_DEADLINE_MS = 30_000
 const POLL_MS = 200
+const DEFINITIONS = defineResource<Definition>(
+  'apiextensions.k8s.io',
+  'v1',
+  'customresourcedefinitions',
+  'CustomResourceDefinition',
+  'cluster',
+)
+
+interface Definition extends KubeObject {
+  readonly spec?: {
+    readonly group?: string
+    readonly names?: { readonly plural?: string; readonly kind?: string }
+    readonly versions?: readonly { readonly name: string; readonly served?: boolean }[]
+  }
+}
+
 /** Where the mesh's controller keeps the root that it publishes. */
 const MESH_ROOT_SECRET = { namespace: 'ambit-system', name: 'ambit-ca-secret' }
 
@@ -106,13 +125,17 @@ class Removal {
     await this.#removeLabelled(LEASES)
     await this.#giveLeasesBack()
     const namespaces = made.filter(({ resource }) => resource.plural === NAMESPACES.plural)
-    const others = made.filter((each) => !namespaces.includes(each)).toReversed()
+    const definitions = made.filter(({ resource }) => resource.plural === DEFINITIONS.plural)
+    const others = made
+      .filter((each) => !namespaces.includes(each) && !definitions.includes(each))
+      .toReversed()
     const removed: { readonly uid: string; readonly namespace: string | undefined }[] = []
     for (const each of others) {
       const uid = await this.#removeMade(each)
       if (uid !== undefined) removed.push({ uid, namespace: each.namespace })
     }
     await this.#removeMeshRoots()
+    await this.#removeMeshClasses()
     if (parts.manager) {
       await this.#removeLabelled(CONFIG_MAPS)
       await this.#removeLabelled(SERVICE_ACCOUNTS)
@@ -126,6 +149,8 @@ class Removal {
     }
     for (const each of namespaces.toReversed()) await this.#removeMade(each)
     await this.#untilGone(namespaces.map(({ name }) => name))
+    // Last, when what is left of their kinds is nothing of the lab's.
+    for (const each of definitions.toReversed()) await this.#removeDefinition(each)
     return { objects: this.#objects, leftovers: this.#leftovers }
   }
 
@@ -140,6 +165,44 @@ class Removal {
     }
     if (found.value.metadata?.labels?.[RUN_LABEL] !== this.#state.runId) return undefined
     return await this.#delete(resource, found.value)
+  }
+
+  /** Removes a definition of a kind, unless that would take somebody else's objects with it. */
+  async #removeDefinition(made: MadeObject): Promise<void> {
+    const { name } = made
+    const deadlineMs = CALL_DEADLINE_MS
+    const found = await this.#api.get(DEFINITIONS, { name }, { deadlineMs })
+    if (found.ok && found.value.metadata?.labels?.[RUN_LABEL] === this.#state.runId) {
+      const { group = '', names, versions = [] } = found.value.spec ?? {}
+      const version = versions.find(({ served }) => served)?.name
+      if (version !== undefined) {
+        // The scope is of no matter: all of them are asked for.
+        const type = defineResource(
+          group,
+          version,
+          names?.plural ?? '',
+          names?.kind ?? '',
+          'cluster',
+        )
+        const objects = await this.#api.list(type, { deadlineMs })
+        if (!objects.ok) {
+          this.#leftovers.push(
+            `${name} stays, for its objects cannot be listed: ${objects.error.message}`,
+          )
+          return
+        }
+        const [first, ...more] = objects.value.items
+        if (first !== undefined) {
+          const { namespace = '', name: object = '' } = first.metadata ?? {}
+          const others = more.length === 0 ? '' : ` and ${more.length} more`
+          this.#leftovers.push(
+            `CustomResourceDefinition ${name} stays, for it has objects that are not the lab's (${namespace}/${object}${others}): when they are not needed, kubectl delete crd ${name}`,
+          )
+          return
+        }
+      }
+    }
+    await this.#removeMade(made)
   }
 
   async #delete(resource: KubeResource, object: KubeObject): Promise<string | undefined> {
@@ -195,6 +258,31 @@ class Removal {
     const found = await this.#api.list(CONFIG_MAPS, { fieldSelector, deadlineMs })
     for (const object of found.ok ? found.value.items : []) {
       if (object.data?.['root-cert.pem'] === root) await this.#delete(CONFIG_MAPS, object)
+    }
+  }
+
+  /**
+   * The classes of Gateways that the lab's mesh made, which name its controller: not those of a mesh of before, which somebody may have
+   * left there for the next one.
+   */
+  async #removeMeshClasses(): Promise<void> {
+    const deadlineMs = CALL_DEADLINE_MS
+    const mesh = await this.#api.get(
+      NAMESPACES,
+      { name: MESH_ROOT_SECRET.namespace },
+      { deadlineMs },
+    )
+    if (!mesh.ok || mesh.value.metadata?.labels?.[RUN_LABEL] !== this.#state.runId) return
+    const since = mesh.value.metadata.creationTimestamp
+    if (since === undefined) return
+    const found = await this.#api.list(GATEWAY_CLASSES, { deadlineMs })
+    for (const object of found.ok ? found.value.items : []) {
+      const { creationTimestamp } = object.metadata ?? {}
+      // Unread by nature: whoever may write it.
+      const { controllerName } = (object.spec ?? {}) as { readonly controllerName?: unknown }
+      const isOurs = controllerName === WAYPOINT_CONTROLLER
+      if (isOurs && creationTimestamp !== undefined && creationTimestamp >= since)
+        await this.#delete(GATEWAY_CLASSES, object)
     }
   }
 

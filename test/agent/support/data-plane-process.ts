@@ -3,7 +3,9 @@
 // workers serves its own pods, and a pod of the other pool is a pod of another node.
 
 import { type CapturePod, type NodeCapture, openCapture } from '../../../agent/capture/index.ts'
+import type { CallProbe } from '../../../agent/proxy/call-probe.ts'
 import { WorkerPool } from '../../../agent/proxy/worker/worker-pool.ts'
+import { EVERY_LINE } from '../../../mesh/telemetry/access-spec.ts'
 import { heldLimitOf } from '../../../mesh/hbone/limits.ts'
 import { spiffeId } from '../../../mesh/identity/spiffe.ts'
 import type { CertificateSource, WorkloadCertificate } from '../../../mesh/identity/types.ts'
@@ -16,11 +18,17 @@ import type {
   SpiffeId,
   WorkloadUid,
 } from '../../../mesh/model/types.ts'
+import {
+  resourceOf,
+  startTelemetryExport,
+  type TelemetryExport,
+} from '../../../mesh/program/telemetry-export.ts'
 import { ok } from '../../../mesh/result.ts'
 import { createLogger, type LogLevel } from '../../../mesh/telemetry/log.ts'
 import type { OpenRequest } from '../../capture/support/agent-process.ts'
 import { serveRpc } from '../../capture/support/rpc.ts'
 import { makeCertificate, makeRoot } from '../../hbone/certs.ts'
+import { startCollector, type TestCollector } from '../../telemetry/collector.ts'
 import { inService, testPod, testService, workloadOf } from '../../proxy/loopback-world.ts'
 
 export type Node = 'near' | 'far'
@@ -28,6 +36,11 @@ export type Node = 'near' | 'far'
 export interface EnrolRequest {
   readonly node: Node
   readonly pod: CapturePod
+}
+
+export interface ProbeRequest extends CallProbe {
+  readonly node: Node
+  readonly uid: string
 }
 
 export interface ServiceSpec {
@@ -43,6 +56,9 @@ const captured = new Map<string, CapturePod>()
 const meshes = { near: new MeshState(), far: new MeshState() }
 const pools = new Map<Node, WorkerPool>()
 let capture: NodeCapture | undefined
+/** Both pools export their access lines. */
+let collector: TestCollector | undefined
+let exported: TelemetryExport | undefined
 
 function pool(node: Node): WorkerPool {
   const found = pools.get(node)
@@ -90,6 +106,14 @@ serveRpc({
     const opened = await openCapture({ kubeletCgroups: [], ...request, logger: log })
     if (!opened.ok) throw opened.error
     capture = opened.value
+    // It ends with the process.
+    collector = await startCollector({ teardown: () => undefined })
+    exported = await startTelemetryExport(
+      { otlpEndpoint: collector.endpoint, otlpIntervalMs: 60_000 },
+      resourceOf('ambit-agent', { namespace: 'system', pod: 'agent', node: 'near', cluster: 'c' }),
+      { families: () => Promise.resolve([]) },
+      log,
+    )
     const root = await makeRoot()
     for (const node of ['near', 'far'] as const) {
       pools.set(
@@ -101,6 +125,9 @@ serveRpc({
             handles: capture.dataPlaneHandles,
             network: '',
             logLevels: { level: 'info', parts: {} },
+            logFormat: 'json',
+            accessSpec: EVERY_LINE,
+            ...(exported && { exportAs: exported.resource }),
             sameNode: 'direct',
             sameNodeSecurityLabel: 'node_local',
             missingPolicies: 'refuse',
@@ -109,9 +136,11 @@ serveRpc({
             heldLimitBytes: heldLimitOf(1),
           },
           mesh: meshes[node],
+          lastSaid: () => undefined,
           certificates: madeHere((identity) => makeCertificate(root, identity)),
           log,
           onTraffic: () => undefined,
+          onAccessLines: (request, leftOut) => exported?.takeLogs(request, leftOut),
           onEjection: () => undefined,
           onAudit: () => undefined,
         }),
@@ -154,11 +183,18 @@ serveRpc({
     pool(node).setLogLevels({ level: 'no-such-level' as LogLevel, parts: {} })
     pool(node).setLogLevels({ level: 'info', parts: {} })
   },
+  /** Calls as the pod's app would, without the app. */
+  probeCall({ node, uid, ...probe }: ProbeRequest) {
+    return pool(node).probeCall(uid as PodUid, probe)
+  },
   async connections(node: Node) {
     return [...(await pool(node).connections()).values()].flat().length
   },
+  /** What the collector has got. */
+  exported: () => collector?.got.map(({ message }) => message) ?? [],
   async close() {
     await Promise.all([...pools.values()].map((each) => each.close(0)))
+    await exported?.close()
     await capture?.close({ unpin: true })
   },
 })

@@ -7,6 +7,8 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { FLAG, FRAME, PREFACE } from '../../../mesh/http2/protocol.ts'
 import { CONNECT, frame, headers } from '../../hbone/raw-peer.ts'
+import type { HeaderList } from '../../../mesh/http2/hpack.ts'
+import { HTTP_PORT } from './ports.ts'
 import type { PeerCertificate } from './stranger.ts'
 
 export type Flood =
@@ -20,6 +22,8 @@ export type Flood =
   | 'windowUpdates'
   /** A request, and its reset at once. */
   | 'rapidReset'
+  /** Calls that a policy of the pod refuses: 401, a line in the audit or its count. */
+  | 'denied'
   /** Fills the dynamic table again and again, then stays. */
   | 'tables'
   /** TLS that is begun and left. */
@@ -49,6 +53,16 @@ function integer(value: number, prefixBits: number, flags: number): Buffer {
   let rest = value - most
   for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128)
   return Buffer.from([...bytes, rest])
+}
+
+/** Nothing is wrong with it. */
+function callTo(host: string, streamId: number): Buffer {
+  const authority = `${host}:${HTTP_PORT}`
+  const call: HeaderList = [
+    [':method', 'CONNECT'],
+    [':authority', authority],
+  ]
+  return headers(streamId, call, FLAG.endStream)
 }
 
 const REQUEST = headers(1, CONNECT).subarray(9)
@@ -85,8 +99,10 @@ function indexed(valueBytes: number): Buffer {
 
 const BOMB = Buffer.concat([REQUEST, indexed(4_000), Buffer.alloc(55_000, 0x80 | 62)])
 
-function next(flood: Flood, streamId: number): Buffer {
+function next({ flood, host }: FloodOrder, streamId: number): Buffer {
   switch (flood) {
+    case 'denied':
+      return callTo(host, streamId)
     case 'tooLarge':
       return block(streamId, TOO_LARGE)
     case 'badAuthority':
@@ -161,7 +177,7 @@ async function onConnection(): Promise<void> {
   socket.write(Buffer.concat([PREFACE, frame(FRAME.settings, 0, 0)]))
   const fills = flood === 'tables' ? TABLE_FILLS : Number.POSITIVE_INFINITY
   for (let sent = 0; sent < fills && !socket.destroyed; sent += 1) {
-    socket.write(next(flood, 2 * sent + 1))
+    socket.write(next(order, 2 * sent + 1))
     if (socket.writableLength > FULL_BYTES)
       await Promise.race([new Promise((resolve) => socket.once('drain', resolve)), closed])
     else if (sent % 50 === 0) await new Promise((resolve) => setImmediate(resolve))

@@ -9,6 +9,14 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 
+/** What is printed at the end. */
+export interface Steady {
+  readonly heldWords: number
+  readonly heldFailures: readonly string[]
+  readonly opened: number
+  readonly openFailures: readonly string[]
+}
+
 const [host = '', port = '', held = '', rounds = ''] = process.argv.slice(2)
 const PACE_MS = 10
 /** New connections under way at any time. */

@@ -3,9 +3,14 @@
 
 import type { Test } from 'tap'
 import { createLab, type Lab, takeDown } from '../../../lab/cluster/index.ts'
+import { PODS } from '../../../mesh/kube/index.ts'
+import { isCaptured, objectsIn } from './objects.ts'
 
 /** Also what a test needs to run at all; give it to `missing`. */
 export const NEEDS = ['root', 'cgroup2'] as const
+export const MESH_NAMESPACE = 'ambit-system'
+/** The agents' label. */
+export const AGENTS = 'app=ambit-agent'
 
 /** Makes a lab of two nodes, or as many, with controller and agents that goes when the test `t` ends. */
 export async function meshLab(t: Test, files: readonly string[] = [], nodes = 2): Promise<Lab> {
@@ -25,15 +30,10 @@ export async function applyAll(lab: Lab, items: readonly object[]): Promise<void
 
 /** The agent pod of a node, as `NAMESPACE/NAME`. */
 export async function agentOf(lab: Lab, node: string): Promise<string> {
-  const name = await lab.kubectl(
-    'get',
-    'pods',
-    '--namespace=ambit-system',
-    '--selector=app=ambit-agent',
-    `--field-selector=spec.nodeName=${node}`,
-    '--output=jsonpath={.items[0].metadata.name}',
-  )
-  return `ambit-system/${name}`
+  const agents = await objectsIn(lab, PODS, MESH_NAMESPACE, AGENTS)
+  const name = agents.find((agent) => agent.spec?.nodeName === node)?.metadata?.name
+  if (name === undefined) throw new Error(`${node} has no agent`)
+  return `${MESH_NAMESPACE}/${name}`
 }
 
 /** One access line of an agent. */
@@ -54,20 +54,31 @@ export async function accessLines(lab: Lab, node: string): Promise<readonly Acce
     .filter((line) => line.direction !== undefined)
 }
 
+/**
+ * The access lines of a node's agent that are meant, once there are so many: a line is written after its connection has ended, which
+ * is after the caller has its answer.
+ */
+export async function linesWhere(
+  lab: Lab,
+  node: string,
+  what: string,
+  isMeant: (line: AccessLine) => boolean,
+  count = 1,
+): Promise<readonly AccessLine[]> {
+  return await lab.waitFor(what, async () => {
+    const lines = (await accessLines(lab, node)).filter(isMeant)
+    return lines.length >= count ? lines : undefined
+  })
+}
+
 /** Whether every pod of a namespace is captured (or none is) by what the agents annotated. */
 export async function waitForCapture(
   lab: Lab,
   namespace: string,
-  isCaptured: boolean,
+  areCaptured: boolean,
 ): Promise<void> {
-  await lab.waitFor(`pods of ${namespace} ${isCaptured ? 'enrolled' : 'withdrawn'}`, async () => {
-    const words = await lab.kubectl(
-      'get',
-      'pods',
-      `--namespace=${namespace}`,
-      '--output=jsonpath={range .items[*]}{.metadata.annotations.ambient\\.istio\\.io/redirection}{"\\n"}{end}',
-    )
-    const lines = words.split('\n').slice(0, -1)
-    return lines.every((word) => (word === 'enabled') === isCaptured) ? true : undefined
+  await lab.waitFor(`pods of ${namespace} ${areCaptured ? 'enrolled' : 'withdrawn'}`, async () => {
+    const pods = await objectsIn(lab, PODS, namespace)
+    return pods.every((pod) => isCaptured(pod) === areCaptured) ? true : undefined
   })
 }

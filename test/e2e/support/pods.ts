@@ -5,7 +5,9 @@
 import type { ChildProcess } from 'node:child_process'
 import type { Lab } from '../../../lab/cluster/index.ts'
 import { IP_FAMILIES_ANNOTATION } from '../../../lab/kubelet/lab-net-plugin.ts'
+import { PODS } from '../../../mesh/kube/index.ts'
 import { HTTP_PORT, TCP_PORTS } from '../programs/ports.ts'
+import { objectOf } from './objects.ts'
 
 export type Families = 'IPv4' | 'IPv6' | 'IPv4,IPv6'
 
@@ -86,15 +88,8 @@ export function serviceManifest(
 
 /** The addresses of a pod, IPv4 first. */
 async function podAddresses(lab: Lab, pod: string): Promise<readonly string[]> {
-  const [namespace = '', name = ''] = pod.split('/')
-  const words = await lab.kubectl(
-    'get',
-    'pod',
-    `--namespace=${namespace}`,
-    name,
-    '--output=jsonpath={.status.podIPs[*].ip}',
-  )
-  return words.split(' ')
+  const { status } = await objectOf(lab, PODS, pod)
+  return (status?.podIPs ?? []).flatMap(({ ip }) => ip ?? [])
 }
 
 /** The pod's address of a family; throws when it has none. */

@@ -44,7 +44,10 @@ export async function tracesOf(lab: string): Promise<Traces> {
   const namespaces = namespacesOf(netnsPrefix)
   const netnsInodes = new Set(namespaces.map((name) => statSync(join(NETNS_DIRECTORY, name)).ino))
   const cgroups = tree(cgroup)
-  const cgroupInodes = new Set(cgroups.map((directory) => statSync(directory).ino))
+  // A pod's may go while we look: the kubelet removes it when all else of the pod is gone.
+  const cgroupInodes = new Set(
+    cgroups.flatMap((directory) => statSync(directory, { throwIfNoEntry: false })?.ino ?? []),
+  )
   const links = (await bpftool<BpfLink>('link')).filter(
     ({ cgroup_id: id, netns_ino: netns }) =>
       (id !== undefined && cgroupInodes.has(id)) || (netns !== undefined && netnsInodes.has(netns)),

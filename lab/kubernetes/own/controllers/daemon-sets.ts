@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // DaemonSets: one pod on each node the template's nodeSelector allows; pods of an older template are
-// replaced one at a time (or when they are deleted, with the OnDelete strategy).
+// replaced one at a time (or when they are deleted, with the OnDelete strategy; or, with maxSurge, once a new one beside them is ready).
 
 import { createHash } from 'node:crypto'
 import { at, text } from '../../objects/json.ts'
@@ -39,6 +39,9 @@ function isWanted(set: StoredObject, node: StoredObject): boolean {
   return isSelected(podSpec, node) && isTolerated(podSpec, node, true)
 }
 
+const byAge = (a: StoredObject, b: StoredObject): number =>
+  Date.parse(a.metadata.creationTimestamp) - Date.parse(b.metadata.creationTimestamp)
+
 const nodeOf = (pod: StoredObject): string => text(pod.spec?.nodeName) ?? ''
 
 async function reconcile(
@@ -60,9 +63,12 @@ async function reconcile(
     for (const pod of owned) {
       if (isFinished(pod) || !wanted.has(nodeOf(pod))) await remove(pod)
     }
+    const surge = surgeOf(set, wanted.size)
+    const fresh = owned.filter((pod) => pod.metadata.labels?.[HASH_LABEL] === hash)
+    const beside = surge === 0 ? new Set<string>() : nodesToSurge(owned, fresh, wanted, surge)
     for (const node of wanted) {
-      // While the old pod of a node ends, its ports are taken: its successor waits.
-      if (owned.some((pod) => nodeOf(pod) === node)) continue
+      // While the old pod of a node ends, its ports are taken: its successor waits, unless it was to come beside it anyway.
+      if (surge > 0 ? !beside.has(node) : owned.some((pod) => nodeOf(pod) === node)) continue
       const created = await api.create(
         'pods',
         set.metadata.namespace,
@@ -70,7 +76,8 @@ async function reconcile(
       )
       if (!created.ok) problem = created.error.message
     }
-    await replaceOneOutdated(set, owned, wanted, hash, remove)
+    if (surge > 0) await removeSucceeded(owned, fresh, remove)
+    else await replaceOneOutdated(set, owned, wanted, hash, remove)
   }
   if (problem !== undefined)
     await recordEvent(api, set, {
@@ -80,6 +87,44 @@ async function reconcile(
       message: `Error creating: ${problem}`,
     })
   return problem ?? (await writeDaemonSetStatus(api, set, wanted.size, hash))
+}
+
+/** On how many nodes a new pod may stand beside an old one; 0: on none. */
+function surgeOf(set: StoredObject, nodes: number): number {
+  const value = at(set.spec, 'updateStrategy', 'rollingUpdate', 'maxSurge')
+  if (typeof value === 'number') return value
+  const percent = /^(\d+)%$/.exec(text(value) ?? '')?.[1]
+  return percent === undefined ? 0 : Math.ceil((Number(percent) * nodes) / 100)
+}
+
+/** Nodes without a pod of the present template, as far as `surge` allows: those without any that lives first. */
+function nodesToSurge(
+  owned: readonly StoredObject[],
+  fresh: readonly StoredObject[],
+  wanted: ReadonlySet<string>,
+  surge: number,
+): ReadonlySet<string> {
+  const taken = new Set(owned.map(nodeOf))
+  const living = new Set(owned.filter((pod) => !isDeleting(pod)).map(nodeOf))
+  const renewed = new Set(fresh.filter((pod) => !isDeleting(pod)).map(nodeOf))
+  // As in Kubernetes: who ends alone is waited for.
+  const empty = [...wanted].filter((node) => !taken.has(node))
+  const outdated = [...wanted].filter((node) => living.has(node) && !renewed.has(node))
+  const underWay = owned.filter(
+    (pod) => !isDeleting(pod) && !fresh.includes(pod) && renewed.has(nodeOf(pod)),
+  ).length
+  return new Set([...empty, ...outdated.slice(0, Math.max(0, surge - underWay))])
+}
+
+/** Removes pods of an older template beside which a new one is ready. */
+async function removeSucceeded(
+  owned: readonly StoredObject[],
+  fresh: readonly StoredObject[],
+  remove: (pod: StoredObject) => Promise<void>,
+): Promise<void> {
+  const renewed = new Set(fresh.filter((pod) => !isDeleting(pod) && isReady(pod)).map(nodeOf))
+  for (const pod of owned)
+    if (!fresh.includes(pod) && !isDeleting(pod) && renewed.has(nodeOf(pod))) await remove(pod)
 }
 
 async function replaceOneOutdated(
@@ -107,9 +152,14 @@ async function writeDaemonSetStatus(
   desired: number,
   hash: string,
 ): Promise<string | undefined> {
-  const pods = listAll(api, 'pods', set.metadata.namespace).filter(
-    (pod) => isControlledBy(pod, set) && !isDeleting(pod),
+  // One a node, the oldest: beside it, a new one does not count before that has gone.
+  const byNode = Map.groupBy(
+    listAll(api, 'pods', set.metadata.namespace).filter(
+      (pod) => isControlledBy(pod, set) && !isDeleting(pod),
+    ),
+    nodeOf,
   )
+  const pods = [...byNode.values()].flatMap((each) => each.toSorted(byAge).slice(0, 1))
   const ready = pods.filter(isReady).length
   return await writeStatus(api, RESOURCE, set, {
     observedGeneration: set.metadata.generation,

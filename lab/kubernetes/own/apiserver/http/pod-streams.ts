@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Exec and log of pods: WebSocket channels and plain streams, joined to what the pod runtime gives.
-// Plain SPDY is not spoken; kubectl 1.31 and later use WebSockets by themselves.
+// Exec and log of pods: WebSocket channels, SPDY streams and plain streams, joined to what the pod runtime gives.
+// Ports are forwarded over WebSockets alone, which kubectl 1.31 and later use by themselves.
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -13,20 +13,21 @@ import type { Refusal } from '../../../objects/refusals.ts'
 import type { ExecExit, ExecSession, PodRuntime } from '../pod-runtime.ts'
 import type { JsonObject, StoredObject } from '../../../objects/stored-object.ts'
 import type { ResourcePath } from './request.ts'
+import { CHANNEL, type ChannelConnection } from './channel-connection.ts'
 import { forwardPort, FORWARD_CHANNELS_PROTOCOL } from './port-forward-channels.ts'
 import { forwardPorts, PORT_FORWARD_PROTOCOL } from './port-forward.ts'
 import { sendFailure } from './respond.ts'
+import { acceptChannels, execProtocol } from './spdy-channels.ts'
 import { WebSocketConnection } from './websocket.ts'
 
-const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4, close: 255 } as const
 /** Best first; v5 adds the message that closes stdin. */
 const PROTOCOLS = ['v5.channel.k8s.io', 'v4.channel.k8s.io'] as const
 /** attach is not served, and kubectl is told so. */
 const STREAMS = new Set(['exec', 'attach', 'portforward', 'log'])
 
 const NO_RUNTIME = 'the lab has no pod runtime yet: nothing can run in pods'
-const SPDY_HINT =
-  'SPDY is not supported: use WebSockets (kubectl 1.31 or later does by default; older ones cannot exec here)'
+const UPGRADE_HINT =
+  'use WebSockets, as kubectl 1.31 or later does by default; SPDY without them is for exec alone'
 
 /** Whether a path is a stream of a pod. */
 export function isPodStream(path: ResourcePath): boolean {
@@ -74,6 +75,8 @@ const numberOf = (query: URLSearchParams, name: string): number | undefined => {
   return value === null || value === '' || Number.isNaN(Number(value)) ? undefined : Number(value)
 }
 
+type Acceptance = (socket: Socket) => Promise<ChannelConnection | undefined>
+
 interface Target {
   readonly pod: StoredObject
   readonly container: string
@@ -97,7 +100,7 @@ export class PodStreams {
   ): Promise<void> {
     if (path.subresource === 'log' && request.method === 'GET')
       return this.#logs(response, path, query)
-    return sendFailure(response, badRequest(`Upgrade request required. ${SPDY_HINT}`).error)
+    return sendFailure(response, badRequest(`Upgrade request required. ${UPGRADE_HINT}`).error)
   }
 
   async upgrade(
@@ -109,22 +112,6 @@ export class PodStreams {
     // kubectl tries SPDY after any refused WebSocket: both must tell what is wrong in the first place.
     const target = this.#execTarget(path, query)
     if (!target.ok) return this.refuseUpgrade(socket, target.error)
-    const offered = (request.headers['sec-websocket-protocol'] ?? '')
-      .split(',')
-      .map((one) => one.trim())
-    const isForward = path.subresource === 'portforward'
-    const protocols = isForward ? [PORT_FORWARD_PROTOCOL, FORWARD_CHANNELS_PROTOCOL] : PROTOCOLS
-    const protocol = protocols.find((one) => offered.includes(one))
-    const key = request.headers['sec-websocket-key']
-    if (request.headers.upgrade?.toLowerCase() !== 'websocket' || key === undefined)
-      return this.refuseUpgrade(socket, badRequest(SPDY_HINT).error)
-    if (protocol === undefined)
-      return this.refuseUpgrade(
-        socket,
-        badRequest(
-          `none of the offered subprotocols is supported; supported: ${protocols.join(', ')}`,
-        ).error,
-      )
     const { pod, container, runtime } = target.value
     const where = {
       podUid: pod.metadata.uid,
@@ -132,27 +119,69 @@ export class PodStreams {
       podName: path.name ?? '',
       container,
     }
-    if (isForward) {
-      const connection = new WebSocketConnection(socket, key, protocol)
-      const run = (command: readonly string[]) =>
-        runtime.exec({ ...where, command, stdin: true, tty: false })
-      return protocol === PORT_FORWARD_PROTOCOL
-        ? forwardPorts(connection, run)
-        : forwardPort(connection, numberOf(query, 'ports'), run)
-    }
-    const session = await runtime.exec({
-      ...where,
-      command: query.getAll('command'),
-      stdin: flag(query, 'stdin'),
-      tty: flag(query, 'tty'),
-    })
-    if (socket.destroyed) {
-      if (session.ok) session.value.kill()
-      return
-    }
+    const run = (command: readonly string[], stdin: boolean, tty: boolean) =>
+      runtime.exec({ ...where, command, stdin, tty })
+    if (path.subresource === 'portforward')
+      return this.#forward(request, socket, query, (command) => run(command, true, false))
+    const accept = this.#execAcceptance(request, query)
+    if (!accept.ok) return this.refuseUpgrade(socket, accept.error)
+    const connection = await accept.value(socket)
+    if (connection === undefined) return
+    // Only now: what a short command says would be over before anybody listened. Input waits for it.
+    connection.pause(true)
+    const session = await run(query.getAll('command'), flag(query, 'stdin'), flag(query, 'tty'))
+    connection.pause(false)
+    if (!session.ok) return finish(connection, { kind: 'failed', message: session.error })
+    if (socket.destroyed) session.value.kill()
+    else await join(connection, session.value)
+  }
+
+  async #forward(
+    request: IncomingMessage,
+    socket: Socket,
+    query: URLSearchParams,
+    run: (command: readonly string[]) => Promise<Result<ExecSession, string>>,
+  ): Promise<void> {
+    const protocols = [PORT_FORWARD_PROTOCOL, FORWARD_CHANNELS_PROTOCOL]
+    const offer = this.#webSocketOffer(request, protocols)
+    if (!offer.ok) return this.refuseUpgrade(socket, offer.error)
+    const { key, protocol } = offer.value
     const connection = new WebSocketConnection(socket, key, protocol)
-    if (session.ok) await join(connection, session.value)
-    else finish(connection, { kind: 'failed', message: session.error })
+    if (protocol === PORT_FORWARD_PROTOCOL) forwardPorts(connection, run)
+    else await forwardPort(connection, numberOf(query, 'ports'), run)
+  }
+
+  /** How to take the upgrade of an exec: what it gives is undefined when the client has gone. */
+  #execAcceptance(request: IncomingMessage, query: URLSearchParams): Result<Acceptance, Refusal> {
+    const version = execProtocol(request.headers['x-stream-protocol-version'])
+    if (request.headers.upgrade?.toLowerCase() === 'spdy/3.1' && version !== undefined) {
+      const isTerminal = flag(query, 'tty')
+      const channels = (['stdin', 'stdout', 'stderr'] as const).filter(
+        (each) => flag(query, each) && !(isTerminal && each === 'stderr'),
+      )
+      return ok((socket) => acceptChannels(socket, version, ['error', ...channels]))
+    }
+    const offer = this.#webSocketOffer(request, PROTOCOLS)
+    if (!offer.ok) return offer
+    const { key, protocol } = offer.value
+    return ok((socket) => Promise.resolve(new WebSocketConnection(socket, key, protocol)))
+  }
+
+  #webSocketOffer(
+    request: IncomingMessage,
+    protocols: readonly string[],
+  ): Result<{ readonly key: string; readonly protocol: string }, Refusal> {
+    const offered = (request.headers['sec-websocket-protocol'] ?? '')
+      .split(',')
+      .map((one) => one.trim())
+    const protocol = protocols.find((one) => offered.includes(one))
+    const key = request.headers['sec-websocket-key']
+    if (request.headers.upgrade?.toLowerCase() !== 'websocket' || key === undefined)
+      return badRequest(UPGRADE_HINT)
+    if (protocol !== undefined) return ok({ key, protocol })
+    return badRequest(
+      `none of the offered subprotocols is supported; supported: ${protocols.join(', ')}`,
+    )
   }
 
   /** Answers an upgrade with a Status instead. */
@@ -226,11 +255,7 @@ export class PodStreams {
 }
 
 /** Sends everything a stream gives on a channel, at the client's pace. */
-async function pump(
-  stream: Readable | undefined,
-  channel: number,
-  connection: WebSocketConnection,
-) {
+async function pump(stream: Readable | undefined, channel: number, connection: ChannelConnection) {
   if (stream === undefined) return
   const head = Buffer.from([channel])
   try {
@@ -243,7 +268,7 @@ async function pump(
 }
 
 /** Joins the channels of a WebSocket to a process, until both are done. */
-async function join(connection: WebSocketConnection, session: ExecSession): Promise<void> {
+async function join(connection: ChannelConnection, session: ExecSession): Promise<void> {
   const { stdin } = session
   stdin?.on('error', () => undefined) // the process closed its stdin: what is typed goes nowhere
   stdin?.on('drain', () => connection.pause(false))
@@ -269,7 +294,7 @@ async function join(connection: WebSocketConnection, session: ExecSession): Prom
 }
 
 /** Tells how the process ended, and ends the connection. */
-function finish(connection: WebSocketConnection, exit: ExecExit): void {
+function finish(connection: ChannelConnection, exit: ExecExit): void {
   connection.send(
     Buffer.concat([Buffer.from([CHANNEL.error]), Buffer.from(JSON.stringify(exitStatus(exit)))]),
   )

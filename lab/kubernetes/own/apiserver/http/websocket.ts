@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server side of WebSocket, RFC 6455: the handshake, and binary messages with backpressure.
 
+import { drained } from './drained.ts'
 import { createHash } from 'node:crypto'
 import type { Socket } from 'node:net'
+import type { ChannelConnection } from './channel-connection.ts'
 
 const MAGIC = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 const OPCODE = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
@@ -75,8 +77,8 @@ function bigEndian64(value: number): Buffer {
   return buffer
 }
 
-/** An accepted WebSocket. Handlers are set once, right after it is made. */
-export class WebSocketConnection {
+/** An accepted WebSocket. */
+export class WebSocketConnection implements ChannelConnection {
   onMessage: (payload: Buffer) => void = () => undefined
   /** Called once, however the connection ends. */
   onClose: () => void = () => undefined
@@ -107,16 +109,7 @@ export class WebSocketConnection {
 
   /** Resolves when buffered messages have left, or the connection has ended. */
   drained(): Promise<void> {
-    return new Promise((resolve) => {
-      if (!this.#socket.writableNeedDrain || this.#socket.destroyed) return resolve()
-      const done = (): void => {
-        this.#socket.off('drain', done)
-        this.#socket.off('close', done)
-        resolve()
-      }
-      this.#socket.on('drain', done)
-      this.#socket.on('close', done)
-    })
+    return drained(this.#socket)
   }
 
   /** Stops reading, or goes on: backpressure towards the client. */

@@ -2,7 +2,8 @@
 // The shape of built-in types, from the field tables of the official client, which are generated from
 // the Kubernetes API itself: which fields there are, and of which JSON type.
 
-import * as kubernetes from '@kubernetes/client-node'
+import { readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { type Draft, record } from '../../../objects/json.ts'
 import type { FieldError } from '../../../objects/refusals.ts'
 import type { ResourceType } from '../../../objects/resource-types.ts'
@@ -16,21 +17,30 @@ export interface ShapeReport {
 
 type FieldTable = ReadonlyMap<string, string>
 
+interface Model {
+  getAttributeTypeMap(): readonly { readonly baseName: string; readonly type: string }[]
+}
+
+/** One by one, as they are asked for: all of the client, 25 MB of code, takes a second to read. */
+const MODELS = new URL('gen/models/', import.meta.resolve('@kubernetes/client-node'))
+const load = createRequire(import.meta.url)
+const modelFiles: ReadonlySet<string> = new Set(readdirSync(MODELS))
 const tables = new Map<string, FieldTable | undefined>()
 
 /** Fields of a model class such as V1PodSpec: name to type; undefined when there is no such class. */
 function fieldTable(modelName: string): FieldTable | undefined {
   if (tables.has(modelName)) return tables.get(modelName)
-  const model = (kubernetes as { readonly [name: string]: unknown })[modelName]
-  let table: FieldTable | undefined
-  if (typeof model === 'function' && 'getAttributeTypeMap' in model) {
-    const { getAttributeTypeMap } = model as {
-      getAttributeTypeMap(): readonly { readonly baseName: string; readonly type: string }[]
-    }
-    table = new Map(getAttributeTypeMap.call(model).map((field) => [field.baseName, field.type]))
-  }
+  const table = modelFiles.has(`${modelName}.js`) ? readTable(modelName) : undefined
   tables.set(modelName, table)
   return table
+}
+
+function readTable(modelName: string): FieldTable | undefined {
+  const module = load(new URL(`${modelName}.js`, MODELS).pathname) as Readonly<
+    Record<string, Model>
+  >
+  const fields = module[modelName]?.getAttributeTypeMap()
+  return fields && new Map(fields.map(({ baseName, type }) => [baseName, type]))
 }
 
 /** Model class names carry the version; the few exceptions share a name with another group's type. */

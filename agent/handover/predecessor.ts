@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent that ran on this node before, as its successor sees it: it goes on serving until the successor can take over.
+
+import { connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { AmbitError } from '../../mesh/errors.ts'
+import { inTime, LATE } from '../../mesh/async/deadline.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { Channel, PROTOCOL } from './channel.ts'
+
+/** Freeing its ports takes an agent milliseconds. One that hangs is not waited for. */
+const ANSWER_MS = 5_000
+
+export class Predecessor {
+  /** Identities of the pods that it serves. */
+  readonly identities: readonly SpiffeId[]
+  /** Aborts when it is there no longer. */
+  readonly gone: AbortSignal
+  readonly #channel: Channel
+
+  constructor(channel: Channel, identities: readonly SpiffeId[]) {
+    this.#channel = channel
+    this.identities = identities
+    const gone = new AbortController()
+    this.gone = gone.signal
+    void channel.closed.then(() => gone.abort())
+  }
+
+  /** Tells it that the node is taken; resolves when it has let go of it, or is gone. */
+  async taken(): Promise<void> {
+    this.#channel.send({ kind: 'taken' })
+    await this.#channel.receive()
+    this.#channel.end()
+  }
+
+  /** Leaves the node to it. */
+  leave(): void {
+    this.#channel.end()
+  }
+}
+
+export interface MeetOptions {
+  readonly socketPath: string
+  readonly version: string
+  readonly log: Logger
+}
+
+/**
+ * Asks the agent that is in charge of the node for its ports; undefined where none is, or it cannot be talked to. Throws AMB_HANDOVER
+ * where it is handing over to another already.
+ */
+export async function meetPredecessor({
+  socketPath,
+  version,
+  log,
+}: MeetOptions): Promise<Predecessor | undefined> {
+  const socket = await dial(socketPath)
+  if (socket === undefined) return undefined
+  const channel = new Channel(socket)
+  channel.send({ kind: 'hello', protocol: PROTOCOL, version })
+  const answer = await inTime(channel.receive(), ANSWER_MS)
+  if (answer !== LATE && answer?.kind === 'offer') {
+    const { identities } = answer
+    log.info(
+      { version: answer.version, identities: identities.length },
+      'another agent serves this node: it goes on until this one can take over',
+    )
+    return new Predecessor(channel, identities)
+  }
+  channel.end()
+  if (answer !== LATE && answer?.kind === 'busy')
+    throw new AmbitError(
+      'AMB_HANDOVER',
+      `The agent in charge of this node does not hand it over: ${answer.reason}`,
+    )
+  log.warn(
+    { socketPath },
+    'an agent is in charge of this node and does not answer: this one takes the node over without it',
+  )
+  return undefined
+}
+
+/** A connection to whoever is in charge; undefined when nobody is. */
+export async function dial(socketPath: string): Promise<Socket | undefined> {
+  const socket = connect({ path: socketPath })
+  try {
+    await once(socket, 'connect')
+    return socket
+  } catch {
+    // No socket, or one that nobody listens on any more: either way there is nobody.
+    return undefined
+  }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the agent in charge of a node gives it to the one that comes next: it frees its ports at once, goes on enrolling and serving until the
+// successor says that it can, and from then on serves only what it has. Should whoever has the node then end or fail, with nobody coming
+// after it, the agent takes the node back.
+
+import { createServer, type Server, type Socket } from 'node:net'
+import { delay } from '../../mesh/async/backoff.ts'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { type GiveUpName, listenForRoot } from '../unix-socket.ts'
+import { Channel, PROTOCOL } from './channel.ts'
+import { dial } from './predecessor.ts'
+
+/** What the agent does about it. None of them may reject. */
+export interface SuccessionHandlers {
+  /** Of the pods that are served. */
+  readonly identities: () => readonly SpiffeId[]
+  /** Frees the ports. */
+  readonly makeRoom: () => Promise<void>
+  /** The successor came to nothing: takes the ports again. */
+  readonly stay: () => Promise<void>
+  /** Another has the node: serves what there is, and nothing new. */
+  readonly standDown: () => Promise<void>
+  /** Nobody has the node any more: takes it, and the ports. */
+  readonly takeBack: () => Promise<void>
+}
+
+export interface SuccessionOptions {
+  readonly socketPath: string
+  readonly version: string
+  readonly handlers: SuccessionHandlers
+  readonly log: Logger
+  /** How long nobody may have the node before it is taken back; tests pass their own. Milliseconds. */
+  readonly patienceMs?: number
+}
+
+/** A successor that failed is started again within this time, and takes the node from nobody. */
+const PATIENCE_MS = 10_000
+const LOOK_EVERY_MS = 250
+
+export class Succession {
+  readonly #options: SuccessionOptions
+  readonly #closing = new AbortController()
+  readonly #channels = new Set<Channel>()
+  readonly #followers = new Set<Channel>()
+  #server: Server | undefined
+  #giveUpName: GiveUpName | undefined
+  #successor: Channel | undefined
+  #isStoodDown = false
+
+  constructor(options: SuccessionOptions) {
+    this.#options = options
+  }
+
+  /** From now on this agent is the one in charge. Throws AMB_HANDOVER. */
+  async listen(): Promise<void> {
+    const { socketPath, log } = this.#options
+    const server = createServer((socket) => void this.#meet(socket))
+    try {
+      this.#giveUpName = await listenForRoot(server, socketPath)
+    } catch (thrown) {
+      server.close()
+      throw new AmbitError(
+        'AMB_HANDOVER',
+        `Cannot listen on the agents' socket ${socketPath}: ${errorMessage(thrown)}`,
+        { cause: thrown },
+      )
+    }
+    server.on('error', (thrown) => log.error({ error: thrown }, "the agents' socket failed"))
+    this.#server = server
+    this.#isStoodDown = false
+  }
+
+  /** The agent ends. Whoever has handed the node to it takes it back. */
+  async close(): Promise<void> {
+    this.#closing.abort()
+    for (const follower of this.#followers) follower.send({ kind: 'ending' })
+    await this.#stopListening()
+  }
+
+  /** Those who followed this agent find the one that came after it. */
+  async #stopListening(): Promise<void> {
+    this.#server?.close()
+    this.#server = undefined
+    for (const channel of this.#channels) channel.end()
+    await this.#giveUpName?.()
+    this.#giveUpName = undefined
+  }
+
+  async #meet(socket: Socket): Promise<void> {
+    const channel = new Channel(socket)
+    this.#channels.add(channel)
+    void channel.closed.then(() => {
+      this.#channels.delete(channel)
+      this.#followers.delete(channel)
+    })
+    const first = await channel.receive()
+    if (first?.kind === 'follow') {
+      this.#followers.add(channel)
+      channel.send({ kind: 'following' })
+      return
+    }
+    if (first?.kind === 'hello' && first.protocol === PROTOCOL)
+      await this.#handOver(channel, first.version)
+    channel.end()
+  }
+
+  async #handOver(channel: Channel, theirs: string): Promise<void> {
+    const { handlers, version, log } = this.#options
+    const refusal = this.#refusal()
+    if (refusal !== undefined) return channel.send({ kind: 'busy', reason: refusal })
+    this.#successor = channel
+    log.info({ successor: theirs }, 'a successor is here: this agent serves until it is ready')
+    await handlers.makeRoom()
+    channel.send({ kind: 'offer', version, identities: handlers.identities() })
+    const answer = await channel.receive()
+    this.#successor = undefined
+    if (this.#closing.signal.aborted) return
+    if (answer?.kind !== 'taken') {
+      log.warn({ successor: theirs }, 'the successor is gone: this agent goes on')
+      return await handlers.stay()
+    }
+    this.#isStoodDown = true
+    await handlers.standDown()
+    channel.send({ kind: 'stoodDown' })
+    log.info({ successor: theirs }, 'the successor has the node: this agent serves what it has')
+    await this.#stopListening()
+    void this.#outlive()
+  }
+
+  #refusal(): string | undefined {
+    if (this.#closing.signal.aborted) return 'it is ending'
+    if (this.#isStoodDown) return 'it has handed the node over'
+    return this.#successor && 'another successor is getting ready'
+  }
+
+  /** Waits for the end of whoever has the node, and takes it back where nobody else does. */
+  async #outlive(): Promise<void> {
+    const { handlers, log, patienceMs = PATIENCE_MS } = this.#options
+    const { signal } = this.#closing
+    let alone = performance.now()
+    while (!signal.aborted) {
+      const end = await this.#follow()
+      if (end !== 'nobody') alone = performance.now()
+      if (signal.aborted) return
+      if (end === 'ending' || performance.now() - alone >= patienceMs) {
+        log.warn('no agent has this node any more: this one takes it back')
+        return await handlers.takeBack()
+      }
+      await delay(LOOK_EVERY_MS, signal)
+    }
+  }
+
+  /** Follows whoever is in charge until it is so no more, and says how it went. */
+  async #follow(): Promise<'ending' | 'gone' | 'nobody'> {
+    const socket = await dial(this.#options.socketPath)
+    if (socket === undefined) return 'nobody'
+    const channel = new Channel(socket)
+    const { signal } = this.#closing
+    const stop = (): void => channel.end()
+    signal.addEventListener('abort', stop)
+    try {
+      channel.send({ kind: 'follow' })
+      const answer = await channel.receive()
+      if (answer?.kind !== 'following') return 'nobody'
+      const last = await channel.receive()
+      return last?.kind === 'ending' ? 'ending' : 'gone'
+    } finally {
+      signal.removeEventListener('abort', stop)
+      channel.end()
+    }
+  }
+}

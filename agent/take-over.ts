@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The start of an agent on a node that another one serves, and its place in the line after that: the successor prepares (mesh state,
+// policies, certificates), takes the pods over in one go, and only then is the predecessor told to let go. So no call of any pod meets an
+// agent that cannot serve it.
+
+import { errorMessage } from '../mesh/errors.ts'
+import type { CertificateManager } from '../mesh/identity/certificate-manager.ts'
+import type { SpiffeId } from '../mesh/model/types.ts'
+import { VERSION } from '../mesh/program/version.ts'
+import type { AgentServers } from './admin/start-servers.ts'
+import { Succession, type Predecessor } from './handover/index.ts'
+import type { NodeDuties } from './node-duties.ts'
+import type { WorkerPool } from './proxy/worker/worker-pool.ts'
+import type { Starting } from './starting.ts'
+
+/** For one that the CA does not give at once (its pod may be gone): its pod waits for it after the hand-over. Milliseconds. */
+const CERTIFICATES_MS = 10_000
+
+export interface PreparedParts {
+  readonly certificates: CertificateManager
+  /** Resolves when the control plane has told of everything. */
+  readonly meshSynced: Promise<void>
+}
+
+/** Certificates that are kept for the pods to come. */
+export interface Prepared {
+  /** The pods are served: those of others are forgotten. */
+  readonly release: () => void
+}
+
+/**
+ * Resolves when this agent can serve the predecessor's pods, however long the control plane lets it wait: until then nobody serves them
+ * better; or when the predecessor is gone. Rejects with the signal's reason when the start is given up.
+ */
+export async function prepare(
+  { log }: Starting,
+  predecessor: Predecessor,
+  { certificates, meshSynced }: PreparedParts,
+  signal: AbortSignal,
+): Promise<Prepared> {
+  const given = Promise.withResolvers<never>()
+  given.promise.catch(() => undefined)
+  const giveUp = (): void => given.reject(signal.reason)
+  signal.addEventListener('abort', giveUp)
+  const gone = new Promise<void>((resolve) => {
+    predecessor.gone.addEventListener('abort', () => resolve(), { once: true })
+  })
+  const waiting = new AbortController()
+  try {
+    const { identities } = predecessor
+    const ready = Promise.all([
+      meshSynced,
+      warmUp(certificates, identities, AbortSignal.any([signal, waiting.signal])),
+    ])
+    await Promise.race([ready, gone, given.promise])
+    if (predecessor.gone.aborted)
+      log.warn('the predecessor is gone: this agent takes the node over as it is')
+  } finally {
+    waiting.abort()
+    signal.removeEventListener('abort', giveUp)
+  }
+  return {
+    release: () => {
+      for (const identity of predecessor.identities) certificates.release(identity)
+    },
+  }
+}
+
+/** Whoever serves the pods retains their certificates, too. */
+async function warmUp(
+  certificates: CertificateManager,
+  identities: readonly SpiffeId[],
+  signal: AbortSignal,
+): Promise<void> {
+  const patience = AbortSignal.any([signal, AbortSignal.timeout(CERTIFICATES_MS)])
+  for (const identity of identities) certificates.retain(identity)
+  await Promise.all(identities.map((identity) => certificates.get(identity, patience)))
+}
+
+export interface SuccessionParts {
+  readonly pool: WorkerPool
+  readonly servers: AgentServers
+  readonly duties: NodeDuties
+  readonly socketPath: string
+  /** Ends the agent: it cannot do its part any more. */
+  readonly quit: () => void
+}
+
+/** Puts this agent in charge of the node, for others to follow. Throws AMB_HANDOVER. */
+export async function takeCharge(
+  { log, started }: Starting,
+  { pool, servers, duties, socketPath, quit }: SuccessionParts,
+): Promise<void> {
+  /** Half an agent helps nobody: the next start is at once. */
+  const orEnd = async (what: string, step: () => Promise<unknown>): Promise<void> => {
+    try {
+      await step()
+    } catch (thrown) {
+      log.error({ error: errorMessage(thrown) }, `${what}: this agent ends`)
+      quit()
+    }
+  }
+  const succession = new Succession({
+    socketPath,
+    version: VERSION,
+    log: log.child({ part: 'handover' }),
+    handlers: {
+      identities: () => [...new Set(pool.pods().map(({ identity }) => identity))],
+      makeRoom: () => orEnd('cannot free the ports', () => servers.close()),
+      stay: () => orEnd('cannot have the ports back', () => servers.open()),
+      standDown: () =>
+        orEnd('cannot stand down', async () => {
+          await duties.giveUp()
+          // What peers open from now on over the connections that they have would be this agent's.
+          await Promise.all(pool.pods().map(({ uid }) => pool.drainPod(uid)))
+        }),
+      takeBack: () =>
+        orEnd('cannot take the node back', async () => {
+          await duties.begin()
+          await servers.open()
+          await succession.listen()
+        }),
+    },
+  })
+  await succession.listen()
+  started.defer(() => succession.close())
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// Looks at a cluster before anything is installed: what is missing, what is in the way, what had better be said differently. As far as the
+// API tells: what only a node knows, its agent says when it starts. Changes nothing.
+
+import type { Values } from '../../daemonset/render/values.ts'
+import {
+  CONFIG_MAPS,
+  DAEMON_SETS,
+  defineResource,
+  GATEWAY_CLASSES,
+  type KubeApi,
+  type KubeObject,
+  type Node,
+  NODES,
+} from '../../mesh/kube/index.ts'
+import { kubeError } from '../waypoint/read-waypoints.ts'
+import type { InstallObject } from './objects.ts'
+
+/** `error` keeps an installation from working; `warning` is worth a thought. */
+export interface Finding {
+  readonly severity: 'error' | 'warning'
+  readonly what: string
+}
+
+export interface PreflightOptions {
+  readonly objects: readonly InstallObject[]
+  readonly values: Values
+  readonly namespace: string
+}
+
+const OLDEST_KUBERNETES = [1, 30] as const
+const OLDEST_KERNEL = [5, 15] as const
+const VERBS = ['get', 'create', 'patch', 'delete'] as const
+/** A platform by what its nodes say of themselves. */
+const PLATFORMS: Readonly<Record<string, (node: Node) => boolean>> = {
+  k3s: ({ status }) => /\+k3s/.test(status?.nodeInfo?.kubeletVersion ?? ''),
+  gke: ({ status }) => /-gke\./.test(status?.nodeInfo?.kubeletVersion ?? ''),
+  microk8s: ({ metadata }) => metadata?.labels?.['microk8s.io/cluster'] !== undefined,
+  minikube: ({ metadata }) => metadata?.labels?.['minikube.k8s.io/name'] !== undefined,
+}
+const KINDS = defineResource(
+  'apiextensions.k8s.io',
+  'v1',
+  'customresourcedefinitions',
+  'CustomResourceDefinition',
+  'cluster',
+)
+const REVIEWS = defineResource<
+  KubeObject & { readonly spec: object; readonly status?: { readonly allowed?: boolean } }
+>('authorization.k8s.io', 'v1', 'selfsubjectaccessreviews', 'SelfSubjectAccessReview', 'cluster')
+
+/** What there is to say of the cluster, errors first. Throws AMB_KUBE_API, AMB_KUBE_AUTH where it cannot be asked. */
+export async function preflight(
+  api: KubeApi,
+  options: PreflightOptions,
+): Promise<readonly Finding[]> {
+  const findings = await Promise.all([
+    versionFindings(api),
+    rightFindings(api, options.objects),
+    nodeFindings(api, String(options.values['platform'] ?? 'generic')),
+    meshFindings(api, options.namespace),
+    ciliumFindings(api),
+    kindFindings(api),
+    ownerFindings(api, options.objects),
+  ])
+  return findings
+    .flat()
+    .toSorted((one, other) =>
+      one.severity < other.severity ? -1 : one.severity > other.severity ? 1 : 0,
+    )
+}
+
+const error = (what: string): Finding => ({ severity: 'error', what })
+const warning = (what: string): Finding => ({ severity: 'warning', what })
+
+async function versionFindings(api: KubeApi): Promise<readonly Finding[]> {
+  const version = await api.raw<{ readonly gitVersion?: string }>({
+    method: 'GET',
+    path: '/version',
+    call: 'read the version',
+  })
+  if (!version.ok) throw kubeError(version.error)
+  const { gitVersion = '' } = version.value
+  return isBefore(gitVersion, OLDEST_KUBERNETES)
+    ? [error(`the cluster is Kubernetes ${gitVersion}: 1.30 or later is needed`)]
+    : []
+}
+
+/** Whether the caller may do all of it: half an installation helps nobody. */
+async function rightFindings(
+  api: KubeApi,
+  objects: readonly InstallObject[],
+): Promise<readonly Finding[]> {
+  const wanted = new Map(
+    objects.flatMap(({ resource: { group, plural: resource }, target: { namespace = '' } }) =>
+      VERBS.map((verb) => [`${verb} ${resource}`, { group, resource, namespace, verb }] as const),
+    ),
+  )
+  const denied = await Promise.all(
+    [...wanted].map(async ([title, resourceAttributes]) => {
+      const review = await api.create(REVIEWS, { spec: { resourceAttributes } })
+      if (!review.ok) throw kubeError(review.error)
+      return review.value.status?.allowed === true ? [] : [title]
+    }),
+  )
+  const all = denied.flat()
+  return all.length === 0 ? [] : [error(`these credentials may not ${all.join(', ')}`)]
+}
+
+async function nodeFindings(api: KubeApi, platform: string): Promise<readonly Finding[]> {
+  const nodes = await api.list(NODES)
+  if (!nodes.ok) throw kubeError(nodes.error)
+  const linux = nodes.value.items.filter(
+    ({ status }) => (status?.nodeInfo?.operatingSystem ?? 'linux') === 'linux',
+  )
+  return [
+    ...linux.flatMap((node) => {
+      const name = node.metadata?.name ?? ''
+      const { kernelVersion = '', architecture = '' } = node.status?.nodeInfo ?? {}
+      return [
+        ...(isBefore(kernelVersion, OLDEST_KERNEL)
+          ? [error(`node ${name} has kernel ${kernelVersion}: 5.15 or later is needed`)]
+          : []),
+        ...(/^(amd64|arm64|)$/.test(architecture)
+          ? []
+          : [error(`node ${name} is ${architecture}: there are images for amd64 and arm64`)]),
+      ]
+    }),
+    ...Object.entries(PLATFORMS).flatMap(([name, fits]) =>
+      platform === 'generic' && linux.some(fits)
+        ? [
+            warning(
+              `this looks like ${name}, whose CNI directories are its own: --set platform=${name}`,
+            ),
+          ]
+        : [],
+    ),
+  ]
+}
+
+async function meshFindings(api: KubeApi, namespace: string): Promise<readonly Finding[]> {
+  const [sets, classes, roots] = await Promise.all([
+    api.list(DAEMON_SETS),
+    api.list(GATEWAY_CLASSES),
+    api.list(CONFIG_MAPS, { fieldSelector: 'metadata.name=istio-ca-root-cert' }),
+  ])
+  if (!sets.ok) throw kubeError(sets.error)
+  if (!roots.ok) throw kubeError(roots.error)
+  const named = (wanted: string) =>
+    sets.value.items.find(({ metadata }) => metadata?.name === wanted)
+  const findings: Finding[] = []
+  if (named('istio-cni-node') !== undefined)
+    findings.push(
+      warning(
+        "Istio's CNI agent is here: it captures namespaces of the same label; take its label off those that Ambit is to have",
+      ),
+    )
+  if (named('ztunnel') !== undefined)
+    findings.push(
+      warning(
+        "Istio's ztunnel is here: one of the two meshes captures a pod, whichever comes first",
+      ),
+    )
+  const isOurs = sets.value.items.some(({ metadata }) => metadata?.name === 'ambit-agent')
+  const other = sets.value.items.find(
+    ({ metadata }) => metadata?.name === 'ambit-agent' && metadata.namespace !== namespace,
+  )
+  if (other !== undefined)
+    findings.push(
+      error(
+        `Ambit is installed in namespace ${other.metadata?.namespace ?? ''} already: there is one for each cluster`,
+      ),
+    )
+  const root = roots.value.items[0]?.metadata?.namespace
+  if (root !== undefined && !isOurs)
+    findings.push(
+      error(
+        `another mesh publishes its root in every namespace (ConfigMap ${root}/istio-ca-root-cert): two would overwrite each other's`,
+      ),
+    )
+  const istioClass = classes.ok ? classes.value.items.find(isIstioClass) : undefined
+  if (istioClass !== undefined)
+    findings.push(
+      warning(
+        `GatewayClass ${istioClass.metadata?.name ?? ''} is Istio's: waypoints of Ambit are those of class ambit-waypoint alone`,
+      ),
+    )
+  return findings
+}
+
+function isIstioClass({ spec }: { readonly spec?: unknown }): boolean {
+  const { controllerName } = (spec ?? {}) as { readonly controllerName?: unknown }
+  return typeof controllerName === 'string' && controllerName.startsWith('istio.io/')
+}
+
+async function ciliumFindings(api: KubeApi): Promise<readonly Finding[]> {
+  const found = await api.get(CONFIG_MAPS, { namespace: 'kube-system', name: 'cilium-config' })
+  if (!found.ok) {
+    if (found.error.kind === 'notFound') return []
+    throw kubeError(found.error)
+  }
+  const { data = {} } = found.value
+  return [
+    ...(data['cni-exclusive'] === 'false'
+      ? []
+      : [
+          warning(
+            'Cilium takes other plugins out of the CNI configuration: set cni.exclusive=false there',
+          ),
+        ]),
+    ...(data['bpf-lb-sock'] === 'true' || data['kube-proxy-replacement'] === 'true'
+      ? [
+          warning(
+            'Cilium balances Services at connect(): agents attach before it, which kernels before 6.16 only do below its cgroup',
+          ),
+        ]
+      : []),
+  ]
+}
+
+async function kindFindings(api: KubeApi): Promise<readonly Finding[]> {
+  const gateways = await api.get(KINDS, { name: 'gateways.gateway.networking.k8s.io' })
+  if (gateways.ok) return []
+  if (gateways.error.kind !== 'notFound') throw kubeError(gateways.error)
+  return [
+    warning(
+      'the cluster has no kinds of the Gateway API: there are no waypoints until they are installed (https://gateway-api.sigs.k8s.io)',
+    ),
+  ]
+}
+
+/** What Helm made is Helm's to change. */
+async function ownerFindings(
+  api: KubeApi,
+  objects: readonly InstallObject[],
+): Promise<readonly Finding[]> {
+  const set = objects.find(({ object }) => object.kind === 'DaemonSet')
+  if (set === undefined) return []
+  const found = await api.get(set.resource, set.target)
+  if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
+  return found.ok && found.value.metadata?.labels?.['app.kubernetes.io/managed-by'] === 'Helm'
+    ? [error(`${set.title} is Helm's: upgrade and uninstall with helm`)]
+    : []
+}
+
+/** Whether a version, as v1.30.2 or 5.15.0-91-generic, comes before another; one that cannot be read does not. */
+function isBefore(version: string, [major, minor]: readonly [number, number]): boolean {
+  const [, one, two] = /^v?(\d+)\.(\d+)/.exec(version) ?? []
+  if (one === undefined || two === undefined) return false
+  return Number(one) < major || (Number(one) === major && Number(two) < minor)
+}

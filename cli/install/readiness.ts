@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// How far the mesh's own pods are, and which of them hangs for what reason. The judgement is pure.
+
+import {
+  defineResource,
+  type KubeApi,
+  type KubeObject,
+  type Pod,
+  PODS,
+} from '../../mesh/kube/index.ts'
+import { kubeError } from '../waypoint/read-waypoints.ts'
+
+export interface WorkloadProgress {
+  /** `DaemonSet ambit-agent`. */
+  readonly title: string
+  readonly ready: number
+  readonly wanted: number
+  /** Its pods are those of its last change. */
+  readonly isCurrent: boolean
+}
+
+export interface MeshProgress {
+  readonly workloads: readonly WorkloadProgress[]
+  /** What each pod that is not ready says of itself. */
+  readonly hanging: readonly string[]
+  readonly isReady: boolean
+}
+
+type Workload = KubeObject & {
+  readonly spec?: { readonly replicas?: number }
+  readonly status?: Readonly<Record<string, number | undefined>>
+}
+
+const DAEMON_SET = defineResource<Workload>('apps', 'v1', 'daemonsets', 'DaemonSet')
+const DEPLOYMENT = defineResource<Workload>('apps', 'v1', 'deployments', 'Deployment')
+const SELECTOR = 'app in (ambit-agent,ambit-controller)'
+
+/** Reads it. Throws AMB_KUBE_API; a workload that is not there has no pods and wants one. */
+export async function meshProgress(api: KubeApi, namespace: string): Promise<MeshProgress> {
+  const [set, deployment, pods] = await Promise.all([
+    api.get(DAEMON_SET, { namespace, name: 'ambit-agent' }),
+    api.get(DEPLOYMENT, { namespace, name: 'ambit-controller' }),
+    api.list(PODS, { namespace, labelSelector: SELECTOR }),
+  ])
+  if (!pods.ok) throw kubeError(pods.error)
+  for (const read of [set, deployment])
+    if (!read.ok && read.error.kind !== 'notFound') throw kubeError(read.error)
+  const workloads = [
+    progressOf('DaemonSet ambit-agent', set.ok ? set.value : undefined, {
+      ready: 'numberReady',
+      updated: 'updatedNumberScheduled',
+      wanted: ({ status }) => status?.['desiredNumberScheduled'] ?? 0,
+    }),
+    progressOf('Deployment ambit-controller', deployment.ok ? deployment.value : undefined, {
+      ready: 'readyReplicas',
+      updated: 'updatedReplicas',
+      wanted: ({ spec }) => spec?.replicas ?? 1,
+    }),
+  ]
+  return {
+    workloads,
+    hanging: pods.value.items.flatMap((pod) => whyNotReady(pod) ?? []),
+    isReady: workloads.every(({ ready, wanted, isCurrent }) => isCurrent && ready >= wanted),
+  }
+}
+
+function progressOf(
+  title: string,
+  workload: Workload | undefined,
+  fields: {
+    readonly ready: string
+    readonly updated: string
+    readonly wanted: (workload: Workload) => number
+  },
+): WorkloadProgress {
+  if (workload === undefined) return { title, ready: 0, wanted: 1, isCurrent: false }
+  const { status = {}, metadata } = workload
+  const wanted = fields.wanted(workload)
+  return {
+    title,
+    ready: status[fields.ready] ?? 0,
+    wanted,
+    isCurrent:
+      (status['observedGeneration'] ?? 0) >= (metadata?.generation ?? 0) &&
+      (status[fields.updated] ?? 0) >= wanted,
+  }
+}
+
+/** One sentence on a pod that is not ready; undefined for one that is. */
+export function whyNotReady(pod: Pod): string | undefined {
+  const { conditions = [], containerStatuses = [] } = pod.status ?? {}
+  const condition = (type: string) => conditions.find((each) => each.type === type)
+  if (condition('Ready')?.status === 'True') return undefined
+  const where = pod.spec?.nodeName === undefined ? '' : ` on ${pod.spec.nodeName}`
+  return `pod ${pod.metadata?.name ?? ''}${where}: ${reasonOf()}`
+
+  function reasonOf(): string {
+    if (pod.metadata?.deletionTimestamp !== undefined) return 'is ending'
+    const scheduled = condition('PodScheduled')
+    if (scheduled?.status === 'False')
+      return `no node takes it: ${scheduled.message ?? scheduled.reason ?? ''}`
+    for (const { state, lastState, restartCount } of containerStatuses) {
+      const { reason, message } = state?.waiting ?? {}
+      const { exitCode } = lastState?.terminated ?? {}
+      const before =
+        exitCode === undefined ? '' : `, exit code ${exitCode} before, ${restartCount} restarts`
+      if (reason !== undefined)
+        return `${reason}${message === undefined ? '' : `: ${message}`}${before}`
+      if (state?.running !== undefined)
+        return `runs, and is not ready${before}: kubectl logs -n ${pod.metadata?.namespace ?? ''} ${pod.metadata?.name ?? ''}`
+    }
+    return pod.status?.message ?? 'its containers are not started yet'
+  }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a waypoint makes of a request: its policies rule by rule, the route and rule that take it, and where that leads. Pure.
+
+import type { RequestHead } from '../../mesh/http/message.ts'
+import type { HttpRoutes } from '../../mesh/model/http-routes.ts'
+import type { SocketAddress, Workload } from '../../mesh/model/types.ts'
+import {
+  type CopiedWaypoint,
+  endpointsAt,
+  type ExplainedRequest,
+  explainRequestAt,
+} from '../../waypoint/explain-request.ts'
+import type { CallSource } from '../../waypoint/listener/call.ts'
+import type { Backend } from '../../waypoint/exchange/types.ts'
+import { ruleLines, matchText, routeText } from './rule-lines.ts'
+import { policyDetails, policyStep } from './request-policy-step.ts'
+import type { Step } from './steps.ts'
+
+/** More endpoints of a Service are not told. */
+const MOST_ENDPOINTS = 16
+
+export interface WaypointAsked {
+  /** `namespace/name` of the Gateway. */
+  readonly name: string
+  readonly waypoint: CopiedWaypoint
+  readonly source: CallSource
+  readonly target: SocketAddress
+  readonly head: RequestHead
+}
+
+/** Where it may lead; none where the waypoint answers. */
+export interface WaypointEnd {
+  readonly steps: readonly Step[]
+  readonly endpoints: readonly { readonly workload: Workload; readonly target: SocketAddress }[]
+}
+
+/** Asks it. */
+export function waypointSteps(asked: WaypointAsked): WaypointEnd {
+  const { name, waypoint, source, target, head } = asked
+  const explained = explainRequestAt(waypoint, source, target, head)
+  const object = `Gateway ${name}`
+  if (explained.kind === 'rejected')
+    return closed({
+      step: 'waypoint',
+      result: 'stop',
+      what: `waypoint ${name} refuses the tunnel: ${explained.message}`,
+      object,
+    })
+  if (explained.kind === 'connection') {
+    const { refusal, policies, backend } = explained
+    if (refusal !== undefined)
+      return closed({
+        step: 'waypoint',
+        result: 'stop',
+        what: `waypoint ${name} closes the connection: ${refusal.message}`,
+        ...(refusal.by?.madeOf !== undefined && { object: refusal.by.madeOf }),
+        details: policyDetails(policies),
+      })
+    const step: Step = {
+      step: 'waypoint',
+      result: 'ok',
+      what: `waypoint ${name} carries it as it is: its port has no requests that could be read`,
+      object,
+      details: policyDetails(policies),
+    }
+    return leads(asked, [step], [backend])
+  }
+  const at: Step = {
+    step: 'waypoint',
+    result: 'ok',
+    what: `waypoint ${name} reads ${head.method} ${head.target} for ${head.authority}`,
+    object,
+  }
+  const policy = policyStep(explained, { name, who: source.identity, head })
+  if (policy.result === 'stop') return { steps: [at, policy], endpoints: [] }
+  const route = routeStep(explained, head)
+  const steps = [at, policy, route]
+  return explained.outcome.kind === 'answer'
+    ? { steps, endpoints: [] }
+    : leads(asked, steps, backendsOf(explained))
+}
+
+function closed(step: Step): WaypointEnd {
+  return { steps: [step], endpoints: [] }
+}
+
+type Read = Extract<ExplainedRequest, { readonly kind: 'request' }>
+
+/** All that may be chosen. */
+function backendsOf({ hit, backend }: Read): readonly Backend[] {
+  if (hit === undefined) return [backend]
+  return hit.rule.backends.flatMap(({ target, weight }) =>
+    weight > 0 && target.kind === 'service' ? [target] : [],
+  )
+}
+
+function leads(
+  { waypoint, source, target }: WaypointAsked,
+  steps: readonly Step[],
+  backends: readonly Backend[],
+): WaypointEnd {
+  const choices = backends.flatMap((each) =>
+    endpointsAt(waypoint, source, target, each, MOST_ENDPOINTS),
+  )
+  const endpoints = choices.flatMap((choice) => (choice.kind === 'none' ? [] : [choice]))
+  const missing = choices.flatMap((choice): Step[] =>
+    choice.kind === 'none'
+      ? [
+          {
+            step: 'endpoint',
+            result: endpoints.length === 0 ? 'stop' : 'note',
+            what: choice.message,
+            change: 'look at the endpoints of that Service (kubectl get endpointslices)',
+          },
+        ]
+      : [],
+  )
+  return { steps: [...steps, ...missing], endpoints }
+}
+
+function routeStep({ outcome, routes, hit, backend }: Read, head: RequestHead): Step {
+  const asked = `${head.method} ${head.target}`
+  if (routes === undefined && outcome.kind === 'answer')
+    return {
+      step: 'route',
+      result: 'stop',
+      what: `${asked} is answered ${outcome.status}: ${outcome.body}`,
+    }
+  if (routes === undefined)
+    return {
+      step: 'route',
+      result: 'ok',
+      what: `no route counts for ${backend.kind === 'service' ? `${backend.service} port ${backend.port}` : 'a pod that is called by its own address'}: it goes where it was sent`,
+    }
+  if (hit === undefined)
+    return {
+      step: 'route',
+      result: 'stop',
+      what: `${asked} is answered 404 (NR): no rule takes it`,
+      object: routeNames(routes),
+      change: 'add a rule whose matches take it, or one without matches for the rest',
+      details: routes.rules.flatMap(({ route, matches }) =>
+        matches.map((match) => `${routeText(route)} takes ${matchText(match)}`),
+      ),
+    }
+  const { route } = hit.rule
+  const about = {
+    step: 'route',
+    object: `${route.kind} ${route.namespace}/${route.name}`,
+    details: ruleLines(hit.rule, outcome),
+  } as const
+  const taken = `${routeText(route)} takes ${asked} by ${matchText(hit.match)}`
+  if (outcome.kind === 'forward') return { ...about, result: 'ok', what: taken }
+  const isFault = outcome.status >= 400
+  return {
+    ...about,
+    result: isFault ? 'stop' : 'note',
+    what: `${taken}, and the waypoint answers ${outcome.status} itself`,
+    ...(isFault && { change: 'correct that rule' }),
+  }
+}
+
+function routeNames({ rules }: HttpRoutes): string {
+  const names = rules.map(({ route }) => `${route.kind} ${route.namespace}/${route.name}`)
+  return [...new Set(names)].join(', ')
+}

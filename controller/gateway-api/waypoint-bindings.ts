@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bindings to waypoints, as the translator reads them. What a namespace says is resolved once for all that is in it: a pod that says
+// nothing itself reads one answer.
+
+import type { Collection, Fetch, Graph } from '../../mesh/collections/index.ts'
+import type { GatewayAddress } from '../../mesh/model/gateway.ts'
+import { GATEWAY_NAME_LABEL } from '../../mesh/model/names.ts'
+import type { ObjectCollections } from '../core/input.ts'
+import { objectKey, type ObjectKey } from '../core/origin.ts'
+import type { PodTemplate } from '../core/pod.ts'
+import type { ServiceFacts } from '../core/service.ts'
+import { type Binding, type BindingFacts, bindingOf, waypointAddress } from './waypoint-binding.ts'
+import type { WaypointUse } from './waypoint-use.ts'
+import {
+  deriveWaypointPods,
+  deriveWaypoints,
+  type Waypoint,
+  type WaypointPods,
+} from './waypoints.ts'
+
+export interface WaypointBindings {
+  readonly waypoints: Collection<ObjectKey, Waypoint>
+  readonly pods: Collection<ObjectKey, WaypointPods>
+  /** Where agents send a Service's traffic. */
+  readonly waypointOfService: (fetch: Fetch, service: ServiceFacts) => GatewayAddress | undefined
+  /** Where they send what is for a pod by its own address. */
+  readonly waypointOfPod: (fetch: Fetch, template: BoundTemplate) => GatewayAddress | undefined
+  /** How a Service stands to its waypoint, for its status. */
+  readonly bindingOfService: (fetch: Fetch, service: ServiceFacts) => Binding | undefined
+}
+
+type BoundTemplate = Pick<PodTemplate, 'cluster' | 'namespace' | 'labels' | 'waypointUse'>
+
+/** Where the traffic of a namespace's objects goes that say nothing themselves. */
+interface Inherited {
+  readonly service: GatewayAddress | undefined
+  readonly workload: GatewayAddress | undefined
+}
+
+/** Cluster-scoped objects have no namespace. */
+const CLUSTER_SCOPE = ''
+
+/** Derives waypoints and bindings; what is derived after them may ask for its own. */
+export function deriveWaypointBindings(graph: Graph, objects: ObjectCollections): WaypointBindings {
+  const waypoints = deriveWaypoints(graph, objects)
+  const pods = deriveWaypointPods(graph, objects, waypoints)
+  const factsOf = (
+    fetch: Fetch,
+    target: BindingFacts['target'],
+    { cluster, namespace }: { readonly cluster: string; readonly namespace: string },
+    own: WaypointUse | undefined,
+  ): BindingFacts => {
+    const around = fetch(objects.Namespace, objectKey(cluster, CLUSTER_SCOPE, namespace))
+    return {
+      target,
+      own,
+      inherited: around?.waypointUse,
+      namespace,
+      namespaceLabels: around?.labels,
+      waypointOf: ({ gateway }) => fetch(waypoints, gateway),
+      podsOf: ({ gateway }) => fetch(pods, gateway),
+    }
+  }
+  const inherited = graph.derive(
+    'waypoints of namespaces',
+    objects.Namespace,
+    (fetch, { cluster, name, waypointUse }, key) => {
+      if (waypointUse?.asked === undefined) return []
+      const place = { cluster, namespace: name }
+      const addresses: Inherited = {
+        service: waypointAddress(factsOf(fetch, 'service', place, undefined)),
+        workload: waypointAddress(factsOf(fetch, 'workload', place, undefined)),
+      }
+      return [[key, addresses]]
+    },
+  )
+  /** A waypoint's own Service and pods are bound to none: their traffic would go round in circles. */
+  const isWaypoints = (fetch: Fetch, cluster: string, namespace: string, gateway?: string) =>
+    gateway !== undefined && fetch(waypoints, objectKey(cluster, namespace, gateway)) !== undefined
+  const addressOf = (
+    fetch: Fetch,
+    target: BindingFacts['target'],
+    place: { readonly cluster: string; readonly namespace: string },
+    own: WaypointUse | undefined,
+  ): GatewayAddress | undefined =>
+    own === undefined
+      ? fetch(inherited, objectKey(place.cluster, CLUSTER_SCOPE, place.namespace))?.[target]
+      : waypointAddress(factsOf(fetch, target, place, own))
+  return {
+    waypoints,
+    pods,
+    waypointOfService: (fetch, service) =>
+      isWaypoints(fetch, service.cluster, service.namespace, service.name)
+        ? undefined
+        : addressOf(fetch, 'service', service, service.waypointUse),
+    waypointOfPod: (fetch, template) => {
+      const { cluster, namespace, labels, waypointUse } = template
+      return isWaypoints(fetch, cluster, namespace, labels.get(GATEWAY_NAME_LABEL))
+        ? undefined
+        : addressOf(fetch, 'workload', template, waypointUse)
+    },
+    bindingOfService: (fetch, service) =>
+      isWaypoints(fetch, service.cluster, service.namespace, service.name)
+        ? undefined
+        : bindingOf(factsOf(fetch, 'service', service, service.waypointUse)),
+  }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// The policies that waypoints enforce, as collections: what waypoints are offered, and how each of their objects stands to what it is
+// attached to. Objects may come in any order: a policy before its Service, its Gateway or a Gateway of its class.
+
+import type { Collection, Fetch, Graph } from '../../mesh/collections/index.ts'
+import type { PolicyKey } from '../../mesh/model/policy.ts'
+import type { WaypointPolicy } from '../../mesh/model/waypoint-policy.ts'
+import type { TranslateConfig } from '../core/config.ts'
+import type { ObjectCollections } from '../core/input.ts'
+import { objectKey } from '../core/origin.ts'
+import { isOurs } from '../gateway-api/gateway-class.ts'
+import type { WaypointBindings } from '../gateway-api/waypoint-bindings.ts'
+import type { AuthorizationPolicyFacts } from './authorization-policy.ts'
+import { type NamedWaypoint, waypointPolicyOf } from './request-rules.ts'
+import type { TargetRef } from './target-refs.ts'
+
+/** How one thing that a policy names stands to waypoints. */
+export interface Attachment {
+  readonly field: string
+  /** `<kind> <name>`. */
+  readonly what: string
+  /** `foreign`: somebody else's Gateway, of which only he can say anything. */
+  readonly kind: 'bound' | 'missing' | 'unbound' | 'foreign'
+  /** Why it is not bound. */
+  readonly reason: string
+  /** The waypoints that enforce the policy for it. */
+  readonly waypoints: readonly NamedWaypoint[]
+}
+
+export interface WaypointPolicyCollections {
+  readonly waypointPolicies: Collection<PolicyKey, WaypointPolicy>
+  /** How a policy's targets stand to waypoints; none of a policy that is not attached to anything. */
+  readonly attachmentsOf: (fetch: Fetch, facts: AuthorizationPolicyFacts) => readonly Attachment[]
+}
+
+type Objects = Pick<
+  ObjectCollections,
+  'AuthorizationPolicy' | 'Service' | 'Gateway' | 'GatewayClass'
+>
+
+/** Cluster-scoped objects have no namespace. */
+const CLUSTER_SCOPE = ''
+
+/** Derives them; bindings must have been derived before. */
+export function deriveWaypointPolicies(
+  graph: Graph,
+  objects: Objects,
+  { waypoints, bindingOfService }: Pick<WaypointBindings, 'waypoints' | 'bindingOfService'>,
+  config: TranslateConfig,
+): WaypointPolicyCollections {
+  const { Gateway: gateways, GatewayClass: classes, Service: services } = objects
+  const byClass = gateways.index(({ cluster, className }) => [
+    objectKey(cluster, CLUSTER_SCOPE, className),
+  ])
+  const waypointsOfClass = (fetch: Fetch, cluster: string, name: string) =>
+    fetch(byClass, objectKey(cluster, CLUSTER_SCOPE, name)).filter(
+      (each) => fetch(waypoints, objectKey(cluster, each.namespace, each.name)) !== undefined,
+    )
+  const attach = (
+    fetch: Fetch,
+    { cluster, namespace }: AuthorizationPolicyFacts,
+    { kind, name, field }: TargetRef,
+  ): Attachment => {
+    const at = objectKey(cluster, namespace, name)
+    const what = kind === 'GatewayClass' ? `${kind} ${name}` : `${kind} ${namespace}/${name}`
+    const not = (how: Exclude<Attachment['kind'], 'bound'>, reason: string): Attachment => ({
+      field,
+      what,
+      kind: how,
+      reason,
+      waypoints: [],
+    })
+    const bound = (those: readonly NamedWaypoint[]): Attachment => ({
+      field,
+      what,
+      kind: 'bound',
+      reason: '',
+      waypoints: those.map((each) => ({ namespace: each.namespace, name: each.name })),
+    })
+    switch (kind) {
+      case 'Gateway':
+        if (fetch(waypoints, at) !== undefined) return bound([{ namespace, name }])
+        return fetch(gateways, at) === undefined
+          ? not('missing', 'is not there')
+          : not('foreign', 'is no waypoint of this mesh')
+      case 'Service': {
+        const service = fetch(services, at)
+        if (service === undefined) return not('missing', 'is not there')
+        const binding = bindingOfService(fetch, service)
+        if (binding === undefined) return not('unbound', 'uses no waypoint')
+        const waypoint = fetch(waypoints, binding.asked.gateway)
+        return waypoint === undefined || !binding.isEnforced
+          ? not('unbound', `has no waypoint: ${binding.message}`)
+          : bound([waypoint])
+      }
+      case 'GatewayClass': {
+        if (namespace !== config.rootNamespace)
+          return not('unbound', `counts only for policies of namespace ${config.rootNamespace}`)
+        const gatewayClass = fetch(classes, objectKey(cluster, CLUSTER_SCOPE, name))
+        if (gatewayClass === undefined) return not('missing', 'is not there')
+        return isOurs(gatewayClass)
+          ? bound(waypointsOfClass(fetch, cluster, name))
+          : not('foreign', 'is no class of waypoints of this mesh')
+      }
+      case 'ServiceEntry':
+        return not('unbound', 'is of a kind that waypoints do not serve yet')
+    }
+  }
+  return {
+    waypointPolicies: graph.derive(
+      'policies of waypoints',
+      objects.AuthorizationPolicy,
+      (fetch, facts) => {
+        const policy = waypointPolicyOf(config, facts, {
+          waypointsOfClass: (name) =>
+            waypointsOfClass(fetch, facts.cluster, name).map((each) => ({
+              namespace: each.namespace,
+              name: each.name,
+            })),
+        })
+        return policy === undefined ? [] : [[policy.key, policy]]
+      },
+    ),
+    attachmentsOf: (fetch, facts) =>
+      facts.target.kind === 'attached'
+        ? facts.target.refs.refs.map((ref) => attach(fetch, facts, ref))
+        : [],
+  }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// The values of the chart: its defaults, files and --set over one another as Helm merges them.
+
+import { readFileSync } from 'node:fs'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import { parseYamlDocuments } from '../../mesh/kube/yaml.ts'
+import { isRecord } from './functions.ts'
+
+export type Values = Readonly<Record<string, unknown>>
+
+/** A file of values. Throws AMB_CHART_VALUES with file and line, without a word of what stands there. */
+export function readValuesFile(file: string): Values {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (thrown) {
+    throw refused(`Cannot read ${file}: ${errorMessage(thrown)}`)
+  }
+  const documents = parseYamlDocuments(text)
+  if (!documents.ok) {
+    const { line, field, what } = documents.error
+    throw refused(`Cannot read ${file}:${line}: ${field === '' ? '' : `field ${field}: `}${what}`)
+  }
+  const value = documents.value[0]?.value ?? {}
+  if (!isRecord(value)) throw refused(`Cannot read ${file}: values are a mapping`)
+  return value
+}
+
+/** The one over the other: mappings are merged, all else is replaced, and null takes a value away. */
+export function mergeValues(below: Values, above: Values): Values {
+  const merged: Record<string, unknown> = { ...below }
+  for (const [key, value] of Object.entries(above)) {
+    const known = merged[key]
+    if (value === null) delete merged[key]
+    else merged[key] = isRecord(known) && isRecord(value) ? mergeValues(known, value) : value
+  }
+  return merged
+}
+
+/** An error about values. */
+export function refused(what: string): AmbitError {
+  return new AmbitError('AMB_CHART_VALUES', what)
+}

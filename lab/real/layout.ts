@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names and places of the real cluster: one a machine, everything of it under these.
+
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** The first one is the control plane's, too. */
+export const NODES = ['node-a', 'node-b'] as const
+
+/** On a disk: containerd's overlay file systems cannot lie on another one. */
+export const STATE_DIRECTORY = process.env['AMBIT_CLUSTER_DIR'] ?? '/var/lib/ambit-cluster'
+
+/** Programs and images that took long to make outlive a cluster, and a clone. */
+const CACHE_DIRECTORY = join(
+  process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'),
+  'ambit/cluster',
+)
+export const PROGRAMS_DIRECTORY = join(CACHE_DIRECTORY, 'programs')
+export const SOURCES_DIRECTORY = join(CACHE_DIRECTORY, 'sources')
+export const IMAGES_DIRECTORY = join(STATE_DIRECTORY, 'images')
+export const PKI_DIRECTORY = join(STATE_DIRECTORY, 'pki')
+/** Of its administrator, by an address of this machine's loopback. */
+export const KUBECONFIG = join(STATE_DIRECTORY, 'kubeconfig')
+
+/** Where tests look for kube-apiserver and etcd. */
+export const TOOLS_DIRECTORY = fileURLToPath(
+  new URL('../../node_modules/.ambit-tools', import.meta.url),
+)
+export const ROOM = fileURLToPath(new URL('.', import.meta.url))
+
+/** Of the cgroups of nodes. */
+export const CGROUP_PREFIX = 'ambit-cluster-'
+
+export const API_PORT = 6443
+/** The first address of the range of Services, 10.212.0.0/16, as node.sh gives it to the API server. */
+export const API_SERVICE_IP = '10.212.0.1'
+const NODE_NETWORK = '172.31.77'
+export const GATEWAY_IP = `${NODE_NETWORK}.1`
+const FIRST_NODE_HOST = 11
+
+/** The n-th node's own address, and the range of its pods. */
+export const nodeIp = (index: number): string => `${NODE_NETWORK}.${FIRST_NODE_HOST + index}`
+export const podCidr = (index: number): string => `10.244.${index + 1}.0/24`

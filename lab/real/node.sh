@@ -1,0 +1,65 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# The first process of a node: makes its root, which is this machine's read through an overlay in memory, then runs the node's daemons
+# and starts again those that end, as systemd would.
+# node.sh NAME IP POD-CIDR DIRECTORY PROGRAMS PKI IMAGES [control-plane]
+set -eu
+name=$1 ip=$2 pod_cidr=$3 directory=$4 programs=$5 pki=$6 images=$7 duty=${8:-}
+. "$(dirname "$0")/node-root.sh"
+. "$(dirname "$0")/node-config.sh"
+
+# The old /proc is still that of the machine: there this process has the pid by which it is ended.
+read -r pid _ </proc/self/stat
+echo "$pid" >"$directory/init.pid"
+make_root
+write_config
+# This file's directory is the machine's, which the new root shows as well.
+until ip -br address show eth0 2>/dev/null | grep -q "$ip/"; do sleep 0.1; done
+
+# unit NAME COMMAND...: in a cgroup of its own, started again when it ends; its log is DIRECTORY/logs/NAME.log.
+unit() {
+  unit=$1
+  shift
+  for hierarchy in $(hierarchies); do mkdir -p "$hierarchy/system.slice/$unit.service"; done
+  (
+    # The pid of this very shell, in its own namespace: $$ is its parent's.
+    self=$(exec sh -c 'echo $PPID')
+    for hierarchy in $(hierarchies); do echo "$self" >"$hierarchy/system.slice/$unit.service/cgroup.procs"; done
+    while :; do
+      "$@" >>"/var/log/$unit.log" 2>&1 || true
+      echo "--- $unit ended, $(date +%T): it is started again" >>"/var/log/$unit.log"
+      sleep 1
+    done
+  ) &
+}
+
+unit containerd containerd -c /etc/containerd/config.toml
+until ctr version >/dev/null 2>&1; do sleep 0.2; done
+for image in "$images"/*.tar; do ctr -n k8s.io images import "$image" >/dev/null; done
+
+keys=/etc/kubernetes
+if [ "$duty" = control-plane ]; then
+  # In memory: a disk that syncs would be the slowest part of the cluster.
+  unit etcd etcd --data-dir /run/etcd
+  unit kube-apiserver kube-apiserver \
+    --etcd-servers=http://127.0.0.1:2379 --secure-port=6443 --bind-address=0.0.0.0 "--advertise-address=$ip" \
+    --client-ca-file=$keys/ca.crt --tls-cert-file=$keys/apiserver.crt --tls-private-key-file=$keys/apiserver.key \
+    --kubelet-client-certificate=$keys/apiserver-kubelet.crt --kubelet-client-key=$keys/apiserver-kubelet.key \
+    --kubelet-certificate-authority=$keys/ca.crt --kubelet-preferred-address-types=InternalIP \
+    --service-account-issuer=https://kubernetes.default.svc.cluster.local \
+    --service-account-key-file=$keys/sa.pub --service-account-signing-key-file=$keys/sa.key \
+    --service-cluster-ip-range=10.212.0.0/16 --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
+    --allow-privileged=true --enable-aggregator-routing=true --profiling=false
+  unit kube-controller-manager kube-controller-manager \
+    --kubeconfig=$keys/controller-manager.conf --authentication-kubeconfig=$keys/controller-manager.conf \
+    --authorization-kubeconfig=$keys/controller-manager.conf --service-account-private-key-file=$keys/sa.key \
+    --root-ca-file=$keys/ca.crt --use-service-account-credentials=true --cluster-signing-cert-file=$keys/ca.crt \
+    --cluster-signing-key-file=$keys/ca.key --bind-address=127.0.0.1
+  unit kube-scheduler kube-scheduler --kubeconfig=$keys/scheduler.conf --authentication-kubeconfig=$keys/scheduler.conf \
+    --authorization-kubeconfig=$keys/scheduler.conf --bind-address=127.0.0.1
+fi
+unit kube-proxy kube-proxy --config=$keys/proxy.yaml
+unit kubelet kubelet --config=$keys/kubelet.yaml "--kubeconfig=$keys/kubelet-$name.conf" "--hostname-override=$name" "--node-ip=$ip"
+
+# Reaps what containers' shims leave to the first process.
+while :; do wait || true; sleep 1; done

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who has the address of a service's endpoint. Whoever writes a service's endpoints says where its traffic goes, but a workload
+// of the mesh is never sent plaintext for it: its own protocol and identity count. Pure.
+
+import type { MeshState } from './mesh-state.ts'
+import type { IpAddress, Workload } from './types.ts'
+
+/** The workload that `listed`, an endpoint of a service, is at `address`: another one where it is listed as a plain one. */
+export function whoIsAt(mesh: MeshState, listed: Workload, address: IpAddress): Workload {
+  if (listed.tunnelProtocol !== 'none') return listed
+  const owner = mesh.findWorkload(address)
+  return owner?.tunnelProtocol === 'hbone' && owner.network === listed.network ? owner : listed
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One socket: connecting it, and reading and writing it for JavaScript, which joins it to something that is no socket. */
+#define _GNU_SOURCE
+#include "sockets.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A stream's, a turn: all others have theirs before its next. */
+#define MOST_READ (64 * 1024)
+/* With less room in the arena JavaScript is told first, and it is empty again. */
+#define LEAST_ROOM (16 * 1024)
+
+/* A peer whose kernel knows it no more is found at the next probe; a network that is away for less than 100 s does no harm. As in native/tcp-state.ts. */
+#define PROBE_IDLE_S 10
+#define PROBE_INTERVAL_S 10
+#define PROBES 9
+
+void side_close(struct side *side)
+{
+	if (side->fd >= 0)
+		close(side->fd);
+	side->fd = -1;
+}
+
+void side_reset(struct side *side)
+{
+	static const struct linger now = { .l_onoff = 1, .l_linger = 0 };
+
+	if (side->fd >= 0)
+		setsockopt(side->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	side_close(side);
+}
+
+static void set_number(int fd, int level, int name, int value)
+{
+	setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+void side_ask_peer(const struct side *side)
+{
+	set_number(side->fd, IPPROTO_TCP, TCP_KEEPIDLE, PROBE_IDLE_S);
+	set_number(side->fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_INTERVAL_S);
+	set_number(side->fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
+	set_number(side->fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+}
+
+void connecting_ready(struct loop *loop, struct object *object)
+{
+	struct side *side = &object->sides[0];
+	int error = 0;
+	socklen_t length = sizeof(error);
+
+	if (!side->is_writable)
+		return;
+	if (getsockopt(side->fd, SOL_SOCKET, SO_ERROR, &error, &length))
+		error = errno;
+	if (!error)
+		object->kind = KIND_CONNECTED;
+	loop_tell(loop, TOLD_CONNECTED, object->id, error, 0);
+}
+
+static void broken(struct loop *loop, struct object *object, int error)
+{
+	struct side *side = &object->sides[0];
+
+	side->is_over = true;
+	loop_wait_no_more(loop, object);
+	loop_tell(loop, TOLD_BROKEN, object->id, error, 0);
+}
+
+static void read_some(struct loop *loop, struct object *object)
+{
+	struct side *side = &object->sides[0];
+	size_t room;
+	ssize_t got;
+
+	/* Room for the bytes, and for the word of them: what is told in between makes the arena another's. */
+	if (ARENA_BYTES - loop->arena_used < LEAST_ROOM || loop->record_count == RECORDS) {
+		addon_tell(loop);
+		if (object->kind != KIND_STREAM || (side->is_paused && !side->broken))
+			return;
+	}
+	room = ARENA_BYTES - loop->arena_used;
+	if (room > MOST_READ)
+		room = MOST_READ;
+	do {
+		got = recv(side->fd, loop->arena + loop->arena_used, room, 0);
+	} while (got < 0 && errno == EINTR);
+	if (got > 0) {
+		size_t at = loop->arena_used;
+
+		loop->arena_used += (size_t)got;
+		if (side->broken)
+			side->last_words += (uint32_t)got;
+		if ((size_t)got == room || side->has_more)
+			loop_look_again(loop, object, 0);
+		else
+			side->is_readable = false;
+		loop_tell(loop, TOLD_READ, object->id, (double)at, (double)got);
+		return;
+	}
+	if (got < 0 && errno == EAGAIN && !side->broken) {
+		side->is_readable = false;
+		side->has_more = false;
+		return;
+	}
+	if (side->broken || got < 0)
+		return broken(loop, object, side->broken ? side->broken : errno);
+	side->is_readable = false;
+	side->has_ended = true;
+	loop_wait(loop, object, WAIT_HALF);
+	loop_tell(loop, TOLD_ENDED, object->id, 0, 0);
+}
+
+void stream_ready(struct loop *loop, struct object *object, uint32_t events)
+{
+	struct side *side = &object->sides[0];
+
+	if (side->is_over)
+		return;
+	if (side->has_ended || side->last_words >= MOST_LAST_WORDS) {
+		/* All was read, and yet it has something to say: the peer is gone. */
+		if (side->broken || events & (EPOLLERR | EPOLLHUP))
+			return broken(loop, object, side->broken ? side->broken : ECONNRESET);
+	} else if (side->is_readable && (!side->is_paused || side->broken)) {
+		read_some(loop, object);
+	}
+	if (object->kind != KIND_STREAM || !side->wants_room || !side->is_writable || side->broken)
+		return;
+	side->wants_room = false;
+	loop_tell(loop, TOLD_WRITABLE, object->id, 0, 0);
+}
+
+/* How many bytes the kernel took, or -errno; then what the peer had said is read yet, and TOLD_BROKEN follows. */
+long stream_write(struct loop *loop, struct object *object, const uint8_t *bytes, size_t length)
+{
+	struct side *side = &object->sides[0];
+	ssize_t sent;
+
+	if (side->broken || object->kind != KIND_STREAM)
+		return -EPIPE;
+	do {
+		sent = send(side->fd, bytes, length, MSG_NOSIGNAL);
+	} while (sent < 0 && errno == EINTR);
+	if (sent < 0 && errno != EAGAIN) {
+		side->broken = errno;
+		loop_look_again(loop, object, 0);
+		return -side->broken;
+	}
+	if (sent < 0)
+		sent = 0;
+	if ((size_t)sent < length) {
+		side->is_writable = false;
+		side->wants_room = true;
+	}
+	return sent;
+}
+
+int stream_end(struct object *object)
+{
+	object->sides[0].is_shut = true;
+	return shutdown(object->sides[0].fd, SHUT_WR) ? -errno : 0;
+}

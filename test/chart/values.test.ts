@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// The chart's values: every one has a default, a description and a schema that refuses what is wrong, with its path.
+
+import { readFileSync } from 'node:fs'
+import t from 'tap'
+import { renderChart } from '../../daemonset/render/chart.ts'
+import { requireValid } from '../../daemonset/render/schema.ts'
+import { mergeValues, readValuesFile, type Values } from '../../daemonset/render/values.ts'
+
+interface Schema {
+  readonly type?: string
+  readonly description?: string
+  readonly properties?: Readonly<Record<string, Schema>>
+  readonly additionalProperties?: unknown
+}
+
+const chart = new URL('../../daemonset/chart/', import.meta.url)
+const schema = JSON.parse(readFileSync(new URL('values.schema.json', chart), 'utf8')) as Schema
+const defaults = readValuesFile(new URL('values.yaml', chart).pathname)
+
+/** Every value of the schema that holds no values itself, by its path. */
+function leaves(
+  of: Schema,
+  path: readonly string[] = [],
+): readonly (readonly [readonly string[], Schema])[] {
+  return Object.entries(of.properties ?? {}).flatMap(([name, each]) =>
+    each.properties === undefined
+      ? [[[...path, name], each] as const]
+      : leaves(each, [...path, name]),
+  )
+}
+
+const at = (path: readonly string[], value: unknown): Values =>
+  path.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value) as Values
+
+const render = (values: Values): Promise<unknown> => renderChart(values, { namespace: 'mesh' })
+const judge = (values: Values): void => requireValid(mergeValues(defaults, values))
+
+void t.test('each value has a default and a description, and there is no other', (t) => {
+  const ofDefaults = (from: unknown, path: readonly string[]): unknown =>
+    path.reduce<unknown>((value, name) => (value as Values)[name], from)
+  for (const [path, { description }] of leaves(schema)) {
+    if (path[0] === 'global') continue
+    t.not(ofDefaults(defaults, path), undefined, `${path.join('.')} has a default`)
+    t.match(description, /\w.*\.$/, `${path.join('.')} has a description`)
+  }
+  t.end()
+})
+
+void t.test('every value of a wrong kind is refused, by its path', (t) => {
+  const wrong: unknown[] = [{ un: 'fit' }, [{ un: 'fit' }], -1.5, 'no such thing !']
+  for (const [path] of leaves(schema)) {
+    if (path[0] === 'global') continue
+    const dotted = path.join('.')
+    const told = wrong.flatMap((value) => refusalOf(() => judge(at(path, value))))
+    // A free text takes a text that says nothing to anybody, and nothing else.
+    t.ok(told.length >= 3, `${dotted}: ${told.length} of ${wrong.length} refused`)
+    for (const error of told) {
+      t.match(error, { code: 'AMB_CHART_VALUES' })
+      t.ok(error.message.includes(dotted), `${dotted}: ${error.message}`)
+    }
+  }
+  t.end()
+})
+
+function refusalOf(call: () => void): readonly Error[] {
+  try {
+    call()
+    return []
+  } catch (thrown) {
+    return thrown instanceof Error ? [thrown] : []
+  }
+}
+
+void t.test('what is wrong is told in words', async (t) => {
+  const cases: readonly (readonly [Values, RegExp])[] = [
+    [{ agnet: {} }, /agnet is no value of this chart/],
+    [{ agent: { wrokers: 2 } }, /agent\.wrokers is no value of this chart/],
+    [{ platform: 'k8s' }, /platform must be one of generic, k3s, k3d, microk8s, minikube, gke/],
+    [{ agent: { workers: 257 } }, /agent\.workers must be <= 256/],
+    [{ controller: { replicas: 0 } }, /controller\.replicas must be >= 1/],
+    [{ controller: { replicas: '2' } }, /controller\.replicas must be integer/],
+    [{ mesh: { trustDomain: 'Upper' } }, /mesh\.trustDomain must match pattern/],
+    [{ cni: { binDir: 'opt/cni' } }, /cni\.binDir must match pattern/],
+    [
+      { agent: { extraArgs: ['--log-level=debug', 'log-level'] } },
+      /agent\.extraArgs\[1\] must match/,
+    ],
+    [{ agent: { tolerations: [{ effect: 'Never' }] } }, /tolerations\[0\]\.effect must be one of/],
+    [{ agent: { resources: { limits: { memory: '1 GB' } } } }, /resources\.limits\.memory must/],
+    [{ agent: { podLabels: { 'a b': 'c' } } }, /agent\.podLabels\.a b/],
+    [{ image: { digest: 'sha256:1' } }, /image\.digest must match pattern/],
+    [{ otlp: { endpoint: 'collector:4318' } }, /otlp\.endpoint must match pattern/],
+  ]
+  for (const [values, reason] of cases)
+    await t.rejects(render(values), { code: 'AMB_CHART_VALUES', message: reason })
+  await t.rejects(
+    render({ image: { tag: 1 }, agent: { workers: 'x' } }),
+    {
+      message: /image\.tag .*; agent\.workers /,
+    },
+    'all of them at once',
+  )
+})

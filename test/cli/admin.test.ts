@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one way to ask a component's admin port: whole answers, answers as they come, and those that do not.
+
+import { once } from 'node:events'
+import http from 'node:http'
+import net, { type AddressInfo } from 'node:net'
+import t from 'tap'
+import { askAdmin, openAdmin } from '../../cli/cluster/admin.ts'
+import { auditLines } from '../../cli/cluster/audit-lines.ts'
+import type { ClusterTarget } from '../../cli/cluster/target.ts'
+import { createKubeApi } from '../../mesh/kube/index.ts'
+import { ok } from '../../mesh/result.ts'
+
+/** A component that answers so, and how to reach it. */
+async function component(
+  t: { teardown(end: () => void): void },
+  answer: (request: http.IncomingMessage, response: http.ServerResponse) => void,
+): Promise<ClusterTarget> {
+  const server = http.createServer(answer).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  return {
+    // Nobody asks the API server here.
+    api: createKubeApi({
+      server: new URL('http://127.0.0.1:1'),
+      namespace: 'default',
+      source: 'test',
+      credentials: () => Promise.reject(new Error('there are none')),
+    }),
+    systemNamespace: 'ambit-system',
+    connect: () => Promise.resolve(ok(net.connect(port, '127.0.0.1'))),
+  }
+}
+
+void t.test('an answer is read whole, and a refusal says why', async (t) => {
+  const target = await component(t, (request, response) => {
+    const isKnown = request.url === '/known'
+    response.writeHead(isKnown ? 200 : 404)
+    response.end(JSON.stringify(isKnown ? { method: request.method } : { error: 'no such path' }))
+  })
+  t.match(await askAdmin(target, { pod: 'a', path: '/known', method: 'POST' }), {
+    ok: true,
+    value: { method: 'POST' },
+  })
+  t.match(await askAdmin(target, { pod: 'a', path: '/other' }), {
+    ok: false,
+    error: 'no such path',
+  })
+})
+
+void t.test('who does not answer, or stops in the middle, holds nobody up', async (t) => {
+  const target = await component(t, (request, response) => {
+    if (request.url === '/middle') response.write('{')
+  })
+  for (const [path, error] of [
+    ['/never', /^no answer within 0\.2 s/],
+    ['/middle', /^no whole answer within 0\.2 s/],
+  ] as const)
+    t.match(await askAdmin(target, { pod: 'a', path, deadlineMs: 200 }), { ok: false, error })
+})
+
+void t.test('a followed audit gives lines as they come, until it is told to end', async (t) => {
+  const target = await component(t, (request, response) => {
+    t.equal(request.url, '/audit?namespace=shop&follow=true')
+    response.write('{"n":1}\n')
+  })
+  const ended = new AbortController()
+  const lines: string[] = []
+  const asked = { pod: 'a', namespace: 'shop', sinceSeconds: undefined, follow: true }
+  await auditLines(target, { ...asked, signal: ended.signal }, (line) => {
+    lines.push(line)
+    ended.abort()
+  })
+  t.same(lines, ['{"n":1}'])
+})
+
+void t.test('a component that goes away while it is followed is named', async (t) => {
+  const target = await component(t, (_request, response) => {
+    response.write('{"n":1}\n')
+    response.socket?.resetAndDestroy()
+  })
+  const { signal } = new AbortController()
+  const asked = { pod: 'agent-x', namespace: undefined, sinceSeconds: undefined, follow: true }
+  await t.rejects(
+    auditLines(target, { ...asked, signal }, () => undefined),
+    { code: 'AMB_AGENT_UNREACHABLE', message: /agent-x/ },
+  )
+})
+
+void t.test('who has been told to end before is not asked', async (t) => {
+  const target = await component(t, (_request, response) => void response.end('{}'))
+  const opened = await openAdmin(target, { pod: 'a', path: '/' }, AbortSignal.abort())
+  t.equal(opened.ok, false)
+})

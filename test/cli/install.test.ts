@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+// `ambit install`, `verify` and `uninstall` against the lab's API server; what controllers and kubelets would do is played by the test.
+
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { install, type InstallOptions } from '../../cli/install/install.ts'
+import { installObjects } from '../../cli/install/objects.ts'
+import { preflight } from '../../cli/install/preflight.ts'
+import { whyNotReady } from '../../cli/install/readiness.ts'
+import { readInstallation } from '../../cli/install/stored-values.ts'
+import { uninstall } from '../../cli/install/uninstall.ts'
+import { verify } from '../../cli/install/verify.ts'
+import type { Values } from '../../daemonset/render/values.ts'
+import {
+  CONFIG_MAPS,
+  createKubeApi,
+  DAEMON_SETS,
+  defineResource,
+  DEPLOYMENTS,
+  type KubeApi,
+  type KubeObject,
+  type KubeResource,
+  NAMESPACES,
+  type Pod,
+  PODS,
+  SECRETS,
+} from '../../mesh/kube/index.ts'
+import { expectOk } from '../controller/small-cluster.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
+import { until } from '../support/until.ts'
+
+const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
+const NAMESPACE = 'ambit-system'
+const LONG_MS = 60_000
+const SERVICE_ACCOUNTS = defineResource('', 'v1', 'serviceaccounts', 'ServiceAccount')
+
+async function cluster(t: Test): Promise<{ readonly server: FaultyApi; readonly api: KubeApi }> {
+  const server = new FaultyApi()
+  await server.start()
+  t.teardown(() => server.stop())
+  return { server, api: createKubeApi(server.access(server.adminToken)) }
+}
+
+interface Told {
+  readonly lines: string[]
+  readonly options: InstallOptions
+}
+
+function telling(change: Partial<InstallOptions> = {}): Told {
+  const lines: string[] = []
+  const report = (line: string): void => void lines.push(line)
+  const usual = { timeoutMs: LONG_MS, isDryRun: false, ignoresPreflight: false }
+  return { lines, options: { ...usual, report, ...change } }
+}
+
+async function plan(given: Values = {}): Promise<Parameters<typeof install>[1]> {
+  const { objects, used } = await installObjects(given, NAMESPACE)
+  return { namespace: NAMESPACE, objects, given, used }
+}
+
+/** What the cluster's own controllers and kubelets say once the workloads are there. */
+async function playReady(api: KubeApi): Promise<void> {
+  const status = async (resource: KubeResource, name: string, fields: object): Promise<void> => {
+    await until(async () => (await api.get(resource, { namespace: NAMESPACE, name })).ok, name)
+    const { metadata } = expectOk(await api.get(resource, { namespace: NAMESPACE, name }))
+    const patch = { status: { ...fields, observedGeneration: metadata?.generation } }
+    const target = { namespace: NAMESPACE, name }
+    expectOk(await api.patch(resource, target, patch, { subresource: 'status' }))
+  }
+  await status(DAEMON_SETS, 'ambit-agent', {
+    currentNumberScheduled: 2,
+    numberMisscheduled: 0,
+    desiredNumberScheduled: 2,
+    updatedNumberScheduled: 2,
+    numberReady: 2,
+  })
+  await status(DEPLOYMENTS, 'ambit-controller', {
+    replicas: 2,
+    updatedReplicas: 2,
+    readyReplicas: 2,
+  })
+}
+
+/** Everything of the kinds that an installation makes, by title. */
+async function everything(api: KubeApi): Promise<readonly string[]> {
+  const { objects } = await installObjects({}, NAMESPACE)
+  const kinds = new Map(objects.map(({ resource }) => [resource.kind, resource] as const))
+  const all = [...kinds.values(), CONFIG_MAPS, SECRETS, DEFINITIONS]
+  const lists = await Promise.all(
+    all.map(async (resource) =>
+      expectOk(await api.list<KubeObject>(resource)).items.map(
+        ({ metadata }) => `${resource.kind} ${metadata?.namespace ?? ''}/${metadata?.name ?? ''}`,
+      ),
+    ),
+  )
+  return lists.flat().toSorted()
+}
+
+const DEFINITIONS = defineResource(
+  'apiextensions.k8s.io',
+  'v1',
+  'customresourcedefinitions',
+  'CustomResourceDefinition',
+  'cluster',
+)
+
+await t.test(
+  'installed, it is there, ready, and verified; uninstalled, nothing is left',
+  async (t) => {
+    const { api } = await cluster(t)
+    const before = await everything(api)
+    const { lines, options } = telling()
+    await Promise.all([
+      install(api, await plan({ agent: { workers: 2 } }), options),
+      playReady(api),
+    ])
+    for (const line of [
+      'Namespace ambit-system created',
+      'CustomResourceDefinition authorizationpolicies.security.istio.io created',
+      'DaemonSet ambit-system/ambit-agent created',
+      'DaemonSet ambit-agent 2/2 ready; Deployment ambit-controller 2/2 ready',
+    ])
+      t.ok(lines.includes(line), `${line}: ${lines.join(' | ')}`)
+    t.strictSame(await readInstallation(api, NAMESPACE), {
+      values: { agent: { workers: 2 } },
+      hasMadeNamespace: true,
+    })
+
+    const { objects } = await installObjects({ agent: { workers: 2 } }, NAMESPACE)
+    const wrong = async (): Promise<readonly string[]> =>
+      (await verify(api, objects, NAMESPACE)).flatMap(({ what, why }) =>
+        why === '' ? [] : [`${what}: ${why}`],
+      )
+    t.strictSame(await wrong(), [])
+
+    await t.test('again, nothing is changed; with another value, that is', async (t) => {
+      const again = telling()
+      await install(api, await plan({ agent: { workers: 2 } }), again.options)
+      t.strictSame(
+        again.lines.filter((line) => / (created|changed)$/.test(line)),
+        [],
+      )
+      const more = telling()
+      const upgrading = install(api, await plan({ agent: { workers: 3 } }), more.options)
+      await until(() => more.lines.some((line) => /updating/.test(line)), 'the new generation')
+      await Promise.all([upgrading, playReady(api)])
+      t.strictSame(
+        more.lines.filter((line) => / (created|changed)$/.test(line)),
+        [
+          'DaemonSet ambit-system/ambit-agent changed',
+          'ConfigMap ambit-system/ambit-values changed',
+        ],
+      )
+      t.strictSame(await wrong(), [
+        'DaemonSet ambit-system/ambit-agent: field spec.template.spec.containers[0].args[17] is not what was installed',
+      ])
+    })
+
+    await t.test('verify finds what is gone', async (t) => {
+      expectOk(await api.delete(SERVICE_ACCOUNTS, { namespace: NAMESPACE, name: 'ambit-agent' }))
+      t.ok((await wrong()).includes('ServiceAccount ambit-system/ambit-agent: it is not there'))
+    })
+
+    // What the controller has made.
+    for (const namespace of ['default', NAMESPACE])
+      expectOk(
+        await api.create(CONFIG_MAPS, { metadata: { namespace, name: 'istio-ca-root-cert' } }),
+      )
+    expectOk(
+      await api.create(SECRETS, { metadata: { namespace: NAMESPACE, name: 'ambit-ca-secret' } }),
+    )
+    const removal = {
+      namespace: NAMESPACE,
+      objects,
+      takesNamespace: true,
+      isPurge: true,
+      isDryRun: false,
+      timeoutMs: LONG_MS,
+    }
+    const left = await everything(api)
+    const dry: string[] = []
+    await uninstall(api, { ...removal, isDryRun: true, report: (line) => dry.push(line) })
+    t.ok(dry.includes('DaemonSet ambit-system/ambit-agent would be removed'))
+    t.strictSame(await everything(api), left, 'a dry run removes nothing')
+
+    await uninstall(api, { ...removal, report: () => undefined })
+    const isOurs = (title: string): boolean => !before.includes(title)
+    const rest = (await everything(api)).filter(isOurs)
+    t.strictSame(
+      rest.filter((title) => title !== 'Namespace /ambit-system'),
+      [],
+    )
+  },
+)
+
+await t.test(
+  'an installation that fails is taken back: what was made goes, what was changed is as before',
+  async (t) => {
+    const { server, api } = await cluster(t)
+    const labels = { mine: 'yes', 'pod-security.kubernetes.io/enforce': 'baseline' }
+    expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE, labels } }))
+    const before = await everything(api)
+    server.fail('PATCH', /\/daemonsets\/ambit-agent/, 1, 403)
+    await t.rejects(install(api, await plan(), telling().options), {
+      code: 'AMB_INSTALL',
+      message: /DaemonSet ambit-system\/ambit-agent: .*HTTP 403.*; everything is as it was before/,
+    })
+    t.strictSame(await everything(api), before)
+    const { metadata } = expectOk(await api.get(NAMESPACES, { name: NAMESPACE }))
+    t.match(metadata?.labels, labels)
+    t.notOk(metadata?.labels?.['app.kubernetes.io/name'])
+  },
+)
+
+await t.test('who waits in vain is told which pod hangs and why', async (t) => {
+  const { api } = await cluster(t)
+  const { lines, options } = telling({ timeoutMs: 1 })
+  const pod = {
+    metadata: { namespace: NAMESPACE, name: 'ambit-agent-abcde', labels: { app: 'ambit-agent' } },
+    spec: { nodeName: 'node-a', containers: [{ name: 'agent', image: 'ambit' }] },
+  }
+  expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE } }))
+  expectOk(await api.create(PODS, pod as Pod))
+  await t.rejects(install(api, await plan(), options), {
+    code: 'AMB_INSTALL',
+    message:
+      /not ready after 0 s: pod ambit-agent-abcde on node-a: its containers are not started yet; everything/,
+  })
+  t.ok(lines.includes('taking it back'))
+})
+
+await t.test('why a pod is not ready', (t) => {
+  const pod = (status: object): Pod =>
+    ({ metadata: { namespace: 'n', name: 'p' }, spec: { nodeName: 'a' }, status }) as unknown as Pod
+  const cases: readonly (readonly [object, RegExp | undefined])[] = [
+    [{ conditions: [{ type: 'Ready', status: 'True' }] }, undefined],
+    [
+      { conditions: [{ type: 'PodScheduled', status: 'False', message: '0/3 nodes' }] },
+      /no node takes it: 0\/3 nodes/,
+    ],
+    [
+      {
+        containerStatuses: [
+          {
+            state: {
+              waiting: { reason: 'ImagePullBackOff', message: 'Back-off pulling image "ambit"' },
+            },
+          },
+        ],
+      },
+      /pod p on a: ImagePullBackOff: Back-off pulling image "ambit"/,
+    ],
+    [
+      {
+        containerStatuses: [
+          {
+            restartCount: 4,
+            lastState: { terminated: { exitCode: 1 } },
+            state: { waiting: { reason: 'CrashLoopBackOff' } },
+          },
+        ],
+      },
+      /CrashLoopBackOff, exit code 1 before, 4 restarts/,
+    ],
+    [
+      { containerStatuses: [{ state: { running: {} } }] },
+      /runs, and is not ready: kubectl logs -n n p/,
+    ],
+  ]
+  for (const [status, words] of cases) {
+    const told = whyNotReady(pod(status))
+    if (words === undefined) t.equal(told, undefined)
+    else t.match(told, words)
+  }
+  t.end()
+})
+
+await t.test('what is in the way is found before anything is made', async (t) => {
+  const { server, api } = await cluster(t)
+  const node = (name: string, nodeInfo: object): void =>
+    void expectOk(
+      server.local.create('nodes', undefined, { metadata: { name }, status: { nodeInfo } }),
+    )
+  node('old', {
+    kernelVersion: '5.4.0-150-generic',
+    architecture: 'amd64',
+    kubeletVersion: 'v1.33.1+k3s1',
+  })
+  node('odd', { kernelVersion: '6.1.0', architecture: 's390x', kubeletVersion: 'v1.33.1+k3s1' })
+  const daemonSet = (namespace: string, name: string): KubeObject =>
+    ({
+      metadata: { namespace, name },
+      spec: {
+        selector: { matchLabels: { app: name } },
+        template: {
+          metadata: { labels: { app: name } },
+          spec: { containers: [{ name: 'c', image: 'i' }] },
+        },
+      },
+    }) as KubeObject
+  for (const name of ['istio-system', 'kube-system', 'elsewhere'])
+    if (!(await api.get(NAMESPACES, { name })).ok)
+      expectOk(await api.create(NAMESPACES, { metadata: { name } }))
+  const findings = async (): Promise<string> => {
+    const { objects, used: values } = await installObjects({}, NAMESPACE)
+    const all = await preflight(api, { objects, values, namespace: NAMESPACE })
+    return all.map(({ severity, what }) => `${severity}: ${what}`).join('\n')
+  }
+  const first = await findings()
+  t.match(first, /error: node old has kernel 5\.4\.0-150-generic: 5\.15 or later is needed/)
+  t.match(first, /error: node odd is s390x/)
+  t.match(first, /warning: this looks like k3s, .* --set platform=k3s/)
+  t.match(first, /warning: the cluster has no kinds of the Gateway API/)
+  t.notMatch(first, /may not|Cilium|Istio/)
+
+  expectOk(
+    await api.create(CONFIG_MAPS, {
+      metadata: { namespace: 'istio-system', name: 'istio-ca-root-cert' },
+    }),
+  )
+  expectOk(await api.create(DAEMON_SETS, daemonSet('istio-system', 'istio-cni-node')))
+  expectOk(
+    await api.create(CONFIG_MAPS, {
+      metadata: { namespace: 'kube-system', name: 'cilium-config' },
+      data: { 'bpf-lb-sock': 'true' },
+    } as KubeObject),
+  )
+  const second = await findings()
+  t.match(second, /error: another mesh publishes its root .*istio-system\/istio-ca-root-cert/)
+  t.match(second, /warning: Istio's CNI agent is here/)
+  t.match(second, /warning: Cilium takes other plugins out .*cni\.exclusive=false/)
+  t.match(second, /warning: Cilium balances Services/)
+
+  expectOk(await api.create(DAEMON_SETS, daemonSet('elsewhere', 'ambit-agent')))
+  t.match(await findings(), /error: Ambit is installed in namespace elsewhere already/)
+
+  const before = await everything(api)
+  await t.rejects(install(api, await plan(), telling().options), {
+    code: 'AMB_INSTALL',
+    message: /kernel 5\.4/,
+  })
+  t.strictSame(await everything(api), before, 'nothing was made')
+  const dry = telling({ isDryRun: true, ignoresPreflight: true })
+  await install(api, await plan(), dry.options)
+  t.ok(dry.lines.includes('DaemonSet ambit-system/ambit-agent would be created'))
+  t.strictSame(await everything(api), before, 'nothing was made')
+})
+
+await t.test('agents that do not end keep everything else where it is', async (t) => {
+  const { server, api } = await cluster(t)
+  await Promise.all([install(api, await plan(), telling().options), playReady(api)])
+  expectOk(server.local.create('nodes', undefined, { metadata: { name: 'off' } }))
+  const agent = {
+    name: 'ambit-agent-abcde',
+    namespace: NAMESPACE,
+    labels: { app: 'ambit-agent' },
+    finalizers: ['test/hold'],
+  }
+  expectOk(
+    await api.create(PODS, {
+      metadata: agent,
+      spec: { nodeName: 'off', containers: [{ name: 'a', image: 'i' }] },
+    }),
+  )
+  const { objects } = await installObjects({}, NAMESPACE)
+  const options = {
+    namespace: NAMESPACE,
+    objects,
+    takesNamespace: false,
+    isPurge: false,
+    isDryRun: false,
+    timeoutMs: 1,
+    report: () => undefined,
+  }
+  await t.rejects(uninstall(api, options), {
+    code: 'AMB_INSTALL',
+    message: /pods of ambit-agent have not ended .*ambit-agent-abcde on off, which is not ready/,
+  })
+  t.ok((await api.get(DEPLOYMENTS, { namespace: NAMESPACE, name: 'ambit-controller' })).ok)
+})
+
+await t.test('the command prints manifests, and refuses wrong values by their path', async (t) => {
+  const ambit = (
+    ...args: readonly string[]
+  ): Promise<{ code: unknown; out: string; err: string }> =>
+    new Promise((resolve) =>
+      execFile(process.execPath, [MAIN, ...args], { timeout: LONG_MS }, (error, out, err) =>
+        resolve({ code: error?.code ?? 0, out, err }),
+      ),
+    )
+  const yaml = await ambit('install', '-o', 'yaml', '--set', 'agent.workers=3,platform=k3s')
+  t.equal(yaml.code, 0, yaml.err)
+  t.match(yaml.out, /--workers=3\n/)
+  t.match(yaml.out, /path: \/var\/lib\/rancher\/k3s\/data\/cni/)
+  const wrong = await ambit('install', '-o', 'yaml', '--set', 'agent.wrokers=3')
+  t.equal(wrong.code, 1)
+  t.match(wrong.err, /agent\.wrokers is no value of this chart\. .*\[AMB_CHART_VALUES\]/)
+})

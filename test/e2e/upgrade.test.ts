@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agents are replaced by new ones while traffic flows, and no connection of any pod notices: a successor takes the node over when it
+// can serve it, and the agent before it ends what it has.
+
+import t, { type Test } from 'tap'
+import { PODS } from '../../mesh/kube/index.ts'
+import { missing } from '../helpers.ts'
+import { HTTP_PORT, TCP_PORTS } from './programs/ports.ts'
+import type { Steady } from './programs/steady.ts'
+import {
+  AGENTS,
+  agentOf,
+  applyAll,
+  MESH_NAMESPACE,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+} from './support/mesh-lab.ts'
+import { objectsIn } from './support/objects.ts'
+import {
+  get,
+  namespaceManifest,
+  podAddress,
+  type Running,
+  serverManifest,
+  serviceManifest,
+  start,
+} from './support/pods.ts'
+
+const skip = missing(...NEEDS)
+const HELD = 8
+const ROUNDS_PER_PHASE = 40
+/** Longer than any connection of this test. */
+const DRAIN_S = 120
+const AGENT_SET = 'daemonset/ambit-agent'
+const CONTROLLER = 'deployment/ambit-controller'
+
+await t.test('while traffic flows', { skip }, async (t) => {
+  const lab = await meshLab(t)
+  await applyAll(lab, [
+    namespaceManifest('mesh'),
+    namespaceManifest('outside', false),
+    serverManifest({ namespace: 'mesh', name: 'client', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'near', node: 'node-a' }),
+    serverManifest({ namespace: 'mesh', name: 'far', node: 'node-b' }),
+    serverManifest({ namespace: 'outside', name: 'client', node: 'node-a' }),
+    ...['near', 'far'].map((app) => serviceManifest('mesh', app, { app })),
+  ])
+  await lab.waitForPods()
+  await waitForCapture(lab, 'mesh', true)
+
+  const kubectl = async (...words: string[]): Promise<string> =>
+    await lab.kubectl(...words, `--namespace=${MESH_NAMESPACE}`)
+  const rolledOut = async (): Promise<void> => {
+    await kubectl('rollout', 'status', AGENT_SET, '--timeout=120s')
+  }
+  /** Two kinds of connections, held ones and new ones, of each kind of pair. */
+  const traffic = async (t: Test): Promise<readonly Running<Steady>[]> => {
+    const pairs = [
+      ['far.mesh', 'mesh/client'],
+      ['near.mesh', 'mesh/client'],
+      ['far.mesh', 'outside/client'],
+    ] as const
+    const running = pairs.map(([target, client]) =>
+      start<Steady>(lab, client, 'steady', target, TCP_PORTS.echo, HELD, ROUNDS_PER_PHASE),
+    )
+    t.teardown(() => {
+      for (const { child } of running) child.kill('SIGKILL')
+    })
+    await Promise.all(running.map((each) => each.said('steady')))
+    return running
+  }
+  const phase = async (running: readonly Running<Steady>[], name: string): Promise<void> => {
+    for (const each of running) each.child.stdin?.write(`${name}\n`)
+    await Promise.all(running.map((each) => each.said(`done ${name}`)))
+  }
+  const nothingLost = async (t: Test, running: readonly Running<Steady>[]): Promise<void> => {
+    const what = ['across nodes', 'on one node', 'from outside the mesh']
+    for (const [index, where] of what.entries()) {
+      const told = await running[index]?.finish('SIGTERM')
+      t.comment(`${where}: ${told?.heldWords} words, ${told?.opened} new connections`)
+      t.strictSame(told?.heldFailures, [], `${where}, every established connection lives on`)
+      t.strictSame(told?.openFailures, [], `${where}, every new connection succeeds`)
+    }
+  }
+  const agents = async (): Promise<readonly string[]> =>
+    (await objectsIn(lab, PODS, MESH_NAMESPACE, AGENTS)).map(({ metadata }) => metadata?.name ?? '')
+
+  // Agents that may take their time to end what they have.
+  const args = JSON.parse(
+    await kubectl('get', AGENT_SET, '-o', 'jsonpath={.spec.template.spec.containers[0].args}'),
+  ) as readonly string[]
+  const patient = args.map((word) =>
+    word.replace(/^--drain-deadline=\d+$/, `--drain-deadline=${DRAIN_S}`),
+  )
+  t.notSame(patient, args)
+  const spec = {
+    terminationGracePeriodSeconds: DRAIN_S + 5,
+    containers: [{ name: 'agent', args: patient }],
+  }
+  await kubectl('patch', AGENT_SET, '-p', JSON.stringify({ spec: { template: { spec } } }))
+  await rolledOut()
+  const onlyNew = async (): Promise<void> => {
+    await lab.waitFor('the old agents to end', async () =>
+      (await agents()).length === lab.nodes.length ? true : undefined,
+    )
+  }
+  await onlyNew()
+
+  await t.test('all agents are replaced, and no connection is lost', async (t) => {
+    const before = await Promise.all([agentOf(lab, 'node-a'), agentOf(lab, 'node-b')])
+    const running = await traffic(t)
+    await phase(running, 'before')
+    await kubectl('rollout', 'restart', AGENT_SET)
+    await rolledOut()
+    await phase(running, 'after')
+    for (const agent of before)
+      t.match(lab.log(agent), /the successor has the node/, `${agent} has handed over`)
+    t.ok((await agents()).length > before.length, 'the old ones still serve what they had')
+    await nothingLost(t, running)
+    // With the last of their connections, long before the deadline.
+    await onlyNew()
+    t.ok((await get(lab, 'mesh/client', 'http://far.mesh/')).pod)
+  })
+
+  await t.test('a successor that cannot serve yet takes nothing over', async (t) => {
+    const running = await traffic(t)
+    await kubectl('scale', CONTROLLER, '--replicas=0')
+    await lab.waitFor('no controller', async () =>
+      (await objectsIn(lab, PODS, MESH_NAMESPACE, 'app=ambit-controller')).length === 0
+        ? true
+        : undefined,
+    )
+    const before = await agents()
+    await kubectl('rollout', 'restart', AGENT_SET)
+    const successor = await lab.waitFor('a successor that waits', async () => {
+      const fresh = (await agents()).find((name) => !before.includes(name))
+      const log = fresh === undefined ? '' : lab.log(`${MESH_NAMESPACE}/${fresh}`)
+      return log.includes('it goes on until this one can take over') ? fresh : undefined
+    })
+    await phase(running, 'meanwhile')
+    await applyAll(lab, [serverManifest({ namespace: 'mesh', name: 'late', node: 'node-a' })])
+    await lab.waitForPods('mesh')
+    await waitForCapture(lab, 'mesh', true)
+    t.pass('the agent before it still enrols')
+    await kubectl('scale', CONTROLLER, '--replicas=1')
+    await rolledOut()
+    await phase(running, 'after')
+    await nothingLost(t, running)
+    const late = await podAddress(lab, 'mesh/late', 4)
+    t.ok((await get(lab, 'mesh/client', `http://${late}:${HTTP_PORT}/`)).pod, 'it is served')
+    t.notMatch(lab.log(`${MESH_NAMESPACE}/${successor}`), /without it/)
+  })
+})

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// A waypoint from the label to the wire, by what docs/waypoints.md prints: what is bound to one is refused until it is ready, then goes
+// through it, split and led by HTTPRoutes, and the app sees its client as ever.
+
+import t from 'tap'
+import type { Lab } from '../../lab/cluster/index.ts'
+import { missing } from '../helpers.ts'
+import { meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { podAddress } from './support/pods.ts'
+import {
+  ambit,
+  answers,
+  asPrinted,
+  CATALOG,
+  ofV2,
+  printed,
+  SHOP,
+  until as untilIn,
+} from './support/waypoint-guide.ts'
+
+/** Of as many, a tenth is 40; 6 standard deviations from there are 4 and 76. */
+const CALLS = 400
+const FEWEST = 4
+const MOST = 76
+
+/** Whether calls are refused: the connection stands, as every captured one does, and ends without an answer. */
+async function isRefused(lab: Lab): Promise<boolean> {
+  const { code } = await lab.exec('shop/frontend', ['curl', '-s', '-m', '10', CATALOG])
+  return code === 52 || code === 56
+}
+
+/** Of all that the waypoint consists of. */
+const LABEL = 'gateway.networking.k8s.io/gateway-name=waypoint'
+
+/** What a call of gRPC from the frontend came to. */
+async function callPrices(
+  lab: Lab,
+  method: string,
+): Promise<{ answer: string; code: number; details: string; version: readonly string[] }> {
+  const app = ['node', 'test/e2e/programs/grpc-app.ts', 'call']
+  const { stdout, stderr } = await lab.exec('shop/frontend', [
+    ...app,
+    'prices.shop:9000',
+    `/shop.Prices/${method}`,
+  ])
+  if (stdout === '') throw new Error(`the client of gRPC said nothing: ${stderr}`)
+  return JSON.parse(stdout) as Awaited<ReturnType<typeof callPrices>>
+}
+
+/** Two versions of an app of gRPC, a Service of both, and one of each. */
+const PRICES = ['v1', 'v2']
+  .map(
+    (version) => `
+apiVersion: v1
+kind: Pod
+metadata: { name: prices-${version}, namespace: shop, labels: { app: prices, version: ${version} } }
+spec:
+  nodeName: node-b
+  serviceAccountName: catalog
+  containers:
+    - name: app
+      image: host
+      command: [node, test/e2e/programs/grpc-app.ts, serve, '9000', ${version}]
+      readinessProbe: { tcpSocket: { port: 9000 }, periodSeconds: 1 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: prices-${version}, namespace: shop }
+spec:
+  selector: { app: prices, version: ${version} }
+  ports: [{ name: grpc, port: 9000 }]
+---`,
+  )
+  .concat(`
+apiVersion: v1
+kind: Service
+metadata: { name: prices, namespace: shop }
+spec:
+  selector: { app: prices }
+  ports: [{ name: grpc, port: 9000 }]
+`)
+  .join('')
+
+await t.test('a namespace with a waypoint', { skip: missing(...NEEDS) }, async (t) => {
+  const lab = await meshLab(t, [SHOP])
+  const until = (what: string, holds: () => Promise<boolean>): Promise<void> =>
+    untilIn(lab, what, holds)
+  await asPrinted(lab, 'kubectl label namespace shop istio.io/dataplane-mode=ambient')
+  await waitForCapture(lab, 'shop', true)
+  t.equal((await answers(lab, 1)).length, 1, 'it answers without a waypoint')
+
+  await t.test('is out of reach while its waypoint is not there', async (t) => {
+    await lab.kubectl('label', 'namespace', 'shop', 'istio.io/use-waypoint=waypoint')
+    await until('calls to be refused', () => isRefused(lab))
+    t.pass('bound means enforced')
+  })
+
+  await t.test('goes through it as soon as it is ready', async (t) => {
+    const said = await asPrinted(lab, 'ambit waypoint apply -n shop --enroll-namespace --wait')
+    t.match(said, /shop\/waypoint is ready/)
+    await until('calls to be served', async () => !(await isRefused(lab)))
+    const own = [
+      await podAddress(lab, 'shop/frontend', 4),
+      await podAddress(lab, 'shop/frontend', 6),
+    ]
+    for (const { client } of await answers(lab, 10)) t.ok(own.includes(client), `it saw ${client}`)
+  })
+
+  await t.test('gives a tenth of the calls to v2 by the weights of a route', async (t) => {
+    await lab.apply(printed('versions'))
+    await lab.apply(printed('green'))
+    await until('v2 to have all calls', async () => ofV2(await answers(lab, 20)) === 20)
+    await lab.apply(printed('canary'))
+    await until('v2 to have fewer', async () => ofV2(await answers(lab, 20)) < 10)
+    const seen = ofV2(await answers(lab, CALLS))
+    t.comment(`${seen} of ${CALLS} calls were answered by v2`)
+    t.ok(seen > FEWEST && seen < MOST, `${seen} of ${CALLS}`)
+  })
+
+  await t.test('leads a user by a header', async (t) => {
+    await lab.apply(printed('by-header'))
+    const tester = ['-H', 'x-user: tester']
+    await until('the tester to be led', async () => ofV2(await answers(lab, 20, ...tester)) === 20)
+    t.equal(ofV2(await answers(lab, 20)), 0, 'nobody else is')
+    t.equal(ofV2(await answers(lab, 20, '-H', 'x-user: another')), 0)
+    const status = await asPrinted(lab, 'ambit waypoint status -n shop')
+    t.match(status, /shop +waypoint +True +Programmed/)
+  })
+
+  await t.test('leads calls of gRPC by their method, and counts their status', async (t) => {
+    await lab.apply(PRICES)
+    await lab.apply(printed('prices'))
+    await until('both versions to be there', async () => {
+      const quoted = await callPrices(lab, 'Quote')
+      return quoted.answer === 'v2' && (await callPrices(lab, 'Haggle')).code === 9
+    })
+    t.match(await callPrices(lab, 'Quote'), { answer: 'v2', code: 0, version: ['v2'] }, 'trailers')
+    t.match(await callPrices(lab, 'Haggle'), { code: 9, details: 'v1 does not haggle' })
+    t.match(await callPrices(lab, 'Unknown'), { code: 12 })
+    t.match(
+      await lab.kubectl('logs', '-n', 'shop', '-l', LABEL, '--tail', '20'),
+      /"protocol":"HTTP\/2".*"path":"\/shop.Prices\/Haggle".*"route":"shop\/prices\/.*"grpc_status":9/,
+    )
+  })
+
+  await t.test('is out of reach again once the waypoint is gone, and leaves nothing', async (t) => {
+    const said = await ambit(lab, 'waypoint', 'delete', '-n', 'shop', 'waypoint')
+    t.match(said, /still uses waypoint waypoint/)
+    await until('calls to be refused', () => isRefused(lab))
+    await until('its objects to go with it', async () => {
+      const left = await lab.kubectl(
+        ...['get', 'deployments,services,pods,serviceaccounts', '-n', 'shop', '-o', 'name'],
+        ...['-l', LABEL],
+      )
+      return left === ''
+    })
+    t.pass('nothing is left of it')
+  })
+})

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the status of a Gateway says of the waypoint that is made of it, and when there is nothing to write.
+
+import t from 'tap'
+import { readGateway } from '../../controller/gateway-api/gateway.ts'
+import { type GatewayStanding, gatewayStatus } from '../../controller/gateway-api/gateway-status.ts'
+import type { IpAddress } from '../../mesh/model/types.ts'
+import { ORIGIN } from '../core/objects.ts'
+import { HBONE_LISTENER, waypoint } from './gateway-objects.ts'
+
+const NOW = new Date('2026-01-02T03:04:05.678Z')
+
+type Choices = Parameters<typeof waypoint>[1]
+
+function standing(choices: Choices = {}, others: Partial<GatewayStanding> = {}): GatewayStanding {
+  const gateway = readGateway(waypoint('w', choices), ORIGIN).facts
+  if (gateway === undefined) throw new Error('it is read')
+  return {
+    gateway,
+    waypoint: { namespace: 'shop', name: 'w', traffic: 'service', allowed: { kind: 'same' } },
+    pods: { ready: 1, all: 2 },
+    addresses: ['10.96.0.9' as IpAddress],
+    ...others,
+  }
+}
+
+/** The conditions, each in words. */
+function conditions(...args: [GatewayStanding, Parameters<typeof gatewayStatus>[1]?]): string[] {
+  const [of, flaw] = args
+  const status = gatewayStatus(of, flaw, NOW) as { conditions: Record<string, string>[] }
+  return status.conditions.map((each) => `${each['type']} ${each['status']} ${each['reason']}`)
+}
+
+void t.test('a Gateway says how far its waypoint is', async (t) => {
+  const accepted = 'Accepted True Accepted'
+  const resolved = 'ResolvedRefs True ResolvedRefs'
+  t.strictSame(conditions(standing()), [accepted, 'Programmed True Programmed', resolved])
+  const early = standing({}, { addresses: [] })
+  t.strictSame(conditions(early)[1], 'Programmed False AddressNotAssigned')
+  const pending = standing({}, { pods: { ready: 0, all: 1 } })
+  t.strictSame(conditions(pending)[1], 'Programmed False Pending')
+  const flaw = { object: 'Service shop/w', field: 'spec', reason: 'is refused' }
+  t.strictSame(conditions(standing(), flaw)[1], 'Programmed False Invalid')
+  t.match(gatewayStatus(standing(), flaw, NOW), {
+    conditions: [{}, { message: 'cannot be made: Service shop/w spec is refused' }, {}],
+  })
+  const parametersRef = { group: 'x.io', kind: 'Secret', name: 'p' }
+  const odd = standing({ spec: { infrastructure: { parametersRef } } })
+  t.strictSame(conditions(odd), [
+    'Accepted False InvalidParameters',
+    'Programmed False Invalid',
+    'ResolvedRefs False InvalidParameters',
+  ])
+})
+
+void t.test('a listener that no waypoint has is told of by itself', async (t) => {
+  const listeners = [{ name: 'web', port: 80, protocol: 'HTTP' }, HBONE_LISTENER]
+  const none = standing({ spec: { listeners } })
+  const wrong = { ...none, waypoint: { ...none.waypoint, allowed: undefined } }
+  t.strictSame(conditions(wrong).slice(0, 2), [
+    'Accepted False ListenersNotValid',
+    'Programmed False Invalid',
+  ])
+  t.match(gatewayStatus(wrong, undefined, NOW), {
+    listeners: [
+      { name: 'web', conditions: [{ status: 'False', reason: 'UnsupportedProtocol' }] },
+      { name: 'mesh', conditions: [{ status: 'False', reason: 'TooManyListeners' }] },
+    ],
+  })
+  const allowedRoutes = { kinds: [{ kind: 'UDPRoute' }, { kind: 'GRPCRoute' }] }
+  t.match(gatewayStatus(standing({ allowedRoutes }), undefined, NOW), {
+    listeners: [
+      {
+        supportedKinds: [{ kind: 'GRPCRoute' }],
+        conditions: [
+          {},
+          {},
+          {},
+          { type: 'ResolvedRefs', status: 'False', reason: 'InvalidRouteKinds' },
+        ],
+      },
+    ],
+  })
+})
+
+void t.test('what says what it should is not written again', async (t) => {
+  const status = gatewayStatus(standing(), undefined, NOW)
+  const theirs = { type: 'Theirs', status: 'True' }
+  const { conditions: ours } = status as { conditions: object[] }
+  const written = { ...status, conditions: [theirs, ...ours] }
+  t.equal(gatewayStatus(standing({ status: written }), undefined, NOW), undefined)
+  const next = gatewayStatus(standing({ status: written, generation: 2 }), undefined, NOW)
+  t.match(next, { conditions: [theirs, { observedGeneration: 2 }, {}, {}], listeners: [{}] })
+  const moved = standing({ status: written }, { addresses: ['10.96.0.10' as IpAddress] })
+  t.strictSame(gatewayStatus(moved, undefined, NOW), {
+    addresses: [{ type: 'IPAddress', value: '10.96.0.10' }],
+  })
+})

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Agents of one node hand it to one another: who has it, who frees the ports when, and who takes it back.
+
+import t, { type Test } from 'tap'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { pino } from 'pino'
+import { meetPredecessor, Succession } from '../../agent/handover/index.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+import { until } from '../support/until.ts'
+
+const log = pino({ level: 'silent' })
+const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId
+const PATIENCE_MS = 200
+
+async function socketIn(t: Test): Promise<string> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'ambit-handover-'))
+  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  return path.join(directory, 'agent.sock')
+}
+
+interface Agent {
+  readonly told: string[]
+  readonly succession: Succession
+}
+
+/** An agent in charge, and what it was told to do. */
+async function inCharge(t: Test, socketPath: string): Promise<Agent> {
+  const told: string[] = []
+  const note = (what: string) => (): Promise<void> => {
+    told.push(what)
+    return Promise.resolve()
+  }
+  const succession = new Succession({
+    socketPath,
+    version: '1.0.0',
+    log,
+    patienceMs: PATIENCE_MS,
+    handlers: {
+      identities: () => [WEB],
+      makeRoom: note('make room'),
+      stay: note('stay'),
+      standDown: note('stand down'),
+      takeBack: note('take back'),
+    },
+  })
+  await succession.listen()
+  t.teardown(() => succession.close())
+  return { told, succession }
+}
+
+const meet = (socketPath: string) => meetPredecessor({ socketPath, version: '2.0.0', log })
+
+void t.test('where nobody is, nobody is met', async (t) => {
+  const socketPath = await socketIn(t)
+  t.equal(await meet(socketPath), undefined)
+  const { succession } = await inCharge(t, socketPath)
+  await succession.close()
+  t.equal(await meet(socketPath), undefined, 'nor after the end of one that was')
+})
+
+void t.test('given an agent in charge', async (t) => {
+  const socketPath = await socketIn(t)
+  const first = await inCharge(t, socketPath)
+
+  await t.test(
+    'its successor gets the ports at once, and is told whose pods it serves',
+    async (t) => {
+      const predecessor = await meet(socketPath)
+      t.same(first.told, ['make room'])
+      t.same(predecessor?.identities, [WEB])
+      t.equal(predecessor?.gone.aborted, false)
+
+      await t.rejects(meet(socketPath), { code: 'AMB_HANDOVER', message: /another successor/ })
+      t.same(first.told, ['make room'], 'a second one at the same time gets nothing')
+
+      predecessor?.leave()
+      await until(() => first.told.at(-1) === 'stay', 'it to go on')
+    },
+  )
+
+  await t.test('it stands down once the successor has the node, and not before', async (t) => {
+    const predecessor = await meet(socketPath)
+    t.equal(first.told.at(-1), 'make room')
+    const second = await inCharge(t, socketPath)
+    await predecessor?.taken()
+    t.equal(first.told.at(-1), 'stand down')
+
+    await t.test(
+      'a third takes the node from the second, and the first hears of no end',
+      async (t) => {
+        const next = await meet(socketPath)
+        t.equal(second.told.at(-1), 'make room')
+        const third = await inCharge(t, socketPath)
+        await next?.taken()
+        t.equal(second.told.at(-1), 'stand down')
+
+        await t.test('when the third ends, the node is taken back', async (t) => {
+          await third.succession.close()
+          const tookBack = (): number =>
+            [first, second].filter(({ told }) => told.at(-1) === 'take back').length
+          await until(() => tookBack() > 0, 'one of them to take it')
+          t.notOk(third.told.includes('take back'))
+        })
+      },
+    )
+  })
+})
+
+void t.test('a successor that fails after it has taken the node', async (t) => {
+  const socketPath = await socketIn(t)
+  const first = await inCharge(t, socketPath)
+  const predecessor = await meet(socketPath)
+  // As one that is killed: its socket is there, and nobody answers any more.
+  const doomed = createServer()
+  await rm(socketPath, { force: true })
+  await new Promise<void>((resolve) => doomed.listen(socketPath, resolve))
+  const followed = new Promise<void>((resolve) => {
+    doomed.once('connection', (socket) => {
+      socket.write('{"kind":"following"}\n')
+      doomed.close()
+      socket.once('data', () => {
+        socket.destroy()
+        resolve()
+      })
+    })
+  })
+  await predecessor?.taken()
+  await followed
+  t.equal(first.told.at(-1), 'stand down', 'may be started again')
+  await until(() => first.told.at(-1) === 'take back', 'the node to be taken back after a while')
+  t.pass('but is not waited for without end')
+})
+
+void t.test('one that speaks another language is not answered, and loses nothing', async (t) => {
+  const socketPath = await socketIn(t)
+  const strange = createServer((socket) => socket.end('what?\n'))
+  await new Promise<void>((resolve) => strange.listen(socketPath, resolve))
+  t.teardown(() => strange.close())
+  t.equal(await meet(socketPath), undefined, 'the node is taken over without it')
+})

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What of gRPC the waypoint knows: which requests are calls of it, and how answers of its own have to look to be understood. The status
+// of a call is in the trailers, whatever the status of HTTP says.
+
+import { headerName } from '../../mesh/http/header-names.ts'
+import type { Fields } from '../../mesh/http/message.ts'
+
+const CONTENT_TYPE = headerName('content-type')
+const GRPC_STATUS = headerName('grpc-status')
+const GRPC = 'application/grpc'
+const PLUS = 0x2b
+const SEMICOLON = 0x3b
+
+/** gRPC's own names for what a waypoint may have to say. */
+const UNKNOWN = 2
+const PERMISSION_DENIED = 7
+const UNIMPLEMENTED = 12
+const INTERNAL = 13
+const UNAVAILABLE = 14
+const UNAUTHENTICATED = 16
+
+/** Of the statuses of HTTP, as Envoy has it. */
+const OF_HTTP: Readonly<Record<number, number>> = {
+  400: INTERNAL,
+  401: UNAUTHENTICATED,
+  403: PERMISSION_DENIED,
+  404: UNIMPLEMENTED,
+  429: UNAVAILABLE,
+  502: UNAVAILABLE,
+  503: UNAVAILABLE,
+  504: UNAVAILABLE,
+}
+
+/** Whether a request is a call of gRPC: not of gRPC-Web, which is plain HTTP to whoever is in between. Hot: once a request. */
+export function isGrpc(head: Fields): boolean {
+  const type = head.value(CONTENT_TYPE)
+  if (type?.startsWith(GRPC) !== true) return false
+  const next = type.charCodeAt(GRPC.length)
+  return Number.isNaN(next) || next === PLUS || next === SEMICOLON
+}
+
+/** The status that trailers, or a head that is all of the answer, have; undefined: none, or a number far from all that gRPC has. */
+export function grpcStatusIn(fields: Fields | undefined): number | undefined {
+  const text = fields?.value(GRPC_STATUS)
+  return text !== undefined && /^\d{1,2}$/.test(text) ? Number(text) : undefined
+}
+
+/** The status that an answer of the waypoint's own has for gRPC. */
+export function grpcStatusOf(status: number): number {
+  return OF_HTTP[status] ?? UNKNOWN
+}
+
+/** A text as `grpc-message` has it: octets of UTF-8, all but the visible ones of ASCII escaped. */
+export function grpcMessage(text: string): string {
+  let message = ''
+  for (const octet of Buffer.from(text.trim(), 'utf8'))
+    message +=
+      octet >= 0x20 && octet <= 0x7e && octet !== 0x25
+        ? String.fromCharCode(octet)
+        : `%${octet.toString(16).toUpperCase().padStart(2, '0')}`
+  return message
+}

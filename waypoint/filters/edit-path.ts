@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// Another path in place of a request's: the whole, or that part of it by which its route was found (Gateway API, HTTPPathModifier).
+
+import type { PathEdit } from '../../mesh/model/http-routes.ts'
+
+/** @param matched The prefix that the path was matched by, without trailing slash. */
+export function editPath({ kind, value }: PathEdit, path: string, matched: string): string {
+  if (kind === 'full') return value
+  const prefix = value.endsWith('/') ? value.slice(0, -1) : value
+  const edited = prefix + path.slice(matched.length)
+  return edited === '' ? '/' : edited
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// RequestRedirect: where a client is sent instead (Gateway API, HTTPRequestRedirectFilter). What the filter does not name stays as the
+// client had it.
+
+import type { HttpFilter } from '../../mesh/model/http-routes.ts'
+import { editPath } from './edit-path.ts'
+
+export type RedirectFilter = Extract<HttpFilter, { readonly kind: 'redirect' }>
+
+/** What of a request counts. In the mesh requests are of the scheme http: TLS is the tunnel's. */
+export interface RedirectedRequest {
+  readonly authority: string
+  readonly path: string
+  readonly query: string
+  /** The prefix that the path was matched by, without trailing slash. */
+  readonly matched: string
+}
+
+const DEFAULT_PORTS: Readonly<Record<string, number>> = { http: 80, https: 443 }
+
+/** The answer's Location. */
+export function redirectLocation(filter: RedirectFilter, request: RedirectedRequest): string {
+  const { authority, path, query, matched } = request
+  const edited = filter.path === undefined ? path : editPath(filter.path, path, matched)
+  const target = query === '' ? edited : `${edited}?${query}`
+  const asked = splitAuthority(authority)
+  const host = filter.hostname ?? asked.host
+  // HTTP/1.0 may name no host; then a reference without one says the same.
+  if (host === '') return target
+  const scheme = filter.scheme ?? 'http'
+  const port = filter.port ?? (filter.scheme === undefined ? asked.port : undefined)
+  const shown = port === undefined || port === DEFAULT_PORTS[scheme] ? '' : `:${port}`
+  return `${scheme}://${host}${shown}${target}`
+}
+
+function splitAuthority(authority: string): { host: string; port: number | undefined } {
+  const found = /^(.*?)(?::(\d{1,5}))?$/.exec(authority)
+  const port = found?.[2]
+  return { host: found?.[1] ?? authority, port: port === undefined ? undefined : Number(port) }
+}

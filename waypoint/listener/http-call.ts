@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// A call whose requests are served one by one: joins the exchange to what it needs of the rest of the waypoint.
+
+import type { Listed } from '../../mesh/async/roster.ts'
+import type { RequestHead, RequestMessage } from '../../mesh/http/message.ts'
+import type { AppProtocol } from '../../mesh/model/gateway.ts'
+import type { StartedPipe } from '../../mesh/relay/started-pipe.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import type { DeadlineWheel } from '../exchange/deadline-wheel.ts'
+import type { Mirrors } from '../exchange/mirrors.ts'
+import { serveHttp } from '../exchange/serve-http.ts'
+import type { Http2Serving } from '../exchange/serve-http2.ts'
+import type {
+  Attempt,
+  Backend,
+  CallOff,
+  ConnectionWaiter,
+  ForwardOutcome,
+  RequestCopies,
+  RequestRecord,
+  RequestSource,
+  RouteOutcome,
+  ServeContext,
+  ServedConnection,
+} from '../exchange/types.ts'
+import type { Connections } from '../upstream/connections.ts'
+import type { Call, CallParts, ServedCall } from './call.ts'
+
+export interface HttpParts extends Pick<CallParts, 'calls'> {
+  readonly deadlines: DeadlineWheel
+  readonly connections: Connections
+  /** What is declared of the port of a backend. */
+  readonly appProtocol: ServeContext['appProtocol']
+  /** What connections of HTTP/2 of such a caller share. */
+  readonly http2: (source: RequestSource) => Http2Serving
+  readonly mirrors: Mirrors
+  /** Routes and authorises; the head is valid during the call. */
+  readonly route: (call: Call, head: RequestHead) => RouteOutcome
+  /** Whether the waypoint goes: what comes now is served, and the last of its connection. */
+  readonly isLeaving: () => boolean
+  /** Told of each request that is over. */
+  readonly onRequest: (call: Call, record: RequestRecord) => void
+}
+
+export class HttpCall implements ServedCall, ServeContext {
+  listed: Listed | undefined
+  readonly #call: Call
+  readonly #parts: HttpParts
+  readonly #served: ServedConnection
+
+  /** Lets the call enter; it leaves by itself. `start` lets the client's bytes in. */
+  constructor(call: Call, parts: HttpParts, pipe: StartedPipe, start: () => void) {
+    this.#call = call
+    this.#parts = parts
+    parts.calls.enter(this)
+    this.#served = serveHttp(pipe, this, () => parts.http2(call.source))
+    start()
+  }
+
+  get source(): RequestSource {
+    return this.#call.source
+  }
+
+  get deadlines(): DeadlineWheel {
+    return this.#parts.deadlines
+  }
+
+  route(head: RequestHead): RouteOutcome {
+    // With the answer the client is told that this was the last one: no request of its own can meet the end.
+    if (this.#parts.isLeaving()) this.#served.drain()
+    return this.#parts.route(this.#call, head)
+  }
+
+  appProtocol(backend: Backend): AppProtocol {
+    return this.#parts.appProtocol(backend)
+  }
+
+  connect(attempt: Attempt, waiter: ConnectionWaiter): CallOff {
+    const { source, target } = this.#call
+    const { backend, session } = attempt.forward
+    const call = { backend, source, target, preferred: session?.endpoint }
+    return this.#parts.connections.connect(call, attempt, waiter)
+  }
+
+  mirror(
+    head: RequestMessage,
+    outcome: ForwardOutcome,
+    hasBody: boolean,
+  ): RequestCopies | undefined {
+    return this.#parts.mirrors.begin(this, head, outcome, hasBody)
+  }
+
+  record(finished: RequestRecord): void {
+    this.#parts.onRequest(this.#call, finished)
+  }
+
+  closed(): void {
+    this.#parts.calls.leave(this)
+  }
+
+  drain(): void {
+    this.#served.drain()
+  }
+
+  review(): void {
+    // Its next request is judged by the policies of then.
+  }
+
+  cut(reason: EndReason): void {
+    this.#served.cut(reason)
+  }
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// A call that TCPRoutes and TLSRoutes lead. Where a TLSRoute has a say the client's first message is waited for, which says whom it asks
+// for; all of it goes on as it came.
+
+import type { Listed } from '../../mesh/async/roster.ts'
+import type { ConnectionRule } from '../../mesh/model/http-routes.ts'
+import type { StartedPipe } from '../../mesh/relay/started-pipe.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
+import { needsServerName, routeConnection } from '../router/connection-route.ts'
+import { type Call, type CallParts, NO_BYTES, type ServedCall } from './call.ts'
+import { type FirstOfTls, LONGEST_HELLO, readClientHello } from './client-hello.ts'
+import { HeldBytes } from './held-bytes.ts'
+import { TcpCall } from './tcp-call.ts'
+
+/** A client of TLS speaks at once; its first message may come in several packets. */
+const HELLO_MS = 5_000
+
+/** What is there of a call that is to be led. */
+export interface ToRoute {
+  readonly call: Call
+  readonly rules: readonly ConnectionRule[]
+  readonly pipe: StartedPipe
+  /** What came already, where something was waited for before. */
+  readonly held?: HeldBytes
+}
+
+/** Leads it, and carries it to its end. */
+export function serveRouted(parts: CallParts, { held, ...given }: ToRoute): void {
+  const { rules, pipe } = given
+  if (needsServerName(rules)) return void new NamedCall(parts, given, held)
+  lead(parts, given, undefined, () => {
+    if (held === undefined) pipe.start()
+    else held.release(pipe.sink)
+  })
+}
+
+function lead(
+  parts: CallParts,
+  { call, rules, pipe }: ToRoute,
+  first: FirstOfTls | undefined,
+  start: () => void,
+): void {
+  const tls = first?.kind === 'tls' ? first : undefined
+  const way = routeConnection(rules, tls, Math.random)
+  if (way.kind === 'refuse')
+    return new TcpCall(call, parts, pipe).fail('noHealthyUpstream', way.message)
+  new TcpCall({ ...call, backend: way.backend }, parts, pipe).serve(start)
+}
+
+/** Waits for the client's first message. */
+class NamedCall implements ServedCall {
+  listed: Listed | undefined
+  readonly #parts: CallParts
+  readonly #given: ToRoute
+  readonly #held: HeldBytes
+  readonly #timer: NodeJS.Timeout
+  #isOver = false
+
+  /** Lets the call enter, and its client's bytes in. */
+  constructor(parts: CallParts, given: ToRoute, held: HeldBytes | undefined) {
+    this.#parts = parts
+    this.#given = given
+    this.#held = held ?? new HeldBytes(given.pipe, LONGEST_HELLO)
+    this.#timer = setTimeout(() => this.#look(true), HELLO_MS)
+    this.#held.onNews = () => this.#look(false)
+    parts.calls.enter(this)
+    if (held === undefined) given.pipe.start()
+    else this.#look(false)
+  }
+
+  drain(): void {
+    // It is led within a moment, and what it is then is drained.
+  }
+
+  review(): void {
+    // Policies are asked when it is led.
+  }
+
+  cut(reason: EndReason): void {
+    if (this.#isOver) return
+    this.#given.pipe.reset(reason)
+    this.#fail(reason)
+  }
+
+  #look(isLate: boolean): void {
+    if (this.#isOver) return
+    const { brokenBy, prefix, isPrefixComplete } = this.#held
+    if (brokenBy !== undefined) return this.#fail(brokenBy)
+    const first = readClientHello(prefix, isPrefixComplete || isLate)
+    if (first === undefined) return
+    this.#stopLooking()
+    const { pipe } = this.#given
+    lead(this.#parts, this.#given, first, () => this.#held.release(pipe.sink))
+    // After its successor has entered: whoever waits for the calls to end must not miss it.
+    this.#parts.calls.leave(this)
+  }
+
+  #fail(end: EndReason): void {
+    this.#stopLooking()
+    this.#parts.calls.leave(this)
+    this.#parts.onEnd(this.#given.call, {
+      end,
+      message: undefined,
+      endpoint: undefined,
+      by: undefined,
+      ...NO_BYTES,
+    })
+  }
+
+  #stopLooking(): void {
+    this.#isOver = true
+    clearTimeout(this.#timer)
+    this.#held.onNews = () => undefined
+  }
+}

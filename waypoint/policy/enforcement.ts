@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lets calls and requests through or not, and puts on record what policies want there.
+
+import type { AuditJournal } from '../../mesh/audit/journal.ts'
+import type { AuditEvent } from '../../mesh/audit/event.ts'
+import type { ExplainedRequestPolicy } from '../../mesh/policy/request/explain.ts'
+import type { JudgedRequest } from '../../mesh/policy/request/types.ts'
+import type { AnswerOutcome } from '../exchange/types.ts'
+import type { Call } from '../listener/call.ts'
+import { type AuditedBy, cutEvent, refusedEvent, reportEvents } from './call-audit.ts'
+import { PolicyGate, type PolicyGateOptions } from './policy-gate.ts'
+import type { PolicyRefusal } from './verdict-words.ts'
+
+/** What a request is answered that is not let through: Envoy's words. */
+export interface DeniedAnswer extends AnswerOutcome {
+  readonly refusal: PolicyRefusal
+}
+
+export interface EnforcementOptions extends PolicyGateOptions {
+  readonly audit: Pick<AuditJournal, 'record'>
+}
+
+export class Enforcement {
+  readonly #gate: PolicyGate
+  readonly #audit: EnforcementOptions['audit']
+  readonly #waypoint: string
+
+  /** @param onChange Called when policies have changed. */
+  constructor({ audit, ...options }: EnforcementOptions, onChange: () => void) {
+    this.#audit = audit
+    this.#waypoint = `${options.waypoint.namespace}/${options.waypoint.name}`
+    this.#gate = new PolicyGate(options, onChange)
+  }
+
+  /** The answer of a request that is not let through. Hot: once a request. */
+  request(call: Call, request: JudgedRequest): DeniedAnswer | undefined {
+    const refusal = this.#gate.judgeRequest(call, request)
+    this.#report(call, request)
+    if (refusal === undefined) return undefined
+    this.#record(call, refusedEvent(this.#by(), call, request, refusal))
+    return {
+      kind: 'answer',
+      status: 403,
+      headers: [],
+      body: 'RBAC: access denied',
+      flag: 'RBAC',
+      refusal,
+    }
+  }
+
+  /** Why a call that carries no requests is not let through. */
+  connection(call: Call): PolicyRefusal | undefined {
+    const refusal = this.#gate.judgeConnection(call)
+    this.#report(call, undefined)
+    if (refusal !== undefined)
+      this.#record(call, refusedEvent(this.#by(), call, undefined, refusal))
+    return refusal
+  }
+
+  /** Whether it would be let through, should it carry no requests; nobody is told. */
+  admitsConnection(call: Call): boolean {
+    return this.#gate.judgeConnection(call) === undefined
+  }
+
+  /** Why a call that was let through is not any more. */
+  again(call: Call): PolicyRefusal | undefined {
+    const refusal = this.#gate.judgeConnection(call)
+    if (refusal !== undefined) this.#record(call, cutEvent(this.#by(), call, refusal))
+    return refusal
+  }
+
+  /** What each policy that concerns a call says of it, rule by rule: for people. */
+  explain(call: Call, request: JudgedRequest | undefined): readonly ExplainedRequestPolicy[] {
+    return this.#gate.explain(call, request)
+  }
+
+  close(): void {
+    this.#gate.close()
+  }
+
+  #report(call: Call, request: JudgedRequest | undefined): void {
+    const reports = this.#gate.reports(call, request)
+    if (reports === undefined) return
+    for (const event of reportEvents(this.#by(), call, request, reports)) this.#record(call, event)
+  }
+
+  /** At the expense of what was called: who calls one thing a thousand times hides nothing of the others. */
+  #record({ called }: Call, event: AuditEvent): void {
+    this.#audit.record(`${called.kind} ${called.namespace}/${called.name}`, event)
+  }
+
+  #by(): AuditedBy {
+    return { waypoint: this.#waypoint, now: Date.now() }
+  }
+}

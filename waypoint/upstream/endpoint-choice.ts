@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What connections of either version of HTTP have in common: the choice of an endpoint that is not the one that has just failed, and for
+// whom a connection may be used.
+
+import type { HboneFailure } from '../../mesh/hbone/types.ts'
+import type { WorkloadUid } from '../../mesh/model/types.ts'
+import type { ConnectFailure } from '../exchange/types.ts'
+import type { Endpoint } from '../exchange/upstream-connection.ts'
+import type { ChosenUpstream, OpenedUpstream, UpstreamCall, Upstreams } from './upstreams.ts'
+
+export class EndpointChoice {
+  readonly #upstreams: Pick<Upstreams, 'choose'>
+  /** Which endpoint of its Service it was, for who wants another one. */
+  readonly #listed = new WeakMap<Endpoint, WorkloadUid>()
+
+  constructor(upstreams: Pick<Upstreams, 'choose'>) {
+    this.#upstreams = upstreams
+  }
+
+  /** Chooses an endpoint; another than that one, where there is another. */
+  choose(call: UpstreamCall, avoid: Endpoint | undefined): ReturnType<Upstreams['choose']> {
+    const avoided = avoid && this.#listed.get(avoid)
+    if (avoided === undefined) return this.#upstreams.choose(call, undefined)
+    const another = this.#upstreams.choose(call, new Set([avoided]))
+    return another.ok ? another : this.#upstreams.choose(call, undefined)
+  }
+
+  /** Remembers what a connection leads to. */
+  opened({ endpoint, chosen }: OpenedUpstream): void {
+    this.#listed.set(endpoint, chosen.endpoint.endpoint)
+  }
+}
+
+/** For whom and whereto a connection is. */
+export function connectionKey({ source }: UpstreamCall, chosen: ChosenUpstream): string {
+  const { endpoint, service } = chosen
+  const way = `${endpoint.endpoint} ${endpoint.port} ${service?.key ?? ''}`
+  // In plain nobody is told whom it is for, and so anybody may use it.
+  return chosen.kind === 'plain'
+    ? way
+    : `${way} ${source.address?.address ?? ''} ${source.identity ?? ''}`
+}
+
+/** A connection that cannot be had, as an exchange hears of it. */
+export function connectFailure({ reason, message }: HboneFailure): ConnectFailure {
+  return { flag: reason === 'noHealthyUpstream' ? 'UH' : 'UF', reason, message }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opens connections to endpoints: chooses one, reaches it by HBONE or in plain, and tries another one where it cannot be had. What was
+// opened carries the calls of one client only: the far agent was told whom it is for.
+
+import type { Attempt, EndpointExperience } from '../../mesh/balance/endpoint-experience.ts'
+import { isEndpointsFault, isWorthRetrying } from '../../mesh/balance/endpoints-fault.ts'
+import type { CutSignal } from '../../mesh/async/cut.ts'
+import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
+import type { HboneFailure, HbonePool } from '../../mesh/hbone/types.ts'
+import { formatSocketAddress } from '../../mesh/model/address.ts'
+import type { MeshState } from '../../mesh/model/mesh-state.ts'
+import type {
+  GatewayAddress,
+  SocketAddress,
+  SpiffeId,
+  WorkloadUid,
+} from '../../mesh/model/types.ts'
+import { SocketPipe } from '../../mesh/relay/socket-pipe.ts'
+import type { StartedPipe } from '../../mesh/relay/started-pipe.ts'
+import { StreamPipe } from '../../mesh/relay/stream-pipe.ts'
+import { err, ok, type Result } from '../../mesh/result.ts'
+import type { Backend, RequestSource } from '../exchange/types.ts'
+import type { Endpoint } from '../exchange/upstream-connection.ts'
+import { chooseUpstream, type UpstreamChoice } from './choose-upstream.ts'
+import type { Dial } from './dial.ts'
+import { isBoundPod, upstreamHeaders } from './tunnel-headers.ts'
+
+/**
+ * Endpoints tried for one connection: a pod that has just gone fails fast, and one or two others are enough to hide it; more would turn
+ * an outage of the service into a storm.
+ */
+export const MAX_TRIES = 3
+
+export interface UpstreamsOptions {
+  readonly mesh: MeshState
+  readonly network: string
+  readonly pool: Pick<HbonePool, 'open'>
+  readonly dial: Dial
+  /** The waypoint's own. */
+  readonly identity: SpiffeId
+  readonly experience: EndpointExperience
+  /** Whether what is bound so is bound to this waypoint. */
+  readonly isOwn: (waypoint: GatewayAddress | undefined) => boolean
+  readonly random?: () => number
+}
+
+/** A call that is to go on. */
+export interface UpstreamCall {
+  readonly backend: Backend
+  readonly source: RequestSource
+  /** What was called. */
+  readonly target: SocketAddress
+  /** The endpoint to choose if it is fit: a session is there. */
+  readonly preferred?: SocketAddress | undefined
+}
+
+/** An endpoint that was chosen, and counts as used until its attempt ends. */
+export type ChosenUpstream = Exclude<UpstreamChoice, { readonly kind: 'none' }> & {
+  readonly attempt: Attempt
+}
+
+/** A connection to an endpoint. Its pipe is not started; its attempt is to be ended when the connection is not in use any more. */
+export interface OpenedUpstream {
+  readonly pipe: StartedPipe
+  readonly endpoint: Endpoint
+  readonly chosen: ChosenUpstream
+  readonly attempt: Attempt
+  /** What the peer has proved; undefined in plain. */
+  readonly peerIdentity: SpiffeId | undefined
+}
+
+export class Upstreams {
+  readonly #options: UpstreamsOptions
+
+  constructor(options: UpstreamsOptions) {
+    this.#options = options
+  }
+
+  /** Chooses an endpoint that is not among those to be avoided. */
+  choose(
+    { backend, source, target, preferred }: UpstreamCall,
+    exclude: ReadonlySet<WorkloadUid> | undefined,
+  ): Result<ChosenUpstream, HboneFailure> {
+    const { mesh, network, experience, random = Math.random } = this.#options
+    const choice = chooseUpstream({
+      mesh,
+      network,
+      backend,
+      source,
+      called: target.address,
+      preferred,
+      experience,
+      random,
+      ...(exclude !== undefined && { exclude }),
+    })
+    return choice.kind === 'none'
+      ? err({ reason: choice.reason, message: choice.message })
+      : ok({ ...choice, attempt: experience.begin(choice.endpoint) })
+  }
+
+  /** Connects to what was chosen, and to others where that fails and they may do better. */
+  async open(
+    call: UpstreamCall,
+    signal: CutSignal,
+    first = this.choose(call, undefined),
+    tries = MAX_TRIES,
+  ): Promise<Result<OpenedUpstream, HboneFailure>> {
+    let chosen = first
+    let failed: Result<never, HboneFailure> | undefined
+    const exclude = new Set<WorkloadUid>()
+    for (let tried = 1; chosen.ok; tried += 1) {
+      const opened = await this.#connect(call, chosen.value, signal)
+      if (opened.ok) return opened
+      failed = opened
+      if (call.backend.kind === 'workload' || signal.aborted) break
+      if (tried === tries || !isWorthRetrying(opened.error)) break
+      exclude.add(chosen.value.endpoint.endpoint)
+      chosen = this.choose(call, exclude)
+    }
+    // Nothing else is left to try: what failed says more than that.
+    return failed ?? (chosen.ok ? err(NEVER_TRIED) : chosen)
+  }
+
+  async #connect(
+    call: UpstreamCall,
+    chosen: ChosenUpstream,
+    signal: CutSignal,
+  ): Promise<Result<OpenedUpstream, HboneFailure>> {
+    const { attempt, workload, target } = chosen
+    const made = await (chosen.kind === 'hbone'
+      ? this.#openTunnel(call, chosen, signal)
+      : this.#connectPlain(chosen, signal))
+    if (!made.ok) {
+      if (isEndpointsFault(made.error)) attempt.failed(made.error.message)
+      attempt.end()
+      return made
+    }
+    attempt.opened()
+    return ok({ ...made.value, endpoint: { address: target, workload }, chosen, attempt })
+  }
+
+  async #openTunnel(
+    { source }: UpstreamCall,
+    chosen: Extract<ChosenUpstream, { readonly kind: 'hbone' }>,
+    signal: CutSignal,
+  ): Promise<Result<Pick<OpenedUpstream, 'pipe' | 'peerIdentity'>, HboneFailure>> {
+    const { mesh, pool, identity, isOwn } = this.#options
+    const { peer, expectedIdentities, target, service, workload } = chosen
+    const opened = await pool.open(
+      { sourceIdentity: identity, sourceIp: undefined, destination: peer, expectedIdentities },
+      formatSocketAddress(target),
+      upstreamHeaders(source, { service, isBound: isBoundPod(mesh, workload, isOwn) }),
+      signal,
+    )
+    if (!opened.ok) return opened
+    const { tunnel, peerIdentity } = opened.value
+    return ok({ pipe: new StreamPipe(tunnel, 'server'), peerIdentity })
+  }
+
+  async #connectPlain(
+    { target }: ChosenUpstream,
+    signal: CutSignal,
+  ): Promise<Result<Pick<OpenedUpstream, 'pipe' | 'peerIdentity'>, HboneFailure>> {
+    const how = { timeoutMs: CONNECT_DEADLINE_MS, timeoutReason: 'connectFailed' } as const
+    const dialled = await this.#options.dial(target, how, signal)
+    return dialled.ok
+      ? ok({ pipe: new SocketPipe(dialled.value, 'server'), peerIdentity: undefined })
+      : dialled
+  }
+}
+
+const NEVER_TRIED: HboneFailure = { reason: 'internal', message: 'no endpoint was tried' }
