@@ -139,6 +139,12 @@ await t.test("an app's socket options", { skip }, async (t) => {
     world.inside('a', 'ip link set second up; ip addr add 10.98.7.2/32 dev second')
     world.inside('node', 'ip route add 10.98.7.2/32 dev va')
     for (const site of ['b', 'remote'] as const) await world.app(site).serve('0.0.0.0', PORT + 1)
+    // The kernel tells the agent of the device; `ip` does not wait for that.
+    const bySecond = { address: ADDRESS.bV4, port: PORT + 1, device: 'second' }
+    await until(
+      async () => (await app.connect(bySecond)).received !== undefined,
+      'a call by the device that came',
+    )
     for (const address of [ADDRESS.remoteV4, ADDRESS.bV4]) {
       const seen = await app.connect({ address, port: PORT + 1, device: 'second' })
       t.equal(seen.received, `app saw 10.98.7.2 at ${address}`)
