@@ -55,6 +55,8 @@ const TEXTS = [
   'error',
 ] as const
 const NUMBERS = ['response_code', 'bytes_sent', 'bytes_recv', 'attempts'] as const
+/** Which most lines do not have; 0 is one of their values. */
+const SOME_NUMBERS = ['grpc_status', 'rule'] as const
 
 /** What a filter can ask about: the fields of the lines, by their names. */
 const FIELDS: FieldTable<AccessLine> = Object.fromEntries([
@@ -65,6 +67,13 @@ const FIELDS: FieldTable<AccessLine> = Object.fromEntries([
   ...NUMBERS.map((name) => [
     name,
     { kind: 'number' as const, read: ({ fields }: AccessLine) => Number(fields[name] ?? 0) },
+  ]),
+  ...SOME_NUMBERS.map((name) => [
+    name,
+    {
+      kind: 'number' as const,
+      read: ({ fields }: AccessLine) => Number(fields[name] ?? Number.NaN),
+    },
   ]),
   ['duration', { kind: 'number' as const, read: ({ durationMs }: AccessLine) => durationMs }],
 ])

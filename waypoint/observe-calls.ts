@@ -13,6 +13,7 @@ import type { Logger } from '../mesh/telemetry/log.ts'
 import { formatSocketAddress } from '../mesh/model/address.ts'
 import { excerpt } from '../mesh/telemetry/excerpt.ts'
 import { type WaypointAccessLog } from './access-log.ts'
+import { grpcFault } from './exchange/grpc.ts'
 import type { RequestRecord } from './exchange/types.ts'
 import type { Call } from './listener/call.ts'
 import type { RoutedAnswer, RoutedForward } from './router/types.ts'
@@ -72,7 +73,7 @@ export function observeCalls({ log, accessLog, metrics, trace }: ObserverParts):
       metrics.requests.add(source, service, record)
       const traced = traceOf(record.outcome)
       if (traced !== undefined) trace?.(call, record, traced)
-      const level = record.status >= 500 || record.status === 0 ? 'error' : 'info'
+      const level = hasFailed(record) ? 'error' : 'info'
       if (!accessLog.isEnabled(level)) return
       const { durationMs } = record
       const fields = requestFields(call, record, traced)
@@ -91,6 +92,13 @@ export function observeCalls({ log, accessLog, metrics, trace }: ObserverParts):
       log.warn(fields, 'a caller was refused')
     },
   }
+}
+
+/** Whether the app, or the way to it, is at fault, or a policy said no: a line of that is never left out by a sample. */
+function hasFailed(record: RequestRecord): boolean {
+  const { status, flag } = record
+  if (status >= 500 || status === 0 || flag === 'RBAC') return true
+  return grpcFault(record)?.isServers === true
 }
 
 function requestFields(

@@ -54,19 +54,17 @@ export class RequestRouter<C extends Routed> {
 
   /** Judges and routes one request; the head is valid during the call. Hot: once a request. */
   route(call: C, head: RequestHead): RouteOutcome {
-    const { method, target, authority } = head
-    const question = target.indexOf('?')
-    const path = normalisePath(question < 0 ? target : target.slice(0, question))
-    if (path === undefined) return BAD_PATH
-    const query = question < 0 ? '' : target.slice(question + 1)
-    const request = { method, path, query, authority, headers: head }
+    const request = askedRequest(head)
+    if (request === undefined) return BAD_PATH
     const denied = this.#options.judge(call, request)
     if (denied !== undefined) return denied
     const routes = this.routesFor(call)
     const outcome = routes === undefined ? unrouted(call.backend) : this.#ask(routes, request, head)
     if (outcome.kind === 'answer' || outcome.target !== undefined) return outcome
     // What was judged is what goes on, routed or not: an app must not see another path.
-    const judged = question < 0 ? path : path + target.slice(question)
+    const { target } = head
+    const question = target.indexOf('?')
+    const judged = question < 0 ? request.path : request.path + target.slice(question)
     return judged === target ? outcome : { ...outcome, target: judged }
   }
 
@@ -106,6 +104,16 @@ export class RequestRouter<C extends Routed> {
     }
     return actions
   }
+}
+
+/** A request as it is judged and routed; undefined: its path is none. Hot: once a request. */
+export function askedRequest(head: RequestHead): (AskedRequest & JudgedRequest) | undefined {
+  const { method, target, authority } = head
+  const question = target.indexOf('?')
+  const path = normalisePath(question < 0 ? target : target.slice(0, question))
+  if (path === undefined) return undefined
+  const query = question < 0 ? '' : target.slice(question + 1)
+  return { method, path, query, authority, headers: head }
 }
 
 /** As a request goes for which there is no route. */

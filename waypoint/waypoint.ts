@@ -28,7 +28,7 @@ import { isOwnGateway, type OwnGateway } from './config/own-gateway.ts'
 import type { Call, CallParts, ServedCall } from './listener/call.ts'
 import { HttpCall, type HttpParts } from './listener/http-call.ts'
 import { Enforcement } from './policy/enforcement.ts'
-import { RequestRouter } from './request-router.ts'
+import { askedRequest, RequestRouter } from './request-router.ts'
 import { Connections } from './upstream/connections.ts'
 import { backendProtocol } from './upstream/backend-protocol.ts'
 import { Mirrors } from './exchange/mirrors.ts'
@@ -68,6 +68,11 @@ const HELD_LIMIT_BYTES = 64 * 1024 * 1024
  * being sent. A gateway that cancels one in fifty of 10,000 a second stays below.
  */
 const WASTED_REQUESTS: BucketSize = { burst: 1_000, perSecond: 500 }
+/**
+ * Frames of one client, over all its connections of HTTP/2, that carry nothing and answer nothing: a thousand connections that ping every ten
+ * seconds stay below.
+ */
+const EMPTY_FRAMES: BucketSize = { burst: 2_000, perSecond: 500 }
 const NOBODY = ''
 /** Of all tunnels those that one client may have. */
 const PART_OF_ONE = 1 / 4
@@ -152,6 +157,7 @@ export class Waypoint {
     }
     this.#connections = new Connections({ upstreams, deadlines, memory: this.#memory })
     const nuisance = new KeyedBuckets(WASTED_REQUESTS)
+    const idling = new KeyedBuckets(EMPTY_FRAMES)
     const http: HttpParts = {
       calls: this.#calls,
       deadlines,
@@ -159,7 +165,10 @@ export class Waypoint {
       appProtocol: (backend) => backendProtocol(mesh, backend),
       http2: ({ address }) => ({
         memory: this.#memory,
-        accounts: { waste: nuisance.of(address?.address ?? NOBODY) },
+        accounts: {
+          waste: nuisance.of(address?.address ?? NOBODY),
+          control: idling.of(address?.address ?? NOBODY),
+        },
       }),
       mirrors: new Mirrors((end) => observer.mirrored(end)),
       isLeaving: () => this.#isLeaving,
@@ -168,6 +177,10 @@ export class Waypoint {
         return tracer === undefined ? outcome : tracer.traced(head, outcome)
       },
       onRequest: (call, record) => observer.request(call, record),
+      again: (call, head) => {
+        const request = askedRequest(head)
+        return request && this.#policies.again(call, request)
+      },
     }
     this.#tunnels = new Tunnels({
       world: { mesh, namespace: own.namespace, isOwn },

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fields as names and values, in their order: what HTTP/2 brings, and what is kept of a message beyond the call that brought it.
 
-import { HEADER, type HeaderName } from './header-names.ts'
-import type { Fields } from './message.ts'
+import type { HeaderName } from './header-names.ts'
+import { type Fields, separatorOf } from './message.ts'
 
 /** A name, in lower case, and its value. */
 export type Field = readonly [name: string, value: string]
@@ -30,9 +30,8 @@ export class FieldList implements Fields {
     for (let at = 0; at < fields.length; at += 1) {
       const field = fields[at]
       if (field === undefined || field[0] !== name.text) continue
-      // RFC 9113 8.2.3: cookies are a list by semicolons.
       if (all === undefined) all = field[1]
-      else all += (name === HEADER.cookie ? '; ' : ', ') + field[1]
+      else all += separatorOf(name) + field[1]
     }
     return all
   }

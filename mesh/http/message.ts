@@ -2,15 +2,23 @@
 // What a request and an answer are to those who decide about them, whichever version of HTTP they came by. A head is a view of what
 // its codec has just read: valid during the call it is handed to, unless it says otherwise.
 
-import type { HeaderName } from './header-names.ts'
+import { HEADER, type HeaderName } from './header-names.ts'
 
 export interface Fields {
   /** The value of the first field of that name, without blanks around it, bytes as Latin-1; undefined when there is none. */
   value(name: HeaderName): string | undefined
-  /** All values of that name in their order, joined by `, ` (RFC 9110 5.3); undefined when there is none. */
+  /** All values of that name in their order, joined by separatorOf() the name; undefined when there is none. */
   joined(name: HeaderName): string | undefined
   /** Shows every field in its order, the name in lower case. */
   each(visit: (name: string, value: string) => void): void
+}
+
+/**
+ * Between the values of several lines of one name: a comma without a blank (RFC 9110 5.2), as Envoy has it, so that what routes and
+ * policies were written to match there matches here. Cookies are a list by semicolons (RFC 6265 5.4, RFC 9113 8.2.3).
+ */
+export function separatorOf(name: HeaderName): string {
+  return name === HEADER.cookie ? '; ' : ','
 }
 
 export interface RequestHead extends Fields {

@@ -14,8 +14,8 @@
 //   CONTINUATION                16 frames and the list's limit in bytes
 //   PRIORITY, unknown           control
 //   RST_STREAM                  within 100 ms and before the answer waste; on a closed stream an answer
-//   SETTINGS, PING, GOAWAY      control; SETTINGS also by its entries. Acknowledgements nobody asked for: control
-//   WINDOW_UPDATE               an answer: earned by the DATA we sent, else control
+//   SETTINGS, GOAWAY            control; SETTINGS also by its entries. Acknowledgements nobody asked for: control
+//   WINDOW_UPDATE, PING         an answer: earned by the DATA we sent, else control
 //   PUSH_PROMISE, wrong sizes   the connection ends
 //   nothing at all, half a frame or header block   PING, and the account of held memory (held-memory.ts)
 // Whatever is within these bounds, one connection gets so much of a turn of the event loop (turn-budget.ts).

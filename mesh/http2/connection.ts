@@ -568,7 +568,8 @@ export class H2Connection implements FrameHandler, StreamHost {
       if (payload[0] === PING_DRAIN && this.#isLeaving) this.#sayFinalGoAway()
       return
     }
-    this.#conduct.control('PING frames')
+    // Stacks of gRPC measure the way by a PING for the DATA that they get.
+    this.#conduct.answer('PING frames')
     const at = this.#output.frame(PING_BYTES, FRAME.ping, FLAG.ack, 0)
     payload.copy(this.#output.buffer, at)
   }

@@ -106,6 +106,39 @@ await t.test('a peer that tells of every kilobyte that it took is honest', async
   t.equal(world.refused.length, 0)
 })
 
+await t.test('a peer that measures the way by PINGs for all that it gets is honest', async (t) => {
+  const total = 16 * MIB
+  const world = await makeWorld(t, {
+    onTunnel: (incoming) => incoming.accept({}).end(Buffer.alloc(total)),
+  })
+  const peer = await rawPeer(t, world.port, world.clientCertificate)
+  const got = { bytes: 0, pings: 0 }
+  const done = new Promise<void>((resolve) => {
+    peer.socket.once('close', () => resolve())
+    peer.socket.on('data', () => {
+      const data = peer.seen.filter(({ type }) => type === FRAME.data)
+      peer.seen.splice(0)
+      const bytes = data.reduce((sum, { payload }) => sum + payload.length, 0)
+      if (bytes === 0) return
+      got.bytes += bytes
+      // A stack that reads in pieces does so for each piece.
+      const pings = 3 * data.length
+      got.pings += pings
+      peer.send(
+        frame(FRAME.windowUpdate, 0, 0, int(bytes)),
+        frame(FRAME.windowUpdate, 0, 1, int(bytes)),
+        repeat(pings, frame(FRAME.ping, 0, 0, Buffer.alloc(8))),
+      )
+      if (got.bytes === total) resolve()
+    })
+  })
+  peer.send(headers(1, CONNECT))
+  await done
+  t.equal(got.bytes, total)
+  t.ok(got.pings > 2_500, `${got.pings} PINGs are more than anybody may send for nothing`)
+  t.equal(world.refused.length, 0)
+})
+
 await t.test('what was under way when a stream was cut is no fault of its sender', async (t) => {
   const world = await makeWorld(t, { onTunnel: (incoming) => incoming.accept({}).reset() })
   const peer = await rawPeer(t, world.port, world.clientCertificate)

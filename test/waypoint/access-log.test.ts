@@ -49,6 +49,21 @@ void t.test('a filter asks about the fields of requests', (t) => {
   t.strictSame(wanted('dst.workload == "catalog"'), ['/fast'])
   t.strictSame(wanted('method in ["POST", "PUT"] && bytes_sent == 9'), ['/slow'])
   t.strictSame(wanted('!path.startsWith("/s")'), ['/fast', '/bad'])
+  own.set({ filter: undefined, sample: 1 })
+  const some = (filter: string): readonly unknown[] => {
+    own.set({ filter, sample: 1 })
+    lines.length = 0
+    write({ path: '/plain' })
+    write({ path: '/ok', grpc_status: 0 })
+    write({ path: '/gone', grpc_status: 14 })
+    write({ path: '/no', response_code: 403, rule: 0, policy: 'shop/p' })
+    return lines.map(({ path }) => path)
+  }
+  t.strictSame(some('grpc_status == 0'), ['/ok'])
+  t.strictSame(some('grpc_status != 0'), ['/gone'], 'what is no call of gRPC has no status')
+  t.strictSame(some('has(grpc_status) && !(grpc_status in [14])'), ['/ok'])
+  t.strictSame(some('rule == 0'), ['/no'])
+  t.strictSame(some('!has(rule) && response_code >= 0'), ['/plain', '/ok', '/gone'])
   t.match(readRequestFilter('direction == "inbound"'), { ok: false, error: /is no field/ })
   t.strictSame(readRequestFilter(' has(error) '), { ok: true, value: 'has(error)' })
   t.end()

@@ -513,3 +513,45 @@ await t.test(
     t.end()
   },
 )
+
+await t.test('a body that has stopped is not waited for for ever', (t) => {
+  const MINUTE = 60_000
+  const begin = message(['POST / HTTP/1.1', 'Host: h', 'Content-Length: 100'], 'he')
+  const stopped = makeWorld()
+  stopped.client.send(begin)
+  stopped.pass(4 * MINUTE)
+  stopped.client.send('l')
+  stopped.pass(5 * MINUTE)
+  t.equal(stopped.records.length, 0, 'slow is not stopped')
+  stopped.pass(6 * MINUTE)
+  t.match(stopped.client.take(), /^HTTP\/1\.1 408 [^]*connection: close\r\n/)
+  t.ok(stopped.client.hasEnded)
+  t.equal(stopped.app().resetBy, 'clientReset', 'the app takes nothing for whole')
+  t.match(stopped.records, [{ status: 408, flag: 'DPE', requestBytes: 3 }])
+  stopped.pass(MINUTE)
+  t.equal(stopped.deadlines.size, 0)
+
+  const slowApp = makeWorld()
+  slowApp.client.send(message(['POST / HTTP/1.1', 'Host: h', 'Transfer-Encoding: chunked']))
+  slowApp.app().hasRoom = false
+  slowApp.client.send('2\r\nhe\r\n')
+  slowApp.pass(30 * MINUTE)
+  t.equal(slowApp.records.length, 0, 'it is the app that takes nothing')
+  slowApp.app().drain()
+  slowApp.pass(11 * MINUTE)
+  t.match(slowApp.records, [{ status: 408 }])
+
+  const answered = makeWorld()
+  answered.client.send(begin)
+  answered.app().send(message(['HTTP/1.1 200 OK', 'Transfer-Encoding: chunked'], '2\r\nhi\r\n'))
+  answered.pass(30 * MINUTE)
+  t.equal(answered.records.length, 0, 'who talks meanwhile is not cut off')
+
+  const whole = makeWorld()
+  whole.client.send(begin)
+  whole.client.send('x'.repeat(98))
+  whole.pass(30 * MINUTE)
+  t.equal(whole.records.length, 0, 'of the app a route says how long it may take')
+  t.equal(whole.deadlines.size, 0)
+  t.end()
+})

@@ -134,6 +134,8 @@ export interface WorldOptions {
   readonly route?: (head: RequestHead) => RouteOutcome
   /** Connections have to be opened by open(). */
   readonly isSlow?: boolean
+  /** Serves the client; by HTTP/1.1 when not given. */
+  readonly serve?: (client: Pipe, context: ServeContext) => ServedConnection
   /** Of an attempt: there is no connection. */
   readonly failure?: (attempt: Attempt) => ConnectFailure | undefined
 }
@@ -209,7 +211,7 @@ export function makeWorld(options: WorldOptions = {}): World {
       world.closed += 1
     },
   }
-  const served = serveHttp1(client, context)
+  const served = (options.serve ?? serveHttp1)(client, context)
   return Object.assign(world, { served })
 }
 
@@ -220,3 +222,13 @@ export function message(lines: readonly string[], body = ''): string {
 
 export const GET = message(['GET /a?b=c HTTP/1.1', 'Host: catalog'])
 export const OK = message(['HTTP/1.1 200 OK', 'Content-Length: 2'], 'hi')
+
+/** Has the app answer whatever is complete, until nothing moves. */
+export function answerAll(world: World): void {
+  for (let answered = 0; world.records.length < world.heads.length; ) {
+    if (answered === world.heads.length) return
+    answered = world.heads.length
+    const app = world.apps.at(-1)
+    if (app !== undefined && app.resetBy === undefined) app.send(OK)
+  }
+}

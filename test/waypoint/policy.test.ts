@@ -256,3 +256,53 @@ void t.test(
     t.equal(await ask('PUT /'), '403 RBAC: access denied')
   },
 )
+
+void t.test(
+  'a change of policies cuts WebSockets that are not allowed any more, and no others',
+  async (t) => {
+    const world = await makeWaypointWorld(t, { protocol: 'http1' })
+    await world.addPod('v1', (incoming) => {
+      const tunnel = incoming.accept({})
+      tunnel.on('error', () => undefined)
+      tunnel.once('data', () => {
+        tunnel.write(
+          'HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n',
+        )
+        tunnel.pipe(tunnel)
+      })
+    })
+    const open = async (path: string): Promise<OpenedTunnel['tunnel']> => {
+      const tunnel = await world.tunnel()
+      tunnel.on('error', () => undefined)
+      const lines = ['host: catalog', 'x-room: 1', 'upgrade: websocket', 'connection: upgrade']
+      tunnel.write(`GET ${path} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`)
+      t.match(String((await once(tunnel, 'data'))[0]), /^HTTP\/1\.1 101 /)
+      return tunnel
+    }
+    const [admin, chat] = [await open('/admin/../admin'), await open('/chat?room=1')]
+    set(world, waypointPolicy('p', 'deny', [{ paths: [exact('/admin')], methods: [exact('PUT')] }]))
+    admin.write('hello')
+    t.equal(String((await once(admin, 'data'))[0]), 'hello', 'another policy is none of its')
+    set(world, waypointPolicy('p', 'deny', [{ paths: [exact('/admin')] }]))
+    await closed(admin)
+    t.ok(admin.wasReset)
+    await world.told.until(() => world.requests.length === 1)
+    t.match(world.requests, [
+      { status: 101, flag: 'RBAC', message: 'explicitly denied by: shop/p', requestBytes: 5 },
+    ])
+    t.match(world.audit, [
+      {
+        kind: 'connection.closed',
+        what: 'GET catalog/admin of Service shop/catalog at 10.96.0.50:80',
+        object: 'AuthorizationPolicy shop/p',
+        rule: 0,
+        why: /policies have changed|policy.*: explicitly denied by: shop\/p/,
+      },
+    ])
+    chat.write('still')
+    t.equal(String((await once(chat, 'data'))[0]), 'still', 'the other goes on')
+    chat.end()
+    await closed(chat)
+    t.equal(world.audit.length, 1)
+  },
+)

@@ -42,13 +42,12 @@ function ask(
     },
     random: () => 0,
   })
-  const head: RequestHead = {
-    protocol: 'HTTP/1.1',
+  const head: RequestHead = Object.assign(sampleFields([]), {
+    protocol: 'HTTP/1.1' as const,
     method: 'GET',
     target,
     authority: 'cart.shop',
-    ...sampleFields([]),
-  }
+  })
   const backend = { kind: 'service', service: SERVICE, port: 80 } as const
   const call = { backend, source: { identity: undefined } }
   router.route(call, head)

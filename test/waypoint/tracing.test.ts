@@ -198,6 +198,45 @@ void t.test('spans are the workloads\u2019 own, and say what became of the reque
   t.equal(maker.spansOf(call, denied, trace).length, 1, 'nobody has worked')
   const missing = maker.spansOf(call, { ...record, status: 404 }, trace)
   t.match(missing, [{ fault: '' }, { fault: undefined }], 'a fault of the caller alone')
+  const rpc = (grpcStatus: number | undefined): readonly unknown[] =>
+    maker
+      .spansOf(call, { ...record, target: '/shop.Cart/Add', isGrpc: true, grpcStatus }, trace)
+      .map(({ fault, attributes }) => [fault, attributes['error.type']])
+  t.strictSame(rpc(0), [
+    [undefined, undefined],
+    [undefined, undefined],
+  ])
+  t.strictSame(
+    rpc(5),
+    [
+      ['grpc-status 5', '5'],
+      [undefined, '5'],
+    ],
+    'NOT_FOUND: the caller asked for the wrong thing',
+  )
+  for (const status of [13, undefined])
+    t.match(
+      rpc(status).map((each) => (each as unknown[])[0]),
+      Array.from({ length: 2 }, () => `grpc-status ${status ?? 2}`),
+      'a fault of the server, as is an end without a status',
+    )
+  t.match(
+    maker.spansOf(
+      call,
+      { ...record, target: '/shop.Cart/Add', isGrpc: true, grpcStatus: 13 },
+      trace,
+    ),
+    [
+      {
+        attributes: {
+          'rpc.system': 'grpc',
+          'rpc.service': 'shop.Cart',
+          'rpc.method': 'Add',
+          'rpc.grpc.status_code': 13,
+        },
+      },
+    ],
+  )
   const odd = maker.spansOf({ ...call, service: undefined }, { ...record, method: 'BREW' }, trace)
   t.match(odd, [{ name: 'HTTP', attributes: { 'http.request.method': '_OTHER' } }])
   t.end()

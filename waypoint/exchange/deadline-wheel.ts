@@ -36,6 +36,11 @@ export class DeadlineWheel {
     this.#now = now
   }
 
+  /** By the wheel's clock, in milliseconds. */
+  now(): number {
+    return this.#now()
+  }
+
   /** Deadlines that are set. */
   get size(): number {
     return this.#count

@@ -322,6 +322,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
       number: this.#attempts,
       avoid: this.#endpoint,
       mustBeFresh: this.#isStaleRetried,
+      isIdempotent: isIdempotent(this.#method),
     }
     this.#attempts += 1
     this.#isWaiting = true

@@ -4,6 +4,7 @@
 
 import { headerName } from '../../mesh/http/header-names.ts'
 import type { Fields } from '../../mesh/http/message.ts'
+import type { RequestRecord } from './types.ts'
 
 const CONTENT_TYPE = headerName('content-type')
 const GRPC_STATUS = headerName('grpc-status')
@@ -11,13 +12,26 @@ const GRPC = 'application/grpc'
 const PLUS = 0x2b
 const SEMICOLON = 0x3b
 
-/** gRPC's own names for what a waypoint may have to say. */
+/** gRPC's own names. */
+const OK = 0
 const UNKNOWN = 2
+const DEADLINE_EXCEEDED = 4
 const PERMISSION_DENIED = 7
 const UNIMPLEMENTED = 12
 const INTERNAL = 13
 const UNAVAILABLE = 14
+const DATA_LOSS = 15
 const UNAUTHENTICATED = 16
+
+/** Those that are a fault of the server's (OpenTelemetry, semantic conventions of gRPC); the others are its answers to a wrong question. */
+const SERVER_FAULTS: ReadonlySet<number> = new Set([
+  UNKNOWN,
+  DEADLINE_EXCEEDED,
+  UNIMPLEMENTED,
+  INTERNAL,
+  UNAVAILABLE,
+  DATA_LOSS,
+])
 
 /** Of the statuses of HTTP, as Envoy has it. */
 const OF_HTTP: Readonly<Record<number, number>> = {
@@ -43,6 +57,20 @@ export function isGrpc(head: Fields): boolean {
 export function grpcStatusIn(fields: Fields | undefined): number | undefined {
   const text = fields?.value(GRPC_STATUS)
   return text !== undefined && /^\d{1,2}$/.test(text) ? Number(text) : undefined
+}
+
+/**
+ * How a call of gRPC that was answered went wrong; undefined: it did not, or is no such call. One that ends without a status is UNKNOWN
+ * to its client.
+ */
+export function grpcFault({
+  isGrpc,
+  grpcStatus = UNKNOWN,
+}: Pick<RequestRecord, 'isGrpc' | 'grpcStatus'>):
+  | { readonly status: number; readonly isServers: boolean }
+  | undefined {
+  if (!isGrpc || grpcStatus === OK) return undefined
+  return { status: grpcStatus, isServers: SERVER_FAULTS.has(grpcStatus) }
 }
 
 /** The status that an answer of the waypoint's own has for gRPC. */

@@ -51,6 +51,8 @@ export class Http1Upstream implements Upstream, UpstreamConnection, PipeSink {
   #hasAnswerBytes = false
   #isPersistent = true
   #hasEnded = false
+  /** How long the app keeps it when it is idle, in milliseconds, where it says so. */
+  keptForMs: number | undefined
   /** Of the body: bytes that are left, CHUNKED or UNTIL_CLOSE. */
   #left = 0
   #chunks: ChunkedReader | undefined
@@ -216,6 +218,7 @@ export class Http1Upstream implements Upstream, UpstreamConnection, PipeSink {
       user?.onInterim(head)
     } else {
       this.#isPersistent = head.isPersistent
+      this.keptForMs = keepAliveMs(head.value(HEADER.keepAlive))
       this.#left = head.bodyLength
       if (this.#left === CHUNKED) (this.#chunks ??= new ChunkedReader()).reset()
       this.#state = 'body'
@@ -287,4 +290,11 @@ export class Http1Upstream implements Upstream, UpstreamConnection, PipeSink {
   #clearLinger(): void {
     if (this.#linger !== undefined) this.#deadlines.clear(this.#linger)
   }
+}
+
+/** What Keep-Alive says of the time (RFC 2068 19.7.1.1, as servers write it still); undefined: nothing. */
+function keepAliveMs(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const [, seconds] = /(?:^|[,\s])timeout=(\d{1,6})(?:$|[,\s])/i.exec(text) ?? []
+  return seconds === undefined ? undefined : Number(seconds) * 1_000
 }

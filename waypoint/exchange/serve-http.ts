@@ -49,8 +49,8 @@ class Beginning implements PipeSink, ServedConnection {
     this.#over()
   }
 
-  cut(reason: EndReason): void {
-    if (this.#served !== undefined) return this.#served.cut(reason)
+  cut(reason: EndReason, message?: string): void {
+    if (this.#served !== undefined) return this.#served.cut(reason, message)
     if (this.#isOver) return
     this.#pipe.reset(reason)
     this.#over()

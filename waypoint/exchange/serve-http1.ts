@@ -24,6 +24,11 @@ import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 const IDLE_MS = 3_600_000
 /** From the first byte of a head to its end, and for the rest of a body that nobody wants. */
 const HEAD_MS = 60_000
+/**
+ * How often it is looked whether something of a body came: one that has stopped holds a connection to the app. As long as Envoy waits; whoever
+ * is looked at just after its last byte has nearly twice that.
+ */
+const BODY_MS = 300_000
 /** After the last answer, for the client to close. */
 const LINGER_MS = 5_000
 /** Of a body that nobody wants any more, what is read so that the connection can go on. */
@@ -65,6 +70,11 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
   /** Of the request's body: bytes that are left, or CHUNKED. */
   #left = 0
   #chunks: ChunkedReader | undefined
+  /** Something of the body came since it was last looked. */
+  #isBodyMoving = false
+  /** Bytes of the body that the app has not taken yet. */
+  #untaken = 0
+  #isAnswerBegun = false
   /** The answer is over while the body is not: so much of it is skipped yet. */
   #skips = -1
   #isAnswerChunked = false
@@ -85,11 +95,11 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
     if (this.#state === 'head' && this.#kept.length === 0) this.#close()
   }
 
-  cut(reason: EndReason): void {
+  cut(reason: EndReason, message?: string): void {
     if (this.#state === 'over') return
     this.#over()
     this.#pipe.reset(reason)
-    this.#exchange.abandon(reason, 'DC')
+    this.#exchange.abandon(reason, reason === 'policyChanged' ? 'RBAC' : 'DC', message)
   }
 
   receive(chunk: Buffer, from: number, to: number): void {
@@ -142,6 +152,7 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
   }
 
   answer(answer: ResponseMessage, edits: HeaderEdits | undefined): void {
+    this.#isAnswerBegun = true
     this.#leaveBody()
     const isUnknown = answer.bodyLength < 0
     this.#isAnswerChunked = isUnknown && !this.#isOld
@@ -183,6 +194,7 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
   }
 
   credit(bytes: number): void {
+    this.#untaken -= bytes
     this.#pipe.consume(bytes)
   }
 
@@ -226,6 +238,8 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
       next = at < end ? this.#step(bytes, at, end) : at
     } while (next > at)
     this.#isReading = false
+    if (this.#state === 'body' && this.#wait.slot < 0)
+      this.#context.deadlines.set(this.#wait, BODY_MS)
     return at
   }
 
@@ -292,6 +306,8 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
     this.#isExpectant = head.isExpectant
     this.#left = head.bodyLength
     this.#skips = -1
+    this.#untaken = 0
+    this.#isAnswerBegun = false
     if (this.#left === CHUNKED) (this.#chunks ??= new ChunkedReader()).reset()
     const hasBody = this.#left !== 0
     this.#state = hasBody ? 'body' : 'answer'
@@ -324,7 +340,11 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
   #payload(bytes: Buffer, from: number, to: number): void {
     if (to === from) return
     this.#isExpectant = false
-    if (this.#exchange.isRunning) return this.#exchange.data(bytes, from, to)
+    this.#isBodyMoving = true
+    if (this.#exchange.isRunning) {
+      this.#untaken += to - from
+      return this.#exchange.data(bytes, from, to)
+    }
     this.#pipe.consume(to - from)
     this.#skips -= to - from
     if (this.#skips < 0 && this.#state === 'body') this.#close()
@@ -333,6 +353,7 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
   #bodyEnded(trailers: HeaderBlock | undefined): void {
     if (this.#state !== 'body') return
     this.#state = 'answer'
+    this.#context.deadlines.clear(this.#wait)
     if (this.#exchange.isRunning) this.#exchange.requestEnd(trailers)
     else this.#next()
   }
@@ -399,7 +420,16 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
       this.#over()
       return this.#pipe.reset('ok')
     }
+    if (this.#state === 'body' && this.#exchange.isRunning) return this.#lookAtBody()
     this.#close()
+  }
+
+  /** Ends a request whose body has stopped, unless it is the app that takes nothing, or the client gets its answer meanwhile. */
+  #lookAtBody(): void {
+    const isStopped = !this.#isBodyMoving && this.#untaken === 0 && !this.#isAnswerBegun
+    if (isStopped) return this.#badBody(PROBLEM.slowBody)
+    this.#isBodyMoving = false
+    this.#context.deadlines.set(this.#wait, BODY_MS)
   }
 
   #over(): void {

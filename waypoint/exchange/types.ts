@@ -85,6 +85,8 @@ export interface Attempt {
   readonly avoid: UpstreamConnection['endpoint'] | undefined
   /** A connection that no request used before: the idle one taken last time was dead. */
   readonly mustBeFresh: boolean
+  /** It may be sent again, should its connection have been closing: RFC 9110 9.2.2. */
+  readonly isIdempotent: boolean
 }
 
 /** There is no connection: nothing of the request was sent. */
@@ -118,7 +120,7 @@ export interface ServeContext {
   /** One for each thread. */
   readonly deadlines: DeadlineWheel
   /** Routes and authorises. The head is valid during the call only. */
-  route(head: RequestHead): RouteOutcome
+  route(head: RequestMessage): RouteOutcome
   /** What is declared of the port of a backend. */
   appProtocol(backend: Backend): AppProtocol
   /** A connection to an endpoint of the attempt's backend: an idle one (at once), or a new one. */
@@ -133,7 +135,8 @@ export interface ServeContext {
 
 /**
  * Envoy's response flags, as Istio's metrics and access lines have them: no healthy upstream, connection failure before anything was
- * sent, connection ended before the answer did, request reset by the app, timeout, tries used up, bad answer; no route, denied by policy, client gone, bad request.
+ * sent, connection ended before the answer did, request reset by the app, timeout, tries used up, bad answer; no route, denied by policy
+ * (or cut when one changed), client gone, bad request.
  */
 export type ResponseFlag =
   | '-'
@@ -181,5 +184,6 @@ export interface RequestRecord {
 export interface ServedConnection {
   /** No new request; what runs is finished, and then it closes. */
   drain(): void
-  cut(reason: EndReason): void
+  /** `message`: why, for the access line. */
+  cut(reason: EndReason, message?: string): void
 }

@@ -2,6 +2,7 @@
 // A call whose requests are served one by one: joins the exchange to what it needs of the rest of the waypoint.
 
 import type { Listed } from '../../mesh/async/roster.ts'
+import { keptFields } from '../../mesh/http/field-list.ts'
 import type { RequestHead, RequestMessage } from '../../mesh/http/message.ts'
 import type { AppProtocol } from '../../mesh/model/gateway.ts'
 import type { StartedPipe } from '../../mesh/relay/started-pipe.ts'
@@ -23,6 +24,7 @@ import type {
   ServeContext,
   ServedConnection,
 } from '../exchange/types.ts'
+import type { PolicyRefusal } from '../policy/verdict-words.ts'
 import type { Connections } from '../upstream/connections.ts'
 import type { Call, CallParts, ServedCall } from './call.ts'
 
@@ -40,6 +42,8 @@ export interface HttpParts extends Pick<CallParts, 'calls'> {
   readonly isLeaving: () => boolean
   /** Told of each request that is over. */
   readonly onRequest: (call: Call, record: RequestRecord) => void
+  /** Why a request that was let through would not be any more; the head is valid during the call. */
+  readonly again: (call: Call, head: RequestHead) => PolicyRefusal | undefined
 }
 
 export class HttpCall implements ServedCall, ServeContext {
@@ -47,6 +51,8 @@ export class HttpCall implements ServedCall, ServeContext {
   readonly #call: Call
   readonly #parts: HttpParts
   readonly #served: ServedConnection
+  /** The request for a WebSocket that is under way: what it becomes outlives the verdict on it. */
+  #webSocket: RequestHead | undefined
 
   /** Lets the call enter; it leaves by itself. `start` lets the client's bytes in. */
   constructor(call: Call, parts: HttpParts, pipe: StartedPipe, start: () => void) {
@@ -65,10 +71,12 @@ export class HttpCall implements ServedCall, ServeContext {
     return this.#parts.deadlines
   }
 
-  route(head: RequestHead): RouteOutcome {
+  route(head: RequestMessage): RouteOutcome {
     // With the answer the client is told that this was the last one: no request of its own can meet the end.
     if (this.#parts.isLeaving()) this.#served.drain()
-    return this.#parts.route(this.#call, head)
+    const outcome = this.#parts.route(this.#call, head)
+    if (head.isWebSocket && outcome.kind === 'forward') this.#webSocket = keptHead(head)
+    return outcome
   }
 
   appProtocol(backend: Backend): AppProtocol {
@@ -91,6 +99,7 @@ export class HttpCall implements ServedCall, ServeContext {
   }
 
   record(finished: RequestRecord): void {
+    this.#webSocket = undefined
     this.#parts.onRequest(this.#call, finished)
   }
 
@@ -103,10 +112,19 @@ export class HttpCall implements ServedCall, ServeContext {
   }
 
   review(): void {
-    // Its next request is judged by the policies of then.
+    // Requests that run were judged when they came, and the next one is by the policies of then; a WebSocket has no next one.
+    if (this.#webSocket === undefined) return
+    const refusal = this.#parts.again(this.#call, this.#webSocket)
+    if (refusal !== undefined) this.#served.cut('policyChanged', refusal.message)
   }
 
   cut(reason: EndReason): void {
     this.#served.cut(reason)
   }
+}
+
+/** A head that is still needed when its codec has gone on. */
+function keptHead(head: RequestMessage): RequestHead {
+  const { protocol, method, target, authority } = head
+  return Object.assign(keptFields(head), { protocol, method, target, authority })
 }

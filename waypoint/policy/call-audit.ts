@@ -28,10 +28,15 @@ export function refusedEvent(
   return decided(by, call, request, { kind, text, refusal })
 }
 
-/** An open call is ended, for policies have changed. */
-export function cutEvent(by: AuditedBy, call: Call, refusal: PolicyRefusal): AuditEvent {
+/** An open call, or a WebSocket that a request asked for, is ended, for policies have changed. */
+export function cutEvent(
+  by: AuditedBy,
+  call: Call,
+  request: JudgedRequest | undefined,
+  refusal: PolicyRefusal,
+): AuditEvent {
   const { text } = END_REASONS.policyChanged
-  return decided(by, call, undefined, { kind: 'connection.closed', text, refusal })
+  return decided(by, call, request, { kind: 'connection.closed', text, refusal })
 }
 
 /** What is told beside the verdict. */
@@ -72,7 +77,7 @@ function decided(
     ...about(by, call, request, kind),
     object: decidedBy?.madeOf,
     rule: decidedBy?.rule,
-    why: request === undefined ? `${text}: ${refusal.message}` : refusal.message,
+    why: kind === 'request.denied' ? refusal.message : `${text}: ${refusal.message}`,
   }
 }
 

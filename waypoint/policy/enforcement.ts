@@ -62,10 +62,13 @@ export class Enforcement {
     return this.#gate.judgeConnection(call) === undefined
   }
 
-  /** Why a call that was let through is not any more. */
-  again(call: Call): PolicyRefusal | undefined {
-    const refusal = this.#gate.judgeConnection(call)
-    if (refusal !== undefined) this.#record(call, cutEvent(this.#by(), call, refusal))
+  /** Why a call that was let through is not any more; `request`: it is what became of that one, a WebSocket. */
+  again(call: Call, request?: JudgedRequest): PolicyRefusal | undefined {
+    const refusal =
+      request === undefined
+        ? this.#gate.judgeConnection(call)
+        : this.#gate.judgeRequest(call, request)
+    if (refusal !== undefined) this.#record(call, cutEvent(this.#by(), call, request, refusal))
     return refusal
   }
 

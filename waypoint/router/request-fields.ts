@@ -45,7 +45,7 @@ export class RequestFields {
     this.#query = ''
   }
 
-  /** Of a header that came several times, all values joined (RFC 9110 5.3); undefined: there is none. */
+  /** Of a header that came several times, all values joined (RFC 9110 5.2); undefined: there is none. */
   value(place: FieldPlace): string | undefined {
     if (this.#readFor[place] === this.#turn) return this.#values[place]
     const field = this.#fields[place]

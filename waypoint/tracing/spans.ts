@@ -7,6 +7,7 @@ import type { Service, SocketAddress, Workload } from '../../mesh/model/types.ts
 import { excerpt } from '../../mesh/telemetry/excerpt.ts'
 import type { Span, SpanAttributes } from '../../mesh/telemetry/otlp/encode-spans.ts'
 import type { Resource } from '../../mesh/telemetry/otlp/wire.ts'
+import { grpcFault } from '../exchange/grpc.ts'
 import type { RequestRecord, RequestSource } from '../exchange/types.ts'
 import { provenIdentity } from '../seen-parties.ts'
 import type { Trace } from './tracer.ts'
@@ -144,15 +145,35 @@ function httpAttributes(
     'http.response.status_code': status === 0 ? undefined : status,
     'http.request.body.size': record.requestBytes,
     'http.response.body.size': record.responseBytes,
-    'error.type': errorType(status, record.flag),
+    'error.type': errorType(status, record),
+    ...(record.isGrpc && rpcAttributes(record)),
     response_flags: record.flag,
   }
 }
 
-/** A response flag of ours where there is one, else the status (semantic conventions, error.type). */
-function errorType(status: number, flag: RequestRecord['flag']): string | undefined {
-  if (flag !== '-') return flag
-  return status >= CLIENT_FAULT || status === 0 ? String(status) : undefined
+/** A response flag of ours where there is one, else the status of HTTP or of gRPC (semantic conventions, error.type). */
+function errorType(
+  status: number,
+  record: Pick<RequestRecord, 'flag' | 'isGrpc' | 'grpcStatus'>,
+): string | undefined {
+  if (record.flag !== '-') return record.flag
+  if (status >= CLIENT_FAULT || status === 0) return String(status)
+  const fault = grpcFault(record)
+  return fault && String(fault.status)
+}
+
+/** Of a call of gRPC: its target is `/service/method`. */
+function rpcAttributes({
+  target,
+  grpcStatus,
+}: Pick<RequestRecord, 'target' | 'grpcStatus'>): SpanAttributes {
+  const [, service, method] = /^\/([^/?]+)\/([^/?]+)$/.exec(target) ?? []
+  return {
+    'rpc.system': 'grpc',
+    'rpc.service': service && excerpt(service),
+    'rpc.method': method && excerpt(method),
+    'rpc.grpc.status_code': grpcStatus,
+  }
 }
 
 function parties(
@@ -181,9 +202,13 @@ function parties(
 
 /** Semantic conventions, span status: a caller's call fails by any 4xx, a server's work by what the server did. */
 function faultOf(
-  { status, flag, message }: RequestRecord,
+  record: RequestRecord,
   from: typeof CLIENT_FAULT | typeof SERVER_FAULT,
 ): string | undefined {
-  if (status !== 0 && status < from) return undefined
-  return message ?? (flag === '-' ? '' : flag)
+  const { status, flag, message } = record
+  if (status === 0 || status >= from) return message ?? (flag === '-' ? '' : flag)
+  // Of a call of gRPC the status of HTTP says nothing (semantic conventions of gRPC): for its client all but OK failed.
+  const fault = grpcFault(record)
+  if (fault === undefined || (from === SERVER_FAULT && !fault.isServers)) return undefined
+  return message ?? `grpc-status ${fault.status}`
 }

@@ -25,8 +25,18 @@ export interface Http1ConnectionsOptions {
   readonly deadlines: DeadlineWheel
 }
 
-/** Apps close idle connections after some seconds or minutes; whichever is first, a request that meets it is sent again. */
+/**
+ * Apps close idle connections after some seconds or minutes. Where they say when, we are first; where they do not, a request that meets it
+ * is sent again if it may be.
+ */
 const IDLE_MS = 30_000
+/** So much before the app does, for the way of its last word here and of ours there. */
+const BEFORE_APP_MS = 1_000
+/**
+ * What may not be sent twice takes no connection that was idle for longer: servers count idle time in whole seconds, and one that closes just
+ * now would fail the request. A new connection costs a millisecond, and only where requests are rare.
+ */
+const FRESH_MS = 1_000
 /** Of one client to one endpoint: a burst must not keep each of its connections for that long. */
 const MOST_IDLE = 64
 /** Of all clients to all endpoints; at some 10 KB each, here and at the far agent. */
@@ -53,7 +63,7 @@ export class Http1Connections {
   /** A connection for one try of a request: an idle one, or a new one. */
   connect(
     call: UpstreamCall,
-    { avoid, mustBeFresh, number }: Pick<Attempt, 'avoid' | 'mustBeFresh' | 'number'>,
+    { avoid, mustBeFresh, number, isIdempotent }: Tried,
     waiter: ConnectionWaiter,
   ): CallOff {
     const chosen = this.#options.choice.choose(call, avoid)
@@ -62,7 +72,7 @@ export class Http1Connections {
       return NOTHING_TO_CALL_OFF
     }
     const key = connectionKey(call, chosen.value)
-    const idle = mustBeFresh ? undefined : this.#takeIdle(key)
+    const idle = mustBeFresh ? undefined : this.#takeIdle(key, isIdempotent ? IDLE_MS : FRESH_MS)
     if (idle !== undefined) {
       idle.trial = chosen.value.attempt
       waiter.connected(idle.connection)
@@ -92,11 +102,14 @@ export class Http1Connections {
     kept.trial = undefined
     const others = this.#idle.get(kept.key)
     const isFull = this.#idleCount >= MOST_IDLE_OF_ALL || (others?.length ?? 0) >= MOST_IDLE
-    if (this.#isDraining || isFull) return kept.connection.cut('ok')
+    const { keptForMs = IDLE_MS + BEFORE_APP_MS } = kept.connection
+    const idleMs = Math.min(IDLE_MS, keptForMs - BEFORE_APP_MS)
+    if (this.#isDraining || isFull || idleMs <= 0) return kept.connection.cut('ok')
+    kept.idleSince = this.#options.deadlines.now()
     if (others === undefined) this.#idle.set(kept.key, [kept])
     else others.push(kept)
     this.#idleCount += 1
-    this.#options.deadlines.set(kept.deadline, IDLE_MS)
+    this.#options.deadlines.set(kept.deadline, idleMs)
   }
 
   /** Of a connection that is over. */
@@ -130,9 +143,13 @@ export class Http1Connections {
     return kept
   }
 
-  #takeIdle(key: string): Kept | undefined {
+  /** The one that became idle last, if that is not longer ago. */
+  #takeIdle(key: string, mostIdleMs: number): Kept | undefined {
     const kept = this.#idle.get(key)?.at(-1)
-    if (kept !== undefined) this.#forgetIdle(kept)
+    if (kept === undefined) return undefined
+    if (mostIdleMs < IDLE_MS && this.#options.deadlines.now() - kept.idleSince > mostIdleMs)
+      return undefined
+    this.#forgetIdle(kept)
     return kept
   }
 
@@ -147,6 +164,8 @@ export class Http1Connections {
   }
 }
 
+type Tried = Pick<Attempt, 'avoid' | 'mustBeFresh' | 'number' | 'isIdempotent'>
+
 /** A new connection that is to be made. */
 interface Wanted {
   readonly call: UpstreamCall
@@ -160,6 +179,8 @@ class Kept implements UpstreamOwner {
   readonly key: string
   readonly connection: Http1Upstream
   readonly deadline = new Deadline(() => this.connection.cut('ok'))
+  /** By the wheel's clock. */
+  idleSince = 0
   /** While a request uses it. */
   trial: Trial | undefined
   readonly #keeper: Http1Connections

@@ -12,6 +12,7 @@ export const UNTIL_CLOSE = -2
 /** A petabyte and below 2^53; longer numbers are nobody's. */
 const MOST_DIGITS = 15
 const ZERO = 0x30
+const TAB = 0x09
 
 /** What the fields say: bytes, CHUNKED, UNTIL_CLOSE where they say nothing, or the problem. */
 export function statedLength(block: HeaderBlock, isOld: boolean): number | HttpProblem {
@@ -39,5 +40,12 @@ function contentLength(block: HeaderBlock, index: number): number | HttpProblem 
     if (digit < 0 || digit > 9) return PROBLEM.contentLength
     value = value * 10 + digit
   }
-  return value
+  return hasTab(block, index) ? PROBLEM.contentLength : value
+}
+
+/** RFC 9110 5.6.3 allows tabs around a value, but nginx for one takes them for a part of it; and the line goes on as it came. */
+function hasTab(block: HeaderBlock, index: number): boolean {
+  const end = block.lineEnd(index)
+  for (let at = block.lineStart(index); at < end; at += 1) if (block.bytes[at] === TAB) return true
+  return false
 }

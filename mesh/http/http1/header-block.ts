@@ -2,8 +2,8 @@
 // The header lines of a message as they came, with a note of where each name and value lies. No string is made of what nobody looks
 // at, and lines that stay are copied on as they are. Used again for the next message. Hot: bench/http-exchange.ts watches it.
 
-import { HEADER, type HeaderName, idOfName, MOST_NAMES, nextNameId } from '../header-names.ts'
-import type { Fields } from '../message.ts'
+import { type HeaderName, idOfName, MOST_NAMES, nextNameId } from '../header-names.ts'
+import { type Fields, separatorOf } from '../message.ts'
 import { CLASSES, TOKEN, VALUE } from '../octets.ts'
 import { BAD, type HttpProblem, INCOMPLETE, PROBLEM } from './problem.ts'
 
@@ -140,11 +140,9 @@ export class HeaderBlock implements Fields {
   joined(name: HeaderName): string | undefined {
     let index = this.firstOf(name)
     if (index === NO_FIELD) return undefined
-    // RFC 6265 5.4: cookies are a list by semicolons (RFC 9113 8.2.3).
-    const separator = name === HEADER.cookie ? '; ' : ', '
     let text = this.valueAt(index)
     while ((index = this.#search(name, index + 1)) !== NO_FIELD)
-      text += separator + this.valueAt(index)
+      text += separatorOf(name) + this.valueAt(index)
     return text
   }
 

@@ -8,7 +8,7 @@ export const BAD = -1
 
 export interface HttpProblem {
   /** What a client is told for it. */
-  readonly status: 400 | 405 | 414 | 417 | 431 | 501 | 505
+  readonly status: 400 | 405 | 408 | 414 | 417 | 431 | 501 | 505
   readonly text: string
 }
 
@@ -37,5 +37,6 @@ export const PROBLEM = {
   expectation: problem(417, 'Expect asks for something other than 100-continue'),
   chunk: problem(400, 'the chunked body is malformed'),
   trailer: problem(400, 'the trailers are malformed or too large'),
+  slowBody: problem(408, 'the rest of the body did not come'),
   unrequestedSwitch: problem(400, 'the server switches to a protocol that nobody asked for'),
 } as const satisfies Record<string, HttpProblem>

@@ -8,7 +8,7 @@ import { type Token, type TokenKind, tokensOf } from './tokens.ts'
 /** Whether a line is wanted; by a record of what it tells of. */
 export type AccessFilter<R> = (record: R) => boolean
 
-/** What an expression can ask about; what is unknown is the empty text. */
+/** What an expression can ask about; what is unknown is the empty text, or NaN, with which no comparison holds. */
 export type Field<R> =
   | { readonly kind: 'text'; readonly read: (record: R) => string }
   | { readonly kind: 'number'; readonly read: (record: R) => number }
@@ -119,7 +119,9 @@ class Parser<R> {
     this.#expect('(')
     const field = this.#fieldOf(this.#take('name', 'expected a field'))
     this.#expect(')')
-    return field.kind === 'text' ? (record) => field.read(record) !== '' : () => true
+    return field.kind === 'text'
+      ? (record) => field.read(record) !== ''
+      : (record) => !Number.isNaN(field.read(record))
   }
 
   #call(test: (value: string, part: string) => boolean, name: Token): AccessFilter<R> {
@@ -146,7 +148,13 @@ class Parser<R> {
     this.#next += 1
     const value = this.#literal(field)
     if (sign.text === '==') return (record) => field.read(record) === value
-    if (sign.text === '!=') return (record) => field.read(record) !== value
+    if (sign.text === '!=') {
+      if (field.kind === 'text') return (record) => field.read(record) !== value
+      return (record) => {
+        const found = field.read(record)
+        return !Number.isNaN(found) && found !== value
+      }
+    }
     if (field.kind === 'text' || typeof value === 'string')
       throw new Wrong(sign, 'texts are compared by == and != only')
     if (sign.text === '<') return (record) => field.read(record) < value

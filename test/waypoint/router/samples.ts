@@ -2,6 +2,7 @@
 // Rules and requests for tests of the router: few names and values, so that they meet often.
 
 import fc from 'fast-check'
+import { FieldList } from '../../../mesh/http/field-list.ts'
 import type { Fields } from '../../../mesh/http/message.ts'
 import type { HttpMatch, HttpRule, NamedMatch } from '../../../mesh/model/http-routes.ts'
 import type { PlainRequest } from './naive.ts'
@@ -43,17 +44,9 @@ export function sampleRule(
   }
 }
 
-/** The fields of a head, as codecs hand them out. */
+/** The fields of a head, as a codec hands them out. */
 export function sampleFields(headers: readonly (readonly [string, string])[]): Fields {
-  const valuesOf = (name: string): readonly string[] =>
-    headers.filter(([each]) => each === name).map(([, value]) => value)
-  return {
-    value: ({ text }) => valuesOf(text)[0],
-    joined: ({ text }) => (valuesOf(text).length === 0 ? undefined : valuesOf(text).join(', ')),
-    each: (visit) => {
-      for (const [name, value] of headers) visit(name, value)
-    },
-  }
+  return new FieldList(headers)
 }
 
 const SEGMENTS = ['a', 'ab', 'b', 'abc']
