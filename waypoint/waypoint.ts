@@ -3,7 +3,7 @@
 // certificates and its view of the mesh, and knows nothing of where they come from.
 
 import type { AuditJournal } from '../mesh/audit/journal.ts'
-import type { BucketSize } from '../mesh/async/bucket.ts'
+import type { BucketSize, MonotonicClock } from '../mesh/async/bucket.ts'
 import { Drain } from '../mesh/async/drain.ts'
 import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
 import { EndpointExperience } from '../mesh/balance/endpoint-experience.ts'
@@ -56,6 +56,8 @@ export interface WaypointOptions {
   readonly self: () => Workload | undefined
   /** For tests. */
   readonly dial?: Dial
+  /** Of the accounts of clients; for tests. */
+  readonly now?: MonotonicClock
 }
 
 /**
@@ -156,8 +158,8 @@ export class Waypoint {
       onEnd: (call, end) => observer.ended(call, end),
     }
     this.#connections = new Connections({ upstreams, deadlines, memory: this.#memory })
-    const nuisance = new KeyedBuckets(WASTED_REQUESTS)
-    const idling = new KeyedBuckets(EMPTY_FRAMES)
+    const nuisance = new KeyedBuckets(WASTED_REQUESTS, options.now)
+    const idling = new KeyedBuckets(EMPTY_FRAMES, options.now)
     const http: HttpParts = {
       calls: this.#calls,
       deadlines,

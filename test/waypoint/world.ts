@@ -98,6 +98,8 @@ export interface WorldOptions {
   readonly maxTunnels?: number
   readonly clientCertificate?: (root: TestRoot) => Promise<WorkloadCertificate>
   readonly tracer?: Tracer
+  /** Of the accounts of clients. */
+  readonly now?: () => number
 }
 
 /** Makes it all; everything ends with the test. */
@@ -156,6 +158,7 @@ export async function makeWaypointWorld(t: Test, options: WorldOptions = {}): Pr
     log: createLogger('test', 'silent'),
     self: () => undefined,
     dial,
+    ...(options.now && { now: options.now }),
   })
   waypoint.setCertificate(await makeCertificate(root, own))
   const port = await waypoint.listen({ host: LOOPBACK, port: 0 })
