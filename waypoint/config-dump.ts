@@ -46,6 +46,7 @@ export function configDump(
     httpRoutes: mesh.httpRoutes
       .snapshot()
       .flatMap((change) => (change.kind === 'httpRoutes' ? [withoutKeys(change.routes)] : [])),
+    backendTls: [...mesh.backendTls],
     policies: [...mesh.waypointPolicies],
     unreadablePolicies: [...mesh.waypointPolicies.allUnreadable()],
     certificates: certificates.map(dumpCertificate),

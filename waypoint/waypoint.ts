@@ -198,6 +198,9 @@ export class Waypoint {
         backend.kind === 'service'
           ? mesh.httpRoutes.find(backend.service, backend.port, source.identity)
           : undefined,
+      originatesTls: ({ backend }) =>
+        backend.kind === 'service' &&
+        mesh.backendTls.find(backend.service, backend.port) !== undefined,
       serveHttp: (call, pipe, start) => void new HttpCall(call, http, pipe, start),
     })
     this.#trustChange = new TrustChange({

@@ -130,6 +130,8 @@ export class PolicyStore {
         // For waypoints alone.
         case 'httpRoutes':
         case 'httpRoutesRemoved':
+        case 'backendTls':
+        case 'backendTlsRemoved':
         case 'waypointPolicy':
         case 'waypointPolicyRemoved':
         case 'waypointPolicyUnreadable':

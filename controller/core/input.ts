@@ -4,6 +4,7 @@
 
 import type { Collection } from '../../mesh/collections/index.ts'
 import type {
+  ConfigMap,
   EndpointSlice,
   Namespace,
   Node,
@@ -11,6 +12,8 @@ import type {
   PolicyResource,
   Service as KubeService,
 } from '../../mesh/kube/resources.ts'
+import type { BackendTlsPolicyFacts } from '../gateway-api/backend-tls-policy.ts'
+import type { CaBundleFacts } from '../gateway-api/ca-bundle.ts'
 import type { GatewayFacts } from '../gateway-api/gateway.ts'
 import type { GatewayClassFacts } from '../gateway-api/gateway-class.ts'
 import type { AuthorizationPolicyFacts } from '../istio-api/authorization-policy.ts'
@@ -36,6 +39,9 @@ export interface InputObjects {
   readonly TCPRoute: PolicyResource
   readonly TLSRoute: PolicyResource
   readonly ReferenceGrant: PolicyResource
+  readonly BackendTLSPolicy: PolicyResource
+  /** Read only while a BackendTLSPolicy may name one. */
+  readonly ConfigMap: ConfigMap
   readonly AuthorizationPolicy: PolicyResource
   readonly PeerAuthentication: PolicyResource
   readonly NetworkPolicy: PolicyResource
@@ -57,6 +63,8 @@ export interface InputFacts {
   readonly TCPRoute: RouteFacts
   readonly TLSRoute: RouteFacts
   readonly ReferenceGrant: ReferenceGrantFacts
+  readonly BackendTLSPolicy: BackendTlsPolicyFacts
+  readonly ConfigMap: CaBundleFacts
   readonly AuthorizationPolicy: AuthorizationPolicyFacts
   readonly PeerAuthentication: PeerAuthenticationFacts
   readonly NetworkPolicy: NetworkPolicyFacts

@@ -39,6 +39,11 @@ export function followMesh(
     (key) => ({ kind: 'httpRoutesRemoved', key }),
   )
   follow(
+    mesh.backendTls,
+    (tls) => ({ kind: 'backendTls', tls }),
+    (key) => ({ kind: 'backendTlsRemoved', key }),
+  )
+  follow(
     mesh.waypointPolicies,
     (policy) => ({ kind: 'waypointPolicy', policy }),
     (key) => ({ kind: 'waypointPolicyRemoved', key }),

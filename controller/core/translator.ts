@@ -28,7 +28,10 @@ import {
   type NetworkPolicyCollections,
   type NetworkStanding,
 } from '../network-policy/network-policies.ts'
+import { deriveBackendTls } from '../gateway-api/backend-tls.ts'
 import { deriveRoutes } from '../gateway-api/routes.ts'
+import type { BackendTls } from '../../mesh/model/backend-tls.ts'
+import type { BackendTlsStatus } from '../status/backend-tls-status.ts'
 import type { PolicyStatus } from '../status/policy-status.ts'
 import type { RouteStatus } from '../status/route-status.ts'
 import type { ObjectProblem } from '../reading/object-reader.ts'
@@ -73,6 +76,9 @@ export interface MeshCollections {
   readonly httpRoutes: Collection<string, HttpRoutes>
   /** What they enforce. */
   readonly waypointPolicies: Collection<PolicyKey, WaypointPolicy>
+  /** How they speak TLS to pods whose clients do not. */
+  readonly backendTls: Collection<string, BackendTls>
+  readonly backendTlsStatuses: Collection<ObjectKey, BackendTlsStatus>
   readonly routeStatuses: readonly Collection<ObjectKey, RouteStatus>[]
   /** Pods, and what EndpointSlices list that is no pod. */
   readonly workloads: readonly Collection<WorkloadUid, Workload>[]
@@ -121,6 +127,7 @@ export function translate(
   const ofWaypoints = deriveWaypointPolicies(graph, objects, waypoints, config)
   const policies = derivePolicies(graph, objects, ofWaypoints, config)
   const network = deriveNetworkPolicies(graph, objects)
+  const routes = deriveRoutes(graph, objects, waypoints, secrets)
   return {
     policies: policies.policies,
     policyStatuses: policies.statuses,
@@ -132,7 +139,8 @@ export function translate(
     gatewayStatuses: deriveGatewayStatuses(graph, objects, waypoints),
     lostClaims: lost,
     waypoints: waypoints.waypoints,
-    ...deriveRoutes(graph, objects, waypoints, secrets),
+    ...routes,
+    ...deriveBackendTls(graph, objects, routes.callersOf),
     ...deriveWorkloads(
       graph,
       objects,

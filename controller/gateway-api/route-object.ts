@@ -23,7 +23,7 @@ import {
   readParents,
 } from './route-refs.ts'
 import type { SessionFacts } from './rule-settings.ts'
-import { readSeenRoute, type SeenRoute } from './seen-route.ts'
+import { readSeenEntries, type SeenEntries } from './seen-entries.ts'
 
 export type RouteKind = 'HTTPRoute' | 'GRPCRoute' | 'TCPRoute' | 'TLSRoute'
 /** Those of connections, not of requests. */
@@ -60,7 +60,7 @@ export interface RouteFacts {
   readonly cluster: string
   readonly namespace: string
   readonly name: string
-  readonly seen: SeenRoute
+  readonly seen: SeenEntries
   /** Services; there may be other parents, of which nothing is read. */
   readonly parents: readonly ParentRef[]
   readonly rules: readonly RuleFacts[]
@@ -131,7 +131,7 @@ function read(form: RouteForm, object: PolicyObject, { cluster }: Origin): Readi
   const reader = new FlawReader(form.kind, metadata)
   const namespace = typeof metadata.namespace === 'string' ? metadata.namespace : ''
   const name = typeof metadata.name === 'string' ? metadata.name : ''
-  const seen = readSeenRoute(reader, object)
+  const seen = readSeenEntries(reader, object, 'parents')
   const parents = readParents(reader, namespace, fieldsOf(object.spec)?.parentRefs)
   const problems: ObjectProblem[] = []
   const read = readRules(form, metadata, object.spec, problems)

@@ -5,6 +5,7 @@
 import type { Collection, Fetch, Graph } from '../../mesh/collections/index.ts'
 import type { HttpRoutes } from '../../mesh/model/http-routes.ts'
 import { httpRoutesKey } from '../../mesh/model/http-routes-wire.ts'
+import type { CallersOf } from './backend-tls.ts'
 import type { MeshSecret } from '../core/config.ts'
 import type { ObjectCollections } from '../core/input.ts'
 import { objectKey, type ObjectKey } from '../core/origin.ts'
@@ -26,6 +27,7 @@ export interface RouteCollections {
   readonly httpRoutes: Collection<string, HttpRoutes>
   /** What is to be said of each route. */
   readonly routeStatuses: readonly Collection<ObjectKey, RouteStatus>[]
+  readonly callersOf: CallersOf
 }
 
 /** Routes that do not count at a place, though they are attached there. */
@@ -93,6 +95,18 @@ export function deriveRoutes(
       .derive(`attached ${routes.name}`, routes, (_fetch, route, key) => attachedOf(route, key))
       .index(({ at }) => [at]),
   )
+  const byBackend = judged.map((routes) => routes.index(({ route }) => backendsOf(route)))
+  const callersOf: CallersOf = (fetch, at) => {
+    const ofRoutes = byBackend
+      .flatMap((index) => fetch(index, at))
+      .flatMap(({ parents }) => parents.filter(({ attachment }) => attachment.kind === 'attached'))
+    const all = [fetch(serviceWaypoints, at), ...ofRoutes.map(({ waypoint }) => waypoint)]
+    return all.flatMap((each) =>
+      each?.kind === 'asked' && each.flaw === undefined
+        ? [{ namespace: each.namespace, name: each.name }]
+        : [],
+    )
+  }
   const tables = graph.derive('route tables', services, (fetch, service, key) => {
     const attached = byService.flatMap((index) => fetch(index, key))
     return service.hosts.flatMap((hostname) =>
@@ -106,6 +120,7 @@ export function deriveRoutes(
     return leftOut.length + conflicted.length === 0 ? [] : [[key, found]]
   })
   return {
+    callersOf,
     httpRoutes: graph.derive('http routes', tables, (_fetch, { routes }, key) => [[key, routes]]),
     routeStatuses: judged.map((routes) =>
       graph.derive(`statuses of ${routes.name}`, routes, (fetch, route, key) => {
@@ -123,6 +138,17 @@ export function deriveRoutes(
       }),
     ),
   }
+}
+
+/** The Services that it sends requests to, each once. */
+function backendsOf({ cluster, rules }: RouteFacts): readonly ObjectKey[] {
+  const refs = rules.flatMap(({ backends, filters }) =>
+    [...filters, ...backends.flatMap((each) => each.filters)]
+      .flatMap((filter) => (filter.kind === 'mirror' ? filter.backend : []))
+      .concat(backends.map(({ ref }) => ref)),
+  )
+  const services = refs.filter(({ group, kind }) => group === '' && kind === 'Service')
+  return [...new Set(services.map(({ namespace, name }) => objectKey(cluster, namespace, name)))]
 }
 
 /** The places at which a route counts, each once. */

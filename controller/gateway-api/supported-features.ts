@@ -4,6 +4,8 @@
 
 /** Sorted, as the Gateway API wants them listed. */
 export const SUPPORTED_FEATURES: readonly string[] = [
+  'BackendTLSPolicy',
+  'BackendTLSPolicySANValidation',
   'GRPCRoute',
   'GRPCRouteNamedRouteRule',
   'HTTPRoute',
@@ -43,4 +45,6 @@ export const SUPPORTED_FEATURES: readonly string[] = [
   'MeshHTTPRouteRewritePath',
   'MeshHTTPRouteSchemeRedirect',
   'ReferenceGrant',
+  'TCPRoute',
+  'TLSRoute',
 ]

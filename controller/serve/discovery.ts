@@ -10,6 +10,7 @@ import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { addXdsService, XdsServer, type XdsServerOptions } from '../../mesh/xds/server.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import { BACKEND_TLS } from '../../mesh/xds/types/backend-tls.ts'
 import { HTTP_ROUTES } from '../../mesh/xds/types/http-routes.ts'
 import { NODE } from '../../mesh/xds/types/mesh-node.ts'
 import { NETWORK } from '../../mesh/xds/types/network-policy.ts'
@@ -24,12 +25,14 @@ import type { ObjectProblem } from '../reading/object-reader.ts'
 import { ObjectSources } from '../sources/object-sources.ts'
 import {
   addressResources,
+  backendTlsResources,
   httpRouteResources,
   networkPolicyResources,
   nodeResources,
   policyResources,
   waypointPolicyResources,
 } from './mesh-resources.ts'
+import { BackendTlsBoard } from '../status/backend-tls-board.ts'
 import { RouteBoard } from '../status/route-board.ts'
 import { HeardReports } from '../status/acknowledgements/heard-reports.ts'
 import { type Report, shareOf, withReported } from '../status/acknowledgements/report.ts'
@@ -89,6 +92,7 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   const waypointPolicies = xds.offer(WAYPOINT_POLICIES, visibleTo(WAYPOINT_POLICIES), {
     onProgress: () => policyStatuses.poke(),
   })
+  const backendTls = xds.offer(BACKEND_TLS, visibleTo(BACKEND_TLS))
   const httpRoutes = xds.offer(HTTP_ROUTES, visibleTo(HTTP_ROUTES))
   const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
   const flawed = new LogBudget(FLAWED_LINES, options.now)
@@ -131,6 +135,7 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
       networkPolicies: networkPolicyResources(changes),
       policies: policyResources(changes),
       waypointPolicies: waypointPolicyResources(changes),
+      backendTls: backendTlsResources(changes),
       httpRoutes: httpRouteResources(changes),
       addresses: addressResources(changes),
     }
@@ -138,6 +143,7 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     networkPolicies.update(changed.networkPolicies.upserts, changed.networkPolicies.removed)
     policies.update(changed.policies.upserts, changed.policies.removed)
     waypointPolicies.update(changed.waypointPolicies.upserts, changed.waypointPolicies.removed)
+    backendTls.update(changed.backendTls.upserts, changed.backendTls.removed)
     httpRoutes.update(changed.httpRoutes.upserts, changed.httpRoutes.removed)
     addresses.update(changed.addresses.upserts, changed.addresses.removed)
   })
@@ -151,6 +157,7 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
       policyStatuses,
       new GatewayStatuses(mesh.gatewayStatuses, outcomes),
       new RouteBoard(mesh.routeStatuses),
+      new BackendTlsBoard(mesh.backendTlsStatuses),
     ],
     acknowledgements: {
       report: () => ({
@@ -170,6 +177,7 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
       networkPolicies.complete()
       policies.complete()
       waypointPolicies.complete()
+      backendTls.complete()
       httpRoutes.complete()
       addresses.complete()
     },

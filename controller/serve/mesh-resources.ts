@@ -2,6 +2,7 @@
 // From changes of the mesh to changes of what the discovery server offers, type by type.
 
 import type { MeshChange, MeshNode } from '../../mesh/model/types.ts'
+import type { BackendTls } from '../../mesh/model/backend-tls.ts'
 import type { HttpRoutes } from '../../mesh/model/http-routes.ts'
 import type { NetworkPolicy } from '../../mesh/model/network-policy.ts'
 import type { Policy } from '../../mesh/model/policy.ts'
@@ -41,6 +42,8 @@ export function addressResources(changes: readonly MeshChange[]): OfferChange<Ad
       case 'networkPolicyUnreadable':
       case 'httpRoutes':
       case 'httpRoutesRemoved':
+      case 'backendTls':
+      case 'backendTlsRemoved':
       case 'waypointPolicy':
       case 'waypointPolicyRemoved':
       case 'waypointPolicyUnreadable':
@@ -82,6 +85,15 @@ export function httpRouteResources(changes: readonly MeshChange[]): OfferChange<
   for (const change of changes)
     if (change.kind === 'httpRoutes') last.set(change.routes.key, change.routes)
     else if (change.kind === 'httpRoutesRemoved') last.remove(change.key)
+  return last.offer()
+}
+
+/** What the changes mean for TLS to the pods of Services. */
+export function backendTlsResources(changes: readonly MeshChange[]): OfferChange<BackendTls> {
+  const last = new LastWords<BackendTls>()
+  for (const change of changes)
+    if (change.kind === 'backendTls') last.set(change.tls.key, change.tls)
+    else if (change.kind === 'backendTlsRemoved') last.remove(change.key)
   return last.offer()
 }
 

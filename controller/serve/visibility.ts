@@ -5,6 +5,7 @@
 import type { ResourceType } from '../../mesh/xds/resource-type.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import { BACKEND_TLS } from '../../mesh/xds/types/backend-tls.ts'
 import { HTTP_ROUTES } from '../../mesh/xds/types/http-routes.ts'
 import { NODE } from '../../mesh/xds/types/mesh-node.ts'
 import { NETWORK } from '../../mesh/xds/types/network-policy.ts'
@@ -17,6 +18,8 @@ const READERS: ReadonlyMap<string, ReadonlySet<ComponentRole>> = new Map([
   [ADDRESS.typeUrl, new Set<ComponentRole>(['agent', 'waypoint'])],
   // What a waypoint does with requests; agents see none.
   [HTTP_ROUTES.typeUrl, new Set<ComponentRole>(['waypoint'])],
+  // Whom it trusts behind it.
+  [BACKEND_TLS.typeUrl, new Set<ComponentRole>(['waypoint'])],
   // What it judges calls by, wherever they lead: agents judge by their own.
   [WAYPOINT_POLICIES.typeUrl, new Set<ComponentRole>(['waypoint'])],
   // Their addresses, at which node ports are served.

@@ -5,6 +5,8 @@
 import { type Graph, isEqual, type Source } from '../../mesh/collections/index.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { InputFacts, InputKind, InputObjects, ObjectCollections } from '../core/input.ts'
+import { readBackendTlsPolicy } from '../gateway-api/backend-tls-policy.ts'
+import { type CaBundleFacts, readCaBundle } from '../gateway-api/ca-bundle.ts'
 import { readGateway } from '../gateway-api/gateway.ts'
 import { readGatewayClass } from '../gateway-api/gateway-class.ts'
 import { readAuthorizationPolicy } from '../istio-api/authorization-policy.ts'
@@ -37,6 +39,8 @@ const READERS: {
   TCPRoute: readTcpRoute,
   TLSRoute: readTlsRoute,
   ReferenceGrant: readReferenceGrant,
+  BackendTLSPolicy: readBackendTlsPolicy,
+  ConfigMap: readCaBundle,
   AuthorizationPolicy: readAuthorizationPolicy,
   PeerAuthentication: readPeerAuthentication,
   NetworkPolicy: readNetworkPolicy,
@@ -80,6 +84,8 @@ export class ObjectSources {
       TCPRoute: graph.source('TCPRoutes'),
       TLSRoute: graph.source('TLSRoutes'),
       ReferenceGrant: graph.source('reference grants'),
+      BackendTLSPolicy: graph.source('backend TLS policies'),
+      ConfigMap: graph.source('bundles of authorities'),
       AuthorizationPolicy: graph.source('authorization policy objects'),
       PeerAuthentication: graph.source('peer authentications'),
       NetworkPolicy: graph.source('network policy objects'),
@@ -120,6 +126,11 @@ export class ObjectSources {
   #compact<K extends InputKind>(kind: K, facts: InputFacts[K]): InputFacts[K] {
     // The kind says what the facts are; the compiler does not tie the two.
     if (kind === 'EndpointSlice') return this.#compactSlice(facts as SliceFacts) as InputFacts[K]
+    if (kind === 'ConfigMap') {
+      const bundle = facts as CaBundleFacts
+      // One and the same lies in each namespace.
+      return { ...bundle, pem: this.#texts.share(bundle.pem) } as InputFacts[K]
+    }
     if (kind !== 'Pod') return facts
     const pod = facts as PodFacts
     return {

@@ -3,6 +3,8 @@
 
 import {
   AUTHORIZATION_POLICIES,
+  BACKEND_TLS_POLICIES,
+  CONFIG_MAPS,
   ENDPOINT_SLICES,
   GATEWAY_CLASSES,
   GATEWAYS,
@@ -91,6 +93,7 @@ export function watchCluster(options: {
     })
   }
   const pods = follow('Pod', PODS)
+  const tlsPolicies = follow('BackendTLSPolicy', BACKEND_TLS_POLICIES, true)
   const watches = [
     follow('Namespace', NAMESPACES),
     follow('Node', NODES),
@@ -102,6 +105,7 @@ export function watchCluster(options: {
     follow('TCPRoute', TCP_ROUTES, true),
     follow('TLSRoute', TLS_ROUTES, true),
     follow('ReferenceGrant', REFERENCE_GRANTS, true),
+    tlsPolicies,
     // Defined by Istio, or by us; a cluster may have neither, and then has no policies.
     follow('AuthorizationPolicy', AUTHORIZATION_POLICIES, true),
     follow('PeerAuthentication', PEER_AUTHENTICATIONS, true),
@@ -112,21 +116,35 @@ export function watchCluster(options: {
   ]
   // What slices repeat of pods is shared with the pods that are known already.
   const slices = pods.synced.then(() => follow('EndpointSlice', ENDPOINT_SLICES))
+  // ConfigMaps may be many and large: nobody asks for them before there is a policy that can name one.
+  const { BackendTLSPolicy: named } = sources.collections
+  let bundles: ReturnType<typeof follow> | undefined
+  const followBundles = (): Promise<void> | undefined => {
+    if (bundles === undefined && named.size > 0) {
+      bundles = follow('ConfigMap', CONFIG_MAPS)
+      bundles.synced.catch(() => undefined)
+    }
+    return bundles?.synced
+  }
+  const unsubscribe = named.subscribe(() => void followBundles())
   const synced = Promise.all([
     ...watches.map((watch) => watch.synced),
     slices.then((watch) => watch.synced),
+    // A policy that is there must not be taken for one whose authorities are not.
+    tlsPolicies.synced.then(followBundles),
   ]).then(() => undefined)
   // Not everybody awaits it.
   synced.catch(() => undefined)
   return {
     synced,
     close: async () => {
+      unsubscribe()
       const closeSlices = slices.then(
         (watch) => watch.close(),
         // The pods' watch was closed before slices were asked for.
         () => undefined,
       )
-      await Promise.all([...watches.map((watch) => watch.close()), closeSlices])
+      await Promise.all([...watches.map((watch) => watch.close()), closeSlices, bundles?.close()])
     },
   }
 }

@@ -2,17 +2,16 @@
 // What a route's status says of each of its parents: the conditions of the Gateway API, and Istio's that says whether a waypoint is there to
 // serve it. Pure.
 
-import { WAYPOINT_CONTROLLER } from '../../mesh/model/names.ts'
 import type { HttpRule } from '../../mesh/model/http-routes.ts'
 import type { ObjectKey } from '../core/origin.ts'
 import type { RefProblem } from '../gateway-api/route-backends.ts'
 import { isOfConnections, type RouteFacts } from '../gateway-api/route-object.ts'
 import type { Attachment, ServiceWaypoint } from '../gateway-api/route-parents.ts'
 import type { ParentRef } from '../gateway-api/route-refs.ts'
-import type { SeenRoute } from '../gateway-api/seen-route.ts'
-import { type Fields, fieldsOf } from '../istio-api/flaw.ts'
+import type { SeenEntries } from '../gateway-api/seen-entries.ts'
+import type { Fields } from '../istio-api/flaw.ts'
 import type { Verdict } from './acceptance.ts'
-import { mergedConditions } from './conditions.ts'
+import { type EntryList, wantedEntries } from './status-entries.ts'
 
 /** A route and what has come of it. */
 export interface JudgedRoute {
@@ -35,7 +34,7 @@ export interface RouteStatus {
   readonly kind: RouteFacts['kind']
   readonly namespace: string
   readonly name: string
-  readonly seen: SeenRoute
+  readonly seen: SeenEntries
   /** Those that are ours, in the order of the spec. */
   readonly parents: readonly ParentStatus[]
 }
@@ -56,11 +55,9 @@ const OURS: ReadonlySet<unknown> = new Set([
   PARTIALLY_INVALID,
   RESOLVED_WAYPOINTS,
 ])
-const isOurs = ({ type }: Fields): boolean => OURS.has(type)
 /** Flaws that a message names; the log has more. */
 const MOST_NAMED = 5
-/** What the Gateway API has room for. */
-const MOST_PARENTS = 32
+const PARENTS: EntryList = { ref: 'parentRef', types: OURS, most: 32 }
 
 /** What has become of an attached route among the routes of its Service. */
 export type Standing = 'counts' | 'noRoom' | 'conflicted'
@@ -178,55 +175,6 @@ export function wantedParents(
   { namespace, seen, parents }: RouteStatus,
   now: Date,
 ): readonly unknown[] | undefined {
-  if (seen.parents === undefined) return undefined
-  const before = seen.parents.map((each) => ({ each, ours: ourEntry(namespace, each) }))
-  const wanted = new Map(
-    parents.map((each) => [identity(namespace, each.parentRef), each] as const),
-  )
-  const when = { generation: seen.generation, now }
-  let isRight = true
-  const entries: unknown[] = []
-  for (const { each, ours } of before) {
-    const parent = ours && wanted.get(ours.identity)
-    // Of a parent that the route does not name any more, or another one has ceased to be.
-    if (ours !== undefined && parent === undefined) isRight = false
-    else if (ours === undefined || parent === undefined) entries.push(each)
-    else {
-      wanted.delete(ours.identity)
-      const conditions = mergedConditions(ours.conditions, isOurs, parent.verdicts, when)
-      if (conditions === undefined) entries.push(each)
-      else {
-        isRight = false
-        entries.push(entryOf(parent, conditions))
-      }
-    }
-  }
-  for (const parent of wanted.values()) {
-    if (entries.length >= MOST_PARENTS) break
-    isRight = false
-    entries.push(entryOf(parent, mergedConditions([], isOurs, parent.verdicts, when) ?? []))
-  }
-  return isRight ? undefined : entries
-}
-
-function entryOf({ parentRef }: ParentStatus, conditions: readonly object[]): object {
-  return { parentRef, controllerName: WAYPOINT_CONTROLLER, conditions }
-}
-
-function ourEntry(
-  namespace: string,
-  value: unknown,
-): { readonly identity: string; readonly conditions: readonly unknown[] } | undefined {
-  const { controllerName, parentRef, conditions } = fieldsOf(value) ?? {}
-  if (controllerName !== WAYPOINT_CONTROLLER) return undefined
-  return {
-    identity: identity(namespace, fieldsOf(parentRef) ?? {}),
-    conditions: Array.isArray(conditions) ? (conditions as readonly unknown[]) : [],
-  }
-}
-
-/** Equal for references to the same, whether a default is written or not. */
-function identity(ownNamespace: string, ref: Fields): string {
-  const { group, kind, namespace, name, sectionName, port } = ref
-  return JSON.stringify([group, kind, namespace ?? ownNamespace, name, sectionName, port])
+  const wanted = parents.map(({ parentRef, verdicts }) => ({ ref: parentRef, verdicts }))
+  return wantedEntries(PARENTS, { namespace, seen, wanted }, now)
 }

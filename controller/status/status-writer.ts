@@ -6,6 +6,7 @@ import { Bucket } from '../../mesh/async/bucket.ts'
 import { delay } from '../../mesh/async/backoff.ts'
 import {
   AUTHORIZATION_POLICIES,
+  BACKEND_TLS_POLICIES,
   GATEWAY_CLASSES,
   GATEWAYS,
   GRPC_ROUTES,
@@ -37,6 +38,7 @@ const RESOURCES: Readonly<Record<StatusKind, KubeResource>> = {
   GRPCRoute: GRPC_ROUTES,
   TCPRoute: TCP_ROUTES,
   TLSRoute: TLS_ROUTES,
+  BackendTLSPolicy: BACKEND_TLS_POLICIES,
 }
 /** Between two looks at all statuses: a change brings acknowledgements of many agents, which are one change of a status. */
 const ROUND_MS = 500

@@ -14,6 +14,7 @@ export type StatusKind =
   | 'GRPCRoute'
   | 'TCPRoute'
   | 'TLSRoute'
+  | 'BackendTLSPolicy'
 
 /** A status that does not say what it should. */
 export interface WantedStatus {

@@ -166,6 +166,13 @@ export const TLS_ROUTES = defineResource<PolicyResource>(
   'tlsroutes',
   'TLSRoute',
 )
+/** In v1 since the Gateway API 1.4. */
+export const BACKEND_TLS_POLICIES = defineResource<PolicyResource>(
+  GATEWAY_GROUP,
+  'v1',
+  'backendtlspolicies',
+  'BackendTLSPolicy',
+)
 /** In v1 only since the Gateway API 1.6, which serves the older version, too: the same fields. */
 export const REFERENCE_GRANTS = defineResource<PolicyResource>(
   GATEWAY_GROUP,

@@ -4,6 +4,7 @@
 // watched by bench/mesh-state.ts.
 
 import { isInPrefix } from './address.ts'
+import { BackendTlsIndex } from './backend-tls-index.ts'
 import { Pools } from './codec/pools.ts'
 import { HttpRouteIndex } from './http-route-index.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
@@ -76,6 +77,7 @@ export class MeshState {
   readonly policies: PolicyIndex
   readonly networkPolicies = new NetworkPolicyIndex()
   readonly httpRoutes = new HttpRouteIndex()
+  readonly backendTls = new BackendTlsIndex()
   readonly waypointPolicies: WaypointPolicyIndex
   /** Few (ServiceEntry CIDRs), so a list, the most specific first. */
   #ranges: readonly AddressRange[] = []
@@ -138,6 +140,7 @@ export class MeshState {
       ...this.networkPolicies.snapshot(),
       ...this.policies.snapshot(),
       ...this.httpRoutes.snapshot(),
+      ...this.backendTls.snapshot(),
       ...this.waypointPolicies.snapshot(),
     ]
     for (const node of this.#nodes.values()) changes.push({ kind: 'node', node })
@@ -236,6 +239,10 @@ export class MeshState {
         return this.httpRoutes.set(change.routes)
       case 'httpRoutesRemoved':
         return this.httpRoutes.remove(change.key)
+      case 'backendTls':
+        return this.backendTls.set(change.tls)
+      case 'backendTlsRemoved':
+        return this.backendTls.remove(change.key)
       case 'waypointPolicy':
         return this.waypointPolicies.set(change.policy)
       case 'waypointPolicyRemoved':

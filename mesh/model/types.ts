@@ -2,6 +2,7 @@
 // The mesh model: what agents, waypoints and the controller all mean by workload and service. It follows istio.workload
 // (WDS) field by field; each type stands beside its table for the wire, the indexes are in mesh-state.ts.
 
+import type { BackendTls } from './backend-tls.ts'
 import type { HttpRoutes } from './http-routes.ts'
 import type { MeshNode, NodeKey } from './mesh-node.ts'
 import type { NetworkPolicy } from './network-policy.ts'
@@ -60,6 +61,8 @@ export type MeshChange =
   /** To waypoints alone. */
   | { readonly kind: 'httpRoutes'; readonly routes: HttpRoutes }
   | { readonly kind: 'httpRoutesRemoved'; readonly key: string }
+  | { readonly kind: 'backendTls'; readonly tls: BackendTls }
+  | { readonly kind: 'backendTlsRemoved'; readonly key: string }
   | { readonly kind: 'waypointPolicy'; readonly policy: WaypointPolicy }
   | { readonly kind: 'waypointPolicyRemoved'; readonly key: PolicyKey }
   | { readonly kind: 'waypointPolicyUnreadable'; readonly policy: UnreadableWaypointPolicy }

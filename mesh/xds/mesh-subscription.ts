@@ -3,6 +3,7 @@
 
 import type { MeshChange, MeshNode, NodeKey, ServiceKey, WorkloadUid } from '../model/types.ts'
 import type { Policy, PolicyKey } from '../model/policy.ts'
+import { type BackendTls, unreadableBackendTls } from '../model/backend-tls.ts'
 import { unreadableHttpRoutes } from '../model/http-routes-wire.ts'
 import { isPodWorkloadUid } from '../model/names.ts'
 import { Subscription } from './subscription.ts'
@@ -11,6 +12,7 @@ import type { HttpRoutes } from '../model/http-routes.ts'
 import type { NetworkPolicy } from '../model/network-policy.ts'
 import type { WaypointPolicy } from '../model/waypoint-policy.ts'
 import { AUTHORIZATION } from './types/authorization.ts'
+import { BACKEND_TLS } from './types/backend-tls.ts'
 import { HTTP_ROUTES } from './types/http-routes.ts'
 import { NODE } from './types/mesh-node.ts'
 import { NETWORK } from './types/network-policy.ts'
@@ -129,6 +131,29 @@ export function httpRoutesSubscription(
       ...all.map((routes) => ({ kind: 'httpRoutes' as const, routes })),
     ])
   })
+}
+
+/**
+ * Follows how waypoints speak TLS to pods, where the control plane has that to offer: an older one has not. To be asked for before the
+ * Services, so that none is called in plain meanwhile. One that cannot be read does not go on as it was: whom to trust now is not known.
+ */
+export function backendTlsSubscription(
+  onChanges: (changes: readonly MeshChange[]) => void,
+): Subscription<BackendTls> {
+  return new Subscription(
+    BACKEND_TLS,
+    '*',
+    (all, removed, refused) =>
+      onChanges([
+        ...removed.map((key) => ({ kind: 'backendTlsRemoved' as const, key })),
+        ...refused.map(({ name, problem: { field, reason } }) => ({
+          kind: 'backendTls' as const,
+          tls: unreadableBackendTls(name, `${field}: ${reason}`),
+        })),
+        ...all.map((tls) => ({ kind: 'backendTls' as const, tls })),
+      ]),
+    { isOptional: true },
+  )
 }
 
 /**

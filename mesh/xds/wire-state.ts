@@ -12,6 +12,7 @@ import { err, ok, type Result } from '../result.ts'
 import { formatResourceProblem, type ResourceType } from './resource-type.ts'
 import { ADDRESS } from './types/address.ts'
 import { AUTHORIZATION } from './types/authorization.ts'
+import { BACKEND_TLS } from './types/backend-tls.ts'
 import { HTTP_ROUTES } from './types/http-routes.ts'
 import { NODE } from './types/mesh-node.ts'
 import { NETWORK } from './types/network-policy.ts'
@@ -41,6 +42,7 @@ export function encodeMeshState(
   const nodes: Record<string, string> = {}
   const networkPolicies: Record<string, string> = {}
   const httpRoutes: Record<string, string> = {}
+  const backendTls: Record<string, string> = {}
   const waypointPolicies: Record<string, string> = {}
   for (const change of mesh.snapshot())
     switch (change.kind) {
@@ -60,6 +62,9 @@ export function encodeMeshState(
       case 'httpRoutes':
         put(httpRoutes, HTTP_ROUTES, shown(change.routes))
         break
+      case 'backendTls':
+        put(backendTls, BACKEND_TLS, change.tls)
+        break
       case 'waypointPolicy':
         put(waypointPolicies, WAYPOINT_POLICIES, change.policy)
         break
@@ -74,6 +79,7 @@ export function encodeMeshState(
       [NODE.typeUrl]: nodes,
       [NETWORK.typeUrl]: networkPolicies,
       [HTTP_ROUTES.typeUrl]: httpRoutes,
+      [BACKEND_TLS.typeUrl]: backendTls,
       [WAYPOINT_POLICIES.typeUrl]: waypointPolicies,
     },
     unreadablePolicies: [...mesh.policies.allUnreadable()],
@@ -92,6 +98,7 @@ export function decodeMeshState(state: WireState): Result<MeshChange[], string> 
     ...take(state, NETWORK, (policy) => changes.push({ kind: 'networkPolicy', policy })),
     ...take(state, AUTHORIZATION, (policy) => changes.push({ kind: 'policy', policy })),
     ...take(state, HTTP_ROUTES, (routes) => changes.push({ kind: 'httpRoutes', routes })),
+    ...take(state, BACKEND_TLS, (tls) => changes.push({ kind: 'backendTls', tls })),
     ...take(state, WAYPOINT_POLICIES, (policy) => changes.push({ kind: 'waypointPolicy', policy })),
     ...take(state, ADDRESS, (address) => changes.push(address)),
   ]

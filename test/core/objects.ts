@@ -188,6 +188,7 @@ export function startTranslator() {
   }
   return {
     translator,
+    mesh,
     secrets,
     state,
     problems,

@@ -6,6 +6,7 @@ import type { Logger } from '../../mesh/telemetry/log.ts'
 import { XdsClient } from '../../mesh/xds/client.ts'
 import type { DiscoveryHealth } from '../../mesh/xds/discovery-health.ts'
 import {
+  backendTlsSubscription,
   httpRoutesSubscription,
   meshSubscription,
   waypointPolicySubscription,
@@ -40,9 +41,12 @@ export function startDiscovery(parts: DiscoveryParts): XdsClient {
       clusterId: config.clusterId,
       clusterDomain: config.clusterDomain,
     },
-    subscriptions: [waypointPolicySubscription, httpRoutesSubscription, meshSubscription].map(
-      (follow) => follow((changes) => mesh.apply(changes)),
-    ),
+    subscriptions: [
+      waypointPolicySubscription,
+      backendTlsSubscription,
+      httpRoutesSubscription,
+      meshSubscription,
+    ].map((follow) => follow((changes) => mesh.apply(changes))),
     onSynced: () => {
       log.info(mesh.size, 'the mesh state is complete')
       onSynced()

@@ -22,6 +22,11 @@ const HOST_NAME = 0
 const NAME = /^[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?$/
 const NOT_TLS: FirstOfTls = { kind: 'notTls' }
 
+/** Whether a client's first bytes can be those of TLS: a handshake, of whatever version there has been. */
+export function beginsTls(bytes: Buffer): boolean {
+  return bytes[0] === HANDSHAKE && bytes[1] === 3
+}
+
 /** Reads the beginning of a client's bytes; undefined when more of them are needed to say. `isAll`: no more will be seen. */
 export function readClientHello(bytes: Buffer, isAll: boolean): FirstOfTls | undefined {
   const message = handshakeOf(bytes)

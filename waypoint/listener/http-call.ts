@@ -86,7 +86,8 @@ export class HttpCall implements ServedCall, ServeContext {
   connect(attempt: Attempt, waiter: ConnectionWaiter): CallOff {
     const { source, target } = this.#call
     const { backend, session } = attempt.forward
-    const call = { backend, source, target, preferred: session?.endpoint }
+    const spoken = attempt.version === 'http2' ? 'h2' : 'http/1.1'
+    const call = { backend, source, target, preferred: session?.endpoint, spoken } as const
     return this.#parts.connections.connect(call, attempt, waiter)
   }
 

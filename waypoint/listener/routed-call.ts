@@ -20,6 +20,8 @@ export interface ToRoute {
   readonly call: Call
   readonly rules: readonly ConnectionRule[]
   readonly pipe: StartedPipe
+  /** It is known that its client speaks TLS. */
+  readonly isTls: boolean
   /** What came already, where something was waited for before. */
   readonly held?: HeldBytes
 }
@@ -36,7 +38,7 @@ export function serveRouted(parts: CallParts, { held, ...given }: ToRoute): void
 
 function lead(
   parts: CallParts,
-  { call, rules, pipe }: ToRoute,
+  { call, rules, pipe, isTls }: ToRoute,
   first: FirstOfTls | undefined,
   start: () => void,
 ): void {
@@ -44,7 +46,8 @@ function lead(
   const way = routeConnection(rules, tls, Math.random)
   if (way.kind === 'refuse')
     return new TcpCall(call, parts, pipe).fail('noHealthyUpstream', way.message)
-  new TcpCall({ ...call, backend: way.backend }, parts, pipe).serve(start)
+  const spoken = tls !== undefined || isTls ? 'tls' : 'bytes'
+  new TcpCall({ ...call, backend: way.backend }, parts, pipe, spoken).serve(start)
 }
 
 /** Waits for the client's first message. */

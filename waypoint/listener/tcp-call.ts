@@ -19,17 +19,24 @@ export class TcpCall implements ServedCall {
   readonly #parts: CallParts
   readonly #cut = new Cut()
   readonly #downstream: StartedPipe
+  readonly #spoken: 'bytes' | 'tls'
   #upstream: OpenedUpstream | undefined
   #joined: JoinedPipes | undefined
   #isOver = false
   /** Why a policy ends it, once one does. */
   #refusal: PolicyRefusal | undefined
 
-  /** Lets the call enter; it leaves by itself. */
-  constructor(call: Call, parts: CallParts, downstream: StartedPipe) {
+  /** Lets the call enter; it leaves by itself. `spoken`: `tls` where it is known that the client speaks that itself. */
+  constructor(
+    call: Call,
+    parts: CallParts,
+    downstream: StartedPipe,
+    spoken: 'bytes' | 'tls' = 'bytes',
+  ) {
     this.#call = call
     this.#parts = parts
     this.#downstream = downstream
+    this.#spoken = spoken
     parts.calls.enter(this)
   }
 
@@ -37,7 +44,7 @@ export class TcpCall implements ServedCall {
   serve(start: () => void): void {
     if (this.#isRefused()) return
     this.#parts.upstreams
-      .open(this.#call, this.#cut)
+      .open({ ...this.#call, spoken: this.#spoken }, this.#cut)
       .then((opened) =>
         this.#carry(opened, () => {
           if (opened.ok) opened.value.pipe.start()

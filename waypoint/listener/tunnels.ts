@@ -10,6 +10,7 @@ import { StreamPipe } from '../../mesh/relay/stream-pipe.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Call, CallParts, CallSource, Refused } from './call.ts'
 import { callerOf } from './caller-of.ts'
+import { beginsTls } from './client-hello.ts'
 import { decideTunnel, type TunnelDecision, type TunnelWorld } from './decide-tunnel.ts'
 import { serveRouted } from './routed-call.ts'
 import { TcpCall } from './tcp-call.ts'
@@ -26,6 +27,8 @@ export interface TunnelsOptions extends CallParts {
   readonly onRefused: (refused: Refused) => void
   /** The routes of what was called; undefined where it has none. */
   readonly routesOf: (call: Call) => HttpRoutes | undefined
+  /** Whether the waypoint speaks TLS to what was called. */
+  readonly originatesTls: (call: Call) => boolean
   /** Serves requests. `start` lets the client's bytes in once the pipe has its sink. */
   readonly serveHttp: (call: Call, pipe: StartedPipe, start: () => void) => void
 }
@@ -74,12 +77,20 @@ export class Tunnels {
     this.#serve(callOf(caller.value, decision), decision, pipe)
   }
 
-  #serve(call: Call, { protocol }: Served, pipe: StreamPipe): void {
+  #serve(call: Call, { protocol: declared }: Served, pipe: StreamPipe): void {
+    const originates = this.#options.originatesTls(call)
+    // What the port is called means its pods; its clients may leave TLS to the waypoint, or not.
+    const protocol = declared === 'tls' && originates ? 'unknown' : declared
     const start = (): void => pipe.start()
     const { rules = [], connections = [] } = this.#options.routesOf(call) ?? {}
     const isCarried = protocol === 'tcp' || protocol === 'tls' || rules.length === 0
     if (connections.length > 0 && isCarried)
-      return serveRouted(this.#options, { call, rules: connections, pipe })
+      return serveRouted(this.#options, {
+        call,
+        rules: connections,
+        pipe,
+        isTls: protocol === 'tls',
+      })
     switch (protocol) {
       case 'http1':
       case 'http2':
@@ -87,19 +98,22 @@ export class Tunnels {
         return this.#options.serveHttp(call, pipe, start)
       case 'tcp':
       case 'tls':
-        return new TcpCall(call, this.#options, pipe).serve(start)
+        return new TcpCall(call, this.#options, pipe, protocol === 'tls' ? 'tls' : 'bytes').serve(
+          start,
+        )
       case 'unknown':
         new UnknownCall(
           call,
           this.#options,
           pipe,
-          connections.length === 0,
+          connections.length === 0 && !originates,
           (detected, held, opened) => {
             const release = (): void => held.release(pipe.sink)
             if (detected !== 'tcp') return this.#options.serveHttp(call, pipe, release)
+            const isTls = beginsTls(held.prefix)
             if (connections.length > 0)
-              return serveRouted(this.#options, { call, rules: connections, pipe, held })
-            const tcp = new TcpCall(call, this.#options, pipe)
+              return serveRouted(this.#options, { call, rules: connections, pipe, held, isTls })
+            const tcp = new TcpCall(call, this.#options, pipe, isTls ? 'tls' : 'bytes')
             if (opened === undefined) tcp.serve(release)
             else tcp.take(opened, release)
           },

@@ -100,7 +100,7 @@ export class UnknownCall implements ServedCall {
     }
     this.#isOpening = true
     this.#parts.upstreams
-      .open(this.#call, this.#cut)
+      .open({ ...this.#call, spoken: 'bytes' }, this.#cut)
       .then((opened) => this.#onOpened(opened))
       // Only a bug throws; the call must still end and be told of.
       .catch((thrown: unknown) => this.cut('internal', errorMessage(thrown)))

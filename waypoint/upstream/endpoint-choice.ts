@@ -3,6 +3,7 @@
 // whom a connection may be used.
 
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
+import type { BackendTls } from '../../mesh/model/backend-tls.ts'
 import type { WorkloadUid } from '../../mesh/model/types.ts'
 import type { ConnectFailure } from '../exchange/types.ts'
 import type { Endpoint } from '../exchange/upstream-connection.ts'
@@ -33,12 +34,28 @@ export class EndpointChoice {
 
 /** For whom and whereto a connection is. */
 export function connectionKey({ source }: UpstreamCall, chosen: ChosenUpstream): string {
-  const { endpoint, service } = chosen
-  const way = `${endpoint.endpoint} ${endpoint.port} ${service?.key ?? ''}`
+  const { endpoint, service, tls } = chosen
+  // Who was trusted by another policy than the present one is not, perhaps, by that.
+  const trust = tls === undefined ? '' : ` ${numberOf(tls)}`
+  const way = `${endpoint.endpoint} ${endpoint.port} ${service?.key ?? ''}${trust}`
   // In plain nobody is told whom it is for, and so anybody may use it.
   return chosen.kind === 'plain'
     ? way
     : `${way} ${source.address?.address ?? ''} ${source.identity ?? ''}`
+}
+
+const numbers = new WeakMap<BackendTls, number>()
+let lastNumber = 0
+
+/** Each state of a policy has one of its own. */
+function numberOf(tls: BackendTls): number {
+  let number = numbers.get(tls)
+  if (number === undefined) {
+    lastNumber += 1
+    number = lastNumber
+    numbers.set(tls, number)
+  }
+  return number
 }
 
 /** A connection that cannot be had, as an exchange hears of it. */

@@ -2,12 +2,14 @@
 // Opens connections to endpoints: chooses one, reaches it by HBONE or in plain, and tries another one where it cannot be had. What was
 // opened carries the calls of one client only: the far agent was told whom it is for.
 
+import type { Duplex } from 'node:stream'
 import type { Attempt, EndpointExperience } from '../../mesh/balance/endpoint-experience.ts'
 import { isEndpointsFault, isWorthRetrying } from '../../mesh/balance/endpoints-fault.ts'
 import type { CutSignal } from '../../mesh/async/cut.ts'
 import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
 import type { HboneFailure, HbonePool } from '../../mesh/hbone/types.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
+import type { BackendTls } from '../../mesh/model/backend-tls.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type {
   GatewayAddress,
@@ -23,6 +25,8 @@ import type { Backend, RequestSource } from '../exchange/types.ts'
 import type { Endpoint } from '../exchange/upstream-connection.ts'
 import { chooseUpstream, type UpstreamChoice } from './choose-upstream.ts'
 import type { Dial } from './dial.ts'
+import { failureOf, originateTls, type Spoken } from './originate-tls.ts'
+import { TlsPipe } from './tls-pipe.ts'
 import { isBoundPod, upstreamHeaders } from './tunnel-headers.ts'
 
 /**
@@ -52,11 +56,15 @@ export interface UpstreamCall {
   readonly target: SocketAddress
   /** The endpoint to choose if it is fit: a session is there. */
   readonly preferred?: SocketAddress | undefined
+  /** What goes over it. `tls`: the client's own, which is carried as it is; else it is for a BackendTLSPolicy to ask for TLS. */
+  readonly spoken: Spoken | 'tls'
 }
 
 /** An endpoint that was chosen, and counts as used until its attempt ends. */
 export type ChosenUpstream = Exclude<UpstreamChoice, { readonly kind: 'none' }> & {
   readonly attempt: Attempt
+  /** How TLS is spoken to it; undefined: it is not. */
+  readonly tls: BackendTls | undefined
 }
 
 /** A connection to an endpoint. Its pipe is not started; its attempt is to be ended when the connection is not in use any more. */
@@ -78,10 +86,17 @@ export class Upstreams {
 
   /** Chooses an endpoint that is not among those to be avoided. */
   choose(
-    { backend, source, target, preferred }: UpstreamCall,
+    { backend, source, target, preferred, spoken }: UpstreamCall,
     exclude: ReadonlySet<WorkloadUid> | undefined,
   ): Result<ChosenUpstream, HboneFailure> {
     const { mesh, network, experience, random = Math.random } = this.#options
+    // What says of a Service how its pods are called says nothing of a pod that is called by its own address.
+    const tls =
+      backend.kind === 'service' && spoken !== 'tls'
+        ? mesh.backendTls.find(backend.service, backend.port)
+        : undefined
+    // Nobody can be trusted: in plain, what is meant for TLS goes nowhere.
+    if (tls?.fault !== undefined) return err(failureOf(tls, tls.fault))
     const choice = chooseUpstream({
       mesh,
       network,
@@ -95,7 +110,7 @@ export class Upstreams {
     })
     return choice.kind === 'none'
       ? err({ reason: choice.reason, message: choice.message })
-      : ok({ ...choice, attempt: experience.begin(choice.endpoint) })
+      : ok({ ...choice, attempt: experience.begin(choice.endpoint), tls })
   }
 
   /** Connects to what was chosen, and to others where that fails and they may do better. */
@@ -129,7 +144,7 @@ export class Upstreams {
     const { attempt, workload, target } = chosen
     const made = await (chosen.kind === 'hbone'
       ? this.#openTunnel(call, chosen, signal)
-      : this.#connectPlain(chosen, signal))
+      : this.#connectPlain(call, chosen, signal))
     if (!made.ok) {
       if (isEndpointsFault(made.error)) attempt.failed(made.error.message)
       attempt.end()
@@ -140,12 +155,12 @@ export class Upstreams {
   }
 
   async #openTunnel(
-    { source }: UpstreamCall,
+    { source, spoken }: UpstreamCall,
     chosen: Extract<ChosenUpstream, { readonly kind: 'hbone' }>,
     signal: CutSignal,
   ): Promise<Result<Pick<OpenedUpstream, 'pipe' | 'peerIdentity'>, HboneFailure>> {
     const { mesh, pool, identity, isOwn } = this.#options
-    const { peer, expectedIdentities, target, service, workload } = chosen
+    const { peer, expectedIdentities, target, service, workload, tls } = chosen
     const opened = await pool.open(
       { sourceIdentity: identity, sourceIp: undefined, destination: peer, expectedIdentities },
       formatSocketAddress(target),
@@ -154,19 +169,35 @@ export class Upstreams {
     )
     if (!opened.ok) return opened
     const { tunnel, peerIdentity } = opened.value
-    return ok({ pipe: new StreamPipe(tunnel, 'server'), peerIdentity })
+    if (tls === undefined) return ok({ pipe: new StreamPipe(tunnel, 'server'), peerIdentity })
+    const pipe = await tlsPipe(tunnel, tls, spoken, signal)
+    return pipe.ok ? ok({ pipe: pipe.value, peerIdentity }) : pipe
   }
 
   async #connectPlain(
-    { target }: ChosenUpstream,
+    { spoken }: UpstreamCall,
+    { target, tls }: ChosenUpstream,
     signal: CutSignal,
   ): Promise<Result<Pick<OpenedUpstream, 'pipe' | 'peerIdentity'>, HboneFailure>> {
     const how = { timeoutMs: CONNECT_DEADLINE_MS, timeoutReason: 'connectFailed' } as const
     const dialled = await this.#options.dial(target, how, signal)
-    return dialled.ok
-      ? ok({ pipe: new SocketPipe(dialled.value, 'server'), peerIdentity: undefined })
-      : dialled
+    if (!dialled.ok) return dialled
+    const pipe =
+      tls === undefined
+        ? ok(new SocketPipe(dialled.value, 'server'))
+        : await tlsPipe(dialled.value, tls, spoken, signal)
+    return pipe.ok ? ok({ pipe: pipe.value, peerIdentity: undefined }) : pipe
   }
+}
+
+async function tlsPipe(
+  under: Duplex,
+  tls: BackendTls,
+  spoken: UpstreamCall['spoken'],
+  signal: CutSignal,
+): Promise<Result<TlsPipe, HboneFailure>> {
+  const secured = await originateTls(under, tls, spoken === 'tls' ? 'bytes' : spoken, signal)
+  return secured.ok ? ok(new TlsPipe(secured.value)) : secured
 }
 
 const NEVER_TRIED: HboneFailure = { reason: 'internal', message: 'no endpoint was tried' }
