@@ -2,11 +2,13 @@
 // What the status of a Gateway says that is a waypoint: the conditions of the Gateway API, its addresses, and each of its listeners. Pure.
 
 import type { IpAddress } from '../../mesh/model/types.ts'
+import { excerpt } from '../../mesh/telemetry/excerpt.ts'
 import type { ProvisionFlaw } from '../provisioner/managed-object.ts'
 import type { Verdict } from '../status/acceptance.ts'
 import { mergedConditions } from '../status/conditions.ts'
 import { type Fields, fieldsOf } from '../istio-api/flaw.ts'
-import type { GatewayFacts } from './gateway.ts'
+import { parseIpAddress } from '../../mesh/model/address.ts'
+import { type AskedAddress, type GatewayFacts, IP_ADDRESS } from './gateway.ts'
 import { isHbone, type ListenerFacts } from './listener.ts'
 import type { Waypoint, WaypointPods } from './waypoints.ts'
 
@@ -53,6 +55,8 @@ function verdicts(
   flaw: ProvisionFlaw | undefined,
 ): readonly Verdict[] {
   const { parameters } = gateway.infrastructure
+  const odd = gateway.addresses.find(isUnsupportedAddress)
+  const unusable = gateway.addresses.find((asked) => !isAmong(asked, addresses))
   const said =
     flaw && [flaw.object, flaw.field, flaw.reason].filter((each) => each !== '').join(' ')
   const is = (type: string, status: boolean, reason: string, message: string): Verdict => ({
@@ -66,7 +70,9 @@ function verdicts(
       ? is('Accepted', false, 'ListenersNotValid', LISTENER_NEEDED)
       : parameters.kind === 'unusable'
         ? is('Accepted', false, 'InvalidParameters', parameters.reason)
-        : is('Accepted', true, 'Accepted', `it is a waypoint for ${TAKEN[waypoint.traffic]}`)
+        : odd !== undefined
+          ? is('Accepted', false, 'UnsupportedAddress', unsupported(odd))
+          : is('Accepted', true, 'Accepted', `it is a waypoint for ${TAKEN[waypoint.traffic]}`)
   const programmed =
     accepted.status === 'False'
       ? is('Programmed', false, 'Invalid', accepted.message)
@@ -74,19 +80,40 @@ function verdicts(
         ? is('Programmed', false, 'Invalid', `cannot be made: ${said}`)
         : addresses.length === 0
           ? is('Programmed', false, 'AddressNotAssigned', 'its Service has no address yet')
-          : pods.ready === 0
-            ? is(
-                'Programmed',
-                false,
-                'Pending',
-                `none of its ${pods.all} pods is ready: what is bound to it is refused until one is`,
-              )
-            : is('Programmed', true, 'Programmed', `${pods.ready} of ${pods.all} pods are ready`)
+          : unusable !== undefined
+            ? is('Programmed', false, 'AddressNotUsable', notUsable(unusable, addresses))
+            : pods.ready === 0
+              ? is(
+                  'Programmed',
+                  false,
+                  'Pending',
+                  `none of its ${pods.all} pods is ready: what is bound to it is refused until one is`,
+                )
+              : is('Programmed', true, 'Programmed', `${pods.ready} of ${pods.all} pods are ready`)
   const refs =
     parameters.kind === 'unusable'
       ? is('ResolvedRefs', false, 'InvalidParameters', parameters.reason)
       : is('ResolvedRefs', true, 'ResolvedRefs', 'what it names is there')
   return [accepted, programmed, refs]
+}
+
+/** A waypoint has the addresses of its Service, and no name or other kind of address beside. */
+export function isUnsupportedAddress({ type }: AskedAddress): boolean {
+  return type !== IP_ADDRESS
+}
+
+/** One that is asked for without saying which is any. */
+function isAmong({ value }: AskedAddress, addresses: readonly IpAddress[]): boolean {
+  const asked = value === undefined ? undefined : parseIpAddress(value)
+  return value === undefined || (asked !== undefined && addresses.includes(asked))
+}
+
+function unsupported({ field, type }: AskedAddress): string {
+  return `${field} is of type ${excerpt(JSON.stringify(type))}, and a waypoint has addresses of type ${IP_ADDRESS} alone: those of its Service`
+}
+
+function notUsable({ field, value = '' }: AskedAddress, addresses: readonly IpAddress[]): string {
+  return `${field} asks for ${excerpt(value)}, and its Service has ${addresses.join(', ')}: leave the value out`
 }
 
 const LISTENER_NEEDED =

@@ -20,10 +20,24 @@ export interface GatewayFacts {
   readonly traffic: WaypointTraffic | undefined
   readonly listeners: readonly ListenerFacts[]
   readonly infrastructure: Infrastructure
+  /** What is asked for its addresses. */
+  readonly addresses: readonly AskedAddress[]
   /** What its status says already, beside conditions. */
   readonly status: { readonly addresses: unknown; readonly listeners: unknown }
   readonly flaws: readonly Flaw[]
 }
+
+/** An address that is asked for. */
+export interface AskedAddress {
+  readonly field: string
+  /** As it is written; `IPAddress` where nothing is. */
+  readonly type: string
+  /** Undefined: any. */
+  readonly value: string | undefined
+}
+
+/** The one type of addresses that a Service has, and so a waypoint. */
+export const IP_ADDRESS = 'IPAddress'
 
 /** What is asked for the objects that are made of a Gateway. */
 export interface Infrastructure {
@@ -38,6 +52,8 @@ export type ParametersRef =
   | { readonly kind: 'configMap'; readonly name: string }
   | { readonly kind: 'unusable'; readonly reason: string }
 
+/** As many as the Gateway API takes. */
+const MOST_ADDRESSES = 16
 const NO_PARAMETERS: ParametersRef = { kind: 'none' }
 
 /** Reads a Gateway. */
@@ -55,11 +71,34 @@ export function readGateway(object: PolicyObject, { cluster }: Origin): Reading<
     className: text(spec['gatewayClassName']),
     traffic: readTraffic(reader, fieldsOf(metadata['labels'])?.[WAYPOINT_FOR_LABEL]),
     listeners: readListeners(reader, spec['listeners']),
+    addresses: readAddresses(reader, spec['addresses']),
     infrastructure: readInfrastructure(reader, spec['infrastructure']),
     status: { addresses: status['addresses'], listeners: status['listeners'] },
     flaws: reader.flaws,
   }
   return { facts, problems: reader.problems }
+}
+
+/** What cannot be read is of no type that anybody could give. */
+function readAddresses(reader: FlawReader, value: unknown): readonly AskedAddress[] {
+  if (isAbsent(value)) return []
+  const field = 'spec.addresses'
+  if (!Array.isArray(value)) {
+    reader.note(field, `${shown(value)} is not a list`)
+    return [{ field, type: '', value: undefined }]
+  }
+  return (value as readonly unknown[]).slice(0, MOST_ADDRESSES).map((each, at) => {
+    const place = `${field}[${at}]`
+    const { type, value: address } = fieldsOf(each) ?? { type: each }
+    const isType = isAbsent(type) || typeof type === 'string'
+    const isValue = isAbsent(address) || typeof address === 'string'
+    if (!isType || !isValue) reader.note(place, `${shown(each)} is not an address`)
+    return {
+      field: place,
+      type: !isType || !isValue ? '' : (type ?? IP_ADDRESS),
+      value: typeof address === 'string' && address !== '' ? address : undefined,
+    }
+  })
 }
 
 function readInfrastructure(reader: FlawReader, value: unknown): Infrastructure {

@@ -5,6 +5,7 @@
 import type { Collection, Graph } from '../../mesh/collections/index.ts'
 import type { ObjectCollections } from '../core/input.ts'
 import type { ObjectKey } from '../core/origin.ts'
+import { isUnsupportedAddress } from '../gateway-api/gateway-status.ts'
 import type { Infrastructure } from '../gateway-api/gateway.ts'
 import type { Waypoint } from '../gateway-api/waypoints.ts'
 
@@ -27,6 +28,8 @@ export function deriveOrders(
   return graph.derive('waypoints to be made', waypoints, (fetch, { allowed }, key) => {
     const gateway = fetch(gateways, key)
     if (gateway === undefined || allowed === undefined) return []
+    // Not accepted (Gateway API): whoever asked for it counts on an address that it would not have.
+    if (gateway.addresses.some(isUnsupportedAddress)) return []
     const { cluster, namespace, name, className, infrastructure, seen } = gateway
     return [[key, { cluster, namespace, name, uid: seen.uid, className, infrastructure }]]
   })

@@ -8,6 +8,7 @@ import { visibleTo } from '../../controller/serve/visibility.ts'
 import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import { BACKEND_TLS } from '../../mesh/xds/types/backend-tls.ts'
 import { HTTP_ROUTES } from '../../mesh/xds/types/http-routes.ts'
 import { NODE } from '../../mesh/xds/types/mesh-node.ts'
 import { NETWORK } from '../../mesh/xds/types/network-policy.ts'
@@ -98,9 +99,17 @@ void t.test('a type that nobody thought of is nobody’s', async (t) => {
     gateway: 'waypoint',
     node: 'node-b',
   } as const
-  const seen = [ADDRESS, AUTHORIZATION, NODE, NETWORK, HTTP_ROUTES, { typeUrl: 'type.test/new' }]
+  const seen = [
+    ADDRESS,
+    AUTHORIZATION,
+    NODE,
+    NETWORK,
+    HTTP_ROUTES,
+    BACKEND_TLS,
+    { typeUrl: 'type.test/new' },
+  ]
   const read = (caller: MeshComponent): readonly boolean[] =>
     seen.map((type) => visibleTo(type)(caller))
-  t.strictSame(read(agent), [true, true, true, true, false, false])
-  t.strictSame(read(waypoint), [true, false, false, false, true, false])
+  t.strictSame(read(agent), [true, true, true, true, false, false, false])
+  t.strictSame(read(waypoint), [true, false, false, false, true, true, false])
 })

@@ -2,6 +2,7 @@
 // TCPRoutes and TLSRoutes as users write them, and what waypoints and users are told of them.
 
 import t from 'tap'
+import { spiffeId } from '../../mesh/identity/spiffe.ts'
 import {
   backend,
   CATALOG,
@@ -69,6 +70,33 @@ void t.test(
     t.end()
   },
 )
+
+void t.test('a TCPRoute of another namespace is for the connections of its clients alone', (t) => {
+  const shop = startShop()
+  const parents = [serviceParent('catalog', { namespace: 'shop' })]
+  const own = [{ backendRefs: [backend('catalog-v2')] }]
+  const theirs = [{ backendRefs: [backend('catalog', { namespace: 'shop' })] }]
+  shop.translator.upsert('TCPRoute', kubeRoute('own', own))
+  shop.translator.upsert('TCPRoute', kubeRoute('theirs', theirs, { namespace: 'bank', parents }))
+  const of = (namespace: string) =>
+    shop.state.httpRoutes.find(
+      CATALOG,
+      80,
+      spiffeId({ trustDomain: 'cluster.local', namespace, serviceAccount: 'client' }),
+    )?.connections
+  t.match(of('bank'), [
+    { route: { namespace: 'bank' }, backends: [{ target: { kind: 'service', service: CATALOG } }] },
+  ])
+  t.match(of('shop'), [{ route: { namespace: 'shop' } }])
+  t.match(of('elsewhere'), [{ route: { namespace: 'shop' } }])
+  t.match(connections(shop), [{ route: { namespace: 'shop' } }], 'nobody knows whose')
+  t.match(shop.conditions('bank/theirs'), [/^catalog: Accepted=True ResolvedRefs=True/])
+  // Of requests the clients' namespace says nothing: its TCPRoute takes them, too.
+  shop.translator.upsert('HTTPRoute', kubeRoute('http', own))
+  t.match(of('bank'), [{ route: { namespace: 'bank' } }])
+  t.strictSame(of('shop'), [])
+  t.end()
+})
 
 void t.test('a backend of another namespace wants a grant for this kind', (t) => {
   const shop = startShop()

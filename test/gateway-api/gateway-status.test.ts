@@ -53,6 +53,29 @@ void t.test('a Gateway says how far its waypoint is', async (t) => {
   ])
 })
 
+void t.test('addresses that are asked for are its own, or it says that it has not them', (t) => {
+  const asking = (...addresses: readonly unknown[]) => conditions(standing({ spec: { addresses } }))
+  const programmed = ['Accepted True Accepted', 'Programmed True Programmed']
+  t.strictSame(asking({ type: 'IPAddress' }).slice(0, 2), programmed, 'any')
+  t.strictSame(asking({ value: '' }).slice(0, 2), programmed)
+  t.strictSame(asking({ type: 'IPAddress', value: '10.96.0.9' }).slice(0, 2), programmed, 'its own')
+  const lacking = ['Accepted True Accepted', 'Programmed False AddressNotUsable']
+  t.strictSame(asking({ value: '10.96.0.9' }, { value: '192.0.2.1' }).slice(0, 2), lacking)
+  const refused = ['Accepted False UnsupportedAddress', 'Programmed False Invalid']
+  t.strictSame(asking({ type: 'Hostname', value: 'shop.example' }).slice(0, 2), refused)
+  for (const odd of [{ type: 7 }, 'x', { value: 7 }]) t.strictSame(asking(odd).slice(0, 2), refused)
+  const none = standing({ spec: { addresses: 'x' } })
+  t.strictSame(conditions(none).slice(0, 2), refused)
+  t.match(
+    gatewayStatus(standing({ spec: { addresses: [{ type: 'Hostname' }] } }), undefined, NOW),
+    {
+      conditions: [{ message: /^spec\.addresses\[0\] is of type "Hostname", and a waypoint has/ }],
+      addresses: [{ type: 'IPAddress', value: '10.96.0.9' }],
+    },
+  )
+  t.end()
+})
+
 void t.test('a listener that no waypoint has is told of by itself', async (t) => {
   const listeners = [{ name: 'web', port: 80, protocol: 'HTTP' }, HBONE_LISTENER]
   const none = standing({ spec: { listeners } })
