@@ -17,6 +17,7 @@ const CALL: UpstreamCall = {
   backend: { kind: 'workload', target: TARGET },
   source: { address: undefined, identity: undefined, workload: undefined },
   target: TARGET,
+  spoken: 'http/1.1',
 }
 const ATTEMPT = { avoid: undefined, mustBeFresh: false, number: 0 }
 const NOTHING = (): void => undefined
@@ -35,6 +36,7 @@ function makeConnections() {
     target: TARGET,
     endpoint: { endpoint: workload.uid, port: TARGET.port },
     attempt,
+    tls: undefined,
   }
   const upstreams: Pick<Upstreams, 'choose' | 'open'> = {
     choose: () => ok(chosen),
