@@ -39,7 +39,8 @@ import { type Report, shareOf, withReported } from '../status/acknowledgements/r
 import { agentsByNode, gatewayOf, waypointsByGateway } from '../status/enforcement.ts'
 import { StatusBoard } from '../status/status-board.ts'
 import type { StatusSource } from '../status/wanted-status.ts'
-import { visibleTo } from './visibility.ts'
+import { sharesOf, visibleTo } from './visibility.ts'
+import { WaypointAudience } from './waypoint-audience.ts'
 
 /** Lines about flawed objects: anybody who may write one can write it again and again. */
 const FLAWED_LINES = { burst: 100, perSecond: 10 }
@@ -88,12 +89,20 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     namedBy: ADDRESS,
     onProgress: () => policyStatuses.poke(),
   })
-  // Before the Services that they are of: who sees a Service has its policies and its routes.
+  // A waypoint serves a Service once it is told that it is bound to it: by then it must have what judges and leads calls to it.
+  const audience = new WaypointAudience()
+  const shares = sharesOf(audience)
   const waypointPolicies = xds.offer(WAYPOINT_POLICIES, visibleTo(WAYPOINT_POLICIES), {
+    namedBy: ADDRESS,
+    sees: shares.policies,
     onProgress: () => policyStatuses.poke(),
   })
-  const backendTls = xds.offer(BACKEND_TLS, visibleTo(BACKEND_TLS))
-  const httpRoutes = xds.offer(HTTP_ROUTES, visibleTo(HTTP_ROUTES))
+  // Before the routes: who leads to an app knows whether that is spoken to in TLS.
+  const backendTls = xds.offer(BACKEND_TLS, visibleTo(BACKEND_TLS), { namedBy: ADDRESS })
+  const httpRoutes = xds.offer(HTTP_ROUTES, visibleTo(HTTP_ROUTES), {
+    namedBy: ADDRESS,
+    sees: shares.routes,
+  })
   const addresses = xds.offer(ADDRESS, visibleTo(ADDRESS))
   const flawed = new LogBudget(FLAWED_LINES, options.now)
   const graph = new Graph({
@@ -139,12 +148,15 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
       httpRoutes: httpRouteResources(changes),
       addresses: addressResources(changes),
     }
+    const reconsidered = audience.apply(changes)
     nodes.update(changed.nodes.upserts, changed.nodes.removed)
     networkPolicies.update(changed.networkPolicies.upserts, changed.networkPolicies.removed)
     policies.update(changed.policies.upserts, changed.policies.removed)
     waypointPolicies.update(changed.waypointPolicies.upserts, changed.waypointPolicies.removed)
     backendTls.update(changed.backendTls.upserts, changed.backendTls.removed)
     httpRoutes.update(changed.httpRoutes.upserts, changed.httpRoutes.removed)
+    waypointPolicies.look(reconsidered.policies)
+    httpRoutes.look(reconsidered.routes)
     addresses.update(changed.addresses.upserts, changed.addresses.removed)
   })
   addXdsService(grpcServer, xds)

@@ -4,9 +4,10 @@
 // is sent once, in its last state.
 
 import type { DeltaDiscoveryRequest } from '../proto/gen/discovery_pb.js'
-import type { ResourceStore, StoredResource } from './resource-store.ts'
+import type { StoredResource } from './resource-store.ts'
 import { WILDCARD } from './protocol.ts'
 import { ReachedByAlias } from './reached-by-alias.ts'
+import { type Resources, VisibleResources } from './visible-resources.ts'
 
 /** Names one client may ask for one by one; more is no honest client. */
 const MAX_EXPLICIT_NAMES = 200_000
@@ -19,7 +20,7 @@ export interface PendingBatch {
 
 /** The server's view of one client and one type. */
 export class ClientView {
-  readonly #store: ResourceStore
+  readonly #store: Resources
   #isOpened = false
   #isWildcard = false
   readonly #explicit = new Set<string>()
@@ -39,10 +40,17 @@ export class ClientView {
   readonly #unacknowledged: Set<string> | undefined
   /** What was in a response that the client refused, in part or whole. */
   readonly #refused = new Set<string>()
+  /** What the client has of a type that it does not see whole; undefined where it sees all. */
+  readonly #held: Set<string> | undefined
 
-  /** @param tracks whether isInStep() will be asked */
-  constructor(store: ResourceStore, tracks = false) {
-    this.#store = store
+  /**
+   * @param tracks whether isInStep() will be asked
+   * @param sees what of the store the client may see; all, where nothing is said. When its answer changes for a name, onChange() is to be
+   * told of that.
+   */
+  constructor(store: Resources, tracks = false, sees?: (name: string) => boolean) {
+    this.#store = sees === undefined ? store : new VisibleResources(store, sees)
+    this.#held = sees && new Set()
     this.#unacknowledged = tracks ? new Set() : undefined
   }
 
@@ -104,6 +112,11 @@ export class ClientView {
     if (!this.#isOpened) return
     // Before the first answer the client holds what it said it holds, and will be compared with the store by that.
     if (this.#awaitsAll !== undefined && !this.#hasAnswered) return
+    // That something goes which the client never had would tell it that there was something.
+    if (this.#held?.has(name) === false && this.#store.get(name) === undefined) {
+      this.#dirty.delete(name)
+      return
+    }
     if (this.#explicit.size > 0)
       for (const alias of aliases) if (this.#explicit.has(alias)) this.#reached.add(alias, name)
     if (this.#isWildcard || this.#explicit.has(name) || this.#reached.has(name))
@@ -126,11 +139,14 @@ export class ClientView {
     const removed: string[] = []
     for (const name of this.#dirty) {
       const resource = this.#store.get(name)
-      if (resource !== undefined) resources.push(resource)
-      else if (holdsRemovals) continue
+      if (resource !== undefined) {
+        resources.push(resource)
+        this.#held?.add(name)
+      } else if (holdsRemovals) continue
       else {
         removed.push(name)
         this.#reached.remove(name)
+        this.#held?.delete(name)
       }
       this.#dirty.delete(name)
       this.#unacknowledged?.add(name)
@@ -197,8 +213,10 @@ export class ClientView {
     if (known !== undefined) {
       const others = this.#isAllWithdrawn ? [] : this.#store.names()
       for (const name of others) if (!known.has(name)) this.#dirty.add(name)
-      for (const [name, version] of known)
+      for (const [name, version] of known) {
+        this.#held?.add(name)
         if (this.#store.get(name)?.version !== version) this.#dirty.add(name)
+      }
     }
     for (const nameOrAlias of this.#awaitedNames) {
       const names = this.#store.resolve(nameOrAlias)

@@ -80,7 +80,12 @@ export interface ClientReport {
   readonly isAnswered: boolean
 }
 
-export interface OfferOptions {
+export interface OfferOptions<C = XdsCaller> {
+  /**
+   * Of a type that a caller does not see whole, whether he sees this one; to him the others are not there. Asked anew whenever something is
+   * to be sent, and for all names that look() is told of.
+   */
+  readonly sees?: (caller: C, name: string) => boolean
   /**
    * The type whose resources name these, where that matters: no client is told of a resource before it has been sent what
    * that names, nor loses what is named before it has been told that it is not named any more.
@@ -103,6 +108,8 @@ export interface FollowingClient<C> {
 export interface Offer<T, C = XdsCaller> {
   /** Changes what is offered; clients learn of it after a short quiet time. The last word on a name counts. */
   update(upserts: readonly T[], removed: readonly string[]): void
+  /** Says that others than before may see these. */
+  look(names: Iterable<string>): void
   /**
    * Says that the resources are all there. Until then nobody is answered: a half-filled answer to a reconnecting client
    * would take away what it rightly holds.
@@ -115,7 +122,7 @@ export interface Offer<T, C = XdsCaller> {
 }
 
 interface OfferedType<C> {
-  readonly options: OfferOptions
+  readonly options: OfferOptions<C>
   readonly store: ResourceStore
   readonly visibleTo: (caller: C) => boolean
   isComplete: boolean
@@ -155,7 +162,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   offer<T>(
     type: ResourceType<T>,
     visibleTo: (caller: C) => boolean,
-    options: OfferOptions = {},
+    options: OfferOptions<C> = {},
   ): Offer<T, C> {
     const { typeUrl } = type
     if (this.#offers.has(typeUrl)) throw new Error(`Cannot offer ${typeUrl} twice`)
@@ -169,6 +176,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     this.#offers.set(typeUrl, offered)
     return {
       update: (upserts, removed) => this.#update(type, offered, upserts, removed),
+      look: (names) => this.#look(offered, names),
       complete: () => {
         offered.isComplete = true
         this.#debounce.flush()
@@ -213,6 +221,14 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       const previousAliases = previous === undefined ? [] : aliasesOf(previous)
       if (!store.set({ name, aliases, payload: type.encode(value) })) continue
       note(changed, name, [...previousAliases, ...aliases])
+    }
+    if (changed.size > 0) this.#debounce.trigger()
+  }
+
+  #look({ store, changed }: OfferedType<C>, names: Iterable<string>): void {
+    for (const name of names) {
+      const resource = store.get(name)
+      if (resource !== undefined) note(changed, name, aliasesOf(resource))
     }
     if (changed.size > 0) this.#debounce.trigger()
   }
@@ -351,7 +367,13 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     const offer = this.#offers.get(typeUrl)
     // Whether a type is hidden or unknown is the same to the caller.
     if (offer?.visibleTo(client.caller) !== true) return undefined
-    const view = new ClientView(offer.store, offer.options.onProgress !== undefined)
+    const { caller } = client
+    const { sees, onProgress } = offer.options
+    const view = new ClientView(
+      offer.store,
+      onProgress !== undefined,
+      sees && ((name) => sees(caller, name)),
+    )
     client.views.set(typeUrl, view)
     return view
   }
@@ -381,9 +403,12 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
 
   /** Whether the client has still to be sent something that resources of this type may name. */
   #lacksNamed({ views }: ConnectedClient<C>, typeUrl: string): boolean {
-    for (const [named, { options }] of this.#offers)
-      if (options.namedBy?.typeUrl === typeUrl && views.get(named)?.lacksResources === true)
-        return true
+    for (const [named, { options, changed }] of this.#offers) {
+      if (options.namedBy?.typeUrl !== typeUrl) continue
+      const view = views.get(named)
+      // What has changed and is not pushed yet, no view knows of: the resource that names it would go before it.
+      if (view !== undefined && (changed.size > 0 || view.lacksResources)) return true
+    }
     return false
   }
 

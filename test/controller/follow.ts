@@ -4,6 +4,7 @@
 import type { RunningController } from '../../controller/controller.ts'
 import type { MeshChange } from '../../mesh/model/types.ts'
 import {
+  type httpRoutesSubscription,
   meshSubscription,
   policySubscription,
   type waypointPolicySubscription,
@@ -15,6 +16,7 @@ type Followable =
   | typeof meshSubscription
   | typeof policySubscription
   | typeof waypointPolicySubscription
+  | typeof httpRoutesSubscription
 
 export function follow(
   t: TestScope,

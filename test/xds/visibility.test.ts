@@ -116,6 +116,81 @@ void t.test(
   },
 )
 
+void t.test(
+  'of a type that is shared out each sees his own, in time, and hears of nothing else',
+  async (t) => {
+    const server = await startServer(pki, 0, {
+      authenticate: async (metadata) => ok({ name: String(metadata.get('authorization')[0]) }),
+    })
+    t.teardown(server.stop)
+    const owners = new Map([
+      ['a', 'Bearer one'],
+      ['b', 'Bearer two'],
+      ['c', 'Bearer nobody'],
+    ])
+    const shared = server.xds.offer(SECRET, () => true, {
+      namedBy: PUBLIC,
+      sees: ({ name }, resource) => owners.get(resource) === name,
+      onProgress: () => undefined,
+    })
+    const everyone = server.xds.offer(PUBLIC, () => true)
+    shared.update(['a', 'b', 'c'], [])
+    everyone.update(['start'], [])
+    for (const offer of [shared, everyone, server.addresses]) offer.complete()
+
+    const start = async (token: string, names: '*' | readonly string[] = '*') => {
+      const heard: string[] = []
+      const waiter = new Waiter()
+      const hear = (resources: readonly string[], removed: readonly string[]): void => {
+        heard.push(...resources.map((each) => `+${each}`), ...removed.map((each) => `-${each}`))
+        waiter.poke()
+      }
+      await startClient(t, server.port, token, [
+        new Subscription(SECRET, names, hear),
+        new Subscription(PUBLIC, '*', hear),
+      ])
+      const until = (text: string): Promise<void> =>
+        waiter.until(
+          () => heard.includes(text),
+          () => `${text}; heard: ${heard.join(' ')}`,
+        )
+      await until('+start')
+      return { heard, until }
+    }
+    const [one, two, asker] = await Promise.all([
+      start('one'),
+      start('two'),
+      start('one', ['b', 'none']),
+    ])
+    t.strictSame(one.heard, ['+a', '+start'], 'what is named comes first')
+    t.strictSame(two.heard, ['+b', '+start'])
+    t.strictSame(
+      asker.heard.toSorted(),
+      ['+start', '-b', '-none'],
+      'one that is hidden is to him as one that is not',
+    )
+
+    owners.set('a', 'Bearer two')
+    shared.look(['a', 'unknown'])
+    everyone.update(['moved'], [])
+    await Promise.all([one, two].map(({ until }) => until('+moved')))
+    await one.until('-a')
+    t.strictSame(one.heard.slice(2), ['+moved', '-a'], 'it goes when nothing names it any more')
+    t.strictSame(two.heard.slice(2), ['+a', '+moved'], 'it comes before what names it')
+
+    shared.update([], ['b', 'c'])
+    await two.until('-b')
+    everyone.update(['end'], [])
+    await Promise.all([one, two, asker].map(({ until }) => until('+end')))
+    t.strictSame(one.heard.slice(4), ['+end'], 'who never had them hears of no end')
+    t.strictSame(two.heard.slice(4), ['-b', '+end'])
+    t.notOk(
+      asker.heard.some((each) => /[ac]$/.test(each)),
+      'nor does who asked for others',
+    )
+  },
+)
+
 void t.test('each type is in step by itself', async (t) => {
   const { server, everyone } = await startNamed(t)
   const late = server.xds.offer(UNKNOWN, () => true)
