@@ -4,7 +4,7 @@
 
 import type { RequestHead } from '../mesh/http/message.ts'
 import { formatSocketAddress } from '../mesh/model/address.ts'
-import type { HttpRoutes } from '../mesh/model/http-routes.ts'
+import type { ConnectionRule, HttpRoutes } from '../mesh/model/http-routes.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import type { SocketAddress, WorkloadUid } from '../mesh/model/types.ts'
 import type { ExplainedRequestPolicy } from '../mesh/policy/request/explain.ts'
@@ -15,6 +15,12 @@ import { decideTunnel } from './listener/decide-tunnel.ts'
 import { Enforcement } from './policy/enforcement.ts'
 import type { PolicyRefusal } from './policy/verdict-words.ts'
 import { RequestRouter } from './request-router.ts'
+import {
+  type ConnectionWay,
+  needsServerName,
+  routeConnection,
+  ruleFor,
+} from './router/connection-route.ts'
 import type { RouteHit } from './router/types.ts'
 import { chooseUpstream, type UpstreamChoice } from './upstream/choose-upstream.ts'
 
@@ -33,8 +39,13 @@ interface Judged {
 export type ExplainedRequest =
   /** There is no tunnel to it. */
   | { readonly kind: 'rejected'; readonly message: string }
-  /** Its port carries no requests: it goes on as it is, or is refused. */
-  | (Judged & { readonly kind: 'connection'; readonly backend: Backend })
+  /** It goes on as it is, or is refused: its port carries no requests, or routes of connections alone are at it. */
+  | (Judged & {
+      readonly kind: 'connection'
+      readonly backend: Backend
+      /** By whom it is led; undefined: by nobody, it goes where it was sent. */
+      readonly led: LedConnection | undefined
+    })
   | (Judged & {
       readonly kind: 'request'
       /** Of a path that cannot be read nobody is asked. */
@@ -44,6 +55,15 @@ export type ExplainedRequest =
       readonly hit: RouteHit | undefined
       readonly backend: Backend
     })
+
+/** What routes of connections make of one. */
+export interface LedConnection {
+  /** For whom a client is taken to ask by TLS; undefined: for the routes it is the same whether it speaks TLS. */
+  readonly serverName: string | undefined
+  /** Undefined: none takes it. */
+  readonly rule: ConnectionRule | undefined
+  readonly way: ConnectionWay
+}
 
 /** Explains one request of a client to what it called. Of what is chosen at random the first is told. */
 export function explainRequestAt(
@@ -63,10 +83,18 @@ export function explainRequestAt(
     tellNobody,
   )
   try {
-    if (protocol === 'tcp' || protocol === 'tls')
+    const routes =
+      backend.kind === 'service'
+        ? mesh.httpRoutes.find(backend.service, backend.port, source.identity)
+        : undefined
+    const { rules = [], connections = [] } = routes ?? {}
+    // As listener/tunnels.ts has it: where there are routes of requests, those of connections are for what carries none.
+    const carriesNone = protocol === 'tcp' || protocol === 'tls'
+    if (carriesNone || (connections.length > 0 && rules.length === 0))
       return {
         kind: 'connection',
         backend,
+        led: connections.length === 0 ? undefined : leadConnection(connections, head.authority),
         policies: policies.explain(call, undefined),
         refusal: policies.connection(call),
       }
@@ -74,6 +102,13 @@ export function explainRequestAt(
   } finally {
     policies.close()
   }
+}
+
+/** Where TLSRoutes have a say, the client is taken for one of TLS that asks for the host it would name in a request. */
+function leadConnection(rules: readonly ConnectionRule[], authority: string): LedConnection {
+  const serverName = needsServerName(rules) ? authority.replace(/:\d+$/, '') : undefined
+  const tls = serverName === undefined ? undefined : { serverName }
+  return { serverName, rule: ruleFor(rules, tls), way: routeConnection(rules, tls, () => 0) }
 }
 
 function explainHttp(

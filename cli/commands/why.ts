@@ -17,10 +17,11 @@ import { askWaypoints } from '../cluster/ask-waypoints.ts'
 import { type DumpFlags, dumpCommand } from '../flags.ts'
 import { show, type Shown } from '../show.ts'
 import { type Called, parseDestination, parseSource, resolveDestination } from '../why/call.ts'
-import { type Caller, explainCall } from '../why/explain-call.ts'
+import type { Caller } from '../why/call-world.ts'
+import { explainCall } from '../why/explain-call.ts'
 import { findCaller } from '../why/find-caller.ts'
 import { compareLive, liveText, readProbedCall } from '../why/live.ts'
-import { parseHeader, requestProblem, type RequestText } from '../why/request.ts'
+import { parseHeader, PLAIN_REQUEST, requestProblem, type RequestText } from '../why/request.ts'
 import { type Explanation, explanationText } from '../why/steps.ts'
 import { type AgentView, agentView } from '../why/world.ts'
 
@@ -42,9 +43,15 @@ export function whyCommand(): Command {
       '<destination>',
       'NAMESPACE/NAME of a Service or pod, a host name, or an address; with :PORT',
     )
-    .option('--method <method>', 'of the request that a waypoint on the way is asked about', 'GET')
-    .option('--path <path>', 'its path, with the query', '/')
-    .option('--host <host>', 'its host, where it is another than what is called')
+    .option(
+      '--method <method>',
+      'of the request that a waypoint on the way is asked about (default: GET)',
+    )
+    .option('--path <path>', 'its path, with the query (default: /)')
+    .option(
+      '--host <host>',
+      'its host, where it is another than what is called; of TLS, the name that is asked for',
+    )
     .option('--header <name=value>', 'one of its headers; may be repeated', readHeader)
     .option(
       '--live',
@@ -122,7 +129,8 @@ interface Question {
   readonly views: readonly AgentView[]
   readonly source: string
   readonly destination: string
-  readonly request: RequestText
+  /** Undefined: none was said. */
+  readonly request: RequestText | undefined
 }
 
 /** Explains; where waypoints are on the way, a second time with what they say. */
@@ -169,8 +177,14 @@ function explain(
   return { explanation, view, caller, called: called.value }
 }
 
-function readRequest({ method = 'GET', path = '/', host, header = [] }: WhyFlags): RequestText {
-  const request = { method, path, host, headers: header }
+function readRequest({ method, path, host, header }: WhyFlags): RequestText | undefined {
+  if ([method, path, host, header].every((flag) => flag === undefined)) return undefined
+  const request: RequestText = {
+    method: method ?? PLAIN_REQUEST.method,
+    path: path ?? PLAIN_REQUEST.path,
+    host,
+    headers: header ?? PLAIN_REQUEST.headers,
+  }
   const problem = requestProblem(request)
   if (problem !== undefined) throw new AmbitError('AMB_USAGE', `Cannot ask that: ${problem}`)
   return request

@@ -6,7 +6,7 @@ import { workloadIdentity } from '../../mesh/identity/workload-identity.ts'
 import type { PodUid, Workload } from '../../mesh/model/types.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import type { SourceText } from './call.ts'
-import type { Caller } from './explain-call.ts'
+import type { Caller } from './call-world.ts'
 import type { AgentView } from './world.ts'
 
 /** Finds it among the pods of all nodes; of several of one owner the first by name. */

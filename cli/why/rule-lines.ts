@@ -2,6 +2,7 @@
 // What a rule of a route asks for and does, in words. Pure.
 
 import type {
+  ConnectionRule,
   HttpBackend,
   HttpFilter,
   HttpMatch,
@@ -55,6 +56,16 @@ export function ruleLines(rule: HttpRule, outcome: RouteOutcome): readonly strin
       ? []
       : [`tried up to ${retry.attempts} more times, on ${retry.codes.join(', ') || 'no status'}`]),
   ]
+}
+
+/** Where the rule leads connections. */
+export function connectionLines({ backends }: ConnectionRule): readonly string[] {
+  const total = backends.reduce((sum, { weight }) => sum + weight, 0)
+  return backends.map(({ target, weight }) =>
+    target.kind === 'service'
+      ? `${weight} of ${total} to ${target.service} port ${target.port}`
+      : `${weight} of ${total} to nobody: ${target.reason}`,
+  )
 }
 
 function backendLine({ target, weight }: HttpBackend, total: number): string {

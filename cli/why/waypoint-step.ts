@@ -2,7 +2,7 @@
 // What a waypoint makes of a request: its policies rule by rule, the route and rule that take it, and where that leads. Pure.
 
 import type { RequestHead } from '../../mesh/http/message.ts'
-import type { HttpRoutes } from '../../mesh/model/http-routes.ts'
+import type { ConnectionRule, HttpRoutes } from '../../mesh/model/http-routes.ts'
 import type { SocketAddress, Workload } from '../../mesh/model/types.ts'
 import {
   type CopiedWaypoint,
@@ -12,7 +12,7 @@ import {
 } from '../../waypoint/explain-request.ts'
 import type { CallSource } from '../../waypoint/listener/call.ts'
 import type { Backend } from '../../waypoint/exchange/types.ts'
-import { ruleLines, matchText, routeText } from './rule-lines.ts'
+import { connectionLines, ruleLines, matchText, routeText } from './rule-lines.ts'
 import { policyDetails, policyStep } from './request-policy-step.ts'
 import type { Step } from './steps.ts'
 
@@ -26,6 +26,8 @@ export interface WaypointAsked {
   readonly source: CallSource
   readonly target: SocketAddress
   readonly head: RequestHead
+  /** Whether somebody has said what the request is to be. */
+  readonly isRequestSaid: boolean
 }
 
 /** Where it may lead; none where the waypoint answers. */
@@ -46,25 +48,7 @@ export function waypointSteps(asked: WaypointAsked): WaypointEnd {
       what: `waypoint ${name} refuses the tunnel: ${explained.message}`,
       object,
     })
-  if (explained.kind === 'connection') {
-    const { refusal, policies, backend } = explained
-    if (refusal !== undefined)
-      return closed({
-        step: 'waypoint',
-        result: 'stop',
-        what: `waypoint ${name} closes the connection: ${refusal.message}`,
-        ...(refusal.by?.madeOf !== undefined && { object: refusal.by.madeOf }),
-        details: policyDetails(policies),
-      })
-    const step: Step = {
-      step: 'waypoint',
-      result: 'ok',
-      what: `waypoint ${name} carries it as it is: its port has no requests that could be read`,
-      object,
-      details: policyDetails(policies),
-    }
-    return leads(asked, [step], [backend])
-  }
+  if (explained.kind === 'connection') return connectionSteps(asked, explained)
   const at: Step = {
     step: 'waypoint',
     result: 'ok',
@@ -80,11 +64,81 @@ export function waypointSteps(asked: WaypointAsked): WaypointEnd {
     : leads(asked, steps, backendsOf(explained))
 }
 
+/** What is carried as it is: by the routes of connections, where there are any. */
+function connectionSteps(
+  asked: WaypointAsked,
+  { refusal, policies, backend, led }: Connection,
+): WaypointEnd {
+  const { name, isRequestSaid } = asked
+  if (refusal !== undefined)
+    return closed({
+      step: 'waypoint',
+      result: 'stop',
+      what: `waypoint ${name} closes the connection: ${refusal.message}`,
+      ...(refusal.by?.madeOf !== undefined && { object: refusal.by.madeOf }),
+      details: policyDetails(policies),
+    })
+  const why =
+    led === undefined
+      ? 'its port has no requests that could be read'
+      : 'routes of connections are at its port, and none of requests'
+  const carried: Step = {
+    step: 'waypoint',
+    result: 'ok',
+    what: `waypoint ${name} carries it as it is: ${why}`,
+    object: `Gateway ${name}`,
+    details: policyDetails(policies),
+  }
+  const steps = isRequestSaid ? [carried, unread(name)] : [carried]
+  if (led === undefined) return leads(asked, steps, [backend])
+  const { rule, way, serverName } = led
+  const what = serverName === undefined ? 'the connection' : `TLS for ${serverName}`
+  const object = rule && { object: objectOf(rule) }
+  if (way.kind === 'refuse')
+    return {
+      steps: [
+        ...steps,
+        {
+          step: 'waypoint',
+          result: 'stop',
+          what: `waypoint ${name} closes the connection: ${way.message}`,
+          ...object,
+          change: rule === undefined ? 'add a route that takes it' : 'correct that rule',
+        },
+      ],
+      endpoints: [],
+    }
+  const route: Step = {
+    step: 'route',
+    result: 'ok',
+    what: `${rule === undefined ? 'a route' : routeText(rule.route)} takes ${what}`,
+    ...object,
+    details: rule === undefined ? [] : connectionLines(rule),
+  }
+  const backends = (rule?.backends ?? []).flatMap(({ target, weight }) =>
+    weight > 0 && target.kind === 'service' ? [target] : [],
+  )
+  return leads(asked, [...steps, route], backends)
+}
+
+function unread(name: string): Step {
+  return {
+    step: 'waypoint',
+    result: 'note',
+    what: `waypoint ${name} reads no requests there: what was said of method, path and headers decides nothing`,
+  }
+}
+
+function objectOf({ route }: ConnectionRule): string {
+  return `${route.kind} ${route.namespace}/${route.name}`
+}
+
 function closed(step: Step): WaypointEnd {
   return { steps: [step], endpoints: [] }
 }
 
 type Read = Extract<ExplainedRequest, { readonly kind: 'request' }>
+type Connection = Extract<ExplainedRequest, { readonly kind: 'connection' }>
 
 /** All that may be chosen. */
 function backendsOf({ hit, backend }: Read): readonly Backend[] {

@@ -12,7 +12,7 @@ import {
 import { waypointSteps } from '../../cli/why/waypoint-step.ts'
 import { waypointView } from '../../cli/why/waypoint-view.ts'
 import type { AppProtocol } from '../../mesh/model/gateway.ts'
-import type { HttpRule } from '../../mesh/model/http-routes.ts'
+import type { ConnectionRule, HttpRule } from '../../mesh/model/http-routes.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { MeshChange } from '../../mesh/model/types.ts'
 import type { WaypointPolicy } from '../../mesh/model/waypoint-policy.ts'
@@ -32,11 +32,17 @@ const TARGET = { address: ip('10.96.0.50'), port: 80 }
 interface World {
   readonly policies?: readonly WaypointPolicy[]
   readonly rules?: readonly HttpRule[]
+  readonly connections?: readonly ConnectionRule[]
   readonly protocol?: AppProtocol
 }
 
 /** The dump of the waypoint shop/way, to which two versions of the catalog are bound; v2 has no pod. */
-async function dumpOf({ policies = [], rules, protocol = 'http1' }: World): Promise<unknown> {
+async function dumpOf({
+  policies = [],
+  rules,
+  connections,
+  protocol = 'http1',
+}: World): Promise<unknown> {
   const config = await new Promise<WaypointConfig>((resolve, reject) => {
     const command = waypointCommand((read) => Promise.resolve(resolve(read)))
     command.parseAsync(['--gateway-name=way', '--namespace=shop'], { from: 'user' }).catch(reject)
@@ -53,12 +59,11 @@ async function dumpOf({ policies = [], rules, protocol = 'http1' }: World): Prom
       workload: workloadOf(testPod('v1', ip('10.244.2.3')), inService(service, 8080)),
     },
   ]
-  if (rules !== undefined) {
+  if (rules !== undefined || connections !== undefined) {
     const { key } = service
-    changes.push({
-      kind: 'httpRoutes',
-      routes: { key, service: key, port: undefined, clients: undefined, connections: [], rules },
-    })
+    const place = { key, service: key, port: undefined, clients: undefined }
+    const routes = { ...place, connections: connections ?? [], rules: rules ?? [] }
+    changes.push({ kind: 'httpRoutes', routes })
   }
   mesh.apply(changes)
   const sources = {
@@ -69,12 +74,14 @@ async function dumpOf({ policies = [], rules, protocol = 'http1' }: World): Prom
     pending: [],
     tunnels: 0,
     connections: {},
+    openCalls: () => [],
+    traffic: {},
     isOwn: () => true,
   }
   return JSON.parse(JSON.stringify(configDump(sources, { withResources: true }))) as unknown
 }
 
-async function ask(world: World, request: Partial<RequestText> = {}) {
+async function ask(world: World, request?: Partial<RequestText>) {
   const view = waypointView(await dumpOf(world))
   if (!view.ok) throw new Error(view.error)
   const { steps, endpoints } = waypointSteps({
@@ -87,12 +94,14 @@ async function ask(world: World, request: Partial<RequestText> = {}) {
     },
     target: TARGET,
     head: requestHead({ ...PLAIN_REQUEST, ...request }, 'catalog.shop.svc.cluster.local:80'),
+    isRequestSaid: request !== undefined,
   })
   const find = (name: string) => steps.find(({ step }) => step === name)
   return {
     policy: find('policy'),
     route: find('route'),
     last: steps.at(-1),
+    said: steps.map(({ result, what }) => `${result}: ${what}`),
     leads: endpoints.map(({ target }) => `${target.address}:${target.port}`),
   }
 }
@@ -239,7 +248,71 @@ void t.test('of a port without requests the connection is judged', async (t) => 
     last: { step: 'waypoint', what: /carries it as it is/ },
     leads: ['10.244.2.3:8080'],
   })
+  t.match((await ask({ protocol: 'tcp' }, { method: 'PUT' })).last, {
+    result: 'note',
+    what: /reads no requests there: what was said of method, path and headers decides nothing/,
+  })
 })
+
+void t.test(
+  'connections are led by the routes of their own, by name where TLS says one',
+  async (t) => {
+    const rule = (
+      kind: 'TCPRoute' | 'TLSRoute',
+      more: Partial<ConnectionRule>,
+    ): ConnectionRule => ({
+      route: { kind, namespace: 'shop', name: kind.slice(0, 3).toLowerCase(), rule: '0' },
+      isTls: kind === 'TLSRoute',
+      hostnames: [],
+      backends: [to('catalog', 3), to('v2', 1)],
+      fault: undefined,
+      ...more,
+    })
+    const led = await ask({ connections: [rule('TCPRoute', {})] })
+    t.strictSame(led.said.slice(0, 2), [
+      'ok: waypoint shop/way carries it as it is: routes of connections are at its port, and none of requests',
+      'ok: TCPRoute shop/tcp rule 0 takes the connection',
+    ])
+    t.match(led.route, {
+      object: 'TCPRoute shop/tcp',
+      details: [
+        '3 of 4 to shop/catalog.shop.svc.cluster.local port 80',
+        '1 of 4 to shop/v2.shop.svc.cluster.local port 80',
+      ],
+    })
+    t.strictSame(led.leads, ['10.244.2.3:8080'])
+
+    const names = rule('TLSRoute', { hostnames: ['*.shop.svc.cluster.local'] })
+    t.match((await ask({ protocol: 'tls', connections: [names] })).route, {
+      what: 'TLSRoute shop/tls rule 0 takes TLS for catalog.shop.svc.cluster.local',
+    })
+    const other = await ask(
+      { protocol: 'tls', connections: [names] },
+      { host: 'other.example:443' },
+    )
+    t.match(other.said[1], /^note: waypoint shop\/way reads no requests there/)
+    t.match(other.last, {
+      result: 'stop',
+      what: /closes the connection: no route takes it: it speaks TLS for other\.example$/,
+      change: 'add a route that takes it',
+    })
+    const ill = rule('TCPRoute', { fault: 'its backend is unknown' })
+    t.match(await ask({ connections: [ill] }), {
+      last: { result: 'stop', what: /TCPRoute shop\/tcp: its backend is unknown/ },
+      leads: [],
+    })
+    const requests = [sampleRule('all')]
+    t.match((await ask({ rules: requests, connections: [ill] })).route, {
+      what: /^HTTPRoute shop\/cart rule all takes GET/,
+    })
+    const both = await ask({
+      rules: requests,
+      connections: [rule('TCPRoute', {})],
+      protocol: 'tcp',
+    })
+    t.match(both.route, { object: 'TCPRoute shop/tcp' }, 'which carries no requests')
+  },
+)
 
 void t.test('no key of a session is in what is dumped', async (t) => {
   const session = {

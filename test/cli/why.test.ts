@@ -9,6 +9,7 @@ import { readConfigDump } from '../../cli/dump/config-dump.ts'
 import { parseDestination, parseSource, resolveDestination } from '../../cli/why/call.ts'
 import { explainCall } from '../../cli/why/explain-call.ts'
 import { findCaller } from '../../cli/why/find-caller.ts'
+import { PLAIN_REQUEST, type RequestText } from '../../cli/why/request.ts'
 import { explanationText } from '../../cli/why/steps.ts'
 import { type AgentView, agentView } from '../../cli/why/world.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
@@ -121,7 +122,7 @@ function why(
   views: readonly AgentView[],
   source: string,
   destination: string,
-  waypoint?: CopiedWaypoint,
+  { waypoint, request }: { waypoint?: CopiedWaypoint; request?: RequestText | undefined } = {},
 ) {
   const from = parseSource(source)
   const to = parseDestination(destination)
@@ -137,11 +138,29 @@ function why(
   })
   if (!called.ok) throw new Error(called.error)
   const agentOf = (node: string) => views.find((each) => each.node === node)
-  const world = { source: view, agentOf, now: new Date(), waypointOf: () => waypoint }
+  const world = { source: view, agentOf, now: new Date(), waypointOf: () => waypoint, request }
   return explainCall(world, caller, called.value)
 }
 
 const ONLY_FRONTEND = allow('cluster.local/ns/shop/sa/frontend')
+
+void t.test(
+  'what is asked of a request is not passed over where nobody reads requests',
+  async (t) => {
+    const views = await agents([ONLY_FRONTEND], ['shop/only-frontend'])
+    const request = { ...PLAIN_REQUEST, path: '/admin' }
+    const last = (...[source, destination, asked]: [string, string, RequestText?]) =>
+      why(views, source, destination, { request: asked }).steps.at(-1)
+    const unread = { step: 'waypoint', result: 'note', what: /^no waypoint is on the way: nobody/ }
+    t.match(last('shop/frontend', 'catalog.shop:80', request), unread)
+    t.match(last('shop/frontend', 'shop/frontend:80', request), unread, 'not even to itself')
+    t.match(
+      last('shop/frontend', 'catalog.shop:80'),
+      { step: 'admission' },
+      'unasked it says nothing',
+    )
+  },
+)
 
 void t.test('only the frontend gets in, and why names rule and change for another', async (t) => {
   const views = await agents([ONLY_FRONTEND], ['shop/only-frontend'])
@@ -258,7 +277,7 @@ void t.test('the way leads by a waypoint, or ends there when none is ready', asy
   }
   const mesh = new MeshState()
   mesh.apply(views[0]?.mesh.snapshot() ?? [])
-  const asked = why(views, 'shop/frontend', 'shop/catalog', { own, mesh })
+  const asked = why(views, 'shop/frontend', 'shop/catalog', { waypoint: { own, mesh } })
   t.match(asked, { outcome: 'connects', security: 'mutual_tls' })
   t.match(
     asked.steps.map(({ step }) => step).slice(-4),
@@ -269,7 +288,7 @@ void t.test('the way leads by a waypoint, or ends there when none is ready', asy
   const match = { methods: [{ kind: 'exact', text: 'GET' }] } as const
   const policy = waypointPolicy('no-gets', 'deny', [match], { targets })
   mesh.apply([{ kind: 'waypointPolicy', policy }])
-  t.match(why(views, 'shop/frontend', 'shop/catalog', { own, mesh }), {
+  t.match(why(views, 'shop/frontend', 'shop/catalog', { waypoint: { own, mesh } }), {
     outcome: 'answered',
     security: 'mutual_tls',
     securities: ['mutual_tls'],

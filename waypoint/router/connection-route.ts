@@ -25,7 +25,7 @@ export function routeConnection(
   tls: { readonly serverName: string | undefined } | undefined,
   random: () => number,
 ): ConnectionWay {
-  const rule = (tls && ruleByName(rules, tls.serverName)) ?? rules.find(({ isTls }) => !isTls)
+  const rule = ruleFor(rules, tls)
   if (rule === undefined) {
     const what = tls === undefined ? 'no TLS' : `TLS for ${tls.serverName ?? 'no name'}`
     return refuse(`no route takes it: it speaks ${what}`)
@@ -39,6 +39,14 @@ export function routeConnection(
   return target.kind === 'service'
     ? { kind: 'forward', backend: target }
     : refuse(`${named}: ${target.reason}`)
+}
+
+/** The rule that a connection falls under; undefined: none takes it. `tls`: as of routeConnection(). */
+export function ruleFor(
+  rules: readonly ConnectionRule[],
+  tls: { readonly serverName: string | undefined } | undefined,
+): ConnectionRule | undefined {
+  return (tls && ruleByName(rules, tls.serverName)) ?? rules.find(({ isTls }) => !isTls)
 }
 
 /** The rule whose host names say most of the name; of equals the first. Rules without names take every client of TLS. */
