@@ -73,6 +73,19 @@ export const CATALOGUE = {
       'The istio.io/waypoint-for of the Gateway, or of its class, leaves out what names it (service, if neither says): the traffic goes direct.',
     cure: 'Label the Gateway istio.io/waypoint-for=all, or take istio.io/use-waypoint away.',
   },
+  AMB110: {
+    severity: 'error',
+    title: 'a route leads to what does not exist',
+    cause:
+      'A backendRef, of a rule or of a mirror, names a Service, or a port of one, that is not there: its share of the requests is answered with 500, its share of the connections closed.',
+    cure: 'Create the Service, or correct name, namespace and port.',
+  },
+  AMB111: {
+    severity: 'error',
+    title: 'a route is for a Service that does not exist',
+    cause: 'An entry of spec.parentRefs names a Service, or a port of one, that is not there.',
+    cure: 'Create the Service, or correct name, namespace and port.',
+  },
   AMB201: {
     severity: 'warning',
     title: 'a condition is not evaluated',
@@ -129,12 +142,25 @@ export const CATALOGUE = {
       'A DENY policy without conditions concerns all the workloads of which the ALLOW policy speaks, and denials come first.',
     cure: 'Remove one of them. To allow nobody but those who are named, the ALLOW policy alone is enough.',
   },
+  AMB209: {
+    severity: 'warning',
+    title: 'a route is for a Service that uses no waypoint',
+    cause: 'Routes are followed by waypoints: calls to the Service go where they were sent.',
+    cure: 'Label the Service or its namespace istio.io/use-waypoint.',
+  },
   AMB301: {
     severity: 'warning',
     title: 'a rule is covered by another',
     cause:
       'Whatever it matches, another rule of the same action matches as well, for all the same workloads.',
     cure: 'Remove it, or correct the one that is wider than was meant.',
+  },
+  AMB302: {
+    severity: 'warning',
+    title: 'a rule of a route takes nothing',
+    cause:
+      'Each of its matches stands word for word in a rule that comes before it, in the same route or in an older one of the same Service.',
+    cure: 'Remove it, or correct the matches.',
   },
   AMB401: {
     severity: 'warning',

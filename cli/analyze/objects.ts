@@ -7,6 +7,8 @@ import {
   DAEMON_SETS,
   defineResource,
   ENDPOINT_SLICES,
+  GRPC_ROUTES,
+  HTTP_ROUTES,
   type KubeObject,
   type KubeResource,
   NAMESPACES,
@@ -14,6 +16,8 @@ import {
   PODS,
   SERVICE_ACCOUNTS,
   SERVICES,
+  TCP_ROUTES,
+  TLS_ROUTES,
 } from '../../mesh/kube/index.ts'
 import { fieldsOf } from '../../controller/istio-api/flaw.ts'
 import type { ObjectRef } from './finding.ts'
@@ -44,6 +48,10 @@ export const KINDS = {
   PeerAuthentication: PEER_AUTHENTICATIONS,
   Gateway: defineResource(GATEWAY_GROUP, 'v1', 'gateways', 'Gateway'),
   GatewayClass: defineResource(GATEWAY_GROUP, 'v1', 'gatewayclasses', 'GatewayClass', cluster),
+  HTTPRoute: HTTP_ROUTES,
+  GRPCRoute: GRPC_ROUTES,
+  TLSRoute: TLS_ROUTES,
+  TCPRoute: TCP_ROUTES,
   ServiceEntry: defineResource('networking.istio.io', 'v1', 'serviceentries', 'ServiceEntry'),
   MutatingWebhookConfiguration: defineResource(
     REGISTRATION,

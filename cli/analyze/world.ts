@@ -5,6 +5,7 @@ import type { TranslateConfig } from '../../controller/core/config.ts'
 import { fieldsOf } from '../../controller/istio-api/flaw.ts'
 import { type Objects, refOf, textsOf } from './objects.ts'
 import { type Policies, readPolicies } from './policies.ts'
+import { readRoutes, type RouteObject } from './routes.ts'
 import { readServices, type ServiceFacts } from './services.ts'
 import { readWorkloads, selectedLabels, type WorkloadFacts } from './workloads.ts'
 
@@ -19,6 +20,7 @@ export interface World {
   readonly workloads: readonly WorkloadFacts[]
   readonly services: readonly ServiceFacts[]
   readonly policies: Policies
+  readonly routes: readonly RouteObject[]
   /** Whether there is an object of that name; undefined when nobody can tell. */
   readonly has: (
     kind: 'Gateway' | 'GatewayClass' | 'Service' | 'ServiceEntry',
@@ -77,6 +79,7 @@ export function worldOf(objects: Objects, options: WorldOptions): World {
     workloads,
     services: readServices(objects, workloads),
     policies: readPolicies(objects, workloads, config),
+    routes: readRoutes(objects),
     has: (kind, namespace, name) => {
       if (namesOf(kind).has(nameKey({ namespace, name }))) return true
       return objects.knows(kind, namespace) ? false : undefined

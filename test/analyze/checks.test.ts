@@ -55,6 +55,18 @@ metadata: { name: ${name}, namespace: shop${more} }
 spec: { gatewayClassName: ${className}, listeners: [{ name: mesh, port: 15008, protocol: HBONE }] }
 status: ${status}
 `
+const route = (
+  name: string,
+  rules: string,
+  parent = 'way',
+  kind = 'HTTPRoute',
+  day = 1,
+): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: ${kind}
+metadata: { name: ${name}, namespace: shop, creationTimestamp: "2026-11-0${String(day)}T00:00:00Z" }
+spec: { parentRefs: [{ group: "", kind: Service, name: ${parent} }], rules: ${rules} }
+`
 const gatewayClass = (name: string, controllerName: string, more = ''): string => `
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
@@ -118,6 +130,60 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     [
       'AMB109 shop/bound metadata.labels[istio.io/use-waypoint]',
       'AMB201 shop/jwt spec.rules[0].from[0].source.requestPrincipals',
+    ],
+  ],
+  [
+    'routes to what is not there, and for what is not there',
+    [
+      uses(),
+      gateway('gate', '', programmed('True')),
+      gatewayClass('ambit-waypoint', 'ambit.io/waypoint-controller', waypointFor('all')),
+      route(
+        'a',
+        '[{ backendRefs: [{ name: catalog, port: 80 }, { name: gone, port: 80 }], filters: [{ type: RequestMirror, requestMirror: { backendRef: { name: catalog, port: 81 } } }] }]',
+      ),
+      route(
+        'b',
+        '[{ backendRefs: [{ name: gone, namespace: legacy, port: 80 }] }]',
+        'way',
+        'TCPRoute',
+      ),
+      route('c', '[{ backendRefs: [{ name: catalog, port: 80 }] }]', 'nobody', 'GRPCRoute'),
+      route('d', '[{ backendRefs: [{ name: catalog, port: 80 }] }]', 'catalog'),
+      route('e', '[{ backendRefs: [{ name: x, port: 80, group: example.com, kind: Thing }] }]'),
+    ].join('---'),
+    [
+      'AMB110 shop/a spec.rules[0].backendRefs[1]',
+      'AMB110 shop/a spec.rules[0].filters[0].requestMirror.backendRef',
+      'AMB110 shop/b spec.rules[0].backendRefs[0]',
+      'AMB111 shop/c spec.parentRefs',
+      'AMB209 shop/d spec.parentRefs',
+      'AMB302 shop/e spec.rules[0]',
+    ],
+  ],
+  [
+    'rules that others leave nothing',
+    [
+      uses(),
+      gateway('gate', '', programmed('True')),
+      gatewayClass('ambit-waypoint', 'ambit.io/waypoint-controller', waypointFor('all')),
+      route(
+        'old',
+        '[{ matches: [{ path: { value: /a }, headers: [{ name: X-One, value: "1" }, { name: x-two, value: "2" }] }] }, { matches: [{ method: GET }] }, { matches: [{ method: GET }, { method: PUT }] }, { matches: [{ method: GET }] }]',
+      ),
+      route(
+        'new',
+        '[{ matches: [{ path: { value: /a }, headers: [{ name: x-two, value: "2" }, { name: x-one, value: "1" }] }] }, { matches: [{ path: { value: /a } }] }, { matches: [{ method: PUT }] }]',
+        'way',
+        'HTTPRoute',
+        2,
+      ),
+      route('else', '[{ matches: [{ method: { method: GET, service: a } }] }]', 'way', 'GRPCRoute'),
+    ].join('---'),
+    [
+      'AMB302 shop/new spec.rules[0]',
+      'AMB302 shop/new spec.rules[2]',
+      'AMB302 shop/old spec.rules[3]',
     ],
   ],
   [

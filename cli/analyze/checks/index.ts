@@ -7,6 +7,7 @@ import { COVERED_RULE } from './covered-rule.ts'
 import { DENIED_ALLOW } from './denied-allow.ts'
 import { EMPTY_RULES } from './empty-rules.ts'
 import { FORGOTTEN_TRIAL } from './forgotten-trial.ts'
+import { MISSING_BACKEND } from './missing-backend.ts'
 import { MISSING_SOURCE } from './missing-source.ts'
 import { MISSING_TARGET } from './missing-target.ts'
 import { MISSING_WAYPOINT } from './missing-waypoint.ts'
@@ -16,6 +17,7 @@ import { PLAINTEXT_CALLERS } from './plaintext-callers.ts'
 import { RIVAL_PEERS } from './rival-peers.ts'
 import { SELECTS_NOTHING } from './selects-nothing.ts'
 import { SERVICE_SELECTION } from './service-selection.ts'
+import { SHADOWED_ROUTE } from './shadowed-route.ts'
 import { STRICT_OUTSIDE } from './strict-outside.ts'
 import { STRICT_WEBHOOK } from './strict-webhook.ts'
 import { UNREAD_POLICY } from './unread-policy.ts'
@@ -28,12 +30,14 @@ export const CHECKS: readonly Check[] = [
   MISSING_SOURCE,
   SERVICE_SELECTION,
   MISSING_WAYPOINT,
+  MISSING_BACKEND,
   UNREAD_POLICY,
   OUTSIDE_MESH,
   EMPTY_RULES,
   FORGOTTEN_TRIAL,
   DENIED_ALLOW,
   COVERED_RULE,
+  SHADOWED_ROUTE,
   PLAINTEXT_CALLERS,
   STRICT_WEBHOOK,
   STRICT_OUTSIDE,
