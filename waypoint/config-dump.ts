@@ -3,6 +3,7 @@
 
 import type { CertificateStatus } from '../mesh/identity/certificate-manager.ts'
 import { dumpCertificate } from '../mesh/identity/dumped-certificate.ts'
+import { formatSocketAddress } from '../mesh/model/address.ts'
 import { dumpGateway } from '../mesh/model/gateway.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import type { HttpRoutes } from '../mesh/model/http-routes.ts'
@@ -11,6 +12,10 @@ import { encodeMeshState } from '../mesh/xds/wire-state.ts'
 import { VERSION } from '../mesh/program/version.ts'
 import type { DiscoveryReport } from '../mesh/xds/discovery-health.ts'
 import type { WaypointConfig } from './config.ts'
+import type { OpenCall } from './listener/call.ts'
+
+/** Open calls that are told one by one: there may be 50,000. */
+const MOST_CALLS = 1_000
 
 export interface ConfigDumpSources {
   readonly config: WaypointConfig
@@ -21,6 +26,9 @@ export interface ConfigDumpSources {
   readonly pending: readonly string[]
   readonly tunnels: number
   readonly connections: Readonly<Record<string, number>>
+  readonly openCalls: () => Iterable<OpenCall>
+  /** Counts since the start. */
+  readonly traffic: Readonly<Record<string, number>>
   /** Whether something that is bound so is bound to this waypoint. */
   readonly isOwn: (waypoint: GatewayAddress | undefined) => boolean
 }
@@ -31,6 +39,7 @@ export function configDump(
   { withResources = false }: { readonly withResources?: boolean } = {},
 ): Record<string, unknown> {
   const { config, mesh, certificates, discovery, pending, tunnels, connections, isOwn } = sources
+  const calls = dumpCalls(sources.openCalls(), performance.now())
   const services = [...mesh.services()].filter(({ waypoint }) => isOwn(waypoint))
   const workloads = [...mesh.workloads()].filter(({ waypoint }) => isOwn(waypoint))
   return {
@@ -54,10 +63,35 @@ export function configDump(
     pending,
     tunnels,
     connections,
+    ...calls,
+    traffic: sources.traffic,
     version: { version: VERSION },
     config,
     ...(withResources ? { resources: encodeMeshState(mesh, withBlankKeys) } : {}),
   }
+}
+
+/** The oldest of them, and how many there are beside. */
+function dumpCalls(open: Iterable<OpenCall>, now: number) {
+  const openCalls: object[] = []
+  let moreCalls = 0
+  for (const { call, servedAs, endpoint } of open) {
+    if (openCalls.length >= MOST_CALLS) {
+      moreCalls += 1
+      continue
+    }
+    const { source, service, target, startedAt } = call
+    openCalls.push({
+      src: formatSocketAddress(source.address),
+      srcIdentity: source.identity,
+      dst: formatSocketAddress(target),
+      service: service?.key,
+      servedAs,
+      endpoint: endpoint && formatSocketAddress(endpoint),
+      seconds: Math.round((now - startedAt) / 1_000),
+    })
+  }
+  return { openCalls, moreCalls }
 }
 
 /** Of the form of a key, and none: 32 bytes of zero. */

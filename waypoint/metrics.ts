@@ -22,8 +22,13 @@ export interface WaypointMetricsOptions {
   readonly others: () => readonly MetricFamily[]
 }
 
+/** Of what policies refuse. */
+const DENIED_FLAG: RequestRecord['flag'] = 'RBAC'
+const FIRST_SERVER_ERROR = 500
+
 export class WaypointMetrics implements MetricsSource {
   readonly requests = new RequestSeries()
+  readonly #traffic = { requests: 0, failed: 0, denied: 0 }
   readonly discovery: DiscoveryCounters
   readonly #registry = new Registry()
   readonly #others: () => readonly MetricFamily[]
@@ -72,7 +77,15 @@ export class WaypointMetrics implements MetricsSource {
 
   /** A request is over. */
   request({ status, flag }: Pick<RequestRecord, 'status' | 'flag'>): void {
+    this.#traffic.requests += 1
+    if (flag === DENIED_FLAG) this.#traffic.denied += 1
+    else if (status >= FIRST_SERVER_ERROR || status === 0) this.#traffic.failed += 1
     this.#requests.inc({ response_code: status, response_flags: flag })
+  }
+
+  /** Requests since the start: all, those that policies refused, and those that ended in 5xx or without an answer. */
+  get traffic(): Readonly<Record<'requests' | 'failed' | 'denied', number>> {
+    return { ...this.#traffic }
   }
 
   /** A copy of a request is over. */

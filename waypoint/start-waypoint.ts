@@ -159,6 +159,8 @@ async function start(
             pending: readiness.pending(),
             tunnels: waypoint.tunnels,
             connections: waypoint.connections,
+            openCalls: () => waypoint.openCalls(),
+            traffic: metrics.traffic,
             isOwn: isOwnGateway(config, mesh),
           },
           shown,

@@ -25,7 +25,7 @@ import { workloadBaggage } from '../mesh/telemetry/baggage.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import { END_REASONS } from '../mesh/telemetry/end-reason.ts'
 import { isOwnGateway, type OwnGateway } from './config/own-gateway.ts'
-import type { Call, CallParts, ServedCall } from './listener/call.ts'
+import type { Call, CallParts, OpenCall, ServedCall } from './listener/call.ts'
 import { HttpCall, type HttpParts } from './listener/http-call.ts'
 import { Enforcement } from './policy/enforcement.ts'
 import { askedRequest, RequestRouter } from './request-router.ts'
@@ -214,6 +214,11 @@ export class Waypoint {
   /** Tunnels that are open. */
   get tunnels(): number {
     return this.#tunnels.size
+  }
+
+  /** Calls that are open, the oldest first. */
+  *openCalls(): Generator<OpenCall, void, undefined> {
+    for (const call of this.#calls) yield call.describe()
   }
 
   /** HBONE connections of clients, and to endpoints. */

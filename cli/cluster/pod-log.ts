@@ -19,7 +19,7 @@ const DEADLINE_MS = 30_000
 /** Calls back with each line, to the log's end or, following it, until `signal` aborts. Throws AMB_KUBE_API when there is none. */
 export async function podLog(
   target: ClusterTarget,
-  pod: string,
+  { pod, namespace }: { readonly pod: string; readonly namespace: string },
   { follow, tail, sinceSeconds, signal }: LogOptions,
   onLine: (line: string) => void,
 ): Promise<void> {
@@ -27,7 +27,6 @@ export async function podLog(
   if (follow) query.set('follow', 'true')
   if (tail !== undefined) query.set('tailLines', String(tail))
   if (sinceSeconds !== undefined) query.set('sinceSeconds', String(sinceSeconds))
-  const namespace = target.systemNamespace
   const path = resourcePath(PODS, { namespace, name: pod, subresource: 'log' })
   const opened = await openExchange(target.api.access, {
     method: 'GET',

@@ -12,17 +12,20 @@ export interface WaypointPod {
   readonly pod: string
   /** The Gateway that it is a pod of. */
   readonly gateway: string
+  readonly node: string
 }
 
 /** Those that run; none where nothing is a waypoint. Throws AMB_KUBE_API. */
 export async function waypointPods({ api }: ClusterTarget): Promise<readonly WaypointPod[]> {
   const pods = await api.list(PODS, { labelSelector: GATEWAY_NAME_LABEL })
   if (!pods.ok) throw new AmbitError('AMB_KUBE_API', pods.error.message)
-  const found = pods.value.items.flatMap(({ metadata, status }): WaypointPod[] => {
+  const found = pods.value.items.flatMap(({ metadata, spec, status }): WaypointPod[] => {
     const { name = '', namespace = '', labels = {}, deletionTimestamp } = metadata ?? {}
     const gateway = labels[GATEWAY_NAME_LABEL]
     const isRunning = status?.phase === 'Running' && deletionTimestamp === undefined
-    return gateway === undefined || !isRunning ? [] : [{ namespace, pod: name, gateway }]
+    return gateway === undefined || !isRunning
+      ? []
+      : [{ namespace, pod: name, gateway, node: spec?.nodeName ?? '' }]
   })
   if (found.length === 0) return found
   // Gateways of others have pods, too.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The open connections of a node's pods, in istioctl's columns. Addresses are shown by the names that they have in the mesh.
 
+import type { WaypointAnswer } from '../cluster/waypoint-dumps.ts'
 import type { ConfigDump, DumpedConnection, DumpedPod } from '../dump/config-dump.ts'
 import { byTexts, type Table } from './table.ts'
 
@@ -54,8 +55,44 @@ export function connectionTable(dump: ConfigDump, filter: ConnectionFilter): Tab
   }
 }
 
+/** A row for each open call of a waypoint that passes; of those beyond what it tells, one that counts them. */
+export function waypointConnectionRows(
+  waypoints: readonly WaypointAnswer[],
+  names: Pick<ConfigDump, 'services' | 'workloads'>,
+  { workloadNamespace, direction, raw }: ConnectionFilter,
+): Table['rows'] {
+  if (direction === 'outbound') return []
+  const named = raw === true ? (address: string) => address : namer(names)
+  return waypoints.flatMap(({ namespace, pod, answer }) => {
+    if (!answer.ok || (workloadNamespace !== undefined && namespace !== workloadNamespace))
+      return []
+    const name = `${pod}.${namespace}`
+    const { openCalls, moreCalls } = answer.value
+    return [
+      ...openCalls.map(({ src, dst, servedAs, endpoint }) => [
+        name,
+        'Waypoint',
+        endpoint === undefined ? '' : named(endpoint),
+        named(src),
+        named(dst),
+        `HBONE, ${SERVED_WORDS[servedAs]}`,
+      ]),
+      ...(moreCalls > 0 ? [[name, 'Waypoint', '', `and ${moreCalls} more`, '', 'HBONE']] : []),
+    ]
+  })
+}
+
+const SERVED_WORDS = {
+  requests: 'requests',
+  bytes: 'as it is',
+  undecided: 'not known yet',
+} as const
+
 /** Names by address: Services' first, as istioctl has them. */
-function namer({ services, workloads }: ConfigDump): (address: string) => string {
+function namer({
+  services,
+  workloads,
+}: Pick<ConfigDump, 'services' | 'workloads'>): (address: string) => string {
   const names = new Map<string, string>()
   for (const { workloadIps, name, namespace } of workloads)
     for (const ip of workloadIps) names.set(ip, `${name}.${namespace}`)

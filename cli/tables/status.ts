@@ -4,11 +4,13 @@
 
 import type { AgentAnswer } from '../cluster/agents.ts'
 import type { ControllerAnswer } from '../cluster/controllers.ts'
-import type { ConfigDump, DumpedStanding } from '../dump/config-dump.ts'
+import type { WaypointAnswer } from '../cluster/waypoint-dumps.ts'
+import type { ConfigDump, DumpedDiscovery, DumpedStanding } from '../dump/config-dump.ts'
+import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import type { Table } from './table.ts'
 
 export interface ComponentStatus {
-  readonly component: 'controller' | 'agent'
+  readonly component: 'controller' | 'agent' | 'waypoint'
   readonly node: string
   readonly pod: string
   readonly version: string
@@ -24,6 +26,18 @@ export interface NodeStatus {
   readonly failed: number
   readonly outside: number
   readonly connections: number
+}
+
+/** A pod of a waypoint. Counts are since it started. */
+export interface WaypointStatus {
+  readonly waypoint: string
+  readonly pod: string
+  readonly calls: number
+  readonly requests: number
+  /** Ended in 5xx or without an answer. */
+  readonly failed: number
+  /** Refused by a policy. */
+  readonly denied: number
 }
 
 export interface PodProblem {
@@ -42,6 +56,7 @@ export interface CertificateProblem {
 export interface MeshStatus {
   readonly components: readonly ComponentStatus[]
   readonly nodes: readonly NodeStatus[]
+  readonly waypoints: readonly WaypointStatus[]
   readonly pods: readonly PodProblem[]
   readonly certificates: { readonly held: number; readonly problems: readonly CertificateProblem[] }
   readonly isWell: boolean
@@ -58,23 +73,30 @@ export function meshStatus(
   controllers: readonly ControllerAnswer[],
   agents: readonly AgentAnswer<ConfigDump>[],
   now: Date,
+  waypoints: readonly WaypointAnswer[] = [],
 ): MeshStatus {
   const offered = offeredResources(controllers, agents)
   const components = [
     ...controllers.map(controllerStatus),
     ...agents.map((agent) => agentStatus(agent, offered)),
+    ...waypoints.map((waypoint) => waypointStatus(waypoint, offered)),
   ]
   const dumps = agents.flatMap(({ node, answer }) =>
     answer.ok ? [{ node, dump: answer.value }] : [],
   )
   const pods = dumps.flatMap(({ node, dump }) => podProblems(node, dump.capture ?? []))
+  const holders = [
+    ...dumps,
+    ...waypoints.flatMap(({ node, answer }) => (answer.ok ? [{ node, dump: answer.value }] : [])),
+  ]
   const certificates = {
-    held: dumps.reduce((sum, { dump }) => sum + dump.certificates.length, 0),
-    problems: dumps.flatMap(({ node, dump }) => certificateProblems(node, dump, now)),
+    held: holders.reduce((sum, { dump }) => sum + dump.certificates.length, 0),
+    problems: holders.flatMap(({ node, dump }) => certificateProblems(node, dump, now)),
   }
   return {
     components,
     nodes: dumps.map(({ node, dump }) => nodeStatus(node, dump)),
+    waypoints: waypoints.flatMap(waypointTraffic),
     pods,
     certificates,
     isWell:
@@ -91,7 +113,7 @@ export function isOutOfStep(status: MeshStatus): boolean {
 
 /** What people read. */
 export function statusText(status: MeshStatus): readonly (string | Table)[] {
-  const { components, nodes, pods, certificates } = status
+  const { components, nodes, waypoints, pods, certificates } = status
   const text: (string | Table)[] = [
     {
       heading: ['COMPONENT', 'NODE', 'POD', 'VERSION', 'STATE'],
@@ -112,6 +134,15 @@ export function statusText(status: MeshStatus): readonly (string | Table)[] {
       ]),
     },
   ]
+  if (waypoints.length > 0)
+    text.push('', {
+      heading: ['WAYPOINT', 'POD', 'CALLS', 'REQUESTS', 'FAILED', 'DENIED'],
+      rows: waypoints.map(({ waypoint, pod, calls, requests, failed, denied }) => [
+        waypoint,
+        pod,
+        ...[calls, requests, failed, denied].map(String),
+      ]),
+    })
   if (pods.length > 0)
     text.push('', {
       heading: ['NODE', 'POD', 'STATE', 'REASON'],
@@ -146,20 +177,55 @@ function agentStatus(
   if (!answer.ok)
     return { ...about, version: UNKNOWN, state: `no answer: ${answer.error}`, isWell: false }
   const { discovery, pending = [], version } = answer.value
-  const unwell = (state: string): ComponentStatus => ({
+  const known = { ...about, version: version?.version ?? UNKNOWN }
+  const problem = standingProblem(discovery, pending, differingTypes(discovery?.resources, offered))
+  return { ...known, state: problem ?? 'in step', isWell: problem === undefined }
+}
+
+function waypointStatus(
+  { namespace, pod, node, answer }: WaypointAnswer,
+  offered: Resources | undefined,
+): ComponentStatus {
+  const about = { component: 'waypoint', node, pod: `${namespace}/${pod}` } as const
+  if (!answer.ok)
+    return { ...about, version: UNKNOWN, state: `no answer: ${answer.error}`, isWell: false }
+  const { discovery, pending, version } = answer.value
+  const differing = differingTypes(ofAll(discovery.resources), offered)
+  const problem = standingProblem(discovery, pending, differing)
+  return {
     ...about,
-    version: version?.version ?? UNKNOWN,
-    state,
-    isWell: false,
-  })
+    version: version.version,
+    state: problem ?? 'in step',
+    isWell: problem === undefined,
+  }
+}
+
+/** Of routes and policies a waypoint has its own share, which is compared with nothing that is offered. */
+function ofAll(resources: Resources): Resources {
+  return Object.fromEntries(Object.entries(resources).filter(([type]) => type === ADDRESS.typeUrl))
+}
+
+function waypointTraffic({
+  namespace,
+  gateway,
+  pod,
+  answer,
+}: WaypointAnswer): readonly WaypointStatus[] {
+  if (!answer.ok) return []
+  const { tunnels, traffic } = answer.value
+  return [{ waypoint: `${namespace}/${gateway}`, pod, calls: tunnels, ...traffic }]
+}
+
+/** What keeps it from being well; undefined: nothing. */
+function standingProblem(
+  discovery: DumpedDiscovery | undefined,
+  pending: readonly string[],
+  differing: readonly string[],
+): string | undefined {
   if (discovery !== undefined && discovery.state !== 'connected')
-    return unwell(
-      `without control plane since ${discovery.since}${discovery.reason === undefined ? '' : `: ${discovery.reason}`}`,
-    )
-  if (pending.length > 0) return unwell(`not ready: waits for ${pending.join(', ')}`)
-  const differing = differingTypes(discovery?.resources, offered)
-  if (differing.length > 0) return unwell(`${OUT_OF_STEP}: ${differing.join(', ')}`)
-  return { ...unwell('in step'), isWell: true }
+    return `without control plane since ${discovery.since}${discovery.reason === undefined ? '' : `: ${discovery.reason}`}`
+  if (pending.length > 0) return `not ready: waits for ${pending.join(', ')}`
+  return differing.length > 0 ? `${OUT_OF_STEP}: ${differing.join(', ')}` : undefined
 }
 
 /** What the leader offers; without one, what most agents hold. */
@@ -223,7 +289,7 @@ function podProblems(node: string, standings: readonly DumpedStanding[]): readon
 
 function certificateProblems(
   node: string,
-  { certificates }: ConfigDump,
+  { certificates }: Pick<ConfigDump, 'certificates'>,
   now: Date,
 ): readonly CertificateProblem[] {
   return certificates.flatMap(({ identity, state, certChain }) => {

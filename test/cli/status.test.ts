@@ -7,6 +7,7 @@ import type { ControllerAnswer } from '../../cli/cluster/controllers.ts'
 import type { ConfigDump } from '../../cli/dump/config-dump.ts'
 import { isOutOfStep, meshStatus, statusText } from '../../cli/tables/status.ts'
 import { err, ok } from '../../mesh/result.ts'
+import { HTTP_ROUTES } from '../../mesh/xds/types/http-routes.ts'
 import { shopDump } from './dumps.ts'
 
 const ADDRESS = 'type.googleapis.com/istio.workload.Address'
@@ -56,6 +57,60 @@ void t.test('all well: leader, agents in step, pods counted', (t) => {
   t.match(statusText(status).at(-1), /1 certificates, none near its end/)
   t.end()
 })
+
+void t.test(
+  'waypoints have rows: in step by what all are told, with requests, failures and denials',
+  (t) => {
+    const waypoint = (pod: string, digest: string, pending: readonly string[] = []) => ({
+      namespace: 'shop',
+      pod,
+      gateway: 'way',
+      node: 'node-b',
+      answer: ok({
+        policies: [],
+        unreadablePolicies: [],
+        certificates: [],
+        discovery: {
+          address: '',
+          state: 'connected',
+          since: '',
+          isSynced: true,
+          // Of routes it has those of what it serves: that is less than is offered.
+          resources: { ...held(digest), [HTTP_ROUTES.typeUrl]: { count: 1, digest: 'of its own' } },
+        },
+        pending,
+        tunnels: 2,
+        openCalls: [],
+        moreCalls: 0,
+        traffic: { requests: 9, failed: 1, denied: 2 },
+        version: { version: '0.1.0' },
+      }),
+    })
+    const silent = { ...waypoint('way-3', 'aa'), answer: err('ECONNREFUSED') }
+    const offered = controller('aa')
+    if (!offered.answer.ok) throw new Error('it answers')
+    const resources = {
+      ...offered.answer.value.resources,
+      [HTTP_ROUTES.typeUrl]: { count: 9, digest: 'of all' },
+    }
+    const leader = { ...offered, answer: ok({ ...offered.answer.value, resources }) }
+    const agents = [agent('node-a', sound())]
+    const well = meshStatus([leader], agents, NOW, [waypoint('way-1', 'aa')])
+    t.ok(well.isWell)
+    t.match(well.components.at(-1), { component: 'waypoint', pod: 'shop/way-1', state: 'in step' })
+    t.match(statusText(well)[4], {
+      heading: ['WAYPOINT', 'POD', 'CALLS', 'REQUESTS', 'FAILED', 'DENIED'],
+      rows: [['shop/way', 'way-1', '2', '9', '1', '2']],
+    })
+    const ill = [waypoint('way-1', 'bb'), waypoint('way-2', 'aa', ['HBONE']), silent]
+    t.strictSame(statesOf([leader], agents, NOW, ill).slice(2), [
+      'out of step: Address',
+      'not ready: waits for HBONE',
+      'no answer: ECONNREFUSED',
+    ])
+    t.end()
+  },
+)
 
 void t.test('an agent that does not answer is named, and the others are shown', (t) => {
   const status = meshStatus(

@@ -2,13 +2,20 @@
 // The tables of the commands, by istioctl's columns and words.
 
 import t from 'tap'
+import type { WaypointAnswer } from '../../cli/cluster/waypoint-dumps.ts'
 import { readConfigDump } from '../../cli/dump/config-dump.ts'
+import { readWaypointDump, type WaypointDump } from '../../cli/dump/waypoint-dump.ts'
 import { certificateTable, identitiesOf } from '../../cli/tables/certificates.ts'
-import { connectionTable, podsWithConnections } from '../../cli/tables/connections.ts'
+import {
+  connectionTable,
+  podsWithConnections,
+  waypointConnectionRows,
+} from '../../cli/tables/connections.ts'
 import { levelTable, logFilter } from '../../cli/tables/logs.ts'
-import { policyTable } from '../../cli/tables/policies.ts'
+import { policyTable, waypointPoliciesOf, waypointPolicyRows } from '../../cli/tables/policies.ts'
 import { serviceTable } from '../../cli/tables/services.ts'
 import { workloadsOf, workloadTable } from '../../cli/tables/workloads.ts'
+import { err, ok } from '../../mesh/result.ts'
 import { shopDump } from './dumps.ts'
 
 void t.test('workloads: by namespace and name, with the waypoint of each', (t) => {
@@ -107,6 +114,95 @@ void t.test('connections: addresses by their names, Services first; raw as they 
     ['catalog.shop', 'Inbound', '10.244.0.4:15008', '10.244.0.3:40000', '10.244.0.4:8080', 'HBONE'],
   ])
   t.strictSame(podsWithConnections(shopDump(), { workloadNamespace: 'other' }), [])
+  t.end()
+})
+
+const way = (pod: string, answer: Partial<WaypointDump> | string): WaypointAnswer => ({
+  namespace: 'shop',
+  pod,
+  gateway: 'way',
+  node: 'node-b',
+  answer:
+    typeof answer === 'string'
+      ? err(answer)
+      : ok({
+          policies: [],
+          unreadablePolicies: [],
+          certificates: [],
+          discovery: { address: '', state: 'connected', since: '', isSynced: true, resources: {} },
+          pending: [],
+          tunnels: 2,
+          openCalls: [],
+          moreCalls: 0,
+          traffic: { requests: 9, failed: 1, denied: 2 },
+          version: { version: '0.1.0' },
+          ...answer,
+        }),
+})
+
+void t.test(
+  'connections of waypoints stand beside those of pods, and those left out are counted',
+  (t) => {
+    const src = '10.244.0.3:40000'
+    const waypoints = [
+      way('way-1', {
+        openCalls: [
+          { src, dst: '10.96.0.1:80', servedAs: 'requests', seconds: 3 },
+          { src, dst: '10.96.0.1:81', servedAs: 'bytes', endpoint: '10.244.0.4:8080', seconds: 0 },
+        ],
+        moreCalls: 7,
+      }),
+      way('way-2', 'ECONNREFUSED'),
+    ]
+    const catalog = 'catalog.shop.svc.cluster.local'
+    const name = 'way-1.shop'
+    t.strictSame(waypointConnectionRows(waypoints, shopDump(), {}), [
+      [name, 'Waypoint', '', 'frontend.shop:40000', `${catalog}:80`, 'HBONE, requests'],
+      [
+        name,
+        'Waypoint',
+        'catalog.shop:8080',
+        'frontend.shop:40000',
+        `${catalog}:81`,
+        'HBONE, as it is',
+      ],
+      [name, 'Waypoint', '', 'and 7 more', '', 'HBONE'],
+    ])
+    t.strictSame(waypointConnectionRows(waypoints, shopDump(), { direction: 'outbound' }), [])
+    t.strictSame(waypointConnectionRows(waypoints, shopDump(), { workloadNamespace: 'other' }), [])
+    t.end()
+  },
+)
+
+void t.test('policies of waypoints stand there once, by what they are attached to', (t) => {
+  const policy = (name: string, more: Partial<WaypointDump['policies'][number]> = {}) => ({
+    key: `shop/${name}`,
+    namespace: 'shop',
+    name,
+    action: 'deny',
+    isDryRun: false,
+    isAudit: false,
+    targets: [{ kind: 'service', namespace: 'shop', name: 'catalog' } as const],
+    ...more,
+  })
+  const gateway = { kind: 'waypoint', namespace: 'shop', name: 'way' } as const
+  const policies = [
+    policy('no-admin'),
+    policy('all', { action: 'allow', isDryRun: true, targets: [gateway] }),
+  ]
+  const unreadablePolicies = [{ key: 'shop/odd', reason: 'rules: is too deep' }]
+  const waypoints = [way('way-1', { policies, unreadablePolicies }), way('way-2', { policies })]
+  t.strictSame(waypointPolicyRows(waypoints, {}), [
+    ['shop', 'all', 'Allow (dry run)', 'Gateway shop/way'],
+    ['shop', 'no-admin', 'Deny', 'Service shop/catalog'],
+    ['shop', 'odd', 'unreadable: closed', 'waypoints'],
+  ])
+  t.match(waypointPoliciesOf(waypoints, {}), [{ waypoints: ['shop/way'] }, {}])
+  t.strictSame(waypointPolicyRows(waypoints, { policyNamespace: 'other' }), [])
+  t.match(readWaypointDump({ policies: [] }), {
+    ok: false,
+    error: 'its dump has no list "unreadablePolicies"',
+  })
   t.end()
 })
 

@@ -55,8 +55,18 @@ export interface Refused {
   readonly message: string
 }
 
+/** A call that is open, for whoever looks into the waypoint. */
+export interface OpenCall {
+  readonly call: Call
+  /** `undecided`: nobody knows yet what it speaks, or whom it asks for. */
+  readonly servedAs: 'requests' | 'bytes' | 'undecided'
+  /** Where its bytes go; of requests each goes its own way. */
+  readonly endpoint: SocketAddress | undefined
+}
+
 /** A call while it runs, for whoever ends the waypoint. */
 export interface ServedCall extends RosterMember {
+  describe(): OpenCall
   /** The waypoint goes: takes no new request, and ends when it is idle. */
   drain(): void
   /** Policies have changed: it ends if it would not be let through any more. Requests are judged one by one. */

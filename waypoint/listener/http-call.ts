@@ -26,7 +26,7 @@ import type {
 } from '../exchange/types.ts'
 import type { PolicyRefusal } from '../policy/verdict-words.ts'
 import type { Connections } from '../upstream/connections.ts'
-import type { Call, CallParts, ServedCall } from './call.ts'
+import type { Call, CallParts, OpenCall, ServedCall } from './call.ts'
 
 export interface HttpParts extends Pick<CallParts, 'calls'> {
   readonly deadlines: DeadlineWheel
@@ -106,6 +106,10 @@ export class HttpCall implements ServedCall, ServeContext {
 
   closed(): void {
     this.#parts.calls.leave(this)
+  }
+
+  describe(): OpenCall {
+    return { call: this.#call, servedAs: 'requests', endpoint: undefined }
   }
 
   drain(): void {

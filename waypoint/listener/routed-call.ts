@@ -7,7 +7,7 @@ import type { ConnectionRule } from '../../mesh/model/http-routes.ts'
 import type { StartedPipe } from '../../mesh/relay/started-pipe.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { needsServerName, routeConnection } from '../router/connection-route.ts'
-import { type Call, type CallParts, NO_BYTES, type ServedCall } from './call.ts'
+import { type Call, type CallParts, NO_BYTES, type OpenCall, type ServedCall } from './call.ts'
 import { type FirstOfTls, LONGEST_HELLO, readClientHello } from './client-hello.ts'
 import { HeldBytes } from './held-bytes.ts'
 import { TcpCall } from './tcp-call.ts'
@@ -69,6 +69,10 @@ class NamedCall implements ServedCall {
     parts.calls.enter(this)
     if (held === undefined) given.pipe.start()
     else this.#look(false)
+  }
+
+  describe(): OpenCall {
+    return { call: this.#given.call, servedAs: 'undecided', endpoint: undefined }
   }
 
   drain(): void {

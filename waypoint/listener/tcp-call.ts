@@ -11,7 +11,7 @@ import type { Result } from '../../mesh/result.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { PolicyRefusal } from '../policy/verdict-words.ts'
 import type { OpenedUpstream } from '../upstream/upstreams.ts'
-import { type Call, type CallParts, NO_BYTES, type ServedCall } from './call.ts'
+import { type Call, type CallParts, NO_BYTES, type OpenCall, type ServedCall } from './call.ts'
 
 export class TcpCall implements ServedCall {
   listed: Listed | undefined
@@ -66,6 +66,11 @@ export class TcpCall implements ServedCall {
     if (this.#isOver) return
     this.#downstream.reset(reason)
     this.#over(reason, message)
+  }
+
+  describe(): OpenCall {
+    const endpoint = this.#upstream?.endpoint.address
+    return { call: this.#call, servedAs: 'bytes', endpoint }
   }
 
   drain(): void {

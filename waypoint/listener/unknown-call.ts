@@ -12,7 +12,7 @@ import { DEAF, type StartedPipe } from '../../mesh/relay/started-pipe.ts'
 import type { Result } from '../../mesh/result.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { OpenedUpstream } from '../upstream/upstreams.ts'
-import { type Call, type CallParts, NO_BYTES, type ServedCall } from './call.ts'
+import { type Call, type CallParts, NO_BYTES, type OpenCall, type ServedCall } from './call.ts'
 import { type DetectedProtocol, detectProtocol, LONGEST_FIRST_LINE } from './detect-protocol.ts'
 import { HeldBytes } from './held-bytes.ts'
 
@@ -64,6 +64,10 @@ export class UnknownCall implements ServedCall {
     this.#timer = isUnrouted ? setTimeout(() => this.#onSilence(), SILENCE_MS) : undefined
     parts.calls.enter(this)
     pipe.start()
+  }
+
+  describe(): OpenCall {
+    return { call: this.#call, servedAs: 'undecided', endpoint: undefined }
   }
 
   drain(): void {
