@@ -57,7 +57,7 @@ export type ExplainedRequest =
     })
 
 /** What routes of connections make of one. */
-export interface LedConnection {
+interface LedConnection {
   /** For whom a client is taken to ask by TLS; undefined: for the routes it is the same whether it speaks TLS. */
   readonly serverName: string | undefined
   /** Undefined: none takes it. */

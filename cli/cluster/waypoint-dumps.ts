@@ -13,7 +13,7 @@ export interface WaypointAnswer extends WaypointPod {
   readonly answer: Result<WaypointDump, string>
 }
 
-export interface WaypointAnswers {
+interface WaypointAnswers {
   readonly waypoints: readonly WaypointAnswer[]
   /** Why it cannot be told which waypoints there are. */
   readonly failures: readonly AmbitError[]

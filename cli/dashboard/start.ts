@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { findAgents } from '../cluster/agents.ts'
 import type { ClusterTarget } from '../cluster/target.ts'
+import { waypointPods } from '../cluster/waypoint-pods.ts'
 import { agentClient } from './poll/agent-client.ts'
 import { Poller } from './poll/poller.ts'
 import { createGate, type Gate } from './server/gate.ts'
@@ -32,7 +33,8 @@ export async function startDashboard(target: ClusterTarget, port: number): Promi
     deadlineMs: DEADLINE_MS,
     now: Date.now,
     findAgents: () => findAgents(target, undefined),
-    client: (pod) => agentClient(target, pod),
+    findWaypoints: () => waypointPods(target),
+    client: (pod, namespace) => agentClient(target, pod, namespace),
   })
   const token = randomBytes(TOKEN_BYTES).toString('base64url')
   let gate: Gate | undefined

@@ -11,6 +11,10 @@ export interface Rates {
   readonly responseBytes: number
   readonly errors: number
   readonly denials: number
+  /** Of HTTP, as waypoints count them: all, those that ended in 5xx or without an answer, those that a policy refused. */
+  readonly requests: number
+  readonly failedRequests: number
+  readonly deniedRequests: number
 }
 
 /** Since the agents started. */
@@ -21,6 +25,9 @@ export interface Totals {
   readonly responseBytes: number
   readonly errors: number
   readonly denials: number
+  readonly requests: number
+  readonly failedRequests: number
+  readonly deniedRequests: number
 }
 
 /** A workload: what one owner runs (a Deployment, say); or the peers that discovery does not know, as one. */
@@ -30,6 +37,8 @@ export interface GraphNode {
   readonly namespace: string
   readonly name: string
   readonly isUnknown: boolean
+  /** It is a waypoint: calls go into it, and requests from it. */
+  readonly isWaypoint: boolean
   readonly services: readonly string[]
   readonly pods: number
   /** How many of them are in the mesh; undefined where it is not known. */
@@ -62,6 +71,25 @@ export interface AgentView {
   readonly silent: { readonly since: number; readonly reason: string } | undefined
 }
 
+/** A pod of a waypoint. Counts are since it started, rates are per second. */
+export interface WaypointView {
+  /** `namespace/name` of the Gateway. */
+  readonly waypoint: string
+  readonly pod: string
+  readonly node: string
+  readonly version: string
+  readonly state: string
+  readonly isWell: boolean
+  readonly answeredAt: number | undefined
+  readonly silent: { readonly since: number; readonly reason: string } | undefined
+  /** Open now. */
+  readonly calls: number
+  readonly requestRate: number
+  readonly requests: number
+  readonly failed: number
+  readonly denied: number
+}
+
 /** What stands on every page. */
 export interface Standing {
   readonly at: number
@@ -70,6 +98,7 @@ export interface Standing {
   /** Why the cluster cannot be asked for its agents. */
   readonly problem: string | undefined
   readonly agents: readonly AgentView[]
+  readonly waypoints: readonly WaypointView[]
 }
 
 export interface GraphView extends Standing {

@@ -20,7 +20,7 @@ export interface DumpedWaypointPolicy {
   readonly targets: readonly DumpedTarget[]
 }
 
-export interface DumpedCall {
+interface DumpedCall {
   readonly src: string
   readonly srcIdentity?: string
   readonly dst: string

@@ -42,7 +42,7 @@ export function policyTable(dump: ConfigDump, filter: PolicyFilter): Table {
 }
 
 /** A policy of waypoints, and the waypoints that have it. */
-export type WaypointPolicyRow = DumpedWaypointPolicy & { readonly waypoints: readonly string[] }
+type WaypointPolicyRow = DumpedWaypointPolicy & { readonly waypoints: readonly string[] }
 
 /** Those that waypoints enforce and that pass, each once, by namespace and name. */
 export function waypointPoliciesOf(

@@ -14,7 +14,7 @@ import type { PolicyTarget } from '../../mesh/model/waypoint-policy.ts'
 type GatewayName = string
 
 /** Resources that others than before may see. */
-export interface Reconsidered {
+interface Reconsidered {
   readonly policies: ReadonlySet<string>
   readonly routes: ReadonlySet<string>
 }

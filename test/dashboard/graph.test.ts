@@ -7,8 +7,12 @@ import { CounterWindow } from '../../cli/dashboard/model/counter-window.ts'
 import { graphEdges, graphView } from '../../cli/dashboard/model/graph.ts'
 import { NO_MESH, readMeshFacts } from '../../cli/dashboard/model/mesh-facts.ts'
 import type { AgentSnapshot } from '../../cli/dashboard/model/snapshot.ts'
-import { readTraffic, type TrafficCounts } from '../../cli/dashboard/model/traffic-series.ts'
-import { type Call, metrics } from './pretend-cluster.ts'
+import {
+  readRequests,
+  readTraffic,
+  type TrafficCounts,
+} from '../../cli/dashboard/model/traffic-series.ts'
+import { type Call, metrics, requestMetrics } from './pretend-cluster.ts'
 
 const CALL: Call = {
   from: 'shop/frontend',
@@ -44,6 +48,36 @@ void t.test('a connection that both ends count is shown once', (t) => {
   t.equal(both[0]?.totals.opened, 23)
   t.strictSame(graphEdges([agent(source)]), both, 'with one end alone nothing is lost')
   t.strictSame(graphEdges([agent(destination)]), both)
+  t.end()
+})
+
+void t.test('requests go into a waypoint and, unless it answers them itself, out of it', (t) => {
+  const totals = readRequests(requestMetrics('shop/frontend', 'shop/catalog', 10), 'shop/way')
+  const edges = graphEdges([agent(totals)])
+  t.strictSame(
+    edges.map(({ from, to }) => `${from} ${to}`),
+    ['shop/frontend shop/way', 'shop/way shop/catalog'],
+  )
+  const [into, out] = edges
+  t.match(into, { security: 'mutual_tls', totals: { opened: 0, denials: 0, errors: 0 } })
+  t.match(into?.totals, { requests: 115, failedRequests: 5, deniedRequests: 10 })
+  t.match(out?.totals, { requests: 105, failedRequests: 5, deniedRequests: 0 })
+
+  const window = new CounterWindow(15_000)
+  const at = (seconds: number): void =>
+    window.push(
+      seconds * 1_000,
+      readRequests(requestMetrics('shop/frontend', 'shop/catalog', seconds), 'shop/way'),
+    )
+  at(0)
+  at(2)
+  t.match(graphEdges([agent(new Map(), window.rates(2_000))])[0]?.rates, {
+    requests: 11,
+    failedRequests: 0,
+    deniedRequests: 1,
+    connections: 0,
+  })
+  t.strictSame(readRequests('istio_requests_total{} x\nnonsense\n', 'shop/way'), new Map())
   t.end()
 })
 
@@ -149,6 +183,7 @@ void t.test(
       windowSeconds: 15,
       problem: undefined,
       agents: [agent(countsOf([unknown], ['shop/catalog'], 1))],
+      waypoints: [],
       mesh: mesh.value,
       audit: [],
     }

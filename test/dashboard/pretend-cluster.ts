@@ -2,6 +2,7 @@
 // A cluster of pretended agents that answer as true ones do: dumps, metrics and audits of as many services as wanted, the same at each run.
 
 import type { AgentPod } from '../../cli/cluster/agents.ts'
+import type { WaypointPod } from '../../cli/cluster/waypoint-pods.ts'
 import type { AgentClient, AgentRequest } from '../../cli/dashboard/poll/agent-client.ts'
 import { auditLine } from '../../mesh/audit/event.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
@@ -9,6 +10,7 @@ import { TRAFFIC_LABELS } from '../../mesh/telemetry/traffic.ts'
 
 export interface PretendCluster {
   readonly agents: readonly AgentPod[]
+  readonly waypoints: readonly WaypointPod[]
   readonly client: (pod: string) => AgentClient
   /** From now on this agent answers so to every request; as before when undefined. */
   readonly spoil: (pod: string, answer: (() => Promise<Result<string, string>>) | undefined) => void
@@ -42,7 +44,12 @@ export interface Call {
 }
 
 /** `odd` is what one pod calls itself: anything. */
-export function pretendCluster(services: number, nodes: number, odd = 'odd'): PretendCluster {
+export function pretendCluster(
+  services: number,
+  nodes: number,
+  odd = 'odd',
+  withWaypoint = false,
+): PretendCluster {
   const random = seeded(services)
   const names = Array.from({ length: services }, (_, at) => {
     const namespace = NAMESPACES[Math.floor((at * NAMESPACES.length) / services)] ?? 'shop'
@@ -75,6 +82,8 @@ export function pretendCluster(services: number, nodes: number, odd = 'odd'): Pr
   const spoilt = new Map<string, () => Promise<Result<string, string>>>()
   let seconds = 600
   const answer = (pod: string, { path }: AgentRequest): Result<string, string> => {
+    if (pod === 'way-1')
+      return waypointAnswer(path, names[0]?.id ?? '', names[2]?.id ?? '', seconds)
     const node = Number(pod.slice(pod.lastIndexOf('-') + 1))
     const own = names.filter((each) => each.node === node)
     if (path === '/metrics')
@@ -90,8 +99,11 @@ export function pretendCluster(services: number, nodes: number, odd = 'odd'): Pr
     if (path === '/config_dump') return ok(JSON.stringify(meshDump(names)))
     return err('there is no such path')
   }
+  const way = { namespace: 'shop', pod: 'way-1', gateway: 'way', node: 'node-0' }
+  const waypoints = withWaypoint ? [way] : []
   return {
     agents,
+    waypoints,
     client: (pod) => ({
       ask: async (request) => (await spoilt.get(pod)?.()) ?? answer(pod, request),
       close: () => undefined,
@@ -104,6 +116,53 @@ export function pretendCluster(services: number, nodes: number, odd = 'odd'): Pr
       seconds += by
     },
   }
+}
+
+/** As the pod of a waypoint answers: one request a second from one to the other, a tenth of them denied, and some failed. */
+function waypointAnswer(
+  path: string,
+  from: string,
+  to: string,
+  seconds: number,
+): Result<string, string> {
+  if (path === '/metrics') return ok(requestMetrics(from, to, seconds))
+  if (path === '/config_dump')
+    return ok(
+      JSON.stringify({
+        version: { version: '0.1.0' },
+        pending: [],
+        discovery: { state: 'connected', since: '' },
+        tunnels: 3,
+        traffic: { requests: seconds * 11 + 5, failed: 5, denied: seconds },
+      }),
+    )
+  return path.startsWith('/audit')
+    ? ok(
+        auditLine({
+          kind: 'request.denied',
+          time: NOW,
+          namespace: halves(to)[0],
+          who: `spiffe://cluster.local/ns/${halves(from)[0]}/sa/${halves(from)[1]}`,
+          what: 'GET catalog.shop/admin',
+          object: 'AuthorizationPolicy shop/no-admin',
+          why: 'explicitly denied by: shop/no-admin',
+        }),
+      )
+    : err('there is no such path')
+}
+
+/** As a waypoint's registry writes them. */
+export function requestMetrics(from: string, to: string, seconds: number): string {
+  const line = (status: number, flag: string, endpoint: string, value: number): string => {
+    const labels = labelText({ from, to: endpoint, security: 'mutual_tls' }, 'waypoint', flag)
+    return `istio_requests_total{${labels},response_code="${status}"} ${value}`
+  }
+  return [
+    line(200, '-', to, seconds * 10),
+    line(503, 'UF', to, 5),
+    line(403, 'RBAC', 'unknown/unknown', seconds),
+    '',
+  ].join('\n')
 }
 
 interface Named {
@@ -145,7 +204,11 @@ export function metrics(
   return `${lines.join('\n')}\n`
 }
 
-function labelText({ from, to, security }: Call, reporter: string, flag: string): string {
+function labelText(
+  { from, to, security }: Pick<Call, 'from' | 'to' | 'security'>,
+  reporter: string,
+  flag: string,
+): string {
   const [fromNamespace = '', fromName = ''] = halves(from)
   const [toNamespace = '', toName = ''] = halves(to)
   const known: Readonly<Record<string, string>> = {

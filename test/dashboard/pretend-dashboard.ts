@@ -29,6 +29,7 @@ export async function pretendDashboard(
     deadlineMs: times.deadlineMs ?? 5_000,
     now: Date.now,
     findAgents: () => Promise.resolve(cluster.agents),
+    findWaypoints: () => Promise.resolve(cluster.waypoints),
     client: cluster.client,
   })
   // It needs the port, which is known once the server listens.

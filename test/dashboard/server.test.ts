@@ -142,6 +142,20 @@ void t.test('an agent that comes back is well again; what it knew stays meanwhil
   await until(() => agent()?.silent === undefined, 'it is back')
 })
 
+void t.test('a waypoint is asked as agents are, and is a node with its requests', async (t) => {
+  const { poller, origin, cookie } = await pretendDashboard(t, pretendCluster(6, 1, 'odd', true))
+  await until(() => poller.snapshot().waypoints[0]?.answeredAt !== undefined, 'the waypoint')
+  const get = async (path: string): Promise<unknown> =>
+    JSON.parse((await ask(`${origin}${path}`, { cookie })).body)
+  t.match(await get('/api/graph'), {
+    waypoints: [{ waypoint: 'shop/way', pod: 'way-1', state: 'ready', calls: 3, failed: 5 }],
+  })
+  const { nodes } = (await get('/api/graph')) as { readonly nodes: readonly object[] }
+  t.ok(nodes.some((each) => 'id' in each && each.id === 'shop/way'))
+  const { events } = (await get('/api/audit')) as { readonly events: readonly object[] }
+  t.ok(events.some((each) => 'kind' in each && each.kind === 'request.denied'))
+})
+
 void t.test('open pages hear of news', async (t) => {
   const { origin, cookie } = await pretendDashboard(t, pretendCluster(4, 1))
   const request = http.get(`${origin}/api/events`, { headers: { cookie } })

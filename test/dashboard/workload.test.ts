@@ -120,6 +120,7 @@ function snapshot(audit: readonly string[] = []): Snapshot {
     problem: undefined,
     mesh: mesh.value,
     audit: audit.flatMap((line) => readAudit(line) ?? []),
+    waypoints: [],
     agents: [
       {
         node: 'node-a',

@@ -20,13 +20,14 @@ const BY_STRENGTH: readonly SeriesKey['security'][] = ['mutual_tls', 'node_local
 
 /** Computes it. */
 export function graphView(snapshot: Snapshot): GraphView {
-  const edges = graphEdges(snapshot.agents)
+  const edges = graphEdges([...snapshot.agents, ...snapshot.waypoints])
   return { ...standingOf(snapshot), nodes: graphNodes(snapshot, edges), edges }
 }
 
 interface Ends {
   readonly source: Counts
   readonly destination: Counts
+  readonly waypoint: Counts
 }
 
 interface Edge {
@@ -35,11 +36,15 @@ interface Edge {
   readonly totals: Ends
   readonly rates: Ends
   readonly opened: Map<SeriesKey['security'], number>
+  /** How those who asked by requests were authenticated. */
+  readonly asked: Set<SeriesKey['security']>
   readonly services: Set<string>
 }
 
 /** The edges, by their ends' names. */
-export function graphEdges(agents: readonly AgentSnapshot[]): readonly GraphEdge[] {
+export function graphEdges(
+  counted: readonly Pick<AgentSnapshot, 'totals' | 'rates'>[],
+): readonly GraphEdge[] {
   const sums = new Map<string, Edge>()
   const add = (series: TrafficCounts, what: 'totals' | 'rates'): void => {
     for (const { key, counts } of series.values()) {
@@ -48,20 +53,21 @@ export function graphEdges(agents: readonly AgentSnapshot[]): readonly GraphEdge
       sums.set(id, edge)
       addTo(edge[what][key.reporter], counts)
       if (key.service !== '') edge.services.add(key.service)
-      if (what === 'totals')
+      if (key.reporter === 'waypoint') edge.asked.add(key.security)
+      else if (what === 'totals')
         edge.opened.set(key.security, (edge.opened.get(key.security) ?? 0) + counts.opened)
     }
   }
-  for (const { totals, rates } of agents) {
+  for (const { totals, rates } of counted) {
     add(totals, 'totals')
     add(rates, 'rates')
   }
   return [...sums.values()]
-    .map(({ from, to, totals, rates, opened, services }) => ({
+    .map(({ from, to, totals, rates, opened, asked, services }) => ({
       from,
       to,
       services: [...services].sort(),
-      security: weakest(opened),
+      security: weakest(opened, asked),
       rates: ratesOf(rates),
       totals: totalsOf(totals),
     }))
@@ -69,15 +75,33 @@ export function graphEdges(agents: readonly AgentSnapshot[]): readonly GraphEdge
 }
 
 function newEdge({ from, to }: SeriesKey): Edge {
-  const ends = (): Ends => ({ source: noCounts(), destination: noCounts() })
-  return { from, to, totals: ends(), rates: ends(), opened: new Map(), services: new Set<string>() }
+  const ends = (): Ends => ({
+    source: noCounts(),
+    destination: noCounts(),
+    waypoint: noCounts(),
+  })
+  return {
+    from,
+    to,
+    totals: ends(),
+    rates: ends(),
+    opened: new Map(),
+    asked: new Set(),
+    services: new Set<string>(),
+  }
 }
 
-function weakest(opened: Edge['opened']): Security {
-  return BY_STRENGTH.findLast((security) => (opened.get(security) ?? 0) > 0) ?? 'unused'
+/** Where no agent counts connections, waypoints know how requests came. */
+function weakest(opened: Edge['opened'], asked: Edge['asked']): Security {
+  return (
+    BY_STRENGTH.findLast((security) => (opened.get(security) ?? 0) > 0) ??
+    BY_STRENGTH.findLast((security) => asked.has(security)) ??
+    'unused'
+  )
 }
 
-function totalsOf({ source, destination }: Ends): Totals {
+function totalsOf({ source, destination, waypoint }: Ends): Totals {
+  const { requests, failedRequests, deniedRequests } = waypoint
   const larger = (name: keyof Counts): number => Math.max(source[name], destination[name])
   return {
     opened: larger('opened'),
@@ -87,16 +111,23 @@ function totalsOf({ source, destination }: Ends): Totals {
     denials: larger('denials'),
     // Who was refused at the far end has an error at the near one: the same event, and it is told as a denial.
     errors: Math.max(destination.errors, source.errors - destination.denials, 0),
+    requests,
+    failedRequests,
+    deniedRequests,
   }
 }
 
 function ratesOf(ends: Ends): Rates {
-  const { opened, requestBytes, responseBytes, errors, denials } = totalsOf(ends)
-  return { connections: opened, requestBytes, responseBytes, errors, denials }
+  const { opened, closed: _closed, ...rest } = totalsOf(ends)
+  return { connections: opened, ...rest }
 }
 
 /** The workloads, and what traffic names besides, by namespace and name. */
-function graphNodes({ mesh, agents }: Snapshot, edges: readonly GraphEdge[]): readonly GraphNode[] {
+function graphNodes(
+  { mesh, agents, waypoints }: Snapshot,
+  edges: readonly GraphEdge[],
+): readonly GraphNode[] {
+  const ofWaypoints = new Set(waypoints.map(({ waypoint }) => waypoint))
   const standings = new Map<string, string>()
   for (const { facts } of agents)
     for (const { namespace, name, state } of facts?.standings ?? [])
@@ -112,6 +143,7 @@ function graphNodes({ mesh, agents }: Snapshot, edges: readonly GraphEdge[]): re
       namespace: first.namespace,
       name: first.owner,
       isUnknown: false,
+      isWaypoint: ofWaypoints.has(id),
       services: [...new Set(workloads.flatMap(({ services }) => services))].sort(),
       pods: workloads.length,
       captured: states.every((state) => state === undefined)
@@ -123,20 +155,21 @@ function graphNodes({ mesh, agents }: Snapshot, edges: readonly GraphEdge[]): re
     })
   }
   for (const id of new Set(edges.flatMap(({ from, to }) => [from, to])))
-    if (!byId.has(id)) nodes.push(namedByTraffic(id))
+    if (!byId.has(id)) nodes.push(namedByTraffic(id, ofWaypoints.has(id)))
   return nodes.toSorted(
     (one, other) => compare(one.namespace, other.namespace) || compare(one.name, other.name),
   )
 }
 
 /** A workload that has gone, or what is not in the mesh's view at all. */
-function namedByTraffic(id: string): GraphNode {
+function namedByTraffic(id: string, isWaypoint: boolean): GraphNode {
   const slash = id.indexOf('/')
   return {
     id,
     namespace: id.slice(0, slash),
     name: id.slice(slash + 1),
     isUnknown: id === `${UNKNOWN}/${UNKNOWN}`,
+    isWaypoint,
     services: [],
     pods: 0,
     captured: undefined,

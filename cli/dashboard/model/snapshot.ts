@@ -5,6 +5,7 @@ import type { AuditView } from '../view.ts'
 import type { LocalFacts } from './local-facts.ts'
 import type { MeshFacts } from './mesh-facts.ts'
 import type { TrafficCounts } from './traffic-series.ts'
+import type { WaypointFacts } from './waypoint-facts.ts'
 
 /** One agent and what it has last told; an agent that cannot be asked keeps that, with the time since when. */
 export interface AgentSnapshot {
@@ -20,11 +21,25 @@ export interface AgentSnapshot {
   readonly rates: TrafficCounts
 }
 
+/** The same of a pod of a waypoint. */
+export interface WaypointSnapshot {
+  /** `namespace/name` of the Gateway. */
+  readonly waypoint: string
+  readonly pod: string
+  readonly node: string
+  readonly answeredAt: number | undefined
+  readonly silent: AgentSnapshot['silent']
+  readonly facts: WaypointFacts | undefined
+  readonly totals: TrafficCounts
+  readonly rates: TrafficCounts
+}
+
 export interface Snapshot {
   readonly at: number
   readonly windowSeconds: number
   readonly problem: string | undefined
   readonly agents: readonly AgentSnapshot[]
+  readonly waypoints: readonly WaypointSnapshot[]
   readonly mesh: MeshFacts
   /** Newest first. */
   readonly audit: readonly AuditView[]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Istio's TCP series out of an agent's metrics, added up to what the graph tells apart: who called whom, by which Service, authenticated
+// Istio's series out of an agent's metrics of connections, or a waypoint's of requests, added up to what the graph tells apart: who called whom, by which Service, authenticated
 // how, and whether a policy refused it.
 
 import { END_REASONS } from '../../../mesh/telemetry/end-reason.ts'
@@ -9,7 +9,7 @@ export interface SeriesKey {
   readonly from: string
   readonly to: string
   readonly service: string
-  readonly reporter: 'source' | 'destination'
+  readonly reporter: 'source' | 'destination' | 'waypoint'
   readonly security: Exclude<Security, 'unused'>
 }
 
@@ -21,6 +21,9 @@ export interface Counts {
   denials: number
   requestBytes: number
   responseBytes: number
+  requests: number
+  failedRequests: number
+  deniedRequests: number
 }
 
 export type TrafficCounts = ReadonlyMap<
@@ -40,7 +43,17 @@ const NO_FLAG = END_REASONS.ok.flag
 
 /** Nothing counted. */
 export function noCounts(): Counts {
-  return { opened: 0, closed: 0, errors: 0, denials: 0, requestBytes: 0, responseBytes: 0 }
+  return {
+    opened: 0,
+    closed: 0,
+    errors: 0,
+    denials: 0,
+    requestBytes: 0,
+    responseBytes: 0,
+    requests: 0,
+    failedRequests: 0,
+    deniedRequests: 0,
+  }
 }
 
 /** Reads them; what is no such series is passed over. */
@@ -61,6 +74,44 @@ export function readTraffic(exposition: string): TrafficCounts {
       found.set(id, entry)
     }
     addSeries(entry.counts, name, labels.get('response_flags') ?? NO_FLAG, value)
+  }
+  return found
+}
+
+const REQUESTS = /^istio_requests_total\{(.*)\} (\S+)/s
+/** Of a request that a policy refused. */
+const REFUSED = 'RBAC'
+const FIRST_SERVER_ERROR = 500
+
+/**
+ * Reads a waypoint's: each request goes from its client to the waypoint, and on to its endpoint where it got so far. `waypoint`: its
+ * `namespace/name`.
+ */
+export function readRequests(exposition: string, waypoint: string): TrafficCounts {
+  const found = new Map<string, { key: SeriesKey; counts: Counts }>()
+  for (const line of exposition.split('\n')) {
+    const match = REQUESTS.exec(line)
+    if (match === null) continue
+    const [, labelText = '', number = ''] = match
+    const value = Number(number)
+    if (!Number.isFinite(value) || value < 0) continue
+    const labels = readLabels(labelText)
+    const key: SeriesKey = { ...seriesKey(labels), reporter: 'waypoint' }
+    const status = Number(labels.get('response_code') ?? 0)
+    const isDenied = labels.get('response_flags') === REFUSED
+    const isFailed = !isDenied && !(status > 0 && status < FIRST_SERVER_ERROR)
+    const ways = [
+      { ...key, to: waypoint },
+      ...(key.to === `${UNKNOWN}/${UNKNOWN}` ? [] : [{ ...key, from: waypoint }]),
+    ]
+    for (const way of ways) {
+      const id = JSON.stringify(Object.values(way))
+      const entry = found.get(id) ?? { key: way, counts: noCounts() }
+      found.set(id, entry)
+      entry.counts.requests += value
+      if (isDenied) entry.counts.deniedRequests += value
+      if (isFailed) entry.counts.failedRequests += value
+    }
   }
   return found
 }

@@ -125,9 +125,11 @@ function captureClass({ captured, pods }: GraphNode): string {
 }
 
 /** How many pods, and whether they are in the mesh. */
-export function aboutNode({ pods, captured, troubles, isUnknown }: GraphNode): string {
+export function aboutNode({ pods, captured, troubles, isUnknown, isWaypoint }: GraphNode): string {
   if (isUnknown) return 'not known to the mesh'
-  if (pods === 0) return 'no pod any more'
+  if (pods === 0) return isWaypoint ? 'waypoint' : 'no pod any more'
+  if (isWaypoint)
+    return `waypoint, ${plural(pods, 'pod')}${troubles === 0 ? '' : `, ${troubles} in trouble`}`
   const state =
     captured === undefined
       ? ''
@@ -141,7 +143,10 @@ export function aboutNode({ pods, captured, troubles, isUnknown }: GraphNode): s
 
 function nodeLabel(node: GraphNode, edges: readonly GraphEdge[]): string {
   const callers = edges.filter(({ to }) => to === node.id)
-  const denials = callers.reduce((sum, { totals }) => sum + totals.denials, 0)
+  const denials = callers.reduce(
+    (sum, { totals }) => sum + totals.denials + totals.deniedRequests,
+    0,
+  )
   const callees = edges.filter(({ from }) => from === node.id).length
   return [
     `${nodeName(node)}, namespace ${node.namespace}`,
@@ -282,11 +287,11 @@ function drawBadge(
   const from = at.get(edge.from)
   const to = at.get(edge.to)
   const { totals, rates } = edge
-  if (from === undefined || to === undefined || totals.denials + totals.errors === 0)
+  if (from === undefined || to === undefined || denied(totals) + failed(totals) === 0)
     return undefined
   const { nearStart } = curve(from, to)
-  const isDenied = totals.denials > 0
-  const isNow = isDenied ? rates.denials > 0 : rates.errors > 0
+  const isDenied = denied(totals) > 0
+  const isNow = isDenied ? denied(rates) > 0 : failed(rates) > 0
   return svg(
     'g',
     {
@@ -309,6 +314,16 @@ function edgeText(edge: GraphEdge): string {
     ...(totals.denials > 0
       ? [`${plural(totals.denials, 'denial')} (${amount(rates.denials)}/s now)`]
       : []),
+    ...(totals.deniedRequests > 0
+      ? [
+          `${plural(totals.deniedRequests, 'denied request')} (${amount(rates.deniedRequests)}/s now)`,
+        ]
+      : []),
+    ...(totals.failedRequests > 0
+      ? [
+          `${plural(totals.failedRequests, 'failed request')} (${amount(rates.failedRequests)}/s now)`,
+        ]
+      : []),
     ...(totals.errors > 0
       ? [`${plural(totals.errors, 'error')} (${amount(rates.errors)}/s now)`]
       : []),
@@ -318,3 +333,14 @@ function edgeText(edge: GraphEdge): string {
 function short(text: string, most: number): string {
   return text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text
 }
+
+/** By policies, of connections and of requests. */
+function denied({ denials, deniedRequests }: Counted): number {
+  return denials + deniedRequests
+}
+
+function failed({ errors, failedRequests }: Counted): number {
+  return errors + failedRequests
+}
+
+type Counted = Pick<GraphEdge['totals'], 'denials' | 'errors' | 'deniedRequests' | 'failedRequests'>

@@ -60,7 +60,7 @@ export function isActive({ rates }: GraphEdge): boolean {
 
 /** Wider the more goes over it, by powers of ten. */
 export function widthOf({ rates }: GraphEdge): number {
-  const load = rates.connections * 200 + rates.requestBytes + rates.responseBytes
+  const load = (rates.connections + rates.requests) * 200 + rates.requestBytes + rates.responseBytes
   return 1.4 + Math.min(4.6, Math.log10(1 + load / 20))
 }
 

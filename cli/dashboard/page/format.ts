@@ -54,8 +54,9 @@ export const SECURITY_WORDS: Readonly<Record<Security, string>> = {
 
 /** What goes over an edge, in a line. */
 export function traffic({ rates }: Pick<GraphEdge, 'rates'>): string {
-  const { connections, requestBytes, responseBytes } = rates
-  return `${amount(connections)} conn/s, ${bytes(requestBytes + responseBytes)}/s`
+  const { connections, requestBytes, responseBytes, requests } = rates
+  const asked = requests > 0 ? `${amount(requests)} requests/s, ` : ''
+  return `${asked}${amount(connections)} conn/s, ${bytes(requestBytes + responseBytes)}/s`
 }
 
 /** Counted in words: `1 pod`, `2 pods`. */

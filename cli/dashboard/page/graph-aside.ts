@@ -55,7 +55,7 @@ function head(title: string, about: string, { onClear }: Aside, canClear: boolea
 function listItem(node: GraphNode, { edges, onSelect }: Aside): HTMLElement {
   const into = edges.filter(({ to }) => to === node.id)
   const rate = into.reduce((sum, { rates }) => sum + rates.connections, 0)
-  const denials = into.reduce((sum, { totals }) => sum + totals.denials, 0)
+  const denials = into.reduce((sum, { totals }) => sum + totals.denials + totals.deniedRequests, 0)
   return el(
     'li',
     {},
@@ -143,6 +143,18 @@ function ends(
                   el('span', { class: 'of wide' }, edgeAbout(edge)),
                   edge.totals.denials > 0 &&
                     el('span', { class: 'pill bad' }, plural(edge.totals.denials, 'denial')),
+                  edge.totals.deniedRequests > 0 &&
+                    el(
+                      'span',
+                      { class: 'pill bad' },
+                      plural(edge.totals.deniedRequests, 'denied request'),
+                    ),
+                  edge.totals.failedRequests > 0 &&
+                    el(
+                      'span',
+                      { class: 'pill warn' },
+                      plural(edge.totals.failedRequests, 'failed request'),
+                    ),
                   edge.totals.errors > 0 &&
                     el('span', { class: 'pill warn' }, plural(edge.totals.errors, 'error')),
                 ),
@@ -155,6 +167,7 @@ function ends(
 
 function edgeAbout(edge: GraphEdge): string {
   const { totals } = edge
-  const all = `${plural(totals.opened, 'connection')}, ${bytes(totals.requestBytes + totals.responseBytes)} until now`
+  const asked = totals.requests > 0 ? `${plural(totals.requests, 'request')}, ` : ''
+  const all = `${asked}${plural(totals.opened, 'connection')}, ${bytes(totals.requestBytes + totals.responseBytes)} until now`
   return isActive(edge) ? `${traffic(edge)}; ${all}` : all
 }

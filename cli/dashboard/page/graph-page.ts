@@ -21,6 +21,7 @@ export function graphPage(main: HTMLElement): Page {
     windowSeconds: 0,
     problem: undefined,
     agents: [],
+    waypoints: [],
     nodes: [],
     edges: [],
   }

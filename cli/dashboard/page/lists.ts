@@ -9,6 +9,7 @@ import type {
   GraphView,
   NodesView,
   PodView,
+  WaypointView,
 } from '../view.ts'
 import { el, redraw } from './dom.ts'
 import { aboutNode } from './drawing.ts'
@@ -71,20 +72,31 @@ export function workloadsPage(main: HTMLElement): Page {
   return listPage<GraphView>(main, 'Workloads', '/api/graph', ({ nodes, edges }, passes) => [
     limitedTable(
       'Workloads',
-      ['Namespace', 'Workload', 'Pods', 'Called, conn/s', 'In', 'Out', 'Denials', 'Errors'],
+      [
+        'Namespace',
+        'Workload',
+        'Pods',
+        'Called, conn/s',
+        'Requests/s',
+        'In',
+        'Out',
+        'Denials',
+        'Errors',
+      ],
       nodes
         .filter(({ id, services }) => passes(id, ...services))
         .map((node) => {
           const into = edges.filter(({ to }) => to === node.id)
           const sum = (of: (edge: (typeof into)[number]) => number): number =>
             into.reduce((all, edge) => all + of(edge), 0)
-          const denials = sum(({ totals }) => totals.denials)
-          const errors = sum(({ totals }) => totals.errors)
+          const denials = sum(({ totals }) => totals.denials + totals.deniedRequests)
+          const errors = sum(({ totals }) => totals.errors + totals.failedRequests)
           return [
             node.namespace,
             workloadLink(node.id, node.name),
             node.troubles > 0 ? pill(aboutNode(node), 'bad') : aboutNode(node),
             amount(sum(({ rates }) => rates.connections)),
+            amount(sum(({ rates }) => rates.requests)),
             `${bytes(sum(({ rates }) => rates.requestBytes))}/s`,
             `${bytes(sum(({ rates }) => rates.responseBytes))}/s`,
             denials === 0 ? '0' : pill(amount(denials), 'bad'),
@@ -118,7 +130,7 @@ export function auditTable(name: string, events: readonly AuditView[], empty: st
       moment(Date.parse(time)),
       pill(
         kind.replace('connection.', ''),
-        kind === 'connection.denied' || kind.endsWith('refused')
+        kind === 'connection.denied' || kind === 'request.denied' || kind.endsWith('refused')
           ? 'bad'
           : kind === 'connection.closed'
             ? 'warn'
@@ -141,6 +153,13 @@ export function nodesPage(main: HTMLElement): Page {
       view.pods,
       view.at,
     ),
+    ...(view.waypoints.length === 0
+      ? []
+      : [
+          waypointTable(
+            view.waypoints.filter(({ waypoint, pod, node }) => passes(waypoint, pod, node)),
+          ),
+        ]),
     certificateTable(
       view.certificates.filter(({ node, identity }) => passes(node, identity)),
       view.at,
@@ -174,6 +193,39 @@ function agentTable(
       answeredAt === undefined ? 'never' : `${span(now - answeredAt)} ago`,
     ]),
     'There is no agent.',
+  )
+}
+
+function waypointTable(waypoints: readonly WaypointView[]): HTMLElement {
+  return limitedTable(
+    'Waypoints',
+    [
+      'Waypoint',
+      'Pod',
+      'Node',
+      'Version',
+      'State',
+      'Calls',
+      'Requests/s',
+      'Requests',
+      'Failed',
+      'Denied',
+    ],
+    waypoints.map((each) => [
+      workloadLink(each.waypoint, each.waypoint),
+      each.pod,
+      each.node,
+      each.version,
+      each.silent === undefined
+        ? pill(each.state, each.isWell ? 'good' : 'warn')
+        : pill(`${each.state} since ${moment(each.silent.since)}: ${each.silent.reason}`, 'bad'),
+      amount(each.calls),
+      amount(each.requestRate),
+      amount(each.requests),
+      each.failed === 0 ? '0' : pill(amount(each.failed), 'warn'),
+      each.denied === 0 ? '0' : pill(amount(each.denied), 'bad'),
+    ]),
+    'No waypoint passes.',
   )
 }
 

@@ -81,11 +81,16 @@ async function refresh(): Promise<void> {
 }
 
 /** Whom nobody could ask, and since when: what they would say is missing on the page. */
-function showStanding({ agents, at, problem }: Standing): void {
+function showStanding({ agents, waypoints, at, problem }: Standing): void {
   freshness.textContent = `live, ${clock(at)}`
   freshness.className = 'freshness live'
   const lines: string[] = []
   if (problem !== undefined) lines.push(`The cluster cannot be asked for its agents: ${problem}`)
+  const mute = waypoints.filter((waypoint) => waypoint.silent !== undefined)
+  if (mute.length > 0)
+    lines.push(
+      `${mute.length} of ${plural(waypoints.length, 'pod')} of waypoints cannot be asked; their requests are missing here or old.`,
+    )
   const silent = agents.filter((agent) => agent.silent !== undefined)
   if (silent.length > 0)
     lines.push(

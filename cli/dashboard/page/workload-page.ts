@@ -125,8 +125,8 @@ function edgeTable(
         `${bytes(rates.requestBytes)}/s`,
         `${bytes(rates.responseBytes)}/s`,
         amount(totals.opened),
-        totals.denials === 0 ? '0' : pill(amount(totals.denials), 'bad'),
-        totals.errors === 0 ? '0' : pill(amount(totals.errors), 'warn'),
+        countPill(totals.denials + totals.deniedRequests, 'bad'),
+        countPill(totals.errors + totals.failedRequests, 'warn'),
       ]
     }),
   })
@@ -150,4 +150,8 @@ function connectionTable(connections: readonly ConnectionView[], more: number): 
   })
   if (more > 0) shown.append(el('p', { class: 'empty' }, `and ${amount(more)} more`))
   return shown
+}
+
+function countPill(count: number, kind: 'bad' | 'warn'): ReturnType<typeof pill> | string {
+  return count === 0 ? '0' : pill(amount(count), kind)
 }

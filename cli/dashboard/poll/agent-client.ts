@@ -6,7 +6,7 @@ import http from 'node:http'
 import type { Duplex } from 'node:stream'
 import { errorMessage } from '../../../mesh/errors.ts'
 import { err, ok, type Result } from '../../../mesh/result.ts'
-import type { ClusterTarget } from '../../cluster/target.ts'
+import type { ClusterTarget, PodPort } from '../../cluster/target.ts'
 
 export interface AgentRequest {
   readonly port: number
@@ -22,11 +22,15 @@ export interface AgentClient {
   readonly close: () => void
 }
 
-/** A client for the pod of an agent; connects when it is first asked. */
-export function agentClient(target: ClusterTarget, pod: string): AgentClient {
+/** A client for the pod of an agent, or for one of another namespace; connects when it is first asked. */
+export function agentClient(
+  target: ClusterTarget,
+  pod: string,
+  namespace: string = target.systemNamespace,
+): AgentClient {
   const agents = new Map<number, http.Agent>()
   const agentFor = (port: number): http.Agent => {
-    const agent = agents.get(port) ?? new PodHttpAgent(target, pod, port)
+    const agent = agents.get(port) ?? new PodHttpAgent(target, { pod, namespace, port })
     agents.set(port, agent)
     return agent
   }
@@ -61,9 +65,9 @@ class PodHttpAgent extends http.Agent {
   #isDestroyed = false
   readonly #open = new Set<Duplex>()
 
-  constructor(target: ClusterTarget, pod: string, port: number) {
+  constructor(target: ClusterTarget, at: PodPort) {
     super({ keepAlive: true, maxSockets: 1 })
-    this.#connect = () => target.connect({ namespace: target.systemNamespace, pod, port })
+    this.#connect = () => target.connect(at)
   }
 
   override createConnection(
