@@ -130,18 +130,6 @@ await t.test('a shop behind a waypoint', { skip: missing(...NEEDS) }, async (t) 
     t.match(status, /in force for 1 of 1 waypoint/)
   })
 
-  await t.test('stands in what the mesh tells of itself', async (t) => {
-    const say = async (...args: readonly string[]) => (await tryAmbit(lab, ...args)).stdout
-    const status = await say('status')
-    t.match(status, /^waypoint +\S+ +shop\/waypoint-\S+ +\S+ +in step *$/m)
-    // Calls, requests, failed, and those that were denied.
-    t.match(status, /^shop\/waypoint +waypoint-\S+ +\d+ +[1-9]\d* +\d+ +[1-9]\d* *$/m)
-    t.match(await say('policies'), /^shop +no-admin +Deny +Service shop\/catalog *$/m)
-    t.match(await say('policies'), /^shop +frontend-reads +Allow +Gateway shop\/waypoint *$/m)
-    t.match(await say('logs', '--access'), /^shop\/waypoint-\S+ +1 +None *$/m)
-    t.match(await say('logs', '--waypoint', 'shop/waypoint', '--part', 'access'), /GET/)
-  })
-
   await t.test('why agrees with curl', async (t) => {
     await lab.apply(ROUTE)
     await lab.kubectl(

@@ -17,12 +17,8 @@ import { localAuthority } from '../identity/local-authority.ts'
 import { waypointPolicy } from '../policy/request/samples.ts'
 import { ip, sampleService } from '../model/samples.ts'
 import { until } from '../support/until.ts'
-import { startCollector } from '../telemetry/collector.ts'
 import { type ControlPlane, startControlPlane } from './control-plane.ts'
 import { OWN_WAYPOINT } from './world.ts'
-
-/** For a program to start and to export: much for a loaded machine. */
-const PATIENCE_MS = 120_000
 
 /** The configuration that flags give. */
 async function configOf(...flags: readonly string[]): Promise<WaypointConfig> {
@@ -52,7 +48,7 @@ interface Started {
   readonly dump: () => Promise<Record<string, unknown>>
 }
 
-async function start(t: Test, plane: ControlPlane, ...more: readonly string[]): Promise<Started> {
+async function start(t: Test, plane: ControlPlane): Promise<Started> {
   const [admin, metrics, readiness] = [await freePort(), await freePort(), await freePort()]
   const config = await configOf(
     '--gateway-name=way',
@@ -65,7 +61,6 @@ async function start(t: Test, plane: ControlPlane, ...more: readonly string[]): 
     `--metrics-address=127.0.0.1:${metrics}`,
     `--readiness-address=127.0.0.1:${readiness}`,
     '--drain-deadline=0.2',
-    ...more,
   )
   const { log, levels } = createLeveledLogger('waypoint', 'silent', 'json')
   const started = await startWaypoint({
@@ -160,15 +155,3 @@ void t.test(
     await waypoint.stop()
   },
 )
-
-void t.test('with a collector it exports its metrics by OTLP, under its own name', async (t) => {
-  const plane = await startControlPlane(t)
-  const collector = await startCollector(t)
-  const endpoint = `--otlp-endpoint=${collector.endpoint.href}`
-  const { metrics } = await start(t, plane, endpoint, '--otlp-interval=1', '--pod-name=way-1')
-  const sent = (): string => JSON.stringify(collector.got.map(({ message }) => message))
-  await until(() => sent().includes('"ambit_waypoint_tunnels"'), 'its metrics', PATIENCE_MS)
-  t.match(sent(), /"service.name","value":\{"stringValue":"ambit-waypoint"/)
-  t.match(sent(), /"k8s.pod.name","value":\{"stringValue":"way-1"/)
-  t.match(await metrics(), /ambit_otlp_dropped_total\{signal="metrics"\} \d/)
-})
