@@ -14,6 +14,7 @@ import { MeshState } from '../mesh/model/mesh-state.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
 import { releaseAll } from '../mesh/program/release.ts'
 import type { Running } from '../mesh/program/run.ts'
+import { exportAudit } from '../mesh/program/audit-export.ts'
 import {
   resourceOf,
   startTelemetryExport,
@@ -307,7 +308,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
 
 /** Undefined where there is no collector. Throws AMB_OTLP. */
 async function exportTelemetry(
-  { config, log, started }: Starting,
+  { config, log, audit, started }: Starting,
   metrics: AgentMetrics,
 ): Promise<TelemetryExport | undefined> {
   const { podNamespace, podName, nodeName, clusterId } = config
@@ -318,7 +319,9 @@ async function exportTelemetry(
     metrics,
     log.child({ part: 'telemetry' }),
   )
-  if (exported !== undefined) started.defer(() => exported.close())
+  if (exported === undefined) return undefined
+  started.defer(() => exported.close())
+  started.defer(await exportAudit(audit, exported))
   return exported
 }
 

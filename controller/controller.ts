@@ -10,6 +10,7 @@ import { type Clock, systemClock } from '../mesh/identity/clock.ts'
 import { Backoff, delay } from '../mesh/async/backoff.ts'
 import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
 import { type KubeApi } from '../mesh/kube/index.ts'
+import { exportAudit } from '../mesh/program/audit-export.ts'
 import { serveAudit } from '../mesh/program/audit-route.ts'
 import { listen } from '../mesh/program/listen.ts'
 import { Readiness } from '../mesh/program/readiness.ts'
@@ -130,6 +131,7 @@ async function start(
   if (exported !== undefined) {
     metrics.include(() => exported.families())
     parts.defer(() => exported.close())
+    parts.defer(await exportAudit(audit, exported))
   }
   // What it tells of parts that are still to come is told once they are there.
   const sight: { report?: () => ControllerReport } = {}

@@ -13,7 +13,7 @@ import type { Backend, RouteOutcome } from './exchange/types.ts'
 import type { Call, CallSource } from './listener/call.ts'
 import { decideTunnel } from './listener/decide-tunnel.ts'
 import { Enforcement } from './policy/enforcement.ts'
-import type { PolicyRefusal } from './policy/verdict-words.ts'
+import type { PolicyRefusal } from './policy/policy-gate.ts'
 import { RequestRouter } from './request-router.ts'
 import {
   type ConnectionWay,

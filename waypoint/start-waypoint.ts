@@ -3,6 +3,7 @@
 // once it has all of them, and goes on with what it has while the control plane is away.
 
 import { AuditJournal } from '../mesh/audit/journal.ts'
+import { exportAudit } from '../mesh/program/audit-export.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
@@ -102,6 +103,7 @@ async function start(
   started.use(sweepSeries(metrics.requests, () => livingEnds(mesh)))
   const selfUid = podWorkloadUid(config.clusterId, { namespace, name: config.podName })
   const audit = new AuditJournal({ write: writeAudit })
+  if (serving.exports !== undefined) started.defer(await exportAudit(audit, serving.exports))
   started.defer(() => audit.close())
   const waypoint = new Waypoint({
     audit,

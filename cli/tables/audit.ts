@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Lines of the audit for people: when, what happened, who did it to what, and which object and rule decided.
 
+import { clean } from './clean.ts'
 import { parseJson } from '../../mesh/json.ts'
 
 /** A line as it was read; undefined for what is none. */
@@ -39,9 +40,4 @@ function ruleText(rule: unknown): string {
 
 function word(value: unknown): string {
   return typeof value === 'string' || typeof value === 'number' ? clean(String(value)) : ''
-}
-
-/** Others choose their names: none may write on the reader's terminal. */
-function clean(text: string): string {
-  return text.replace(/\p{Cc}/gu, '?')
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `analyze` found, for people: worst first, each with its object and field, what is wrong and what to do.
 
+import { clean } from './clean.ts'
 import type { Analysis } from '../analyze/analyze.ts'
 import { SEVERITIES } from '../analyze/catalogue.ts'
 import { type Finding, refName } from '../analyze/finding.ts'
@@ -20,10 +21,10 @@ export function findingLines({ findings, notChecked }: Analysis): readonly strin
 
 function lines({ code, severity, object, field, what, change, where }: Finding): readonly string[] {
   return [
-    `${severity.padEnd(7)} ${code}  ${object.kind} ${refName(object)}  ${field}`,
-    ...(where === undefined ? [] : [`${INDENT}at ${where}`]),
+    `${severity.padEnd(7)} ${code}  ${clean(`${object.kind} ${refName(object)}  ${field}`)}`,
+    ...(where === undefined ? [] : [`${INDENT}at ${clean(where)}`]),
     `${INDENT}${clean(what)}`,
-    `${INDENT}${change}`,
+    `${INDENT}${clean(change)}`,
     '',
   ]
 }
@@ -37,9 +38,4 @@ function summary(findings: readonly Finding[]): string {
     const count = findings.filter((each) => each.severity === severity).length
     return count === 0 ? [] : [`${count} ${severity}${count === 1 ? '' : 's'}`]
   }).join(', ')
-}
-
-/** Others choose their names: none may write on the reader's terminal. */
-function clean(text: string): string {
-  return text.replace(/\p{Cc}/gu, '?')
 }

@@ -12,9 +12,10 @@ import {
 } from '../../agent/proxy/decision/policy-judge.ts'
 import type { PodPolicies } from '../../agent/proxy/decision/pod-policies.ts'
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
-import type { Policy, PolicyKey } from '../../mesh/model/policy.ts'
+import type { PolicyKey } from '../../mesh/model/policy.ts'
 import { type ExplainedPolicy, explain, type Obstacle } from '../../mesh/policy/explain.ts'
 import type { PolicyHit } from '../../mesh/policy/types.ts'
+import { named, objectOf } from '../../mesh/policy/verdict-words.ts'
 import { networkLines, networkStop } from './network-step.ts'
 import type { Step } from './steps.ts'
 import type { AgentView } from './world.ts'
@@ -80,7 +81,7 @@ export function admissionStep(view: AgentView, pod: LocalPod, call: InboundCall)
         step: 'admission',
         result: 'stop',
         what: `${name} refuses ${who}: allow policies exist, but none allowed`,
-        object: verdict.policies.map(objectOf).join(', '),
+        object: named(verdict.policies.map(objectOf)),
         change:
           call.peerIdentity === undefined
             ? 'bring the caller into the mesh, so that it has an identity; or add a rule that allows it without one'
@@ -88,11 +89,6 @@ export function admissionStep(view: AgentView, pod: LocalPod, call: InboundCall)
         details,
       }
   }
-}
-
-/** The object that a person has written. */
-function objectOf({ madeOf, namespace, name }: Policy): string {
-  return madeOf === '' ? `AuthorizationPolicy ${namespace}/${name}` : madeOf
 }
 
 function hitText({ policy, rule }: PolicyHit): string {

@@ -4,6 +4,7 @@
 
 import { formatSocketAddress } from '../model/address.ts'
 import type { SocketAddress } from '../model/types.ts'
+import { objectOf } from '../policy/verdict-words.ts'
 import type { ConnectionRecord, Party } from '../telemetry/connection-record.ts'
 import { END_REASONS, type EndReason } from '../telemetry/end-reason.ts'
 import type { AuditEvent, AuditKind } from './event.ts'
@@ -52,8 +53,7 @@ export function isOnRecord({
 function ended(record: ConnectionRecord, kind: AuditKind): AuditEvent {
   const { end, message, policy, rule, madeOf } = record
   const reason = END_REASONS[end].text
-  const object =
-    madeOf === undefined || madeOf === '' ? policy && `AuthorizationPolicy ${policy}` : madeOf
+  const object = policy && objectOf({ key: policy, madeOf: madeOf ?? '' })
   return {
     ...about(record, kind),
     object,

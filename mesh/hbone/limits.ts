@@ -48,6 +48,12 @@ export const CLIENT_SETTINGS: H2Settings = {
   maxStreams: 0,
 }
 
+/**
+ * What a CONNECT costs of a turn (turn-budget.ts): to decide about it, refuse it and put that on record takes some 40 us, to carry it
+ * more. Counted as a frame, a flood of calls that policy refuses had turns of 20 ms and more.
+ */
+export const CONNECT_UNITS = 48
+
 /** Wire. Interval of HTTP/2 PINGs. */
 export const PING_INTERVAL_MS = 10_000
 /** Wire. A peer that has been silent for this long after a PING is dead. */

@@ -13,6 +13,7 @@ import { SocketWire } from '../http2/wire.ts'
 import { CUT_CODE } from './cut-code.ts'
 import { Incoming, rejectStream } from './incoming.ts'
 import {
+  CONNECT_UNITS,
   MAX_CONNECTIONS_PER_SOURCE,
   PING_INTERVAL_MS,
   PING_TIMEOUT_MS,
@@ -96,6 +97,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
       ...(options.owner !== undefined && { owner: options.owner }),
       caller: seat.caller,
       memory: options.memory,
+      requestUnits: CONNECT_UNITS,
       onReady: () => undefined,
       accounts: seat.accounts,
       onRequest: (stream, headers, isTooLarge) => {

@@ -90,6 +90,8 @@ export interface H2ConnectionOptions {
   readonly memory: HeldMemory
   /** Who pays for nuisance; fresh accounts when absent. One that outlives the connection makes reconnecting useless. */
   readonly accounts?: Partial<H2Accounts>
+  /** Server: what a request costs of a turn beside its frame, for what its user does about it; nothing when absent. */
+  readonly requestUnits?: number
   /** What the kernel knows of the way to the peer; undefined: nothing. */
   readonly wayToPeer?: (() => WayToPeer | undefined) | undefined
   /** The peer's first SETTINGS came. */
@@ -443,6 +445,7 @@ export class H2Connection implements FrameHandler, StreamHost {
     stream.openedAtMs = performance.now()
     this.#streams.add(stream)
     this.#conduct.openedStream()
+    this.#intake.work(this.#options.requestUnits ?? 0)
     // Known before the answer: one that ends, too, then closes the stream, and there is nothing left to reset.
     stream.isEndReceived = block.isEndStream
     this.#options.onRequest(stream, headers, isTooLarge)

@@ -27,8 +27,8 @@ const ORDINARY_PORT = 9443
 const XDS_PORT = 15012
 /** How long a probe runs. Seconds. */
 const PROBE_S = 2
-/** A machine of two cores has bad moments of its own: a fault of the mesh shows in every one of these. */
-const ROUNDS = 3
+/** A machine of two cores has bad moments of its own: a fault of the mesh shows in every one of these, and in all together. */
+const ROUNDS = 5
 const SLOWER_AT_MOST = 1.5
 /** A percentile of few milliseconds is the scheduler's. */
 const NOISE_MS = 25
@@ -76,17 +76,25 @@ await t.test(
     await probe() // opens the pools and warms the code
     const quiet = { a: await usageOf(lab, 'node-a'), b: await usageOf(lab, 'node-b') }
 
-    /** The first of the rounds in which the others are served as fast as beside the same flood elsewhere, or the last. */
+    /**
+     * Whether the others are served as fast as beside the same flood elsewhere: in one of the rounds, which take turns, or by the medians of
+     * all; else what each of them was.
+     */
     const compare = async (order: FloodOrder): Promise<string> => {
-      let told = ''
+      const attacks: number[] = []
+      const controls: number[] = []
+      const isAsFast = (attack: number, control: number): boolean =>
+        attack <= control * SLOWER_AT_MOST + NOISE_MS
       for (let round = 0; round < ROUNDS; round += 1) {
         const control = await beside(lab, { ...order, host: other, port: ORDINARY_PORT }, probe)
         const attack = await beside(lab, order, probe)
         t.strictSame(attack.failures, {}, `all ${attack.calls} calls beside ${order.flood} succeed`)
-        told = `p99 ${Math.round(attack.p99)} ms, ${Math.round(control.p99)} ms elsewhere`
-        if (attack.p99 <= control.p99 * SLOWER_AT_MOST + NOISE_MS) return 'as fast'
+        controls.push(Math.round(control.p99))
+        attacks.push(Math.round(attack.p99))
+        if (isAsFast(attack.p99, control.p99)) return 'as fast'
       }
-      return told
+      if (isAsFast(median(attacks), median(controls))) return 'as fast'
+      return `p99 ${attacks.join(', ')} ms, ${controls.join(', ')} ms elsewhere`
     }
 
     const floods: readonly Flood[] = [
@@ -250,6 +258,10 @@ await t.test(
     }
   },
 )
+
+function median(values: readonly number[]): number {
+  return values.toSorted((one, other) => one - other)[values.length >> 1] ?? Number.NaN
+}
 
 function pod(namespace: string, name: string, node: string): object {
   return serverManifest({ namespace, name, node })

@@ -57,8 +57,9 @@ export async function rawPeer(
   certificate: WorkloadCertificate,
   greets = true,
   localAddress = '127.0.0.1',
+  host = '127.0.0.1',
 ): Promise<RawPeer> {
-  const raw = tcpConnect({ port, host: '127.0.0.1', localAddress })
+  const raw = tcpConnect({ port, host, localAddress })
   const socket = connect({ ...clientTlsOptions(certificate), socket: raw })
   t.teardown(() => {
     socket.destroy()

@@ -4,6 +4,7 @@
 import { setImmediate as eventLoopTurn } from 'node:timers/promises'
 import t from 'tap'
 import { Bucket } from '../../mesh/async/bucket.ts'
+import { CONNECT_UNITS } from '../../mesh/hbone/limits.ts'
 import { Conduct } from '../../mesh/http2/conduct.ts'
 import { FLAG, FRAME, H2ConnectionError, H2_CODE } from '../../mesh/http2/protocol.ts'
 import { TurnBudget, TurnShare } from '../../mesh/http2/turn-budget.ts'
@@ -189,6 +190,30 @@ await t.test('one connection gets a part of each turn, and the others get theirs
   t.ok(most <= 2 * 256, `at most ${most} in a turn`)
   t.ok(turns >= total / 512)
   t.ok(echoes > 20, `the other connection had ${echoes} echoes meanwhile`)
+})
+
+await t.test('calls that are refused come a few in a turn, however many were sent', async (t) => {
+  const total = 1_000
+  let refused = 0
+  const world = await makeWorld(t, {
+    onTunnel: (incoming) => {
+      incoming.reject(401)
+      refused += 1
+    },
+  })
+  const flooder = await rawPeer(t, world.port, world.clientCertificate)
+  flooder.send(
+    ...Array.from({ length: total }, (_, at) => headers(2 * at + 1, CONNECT, FLAG.endStream)),
+  )
+  let most = 0
+  while (refused < total && !flooder.socket.destroyed) {
+    const before = refused
+    await eventLoopTurn()
+    most = Math.max(most, refused - before)
+  }
+  t.equal(refused, total)
+  // As above, of two shares.
+  t.ok(most <= 2 * Math.ceil(256 / CONNECT_UNITS), `at most ${most} in a turn`)
 })
 
 await t.test('a share of the turn that was used up is told once, in the next turn', async (t) => {

@@ -18,10 +18,21 @@ import { TrafficCounters } from '../../agent/proxy/traffic-counters.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { partyOf } from '../../mesh/telemetry/connection-record.ts'
-import { testPod } from './loopback-world.ts'
+import { FLAG } from '../../mesh/http2/protocol.ts'
+import { makeCertificate, makeRoot } from '../hbone/certs.ts'
+import { headers, rawPeer } from '../hbone/raw-peer.ts'
+import { until } from '../support/until.ts'
+import { talk } from './conversation.ts'
+import { startAgent, startApp, testPod, workloadOf } from './loopback-world.ts'
 import { EVERYBODY, from, KNOWN, naming, policy, rule } from './policies.ts'
 
 const ATTEMPTS = 100_000
+/** Pods that are flooded at once by one caller, and its calls to each: as many as it may make in a burst, and not be sent away. */
+const FLOODED_PODS = 3
+const CONNECTIONS_TO_POD = 4
+const CALLS_OF_CONNECTION = 350
+/** Calls of another that are begun and served meanwhile, one after the other; it is three times as many, and three where such a flood has turns of its own. */
+const LEAST_SERVED = 5
 /** Of a pod's access lines: the burst, and what is let through in a second. */
 const LINES = { burst: 5_000, perSecond: 500 }
 const AUDITED = { burst: 200, perSecond: 10 }
@@ -59,6 +70,7 @@ await t.test('a flood of refused calls leaves nothing behind', async (t) => {
   }
   const catalog = testPod('catalog', '10.244.2.3' as IpAddress)
   const other = testPod('other', '10.244.2.4' as IpAddress)
+  const enemy = testPod('enemy', '10.244.1.2' as IpAddress)
   mesh.apply([
     KNOWN,
     naming(catalog, ['shop/only-frontend']),
@@ -74,7 +86,7 @@ await t.test('a flood of refused calls leaves nothing behind', async (t) => {
     const connection = new Connection(
       {
         direction: 'inbound',
-        source: partyOf(undefined, testPod('enemy').identity),
+        source: partyOf(undefined, enemy.identity),
         sourceAddress: peer,
         destination: partyOf(undefined),
         destinationAddress: target,
@@ -86,7 +98,7 @@ await t.test('a flood of refused calls leaves nothing behind', async (t) => {
     )
     const call: InboundCall = {
       peer,
-      peerIdentity: testPod('enemy').identity,
+      peerIdentity: enemy.identity,
       destination: pod.uid,
       target,
       via: 'hbone',
@@ -160,3 +172,67 @@ await t.test(
     t.end()
   },
 )
+
+await t.test('others are served between the refusals of a flood, not after them', async (t) => {
+  const root = await makeRoot()
+  const agent = await startAgent(t, { root })
+  const abroad = await startAgent(t, { root })
+  const names = Array.from({ length: FLOODED_PODS }, (_, at) => `flooded-${at}`)
+  const flooded = await Promise.all(names.map((name) => agent.servePod(testPod(name))))
+  const other = await agent.servePod(testPod('other'))
+  const remote = await abroad.servePod(testPod('remote'))
+  const enemy = testPod('enemy', '127.0.0.1' as IpAddress)
+  const [otherAddress] = other.pod.addresses as [IpAddress]
+  const app = {
+    address: otherAddress,
+    port: await startApp(t, otherAddress, (socket) => void socket.pipe(socket)),
+  }
+  for (const each of [agent, abroad]) {
+    for (const pod of [...flooded, other, remote].map((served) => served.pod).concat(enemy))
+      each.send({ kind: 'mesh', changes: [{ kind: 'workload', workload: workloadOf(pod) }] })
+    each.send({ kind: 'meshSynced' })
+  }
+  agent.send({
+    kind: 'mesh',
+    changes: [
+      policy('shop/only-frontend', { rules: [rule(from('frontend'))] }),
+      ...flooded.map(({ pod }) => naming(pod, ['shop/only-frontend'])),
+    ],
+  })
+  t.equal(await talk(await remote.call(app), 'opens the pool'), 'opens the pool')
+
+  const certificate = await makeCertificate(root, enemy.identity)
+  const flood = await Promise.all(
+    flooded.flatMap(({ pod }) =>
+      Array.from({ length: CONNECTIONS_TO_POD }, async () => {
+        const [host] = pod.addresses as [IpAddress]
+        const peer = await rawPeer(t, 15008, certificate, true, '127.0.0.1', host)
+        return { host, peer }
+      }),
+    ),
+  )
+  const refused = (): number =>
+    agent.lines.filter((line) => line['src.identity'] === enemy.identity).length
+  for (const { host, peer } of flood)
+    peer.send(
+      ...Array.from({ length: CALLS_OF_CONNECTION }, (_, at) =>
+        headers(
+          2 * at + 1,
+          [
+            [':method', 'CONNECT'],
+            [':authority', `${host}:8080`],
+          ],
+          FLAG.endStream,
+        ),
+      ),
+    )
+  const total = flood.length * CALLS_OF_CONNECTION
+  await until(() => refused() > 0, 'the first refusal')
+  let served = 0
+  while (refused() < total) {
+    t.equal(await talk(await remote.call(app), 'well?'), 'well?')
+    served += 1
+  }
+  t.equal(refused(), total)
+  t.ok(served >= LEAST_SERVED, `${served} calls were served among ${total} refusals`)
+})

@@ -24,7 +24,7 @@ import type {
   ServeContext,
   ServedConnection,
 } from '../exchange/types.ts'
-import type { PolicyRefusal } from '../policy/verdict-words.ts'
+import type { PolicyRefusal } from '../policy/policy-gate.ts'
 import type { Connections } from '../upstream/connections.ts'
 import type { Call, CallParts, OpenCall, ServedCall } from './call.ts'
 

@@ -9,7 +9,7 @@ import { type JoinedPipes, joinPipes } from '../../mesh/relay/join-pipes.ts'
 import type { StartedPipe } from '../../mesh/relay/started-pipe.ts'
 import type { Result } from '../../mesh/result.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
-import type { PolicyRefusal } from '../policy/verdict-words.ts'
+import type { PolicyRefusal } from '../policy/policy-gate.ts'
 import type { OpenedUpstream } from '../upstream/upstreams.ts'
 import { type Call, type CallParts, NO_BYTES, type OpenCall, type ServedCall } from './call.ts'
 

@@ -5,10 +5,10 @@
 import type { AuditEvent, AuditKind } from '../../mesh/audit/event.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { JudgedRequest } from '../../mesh/policy/request/types.ts'
+import { objectOf, trialText } from '../../mesh/policy/verdict-words.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import type { Call } from '../listener/call.ts'
-import type { PolicyReports } from './policy-gate.ts'
-import { objectOf, type PolicyRefusal, trialText } from './verdict-words.ts'
+import type { PolicyRefusal, PolicyReports } from './policy-gate.ts'
 
 /** By which waypoint, as `namespace/name`, and when. */
 export interface AuditedBy {

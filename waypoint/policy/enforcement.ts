@@ -8,8 +8,7 @@ import type { JudgedRequest } from '../../mesh/policy/request/types.ts'
 import type { AnswerOutcome } from '../exchange/types.ts'
 import type { Call } from '../listener/call.ts'
 import { type AuditedBy, cutEvent, refusedEvent, reportEvents } from './call-audit.ts'
-import { PolicyGate, type PolicyGateOptions } from './policy-gate.ts'
-import type { PolicyRefusal } from './verdict-words.ts'
+import { PolicyGate, type PolicyGateOptions, type PolicyRefusal } from './policy-gate.ts'
 
 /** What a request is answered that is not let through: Envoy's words. */
 export interface DeniedAnswer extends AnswerOutcome {

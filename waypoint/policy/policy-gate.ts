@@ -13,8 +13,14 @@ import type {
   RequestHit,
   RequestVerdict,
 } from '../../mesh/policy/request/types.ts'
+import { type Denial, denialOf, objectOf } from '../../mesh/policy/verdict-words.ts'
 import type { Call } from '../listener/call.ts'
-import { type PolicyRefusal, refusalOf } from './verdict-words.ts'
+
+/** A call, or a request, is not let through. */
+export interface PolicyRefusal extends Denial {
+  /** `policyMissing`: what is to judge it cannot be read. */
+  readonly reason: 'policyDenied' | 'policyMissing'
+}
 
 /** What judges the calls of one place. */
 export interface Judges {
@@ -157,7 +163,12 @@ function judgesAt(mesh: Pick<MeshState, 'waypointPolicies'>, place: JudgedPlace)
   const closed: PolicyRefusal | undefined = unread && {
     reason: 'policyMissing',
     message: `policy ${unread.key} cannot be read: ${unread.reason}`,
-    by: { policy: unread.key, rule: undefined, madeOf: `AuthorizationPolicy ${unread.key}` },
+    by: { policy: unread.key, rule: undefined, madeOf: objectOf(unread) },
   }
   return { concerning, policies, closed, isOpen: closed === undefined && policies.isEmpty }
+}
+
+function refusalOf(verdict: RequestVerdict): PolicyRefusal | undefined {
+  const denial = denialOf(verdict)
+  return denial && { reason: 'policyDenied', ...denial }
 }

@@ -12,7 +12,8 @@ import type { DecidedBy } from '../../../mesh/telemetry/connection-record.ts'
 import type { InboundCall, Refusal } from '../admission.ts'
 import type { LocalPod } from '../local-pod.ts'
 import type { PodPolicies } from './pod-policies.ts'
-import { gapRefusal, type MissingPolicies, named } from './policy-judge.ts'
+import { gapRefusal, type MissingPolicies } from './policy-judge.ts'
+import { named } from '../../../mesh/policy/verdict-words.ts'
 
 /** A call as its pod makes it. */
 export interface OutboundCall {

@@ -3,7 +3,8 @@
 // what is known to deny is not waited for. Pure.
 
 import type { Policy } from '../../../mesh/model/policy.ts'
-import type { PolicyCall, PolicyHit, PolicyVerdict } from '../../../mesh/policy/types.ts'
+import type { PolicyCall, PolicyVerdict } from '../../../mesh/policy/types.ts'
+import { decidedBy, denialOf, named, trialText } from '../../../mesh/policy/verdict-words.ts'
 import type { DecidedBy, PolicyReports } from '../../../mesh/telemetry/connection-record.ts'
 import type { InboundCall, Refusal } from '../admission.ts'
 import type { PodGap, PodPolicies } from './pod-policies.ts'
@@ -25,8 +26,6 @@ const COMPILING: PodGap = {
   key: undefined,
   message: 'policies of the pod are being compiled',
 }
-/** The rest is counted. */
-const POLICIES_NAMED = 5
 
 /** What is asked of policies. */
 export function policyCall({ peer, peerIdentity, target }: InboundCall): PolicyCall {
@@ -119,32 +118,9 @@ function isDenied({ kind }: PolicyVerdict): boolean {
   return kind === 'denied' || kind === 'unknown'
 }
 
-/** The words are ztunnel's: what operators search for. */
 function refusalOf(verdict: PolicyVerdict): Refusal | undefined {
-  switch (verdict.kind) {
-    case 'allowed':
-      return undefined
-    case 'denied':
-      return denied(`explicitly denied by: ${verdict.by.policy.key}`, decidedBy(verdict.by))
-    case 'unknown':
-      return denied(
-        `explicitly denied by: ${verdict.by.policy.key} (whether its rule matches cannot be told)`,
-        decidedBy(verdict.by),
-      )
-    case 'notAllowed': {
-      const { policies } = verdict
-      const [only] = policies.length === 1 ? policies : []
-      const names = named(policies.map(({ key }) => key))
-      return denied(
-        `allow policies exist, but none allowed: ${names}`,
-        only && { policy: only.key, rule: undefined, madeOf: madeOf(only) },
-      )
-    }
-  }
-}
-
-function denied(message: string, by: DecidedBy | undefined): Refusal {
-  return { kind: 'refuse', reason: 'policyDenied', message, by }
+  const denial = denialOf(verdict)
+  return denial && { kind: 'refuse', reason: 'policyDenied', ...denial }
 }
 
 function closedFor(gap: PodGap, pendingUntilMs: number | undefined): Refusal {
@@ -157,36 +133,4 @@ function closedFor(gap: PodGap, pendingUntilMs: number | undefined): Refusal {
     by: key === undefined ? undefined : { policy: key, rule: undefined, madeOf },
     ...(pendingUntilMs !== undefined && { pendingUntilMs }),
   }
-}
-
-function trialText(verdict: PolicyVerdict | undefined): string | undefined {
-  switch (verdict?.kind) {
-    case undefined:
-      return undefined
-    case 'denied':
-    case 'unknown':
-      return `would be denied by: ${hitText(verdict.by)}`
-    case 'notAllowed':
-      return `would not be allowed by: ${named(verdict.policies.map(({ key }) => key))}`
-    case 'allowed':
-      return verdict.by && `would be allowed by: ${hitText(verdict.by)}`
-  }
-}
-
-function hitText({ policy, rule }: PolicyHit): string {
-  return rule.place === undefined ? policy.key : `${policy.key}, rule ${rule.place}`
-}
-
-function decidedBy({ policy, rule }: PolicyHit): DecidedBy {
-  return { policy: policy.key, rule: rule.place, madeOf: madeOf(policy) }
-}
-
-function madeOf({ madeOf: object, key }: Policy): string {
-  return object === '' ? `AuthorizationPolicy ${key}` : object
-}
-
-/** The names of policies for people, bounded. */
-export function named(keys: readonly string[]): string {
-  const more = keys.length - POLICIES_NAMED
-  return keys.slice(0, POLICIES_NAMED).join(', ') + (more > 0 ? ` and ${more} more` : '')
 }
