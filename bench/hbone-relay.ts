@@ -10,7 +10,7 @@ import { createHbonePool } from '../mesh/hbone/pool.ts'
 import { createHboneServer } from '../mesh/hbone/server.ts'
 import { HboneSources } from '../mesh/hbone/sources.ts'
 import { resetSocket } from '../mesh/relay/reset-socket.ts'
-import { relay } from '../mesh/relay/relay.ts'
+import { relay } from '../test/support/relay.ts'
 import type { PlainSocket } from '../mesh/relay/thin-socket.ts'
 import { connectPlain, servePlain } from './plain-sockets.ts'
 import type { IncomingTunnel, PoolTarget } from '../mesh/hbone/types.ts'
@@ -61,7 +61,7 @@ async function outbound(): Promise<number> {
   const carry = async (socket: PlainSocket): Promise<void> => {
     const abort = new AbortController()
     const opened = await pool.open(target, '127.0.0.1:80', headers, abort.signal)
-    if (opened.ok) await relay(socket, opened.value.tunnel)
+    if (opened.ok) await relay(socket, opened.value.bare)
     else {
       console.error(opened.error)
       resetSocket(socket)
@@ -74,7 +74,7 @@ async function inbound(): Promise<number> {
   const carry = async (incoming: IncomingTunnel): Promise<void> => {
     const socket = await connectPlain(settings.upstreamPort)
     if (socket === undefined) incoming.reject(503)
-    else await relay(incoming.accept({}), socket)
+    else await relay(incoming.acceptBare({}), socket)
   }
   const server = createHboneServer({
     certificate: settings.certificate,

@@ -5,7 +5,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { pathToFileURL } from 'node:url'
-import { relay as joinPlain } from '../mesh/relay/relay.ts'
+import { relay as joinPlain } from '../test/support/relay.ts'
 import { resetSocket } from '../mesh/relay/reset-socket.ts'
 import { connectPlain, servePlain } from './plain-sockets.ts'
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plain relay (same node, pass-through) against no relay and against haproxy in TCP mode, interleaved, on
-// loopback. With --against FILE a second relay module takes part: how a change is judged.
+// loopback. With --against FILE the relay of another checkout takes part, its test/support/relay.ts: how a change is judged.
 // node bench/relay.ts [--rounds N] [--seconds N] [--json FILE] [--only NAME ...] [--against FILE] [--cpu-prof DIR]
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'

@@ -2,10 +2,10 @@
 // What apps ask of their sockets after connect() (many libraries set keepalive then), carried to what the agent has beyond, legs and tunnels. The
 // kernel notes it (bpf/options.h); it is fetched here, soon while a connection is young and more seldom later.
 
+import { Socket } from 'node:net'
 import { type Listed, Roster, type RosterMember } from '../../mesh/async/roster.ts'
 import { socketFd } from '../../mesh/relay/last-descriptors.ts'
 import type { ByteStream } from '../../mesh/relay/pump.ts'
-import { ThinSocket } from '../../mesh/relay/thin-socket.ts'
 import type { AskedOptions, DataPlaneSockets } from '../capture/types.ts'
 import { askedSilence } from './asked-silence.ts'
 
@@ -48,8 +48,8 @@ export class AskedLater {
   follow(cookie: bigint, leg: ByteStream): void {
     const followed = new Followed(cookie, leg)
     this.#followed.add(followed)
-    if (leg instanceof ThinSocket) leg.onceClosed(() => this.#forget(followed))
-    else leg.once('close', () => this.#forget(followed))
+    if (leg instanceof Socket) leg.once('close', () => this.#forget(followed))
+    else leg.onceClosed(() => this.#forget(followed))
     this.#timer ??= setInterval(() => this.look(), LOOK_INTERVAL_MS).unref()
   }
 

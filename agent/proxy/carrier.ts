@@ -11,8 +11,7 @@ import type {
   TunnelHeaders,
 } from '../../mesh/hbone/types.ts'
 import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
-import type { ByteCounts } from '../../mesh/telemetry/connection-record.ts'
-import type { RelayResult } from '../../mesh/relay/relay-result.ts'
+import type { RelayListener } from '../../mesh/relay/relay-result.ts'
 import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
 import type { OriginalDestination, OwnSource } from '../capture/types.ts'
 import type { Permit } from './admission.ts'
@@ -66,33 +65,25 @@ export type Way =
       readonly app: Pick<OriginalDestination, 'cookie' | 'asked'>
     }
 
-/** The call, and who wants to hear of it. */
-export interface Carried {
+/** The call, and who wants to hear of it. It is kept while the connection is idle, which is most of its life. */
+export interface Carried extends RelayListener {
+  /** Until it is opened. */
   readonly downstream: Downstream
   /** Cuts it at any moment, with a reset; an EndReason as its reason becomes the end's. */
   readonly signal: CutSignal
   /** Both legs stand; with the identity that the far end proved by a certificate. */
   opened(peerIdentity: SpiffeId | undefined): void
-  /** Takes, once, the way to read the bytes so far: long connections are reported before their end. */
-  metered(read: () => ByteCounts): void
 }
 
 export type Carriage =
   /** The upstream could not be had. The downstream is as it was: another way may be tried, or the call be refused. */
-  { readonly kind: 'unopened'; readonly failure: HboneFailure } | CarriedOn
-
-/**
- * Both legs stand, and it is carried to its end. Whoever waits for that is to keep little: a connection is idle for most of its life,
- * and the frame of an async function that awaits its end is half a kilobyte and more.
- */
-export interface CarriedOn {
-  readonly kind: 'carried'
-  readonly result: Promise<RelayResult>
-}
+  | { readonly kind: 'unopened'; readonly failure: HboneFailure }
+  /** Both legs stand, and it is carried to its end, of which the call hears. Nobody waits for that: it may be days away. */
+  | { readonly kind: 'carried' }
 
 export interface Carrier {
   /**
-   * Opens the way and carries the call to its end; never rejects for anything the network does. The permit is that of the pod that is entered, or of
+   * Opens the way, and from then on carries the call to its end; never rejects for anything the network does. The permit is that of the pod that is entered, or of
    * the caller where none of this node is; it stays its owner's.
    */
   carry(call: Carried, way: Way, permit: Permit): Promise<Carriage>

@@ -18,6 +18,7 @@ import {
 } from '../../mesh/telemetry/connection-record.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { LogBudget } from '../../mesh/telemetry/log-budget.ts'
+import type { Metered } from '../../mesh/relay/relay-result.ts'
 import type { AccessLog } from './access-log.ts'
 import type { InboundCall, Permit, Refusal } from './admission.ts'
 import type { OutboundCall } from './decision/network-judge.ts'
@@ -77,7 +78,7 @@ export class Connection {
   /** Why it was cut, where a rule or a policy did. */
   #refusal: Refusal | undefined
   #reports: PolicyReports | undefined
-  #read: (() => ByteCounts) | undefined
+  #running: Metered | undefined
   /** What the metrics have been told already. */
   #reported: ByteCounts = NO_BYTES
   /** Among those of its folder. */
@@ -173,14 +174,14 @@ export class Connection {
     this.#filed.witness?.opened(this)
   }
 
-  /** Takes the way to read the bytes of the running connection. */
-  metered(read: () => ByteCounts): void {
-    this.#read = read
+  /** Takes the running connection, to read its bytes. */
+  metered(running: Metered): void {
+    this.#running = running
   }
 
   /** Adds what has passed since the last call to the metrics; a connection may last for days. */
   reportTraffic(): void {
-    const counts = this.#read?.()
+    const counts = this.#running?.counts()
     if (counts !== undefined) this.#filed.sinks.counters.carried(this.#about, this.#new(counts))
   }
 

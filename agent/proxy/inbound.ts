@@ -10,12 +10,11 @@ import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import { type Party, partyOf, UNKNOWN_PARTY } from '../../mesh/telemetry/connection-record.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { InboundCall, Permit } from './admission.ts'
-import type { Carriage, CarriedOn, Downstream } from './carrier.ts'
+import type { Carriage, Downstream } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { type Arrival, type Client, decideArrival, decideDirect } from './decision/arrival.ts'
 import { clientAddress, decideInboundHbone } from './decision/inbound.ts'
 import { enter } from './entering.ts'
-import { finishing } from './finishing.ts'
 import { leadBack } from './lead-back.ts'
 import { podParty } from './local-pod.ts'
 import { CarriedCall, localAddress, type PodContext, remoteAddress } from './pod-context.ts'
@@ -26,7 +25,7 @@ import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
 /** As of what the pod calls itself (outbound.ts). */
 const FIRST_SYNC_TIMEOUT_MS = 5_000
 
-/** Serves one CONNECT to its end. */
+/** Serves one CONNECT; resolves when it is carried, or refused. */
 export async function handleIncomingTunnel(
   context: PodContext,
   incoming: IncomingTunnel,
@@ -82,13 +81,13 @@ export async function handleIncomingTunnel(
   const onward = afterEntry(context, arrival)
   const admitted = { call, permit: entry.permit, arrival: onward, caller: peer }
   const carriage = await carryOn(context, connection, downstream, admitted)
-  if (carriage.kind === 'carried') return finished(connection, carriage)
+  if (carriage.kind === 'carried') return
   const { failure } = carriage
   if (!incoming.signal.aborted) incoming.reject(statusOf(failure.reason))
   connection.fail(failure.reason, failure.message)
 }
 
-/** Serves one captured plaintext connection to its end. */
+/** Serves one captured plaintext connection; resolves when it is carried, or refused. */
 export async function handleInboundPlaintext(
   context: PodContext,
   socket: PlainSocket,
@@ -129,13 +128,8 @@ export async function handleInboundPlaintext(
   const arrival = decideDirect(workload, { address: peer, identity: undefined }, target)
   const admitted = { call, permit: entry.permit, arrival, caller: peer }
   const carriage = await carryOn(context, connection, downstream, admitted)
-  if (carriage.kind === 'carried') return finished(connection, carriage)
+  if (carriage.kind === 'carried') return
   refuse(carriage.failure.reason, carriage.failure.message)
-}
-
-/** Not awaited where it is called: nothing of the call is kept while the connection is idle. */
-function finished(connection: Connection, { result }: CarriedOn): Promise<void> {
-  return finishing(connection, result).then(() => undefined)
 }
 
 /** While it waited to be let in, discovery may have told that the pod is bound: what has passed no waypoint is looked at again. */

@@ -17,14 +17,13 @@ import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import { admitOutbound, type Permit, type Refusal } from './admission.ts'
 import { isWorthRetrying } from '../../mesh/balance/endpoints-fault.ts'
 import type { Attempt } from '../../mesh/balance/endpoint-experience.ts'
-import type { Carriage, CarriedOn } from './carrier.ts'
+import type { Carriage } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { described } from './decision/described.ts'
 import { decideOutbound, type OutboundDecision } from './decision/outbound.ts'
 import { trueTargets } from './decision/true-targets.ts'
 import { callerAddress, type LocalPod, podParty, sourceFor } from './local-pod.ts'
 import { CarriedCall, type PodContext, remoteAddress, type WorkerMesh } from './pod-context.ts'
-import { finishing } from './finishing.ts'
 import { carrySameNode } from './same-node.ts'
 import { tryOne } from './try-one.ts'
 import { tunnelHeaders } from './tunnel-headers.ts'
@@ -56,7 +55,7 @@ interface Captured {
   readonly originalDestination: OriginalDestination
 }
 
-/** Serves one captured connection to its end; never throws for anything the network does. */
+/** Serves one captured connection; resolves when it is carried, or refused; never throws for anything the network does. */
 export async function handleOutbound(context: PodContext, socket: PlainSocket): Promise<void> {
   const { pod, mesh, connections } = context
   const fd = socketFd(socket)
@@ -75,25 +74,15 @@ export async function handleOutbound(context: PodContext, socket: PlainSocket): 
     },
     connections,
   )
-  const over = (): void => {
-    // Reached with both open only through a bug; the connection must still end and be told of.
-    if (!socket.destroyed) resetSocket(socket)
-    connection.fail('internal')
-  }
-  let carried: CarriedOn | undefined
+  let isCarried = false
   try {
-    carried = await serve(context, connection, socket, source, originalDestination)
+    isCarried = await serve(context, connection, socket, source, originalDestination)
   } finally {
-    if (carried === undefined) over()
-  }
-  // Not awaited: nothing of this call is kept while the connection is idle.
-  return carried && finishing(connection, carried.result).then(over, rethrowing(over))
-}
-
-function rethrowing(first: () => void): (thrown: unknown) => never {
-  return (thrown) => {
-    first()
-    throw thrown
+    if (!isCarried) {
+      // Reached with both open only through a bug; the connection must still end and be told of.
+      if (!socket.destroyed) resetSocket(socket)
+      connection.fail('internal')
+    }
   }
 }
 
@@ -110,17 +99,19 @@ function sourceOf(
   return address === undefined ? seen : { address, port: seen.port }
 }
 
+/** Whether it is carried; else it was refused. */
 async function serve(
   context: PodContext,
   connection: Connection,
   socket: PlainSocket,
   source: SocketAddress | undefined,
   originalDestination: OriginalDestination | undefined,
-): Promise<CarriedOn | undefined> {
+): Promise<boolean> {
   const { mesh } = context
-  const refuse = (failure: HboneFailure): undefined => {
+  const refuse = (failure: HboneFailure): false => {
     resetSocket(socket)
     connection.fail(failure.reason, failure.message)
+    return false
   }
   const admission = admitOutbound(context.pod, context.connections, context.gate)
   if (admission.kind === 'refuse') return refuse(admission)
@@ -141,12 +132,12 @@ async function serve(
   if (connection.signal.aborted) return refuse(cutWhileWaiting(connection.signal))
   const captured = { socket, connection, permit, source, originalDestination }
   const outcome = await carryWithRetries(context, captured)
-  if (outcome.kind === 'carried') return outcome
+  if (outcome.kind === 'carried') return true
   if (outcome.kind === 'unopened') return refuse(outcome.failure)
   const { reason, message, by } = outcome.refusal
   resetSocket(socket)
   connection.fail(reason, message, by)
-  return undefined
+  return false
 }
 
 /** Waits for the first picture of the mesh; a connection that is cut meanwhile is reset at once. True when it came, or needs not. */

@@ -6,10 +6,10 @@ import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import { socketAddressOf } from '../../mesh/model/address.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
-import type { ByteCounts } from '../../mesh/telemetry/connection-record.ts'
 import type { DataPlaneSockets } from '../capture/types.ts'
 import type { Gate } from './admission.ts'
 import type { Attempt, EndpointExperience } from '../../mesh/balance/endpoint-experience.ts'
+import type { Metered, RelayResult } from '../../mesh/relay/relay-result.ts'
 import { type PlainSocket, ThinSocket } from '../../mesh/relay/thin-socket.ts'
 import type { Carried, Carrier, Downstream } from './carrier.ts'
 import type { Connection } from './connection.ts'
@@ -58,16 +58,23 @@ export interface CallListeners {
   readonly attempt?: Attempt | undefined
 }
 
-/** A call for the carrier; what it hears of it, it tells the connection, and those who listen. */
+/** A call for the carrier; what it hears of it, it tells the connection, and those who listen. Hot: one for each try. */
 export class CarriedCall implements Carried {
-  readonly downstream: Downstream
+  #downstream: Downstream | undefined
   readonly #connection: Connection
-  readonly #listeners: CallListeners
+  readonly #arrival: Connection | undefined
+  readonly #attempt: Attempt | undefined
 
   constructor(downstream: Downstream, connection: Connection, listeners: CallListeners = {}) {
-    this.downstream = downstream
+    this.#downstream = downstream
     this.#connection = connection
-    this.#listeners = listeners
+    this.#arrival = listeners.arrival
+    this.#attempt = listeners.attempt
+  }
+
+  get downstream(): Downstream {
+    if (this.#downstream === undefined) throw new Error('the call is carried already')
+    return this.#downstream
   }
 
   get signal(): CutSignal {
@@ -75,13 +82,24 @@ export class CarriedCall implements Carried {
   }
 
   opened(peerIdentity: SpiffeId | undefined): void {
+    // How it came is of no use any more, and holds a request and its headers.
+    this.#downstream = undefined
     this.#connection.opened(peerIdentity)
-    this.#listeners.arrival?.opened(peerIdentity)
-    this.#listeners.attempt?.opened()
+    this.#arrival?.opened(peerIdentity)
+    this.#attempt?.opened()
   }
 
-  metered(read: () => ByteCounts): void {
-    this.#connection.metered(read)
-    this.#listeners.arrival?.metered(read)
+  metered(running: Metered): void {
+    this.#connection.metered(running)
+    this.#arrival?.metered(running)
+  }
+
+  ended(result: RelayResult): void {
+    // Not under the hands of whoever ends it: one who cuts many goes by counts and lists that it would change.
+    queueMicrotask(() => {
+      this.#arrival?.finish(result.end, result)
+      this.#attempt?.end()
+      this.#connection.finish(result.end, result)
+    })
   }
 }

@@ -10,7 +10,6 @@ import type { Carriage } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { clientAddress } from './decision/inbound.ts'
 import { enter } from './entering.ts'
-import { finishing } from './finishing.ts'
 import type { LocalPod } from './local-pod.ts'
 import { CarriedCall, type PodContext } from './pod-context.ts'
 
@@ -70,8 +69,7 @@ export async function carrySameNode(
       way,
       entry.permit,
     )
-    if (carriage.kind === 'carried')
-      return { kind: 'carried', result: finishing(arrival, carriage.result) }
+    if (carriage.kind === 'carried') return carriage
     arrival.fail(carriage.failure.reason, carriage.failure.message)
     return carriage
   } catch (thrown) {

@@ -80,8 +80,8 @@ export class StreamCarrier implements Carrier {
         this.#lastWords.heed(leg)
       }
     call.opened(peerIdentity)
-    const result = relay(caller, stream, signal, (read) => call.metered(read))
-    return { kind: 'carried', result }
+    relay(caller, stream, call, signal)
+    return CARRIED
   }
 
   /** As #open, and gives up when the caller does. */
@@ -105,11 +105,11 @@ export class StreamCarrier implements Carrier {
     if (way.kind === 'hbone') {
       const opened = await this.#pool.open(way.peer, way.authority, way.headers, signal)
       if (!opened.ok) return opened
-      const { tunnel, peerIdentity } = opened.value
+      const { bare, peerIdentity } = opened.value
       const { asked, cookie } = way.app
-      if (asked !== undefined) tunnel.askSilence(askedSilence(asked))
-      if (cookie !== undefined) this.#askedLater.follow(cookie, tunnel)
-      return ok({ stream: tunnel, peerIdentity })
+      if (asked !== undefined) bare.askSilence(askedSilence(asked))
+      if (cookie !== undefined) this.#askedLater.follow(cookie, bare)
+      return ok({ stream: bare, peerIdentity })
     }
     const { netnsFd, target, timeoutMs } = way
     const from = way.kind === 'app' ? this.#asClient(way.client) : way.from
@@ -132,6 +132,7 @@ function cutFailure(signal: CutSignal): HboneFailure {
   return { reason: cutReason(signal), message: 'cut before the upstream was open' }
 }
 
+const CARRIED: Carriage = { kind: 'carried' }
 const GONE: HboneFailure = { reason: 'clientReset', message: 'gone before the answer' }
 
 function isGone(downstream: Downstream): boolean {
@@ -141,5 +142,5 @@ function isGone(downstream: Downstream): boolean {
 function accept(downstream: Downstream): ByteStream {
   return downstream.kind === 'socket'
     ? downstream.socket
-    : downstream.incoming.accept({ baggage: downstream.baggage })
+    : downstream.incoming.acceptBare({ baggage: downstream.baggage })
 }

@@ -5,12 +5,11 @@ import type { Attempt } from '../../mesh/balance/endpoint-experience.ts'
 import { isEndpointsFault } from '../../mesh/balance/endpoints-fault.ts'
 import type { Carriage } from './carrier.ts'
 
-/** As `carry`; the attempt ends with the call. */
+/** As `carry`; the attempt ends with the call, which knows of it. */
 export async function tryOne(attempt: Attempt, carry: () => Promise<Carriage>): Promise<Carriage> {
   try {
     const carriage = await carry()
-    if (carriage.kind === 'carried')
-      return { kind: 'carried', result: carriage.result.finally(() => attempt.end()) }
+    if (carriage.kind === 'carried') return carriage
     if (isEndpointsFault(carriage.failure)) attempt.failed(carriage.failure.message)
     attempt.end()
     return carriage

@@ -30,8 +30,14 @@ import {
   POOL_MAX_STREAMS,
 } from './limits.ts'
 import { ORIGINAL_CLIENT } from '../telemetry/original-client.ts'
-import { StreamTunnel } from './tunnel.ts'
-import type { HboneFailure, HbonePoolOptions, OpenedTunnel, TunnelHeaders } from './types.ts'
+import { OpenTunnel } from './tunnel.ts'
+import type {
+  HboneFailure,
+  HbonePoolOptions,
+  HboneTunnel,
+  OpenedTunnel,
+  TunnelHeaders,
+} from './types.ts'
 
 export interface OpenFailure extends HboneFailure {
   /** The peer did not act on the request: it may be sent again on another connection. */
@@ -206,6 +212,23 @@ function connectHeaders(
   return ok(fields)
 }
 
+class Opened implements OpenedTunnel {
+  readonly bare: OpenTunnel
+  readonly responseBaggage: string | undefined
+  readonly peerIdentity: SpiffeId
+  #tunnel: HboneTunnel | undefined
+
+  constructor(bare: OpenTunnel, responseBaggage: string | undefined, peerIdentity: SpiffeId) {
+    this.bare = bare
+    this.responseBaggage = responseBaggage
+    this.peerIdentity = peerIdentity
+  }
+
+  get tunnel(): HboneTunnel {
+    return (this.#tunnel ??= this.bare.asStream())
+  }
+}
+
 /** One CONNECT until it is answered. */
 class ConnectRequest implements StreamSink {
   readonly #peerIdentity: SpiffeId
@@ -241,11 +264,7 @@ class ConnectRequest implements StreamSink {
     if (status === 200) {
       this.#answered()
       this.#resolve(
-        ok({
-          tunnel: new StreamTunnel(stream),
-          responseBaggage: valueOf(headers, 'baggage'),
-          peerIdentity: this.#peerIdentity,
-        }),
+        ok(new Opened(new OpenTunnel(stream), valueOf(headers, 'baggage'), this.#peerIdentity)),
       )
       return
     }

@@ -8,9 +8,9 @@ import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, IGNORING_SINK, type StreamSink } from '../http2/stream.ts'
 import type { ConnectRequest } from './request.ts'
 import { wasteOf } from './sources.ts'
-import { StreamTunnel } from './tunnel.ts'
+import { OpenTunnel } from './tunnel.ts'
 import { WaitingChunks } from '../relay/waiting-chunks.ts'
-import type { HboneTunnel, IncomingTunnel, TunnelHeaders } from './types.ts'
+import type { BareTunnel, HboneTunnel, IncomingTunnel, TunnelHeaders } from './types.ts'
 
 /** Waits for accept() or reject(); keeps what the client sends meanwhile, bounded by the stream's window. */
 export class Incoming implements IncomingTunnel, StreamSink {
@@ -20,7 +20,7 @@ export class Incoming implements IncomingTunnel, StreamSink {
   readonly peer: SocketAddress
   readonly local: SocketAddress
   readonly #stream: H2Stream
-  readonly #early = new WaitingChunks()
+  #early: WaitingChunks | undefined
   #hasEnded = false
   #isAnswered = false
   #resetCode: number | undefined
@@ -43,6 +43,10 @@ export class Incoming implements IncomingTunnel, StreamSink {
   }
 
   accept(headers: { readonly baggage?: string }): HboneTunnel {
+    return this.acceptBare(headers).asStream()
+  }
+
+  acceptBare(headers: { readonly baggage?: string }): BareTunnel {
     this.#answer()
     const stream = this.#stream
     const { baggage } = headers
@@ -51,12 +55,14 @@ export class Incoming implements IncomingTunnel, StreamSink {
       baggage === undefined ? fields : [...fields, ['baggage', baggage] as const],
       false,
     )
-    const tunnel = new StreamTunnel(stream)
+    const tunnel = new OpenTunnel(stream)
     if (this.#resetCode !== undefined) {
       tunnel.markReset(this.#resetCode)
       return tunnel
     }
-    for (let chunk = this.#early.shift(); chunk !== undefined; chunk = this.#early.shift())
+    const early = this.#early
+    this.#early = undefined
+    for (let chunk = early?.shift(); chunk !== undefined; chunk = early?.shift())
       tunnel.onData(chunk)
     if (this.#hasEnded) tunnel.onEnd()
     return tunnel
@@ -72,7 +78,7 @@ export class Incoming implements IncomingTunnel, StreamSink {
   }
 
   onData(chunk: Buffer): boolean {
-    return this.#early.push(chunk)
+    return (this.#early ??= new WaitingChunks()).push(chunk)
   }
 
   onEnd(): void {
@@ -81,7 +87,7 @@ export class Incoming implements IncomingTunnel, StreamSink {
 
   onReset(code: number): boolean {
     this.#resetCode = code
-    this.#early.clear()
+    this.#early = undefined
     this.#abort?.abort()
     return false
   }

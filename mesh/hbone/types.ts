@@ -39,6 +39,16 @@ export interface HboneTunnel extends Duplex {
   readonly wasReset: boolean
 }
 
+/** A tunnel that nobody has used yet. It is used once: relays take its HTTP/2 stream out of it (tunnel.ts), others use it as a stream. */
+export interface BareTunnel {
+  /** As of the stream. */
+  reset(): void
+  askSilence(asked: AskedSilence | undefined): void
+  /** Calls it when the tunnel is over, at once if it is; whoever was to be called before is not. */
+  onceClosed(listener: () => void): void
+  asStream(): HboneTunnel
+}
+
 export interface HboneFailure {
   readonly reason: EndReason
   readonly message: string
@@ -76,6 +86,8 @@ export interface HbonePoolOptions {
 }
 
 export interface OpenedTunnel {
+  readonly bare: BareTunnel
+  /** The tunnel as a stream, which it is from the first look on. */
   readonly tunnel: HboneTunnel
   /** `baggage` of the response, the destination's own description of itself. */
   readonly responseBaggage: string | undefined
@@ -113,6 +125,8 @@ export interface IncomingTunnel {
   readonly signal: CutSignal
   /** Answers 200 and returns the byte stream. */
   accept(headers: { readonly baggage?: string }): HboneTunnel
+  /** As accept(), for relays. */
+  acceptBare(headers: { readonly baggage?: string }): BareTunnel
   /** Answers with an error status (400, 401, 503) and ends the stream. */
   reject(status: number): void
 }

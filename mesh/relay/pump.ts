@@ -5,14 +5,14 @@
 
 import { Socket } from 'node:net'
 import { readInPlace, sharedReadBuffer } from './read-in-place.ts'
-import type { HboneTunnel } from '../hbone/types.ts'
+import type { BareTunnel, HboneTunnel } from '../hbone/types.ts'
 import type { ThinSocket } from './thin-socket.ts'
 
 /** Either end of a relayed connection that Node serves. Both must have been made with allowHalfOpen. */
 export type NodeStream = Socket | HboneTunnel
 
-/** Either end of a relayed connection. */
-export type ByteStream = NodeStream | ThinSocket
+/** Either end of a relayed connection, before it is. */
+export type ByteStream = Socket | BareTunnel | ThinSocket
 
 /** Reading in place pays off after this many chunks; a connection that only asks once is done before. */
 const IN_PLACE_AFTER = 4

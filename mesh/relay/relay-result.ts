@@ -9,8 +9,18 @@ export interface RelayResult extends ByteCounts {
   readonly end: EndReason
 }
 
-/** Takes, once, the way to read a running connection's bytes: long ones are reported before their end. */
-export type OnMeter = (read: () => ByteCounts) => void
+/** A running connection, whose bytes can be read: long ones are reported before their end. */
+export interface Metered {
+  counts(): ByteCounts
+}
+
+/** Who hears of a relayed connection. An object, and no promise: it is kept while the connection is idle. */
+export interface RelayListener {
+  /** First, and once. */
+  metered(running: Metered): void
+  /** Once, when both sides are closed. */
+  ended(result: RelayResult): void
+}
 
 /** The end reason of a connection that this signal cut. */
 export function cutReason({ reason }: { readonly reason?: unknown }): EndReason {

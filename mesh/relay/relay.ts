@@ -5,38 +5,41 @@
 import type { CutSignal } from '../async/cut.ts'
 import { Socket } from 'node:net'
 import { cutSocket, FLUSH_BEFORE_RESET_MS, resetSocket } from './reset-socket.ts'
-import { splice, type SpliceOptions } from './splice.ts'
-import type { HboneTunnel } from '../hbone/types.ts'
+import { type SocketRole, splice } from './splice.ts'
+import type { BareTunnel } from '../hbone/types.ts'
 import type { ByteCounts } from '../telemetry/connection-record.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { type ByteStream, type NodeStream, Pump } from './pump.ts'
-import { cutReason, type OnMeter, type RelayResult } from './relay-result.ts'
+import { cutReason, type Metered, type RelayListener } from './relay-result.ts'
 import { relayThin } from './thin-relay.ts'
 import { type PlainSocket, ThinSocket } from './thin-socket.ts'
 import { spliceThin } from './thin-splice.ts'
 
 /**
- * Joins two connected byte streams until both directions are over. Owns both from the call on; never rejects.
+ * Joins two connected byte streams until both directions are over. Owns both from the call on.
  * `signal` cuts the connection with a reset; its reason, when an EndReason, becomes the end reason.
  */
 export function relay(
   downstream: ByteStream,
   upstream: ByteStream,
+  listener: RelayListener,
   signal?: CutSignal,
-  onMeter?: OnMeter,
-): Promise<RelayResult> {
+): void {
   if (downstream instanceof ThinSocket && upstream instanceof ThinSocket)
-    return relayThin(downstream, upstream, signal, onMeter)
+    return relayThin(downstream, upstream, listener, signal)
   if (isSocket(downstream) && !isSocket(upstream))
-    return spliceTunnel(downstream, upstream, 'client', signal, onMeter)
+    return spliceTunnel(downstream, 'client', upstream, listener, signal)
   if (!isSocket(downstream) && isSocket(upstream))
-    return spliceTunnel(upstream, downstream, 'server', signal, onMeter)
+    return spliceTunnel(upstream, 'server', downstream, listener, signal)
   if (downstream instanceof ThinSocket || upstream instanceof ThinSocket)
     throw new Error('a socket of an engine cannot be joined with one of Node')
-  return new Promise((resolve) => {
-    const join = new Join(downstream, upstream, signal, resolve)
-    onMeter?.(() => join.counts())
-  })
+  const join = new Join(asNodeStream(downstream), asNodeStream(upstream), listener, signal)
+  listener.metered(join)
+  join.start()
+}
+
+function asNodeStream(stream: Socket | BareTunnel): NodeStream {
+  return stream instanceof Socket ? stream : stream.asStream()
 }
 
 function isSocket(stream: ByteStream): stream is PlainSocket {
@@ -68,11 +71,11 @@ function resetAfterFlush(stream: NodeStream): void {
   })
 }
 
-class Join {
+class Join implements Metered {
   readonly #downstream: NodeStream
   readonly #upstream: NodeStream
   readonly #signal: CutSignal | undefined
-  readonly #resolve: (result: RelayResult) => void
+  readonly #listener: RelayListener
   readonly #toUpstream: Pump
   readonly #toDownstream: Pump
   #end: EndReason = 'ok'
@@ -81,15 +84,19 @@ class Join {
   constructor(
     downstream: NodeStream,
     upstream: NodeStream,
+    listener: RelayListener,
     signal: CutSignal | undefined,
-    resolve: (result: RelayResult) => void,
   ) {
     this.#downstream = downstream
     this.#upstream = upstream
     this.#signal = signal
-    this.#resolve = resolve
+    this.#listener = listener
     this.#toUpstream = new Pump(downstream, upstream)
     this.#toDownstream = new Pump(upstream, downstream)
+  }
+
+  start(): void {
+    const [downstream, upstream, signal] = [this.#downstream, this.#upstream, this.#signal]
     this.#watch(downstream, upstream, 'clientReset')
     this.#watch(upstream, downstream, 'serverReset')
     if (signal?.aborted === true) this.#onAbort()
@@ -139,38 +146,18 @@ class Join {
     this.#open -= 1
     if (this.#open > 0) return
     this.#signal?.removeEventListener('abort', this.#onAbort)
-    this.#resolve({ ...this.counts(), end: this.#end })
+    this.#listener.ended({ ...this.counts(), end: this.#end })
   }
 }
 
-/** A socket and a tunnel, past the tunnel's stream interface: several times cheaper (bench/hbone-relays.ts). */
-async function spliceTunnel(
+/** A socket and a tunnel, of which nobody makes a stream: several times cheaper (bench/hbone-relays.ts). */
+function spliceTunnel(
   socket: PlainSocket,
-  tunnel: HboneTunnel,
-  socketRole: 'client' | 'server',
+  role: SocketRole,
+  tunnel: BareTunnel,
+  listener: RelayListener,
   signal: CutSignal | undefined,
-  onMeter: OnMeter | undefined,
-): Promise<RelayResult> {
-  const counts = (sent: number, received: number): ByteCounts =>
-    socketRole === 'client'
-      ? { bytesToUpstream: sent, bytesToDownstream: received }
-      : { bytesToUpstream: received, bytesToDownstream: sent }
-  const options: SpliceOptions = {
-    socketRole,
-    ...(signal === undefined ? {} : { signal }),
-    ...(onMeter === undefined
-      ? {}
-      : {
-          onMeter: (read) =>
-            onMeter(() => {
-              const now = read()
-              return counts(now.sent, now.received)
-            }),
-        }),
-  }
-  const { sent, received, end } = await (socket instanceof ThinSocket
-    ? spliceThin(socket, tunnel, options)
-    : splice(socket, tunnel, options))
-  const isCut = end === 'drained' && signal !== undefined
-  return { ...counts(sent, received), end: isCut ? cutReason(signal) : end }
+): void {
+  if (socket instanceof ThinSocket) spliceThin(socket, role, tunnel, listener, signal)
+  else splice(socket, role, tunnel, listener, signal)
 }

@@ -4,65 +4,55 @@
 
 import type { CutSignal } from '../async/cut.ts'
 import type { Socket } from 'node:net'
+import type { ByteCounts } from '../telemetry/connection-record.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
 import { keepable, readInPlace, sharedReadBuffer, TLS_READ_BYTES } from './read-in-place.ts'
 import { cutSocket, FLUSH_BEFORE_RESET_MS, resetSocket, resetSocketNow } from './reset-socket.ts'
 import { endReasonOfCut } from '../hbone/cut-code.ts'
-import { StreamTunnel, takeStream } from '../hbone/tunnel.ts'
+import { settle, takeStream } from '../hbone/tunnel.ts'
+import { cutReason, type Metered, type RelayListener } from './relay-result.ts'
 import { WaitingChunks } from './waiting-chunks.ts'
-import type { HboneTunnel } from '../hbone/types.ts'
+import type { BareTunnel } from '../hbone/types.ts'
 
 /** Memory that a chunk may keep while it alone waits for the kernel, uncounted: a record's, or that of Node's pool. */
 const UNCOUNTED_BYTES = Math.max(TLS_READ_BYTES, Buffer.poolSize)
 
-export interface SpliceOptions {
-  /** Which end of the user's connection the socket is: `client` at the outbound side, `server` at the inbound side. */
-  readonly socketRole: 'client' | 'server'
-  /** Called once, at the start, with a way to read how many bytes have passed so far. */
-  readonly onMeter?: (read: () => { readonly sent: number; readonly received: number }) => void
-  /** Aborting cuts both sides with a reset; the outcome is then `drained`. */
-  readonly signal?: CutSignal
-}
-
-export interface SpliceOutcome {
-  /** Bytes from the socket into the tunnel. */
-  readonly sent: number
-  /** Bytes from the tunnel into the socket. */
-  readonly received: number
-  readonly end: EndReason
-}
+/** Which end of the user's connection the socket is: `client` at the outbound side, `server` at the inbound side. */
+export type SocketRole = 'client' | 'server'
 
 /**
- * Relays until both directions ended or either side was reset; never rejects and owns both from now on.
+ * Relays until both directions ended or either side was reset, and owns both from now on. Aborting the signal cuts both with a reset.
  * The socket must have been made with allowHalfOpen and TCP_NODELAY (it may be paused); neither it nor the tunnel may have been
  * used.
  */
 export function splice(
   socket: Socket,
-  tunnel: HboneTunnel,
-  options: SpliceOptions,
-): Promise<SpliceOutcome> {
-  return new Promise((resolve) => {
-    new Splice(socket, tunnel, options, resolve).start()
-  })
+  role: SocketRole,
+  tunnel: BareTunnel,
+  listener: RelayListener,
+  signal?: CutSignal,
+): void {
+  new Splice(socket, role, tunnel, listener, signal).start()
 }
 
-class Splice implements StreamSink {
+class Splice implements StreamSink, Metered {
   readonly #socket: Socket
-  readonly #tunnel: HboneTunnel
-  readonly #options: SpliceOptions
-  readonly #resolve: (outcome: SpliceOutcome) => void
+  readonly #role: SocketRole
+  readonly #tunnel: BareTunnel
+  readonly #listener: RelayListener
+  readonly #signal: CutSignal | undefined
   #stream: H2Stream | undefined
+  /** Bytes from the socket into the tunnel. */
   #sent = 0
+  /** Bytes from the tunnel into the socket. */
   #received = 0
   /** Received, and waiting for the kernel: given back to the peer as it takes them. While there are any, onWritten comes. */
   #unread = 0
   /** Of the unread bytes those that the socket was not given yet. */
   #waiting: WaitingChunks | undefined
   #end: EndReason = 'ok'
-  #isTunnelReset = false
   /** Closed by us after the end of both directions. */
   #isEnded = false
   #isSocketClosed = false
@@ -82,26 +72,28 @@ class Splice implements StreamSink {
 
   constructor(
     socket: Socket,
-    tunnel: HboneTunnel,
-    options: SpliceOptions,
-    resolve: (outcome: SpliceOutcome) => void,
+    role: SocketRole,
+    tunnel: BareTunnel,
+    listener: RelayListener,
+    signal: CutSignal | undefined,
   ) {
     this.#socket = socket
+    this.#role = role
     this.#tunnel = tunnel
-    this.#options = options
-    this.#resolve = resolve
+    this.#listener = listener
+    this.#signal = signal
   }
 
   start(): void {
     const socket = this.#socket
-    this.#options.onMeter?.(() => ({ sent: this.#sent, received: this.#received }))
-    socket.on('error', () => this.#blame(this.#options.socketRole))
+    this.#listener.metered(this)
+    socket.on('error', () => this.#blame(this.#role))
     socket.on('close', () => this.#onSocketClosed())
     const stream = takeStream(this.#tunnel, (taken) => {
       this.#stream = taken
       return this
     })
-    const { signal } = this.#options
+    const signal = this.#signal
     if (signal?.aborted) return this.#abort()
     signal?.addEventListener('abort', this.#onAbort)
     if (socket.destroyed) return this.#onSocketClosed()
@@ -111,6 +103,14 @@ class Splice implements StreamSink {
       if (!stream.write(chunk, true)) socket.pause()
       return false
     })
+  }
+
+  counts(): ByteCounts {
+    const isClient = this.#role === 'client'
+    return {
+      bytesToUpstream: isClient ? this.#sent : this.#received,
+      bytesToDownstream: isClient ? this.#received : this.#sent,
+    }
   }
 
   onHeaders(): void {
@@ -154,7 +154,6 @@ class Splice implements StreamSink {
   }
 
   onReset(code: number): boolean {
-    this.#isTunnelReset = true
     if (code === H2_CODE.noError && this.#socket.writableEnded) {
       // The peer is done and only wants no more of ours (RFC 9113 8.1): what it sent must still arrive.
       this.#socket.destroySoon()
@@ -167,7 +166,7 @@ class Splice implements StreamSink {
       return false
     }
     const cut = endReasonOfCut(code)
-    if (cut === undefined) this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
+    if (cut === undefined) this.#blame(this.#role === 'client' ? 'server' : 'client')
     else if (this.#end === 'ok') this.#end = cut
     this.#flush()
     resetSocket(this.#socket)
@@ -204,7 +203,7 @@ class Splice implements StreamSink {
     if (stream !== undefined && !stream.isClosed) {
       const isComplete = stream.isEndQueued && (this.#isEnded || this.#socket.writableFinished)
       if (!isComplete) {
-        this.#blame(this.#options.socketRole)
+        this.#blame(this.#role)
         this.#resetTunnel(stream)
       }
     }
@@ -222,7 +221,7 @@ class Splice implements StreamSink {
   #abort(): void {
     if (this.#end === 'ok') this.#end = 'drained'
     this.#stream?.reset(RELAY_RESET_CODE)
-    cutSocket(this.#socket, this.#options.signal?.reason)
+    cutSocket(this.#socket, this.#signal?.reason)
   }
 
   /** The first to break it is the reason. */
@@ -233,8 +232,10 @@ class Splice implements StreamSink {
   #finishIfDone(): void {
     if (!this.#isSocketClosed || !this.#isStreamClosed) return
     clearTimeout(this.#lastWords)
-    this.#options.signal?.removeEventListener('abort', this.#onAbort)
-    if (this.#tunnel instanceof StreamTunnel) this.#tunnel.settle(this.#isTunnelReset)
-    this.#resolve({ sent: this.#sent, received: this.#received, end: this.#end })
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    settle(this.#tunnel)
+    const isCut = this.#end === 'drained' && this.#signal !== undefined
+    const end = isCut ? cutReason(this.#signal) : this.#end
+    this.#listener.ended({ ...this.counts(), end })
   }
 }

@@ -2,8 +2,8 @@
 // A tunnel as a pipe: the tunnel's HTTP/2 stream without the Duplex around it. Hot: every byte through a waypoint passes here.
 
 import { endReasonOfCut } from '../hbone/cut-code.ts'
-import { takeStream } from '../hbone/tunnel.ts'
-import type { HboneTunnel } from '../hbone/types.ts'
+import { settle, takeStream } from '../hbone/tunnel.ts'
+import type { BareTunnel } from '../hbone/types.ts'
 import type { PipeSink } from '../http/pipe.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
@@ -13,7 +13,7 @@ import { FLUSH_BEFORE_RESET_MS } from './reset-socket.ts'
 
 export class StreamPipe implements StartedPipe, StreamSink {
   sink: PipeSink = DEAF
-  readonly #tunnel: HboneTunnel
+  readonly #tunnel: BareTunnel
   readonly #farEnd: FarEnd
   readonly #onClosed: (() => void) | undefined
   #stream: H2Stream | undefined
@@ -28,7 +28,7 @@ export class StreamPipe implements StartedPipe, StreamSink {
   #lastWords: NodeJS.Timeout | undefined
 
   /** Of a tunnel that nobody has used yet, and that is the pipe's from now on. `onClosed` hears once, when it is over whatever way. */
-  constructor(tunnel: HboneTunnel, farEnd: FarEnd, onClosed?: () => void) {
+  constructor(tunnel: BareTunnel, farEnd: FarEnd, onClosed?: () => void) {
     this.#tunnel = tunnel
     this.#farEnd = farEnd
     this.#onClosed = onClosed
@@ -114,6 +114,7 @@ export class StreamPipe implements StartedPipe, StreamSink {
 
   onClosed(): void {
     clearTimeout(this.#lastWords)
+    settle(this.#tunnel)
     this.#onClosed?.()
   }
 

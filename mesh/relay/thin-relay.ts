@@ -4,7 +4,7 @@
 import type { CutSignal } from '../async/cut.ts'
 import type { ByteCounts } from '../telemetry/connection-record.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
-import { cutReason, type OnMeter, type RelayResult } from './relay-result.ts'
+import { cutReason, type Metered, type RelayListener } from './relay-result.ts'
 import { PUMP_ENDS } from './socket-engine.ts'
 import { DeafListener, type ThinOwner, type ThinSocket } from './thin-socket.ts'
 
@@ -12,23 +12,21 @@ import { DeafListener, type ThinOwner, type ThinSocket } from './thin-socket.ts'
 export function relayThin(
   downstream: ThinSocket,
   upstream: ThinSocket,
+  listener: RelayListener,
   signal?: CutSignal,
-  onMeter?: OnMeter,
-): Promise<RelayResult> {
-  return new Promise((resolve) => {
-    const pair = new ThinPair(downstream, upstream, signal, resolve)
-    onMeter?.(() => pair.counts())
-    pair.start()
-  })
+): void {
+  const pair = new ThinPair(downstream, upstream, listener, signal)
+  listener.metered(pair)
+  pair.start()
 }
 
 const NO_BYTES: ByteCounts = { bytesToUpstream: 0, bytesToDownstream: 0 }
 
-class ThinPair extends DeafListener implements ThinOwner {
+class ThinPair extends DeafListener implements ThinOwner, Metered {
   readonly #downstream: ThinSocket
   readonly #upstream: ThinSocket
   readonly #signal: CutSignal | undefined
-  readonly #resolve: (result: RelayResult) => void
+  readonly #listener: RelayListener
   #id = -1
   #counts: ByteCounts | undefined
   readonly #onAbort = (): void => this.reset(this.#signal?.reason === NO_TIME)
@@ -36,14 +34,14 @@ class ThinPair extends DeafListener implements ThinOwner {
   constructor(
     downstream: ThinSocket,
     upstream: ThinSocket,
+    listener: RelayListener,
     signal: CutSignal | undefined,
-    resolve: (result: RelayResult) => void,
   ) {
     super()
     this.#downstream = downstream
     this.#upstream = upstream
     this.#signal = signal
-    this.#resolve = resolve
+    this.#listener = listener
   }
 
   start(): void {
@@ -100,7 +98,7 @@ class ThinPair extends DeafListener implements ThinOwner {
     this.#signal?.removeEventListener('abort', this.#onAbort)
     this.#downstream.wasClosed()
     this.#upstream.wasClosed()
-    this.#resolve({ ...counts, end })
+    this.#listener.ended({ ...counts, end })
   }
 }
 

@@ -2,39 +2,45 @@
 // Joins a captured TCP connection that an engine serves to an HBONE tunnel: what splice.ts does with a socket of Node's.
 
 import { endReasonOfCut } from '../hbone/cut-code.ts'
-import { StreamTunnel, takeStream } from '../hbone/tunnel.ts'
-import type { HboneTunnel } from '../hbone/types.ts'
+import { settle, takeStream } from '../hbone/tunnel.ts'
+import type { CutSignal } from '../async/cut.ts'
+import type { BareTunnel } from '../hbone/types.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/stream.ts'
+import type { ByteCounts } from '../telemetry/connection-record.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { FLUSH_BEFORE_RESET_MS } from './reset-socket.ts'
-import type { SpliceOptions, SpliceOutcome } from './splice.ts'
+import { cutReason, type Metered, type RelayListener } from './relay-result.ts'
+import type { SocketRole } from './splice.ts'
 import { DeafListener, type ThinOwner, type ThinSocket } from './thin-socket.ts'
 import { WaitingChunks } from './waiting-chunks.ts'
 
 /** As splice(), of a socket that an engine has accepted or connected. */
 export function spliceThin(
   socket: ThinSocket,
-  tunnel: HboneTunnel,
-  options: SpliceOptions,
-): Promise<SpliceOutcome> {
-  return new Promise((resolve) => {
-    new ThinSplice(socket, tunnel, options, resolve).start()
-  })
+  role: SocketRole,
+  tunnel: BareTunnel,
+  listener: RelayListener,
+  signal?: CutSignal,
+): void {
+  new ThinSplice(socket, role, tunnel, listener, signal).start()
 }
 
 /** What becomes of the socket once the kernel has taken what waits. */
 type Then = 'end' | 'close' | 'reset'
 
-class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
+class ThinSplice extends DeafListener implements ThinOwner, StreamSink, Metered {
   readonly #socket: ThinSocket
-  readonly #tunnel: HboneTunnel
-  readonly #options: SpliceOptions
-  readonly #resolve: (outcome: SpliceOutcome) => void
+  readonly #role: SocketRole
+  readonly #tunnel: BareTunnel
+  readonly #listener: RelayListener
+  readonly #signal: CutSignal | undefined
   #stream: H2Stream | undefined
   /** The engine's; -1 before and after. */
   #id = -1
+  /** Bytes from the socket into the tunnel. */
   #sent = 0
+  /** Bytes from the tunnel into the socket. */
   #received = 0
   /** Received, and waiting for the kernel: given back to the peer as it takes them. */
   #waiting: WaitingChunks | undefined
@@ -45,7 +51,6 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
   #isShut = false
   #isPaused = false
   #end: EndReason = 'ok'
-  #isTunnelReset = false
   #isSocketClosed = false
   #isStreamClosed = false
   #isOver = false
@@ -55,20 +60,22 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
 
   constructor(
     socket: ThinSocket,
-    tunnel: HboneTunnel,
-    options: SpliceOptions,
-    resolve: (outcome: SpliceOutcome) => void,
+    role: SocketRole,
+    tunnel: BareTunnel,
+    listener: RelayListener,
+    signal: CutSignal | undefined,
   ) {
     super()
     this.#socket = socket
+    this.#role = role
     this.#tunnel = tunnel
-    this.#options = options
-    this.#resolve = resolve
+    this.#listener = listener
+    this.#signal = signal
   }
 
   start(): void {
-    const { signal, onMeter } = this.#options
-    onMeter?.(() => ({ sent: this.#sent, received: this.#received }))
+    const signal = this.#signal
+    this.#listener.metered(this)
     if (this.#socket.destroyed) this.#isSocketClosed = true
     else this.#listen()
     takeStream(this.#tunnel, (taken) => {
@@ -113,7 +120,7 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
   }
 
   override broken(): void {
-    this.#blame(this.#options.socketRole)
+    this.#blame(this.#role)
     this.#close(false)
   }
 
@@ -128,6 +135,14 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
       case 'reset':
         return this.#close(true)
       case undefined:
+    }
+  }
+
+  counts(): ByteCounts {
+    const isClient = this.#role === 'client'
+    return {
+      bytesToUpstream: isClient ? this.#sent : this.#received,
+      bytesToDownstream: isClient ? this.#received : this.#sent,
     }
   }
 
@@ -158,7 +173,6 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
   }
 
   onReset(code: number): boolean {
-    this.#isTunnelReset = true
     if (code === H2_CODE.noError && (this.#isShut || this.#then === 'end')) {
       // The peer is done and only wants no more of ours (RFC 9113 8.1): what it sent must still arrive.
       this.#then = 'close'
@@ -172,7 +186,7 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
       return false
     }
     const cut = endReasonOfCut(code)
-    if (cut === undefined) this.#blame(this.#options.socketRole === 'client' ? 'server' : 'client')
+    if (cut === undefined) this.#blame(this.#role === 'client' ? 'server' : 'client')
     else if (this.#end === 'ok') this.#end = cut
     this.#resetSocket()
     return this.#isWaiting
@@ -240,7 +254,7 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
     this.#lastWords = undefined
     const stream = this.#stream
     if (stream !== undefined && !stream.isClosed && !(stream.isEndQueued && this.#isShut)) {
-      this.#blame(this.#options.socketRole)
+      this.#blame(this.#role)
       this.#resetTunnel(stream)
     }
     this.#waiting = undefined
@@ -258,7 +272,7 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
   #abort(): void {
     if (this.#end === 'ok') this.#end = 'drained'
     this.#stream?.reset(RELAY_RESET_CODE)
-    this.reset(this.#options.signal?.reason === ('tooManyConnections' satisfies EndReason))
+    this.reset(this.#signal?.reason === ('tooManyConnections' satisfies EndReason))
   }
 
   /** The first to break it is the reason. */
@@ -270,8 +284,10 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink {
     if (!this.#isSocketClosed || !this.#isStreamClosed || this.#isOver) return
     this.#isOver = true
     clearTimeout(this.#lastWords)
-    this.#options.signal?.removeEventListener('abort', this.#onAbort)
-    if (this.#tunnel instanceof StreamTunnel) this.#tunnel.settle(this.#isTunnelReset)
-    this.#resolve({ sent: this.#sent, received: this.#received, end: this.#end })
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    settle(this.#tunnel)
+    const isCut = this.#end === 'drained' && this.#signal !== undefined
+    const end = isCut ? cutReason(this.#signal) : this.#end
+    this.#listener.ended({ ...this.counts(), end })
   }
 }

@@ -9,12 +9,11 @@ import { HeldMemory, type Holder } from '../../mesh/http2/held-memory.ts'
 import { FLAG, FRAME } from '../../mesh/http2/protocol.ts'
 import { H2Stream } from '../../mesh/http2/stream.ts'
 import { CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES } from '../../mesh/hbone/limits.ts'
-import { splice } from '../../mesh/relay/splice.ts'
 import type { HboneTunnel, IncomingTunnel } from '../../mesh/hbone/types.ts'
 import { until } from '../support/until.ts'
 import { makeWorld } from './harness.ts'
 import { CONNECT, frame, headers, rawPeer } from './raw-peer.ts'
-import { readAll, relayApp } from './relayed-app.ts'
+import { readAll, relayApp, splice } from './relayed-app.ts'
 
 const MIB = 1024 * 1024
 /** A stalled stream holds its window but for what was consumed and not told the peer yet. */
@@ -194,13 +193,13 @@ await t.test('what came before anybody listened is given back, too', async (t) =
     memory,
     onTunnel: (incoming) => incoming.accept({}).end(Buffer.alloc(100_000, 1)),
   })
-  const { tunnel } = await world.open()
+  const { bare } = await world.open()
   await until(() => memory.total > 100_000, 'what came before anybody listened')
   const reader = Promise.withResolvers<Buffer>()
   const ends = await socketPair(t)
   void readAll(ends.far).then((all) => reader.resolve(all))
   ends.far.end()
-  const outcome = splice(ends.near, tunnel, { socketRole: 'client' })
+  const outcome = splice(ends.near, bare, 'client')
   t.equal((await reader.promise).length, 100_000)
   t.match(await outcome, { received: 100_000, end: 'ok' })
   t.equal(memory.waiting, 0)
@@ -274,10 +273,10 @@ for (const cause of ['the peer resets', 'memory is short'] as const)
           accepted.resolve(tunnel)
         },
       })
-      const { tunnel } = await world.open()
+      const { bare } = await world.open()
       const { near, far } = await socketPair(t)
       far.pause()
-      const outcome = splice(near, tunnel, { socketRole: 'client' })
+      const outcome = splice(near, bare, 'client')
       await until(() => near.writableEnded, 'the end of what the tunnel brought')
       t.ok(near.writableLength > 0, 'some of it waits in the agent')
       if (cause === 'memory is short') memory.setLimit(1)

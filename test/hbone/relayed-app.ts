@@ -4,10 +4,10 @@
 import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import type { Test } from 'tap'
-import { type SpliceOptions, type SpliceOutcome, splice } from '../../mesh/relay/splice.ts'
-import { type PlainSocket, ThinSocket } from '../../mesh/relay/thin-socket.ts'
-import { spliceThin } from '../../mesh/relay/thin-splice.ts'
-import type { HboneTunnel } from '../../mesh/hbone/types.ts'
+import type { BareTunnel } from '../../mesh/hbone/types.ts'
+import { relay } from '../support/relay.ts'
+import type { PlainSocket } from '../../mesh/relay/thin-socket.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { connectPlain, type Kind, listenPlain } from '../support/plain-sockets.ts'
 import { type World, type WorldOptions, makeWorld } from './harness.ts'
 
@@ -38,15 +38,15 @@ export async function relayApp(
     ...options,
     onTunnel: (incoming) => {
       void connectPlain(t, kind, appPort).then((upstream) =>
-        inbound.push(spliceAny(upstream, incoming.accept({}), { socketRole: 'server' })),
+        inbound.push(splice(upstream, incoming.acceptBare({}), 'server')),
       )
     },
   })
   const near: PlainSocket[] = []
   const entry = async (socket: PlainSocket): Promise<void> => {
     near.push(socket)
-    const { tunnel } = await world.open()
-    outbound.push(spliceAny(socket, tunnel, { socketRole: 'client' }))
+    const { bare } = await world.open()
+    outbound.push(splice(socket, bare, 'client'))
   }
   const entryPort = await listenPlain(t, kind, (socket) => void entry(socket))
   return {
@@ -72,14 +72,26 @@ export async function readAll(socket: Socket): Promise<Buffer> {
   return Buffer.concat(chunks)
 }
 
-function spliceAny(
+/** What came of a splice, as its socket sees it. */
+interface SpliceOutcome {
+  readonly sent: number
+  readonly received: number
+  readonly end: EndReason
+}
+
+/** Joins a socket to a tunnel: that of the caller, or that to the application. */
+export async function splice(
   socket: PlainSocket,
-  tunnel: HboneTunnel,
-  options: SpliceOptions,
+  tunnel: BareTunnel,
+  role: 'client' | 'server',
 ): Promise<SpliceOutcome> {
-  return socket instanceof ThinSocket
-    ? spliceThin(socket, tunnel, options)
-    : splice(socket, tunnel, options)
+  const isClient = role === 'client'
+  const { bytesToUpstream, bytesToDownstream, end } = await (isClient
+    ? relay(socket, tunnel)
+    : relay(tunnel, socket))
+  return isClient
+    ? { sent: bytesToUpstream, received: bytesToDownstream, end }
+    : { sent: bytesToDownstream, received: bytesToUpstream, end }
 }
 
 async function listen(t: Test, onSocket: (socket: Socket) => void): Promise<number> {

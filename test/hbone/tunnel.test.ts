@@ -4,6 +4,7 @@
 import { once } from 'node:events'
 import { buffer } from 'node:stream/consumers'
 import t from 'tap'
+import { within } from '../support/until.ts'
 import { makeWorld } from './harness.ts'
 
 await t.test('a tunnel carries bytes both ways and the half-close of either side', async (t) => {
@@ -81,4 +82,41 @@ await t.test('reset of one side is a reset at the other', async (t) => {
   await once(tunnel, 'data')
   tunnel.reset()
   t.ok((await far.promise).wasReset)
+})
+
+await t.test(
+  'a tunnel that nobody has used keeps what came, and is over when it is reset',
+  async (t) => {
+    const { open } = await makeWorld(t, {
+      onTunnel: (incoming) => incoming.acceptBare({}).asStream().end('server first'),
+    })
+    const kept = (await open()).bare
+    const stream = kept.asStream()
+    t.throws(() => kept.asStream(), /used already/)
+    const closed = Promise.withResolvers<void>()
+    kept.onceClosed(closed.resolve)
+    stream.end()
+    t.equal((await buffer(stream)).toString(), 'server first')
+    await within(closed.promise, 'the end of a tunnel that was used')
+
+    const reset = Promise.withResolvers<void>()
+    const fresh = (await open()).bare
+    fresh.onceClosed(reset.resolve)
+    fresh.reset()
+    await within(reset.promise, 'the end of a tunnel that was reset by us')
+    let isTold = false
+    fresh.onceClosed(() => (isTold = true))
+    t.ok(isTold, 'who asks late hears at once')
+  },
+)
+
+await t.test('a tunnel that the peer reset before anybody used it is a reset stream', async (t) => {
+  const { open } = await makeWorld(t, { onTunnel: (incoming) => incoming.acceptBare({}).reset() })
+  const { bare } = await open()
+  const over = Promise.withResolvers<void>()
+  bare.onceClosed(over.resolve)
+  await within(over.promise, 'the reset by the peer')
+  const stream = bare.asStream()
+  await within(once(stream, 'close'), 'the close of the stream')
+  t.ok(stream.wasReset)
 })

@@ -6,7 +6,7 @@ import { type AddressInfo, createServer, Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { SOCKET_OPTIONS } from '../../agent/proxy/upstream.ts'
 import { LastWords } from '../../mesh/relay/last-words.ts'
-import { relay } from '../../mesh/relay/relay.ts'
+import { relay } from '../support/relay.ts'
 import { readNow } from '../../native/libc.ts'
 
 /** Two ends of a connection over loopback. */

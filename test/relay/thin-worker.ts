@@ -4,7 +4,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { serveThin, thinDialler } from '../../agent/proxy/thin-sockets.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
-import { relay } from '../../mesh/relay/relay.ts'
+import { relay } from '../support/relay.ts'
 import { addressBytes } from '../../native/libc.ts'
 import { socketEngine } from '../../agent/proxy/socket-engine.ts'
 import { openSocket } from '../../native/socket-spec.ts'

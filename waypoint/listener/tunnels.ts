@@ -72,7 +72,7 @@ export class Tunnels {
       return this.#refused(incoming, 'tooManyConnections', message)
     }
     const said = baggage()
-    const tunnel = incoming.accept(said === undefined ? {} : { baggage: said })
+    const tunnel = incoming.acceptBare(said === undefined ? {} : { baggage: said })
     const pipe = new StreamPipe(tunnel, 'client', () => this.#open.leave(peer.address))
     this.#serve(callOf(caller.value, decision), decision, pipe)
   }

@@ -168,9 +168,9 @@ export class Upstreams {
       signal,
     )
     if (!opened.ok) return opened
-    const { tunnel, peerIdentity } = opened.value
-    if (tls === undefined) return ok({ pipe: new StreamPipe(tunnel, 'server'), peerIdentity })
-    const pipe = await tlsPipe(tunnel, tls, spoken, signal)
+    const { bare, peerIdentity } = opened.value
+    if (tls === undefined) return ok({ pipe: new StreamPipe(bare, 'server'), peerIdentity })
+    const pipe = await tlsPipe(bare.asStream(), tls, spoken, signal)
     return pipe.ok ? ok({ pipe: pipe.value, peerIdentity }) : pipe
   }
 
