@@ -60,6 +60,8 @@ export interface ControllerConfig extends OtlpConfig {
   readonly waypointUser: number
   /** `namespace/service-account` of the agents. */
   readonly trustedNodeAccounts: readonly string[]
+  /** The key of a taint that is taken off nodes whose agent is ready; empty: none is. */
+  readonly agentTaint: string
   /** Further names or addresses for the serving certificate. */
   readonly servingNames: readonly string[]
   readonly logLevel: LogLevel
@@ -148,6 +150,12 @@ const flags: FlagTable<ControllerConfig> = {
     parseAccounts,
     { env: 'CA_TRUSTED_NODE_ACCOUNTS', fallback: [`${DEFAULT_NAMESPACE}/ambit-agent`] },
   ),
+  agentTaint: parsed(
+    '--agent-taint <key>',
+    'a taint of new nodes that is taken off when the agent there is ready; none is if left out',
+    parseTaintKey,
+    { env: 'AMBIT_AGENT_TAINT', fallback: '' },
+  ),
   servingNames: parsed(
     '--serving-names <list>',
     'more DNS names or IP addresses for the serving certificate, comma-separated',
@@ -175,4 +183,16 @@ function parseAccounts(text: string): readonly string[] {
     if (!/^[a-z0-9.-]+\/[a-z0-9.-]+$/.test(account))
       throw new InvalidArgumentError(`"${account}" is not of the form namespace/service-account.`)
   return accounts
+}
+
+/** A qualified name, with a prefix: the taints without one are Kubernetes' own or nobody's. */
+function parseTaintKey(text: string): string {
+  if (
+    text === '' ||
+    /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?\/[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?$/.test(text)
+  )
+    return text
+  throw new InvalidArgumentError(
+    `"${text}" is no key of a taint, such as ambit.io/agent-not-ready.`,
+  )
 }

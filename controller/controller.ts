@@ -37,6 +37,7 @@ import { objectKey, podKey } from './core/origin.ts'
 import { type ControllerReport, createControllerAdmin } from './admin.ts'
 import type { ControllerConfig } from './config.ts'
 import { startHealthServer } from './health.ts'
+import { removeAgentTaint } from './nodes/agent-taint.ts'
 import { keepGatewayClasses } from './provisioner/gateway-classes.ts'
 import { provisionWaypoints } from './provisioner/provisioner.ts'
 import { provisionSettings } from './provisioner/settings.ts'
@@ -344,6 +345,18 @@ function electLeader(options: ControllerOptions, clock: Clock, duties: LeaderDut
           signal,
         }),
       ),
+      guarded('taint remover', async () => {
+        if (config.agentTaint === '') return
+        await removeAgentTaint(api, {
+          key: config.agentTaint,
+          nodes: sources.collections.Node,
+          pods: sources.collections.Pod,
+          agents: new Set(config.trustedNodeAccounts),
+          cluster,
+          log: log.child({ part: 'nodes' }),
+          signal,
+        })
+      }),
       guarded('provisioner', () =>
         provisionWaypoints(api, {
           orders: mesh.waypointOrders,

@@ -22,6 +22,8 @@ export interface NodeFacts {
   readonly name: string
   readonly locality: Locality
   readonly addresses: readonly IpAddress[]
+  /** Their keys. */
+  readonly taints: readonly string[]
 }
 
 /** Reads a Node. */
@@ -45,6 +47,9 @@ export function readNode(node: Node, { cluster }: Origin): Reading<NodeFacts> {
       subzone: labels.get(SUBZONE_LABEL) ?? '',
     },
     addresses: [...new Set(addresses)],
+    taints: reader
+      .list('spec.taints', node.spec?.taints)
+      .map(({ key }, index) => reader.text(`spec.taints[${index}].key`, key)),
   }
   return { facts, problems: reader.problems }
 }

@@ -9,9 +9,14 @@ import { at, records, texts } from '../../lab/kubernetes/objects/json.ts'
 
 const root = new URL('../../', import.meta.url)
 const { objects } = await renderChart({}, { namespace: 'ambit-system' })
+/** With all that may be asked of the chart. */
+const { objects: most } = await renderChart(
+  { agent: { notReadyTaint: 'ambit.io/agent-not-ready' } },
+  { namespace: 'ambit-system' },
+)
 
-function one(kind: string, name: string): ChartObject {
-  const found = objects.find((each) => each.kind === kind && each.name === name)
+function one(kind: string, name: string, of = objects): ChartObject {
+  const found = of.find((each) => each.kind === kind && each.name === name)
   if (found === undefined) throw new Error(`the chart has no ${kind} ${name}`)
   return found
 }
@@ -81,8 +86,10 @@ void t.test('agents are not privileged, and controllers have nothing of a node',
 })
 
 /** `verb resource` of all roles of an account, in its namespace or everywhere. */
-function rights(name: string): ReadonlySet<string> {
-  const rules = ['ClusterRole', 'Role'].flatMap((kind) => records(one(kind, name).object['rules']))
+function rights(name: string, of = objects): ReadonlySet<string> {
+  const rules = ['ClusterRole', 'Role'].flatMap((kind) =>
+    records(one(kind, name, of).object['rules']),
+  )
   return new Set(
     rules.flatMap(({ verbs, resources }) =>
       texts(verbs).flatMap((verb) => texts(resources).map((resource) => `${verb} ${resource}`)),
@@ -90,9 +97,40 @@ function rights(name: string): ReadonlySet<string> {
   )
 }
 
+const resourceOf = (constant: string): string => constant.toLowerCase().replaceAll('_', '')
+
+/** Kinds that a variable stands for in what is asked, by the file that asks; statuses are patched as resources of their own. */
+const TABLES: Readonly<
+  Record<string, readonly [verbs: readonly string[], resources: readonly string[]]>
+> = {
+  'controller/sources/watch-cluster.ts': [
+    ['list', 'watch'],
+    [...kindsIn('controller/sources/watch-cluster.ts', /follow\('\w+', ([A-Z_]+)/g)],
+  ],
+  'controller/provisioner/provisioner.ts': [
+    ['get', 'list', 'watch', 'patch'],
+    [...kindsIn('controller/provisioner/managed-object.ts', /^ {2}\w+: ([A-Z_]+),$/gm)],
+  ],
+  'controller/status/status-writer.ts': [
+    ['patch'],
+    [...kindsIn('controller/status/status-writer.ts', /^ {2}\w+: ([A-Z_]+),$/gm)].map(
+      (resource) => `${resource}/status`,
+    ),
+  ],
+}
+
+function kindsIn(file: string, pattern: RegExp): readonly string[] {
+  const found = readFileSync(new URL(file, root), 'utf8').matchAll(pattern)
+  return [...found].map(([, constant = '']) => resourceOf(constant))
+}
+
 /** What is asked of the API, as the source says it: `api.get(PODS, ...)`, `watchResource(api, PODS, ...)`. */
 function uses(folder: string): ReadonlyMap<string, string> {
   const found = new Map<string, string>()
+  for (const [file, [verbs, resources]] of Object.entries(TABLES))
+    if (file.startsWith(`${folder}/`))
+      for (const verb of verbs)
+        for (const resource of resources) found.set(`${verb} ${resource}`, file)
   const files = readdirSync(new URL(folder, root), { recursive: true, encoding: 'utf8' })
   for (const file of files.filter((each) => each.endsWith('.ts'))) {
     const text = readFileSync(new URL(`${folder}/${file}`, root), 'utf8')
@@ -100,8 +138,10 @@ function uses(folder: string): ReadonlyMap<string, string> {
       ...text.matchAll(/api\.(get|list|create|update|delete|patch)(?:<\w+>)?\(\s*([A-Z_]+),/g),
       ...text.matchAll(/(watch)Resource(?:<\w+>)?\(\s*[\w.#]+,\s*([A-Z_]+),/g),
     ]
+    // Who watches lists first.
     for (const [, verb = '', constant = ''] of calls)
-      found.set(`${verb} ${constant.toLowerCase().replaceAll('_', '')}`, `${folder}/${file}`)
+      for (const each of verb === 'watch' ? ['list', 'watch'] : [verb])
+        found.set(`${each} ${resourceOf(constant)}`, `${folder}/${file}`)
   }
   return found
 }
@@ -111,7 +151,7 @@ for (const [folder, account] of [
   ['controller', 'ambit-controller'],
 ] as const)
   void t.test(`every right that ${folder}/ uses is one that it has`, (t) => {
-    const allowed = rights(account)
+    const allowed = rights(account, most)
     const used = uses(folder)
     t.ok(used.size >= 5, `${used.size} uses were found`)
     for (const [use, where] of used) {
@@ -123,6 +163,40 @@ for (const [folder, account] of [
     }
     t.end()
   })
+
+/** Rights that no call of the source shows, with the reason. */
+const OTHERWISE_USED: Readonly<Record<string, string>> = {
+  'patch pods/status': 'said of pods, as a subresource',
+  // What is applied is created where it is not there.
+  'create serviceaccounts': 'applied',
+  'create services': 'applied',
+  'create deployments': 'applied',
+  'create poddisruptionbudgets': 'applied',
+  'create horizontalpodautoscalers': 'applied',
+  'delete poddisruptionbudgets': 'of the two kinds that a waypoint may have or not',
+  'delete horizontalpodautoscalers': 'the same',
+}
+
+for (const [folder, account] of [
+  ['agent', 'ambit-agent'],
+  ['controller', 'ambit-controller'],
+] as const)
+  void t.test(`no right of ${account} is more than ${folder}/ uses`, (t) => {
+    const used = uses(folder)
+    const unused = [...rights(account, most)].filter(
+      (right) => !used.has(right) && OTHERWISE_USED[right] === undefined,
+    )
+    t.strictSame(unused, [])
+    t.end()
+  })
+
+void t.test('nodes are changed by nobody unless their taint is to be taken off', (t) => {
+  t.ok(rights('ambit-controller', most).has('patch nodes'))
+  for (const account of ['ambit-agent', 'ambit-controller'])
+    for (const right of ['patch nodes', 'update nodes', 'get nodes'])
+      t.notOk(rights(account).has(right), `${account}: ${right}`)
+  t.end()
+})
 
 void t.test('nobody may do everything, or become somebody else', (t) => {
   for (const account of ['ambit-agent', 'ambit-controller'])

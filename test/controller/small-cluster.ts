@@ -293,6 +293,7 @@ function controllerConfig(): ControllerConfig {
     waypointUser: 1337,
     networkPolicies: 'enforce',
     trustedNodeAccounts: ['ambit-system/ambit-agent'],
+    agentTaint: '',
     servingNames: [],
     logLevel: 'silent',
     logFormat: 'json',
