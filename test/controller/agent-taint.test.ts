@@ -3,40 +3,81 @@
 // nothing else.
 
 import t from 'tap'
-import { NODES, PODS } from '../../mesh/kube/index.ts'
-import { until } from '../support/until.ts'
-import { expectOk, smallCluster } from './small-cluster.ts'
+import { readNode } from '../../controller/core/node.ts'
+import { objectKey, podKey } from '../../controller/core/origin.ts'
+import { readPod } from '../../controller/core/pod.ts'
+import { removeAgentTaint } from '../../controller/nodes/agent-taint.ts'
+import { Graph } from '../../mesh/collections/index.ts'
+import { createKubeApi, type Node, NODES, type Pod } from '../../mesh/kube/index.ts'
+import { createLogger } from '../../mesh/telemetry/log.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
 
 const TAINT = 'ambit.io/agent-not-ready'
+const ORIGIN = { cluster: 'Kubernetes', clusterDomain: 'cluster.local' }
 const taint = (key: string) => ({ key, effect: 'NoSchedule' })
+const node = (name: string): Node => ({
+  metadata: { name },
+  spec: { taints: [taint(TAINT), taint('mine/other'), { key: TAINT, effect: 'NoExecute' }] },
+})
 
 void t.test('a node takes pods when its agent is ready, and not before', async (t) => {
-  const cluster = await smallCluster(t)
-  const { admin } = cluster
-  const taints = [taint(TAINT), taint('mine/other'), { key: TAINT, effect: 'NoExecute' }]
-  for (const name of ['node-a', 'node-b'])
-    expectOk(await admin.patch(NODES, { name }, { spec: { taints } }))
-  const keys = async (name: string): Promise<readonly string[]> =>
-    (expectOk(await admin.get(NODES, { name })).spec?.taints ?? []).map(({ key }) => key)
-  const ready = async (namespace: string, name: string): Promise<void> => {
-    const status = { conditions: [{ type: 'Ready', status: 'True' }] }
-    const target = { namespace, name }
-    expectOk(await admin.patch(PODS, target, { status }, { subresource: 'status' }))
+  const stub = new FaultyApi()
+  await stub.start()
+  const graph = new Graph({
+    onFault: ({ error }) => {
+      throw error
+    },
+  })
+  const nodes = graph.source<
+    ReturnType<typeof objectKey>,
+    NonNullable<ReturnType<typeof readNode>['facts']>
+  >('nodes')
+  const pods = graph.source<
+    ReturnType<typeof podKey>,
+    NonNullable<ReturnType<typeof readPod>['facts']>
+  >('pods')
+  for (const name of ['node-a', 'node-b']) {
+    stub.put(NODES, node(name))
+    const { facts } = readNode(node(name), ORIGIN)
+    if (facts !== undefined) nodes.set(objectKey('Kubernetes', '', name), facts)
   }
-  await cluster.pod('ambit-system', 'agent-a', 'ambit-agent', 'node-a')
+  nodes.complete()
+  pods.complete()
+  const agent = (namespace: string, name: string, nodeName: string, status: string): void => {
+    const pod = {
+      metadata: { namespace, name },
+      spec: { nodeName, serviceAccountName: 'ambit-agent', containers: [] },
+      status: { conditions: [{ type: 'Ready', status }] },
+    } as Pod
+    const { facts } = readPod(pod, ORIGIN)
+    if (facts !== undefined) pods.set(podKey('Kubernetes', namespace, name), facts)
+  }
+  const ending = new AbortController()
+  const removing = removeAgentTaint(createKubeApi(stub.access()), {
+    key: TAINT,
+    nodes,
+    pods,
+    agents: new Set(['ambit-system/ambit-agent']),
+    cluster: 'Kubernetes',
+    log: createLogger('test', 'silent'),
+    signal: ending.signal,
+  })
+  t.teardown(async () => {
+    ending.abort()
+    await removing
+    await stub.stop()
+  })
+  const keys = (name: string): readonly string[] => {
+    const { spec } = stub.get(NODES, name) ?? {}
+    return (spec?.taints ?? []).map(({ key }) => key)
+  }
   // An account of the same name in another namespace is nobody's agent.
-  await cluster.pod('shop', 'agent-b', 'ambit-agent', 'node-b')
-  await ready('shop', 'agent-b')
-  await cluster.controller({ agentTaint: TAINT })
-  await ready('ambit-system', 'agent-a')
-  await until(async () => !(await keys('node-a')).includes(TAINT), 'an open node')
-  t.same(await keys('node-a'), ['mine/other'], 'what somebody else has put there stays')
-  t.same(await keys('node-b'), [TAINT, 'mine/other', TAINT], 'its agent is not ready')
-
-  await cluster.pod('ambit-system', 'agent-c', 'ambit-agent', 'node-b')
-  await ready('ambit-system', 'agent-c')
-  await until(async () => !(await keys('node-b')).includes(TAINT), 'the other open node')
-  // A node that is made anew has it again.
-  expectOk(await admin.patch(NODES, { name: 'node-b' }, { spec: { taints: [taint(TAINT)] } }))
-  await until(async () => (await keys('node-b')).length === 0, 'the node that came again')
+  agent('shop', 'agent-x', 'node-b', 'True')
+  agent('ambit-system', 'agent-b', 'node-b', 'False')
+  agent('ambit-system', 'agent-a', 'node-a', 'True')
+  await stub.until(() => !keys('node-a').includes(TAINT), 'an open node')
+  t.same(keys('node-a'), ['mine/other'], 'what somebody else has put there stays')
+  t.same(keys('node-b'), [TAINT, 'mine/other', TAINT], 'its agent is not ready')
+  agent('ambit-system', 'agent-b', 'node-b', 'True')
+  await stub.until(() => !keys('node-b').includes(TAINT), 'the other open node')
 })

@@ -48,7 +48,8 @@ export class FaultyApi extends TestKube {
 
   constructor() {
     super()
-    this.#server = http.createServer((request, response) => {
+    // Not the usual 5 s: on a busy machine a pause of a test is as long, and a call would meet a connection that closes just then.
+    this.#server = http.createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
       this.#handle(request, response).catch((thrown: unknown) => {
         response.destroy(thrown instanceof Error ? thrown : new Error(String(thrown)))
       })
