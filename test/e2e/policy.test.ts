@@ -8,9 +8,11 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { CommandOutput, Lab } from '../../lab/cluster/index.ts'
 import { command, tryCommand } from '../../lab/machine/command.ts'
+import { isRunning, type ProcessRecord } from '../../lab/machine/process-record.ts'
+import { LEASES, PODS } from '../../mesh/kube/index.ts'
 import { missing } from '../helpers.ts'
 import { agentOf, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
-import { eventsIn } from './support/objects.ts'
+import { eventsIn, objectOf, objectsIn } from './support/objects.ts'
 import { podAddress, run } from './support/pods.ts'
 import { inForce, removed } from './support/policy-objects.ts'
 import { type Call, startTraffic } from './support/pod-traffic.ts'
@@ -22,6 +24,8 @@ const API = 'security.istio.io/v1'
 const CATALOG = 'http://catalog.shop/'
 /** A refused caller is told at once; an agent that starts without a controller lets callers wait for it. Seconds. */
 const PATIENCE_S = '10'
+/** A lease that nobody gives back runs out after 15 s. Milliseconds. */
+const FAILOVER_MS = 60_000
 
 const only = (name: string, spec: object) => ({
   apiVersion: API,
@@ -285,69 +289,105 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
     t.match(stdout, /Reality differs\. Likely: .*drops port 15008 between the nodes/)
   })
 
-  await t.test('while agent and controller die, nobody else gets in', async (t) => {
-    const monitor = await lab.kubectl(
-      ...['get', 'pod', '-n', 'legacy', 'batch', '-o', 'jsonpath={.status.podIPs[0].ip}'],
-    )
-    const oldMonitor = only('old-monitor', {
-      selector: { matchLabels: { app: 'catalog' } },
-      action: 'ALLOW',
-      rules: [{ from: [{ source: { ipBlocks: [monitor] } }] }],
-    })
-    await inForce(lab, oldMonitor)
-    const attempts: Promise<readonly Call[]>[] = []
-    const ends = new AbortController()
-    for (const other of ['shop/far', 'shop/near', 'legacy/other'])
-      attempts.push(attempt(lab, other, CATALOG, ends.signal))
-    const frontend = await startTraffic(t, lab, 'shop/frontend', CATALOG)
-    /** Its kubelet starts it anew; the frontend's calls fail, and succeed again. */
-    const killAgent = async (node: string): Promise<void> => {
-      const killedAt = Date.now()
-      process.kill(agentPid(lab, await agentOf(lab, node)), 'SIGKILL')
-      await lab.waitFor('a call that fails', () =>
-        frontend.calls.some((call) => call.error !== undefined && call.endedAt >= killedAt)
+  await t.test(
+    'while controllers, agents and the API server die in turn, nobody else gets in',
+    async (t) => {
+      const address = (kind: string, namespace: string, name: string, path: string) =>
+        lab.kubectl('get', kind, '-n', namespace, name, '-o', `jsonpath={${path}}`)
+      const [monitor, target, clusterIp] = await Promise.all([
+        address('pod', 'legacy', 'batch', '.status.podIPs[0].ip'),
+        podIp('catalog-v2'),
+        address('service', 'shop', 'catalog', '.spec.clusterIP'),
+      ])
+      // By address: cluster DNS is in the process of the API server.
+      const catalog = `http://${clusterIp}/`
+      const oldMonitor = only('old-monitor', {
+        selector: { matchLabels: { app: 'catalog' } },
+        action: 'ALLOW',
+        rules: [{ from: [{ source: { ipBlocks: [monitor] } }] }],
+      })
+      await inForce(lab, oldMonitor)
+      await lab.kubectl(
+        ...['scale', '-n', 'ambit-system', 'deployment/ambit-controller', '--replicas=2'],
+      )
+      await lab.waitFor('two controllers', async () =>
+        (await objectsIn(lab, PODS, 'ambit-system', 'app=ambit-controller')).length === 2
           ? true
           : undefined,
       )
-      await frontend.firstGood(Date.now())
-    }
-    await killAgent('node-b')
-    await killAgent('node-a')
-    const scale = (replicas: number): Promise<string> =>
-      lab.kubectl(
-        ...['scale', '-n', 'ambit-system', 'deployment/ambit-controller'],
-        `--replicas=${replicas}`,
+      await lab.waitForPods('ambit-system')
+      const attempts: Promise<readonly Call[]>[] = []
+      const ends = new AbortController()
+      t.teardown(() => ends.abort())
+      for (const other of ['shop/far', 'shop/near', 'legacy/other'])
+        attempts.push(attempt(lab, other, catalog, ends.signal))
+      const frontend = await startTraffic(t, lab, 'shop/frontend', catalog)
+
+      // The leader dies without a word, and its pod does not come back: its lease has to run out.
+      const leader = await leaderOf(lab)
+      process.kill(processOf(lab, `ambit-system/${leader}`).pid, 'SIGKILL')
+      await lab.kubectl(
+        ...['delete', 'pod', '-n', 'ambit-system', leader],
+        ...['--force', '--grace-period=0', '--wait=false'],
       )
-    await scale(0)
-    await lab.kubectl(
-      ...['wait', '-n', 'ambit-system', 'pod', '-l', 'app=ambit-controller'],
-      ...['--for=delete', '--timeout=20s'],
-    )
-    // Without a controller, an agent that starts anew has the policies that it kept.
-    const before = agentPid(lab, await agentOf(lab, 'node-b'))
-    process.kill(before, 'SIGKILL')
-    const target = await podIp('catalog-v2')
-    // Pods call nobody before a control plane has told who is who; who calls in plaintext needs only the policies.
-    await lab.waitFor(
-      'the old monitor to be served by the policies that the agent kept',
-      async () => ((await isServed('legacy/batch', `http://${target}:8080/`)) ? true : undefined),
-    )
-    t.not(agentPid(lab, await agentOf(lab, 'node-b')), before, 'by the new agent')
-    t.notOk(await isServed('legacy/other', `http://${target}:8080/`), 'which keeps others out')
-    await scale(1)
-    await lab.waitForPods('ambit-system')
-    await frontend.firstGood(Date.now())
-    await frontend.stop()
-    ends.abort()
-    const calls = (await Promise.all(attempts)).flat()
-    t.ok(calls.length > 30, `${calls.length} attempts`)
-    t.strictSame(
-      calls.filter(({ error }) => error === undefined),
-      [],
-      'none of them was served',
-    )
-    for (const policy of [FRONTEND_ONLY, oldMonitor]) await removed(lab, policy)
-  })
+      /** Its kubelet starts it anew; the frontend's calls fail, and succeed again. */
+      const killAgent = async (node: string): Promise<void> => {
+        const killedAt = Date.now()
+        process.kill(processOf(lab, await agentOf(lab, node)).pid, 'SIGKILL')
+        await lab.waitFor('a call that fails', () =>
+          frontend.calls.some((call) => call.error !== undefined && call.endedAt >= killedAt)
+            ? true
+            : undefined,
+        )
+        await frontend.firstGood(Date.now())
+      }
+      await killAgent('node-b')
+      await killAgent('node-a')
+      await lab.waitFor(
+        'another leader',
+        async () => ((await leaderOf(lab)) === leader ? undefined : true),
+        FAILOVER_MS,
+      )
+      // What a leader writes is back, counted from what the agents told the others.
+      await inForce(lab, NO_INTRUDERS, FAILOVER_MS)
+      await removed(lab, NO_INTRUDERS)
+
+      // The API server hangs; a controller and an agent die meanwhile. The agent has the policies that it kept.
+      const agent = processOf(lab, await agentOf(lab, 'node-b'))
+      const controller = processOf(lab, `ambit-system/${await leaderOf(lab)}`)
+      const daemon = lab.state.processes.find(({ role }) => role === 'daemon')?.pid
+      if (daemon === undefined) throw new Error('the lab has no daemon')
+      process.kill(daemon, 'SIGSTOP')
+      t.teardown(() => process.kill(daemon, 'SIGCONT'))
+      for (const { pid } of [controller, agent]) process.kill(pid, 'SIGKILL')
+      await lab.waitFor('the end of both', () =>
+        [controller, agent].some(isRunning) ? undefined : true,
+      )
+      // Pods call nobody before a control plane has told who is who; who calls in plaintext needs only the policies.
+      await lab.waitFor(
+        'the old monitor to be served by a new agent, by the policies that the old one kept',
+        async () => ((await isServed('legacy/batch', `http://${target}:8080/`)) ? true : undefined),
+        FAILOVER_MS,
+      )
+      t.notOk(await isServed('legacy/other', `http://${target}:8080/`), 'which keeps others out')
+      // As after a restart of its own: watches are broken, and their history is gone.
+      process.kill(daemon, 'SIGUSR2')
+      process.kill(daemon, 'SIGCONT')
+      await frontend.firstGood(Date.now())
+      await lab.waitForPods('ambit-system')
+
+      await frontend.stop()
+      ends.abort()
+      const calls = (await Promise.all(attempts)).flat()
+      t.ok(calls.length > 30, `${calls.length} attempts`)
+      t.strictSame(
+        calls.filter(({ error }) => error === undefined),
+        [],
+        'none of them was served',
+      )
+      for (const policy of [FRONTEND_ONLY, oldMonitor]) await removed(lab, policy)
+    },
+  )
 
   await t.test('a policy that comes closes what it forbids, and nothing else', async (t) => {
     await lab.waitFor('the intruders to be served again', async () =>
@@ -473,8 +513,15 @@ async function served(
   }
 }
 
-function agentPid(lab: Lab, agent: string): number {
-  const pid = lab.pod(agent).containers[0]?.process?.pid
-  if (pid === undefined) throw new Error(`${agent} does not run`)
-  return pid
+/** Of the first container of a pod. */
+function processOf(lab: Lab, pod: string): ProcessRecord {
+  const running = lab.pod(pod).containers[0]?.process
+  if (running === undefined) throw new Error(`${pod} does not run`)
+  return running
+}
+
+/** The pod of the controller that writes: its lease is held by a process of it. */
+async function leaderOf(lab: Lab): Promise<string> {
+  const { spec } = await objectOf(lab, LEASES, 'ambit-system/ambit-controller')
+  return spec?.holderIdentity?.split('_')[0] ?? ''
 }

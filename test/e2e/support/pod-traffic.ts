@@ -21,7 +21,7 @@ export interface Traffic {
 }
 
 /** How long a test waits for a call to succeed again: far beyond what any test then allows. Milliseconds. */
-const PATIENCE_MS = 20_000
+const PATIENCE_MS = 60_000
 
 /** Starts calling from a pod; it is under way when this resolves. */
 export async function startTraffic(

@@ -25,8 +25,8 @@ interface PolicyStatus {
   }[]
 }
 
-/** Applies it, and waits until agents have acknowledged it. */
-export async function inForce(lab: Lab, object: PolicyObject): Promise<void> {
+/** Applies it, and waits until agents have acknowledged it; the deadline is in milliseconds. */
+export async function inForce(lab: Lab, object: PolicyObject, deadlineMs?: number): Promise<void> {
   const { kind, metadata } = object
   await lab.apply(JSON.stringify(object))
   const resource = KINDS.find((each) => each.kind === kind)
@@ -34,12 +34,13 @@ export async function inForce(lab: Lab, object: PolicyObject): Promise<void> {
   const look = async (): Promise<PolicyResource> =>
     await objectOf(lab, resource, `${metadata.namespace}/${metadata.name}`)
   const generation = (await look()).metadata?.generation
-  await lab.waitFor(`${kind} ${metadata.name} in force`, async () => {
+  const isEnforced = async (): Promise<true | undefined> => {
     const { conditions = [] } = ((await look()).status ?? {}) as PolicyStatus
     const enforced = conditions.find(({ type }) => type === 'Enforced')
     const isTold = enforced?.status === 'True' && enforced.observedGeneration === generation
     return isTold ? true : undefined
-  })
+  }
+  await lab.waitFor(`${kind} ${metadata.name} in force`, isEnforced, deadlineMs)
 }
 
 /** Takes it away; agents hear of it soon. */
