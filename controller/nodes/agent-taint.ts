@@ -29,7 +29,7 @@ const GATHER_MS = 200
 const RETRIES = { firstMs: 1_000, longestMs: 30_000 }
 
 /** The names of nodes that have the taint and an agent that is ready. Pure. */
-export function openableNodes({
+function openableNodes({
   key,
   nodes,
   pods,
