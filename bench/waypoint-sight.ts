@@ -9,6 +9,7 @@ import { EVERY_LINE } from '../mesh/telemetry/access-spec.ts'
 import { Batches } from '../mesh/telemetry/otlp/batches.ts'
 import { encodeLogs, type LogLine } from '../mesh/telemetry/otlp/encode-logs.ts'
 import { encodeSpans, type Span } from '../mesh/telemetry/otlp/encode-spans.ts'
+import { plainLines } from '../mesh/telemetry/plain-lines.ts'
 import { sampleService, sampleWorkload, ip } from '../test/model/samples.ts'
 import { WaypointAccessLog } from '../waypoint/access-log.ts'
 import type { ForwardOutcome, RequestRecord, RouteOutcome } from '../waypoint/exchange/types.ts'
@@ -115,7 +116,10 @@ function metrics(): WaypointMetrics {
 
 /** Each line as it is made, and written nowhere; the client's budget does not end. */
 function accessLog(filter: string | undefined): () => void {
-  const log = pino({ base: { component: 'access' } }, { write: () => undefined })
+  const write = (): void => undefined
+  const logMethod = plainLines({ component: 'access', write, owner: () => log })
+  const timestamp = pino.stdTimeFunctions.isoTime
+  const log = pino({ base: { component: 'access' }, timestamp, hooks: { logMethod } }, { write })
   const own = new WaypointAccessLog({ log }, { filter, sample: 1 })
   const observer = observeCalls({
     log,

@@ -4,6 +4,7 @@
 
 import { type Logger, type LoggerOptions, pino, stdSerializers } from 'pino'
 import { textStream } from './log-text.ts'
+import { plainLines } from './plain-lines.ts'
 import { isLogLevel, type LogLevel, LogLevels } from './log-levels.ts'
 
 /** One JSON object a line, or the columns and fields that Istio's ztunnel writes. */
@@ -91,8 +92,11 @@ export function createBatchedLogger(
     isDue = true
     setTimeout(flushWhenDue, BATCH_MS).unref()
   }
-  const stream = format === 'json' ? { write } : textStream(write)
-  return { flush, log: pino(optionsOf(component, level), stream) }
+  const options = optionsOf(component, level)
+  if (format === 'text') return { flush, log: pino(options, textStream(write)) }
+  const logMethod = plainLines({ component, write, owner: () => log })
+  const log = pino({ ...options, hooks: { logMethod } }, { write })
+  return { flush, log }
 }
 
 function optionsOf(component: string, level: LogLevel): LoggerOptions {
