@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { translate } from '../../controller/core/translator.ts'
 import { ObjectSources } from '../../controller/sources/object-sources.ts'
 import { watchCluster } from '../../controller/sources/watch-cluster.ts'
-import { type Draft, draftOf } from '../../lab/kubernetes/objects/json.ts'
+import { draftOf } from '../../lab/kubernetes/objects/json.ts'
 import { readManifests } from '../../lab/machine/manifests.ts'
 import { Graph } from '../../mesh/collections/index.ts'
 import {
@@ -45,7 +45,7 @@ async function startApi(t: Test): Promise<FaultyApi> {
   kube.local.create(
     'customresourcedefinitions.apiextensions.k8s.io',
     undefined,
-    draftOf(kind.object as Draft),
+    draftOf(kind.object),
   )
   kube.put(SERVICES, kubeService('catalog'))
   kube.put(CONFIG_MAPS, { metadata: { name: 'apps', namespace: 'shop' }, data: { 'ca.crt': pem } })
