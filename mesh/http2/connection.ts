@@ -11,7 +11,7 @@ import { Conduct } from './conduct.ts'
 import { ConnectionHold } from './connection-hold.ts'
 import { type FrameHandler, FrameReader } from './frame-reader.ts'
 import { type HeaderBlock, HeaderBlocks, dependency } from './header-blocks.ts'
-import { type HeaderList, HpackDecoder, encodeHeaders } from './hpack.ts'
+import { HeaderBlockWriter, type HeaderList, HpackDecoder } from './hpack.ts'
 import { GatheredData } from './gathered-data.ts'
 import type { HeldMemory } from './held-memory.ts'
 import { FrameOutput } from './output.ts'
@@ -62,6 +62,8 @@ const PING_BYTES = 8
 const SHORT_OF_MEMORY = 'memory is short, and this connection held some of it'
 const PING_KEEPALIVE = 0
 const PING_DRAIN = 1
+/** The thread's, while nobody has it. */
+let spareWriter: HeaderBlockWriter | undefined
 
 export interface ConnectionClosed {
   /** The HTTP/2 code we or the peer gave; noError when it simply ended. */
@@ -269,7 +271,10 @@ export class H2Connection implements FrameHandler, StreamHost {
 
   sendHeaders(stream: H2Stream, headers: HeaderList, isEndStream: boolean): void {
     if (this.#isClosed) return
-    const block = encodeHeaders(headers)
+    // Taken, not shared: room for a frame may cost another connection its streams, and what they end may be answered at once.
+    const block = spareWriter ?? new HeaderBlockWriter()
+    spareWriter = undefined
+    block.write(headers)
     let at = 0
     let type: number = FRAME.headers
     do {
@@ -278,10 +283,11 @@ export class H2Connection implements FrameHandler, StreamHost {
         (type === FRAME.headers && isEndStream ? FLAG.endStream : 0) |
         (stop === block.length ? FLAG.endHeaders : 0)
       const payloadAt = this.#output.frame(stop - at, type, flags, stream.id)
-      block.copy(this.#output.buffer, payloadAt, at, stop)
+      block.bytes.copy(this.#output.buffer, payloadAt, at, stop)
       at = stop
       type = FRAME.continuation
     } while (at < block.length)
+    spareWriter = block
     if (this.#isServer) stream.isAnswered = true
   }
 

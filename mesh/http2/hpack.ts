@@ -252,31 +252,56 @@ const LAST_WITH_VALUE: ReadonlyMap<string, number> = new Map(
 /** What the prefix of a literal that is not indexed holds (RFC 7541 6.2.2). */
 const LARGEST_PREFIX = 0x0f
 
-/** Encodes fields by the static table where it has them whole, else as literals that are not indexed, their names by the table. */
-export function encodeHeaders(headers: HeaderList): Buffer {
-  let size = 0
-  for (const [name, value] of headers) size += name.length + value.length + 12 // two lengths of at most 5 octets, and the first octet
-  const block = Buffer.allocUnsafe(size)
-  let at = 0
-  for (const [name, value] of headers) {
-    const index = NAME_INDEX.get(name) ?? 0
-    const whole = index === 0 ? 0 : wholeIndex(name, value, index)
-    if (whole > 0) {
-      block[at] = 0x80 | whole
-      at += 1
-      continue
-    }
-    if (index < LARGEST_PREFIX) block[at] = index
-    else {
-      block[at] = LARGEST_PREFIX
-      at += 1
-      block[at] = index - LARGEST_PREFIX
-    }
-    at += 1
-    if (index === 0) at = writeString(block, at, name)
-    at = writeString(block, at, value)
+/** Of a field beside its texts: two lengths of at most 5 octets, and the first octet. */
+const FIELD_OVERHEAD_BYTES = 12
+/** Most blocks of requests and answers. */
+const FIRST_BLOCK_BYTES = 4096
+/** Texts up to this length are cheaper written octet by octet than by a call out of JavaScript. */
+const SHORT_TEXT_LENGTH = 24
+
+/** Where a header block is made; the next one takes its place. Hot: bench/http2-exchange.ts watches it. */
+export class HeaderBlockWriter {
+  #bytes = Buffer.allocUnsafeSlow(FIRST_BLOCK_BYTES)
+  #length = 0
+
+  /** Holds the block in its first `length` octets, until the next write(). */
+  get bytes(): Buffer {
+    return this.#bytes
   }
-  return block.subarray(0, at)
+
+  get length(): number {
+    return this.#length
+  }
+
+  /** Encodes fields by the static table where it has them whole, else as literals that are not indexed, their names by the table. */
+  write(headers: HeaderList): void {
+    let most = 0
+    for (const [name, value] of headers) most += name.length + value.length + FIELD_OVERHEAD_BYTES
+    // One that is large is not kept for good.
+    if (most > this.#bytes.length || this.#bytes.length > FIRST_BLOCK_BYTES)
+      this.#bytes = Buffer.allocUnsafeSlow(Math.max(most, FIRST_BLOCK_BYTES))
+    const block = this.#bytes
+    let at = 0
+    for (const [name, value] of headers) {
+      const index = NAME_INDEX.get(name) ?? 0
+      const whole = index === 0 ? 0 : wholeIndex(name, value, index)
+      if (whole > 0) {
+        block[at] = 0x80 | whole
+        at += 1
+        continue
+      }
+      if (index < LARGEST_PREFIX) block[at] = index
+      else {
+        block[at] = LARGEST_PREFIX
+        at += 1
+        block[at] = index - LARGEST_PREFIX
+      }
+      at += 1
+      if (index === 0) at = writeString(block, at, name)
+      at = writeString(block, at, value)
+    }
+    this.#length = at
+  }
 }
 
 /** The place of a whole field; 0: the table does not have it. `first`: of its name. */
@@ -303,5 +328,7 @@ function writeString(block: Buffer, start: number, text: string): number {
     block[at] = rest
     at += 1
   }
-  return at + block.write(text, at, 'latin1')
+  if (text.length > SHORT_TEXT_LENGTH) return at + block.write(text, at, 'latin1')
+  for (let place = 0; place < text.length; place += 1) block[at + place] = text.charCodeAt(place)
+  return at + text.length
 }

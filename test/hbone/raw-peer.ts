@@ -6,7 +6,7 @@ import { connect as tcpConnect } from 'node:net'
 import { type TLSSocket, connect } from 'node:tls'
 import type { Test } from 'tap'
 import { FRAME, PREFACE } from '../../mesh/http2/protocol.ts'
-import { encodeHeaders, type HeaderList } from '../../mesh/http2/hpack.ts'
+import { HeaderBlockWriter, type HeaderList } from '../../mesh/http2/hpack.ts'
 import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 
@@ -40,9 +40,16 @@ export function frame(
   return Buffer.concat([header, payload])
 }
 
+/** The block of these fields, in memory of its own. */
+export function headerBlock(list: HeaderList): Buffer {
+  const block = new HeaderBlockWriter()
+  block.write(list)
+  return block.bytes.subarray(0, block.length)
+}
+
 /** HEADERS with END_HEADERS. */
 export function headers(streamId: number, list: HeaderList, flags = 0): Buffer {
-  return frame(FRAME.headers, 0x4 | flags, streamId, encodeHeaders(list))
+  return frame(FRAME.headers, 0x4 | flags, streamId, headerBlock(list))
 }
 
 export const CONNECT: HeaderList = [

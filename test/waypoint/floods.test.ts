@@ -4,10 +4,10 @@
 
 import { createServer, type ServerHttp2Stream } from 'node:http2'
 import t from 'tap'
-import { encodeHeaders, type HeaderList } from '../../mesh/http2/hpack.ts'
+import type { HeaderList } from '../../mesh/http2/hpack.ts'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/http2/protocol.ts'
 import type { IncomingTunnel, OpenedTunnel } from '../../mesh/hbone/types.ts'
-import { frame, headers } from '../hbone/raw-peer.ts'
+import { frame, headerBlock, headers } from '../hbone/raw-peer.ts'
 import { within } from '../support/until.ts'
 import { makeWaypointWorld, type World } from './world.ts'
 
@@ -53,7 +53,7 @@ const FLOODS: Readonly<Record<string, () => Buffer>> = {
     Buffer.concat([headers(1, REQUEST), repeat(MANY, () => frame(FRAME.data, 0, 1))]),
   CONTINUATION: () =>
     Buffer.concat([
-      frame(FRAME.headers, 0, 1, encodeHeaders(REQUEST)),
+      frame(FRAME.headers, 0, 1, headerBlock(REQUEST)),
       repeat(100, () => frame(FRAME.continuation, 0, 1)),
     ]),
   'lists that are large when they are read': () =>
@@ -62,7 +62,7 @@ const FLOODS: Readonly<Record<string, () => Buffer>> = {
         FRAME.headers,
         FLAG.endHeaders | FLAG.endStream,
         odd(index),
-        Buffer.concat([encodeHeaders(REQUEST), LARGE_ENTRY, Buffer.alloc(4_000, 0xbe)]),
+        Buffer.concat([headerBlock(REQUEST), LARGE_ENTRY, Buffer.alloc(4_000, 0xbe)]),
       ),
     ),
   'malformed requests': () =>

@@ -3,16 +3,16 @@
 // request is served.
 
 import t from 'tap'
-import { encodeHeaders, type HeaderList } from '../../mesh/http2/hpack.ts'
+import type { HeaderList } from '../../mesh/http2/hpack.ts'
 import { FLAG, FRAME, PREFACE } from '../../mesh/http2/protocol.ts'
 import type { IncomingTunnel } from '../../mesh/hbone/types.ts'
-import { frame } from '../hbone/raw-peer.ts'
+import { frame, headerBlock } from '../hbone/raw-peer.ts'
 import { within } from '../support/until.ts'
 import { makeWaypointWorld, type World } from './world.ts'
 
 const END = FLAG.endStream
 const head = (id: number, list: HeaderList, flags = 0): Buffer =>
-  frame(FRAME.headers, FLAG.endHeaders | flags, id, encodeHeaders(list))
+  frame(FRAME.headers, FLAG.endHeaders | flags, id, headerBlock(list))
 const data = (id: number, text: string, flags = 0): Buffer =>
   frame(FRAME.data, flags, id, Buffer.from(text))
 const OK: HeaderList = [[':status', '200']]
