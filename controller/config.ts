@@ -53,6 +53,8 @@ export interface ControllerConfig extends OtlpConfig {
   readonly caSecret: string
   /** The Secret with an authority of the operator's, which comes before that root. */
   readonly plugInCaSecret: string
+  /** The signer of workloads' certificates, of the Kubernetes API; empty: the mesh's own authority. */
+  readonly certificateSigner: string
   readonly tokenAudience: string
   /** What waypoints run: an image, and its command if it is not the image's own. */
   readonly waypointImage: string
@@ -126,6 +128,12 @@ const flags: FlagTable<ControllerConfig> = {
     'Secret with an authority of yours, which comes before that root',
     { env: 'AMBIT_PLUG_IN_CA_SECRET', fallback: 'cacerts' },
   ),
+  certificateSigner: parsed(
+    '--certificate-signer <name>',
+    "signerName by which the Kubernetes API has workloads' certificates signed, domain/name; the authority of the mesh if left out",
+    parseSigner,
+    { env: 'AMBIT_CERTIFICATE_SIGNER', fallback: '' },
+  ),
   waypointImage: text('--waypoint-image <image>', 'what waypoints are made of', {
     env: 'AMBIT_WAYPOINT_IMAGE',
     fallback: `ambit:${VERSION}`,
@@ -175,6 +183,15 @@ export function controllerCommand(run: (config: ControllerConfig) => Promise<voi
     flags,
     run,
   )
+}
+
+function parseSigner(name: string): string {
+  // Kubernetes' own signers are for its own components, and know no SPIFFE identity.
+  if (!/^[a-z0-9.-]+\.[a-z0-9-]+\/\S+$/.test(name) || name.startsWith('kubernetes.io/'))
+    throw new InvalidArgumentError(
+      `"${name}" is no signer of the form domain/name, or is one of Kubernetes' own.`,
+    )
+  return name
 }
 
 function parseAccounts(text: string): readonly string[] {

@@ -29,6 +29,7 @@ import { standingOf } from './auth/standing.ts'
 import { publishRoot } from './ca/root-publisher.ts'
 import { type Authority, AuthoritySource } from './ca/authority-source.ts'
 import { type CaSecretOptions, type KeptAuthority, loadOrCreateAuthority } from './ca/ca-secret.ts'
+import { KubernetesSigner } from './ca/kubernetes-signer.ts'
 import { addCertificateService, CERTIFICATE_RATE } from './ca/service.ts'
 import { ServingCertificate } from './ca/serving-certificate.ts'
 import { TokenAuthenticator } from './auth/token-authenticator.ts'
@@ -226,7 +227,16 @@ async function start(
     },
     () => log.debug('stopped before the cluster was listed'),
   )
+  const signer =
+    config.certificateSigner === ''
+      ? undefined
+      : new KubernetesSigner(api, {
+          signerName: config.certificateSigner,
+          log: log.child({ part: 'signer' }),
+        })
+  if (signer !== undefined) parts.defer(() => signer.close())
   addCertificateService(server, {
+    signer,
     api,
     pods,
     authority,

@@ -26,11 +26,14 @@ import { type Caller, type Refusal, callerName } from '../auth/caller.ts'
 import { type CertificateAsk, recordIssued, recordRefused } from './certificate-audit.ts'
 import { type AuthorisationContext, authoriseIdentity } from './node-authorisation.ts'
 import type { Authority } from './authority-source.ts'
+import type { LeafSigner } from './kubernetes-signer.ts'
 import { type IssuedLeaf, LIFETIME_LIMITS, signRequest } from './sign-request.ts'
 import type { TokenAuthenticator } from '../auth/token-authenticator.ts'
 
 export interface CertificateServiceOptions extends AuthorisationContext {
   readonly authority: Pick<Authority, 'current'>
+  /** Who signs for workloads; the authority if left out. */
+  readonly signer?: LeafSigner | undefined
   readonly clusterId: string
   readonly authenticator: TokenAuthenticator
   readonly limiter: KeyedBuckets
@@ -130,6 +133,7 @@ async function issue(
     },
     LIFETIME_LIMITS,
     Date.now(),
+    options.signer,
   )
 }
 

@@ -7,6 +7,8 @@ import type { SigningAuthority } from '../../mesh/identity/authority.ts'
 import type { SignedChain } from '../../mesh/identity/types.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
 import type { Refusal } from '../auth/caller.ts'
+import { judgeChain } from './issued-chain.ts'
+import type { LeafSigner } from './kubernetes-signer.ts'
 
 export interface LifetimeLimits {
   /** Given when the request names none. */
@@ -28,17 +30,24 @@ export const LIFETIME_LIMITS: LifetimeLimits = { defaultSeconds: 86_400, maxSeco
 /** Clocks of nodes may run this far behind ours and still accept a fresh certificate. */
 export const BACKDATE_MS = 120_000
 
-/** Signs a request for an identity; the refusal says what is wrong with the request, or with us. */
+/**
+ * Signs a request for an identity; the refusal says what is wrong with the request, or with us.
+ *
+ * @param signer who signs in place of the authority, which still says whom the mesh trusts
+ */
 export async function signRequest(
   authority: SigningAuthority,
   request: { readonly identity: SpiffeId; readonly csrPem: string; readonly ttlSeconds: number },
   limits: LifetimeLimits,
   nowMs: number,
+  signer?: LeafSigner,
 ): Promise<Result<IssuedLeaf, Refusal>> {
   const lifetime = lifetimeSeconds(request.ttlSeconds, limits)
   if (!lifetime.ok) return invalid(lifetime.error)
   const publicKey = await checkCsr(request.csrPem, request.identity)
   if (!publicKey.ok) return invalid(publicKey.error)
+  if (signer !== undefined)
+    return signElsewhere(signer, authority, request, publicKey.value, lifetime.value, nowMs)
   const endMs = authority.notAfter.getTime()
   if (endMs <= nowMs)
     return err({
@@ -54,6 +63,31 @@ export async function signRequest(
   })
   const { identity } = request
   return ok({ identity, chainPem, rootsPem: authority.bundlePem, notAfter })
+}
+
+/** Clocks of whoever signs may be ahead of ours, and its certificates begin when it likes. */
+const END_SLACK_MS = 600_000
+/** The Kubernetes API has no certificates for less. */
+const LEAST_LIFETIME_MS = 600_000
+
+async function signElsewhere(
+  signer: LeafSigner,
+  authority: SigningAuthority,
+  { identity, csrPem }: { readonly identity: SpiffeId; readonly csrPem: string },
+  publicKeyDer: Uint8Array,
+  lifetimeSeconds: number,
+  nowMs: number,
+): Promise<Result<IssuedLeaf, Refusal>> {
+  const signed = await signer.sign({ identity, csrPem, lifetimeSeconds })
+  if (!signed.ok) return signed
+  const latestEnd = new Date(
+    nowMs + Math.max(lifetimeSeconds * 1000, LEAST_LIFETIME_MS) + END_SLACK_MS,
+  )
+  const rootsPem = authority.bundlePem
+  const wanted = { identity, publicKeyDer, latestEnd, rootsPem }
+  const judged = judgeChain(signed.value, wanted, new Date(nowMs))
+  if (!judged.ok) return err({ kind: 'unavailable', reason: judged.error })
+  return ok({ identity, ...judged.value, rootsPem })
 }
 
 function invalid(reason: string): Result<never, Refusal> {

@@ -4,6 +4,7 @@
 
 import type {
   CoreV1Event,
+  V1CertificateSigningRequest,
   V1ConfigMap,
   V1DaemonSet,
   V1EndpointSlice,
@@ -80,6 +81,7 @@ export type EndpointSlice = Wire<V1EndpointSlice>
 export type DaemonSet = Wire<V1DaemonSet>
 export type Lease = Wire<V1Lease>
 export type TokenReview = Wire<V1TokenReview>
+export type CertificateSigningRequest = Wire<V1CertificateSigningRequest>
 
 export const PODS = defineResource<Pod>('', 'v1', 'pods', 'Pod')
 export const NAMESPACES = defineResource<Namespace>('', 'v1', 'namespaces', 'Namespace', 'cluster')
@@ -93,6 +95,13 @@ export const SERVICE_ACCOUNTS = defineResource<ServiceAccount>(
 )
 export const CONFIG_MAPS = defineResource<ConfigMap>('', 'v1', 'configmaps', 'ConfigMap')
 export const SECRETS = defineResource<Secret>('', 'v1', 'secrets', 'Secret')
+export const CERTIFICATE_SIGNING_REQUESTS = defineResource<CertificateSigningRequest>(
+  'certificates.k8s.io',
+  'v1',
+  'certificatesigningrequests',
+  'CertificateSigningRequest',
+  'cluster',
+)
 export const EVENTS = defineResource<Event>('', 'v1', 'events', 'Event')
 export const ENDPOINT_SLICES = defineResource<EndpointSlice>(
   'discovery.k8s.io',

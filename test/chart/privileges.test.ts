@@ -11,7 +11,10 @@ const root = new URL('../../', import.meta.url)
 const { objects } = await renderChart({}, { namespace: 'ambit-system' })
 /** With all that may be asked of the chart. */
 const { objects: most } = await renderChart(
-  { agent: { notReadyTaint: 'ambit.io/agent-not-ready' } },
+  {
+    agent: { notReadyTaint: 'ambit.io/agent-not-ready' },
+    controller: { certificateSigner: 'clusterissuers.cert-manager.io/mesh' },
+  },
   { namespace: 'ambit-system' },
 )
 
@@ -155,10 +158,12 @@ for (const [folder, account] of [
     const used = uses(folder)
     t.ok(used.size >= 5, `${used.size} uses were found`)
     for (const [use, where] of used) {
-      // Statuses are patched as a resource of their own.
+      // Statuses are patched, and requests approved, as resources of their own.
       const [verb = '', resource = ''] = use.split(' ')
       const isAllowed =
-        allowed.has(use) || (verb === 'patch' && allowed.has(`patch ${resource}/status`))
+        allowed.has(use) ||
+        (verb === 'patch' && allowed.has(`patch ${resource}/status`)) ||
+        (verb === 'update' && allowed.has(`update ${resource}/approval`))
       t.ok(isAllowed, `${where}: ${use}`)
     }
     t.end()
@@ -167,6 +172,8 @@ for (const [folder, account] of [
 /** Rights that no call of the source shows, with the reason. */
 const OTHERWISE_USED: Readonly<Record<string, string>> = {
   'patch pods/status': 'said of pods, as a subresource',
+  'update certificatesigningrequests/approval': 'the same',
+  'approve signers': 'asked by the API server of whoever approves',
   // What is applied is created where it is not there.
   'create serviceaccounts': 'applied',
   'create services': 'applied',

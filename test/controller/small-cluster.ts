@@ -287,6 +287,7 @@ function controllerConfig(): ControllerConfig {
     network: '',
     caSecret: 'ambit-ca-secret',
     plugInCaSecret: 'cacerts',
+    certificateSigner: '',
     tokenAudience: 'istio-ca',
     waypointImage: 'host',
     waypointCommand: ['/opt/ambit/cli/bin/ambit'],
