@@ -48,6 +48,7 @@ import { placeLimits } from './proxy/place-limits.ts'
 import type { PlaceLimits } from './proxy/places.ts'
 import { WorkerPool } from './proxy/worker/worker-pool.ts'
 import { OwnDaemonSet } from './own-daemon-set.ts'
+import { removeTraces } from './remove-traces.ts'
 import { startDiscovery } from './start-discovery.ts'
 import { RevocationFiles } from '../mesh/identity/revocation-files.ts'
 import { type Ending, type Starting, unwrap } from './starting.ts'
@@ -94,6 +95,7 @@ export async function startAgent(options: AgentOptions): Promise<Result<Running,
 async function start(starting: Starting, quit: () => void, signal: AbortSignal): Promise<void> {
   const { config, log, levels, audit, readiness, started, ending } = starting
   const socketPath = path.join(path.dirname(config.cniSocket), HANDOVER_SOCKET)
+  started.defer(() => (ending.unpin ? removeTraces(config, log) : undefined))
   // First of all: it frees the ports.
   const predecessor = await meetPredecessor({ socketPath, version: VERSION, log })
   started.defer(() => predecessor?.leave())

@@ -5,6 +5,7 @@
 
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
+import { parseJson } from '../../mesh/json.ts'
 import { parseIpAddress } from '../../mesh/model/address.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
@@ -161,6 +162,27 @@ export class PodStateFiles {
     // UIDs come from the API server; a path is made of nothing else than what they are made of.
     return path.join(this.#directory, `${uid.replaceAll(/[^A-Za-z0-9._-]/g, '_')}.json`)
   }
+}
+
+/** Removes what agents have written in the directory, their epoch included: for an agent that takes the mesh off its node. */
+export async function removePodStates(directory: string): Promise<void> {
+  const names = await readdir(directory).catch((thrown: unknown) => {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw thrown
+  })
+  for (const name of names) {
+    const file = path.join(directory, name)
+    const isOurs =
+      name === EPOCH_FILE ||
+      UNFINISHED.test(name) ||
+      (FILE_NAME.test(name) && isOfAgent(parsedOrNothing(await readFile(file, 'utf8'))))
+    if (isOurs) await rm(file, { force: true })
+  }
+}
+
+function parsedOrNothing(text: string): unknown {
+  const parsed = parseJson(text)
+  return parsed.ok ? parsed.value : undefined
 }
 
 /** Every version of the file has said in which boot it was written. */

@@ -4,7 +4,7 @@
 // has the last word. What cannot be trusted is not used, and the pods are closed until then.
 
 import { constants } from 'node:fs'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { mkdir, open, rename, rm, rmdir } from 'node:fs/promises'
 import path from 'node:path'
 import { ERROR_CATALOGUE, errorMessage } from '../../mesh/errors.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
@@ -173,6 +173,16 @@ export class PolicyStore {
       )
     }
   }
+}
+
+/** Removes what a store has kept below the agent's directory of state. */
+export async function removeHeldPolicies(stateDirectory: string): Promise<void> {
+  const directory = path.join(stateDirectory, POLICIES_DIRECTORY)
+  for (const name of [FILE, `${FILE}.tmp`]) await rm(path.join(directory, name), { force: true })
+  await rmdir(directory).catch((thrown: unknown) => {
+    const { code } = thrown as NodeJS.ErrnoException
+    if (code !== 'ENOENT' && code !== 'ENOTEMPTY') throw thrown
+  })
 }
 
 async function readHeld(options: PolicyStoreOptions): Promise<HeldState | undefined> {

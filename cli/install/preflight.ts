@@ -13,6 +13,7 @@ import {
   type Node,
   NODES,
 } from '../../mesh/kube/index.ts'
+import { ROOT_LABEL } from '../../mesh/model/names.ts'
 import { kubeError } from '../waypoint/read-waypoints.ts'
 import type { InstallObject } from './objects.ts'
 
@@ -171,7 +172,10 @@ async function meshFindings(api: KubeApi, namespace: string): Promise<readonly F
         `Ambit is installed in namespace ${other.metadata?.namespace ?? ''} already: there is one for each cluster`,
       ),
     )
-  const root = roots.value.items[0]?.metadata?.namespace
+  // What is left of an Ambit that was here is no other mesh's.
+  const root = roots.value.items.find(
+    ({ metadata }) => metadata?.labels?.[ROOT_LABEL] === undefined,
+  )?.metadata?.namespace
   if (root !== undefined && !isOurs)
     findings.push(
       error(

@@ -19,7 +19,7 @@ import {
   PODS,
   SECRETS,
 } from '../../mesh/kube/index.ts'
-import { WAYPOINT_CONTROLLER } from '../../mesh/model/names.ts'
+import { ROOT_LABEL, WAYPOINT_CONTROLLER } from '../../mesh/model/names.ts'
 import type { Result } from '../../mesh/result.ts'
 import { kubeError } from '../waypoint/read-waypoints.ts'
 import { type InstallObject, policyKinds } from './objects.ts'
@@ -38,7 +38,6 @@ export interface UninstallOptions {
 }
 
 const POLL_MS = 500
-const ROOT_CONFIG_MAP = 'istio-ca-root-cert'
 
 /** Throws AMB_INSTALL where nothing is installed, and where agents do not end, before anything else is removed. */
 export async function uninstall(api: KubeApi, options: UninstallOptions): Promise<void> {
@@ -151,14 +150,10 @@ async function removeMade(
   namespace: string,
   remove: (title: string, resource: KubeResource, target: ObjectName) => Promise<void>,
 ): Promise<void> {
-  const roots = must(
-    await api.list(CONFIG_MAPS, { fieldSelector: `metadata.name=${ROOT_CONFIG_MAP}` }),
-  )
-  for (const { metadata } of roots.items)
-    await remove(`ConfigMap ${metadata?.namespace ?? ''}/${ROOT_CONFIG_MAP}`, CONFIG_MAPS, {
-      namespace: metadata?.namespace ?? '',
-      name: ROOT_CONFIG_MAP,
-    })
+  // By our label: by their name they might be another mesh's.
+  const roots = must(await api.list(CONFIG_MAPS, { labelSelector: ROOT_LABEL }))
+  for (const { metadata: { namespace: where = '', name = '' } = {} } of roots.items)
+    await remove(`ConfigMap ${where}/${name}`, CONFIG_MAPS, { namespace: where, name })
   const classes = await api.list(GATEWAY_CLASSES)
   for (const { metadata, spec } of classes.ok ? classes.value.items : []) {
     const { controllerName } = (spec ?? {}) as { readonly controllerName?: unknown }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Publishes the roots as ConfigMap istio-ca-root-cert in each namespace, and puts it right when they change, or when somebody
-// edits or deletes it. Runs on the leader only.
+// edits or deletes it, or has taken off the label that says whose it is. Runs on the leader only.
 
 import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import {
@@ -11,6 +11,7 @@ import {
   type ResourceWatch,
   watchResource,
 } from '../../mesh/kube/index.ts'
+import { ROOT_LABEL } from '../../mesh/model/names.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { Authority } from './authority-source.ts'
 
@@ -19,7 +20,8 @@ const ROOT_CONFIG_MAP = 'istio-ca-root-cert'
 const ROOT_KEY = 'root-cert.pem'
 /** A namespace that refuses the ConfigMap (a quota, a webhook) is tried for ever, but rarely. */
 const WRITE_RETRIES = { firstMs: 1_000, longestMs: 150_000 }
-const LABELS = { 'istio.io/config': 'true' }
+const PUBLISHED = 'published'
+const LABELS = { 'istio.io/config': 'true', [ROOT_LABEL]: PUBLISHED }
 /** Writes at a time: a new cluster of a thousand namespaces is done in seconds without flooding the API server. */
 const MAX_CONCURRENT_WRITES = 4
 
@@ -48,6 +50,7 @@ interface SeenNamespace {
 interface SeenConfigMap {
   readonly namespace: string | undefined
   readonly rootsPem: string | undefined
+  readonly isMarked: boolean
 }
 
 class RootPublisher {
@@ -89,6 +92,7 @@ class RootPublisher {
           data?.[ROOT_KEY] === authority.current.bundlePem
             ? authority.current.bundlePem
             : data?.[ROOT_KEY],
+        isMarked: metadata?.labels?.[ROOT_LABEL] === PUBLISHED,
       }),
       updated: (_previous, current) => ofConfigMap(current),
       deleted: ofConfigMap,
@@ -134,11 +138,11 @@ class RootPublisher {
     }
   }
 
-  /** Whether the namespace is alive and its ConfigMap missing or wrong, as far as the watches know. */
+  /** Whether the namespace is alive and its ConfigMap missing, wrong or without our label, as far as the watches know. */
   #isWanting(namespace: string): boolean {
     if (this.#namespaces.get(namespace)?.isLeaving !== false) return false
     const found = this.#configMaps.get(`${namespace}/${ROOT_CONFIG_MAP}`)
-    return found?.rootsPem !== this.#options.authority.current.bundlePem
+    return found?.isMarked !== true || found.rootsPem !== this.#options.authority.current.bundlePem
   }
 
   async #write(namespace: string): Promise<void> {

@@ -25,6 +25,10 @@ const ROOT = 0
 const TOKEN_SECONDS = 43_200
 const TOKEN_DIR = '/var/run/secrets/tokens'
 const ROOTS_DIR = '/var/run/secrets/istio'
+/** Where an image of ours keeps compiled code, for a container that is started again in the same pod: the root cannot be written. */
+const COMPILED_DIR = '/var/cache/ambit'
+/** A waypoint compiles 7 MB; a pod that had more than this would be evicted. */
+const COMPILED_LIMIT = '32Mi'
 /** Holds the drain of 20 s and the rest of the end. */
 const GRACE_SECONDS = 30
 
@@ -78,6 +82,9 @@ export function podTemplate(order: WaypointOrder, settings: ProvisionSettings): 
           },
         },
         { name: 'root-cert', configMap: { name: 'istio-ca-root-cert', optional: true } },
+        ...(isOurImage(settings)
+          ? [{ name: 'compiled', emptyDir: { sizeLimit: COMPILED_LIMIT } }]
+          : []),
       ],
     },
   }
@@ -93,6 +100,7 @@ function container(order: WaypointOrder, settings: ProvisionSettings): Fields {
     args: ['waypoint-proxy', '--gateway-name', order.name, '--namespace', order.namespace],
     env: [
       ...Object.entries(environment).map(([name, value]) => ({ name, value })),
+      ...(isOurImage(settings) ? [{ name: 'NODE_COMPILE_CACHE', value: COMPILED_DIR }] : []),
       ...Object.entries(OWN_FIELDS).map(([name, fieldPath]) => ({
         name,
         valueFrom: { fieldRef: { fieldPath } },
@@ -113,9 +121,13 @@ function container(order: WaypointOrder, settings: ProvisionSettings): Fields {
     volumeMounts: [
       { name: 'istio-token', mountPath: TOKEN_DIR, readOnly: true },
       { name: 'root-cert', mountPath: ROOTS_DIR, readOnly: true },
+      ...(isOurImage(settings) ? [{ name: 'compiled', mountPath: COMPILED_DIR }] : []),
     ],
   }
 }
+
+/** A command of somebody else's runs what has its own place for that, as in a lab. */
+const isOurImage = ({ command }: ProvisionSettings): boolean => command.length === 0
 
 const OWN_FIELDS: Readonly<Record<string, string>> = {
   POD_NAME: 'metadata.name',

@@ -190,6 +190,12 @@ void t.test('an agent that is told to end', { skip }, async (t) => {
     t.equal(attachedPrograms(world.cgroup), '', 'nothing is attached')
     t.equal(await readFile(conflist, 'utf8'), CONFLIST, 'the CNI configuration is what it was')
     t.same(await readdir(path.join(directory, 'bin')), [], 'the plugin is gone')
+    t.notOk(existsSync(path.join(directory, 'state')), 'nothing is remembered of any pod')
+    t.same(
+      (await readdir(directory)).filter((name) => name.includes('.sock')),
+      [],
+      'nobody could knock at a socket',
+    )
     for (const site of ['a', 'b'] as const) {
       t.not(await cluster.ask('redirection', site), 'enabled', 'peers are told')
       t.equal(world.inside(site, 'ip rule show table 100').trim(), '', 'no rule is left')

@@ -4,6 +4,7 @@
 import t from 'tap'
 import { publishRoot } from '../../controller/ca/root-publisher.ts'
 import { CONFIG_MAPS, createKubeApi, NAMESPACES } from '../../mesh/kube/index.ts'
+import { ROOT_LABEL } from '../../mesh/model/names.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { authorityOf, makeCa, plugIn } from '../identity/pki.ts'
 import { FaultyApi } from '../support/faulty-api.ts'
@@ -42,4 +43,33 @@ void t.test('namespaces that refuse the roots keep them from no other', async (t
     'the root in those that now take it',
   )
   t.pass('and those who let it in later get it then')
+})
+
+void t.test('a root that does not say whose it is gets the label', async (t) => {
+  const stub = new FaultyApi()
+  await stub.start()
+  t.teardown(() => stub.stop())
+  const root = await makeCa('root')
+  const name = 'istio-ca-root-cert'
+  stub.put(NAMESPACES, { metadata: { name: 'shop' } })
+  // As the version before this one has published it, and somebody has labelled it.
+  stub.put(CONFIG_MAPS, {
+    metadata: { namespace: 'shop', name, labels: { mine: 'yes' } },
+    data: { 'root-cert.pem': root.pem },
+  })
+  const ending = new AbortController()
+  const publishing = publishRoot(createKubeApi(stub.access()), {
+    authority: new HeldAuthority(await authorityOf(plugIn(root, [root]))),
+    log: createLogger('test', 'silent'),
+    signal: ending.signal,
+  })
+  t.teardown(async () => {
+    ending.abort()
+    await publishing
+  })
+  const labels = (): unknown => stub.get(CONFIG_MAPS, `shop/${name}`)?.metadata?.labels
+  const isMarked = (): boolean =>
+    (labels() as Readonly<Record<string, string>>)[ROOT_LABEL] !== undefined
+  await stub.until(isMarked, 'the label')
+  t.match(labels(), { mine: 'yes', [ROOT_LABEL]: 'published' })
 })

@@ -26,6 +26,7 @@ import {
   PODS,
   SECRETS,
 } from '../../mesh/kube/index.ts'
+import { ROOT_LABEL } from '../../mesh/model/names.ts'
 import { expectOk } from '../controller/small-cluster.ts'
 import { FaultyApi } from '../support/faulty-api.ts'
 import { until } from '../support/until.ts'
@@ -163,10 +164,13 @@ await t.test(
     })
 
     // What the controller has made.
+    const root = { name: 'istio-ca-root-cert', labels: { [ROOT_LABEL]: 'published' } }
     for (const namespace of ['default', NAMESPACE])
-      expectOk(
-        await api.create(CONFIG_MAPS, { metadata: { namespace, name: 'istio-ca-root-cert' } }),
-      )
+      expectOk(await api.create(CONFIG_MAPS, { metadata: { ...root, namespace } }))
+    // Another mesh has the same name for its own.
+    const theirs = { namespace: 'istio-system', name: 'istio-ca-root-cert' }
+    expectOk(await api.create(NAMESPACES, { metadata: { name: theirs.namespace } }))
+    expectOk(await api.create(CONFIG_MAPS, { metadata: theirs }))
     expectOk(
       await api.create(SECRETS, { metadata: { namespace: NAMESPACE, name: 'ambit-ca-secret' } }),
     )
@@ -189,7 +193,7 @@ await t.test(
     const rest = (await everything(api)).filter(isOurs)
     t.strictSame(
       rest.filter((title) => title !== 'Namespace /ambit-system'),
-      [],
+      ['ConfigMap istio-system/istio-ca-root-cert', 'Namespace /istio-system'],
     )
   },
 )
@@ -314,11 +318,11 @@ await t.test('what is in the way is found before anything is made', async (t) =>
   t.match(first, /warning: the cluster has no kinds of the Gateway API/)
   t.notMatch(first, /may not|Cilium|Istio/)
 
-  expectOk(
-    await api.create(CONFIG_MAPS, {
-      metadata: { namespace: 'istio-system', name: 'istio-ca-root-cert' },
-    }),
-  )
+  const root = { namespace: 'istio-system', name: 'istio-ca-root-cert' }
+  const left = { ...root, namespace: 'elsewhere', labels: { [ROOT_LABEL]: 'published' } }
+  expectOk(await api.create(CONFIG_MAPS, { metadata: left }))
+  t.notMatch(await findings(), /another mesh/, 'what an earlier Ambit has left is its own')
+  expectOk(await api.create(CONFIG_MAPS, { metadata: root }))
   expectOk(await api.create(DAEMON_SETS, daemonSet('istio-system', 'istio-cni-node')))
   expectOk(
     await api.create(CONFIG_MAPS, {

@@ -94,6 +94,21 @@ void t.test('a waypoint is an account, a Service and a Deployment', async (t) =>
   })
 })
 
+void t.test('an image of ours has a place for what it compiles, and another command none', (t) => {
+  const podOf = (command: readonly string[]) => {
+    const result = desiredObjects(ORDER, { ...SETTINGS, command }, overlayOf({}))
+    if (!result.ok) throw new Error(JSON.stringify(result.error))
+    const deployment = result.value.find(({ kind }) => kind === 'deployment')
+    return JSON.stringify(deployment?.object)
+  }
+  const ours = podOf([])
+  t.match(ours, /"name":"compiled","emptyDir":\{"sizeLimit":"32Mi"\}/)
+  t.match(ours, /"name":"compiled","mountPath":"\/var\/cache\/ambit"\}/)
+  t.match(ours, /"name":"NODE_COMPILE_CACHE","value":"\/var\/cache\/ambit"/)
+  t.notMatch(podOf(['/bin/ambit']), /compiled|NODE_COMPILE_CACHE/)
+  t.end()
+})
+
 void t.test(
   'several replicas have a disruption budget, and an autoscaler has the number to itself',
   async (t) => {
