@@ -11,12 +11,14 @@ export interface WaitOptions {
   readonly timeoutMs: number
   readonly report: (line: string) => void
   readonly signal?: AbortSignal | undefined
+  /** Whether to give up as soon as a node is found unfit. Not where the agents were there before: they may be about to be replaced. */
+  readonly areAgentsNew?: boolean
 }
 
 /** Between two looks: readiness of several objects and their pods is no one event. */
 const POLL_MS = 500
 
-/** Resolves once they are. Throws AMB_INSTALL at the end of the time, with the pods that hang and why. */
+/** Resolves once they are. Throws AMB_INSTALL at the end of the time or where a node is unfit, with the pods that hang and why. */
 export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<void> {
   const { namespace, timeoutMs, report, signal } = options
   const deadline = performance.now() + timeoutMs
@@ -28,6 +30,8 @@ export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<vo
     if (line !== told) report(line)
     told = line
     if (progress.isReady) return
+    if (options.areAgentsNew === true && progress.unfit.length > 0)
+      throw new AmbitError('AMB_INSTALL', `Not every node fits: ${progress.unfit.join('; ')}`)
     if (performance.now() > deadline) {
       const why = progress.hanging.length === 0 ? line : progress.hanging.join('; ')
       throw new AmbitError(

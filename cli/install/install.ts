@@ -51,12 +51,15 @@ export async function install(
     return
   }
   const journal = new Journal(api)
+  let areAgentsNew = false
   try {
     for (const item of all) {
       options.signal?.throwIfAborted()
-      report(`${item.title} ${await journal.apply(item)}`)
+      const done = await journal.apply(item)
+      areAgentsNew ||= done === 'created' && item.resource.kind === 'DaemonSet'
+      report(`${item.title} ${done}`)
     }
-    await awaitReady(api, { ...options, namespace: plan.namespace })
+    await awaitReady(api, { ...options, namespace: plan.namespace, areAgentsNew })
   } catch (thrown) {
     report('taking it back')
     const left = await journal.rollBack(report)

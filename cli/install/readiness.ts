@@ -8,6 +8,9 @@ import {
   type Pod,
   PODS,
 } from '../../mesh/kube/index.ts'
+import { isRecord } from '../../daemonset/render/functions.ts'
+import type { ErrorCode } from '../../mesh/errors.ts'
+import { parseJson } from '../../mesh/json.ts'
 import { kubeError } from '../waypoint/read-waypoints.ts'
 
 export interface WorkloadProgress {
@@ -23,6 +26,8 @@ export interface MeshProgress {
   readonly workloads: readonly WorkloadProgress[]
   /** What each pod that is not ready says of itself. */
   readonly hanging: readonly string[]
+  /** Of those, what no waiting cures: the agent found that its node lacks something, and has ended. */
+  readonly unfit: readonly string[]
   readonly isReady: boolean
 }
 
@@ -33,6 +38,15 @@ type Workload = KubeObject & {
 
 const DAEMON_SET = defineResource<Workload>('apps', 'v1', 'daemonsets', 'DaemonSet')
 const DEPLOYMENT = defineResource<Workload>('apps', 'v1', 'deployments', 'Deployment')
+/** What an agent says of its node before it touches it. */
+const UNFIT_NODE: ReadonlySet<unknown> = new Set<ErrorCode>([
+  'AMB_KERNEL_FEATURE',
+  'AMB_CGROUP2_MISSING',
+  'AMB_BPFFS_MISSING',
+  'AMB_CGROUP_OUTSIDE',
+  'AMB_LIBBPF_MISSING',
+])
+const QUOTED_WORDS = 400
 const SELECTOR = 'app in (ambit-agent,ambit-controller)'
 
 /** Reads it. Throws AMB_KUBE_API; a workload that is not there has no pods and wants one. */
@@ -60,6 +74,9 @@ export async function meshProgress(api: KubeApi, namespace: string): Promise<Mes
   return {
     workloads,
     hanging: pods.value.items.flatMap((pod) => whyNotReady(pod) ?? []),
+    unfit: pods.value.items
+      .filter((pod) => UNFIT_NODE.has(lastWords(pod)?.code))
+      .flatMap((pod) => whyNotReady(pod) ?? []),
     isReady: workloads.every(({ ready, wanted, isCurrent }) => isCurrent && ready >= wanted),
   }
 }
@@ -101,9 +118,14 @@ export function whyNotReady(pod: Pod): string | undefined {
       return `no node takes it: ${scheduled.message ?? scheduled.reason ?? ''}`
     for (const { state, lastState, restartCount } of containerStatuses) {
       const { reason, message } = state?.waiting ?? {}
+      const words = lastWords(pod)
+      if (words?.code !== undefined) return `${words.text} [${words.code}]`
       const { exitCode } = lastState?.terminated ?? {}
+      const said = words === undefined ? '' : `: ${words.text}`
       const before =
-        exitCode === undefined ? '' : `, exit code ${exitCode} before, ${restartCount} restarts`
+        exitCode === undefined
+          ? ''
+          : `, exit code ${exitCode} before, ${restartCount} restarts${said}`
       if (reason !== undefined)
         return `${reason}${message === undefined ? '' : `: ${message}`}${before}`
       if (state?.running !== undefined)
@@ -111,4 +133,29 @@ export function whyNotReady(pod: Pod): string | undefined {
     }
     return pod.status?.message ?? 'its containers are not started yet'
   }
+}
+
+interface LastWords {
+  readonly text: string
+  /** One of ours. */
+  readonly code: string | undefined
+}
+
+/** The last line of the log of a container that has failed, which the kubelet quotes in the pod's status. */
+function lastWords({ status }: Pod): LastWords | undefined {
+  for (const { state, lastState } of status?.containerStatuses ?? []) {
+    const { message = '' } = state?.terminated ?? lastState?.terminated ?? {}
+    const line = message.trim().split('\n').at(-1) ?? ''
+    if (line === '') continue
+    const parsed = parseJson(line)
+    const { msg, code } = (parsed.ok && isRecord(parsed.value) ? parsed.value : {}) as {
+      readonly msg?: unknown
+      readonly code?: unknown
+    }
+    return {
+      text: (typeof msg === 'string' ? msg : line).slice(0, QUOTED_WORDS),
+      code: typeof code === 'string' ? code : undefined,
+    }
+  }
+  return undefined
 }

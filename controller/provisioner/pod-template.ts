@@ -97,6 +97,7 @@ function container(order: WaypointOrder, settings: ProvisionSettings): Fields {
     name: 'waypoint',
     image,
     ...(command.length === 0 ? {} : { command }),
+    terminationMessagePolicy: 'FallbackToLogsOnError',
     args: ['waypoint-proxy', '--gateway-name', order.name, '--namespace', order.namespace],
     env: [
       ...Object.entries(environment).map(([name, value]) => ({ name, value })),

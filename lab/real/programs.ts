@@ -4,11 +4,11 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { chmod, copyFile, mkdir, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AmbitError } from '../../mesh/errors.ts'
-import { command } from '../machine/command.ts'
+import { command, tryCommand } from '../machine/command.ts'
 import { requireTool } from '../machine/requirements.ts'
 import { writeKubernetesModule } from './go-module.ts'
 import { PROGRAMS_DIRECTORY, ROOM, SOURCES_DIRECTORY, TOOLS_DIRECTORY } from './layout.ts'
@@ -50,6 +50,7 @@ const isThere = (name: string): boolean => existsSync(programPath(name))
 /** Makes what is missing, and says what it does. Throws AmbitError where a tool is missing or a build fails. */
 export async function ensurePrograms(report: Report): Promise<void> {
   await mkdir(PROGRAMS_DIRECTORY, { recursive: true })
+  removeLeftovers()
   for (const [name, from, programs] of DEBIAN)
     if (!programs.every(isThere)) await fromDebian(name, from, programs, report)
   if (![...KUBERNETES, ...CONTAINERD, 'coredns'].every(isThere))
@@ -82,7 +83,7 @@ async function fromDebian(
 ): Promise<void> {
   requireTool('apt-get', `fetch Debian's package ${name}`)
   report(`fetching Debian's package ${name}`)
-  const directory = mkdtempSync(join(PROGRAMS_DIRECTORY, '.fetch-'))
+  const directory = makeWorkplace()
   try {
     const script = 'cd "$0"; apt-get download -q "$1"; dpkg-deb -x ./*.deb .'
     await command(['sh', '-euc', script, directory, name], { timeoutMs: FETCH_TIMEOUT_MS })
@@ -97,6 +98,20 @@ async function fromDebian(
   }
 }
 
+/** A directory for what is not done yet, which says by its name whose it is. */
+function makeWorkplace(): string {
+  return mkdtempSync(join(PROGRAMS_DIRECTORY, `.work-${process.pid}-`))
+}
+
+/** Of a build that was killed. */
+function removeLeftovers(): void {
+  for (const name of readdirSync(PROGRAMS_DIRECTORY)) {
+    const pid = /^\.work-(\d+)-/.exec(name)?.[1]
+    if (pid !== undefined && !existsSync(`/proc/${pid}`))
+      rmSync(join(PROGRAMS_DIRECTORY, name), { recursive: true, force: true })
+  }
+}
+
 interface Source {
   /** With a version where it is a module of its own that needs no other's versions. */
   readonly package: string
@@ -104,23 +119,38 @@ interface Source {
   readonly directory?: string
 }
 
+/**
+ * How many packages a program of a module consists of: as many as may have to be compiled. Undefined where go cannot say, which the
+ * build will explain.
+ */
+async function countPackages({ package: name, directory }: Source): Promise<number | undefined> {
+  if (directory === undefined) return undefined
+  const { code, stdout } = await tryCommand(['go', '-C', directory, 'list', '-deps', name], {
+    env: goEnvironment(),
+    timeoutMs: FETCH_TIMEOUT_MS,
+  })
+  return code === 0 ? stdout.trim().split('\n').length : undefined
+}
+
+function goEnvironment(): NodeJS.ProcessEnv {
+  const flags = `${process.env['GOFLAGS'] ?? ''} -buildvcs=false -mod=mod`.trim()
+  return { ...process.env, CGO_ENABLED: '0', GOFLAGS: flags }
+}
+
 /** Builds a program unless it is there, and tells how many packages were compiled every few seconds. */
 async function build(name: string, source: Source, report: Report): Promise<void> {
   if (isThere(name)) return
+  report(`building ${name}`)
+  const total = await countPackages(source)
   const flags = ['-v', '-trimpath', `-ldflags=-s -w ${versionFlags()}`]
-  const directory = mkdtempSync(join(PROGRAMS_DIRECTORY, '.build-'))
+  const directory = makeWorkplace()
   const argv =
     source.directory === undefined
       ? ['install', ...flags, source.package]
       : ['build', ...flags, '-o', join(directory, name), source.package]
   const child = spawn('go', argv, {
     cwd: source.directory ?? '/',
-    env: {
-      ...process.env,
-      CGO_ENABLED: '0',
-      GOBIN: directory,
-      GOFLAGS: `${process.env['GOFLAGS'] ?? ''} -buildvcs=false -mod=mod`.trim(),
-    },
+    env: { ...goEnvironment(), GOBIN: directory },
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   const startMs = performance.now()
@@ -131,12 +161,15 @@ async function build(name: string, source: Source, report: Report): Promise<void
     said = (said + text).slice(-QUOTED_OUTPUT_BYTES)
   })
   const seconds = (): string => ((performance.now() - startMs) / 1000).toFixed(0)
+  const atMost = total === undefined ? '' : ` of ${total} at most`
   const timer = setInterval(
-    () => report(`building ${name}: ${compiled} packages compiled, ${seconds()} s`),
+    () => report(`building ${name}: ${compiled} packages${atMost} compiled, ${seconds()} s`),
     PROGRESS_MS,
   )
+  // Else the compiler would go on by itself. What it has compiled is kept in Go's own cache, and the next build goes on from there.
+  const stop = (): void => void child.kill('SIGINT')
+  for (const signal of ENDING) process.once(signal, stop)
   try {
-    report(`building ${name}`)
     const [code] = (await once(child, 'exit')) as [number | null]
     if (code !== 0)
       throw new AmbitError('AMB_CLUSTER', `Cannot build ${name}: go says:\n${said.trim()}`)
@@ -145,11 +178,13 @@ async function build(name: string, source: Source, report: Report): Promise<void
     report(`built ${name} in ${seconds()} s`)
   } finally {
     clearInterval(timer)
+    for (const signal of ENDING) process.removeListener(signal, stop)
     rmSync(directory, { recursive: true, force: true })
   }
 }
 
 const PROGRESS_MS = 5_000
+const ENDING = ['SIGINT', 'SIGTERM'] as const
 
 /** Kubernetes compares versions of its parts; unset they are v0.0.0. */
 function versionFlags(): string {

@@ -102,6 +102,7 @@ async function attempt(
 
   return new Promise((resolve) => {
     let timedOut = false
+    let isAnswered = false
     let outgoing: http.ClientRequest
     try {
       outgoing = (url.protocol === 'https:' ? https : http).request(url, options)
@@ -118,11 +119,19 @@ async function attempt(
     }, request.deadlineMs)
     outgoing.on('error', (thrown) => {
       clearTimeout(timer)
-      const kind =
-        request.signal?.aborted === true ? 'aborted' : timedOut ? 'timeout' : 'unavailable'
+      if (isAnswered) return // it is the answer's reader that is told
+      const isAborted = request.signal?.aborted === true
+      // A kept connection that the server, or a balancer before it, closed just when it was taken. What only reads is asked again (RFC 9110
+      // 9.2.2); that ends, for a connection of one's own is no kept one.
+      if (outgoing.reusedSocket && request.method === 'GET' && !timedOut && !isAborted) {
+        resolve(attempt(access, request, refresh))
+        return
+      }
+      const kind = isAborted ? 'aborted' : timedOut ? 'timeout' : 'unavailable'
       resolve(err(failureOfTransport(request.call, thrown, kind)))
     })
     outgoing.on('response', (response) => {
+      isAnswered = true
       clearTimeout(timer)
       const status = response.statusCode ?? 0
       if (status >= 200 && status < 300) {

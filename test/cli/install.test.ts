@@ -234,6 +234,58 @@ await t.test('who waits in vain is told which pod hangs and why', async (t) => {
   t.ok(lines.includes('taking it back'))
 })
 
+await t.test(
+  'a node that lacks something ends an installation at once, and is named',
+  async (t) => {
+    const { api } = await cluster(t)
+    const { lines, options } = telling()
+    const before = await everything(api)
+    const line = JSON.stringify({
+      level: 'fatal',
+      code: 'AMB_KERNEL_FEATURE',
+      msg: 'Cannot open capture: this kernel lacks cgroup hooks',
+    })
+    const terminated = { exitCode: 1, message: `{"msg":"starting"}\n${line}\n` }
+    const pod = {
+      metadata: { namespace: NAMESPACE, name: 'ambit-agent-abcde', labels: { app: 'ambit-agent' } },
+      spec: { nodeName: 'node-a', containers: [{ name: 'agent', image: 'ambit' }] },
+    }
+    const containerStatuses = [
+      {
+        name: 'agent',
+        ready: false,
+        restartCount: 1,
+        image: 'ambit',
+        imageID: '',
+        state: { waiting: { reason: 'CrashLoopBackOff', message: 'back-off 10s' } },
+        lastState: { terminated },
+      },
+    ]
+    const fail = async (): Promise<void> => {
+      const set = { namespace: NAMESPACE, name: 'ambit-agent' }
+      await until(async () => (await api.get(DAEMON_SETS, set)).ok, 'the DaemonSet')
+      expectOk(await api.create(PODS, pod as Pod))
+      const target = { namespace: NAMESPACE, name: pod.metadata.name }
+      const status = { status: { containerStatuses } }
+      expectOk(await api.patch(PODS, target, status, { subresource: 'status' }))
+    }
+    const [failed] = await Promise.allSettled([install(api, await plan(), options), fail()])
+    t.match(failed, {
+      status: 'rejected',
+      reason: {
+        code: 'AMB_INSTALL',
+        message:
+          /Not every node fits: pod ambit-agent-abcde on node-a: Cannot open capture: this kernel lacks cgroup hooks \[AMB_KERNEL_FEATURE\]; everything is as it was/,
+      },
+    })
+    t.ok(lines.includes('taking it back'))
+    t.strictSame(
+      (await everything(api)).filter((title) => !title.startsWith('Namespace')),
+      before.filter((title) => !title.startsWith('Namespace')),
+    )
+  },
+)
+
 await t.test('why a pod is not ready', (t) => {
   const pod = (status: object): Pod =>
     ({ metadata: { namespace: 'n', name: 'p' }, spec: { nodeName: 'a' }, status }) as unknown as Pod
@@ -266,6 +318,18 @@ await t.test('why a pod is not ready', (t) => {
         ],
       },
       /CrashLoopBackOff, exit code 1 before, 4 restarts/,
+    ],
+    [
+      {
+        containerStatuses: [
+          {
+            restartCount: 1,
+            lastState: { terminated: { exitCode: 1, message: 'panic\nlast line\n' } },
+            state: { waiting: { reason: 'CrashLoopBackOff' } },
+          },
+        ],
+      },
+      /CrashLoopBackOff, exit code 1 before, 1 restarts: last line/,
     ],
     [
       { containerStatuses: [{ state: { running: {} } }] },

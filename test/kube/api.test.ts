@@ -4,6 +4,7 @@
 import t from 'tap'
 import http from 'node:http'
 import https from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -303,4 +304,36 @@ void t.test('of several files in KUBECONFIG the first counts, wherever it was re
     t.match(await loadKubeConfig(options), {
       error: { code: 'AMB_KUBECONFIG', message: /Cannot read kubeconfig \/nowhere\/one: / },
     })
+})
+
+void t.test('a kept connection that is closed just then costs a read nothing', async (t) => {
+  // Each connection carries one answer, and is reset when it is asked for more.
+  const used = new WeakSet<object>()
+  const asked: string[] = []
+  const server = http.createServer((request, response) => {
+    asked.push(request.method ?? '')
+    if (used.has(request.socket)) request.socket.resetAndDestroy()
+    used.add(request.socket)
+    response.writeHead(200, { 'content-type': 'application/json' })
+    response.end('{"metadata":{"name":"shop"}}')
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+  t.teardown(() => {
+    agent.destroy()
+    server.close()
+  })
+  const { port } = server.address() as AddressInfo
+  const api = createKubeApi({
+    server: new URL(`http://127.0.0.1:${port}`),
+    namespace: 'default',
+    source: 'test',
+    credentials: () => Promise.resolve({ agent, headers: {} }),
+  })
+  t.match(await api.get(NAMESPACES, { name: 'shop' }), { ok: true })
+  t.match(await api.get(NAMESPACES, { name: 'shop' }), { ok: true }, 'asked again')
+  t.same(asked, ['GET', 'GET', 'GET'])
+  // What changes something may have been done already.
+  const changed = await api.patch(NAMESPACES, { name: 'shop' }, { metadata: { labels: {} } })
+  t.match(changed, { ok: false, error: { kind: 'unavailable' } })
 })

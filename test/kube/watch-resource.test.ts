@@ -275,9 +275,10 @@ void t.test('refusals and overload are reported and tried again', async (t) => {
   const { stub, watch, failures } = await setUp(t)
   stub.fail('GET', /pods/, 1, 403, 'Forbidden')
   stub.fail('GET', /pods/, 1, (_, response) => {
-    response.writeHead(429, { 'retry-after': '0' })
+    response.writeHead(429, { 'retry-after': '0', connection: 'close' })
     response.end('slow down')
   })
+  // A new connection: on a kept one it would be asked again at once.
   stub.fail('GET', /pods/, 1, (_, response) => response.destroy())
   stub.fail('GET', /pods/, 1, (_, response) => response.end('{"items":[{'))
   await watch().synced
