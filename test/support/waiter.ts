@@ -11,8 +11,15 @@ export class Waiter {
     for (const look of this.#waiting) look()
   }
 
-  /** Resolves once `holds`; rejects at the deadline, saying what was waited for: by default the condition itself. */
-  async until(holds: () => boolean, what: string | (() => string) = String(holds)): Promise<void> {
+  /**
+   * Resolves once `holds`; rejects at the deadline, saying what was waited for: by default the condition itself. The deadline is that of
+   * `within` where none is given.
+   */
+  async until(
+    holds: () => boolean,
+    what: string | (() => string) = String(holds),
+    deadlineMs?: number,
+  ): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     const look = (): void => {
       if (holds()) resolve()
@@ -20,7 +27,7 @@ export class Waiter {
     this.#waiting.add(look)
     look()
     try {
-      await within(promise, what)
+      await within(promise, what, deadlineMs)
     } finally {
       this.#waiting.delete(look)
     }

@@ -9,6 +9,9 @@ import { Waiter } from '../../support/waiter.ts'
 
 const ROOT = path.join(import.meta.dirname, '../../..')
 
+/** For a whole process to start: seconds of two cores' work, of which a loaded machine gives it a tenth. */
+const DEADLINE_MS = 120_000
+
 type LogLine = Readonly<Record<string, unknown>>
 
 export class AgentCommand {
@@ -66,7 +69,8 @@ export class AgentCommand {
   /** Waits for a line with this message. */
   async says(message: string): Promise<LogLine> {
     const last = (): string => `"${message}"; last: ${JSON.stringify(this.#lines.slice(-5))}`
-    await this.#waiter.until(() => this.#isOver || this.logged(message) !== undefined, last)
+    const isSaid = (): boolean => this.#isOver || this.logged(message) !== undefined
+    await this.#waiter.until(isSaid, last, DEADLINE_MS)
     const line = this.logged(message)
     if (line === undefined) throw new Error(`the agent has ended without ${last()}`)
     return line
