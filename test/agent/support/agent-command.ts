@@ -5,12 +5,13 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Place } from '../../capture/support/rpc.ts'
+import { deadline } from '../../helpers.ts'
 import { Waiter } from '../../support/waiter.ts'
 
 const ROOT = path.join(import.meta.dirname, '../../..')
 
 /** For a whole process to start: seconds of two cores' work, of which a loaded machine gives it a tenth. */
-const DEADLINE_MS = 120_000
+const DEADLINE_MS = deadline(120_000)
 
 type LogLine = Readonly<Record<string, unknown>>
 
