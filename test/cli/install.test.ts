@@ -263,13 +263,14 @@ await t.test(
     ]
     const fail = async (): Promise<void> => {
       const set = { namespace: NAMESPACE, name: 'ambit-agent' }
-      await until(async () => (await api.get(DAEMON_SETS, set)).ok, 'the DaemonSet')
+      await until(async () => (await api.get(DAEMON_SETS, set)).ok, 'the DaemonSet', 50_000)
       expectOk(await api.create(PODS, pod as Pod))
       const target = { namespace: NAMESPACE, name: pod.metadata.name }
       const status = { status: { containerStatuses } }
       expectOk(await api.patch(PODS, target, status, { subresource: 'status' }))
     }
-    const [failed] = await Promise.allSettled([install(api, await plan(), options), fail()])
+    const [failed, said] = await Promise.allSettled([install(api, await plan(), options), fail()])
+    t.match(said, { status: 'fulfilled' }, 'the pod says it')
     t.match(failed, {
       status: 'rejected',
       reason: {
