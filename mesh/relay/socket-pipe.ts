@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A TCP connection as a pipe: the way from a waypoint to what is outside the mesh.
+// A connection as a pipe: the way from a waypoint to what is outside the mesh, or speaks TLS itself.
 
 import type { Socket } from 'node:net'
 import type { PipeSink } from '../http/pipe.ts'
@@ -8,13 +8,37 @@ import { readInPlace, sharedReadBuffer } from './read-in-place.ts'
 import { resetSocket, resetSocketNow } from './reset-socket.ts'
 import { DEAF, type FarEnd, type StartedPipe } from './started-pipe.ts'
 
-/** Received and not consumed: with so much the far end is made to wait. As much as one read brings. */
-const WINDOW_BYTES = 64 * 1024
+/** What depends on what is spoken below the bytes. */
+export interface SocketWays {
+  /** Received and not consumed: with so much the far end is made to wait. */
+  readonly windowBytes: number
+  /** Calls for each chunk, which is the socket's again after the call. */
+  read(socket: Socket, receive: (chunk: Buffer) => void): void
+  /** Resets it, in a way that the far end can tell from an end. */
+  cut(socket: Socket, reason: EndReason): void
+}
+
+/** Of TCP. */
+const PLAIN_WAYS: SocketWays = {
+  // As much as one read brings.
+  windowBytes: 64 * 1024,
+  read(socket, receive) {
+    readInPlace(socket, sharedReadBuffer(), (chunk) => {
+      receive(chunk)
+      return false
+    })
+  },
+  cut(socket, reason) {
+    if (reason === 'tooManyUnreadBytes') resetSocketNow(socket)
+    else resetSocket(socket)
+  },
+}
 
 export class SocketPipe implements StartedPipe {
   sink: PipeSink = DEAF
   readonly #socket: Socket
   readonly #farEnd: FarEnd
+  readonly #ways: SocketWays
   #unconsumed = 0
   #isOver = false
   #isEnded = false
@@ -26,9 +50,10 @@ export class SocketPipe implements StartedPipe {
   }
 
   /** Of a connected socket that was made with allowHalfOpen, that nobody has used yet, and that is the pipe's from now on. */
-  constructor(socket: Socket, farEnd: FarEnd) {
+  constructor(socket: Socket, farEnd: FarEnd, ways: SocketWays = PLAIN_WAYS) {
     this.#socket = socket
     this.#farEnd = farEnd
+    this.#ways = ways
     // It breaks with 'close', too; unheard, an error would end the process.
     socket.on('error', () => undefined)
   }
@@ -44,12 +69,11 @@ export class SocketPipe implements StartedPipe {
     socket.on('drain', () => {
       if (!this.#isOver) this.sink.drained()
     })
-    readInPlace(socket, sharedReadBuffer(), (chunk) => {
-      if (this.#isOver) return false
+    this.#ways.read(socket, (chunk) => {
+      if (this.#isOver) return
       this.#unconsumed += chunk.length
-      if (this.#unconsumed >= WINDOW_BYTES) socket.pause()
+      if (this.#unconsumed >= this.#ways.windowBytes) socket.pause()
       this.sink.receive(chunk, 0, chunk.length)
-      return false
     })
   }
 
@@ -76,13 +100,12 @@ export class SocketPipe implements StartedPipe {
   reset(reason: EndReason): void {
     if (this.#isOver) return
     this.#isOver = true
-    if (reason === 'tooManyUnreadBytes') resetSocketNow(this.#socket)
-    else resetSocket(this.#socket)
+    this.#ways.cut(this.#socket, reason)
   }
 
   consume(bytes: number): void {
     this.#unconsumed -= bytes
-    if (this.#unconsumed < WINDOW_BYTES && this.#socket.isPaused()) this.#socket.resume()
+    if (this.#unconsumed < this.#ways.windowBytes && this.#socket.isPaused()) this.#socket.resume()
   }
 
   #broken(): void {

@@ -26,7 +26,7 @@ import type { Endpoint } from '../exchange/upstream-connection.ts'
 import { chooseUpstream, type UpstreamChoice } from './choose-upstream.ts'
 import type { Dial } from './dial.ts'
 import { failureOf, originateTls, type Spoken } from './originate-tls.ts'
-import { TlsPipe } from './tls-pipe.ts'
+import { tlsPipe } from './tls-pipe.ts'
 import { isBoundPod, upstreamHeaders } from './tunnel-headers.ts'
 
 /**
@@ -170,7 +170,7 @@ export class Upstreams {
     if (!opened.ok) return opened
     const { bare, peerIdentity } = opened.value
     if (tls === undefined) return ok({ pipe: new StreamPipe(bare, 'server'), peerIdentity })
-    const pipe = await tlsPipe(bare.asStream(), tls, spoken, signal)
+    const pipe = await securedPipe(bare.asStream(), tls, spoken, signal)
     return pipe.ok ? ok({ pipe: pipe.value, peerIdentity }) : pipe
   }
 
@@ -185,19 +185,20 @@ export class Upstreams {
     const pipe =
       tls === undefined
         ? ok(new SocketPipe(dialled.value, 'server'))
-        : await tlsPipe(dialled.value, tls, spoken, signal)
+        : await securedPipe(dialled.value, tls, spoken, signal)
     return pipe.ok ? ok({ pipe: pipe.value, peerIdentity: undefined }) : pipe
   }
 }
 
-async function tlsPipe(
+/** Shakes hands, and gives the TLS as a pipe. */
+async function securedPipe(
   under: Duplex,
   tls: BackendTls,
   spoken: UpstreamCall['spoken'],
   signal: CutSignal,
-): Promise<Result<TlsPipe, HboneFailure>> {
+): Promise<Result<SocketPipe, HboneFailure>> {
   const secured = await originateTls(under, tls, spoken === 'tls' ? 'bytes' : spoken, signal)
-  return secured.ok ? ok(new TlsPipe(secured.value)) : secured
+  return secured.ok ? ok(tlsPipe(secured.value)) : secured
 }
 
 const NEVER_TRIED: HboneFailure = { reason: 'internal', message: 'no endpoint was tried' }
