@@ -24,6 +24,7 @@ export interface Locator {
 }
 
 export interface BrowserPage {
+  readonly setDefaultTimeout: (ms: number) => void
   readonly goto: (url: string) => Promise<{ readonly status: () => number } | null>
   readonly url: () => string
   readonly title: () => Promise<string>
@@ -67,6 +68,8 @@ interface Playwright {
 
 /** An event in a page is long in coming only where something is broken. */
 const LAUNCH_MS = 60_000
+/** Nor is a page that draws, on a machine that is busy with much else; it is 30 s otherwise. */
+const ACTION_MS = 120_000
 
 const CHROMIUM = (process.env['PATH'] ?? '')
   .split(':')
@@ -114,6 +117,7 @@ export async function openPage(
   })
   t.teardown(() => browser.close())
   const page = await browser.newPage({ viewport })
+  page.setDefaultTimeout(ACTION_MS)
   const errors: string[] = []
   page.on('console', (said) => {
     if (said.type?.() === 'error') errors.push(said.text?.() ?? '')

@@ -91,12 +91,27 @@ function told(world: World): unknown {
   }
 }
 
-/** Chunks and dates are joined or struck out: both depend on when bytes came. */
+/** Chunks are joined and dates struck out: both depend on when bytes came. */
 function sameChunks(text: string): string {
-  return text
-    .replace(/\r\ndate: [^\r]*/g, '')
-    .replace(/(\r\n)?[0-9a-f]+\r\n/g, '')
-    .replace(/transfer-encoding: chunked\r\n/g, '')
+  let told = ''
+  let rest = text
+  for (;;) {
+    // A head, and before it the body of the last message where that was not chunked.
+    const end = rest.indexOf(CRLF + CRLF)
+    if (end < 0) return told + rest
+    const head = rest.slice(0, end + 4)
+    rest = rest.slice(end + 4)
+    told += head.replace(/\r\ndate: [^\r]*/g, '')
+    if (!/\r\ntransfer-encoding: chunked\r\n/i.test(head)) continue
+    for (;;) {
+      const [line, size] = /^([0-9a-f]+)[^\r]*\r\n/i.exec(rest) ?? []
+      if (line === undefined || size === undefined) break
+      const bytes = Number.parseInt(size, 16)
+      if (bytes === 0) break // it and the trailers are the same however it came
+      told += rest.slice(line.length, line.length + bytes)
+      rest = rest.slice(line.length + bytes + CRLF.length)
+    }
+  }
 }
 
 function play(script: readonly (readonly [string, string])[], cuts: readonly number[]): World {
