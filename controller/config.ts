@@ -4,6 +4,7 @@
 import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { HostPort } from '../mesh/model/host-port.ts'
+import { DEFAULT_ROOT_NAMESPACE } from '../mesh/model/policy-index.ts'
 import {
   choice,
   flagCommand,
@@ -111,7 +112,7 @@ const flags: FlagTable<ControllerConfig> = {
   ),
   rootNamespace: text('--root-namespace <name>', 'namespace whose policies are those of the mesh', {
     env: 'AMBIT_ROOT_NAMESPACE',
-    fallback: 'istio-system',
+    fallback: DEFAULT_ROOT_NAMESPACE,
   }),
   networkPolicies: choice(
     '--network-policies <what>',

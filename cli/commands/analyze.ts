@@ -3,6 +3,7 @@
 
 import { type Command, Option } from 'commander'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import { DEFAULT_ROOT_NAMESPACE } from '../../mesh/model/policy-index.ts'
 import { type Analysis, analyze } from '../analyze/analyze.ts'
 import { SEVERITIES, type Severity } from '../analyze/catalogue.ts'
 import { type Finding, isAtLeast } from '../analyze/finding.ts'
@@ -58,7 +59,11 @@ export function analyzeCommand(): Command {
         .choices([...SEVERITIES, 'never'])
         .default('warning'),
     )
-    .option('--root-namespace <name>', 'whose policies are those of the mesh', 'istio-system')
+    .option(
+      '--root-namespace <name>',
+      'whose policies are those of the mesh',
+      DEFAULT_ROOT_NAMESPACE,
+    )
     .option('--trust-domain <name>', 'of the identities of the mesh', 'cluster.local')
     .addOption(
       new Option('-o, --output <format>', 'how to print it')

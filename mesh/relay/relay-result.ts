@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What comes of a relayed connection, whoever carries it.
 
+import type { CutSignal } from '../async/cut.ts'
 import type { ByteCounts } from '../telemetry/connection-record.ts'
 import { type EndReason, isEndReason } from '../telemetry/end-reason.ts'
 
@@ -25,4 +26,19 @@ export interface RelayListener {
 /** The end reason of a connection that this signal cut. */
 export function cutReason({ reason }: { readonly reason?: unknown }): EndReason {
   return isEndReason(reason) ? reason : 'drained'
+}
+
+/** Which end of the user's connection a socket is: `client` at the outbound side, `server` at the inbound side. */
+export type SocketRole = 'client' | 'server'
+
+/** The counts of a socket and a tunnel: `sent` from the socket into the tunnel, `received` the other way. */
+export function countsOf(role: SocketRole, sent: number, received: number): ByteCounts {
+  return role === 'client'
+    ? { bytesToUpstream: sent, bytesToDownstream: received }
+    : { bytesToUpstream: received, bytesToDownstream: sent }
+}
+
+/** Why a connection is over that has ended so: the signal knows why it was drained. */
+export function endOf(end: EndReason, signal: CutSignal | undefined): EndReason {
+  return end === 'drained' && signal !== undefined ? cutReason(signal) : end
 }

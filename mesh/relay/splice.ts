@@ -12,15 +12,18 @@ import { keepable, readInPlace, sharedReadBuffer, TLS_READ_BYTES } from './read-
 import { cutSocket, FLUSH_BEFORE_RESET_MS, resetSocket, resetSocketNow } from './reset-socket.ts'
 import { endReasonOfCut } from '../hbone/cut-code.ts'
 import { settle, takeStream } from '../hbone/tunnel.ts'
-import { cutReason, type Metered, type RelayListener } from './relay-result.ts'
+import {
+  countsOf,
+  endOf,
+  type Metered,
+  type RelayListener,
+  type SocketRole,
+} from './relay-result.ts'
 import { WaitingChunks } from './waiting-chunks.ts'
 import type { BareTunnel } from '../hbone/types.ts'
 
 /** Memory that a chunk may keep while it alone waits for the kernel, uncounted: a record's, or that of Node's pool. */
 const UNCOUNTED_BYTES = Math.max(TLS_READ_BYTES, Buffer.poolSize)
-
-/** Which end of the user's connection the socket is: `client` at the outbound side, `server` at the inbound side. */
-export type SocketRole = 'client' | 'server'
 
 /**
  * Relays until both directions ended or either side was reset, and owns both from now on. Aborting the signal cuts both with a reset.
@@ -106,11 +109,7 @@ class Splice implements StreamSink, Metered {
   }
 
   counts(): ByteCounts {
-    const isClient = this.#role === 'client'
-    return {
-      bytesToUpstream: isClient ? this.#sent : this.#received,
-      bytesToDownstream: isClient ? this.#received : this.#sent,
-    }
+    return countsOf(this.#role, this.#sent, this.#received)
   }
 
   onHeaders(): void {
@@ -234,8 +233,6 @@ class Splice implements StreamSink, Metered {
     clearTimeout(this.#lastWords)
     this.#signal?.removeEventListener('abort', this.#onAbort)
     settle(this.#tunnel)
-    const isCut = this.#end === 'drained' && this.#signal !== undefined
-    const end = isCut ? cutReason(this.#signal) : this.#end
-    this.#listener.ended({ ...this.counts(), end })
+    this.#listener.ended({ ...this.counts(), end: endOf(this.#end, this.#signal) })
   }
 }

@@ -10,8 +10,13 @@ import { type H2Stream, RELAY_RESET_CODE, type StreamSink } from '../http2/strea
 import type { ByteCounts } from '../telemetry/connection-record.ts'
 import type { EndReason } from '../telemetry/end-reason.ts'
 import { FLUSH_BEFORE_RESET_MS } from './reset-socket.ts'
-import { cutReason, type Metered, type RelayListener } from './relay-result.ts'
-import type { SocketRole } from './splice.ts'
+import {
+  countsOf,
+  endOf,
+  type Metered,
+  type RelayListener,
+  type SocketRole,
+} from './relay-result.ts'
 import { DeafListener, type ThinOwner, type ThinSocket } from './thin-socket.ts'
 import { WaitingChunks } from './waiting-chunks.ts'
 
@@ -139,11 +144,7 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink, Metered 
   }
 
   counts(): ByteCounts {
-    const isClient = this.#role === 'client'
-    return {
-      bytesToUpstream: isClient ? this.#sent : this.#received,
-      bytesToDownstream: isClient ? this.#received : this.#sent,
-    }
+    return countsOf(this.#role, this.#sent, this.#received)
   }
 
   onHeaders(): void {
@@ -286,8 +287,6 @@ class ThinSplice extends DeafListener implements ThinOwner, StreamSink, Metered 
     clearTimeout(this.#lastWords)
     this.#signal?.removeEventListener('abort', this.#onAbort)
     settle(this.#tunnel)
-    const isCut = this.#end === 'drained' && this.#signal !== undefined
-    const end = isCut ? cutReason(this.#signal) : this.#end
-    this.#listener.ended({ ...this.counts(), end })
+    this.#listener.ended({ ...this.counts(), end: endOf(this.#end, this.#signal) })
   }
 }
