@@ -2,7 +2,8 @@
 // What one agent says of its own node, out of its config dump: pods, their connections and capture, certificates. Of the dump no more is kept.
 
 import { err, ok, type Result } from '../../../mesh/result.ts'
-import { count, fields, list, optionalText, text, texts, time } from './reading.ts'
+import { type ProgramFacts, readProgramFacts } from './program-facts.ts'
+import { count, fields, list, optionalText, text, time } from './reading.ts'
 
 export interface LocalConnection {
   readonly direction: 'inbound' | 'outbound'
@@ -38,10 +39,7 @@ export interface LocalCertificate {
   readonly notAfter: number | undefined
 }
 
-export interface LocalFacts {
-  readonly version: string
-  readonly pending: readonly string[]
-  readonly discovery: { readonly state: string; readonly since: string; readonly reason: string }
+export interface LocalFacts extends ProgramFacts {
   /** Changes when what the control plane has told does. */
   readonly meshDigest: string
   readonly pods: readonly LocalPod[]
@@ -56,13 +54,7 @@ export function readLocalFacts(value: unknown): Result<LocalFacts, string> {
     if (!Array.isArray(dump[field])) return err(`its config dump has no list "${field}"`)
   const discovery = fields(dump['discovery'])
   return ok({
-    version: text(fields(dump['version'])['version']),
-    pending: texts(dump['pending']),
-    discovery: {
-      state: text(discovery['state']),
-      since: text(discovery['since']),
-      reason: text(discovery['reason']),
-    },
+    ...readProgramFacts(dump),
     meshDigest: JSON.stringify(discovery['resources'] ?? null),
     pods: Object.entries(fields(dump['workloadState'])).map(readPod),
     standings: list(dump['capture']).map(readStanding),

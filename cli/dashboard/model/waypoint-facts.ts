@@ -2,12 +2,10 @@
 // What a pod of a waypoint says of itself, out of its config dump.
 
 import { err, ok, type Result } from '../../../mesh/result.ts'
-import { count, fields, text, texts } from './reading.ts'
+import { type ProgramFacts, readProgramFacts } from './program-facts.ts'
+import { count, fields } from './reading.ts'
 
-export interface WaypointFacts {
-  readonly version: string
-  readonly pending: readonly string[]
-  readonly discovery: { readonly state: string; readonly since: string; readonly reason: string }
+export interface WaypointFacts extends ProgramFacts {
   /** Calls that are open. */
   readonly calls: number
   readonly requests: number
@@ -20,16 +18,9 @@ export function readWaypointFacts(value: unknown): Result<WaypointFacts, string>
   const dump = fields(value)
   const calls = count(dump['tunnels'])
   if (calls === undefined) return err('its config dump has no count "tunnels"')
-  const discovery = fields(dump['discovery'])
   const traffic = fields(dump['traffic'])
   return ok({
-    version: text(fields(dump['version'])['version']),
-    pending: texts(dump['pending']),
-    discovery: {
-      state: text(discovery['state']),
-      since: text(discovery['since']),
-      reason: text(discovery['reason']),
-    },
+    ...readProgramFacts(dump),
     calls,
     requests: count(traffic['requests']) ?? 0,
     failed: count(traffic['failed']) ?? 0,
