@@ -226,6 +226,13 @@ export const CATALOGUE = {
     cause: 'The label is "ambient" or, on a pod, "none"; another value is as if it were not there.',
     cure: 'Write istio.io/dataplane-mode=ambient.',
   },
+  AMB605: {
+    severity: 'warning',
+    title: 'NetworkPolicies keep out what the mesh carries',
+    cause:
+      'Pods of the mesh are called by HBONE, and all that the CNI sees of that is port 15008. Their NetworkPolicies let other ports of TCP through and not this one: where the CNI enforces them, calls between nodes fail.',
+    cure: 'Add a rule with "ports: [{ port: 15008 }]". It opens no other port: the agents hold calls inside HBONE to the port that the app meant.',
+  },
 } as const satisfies Readonly<Record<string, FindingKind>>
 
 export type FindingCode = keyof typeof CATALOGUE

@@ -144,7 +144,7 @@ function factsOf(
   }
 }
 
-/** The labels that selectors of Services and policies name. */
+/** The labels that selectors of Services and of Istio's policies name. */
 export function selectedLabels(objects: Objects): ReadonlySet<string> {
   const keys = new Set<string>()
   for (const kind of ['Service', 'AuthorizationPolicy', 'PeerAuthentication'] as const)

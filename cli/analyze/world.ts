@@ -3,6 +3,7 @@
 
 import type { TranslateConfig } from '../../controller/core/config.ts'
 import { fieldsOf } from '../../controller/istio-api/flaw.ts'
+import { type NetworkPolicies, readNetworkPolicies } from './network-policies.ts'
 import { type Objects, refOf, textsOf } from './objects.ts'
 import { type Policies, readPolicies } from './policies.ts'
 import { readRoutes, type RouteObject } from './routes.ts'
@@ -20,6 +21,7 @@ export interface World {
   readonly workloads: readonly WorkloadFacts[]
   readonly services: readonly ServiceFacts[]
   readonly policies: Policies
+  readonly networkPolicies: NetworkPolicies
   readonly routes: readonly RouteObject[]
   /** Whether there is an object of that name; undefined when nobody can tell. */
   readonly has: (
@@ -58,7 +60,9 @@ export function worldOf(objects: Objects, options: WorldOptions): World {
       .of('Namespace')
       .map((each) => [refOf('Namespace', each).name, textsOf(fieldsOf(each.metadata)?.['labels'])]),
   )
-  const workloads = readWorkloads(objects, namespaces, systemNamespace, selectedLabels(objects))
+  const networkPolicies = readNetworkPolicies(objects)
+  const labelKeys = selectedLabels(objects).union(networkPolicies.labelKeys)
+  const workloads = readWorkloads(objects, namespaces, systemNamespace, labelKeys)
   const names = new Map<string, ReadonlySet<string>>()
   const namesOf = (kind: Parameters<World['has']>[0]): ReadonlySet<string> => {
     let found = names.get(kind)
@@ -79,6 +83,7 @@ export function worldOf(objects: Objects, options: WorldOptions): World {
     workloads,
     services: readServices(objects, workloads),
     policies: readPolicies(objects, workloads, config),
+    networkPolicies,
     routes: readRoutes(objects),
     has: (kind, namespace, name) => {
       if (namesOf(kind).has(nameKey({ namespace, name }))) return true

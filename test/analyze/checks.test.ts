@@ -67,6 +67,12 @@ kind: ${kind}
 metadata: { name: ${name}, namespace: shop, creationTimestamp: "2026-11-0${String(day)}T00:00:00Z" }
 spec: { parentRefs: [{ group: "", kind: Service, name: ${parent} }], rules: ${rules} }
 `
+const network = (name: string, spec: string, namespace = 'shop'): string => `
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: ${name}, namespace: ${namespace} }
+spec: ${spec}
+`
 const gatewayClass = (name: string, controllerName: string, more = ''): string => `
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
@@ -400,6 +406,57 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     namespace('odd', 'istio.io/dataplane-mode: ambiant'),
     ['AMB604 odd metadata.labels[istio.io/dataplane-mode]'],
   ],
+  [
+    'NetworkPolicies of which something cannot be read',
+    [
+      network('rules', '{ podSelector: {}, ingress: 7 }'),
+      network('port', '{ podSelector: {}, ingress: [{ ports: [{ port: 99999 }] }] }'),
+      network('field', '{ podSelector: {}, egres: [] }'),
+    ].join('---'),
+    [
+      'AMB202 shop/field spec.egres',
+      'AMB202 shop/port spec.ingress[0].ports[0].port',
+      'AMB202 shop/rules spec.ingress',
+    ],
+  ],
+  [
+    'NetworkPolicies that let the app through, and not HBONE',
+    [
+      network(
+        'into',
+        '{ podSelector: { matchExpressions: [{ key: app, operator: In, values: [catalog, x] }] }, ingress: [{ from: [{ podSelector: {} }], ports: [{ port: http }] }] }',
+      ),
+      network(
+        'out',
+        '{ podSelector: {}, policyTypes: [Egress], egress: [{ to: [{ podSelector: {} }], ports: [{ port: 8080 }] }, { ports: [{ port: 53, protocol: UDP }] }] }',
+      ),
+    ].join('---'),
+    ['AMB605 shop/into spec.ingress', 'AMB605 shop/out spec.egress'],
+  ],
+  [
+    'NetworkPolicies that mean what they say: of HBONE as well, of all ports, of nobody, of who is outside, and of pods outside',
+    [
+      network(
+        'into',
+        '{ podSelector: { matchLabels: { app: catalog } }, ingress: [{ from: [{ podSelector: {} }], ports: [{ port: http }] }] }',
+      ),
+      network(
+        'tunnels',
+        '{ podSelector: {}, ingress: [{ ports: [{ port: 15000, endPort: 15010 }] }] }',
+      ),
+      network(
+        'peers',
+        '{ podSelector: {}, policyTypes: [Egress], egress: [{ to: [{ namespaceSelector: {} }] }] }',
+      ),
+      network('nobody', '{ podSelector: { matchLabels: { app: frontend } } }'),
+      network(
+        'outside',
+        '{ podSelector: {}, ingress: [{ from: [{ ipBlock: { cidr: 203.0.113.0/24 } }], ports: [{ port: 8080 }] }] }',
+      ),
+      network('legacy', '{ podSelector: {}, ingress: [{ ports: [{ port: 80 }] }] }', 'legacy'),
+    ].join('---'),
+    [],
+  ],
 ]
 
 const covered = new Set<string>()
@@ -482,6 +539,7 @@ void t.test('objects of which nothing is as it must be are read without harm', (
       ['batch/v1', 'CronJob'],
       ['security.istio.io/v1', 'AuthorizationPolicy'],
       ['security.istio.io/v1', 'PeerAuthentication'],
+      ['networking.k8s.io/v1', 'NetworkPolicy'],
       ['apiregistration.k8s.io/v1', 'APIService'],
       ['gateway.networking.k8s.io/v1', 'Gateway'],
       ['gateway.networking.k8s.io/v1', 'GatewayClass'],

@@ -57,6 +57,15 @@ function cluster(shape: Shape, selects: (at: number) => object) {
       'PeerAuthentication',
       numbers.map((at) => named('peer', at, { selector: { matchLabels: selects(at) } })),
     ],
+    [
+      'NetworkPolicy',
+      numbers.map((at) =>
+        named('network', at, {
+          podSelector: { matchLabels: selects(at) },
+          ingress: [{ ports: [{ port: 80 }, { port: 15_008 }] }],
+        }),
+      ),
+    ],
   ])
   return objectsOf(byKind, new Map(ALL_KINDS.map((kind) => [kind, 'all'])))
 }

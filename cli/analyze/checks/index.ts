@@ -3,6 +3,7 @@
 
 import type { Check } from './check.ts'
 import { CLOSED_SERVICE } from './closed-service.ts'
+import { CLOSED_TUNNEL } from './closed-tunnel.ts'
 import { COVERED_RULE } from './covered-rule.ts'
 import { DENIED_ALLOW } from './denied-allow.ts'
 import { EMPTY_RULES } from './empty-rules.ts'
@@ -46,4 +47,5 @@ export const CHECKS: readonly Check[] = [
   RIVAL_PEERS,
   UNUSED_PORT,
   MODE_LABELS,
+  CLOSED_TUNNEL,
 ]
