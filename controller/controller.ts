@@ -27,6 +27,7 @@ import { type ComponentDirectory, componentGate } from './auth/component-gate.ts
 import { PodIndex } from './auth/pod-index.ts'
 import { standingOf } from './auth/standing.ts'
 import { publishRoot } from './ca/root-publisher.ts'
+import { publishTrustBundle } from './ca/trust-bundle-publisher.ts'
 import { type Authority, AuthoritySource } from './ca/authority-source.ts'
 import { type CaSecretOptions, type KeptAuthority, loadOrCreateAuthority } from './ca/ca-secret.ts'
 import { KubernetesSigner } from './ca/kubernetes-signer.ts'
@@ -343,6 +344,9 @@ function electLeader(options: ControllerOptions, clock: Clock, duties: LeaderDut
           signal,
           onWrite: () => metrics.rootWritten(),
         }),
+      ),
+      guarded('trust bundle publisher', () =>
+        publishTrustBundle(api, { authority, log: log.child({ part: 'root-publisher' }), signal }),
       ),
       guarded('status writer', () =>
         writeStatuses(api, { sources: statuses, log: log.child({ part: 'status' }), signal }),

@@ -5,6 +5,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { AmbitError } from '../../mesh/errors.ts'
 import {
+  CLUSTER_TRUST_BUNDLES,
   CONFIG_MAPS,
   DAEMON_SETS,
   GATEWAY_CLASSES,
@@ -154,6 +155,13 @@ async function removeMade(
   const roots = must(await api.list(CONFIG_MAPS, { labelSelector: ROOT_LABEL }))
   for (const { metadata: { namespace: where = '', name = '' } = {} } of roots.items)
     await remove(`ConfigMap ${where}/${name}`, CONFIG_MAPS, { namespace: where, name })
+  for (const version of CLUSTER_TRUST_BUNDLES) {
+    const bundles = await api.list(version, { labelSelector: ROOT_LABEL })
+    if (!bundles.ok && isAbsent(bundles.error)) continue
+    for (const { metadata: { name = '' } = {} } of must(bundles).items)
+      await remove(`ClusterTrustBundle ${name}`, version, { name })
+    break
+  }
   const classes = await api.list(GATEWAY_CLASSES)
   for (const { metadata, spec } of classes.ok ? classes.value.items : []) {
     const { controllerName } = (spec ?? {}) as { readonly controllerName?: unknown }

@@ -4,6 +4,7 @@
 
 import type {
   CoreV1Event,
+  V1beta1ClusterTrustBundle,
   V1CertificateSigningRequest,
   V1ConfigMap,
   V1DaemonSet,
@@ -82,6 +83,7 @@ export type DaemonSet = Wire<V1DaemonSet>
 export type Lease = Wire<V1Lease>
 export type TokenReview = Wire<V1TokenReview>
 export type CertificateSigningRequest = Wire<V1CertificateSigningRequest>
+export type ClusterTrustBundle = Wire<V1beta1ClusterTrustBundle>
 
 export const PODS = defineResource<Pod>('', 'v1', 'pods', 'Pod')
 export const NAMESPACES = defineResource<Namespace>('', 'v1', 'namespaces', 'Namespace', 'cluster')
@@ -101,6 +103,16 @@ export const CERTIFICATE_SIGNING_REQUESTS = defineResource<CertificateSigningReq
   'certificatesigningrequests',
   'CertificateSigningRequest',
   'cluster',
+)
+/** The kind in each version that says the same; a server has one of them, or none. The first that it has is the one to speak. */
+export const CLUSTER_TRUST_BUNDLES = ['v1', 'v1beta1'].map((version) =>
+  defineResource<ClusterTrustBundle>(
+    'certificates.k8s.io',
+    version,
+    'clustertrustbundles',
+    'ClusterTrustBundle',
+    'cluster',
+  ),
 )
 export const EVENTS = defineResource<Event>('', 'v1', 'events', 'Event')
 export const ENDPOINT_SLICES = defineResource<EndpointSlice>(

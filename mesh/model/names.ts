@@ -34,10 +34,12 @@ export const GATEWAY_CLASS_LABEL = 'gateway.networking.k8s.io/gateway-class-name
 /** What a GatewayClass says whose Gateways are our waypoints. */
 export const WAYPOINT_CONTROLLER = 'ambit.io/waypoint-controller'
 /**
- * On a ConfigMap by which the controller tells a namespace of the mesh's roots: `published`. It has a name of Istio's, so that the name alone
- * does not say whose it is.
+ * On what tells others of the mesh's roots: `published`. The ConfigMap in each namespace has a name of Istio's, so that the name alone does
+ * not say whose it is.
  */
 export const ROOT_LABEL = 'ambit.io/root'
+/** Whose roots a ClusterTrustBundle of ours has, as a pod that mounts them says it. */
+export const TRUST_BUNDLE_SIGNER = 'ambit.io/mesh'
 /** On a node, below region and zone. */
 export const SUBZONE_LABEL = 'topology.istio.io/subzone'
 /** On a Service, for servers without spec.trafficDistribution. */

@@ -110,6 +110,7 @@ const TABLES: Readonly<
     ['list', 'watch'],
     [...kindsIn('controller/sources/watch-cluster.ts', /follow\('\w+', ([A-Z_]+)/g)],
   ],
+  'controller/ca/trust-bundle-publisher.ts': [['list', 'watch', 'patch'], ['clustertrustbundles']],
   'controller/provisioner/provisioner.ts': [
     ['get', 'list', 'watch', 'patch'],
     [...kindsIn('controller/provisioner/managed-object.ts', /^ {2}\w+: ([A-Z_]+),$/gm)],
@@ -174,7 +175,9 @@ const OTHERWISE_USED: Readonly<Record<string, string>> = {
   'patch pods/status': 'said of pods, as a subresource',
   'update certificatesigningrequests/approval': 'the same',
   'approve signers': 'asked by the API server of whoever approves',
+  'attest signers': 'asked by the API server of whoever writes the bundle of a signer',
   // What is applied is created where it is not there.
+  'create clustertrustbundles': 'applied',
   'create serviceaccounts': 'applied',
   'create services': 'applied',
   'create deployments': 'applied',

@@ -8,6 +8,7 @@ import { errorMessage } from '../../../mesh/errors.ts'
 import { createKubeApi, type KubeApi } from '../../../mesh/kube/api.ts'
 import { loadKubeConfig } from '../../../mesh/kube/access.ts'
 import {
+  CLUSTER_TRUST_BUNDLES,
   CONFIG_MAPS,
   defineResource,
   GATEWAY_CLASSES,
@@ -21,7 +22,7 @@ import {
   SECRETS,
   SERVICE_ACCOUNTS,
 } from '../../../mesh/kube/resources.ts'
-import { WAYPOINT_CONTROLLER } from '../../../mesh/model/names.ts'
+import { ROOT_LABEL, WAYPOINT_CONTROLLER } from '../../../mesh/model/names.ts'
 import type { ControllerParts } from '../objects/cluster-api.ts'
 import { MESH_ROOT_CONFIG_MAP, PART_LEASES, RUN_LABEL } from '../objects/lab-marks.ts'
 import { emptyNamespace, namespacedTypes } from './namespace-content.ts'
@@ -258,6 +259,11 @@ class Removal {
     const found = await this.#api.list(CONFIG_MAPS, { fieldSelector, deadlineMs })
     for (const object of found.ok ? found.value.items : []) {
       if (object.data?.['root-cert.pem'] === root) await this.#delete(CONFIG_MAPS, object)
+    }
+    for (const version of CLUSTER_TRUST_BUNDLES) {
+      const bundles = await this.#api.list(version, { labelSelector: ROOT_LABEL, deadlineMs })
+      for (const object of bundles.ok ? bundles.value.items : [])
+        if (object.spec?.trustBundle === root) await this.#delete(version, object)
     }
   }
 

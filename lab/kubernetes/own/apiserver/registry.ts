@@ -65,6 +65,7 @@ const NAME_KINDS: { readonly [resource: ResourceId]: NameKind } = {
   'rolebindings.rbac.authorization.k8s.io': 'path-segment',
   'clusterroles.rbac.authorization.k8s.io': 'path-segment',
   'clusterrolebindings.rbac.authorization.k8s.io': 'path-segment',
+  'clustertrustbundles.certificates.k8s.io': 'path-segment',
 }
 
 /** RFC 3339 to the second, as Kubernetes writes times. */
