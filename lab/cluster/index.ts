@@ -66,6 +66,8 @@ export interface Capture {
 
 /** How long `wait` waits for pods: long enough for a loaded machine, short enough for a person. */
 const PODS_DEADLINE_MS = 60_000
+/** Longer than kubectl is ever asked to wait (--timeout): it ends by itself, and says why. */
+const KUBECTL_TIMEOUT_MS = 180_000
 const DEFAULT_NODES = 2
 /** Pods of the chart's DaemonSet. */
 const AGENT_NAME_PREFIX = 'ambit-agent-'
@@ -211,7 +213,10 @@ export class Lab {
 
   /** Runs kubectl, whatever its exit code. */
   async tryKubectl(...args: readonly string[]): Promise<CommandOutput> {
-    return await tryCommand(['kubectl', ...args], { env: this.kubectlEnvironment() })
+    return await tryCommand(['kubectl', ...args], {
+      env: this.kubectlEnvironment(),
+      timeoutMs: KUBECTL_TIMEOUT_MS,
+    })
   }
 
   kubectlEnvironment(): NodeJS.ProcessEnv {

@@ -7,7 +7,7 @@ import type { KubeApi } from '../../mesh/kube/api.ts'
 import { type KubeObject, objectKey, type Pod, PODS } from '../../mesh/kube/resources.ts'
 
 const POLL_MS = 50
-const DEFAULT_DEADLINE_MS = 20_000
+const DEFAULT_DEADLINE_MS = 60_000
 
 /** Calls `check` until it gives something; a rejection counts as "not yet" and is quoted at the deadline. */
 export async function waitFor<T>(

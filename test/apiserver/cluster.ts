@@ -30,7 +30,7 @@ import { addNode, pretendKubelet } from './pretend-kubelet.ts'
 import { type ServerAccess, sendRequest } from './send-request.ts'
 
 /** How long any single kubectl call may take. */
-const KUBECTL_DEADLINE_MS = 20_000
+const KUBECTL_DEADLINE_MS = 180_000
 /** The lab's own, so that addresses look the same on both servers. */
 const SERVICE_RANGES = ['10.96.0.0/16', 'fd98:96::/112']
 

@@ -59,7 +59,7 @@ contract(
       'shop',
       '--for=condition=Ready',
       'pod/web',
-      '--timeout=10s',
+      '--timeout=120s',
     ])
     t.match(wait.stdout, /condition met/)
     const wide = await cluster.kubectl(['get', 'pods', '-n', 'shop', '-o', 'wide'])
@@ -147,7 +147,7 @@ contract(
       'pod/web',
       '-n',
       'shop',
-      '--timeout=10s',
+      '--timeout=120s',
     ])
     await cluster.api.delete('pods', 'shop', 'web', { gracePeriodSeconds: 0 })
     t.equal((await waiting).code, 0)
@@ -159,7 +159,7 @@ contract(
   { skip },
   async (t, cluster) => {
     await cluster.kubectl(['apply', '-f', '-'], DEPLOYMENT)
-    const status = ['rollout', 'status', 'deploy/web', '--timeout=15s']
+    const status = ['rollout', 'status', 'deploy/web', '--timeout=120s']
     t.match((await cluster.kubectl(status)).stdout, /successfully rolled out/)
     t.match((await cluster.kubectl(['get', 'deploy', 'web'])).stdout, /web +3\/3 +3 +3/)
     const pods = await cluster.api.list('pods', { namespace: 'default' })
@@ -187,7 +187,7 @@ contract(
     t.equal((await cluster.kubectl(['scale', 'deploy/web', '--replicas=1'])).code, 0)
     await untilObject(cluster.api, 'deployments.apps', (one) => one.status?.replicas === 1)
     t.equal((await cluster.kubectl(['delete', 'deploy', 'web'])).code, 0)
-    await cluster.kubectl(['wait', '--for=delete', 'pod', '-l', 'app=web', '--timeout=10s'])
+    await cluster.kubectl(['wait', '--for=delete', 'pod', '-l', 'app=web', '--timeout=120s'])
     await untilNames(cluster.api, 'pods', { namespace: 'default' }, [])
     t.strictSame(cluster.errors, [])
   },
@@ -203,7 +203,7 @@ contract(
     )
     await cluster.kubectl(['apply', '-f', '-'], manifest)
     t.match(
-      (await cluster.kubectl(['rollout', 'status', 'ds/web', '--timeout=15s'])).stdout,
+      (await cluster.kubectl(['rollout', 'status', 'ds/web', '--timeout=120s'])).stdout,
       /successfully rolled out/,
     )
     await addNode(cluster.api, 'node-z')
@@ -213,7 +213,7 @@ contract(
     t.strictSame(nodes, ['node-a', 'node-b', 'node-z'])
     await cluster.kubectl(['rollout', 'restart', 'ds/web'])
     t.match(
-      (await cluster.kubectl(['rollout', 'status', 'ds/web', '--timeout=15s'])).stdout,
+      (await cluster.kubectl(['rollout', 'status', 'ds/web', '--timeout=120s'])).stdout,
       /successfully rolled out/,
     )
   },
@@ -221,7 +221,7 @@ contract(
 
 contract('a namespace goes with everything in it', { skip }, async (t, cluster) => {
   await cluster.kubectl(['apply', '-f', '-'], SHOP)
-  const deleted = await cluster.kubectl(['delete', 'ns', 'shop', '--timeout=15s'])
+  const deleted = await cluster.kubectl(['delete', 'ns', 'shop', '--timeout=120s'])
   t.equal(deleted.code, 0, deleted.stderr)
   for (const resource of ['pods', 'services', 'serviceaccounts', 'configmaps', 'endpoints'])
     t.strictSame(
@@ -270,7 +270,7 @@ spec:
           'wait',
           '--for=condition=Established',
           'crd/gates.example.com',
-          '--timeout=5s',
+          '--timeout=120s',
         ])
       ).stdout,
       /condition met/,

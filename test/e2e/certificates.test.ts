@@ -135,7 +135,7 @@ await t.test('in a labelled namespace', { skip }, async (t) => {
       'rollout',
       'status',
       '--namespace=ambit-system',
-      '--timeout=60s',
+      '--timeout=120s',
       'daemonset/ambit-agent',
     )
     await lab.waitForPods()

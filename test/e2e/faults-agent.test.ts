@@ -269,7 +269,7 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
         '-l',
         'app=ambit-controller',
         '--for=delete',
-        '--timeout=20s',
+        '--timeout=120s',
       )
       const downAt = Date.now()
       await lab.apply(LATECOMER('early'))
@@ -304,7 +304,7 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
       await lab.apply(LATECOMER('after-gone'))
       await lab.waitForPods('shop')
       await reachedByHbone(lab, 'after-gone')
-      await lab.kubectl('wait', '-n', 'shop', 'pod/early', '--for=delete', '--timeout=20s')
+      await lab.kubectl('wait', '-n', 'shop', 'pod/early', '--for=delete', '--timeout=120s')
       await lab.kubectl('label', 'namespace', 'shop', 'istio.io/dataplane-mode-')
       await waitForCapture(lab, 'shop', false)
       await lab.kubectl('label', 'namespace', 'shop', 'istio.io/dataplane-mode=ambient')

@@ -81,15 +81,24 @@ async function story(t: Test, hasControllers: boolean): Promise<void> {
       '-n',
       'shop',
       '--for=condition=Available',
-      '--timeout=30s',
+      '--timeout=120s',
     )
     await lab.kubectl('rollout', 'restart', 'deployment/web', '-n', 'shop')
     t.match(
-      await lab.kubectl('rollout', 'status', 'deployment/web', '-n', 'shop', '--timeout=60s'),
+      await lab.kubectl('rollout', 'status', 'deployment/web', '-n', 'shop', '--timeout=120s'),
       'successfully rolled out',
     )
     await lab.kubectl('scale', 'deployment/web', '-n', 'shop', '--replicas=0')
-    await lab.kubectl('wait', 'pod', '-n', 'shop', '-l', 'app=web', '--for=delete', '--timeout=60s')
+    await lab.kubectl(
+      'wait',
+      'pod',
+      '-n',
+      'shop',
+      '-l',
+      'app=web',
+      '--for=delete',
+      '--timeout=120s',
+    )
   })
 
   await t.test('a namespace goes with everything in it, of whatever kind', async (t) => {
@@ -109,10 +118,10 @@ async function story(t: Test, hasControllers: boolean): Promise<void> {
     )
     await lab.kubectl('wait', 'pod/idle', '-n', 'extra', '--for=condition=Ready')
     await lab.kubectl('delete', 'pod', 'idle', '-n', 'extra', '--grace-period=1')
-    await lab.kubectl('delete', 'namespace', 'extra', '--timeout=60s')
+    await lab.kubectl('delete', 'namespace', 'extra', '--timeout=120s')
     await lab.kubectl('create', 'namespace', 'extra')
     t.equal(await lab.kubectl('get', 'quota,ingress,pods', '-n', 'extra', '-o', 'name'), '')
-    await lab.kubectl('delete', 'namespace', 'extra', '--timeout=60s')
+    await lab.kubectl('delete', 'namespace', 'extra', '--timeout=120s')
   })
 
   await t.test('down leaves the server as it was', async (t) => {

@@ -218,7 +218,7 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
     })
     await lab.kubectl(
       ...['wait', '-n', 'shop', 'pod/catalog-v1', 'pod/catalog-v2'],
-      ...['--for=condition=Ready', '--timeout=5s'],
+      ...['--for=condition=Ready', '--timeout=120s'],
     )
     const events = await lab.waitFor('an event of the pod', async () => {
       const found = await eventsIn(lab, 'shop', { reason: 'CallsDenied' })
@@ -432,7 +432,7 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
       await onRecord('the refusal', { object: 'PeerAuthentication shop/strict' })
       await lab.kubectl(
         ...['wait', '-n', 'shop', 'pod/catalog-v1', 'pod/catalog-v2'],
-        ...['--for=condition=Ready', '--timeout=5s'],
+        ...['--for=condition=Ready', '--timeout=120s'],
       )
     },
   )

@@ -169,7 +169,7 @@ await t.test('Services as a pod of the mesh sees them', { skip }, async (t) => {
   ])
   for (const namespace of ['victim', 'tenant', 'plain']) await lab.waitForPods(namespace)
   for (const pod of ['client', 'fit', 'old'])
-    await lab.kubectl('wait', '-n=mesh', '--for=condition=Ready', `pod/${pod}`, '--timeout=60s')
+    await lab.kubectl('wait', '-n=mesh', '--for=condition=Ready', `pod/${pod}`, '--timeout=120s')
   for (const namespace of ['mesh', 'victim', 'tenant']) await waitForCapture(lab, namespace, true)
   await lab.waitFor('the pod that never is ready to serve', async () =>
     get(lab, 'mesh/ill', `http://127.0.0.1:${HTTP_PORT}/`).catch(() => undefined),

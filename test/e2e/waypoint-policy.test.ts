@@ -133,7 +133,7 @@ await t.test('a shop behind a waypoint', { skip: missing(...NEEDS) }, async (t) 
   await t.test('why agrees with curl', async (t) => {
     await lab.apply(ROUTE)
     await lab.kubectl(
-      ...['wait', '-n', 'shop', 'httproute/catalog', '--timeout=60s'],
+      ...['wait', '-n', 'shop', 'httproute/catalog', '--timeout=120s'],
       '--for=jsonpath={.status.parents[0].conditions[?(@.type=="ResolvedWaypoints")].status}=True',
     )
     const asked = ['why', 'shop/frontend', 'shop/catalog:80']

@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 type Awaited = string | (() => string)
 
 /** Ends a wait in vain; long, since a loaded machine is slow and only a fault is ever that slow. */
-const DEADLINE_MS = 20_000
+const DEADLINE_MS = 60_000
 /** Between two looks at least: short against everything awaited, and no busy loop. */
 const PAUSE_MS = 2
 
