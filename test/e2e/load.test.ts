@@ -35,7 +35,7 @@ const BLOCKED_MEMORY_MIB = 96
 const STORM = 1000
 /** For the slowest of a thousand calls: sooner than any time-out ends a call, the mesh's or the kernel's. Milliseconds. */
 const STORM_SLOWEST_MS = 8_000
-const READY_WITHIN_MS = 1000
+const READY_WITHIN_MS = 10_000
 
 interface Transfer {
   readonly isIntact: boolean
