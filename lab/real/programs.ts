@@ -2,13 +2,12 @@
 // The programs of a real cluster: Kubernetes, containerd and CoreDNS built from their Go modules, etcd, runc and the CNI plugins from
 // Debian's packages. Made once and kept in a cache folder; what is there is not made again.
 
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { chmod, copyFile, mkdir, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { AmbitError } from '../../mesh/errors.ts'
-import { command, tryCommand } from '../machine/command.ts'
+import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import { command } from '../machine/command.ts'
+import { runGo } from '../machine/go.ts'
 import { requireTool } from '../machine/requirements.ts'
 import { writeKubernetesModule } from './go-module.ts'
 import { PROGRAMS_DIRECTORY, ROOM, SOURCES_DIRECTORY, TOOLS_DIRECTORY } from './layout.ts'
@@ -17,7 +16,6 @@ import { PROGRAMS_DIRECTORY, ROOM, SOURCES_DIRECTORY, TOOLS_DIRECTORY } from './
 const KUBERNETES_VERSION = 'v1.37.2'
 const CONTAINERD_VERSION = 'v2.4.2'
 
-/** The two without which the API server's own tests are skipped come first. */
 const KUBERNETES = [
   'kube-apiserver',
   'kube-controller-manager',
@@ -40,7 +38,8 @@ const DEBIAN: readonly (readonly [name: string, from: string, programs: readonly
 const FOR_TESTS = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler']
 
 const FETCH_TIMEOUT_MS = 120_000
-const QUOTED_OUTPUT_BYTES = 2000
+/** No C library, and whatever version the module names: it was made here. */
+const GO_ENVIRONMENT = { CGO_ENABLED: '0', GOFLAGS: '-buildvcs=false -mod=mod' }
 
 type Report = (line: string) => void
 
@@ -60,13 +59,13 @@ export async function ensurePrograms(report: Report): Promise<void> {
     report(`reading k8s.io/kubernetes ${KUBERNETES_VERSION}`)
     await writeKubernetesModule(KUBERNETES_VERSION, module)
   }
-  for (const name of KUBERNETES)
-    await build(name, { package: `k8s.io/kubernetes/cmd/${name}`, directory: module }, report)
-  for (const name of CONTAINERD) {
-    const path = `github.com/containerd/containerd/v2/cmd/${name}`
-    await build(name, { package: `${path}@${CONTAINERD_VERSION}` }, report)
-  }
-  await build('coredns', { package: '.', directory: join(ROOM, 'coredns') }, report)
+  const inKubernetes = (name: string): string => `k8s.io/kubernetes/cmd/${name}`
+  const inContainerd = (name: string): string =>
+    `github.com/containerd/containerd/v2/cmd/${name}@${CONTAINERD_VERSION}`
+  await build({ name: 'Kubernetes', programs: KUBERNETES, package: inKubernetes, module }, report)
+  await build({ name: 'containerd', programs: CONTAINERD, package: inContainerd }, report)
+  const dns = join(ROOM, 'coredns')
+  await build({ name: 'CoreDNS', programs: ['coredns'], package: () => '.', module: dns }, report)
   await mkdir(TOOLS_DIRECTORY, { recursive: true })
   for (const name of FOR_TESTS) {
     await rm(join(TOOLS_DIRECTORY, name), { force: true })
@@ -112,79 +111,65 @@ function removeLeftovers(): void {
   }
 }
 
-interface Source {
-  /** With a version where it is a module of its own that needs no other's versions. */
-  readonly package: string
-  /** Of the Go module that it is built in. */
-  readonly directory?: string
+/** Programs that share most of their packages, which are read and compiled once for all of them. */
+interface Build {
+  /** For people. */
+  readonly name: string
+  readonly programs: readonly string[]
+  /** Where a program's main package is; with a version where it is a module of its own that needs no other's versions. */
+  readonly package: (program: string) => string
+  /** The directory of the Go module that they are built in. */
+  readonly module?: string
 }
 
-/**
- * How many packages a program of a module consists of: as many as may have to be compiled. Undefined where go cannot say, which the
- * build will explain.
- */
-async function countPackages({ package: name, directory }: Source): Promise<number | undefined> {
-  if (directory === undefined) return undefined
-  const { code, stdout } = await tryCommand(['go', '-C', directory, 'list', '-deps', name], {
-    env: goEnvironment(),
-    timeoutMs: FETCH_TIMEOUT_MS,
-  })
-  return code === 0 ? stdout.trim().split('\n').length : undefined
-}
-
-function goEnvironment(): NodeJS.ProcessEnv {
-  const flags = `${process.env['GOFLAGS'] ?? ''} -buildvcs=false -mod=mod`.trim()
-  return { ...process.env, CGO_ENABLED: '0', GOFLAGS: flags }
-}
-
-/** Builds a program unless it is there, and tells how many packages were compiled every few seconds. */
-async function build(name: string, source: Source, report: Report): Promise<void> {
-  if (isThere(name)) return
-  report(`building ${name}`)
-  const total = await countPackages(source)
-  const flags = ['-v', '-trimpath', `-ldflags=-s -w ${versionFlags()}`]
+/** Builds those that are missing by one call of go, however long it takes, and tells every few seconds how far it is. */
+async function build({ name, programs, ...source }: Build, report: Report): Promise<void> {
+  const missing = programs.filter((program) => !isThere(program))
+  if (missing.length === 0) return
+  const packages = missing.map(source.package)
   const directory = makeWorkplace()
-  const argv =
-    source.directory === undefined
-      ? ['install', ...flags, source.package]
-      : ['build', ...flags, '-o', join(directory, name), source.package]
-  const child = spawn('go', argv, {
-    cwd: source.directory ?? '/',
-    env: { ...goEnvironment(), GOBIN: directory },
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
-  const startMs = performance.now()
-  let compiled = 0
-  let said = ''
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    compiled += text.split('\n').filter((line) => /^[a-z][\w.-]*(\/\S+)*$/.test(line)).length
-    said = (said + text).slice(-QUOTED_OUTPUT_BYTES)
-  })
-  const seconds = (): string => ((performance.now() - startMs) / 1000).toFixed(0)
-  const atMost = total === undefined ? '' : ` of ${total} at most`
-  const timer = setInterval(
-    () => report(`building ${name}: ${compiled} packages${atMost} compiled, ${seconds()} s`),
-    PROGRESS_MS,
-  )
-  // Else the compiler would go on by itself. What it has compiled is kept in Go's own cache, and the next build goes on from there.
-  const stop = (): void => void child.kill('SIGINT')
-  for (const signal of ENDING) process.once(signal, stop)
   try {
-    const [code] = (await once(child, 'exit')) as [number | null]
-    if (code !== 0)
-      throw new AmbitError('AMB_CLUSTER', `Cannot build ${name}: go says:\n${said.trim()}`)
-    cpSync(join(directory, name), `${programPath(name)}.new`)
-    await rename(`${programPath(name)}.new`, programPath(name))
-    report(`built ${name} in ${seconds()} s`)
+    const { module } = source
+    const total =
+      module === undefined ? undefined : await countPackages(name, packages, module, report)
+    const flags = ['-v', '-trimpath', `-ldflags=-s -w ${versionFlags()}`]
+    const verb = module === undefined ? ['install'] : ['build', '-o', `${directory}/`]
+    const startMs = performance.now()
+    await runGo([...verb, ...flags, ...packages], {
+      what: `building ${name}: ${missing.join(', ')}`,
+      directory: module ?? '/',
+      environment: { ...GO_ENVIRONMENT, GOBIN: directory },
+      total,
+      report,
+    })
+    for (const program of missing) {
+      cpSync(join(directory, program), `${programPath(program)}.new`)
+      await rename(`${programPath(program)}.new`, programPath(program))
+    }
+    report(`built ${name} in ${((performance.now() - startMs) / 1000).toFixed(0)} s`)
+  } catch (thrown) {
+    throw new AmbitError('AMB_CLUSTER', errorMessage(thrown), { cause: thrown })
   } finally {
-    clearInterval(timer)
-    for (const signal of ENDING) process.removeListener(signal, stop)
     rmSync(directory, { recursive: true, force: true })
   }
 }
 
-const PROGRESS_MS = 5_000
-const ENDING = ['SIGINT', 'SIGTERM'] as const
+/** How many packages programs of a module consist of: as many as may have to be compiled. Loads the modules that are missing. */
+async function countPackages(
+  name: string,
+  packages: readonly string[],
+  directory: string,
+  report: Report,
+): Promise<number> {
+  const what = `reading the packages of ${name}`
+  const listed = await runGo(['list', '-deps', ...packages], {
+    what,
+    directory,
+    environment: GO_ENVIRONMENT,
+    report,
+  })
+  return listed.trim().split('\n').length
+}
 
 /** Kubernetes compares versions of its parts; unset they are v0.0.0. */
 function versionFlags(): string {

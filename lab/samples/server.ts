@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sample application: an HTTP server that reports who called it. It knows nothing of the mesh.
 // GET /healthz answers probes, GET /probes lists where they came from, GET /slow never answers, GET /flaky answers 503 every other time,
-// anything else answers a report.
-// Configured by the environment: SERVICE, VERSION, PORT (8080).
+// anything else answers a report. Told to end, it answers whom it is connected to until they have heard that it ends.
+// Configured by the environment: SERVICE, VERSION, PORT (8080), IDLE_GRACE_MS (2000).
 
 import { createServer } from 'node:http'
+import { type AddressInfo, Server } from 'node:net'
 import { hostname } from 'node:os'
 
 const service = process.env.SERVICE ?? 'server'
@@ -15,10 +16,15 @@ const port = Number(process.env.PORT ?? '8080')
 const REMEMBERED_PROBES = 50
 const probes: { readonly address: string; readonly at: string }[] = []
 
+/** How long kept connections may go on at the end. Those that were idle all the while are closed; their clients have heard nothing. */
+const idleGraceMs = Number(process.env.IDLE_GRACE_MS ?? '2000')
+
 let flaky = 0
+let isEnding = false
 
 const server = createServer((request, response) => {
   const client = (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '')
+  if (isEnding) response.shouldKeepAlive = false
   const answer = (body: unknown): void => {
     response.writeHead(200, { 'content-type': 'application/json' })
     response.end(`${JSON.stringify(body)}\n`)
@@ -54,5 +60,14 @@ const server = createServer((request, response) => {
   })
 })
 
-server.listen(port, '::', () => console.log(`${service} ${version} listens on port ${port}`))
-process.on('SIGTERM', () => server.close(() => process.exit(0)))
+server.listen(port, '::', () => {
+  const { port: actual } = server.address() as AddressInfo
+  console.log(`${service} ${version} listens on port ${actual}`)
+})
+
+process.once('SIGTERM', () => {
+  isEnding = true
+  // Only the listener: http's own close would end idle connections at once, on which the next request may be under way.
+  Server.prototype.close.call(server, () => process.exit(0))
+  setTimeout(() => server.closeIdleConnections(), idleGraceMs)
+})

@@ -13,8 +13,7 @@ import { parseArgs } from 'node:util'
 import { SUPPORTED_FEATURES } from '../../controller/gateway-api/supported-features.ts'
 import { createLab, type Lab } from '../../lab/cluster/index.ts'
 import { readManifests } from '../../lab/machine/manifests.ts'
-import { tryCommand } from '../../lab/machine/command.ts'
-import { requireTool } from '../../lab/machine/requirements.ts'
+import { runGo } from '../../lab/machine/go.ts'
 import { VERSION } from '../../mesh/program/version.ts'
 
 const USAGE = `usage: npm run conformance -- [--run-test NAME] [--log FILE] [--keep]
@@ -31,8 +30,6 @@ const WAYPOINT = 'waypoint'
 /** The namespaces of the suite's mesh tests, which it makes itself where they are not there. */
 const NAMESPACES = ['gateway-conformance-mesh', 'gateway-conformance-mesh-consumer']
 const LABELS = { 'istio.io/dataplane-mode': 'ambient', 'istio.io/use-waypoint': WAYPOINT }
-/** Reading the modules and building the suite, the first time. */
-const BUILD_DEADLINE_MS = 1_800_000
 const WAYPOINTS_DEADLINE_MS = 60_000
 const FAILURES_SHOWN = 40
 
@@ -50,17 +47,17 @@ interface Outcome {
   readonly result: string
 }
 
-async function go(words: readonly string[]): Promise<string> {
-  const { code, stdout, stderr } = await tryCommand(['go', '-C', HERE, ...words], {
-    timeoutMs: BUILD_DEADLINE_MS,
-  })
-  if (code !== 0) throw new Error(`Cannot run go ${words.join(' ')}: ${stderr.trim()}`)
-  return stdout.trim()
+const report = (line: string): void => console.log(line)
+
+async function go(what: string, words: readonly string[]): Promise<string> {
+  const said = await runGo(words, { what, directory: HERE, report })
+  return said.trim()
 }
 
 /** The definitions of the Gateway API at the suite's own version, and the namespaces with a waypoint each. */
 async function prepare(lab: Lab): Promise<void> {
-  const api = await go(['list', '-m', '-f', '{{.Dir}}', 'sigs.k8s.io/gateway-api'])
+  const where = ['list', '-m', '-f', '{{.Dir}}', 'sigs.k8s.io/gateway-api']
+  const api = await go("finding the API's definitions", where)
   const definitions = readManifests(join(api, 'config/crd/standard')).filter(
     ({ kind }) => kind === 'CustomResourceDefinition',
   )
@@ -93,7 +90,7 @@ spec:
 async function runSuite(
   program: string,
   kubeconfig: string,
-  report: string,
+  reportFile: string,
 ): Promise<readonly Outcome[]> {
   const runTest = flags['run-test']
   const words = [
@@ -102,7 +99,7 @@ async function runSuite(
     `-conformance-profiles=${PROFILES.join(',')}`,
     `-supported-features=${SUPPORTED_FEATURES.join(',')}`,
     `-namespace-labels=${Object.entries(LABELS).map(([name, value]) => `${name}=${value}`)}`,
-    `-report-output=${report}`,
+    `-report-output=${reportFile}`,
     '-organization=ambit',
     '-project=ambit',
     '-url=https://example.invalid/ambit',
@@ -136,33 +133,37 @@ async function runSuite(
 }
 
 /** The suite's report has no place for tests whose features belong to no profile: they stand above it. */
-function keepReport(report: string, outcomes: readonly Outcome[]): void {
+function keepReport(reportFile: string, outcomes: readonly Outcome[]): void {
   const lines = [
     '# SPDX-License-Identifier: Apache-2.0',
     '# The report of the conformance suite of the Gateway API, as `npm run conformance` wrote it. All tests for meshes, those too that',
     '# belong to no profile and so are not counted below:',
     ...outcomes.map(({ name, result }) => `#   ${result}  ${name}`),
   ]
-  writeFileSync(REPORT, `${lines.join('\n')}\n${readFileSync(report, 'utf8')}`)
+  writeFileSync(REPORT, `${lines.join('\n')}\n${readFileSync(reportFile, 'utf8')}`)
   console.log('the report is kept as docs/conformance.yaml')
 }
 
 async function main(): Promise<void> {
-  requireTool('go', "build the Gateway API's conformance suite")
   const directory = mkdtempSync(join(tmpdir(), 'ambit-conformance-'))
   const program = join(directory, 'suite')
-  const report = join(directory, 'report.yaml')
+  const reportFile = join(directory, 'report.yaml')
   try {
-    console.log('building the suite (the first time takes minutes)')
-    await go(['test', '-c', '-o', program, '.'])
-    const lab = await createLab({ name: LAB, report: (line) => console.log(line) })
+    await go('building the suite (the first time takes minutes)', [
+      'test',
+      '-c',
+      '-o',
+      program,
+      '.',
+    ])
+    const lab = await createLab({ name: LAB, report })
     try {
       await prepare(lab)
       console.log(`running the suite: ${PROFILES.join(', ')}`)
-      const outcomes = await runSuite(program, lab.kubeconfig, report)
+      const outcomes = await runSuite(program, lab.kubeconfig, reportFile)
       const failed = outcomes.filter(({ result }) => result === 'failed')
       console.log(`${outcomes.length - failed.length} of ${outcomes.length} passed`)
-      if (flags['run-test'] === undefined) keepReport(report, outcomes)
+      if (flags['run-test'] === undefined) keepReport(reportFile, outcomes)
       if (failed.length > 0) process.exitCode = 1
     } finally {
       if (!flags.keep) await lab.down()
