@@ -4,6 +4,7 @@
 
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
+import { setTimeout as pause } from 'node:timers/promises'
 import { agentPod } from '../lab/cluster/index.ts'
 import { type BenchPath, pathOf, type Topology } from './topology.ts'
 import { processesOf } from './ztunnel.ts'
@@ -11,7 +12,12 @@ import { processesOf } from './ztunnel.ts'
 const CONNECTIONS = 1000
 /** Rounds to warm allocators up; the first opening grows heaps that stay. */
 const ROUNDS = 3
-const SETTLE_MS = 2000
+/** Agents collect garbage when they have been calm for three seconds: memory that stands still for longer is what they hold. */
+const STILL_MS = 5000
+const MOST_SETTLE_MS = 60_000
+const LOOK_MS = 500
+/** Within which memory counts as standing still. */
+const STILL_KB = 64
 const KB_PER_MB = 1024
 
 /** The proxies of both sides: their processes. */
@@ -59,15 +65,15 @@ function named(who: string, { restKb, clientKb, serverKb }: Weight): Record<stri
 
 /** Opens connections through a path, each having sent one request, and weighs its proxies before and meanwhile. */
 async function weighPath({ lab }: Topology, path: BenchPath, sides: Sides): Promise<Weight> {
-  const weigh = async (): Promise<readonly [number, number]> => [
+  const weigh = async (): Promise<Weights> => [
     await residentKb(sides.client),
     await residentKb(sides.server),
   ]
-  const rest = await weigh()
+  const rest = await settled(weigh)
   let before = rest
   let during = rest
   for (let round = 0; round < ROUNDS; round += 1) {
-    before = await weigh()
+    before = await settled(weigh)
     const holder = lab.spawn(path.client, [
       'node',
       'bench/idle-connections.ts',
@@ -82,9 +88,7 @@ async function weighPath({ lab }: Topology, path: BenchPath, sides: Sides): Prom
       once(holder.stdout, 'data'),
       exited.then(() => Promise.reject(new Error('Cannot hold connections: the client ended'))),
     ])
-    // Garbage of the opening is collected in the agents' own time.
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS))
-    during = await weigh()
+    during = await settled(weigh)
     holder.stdin.end()
     await exited
   }
@@ -92,6 +96,25 @@ async function weighPath({ lab }: Topology, path: BenchPath, sides: Sides): Prom
     restKb: Math.max(...rest),
     clientKb: during[0] - before[0],
     serverKb: during[1] - before[1],
+  }
+}
+
+type Weights = readonly [client: number, server: number]
+
+/** Weighs again and again until both sides stand still. */
+async function settled(weigh: () => Promise<Weights>): Promise<Weights> {
+  const startedAt = performance.now()
+  let still = await weigh()
+  let stillSince = startedAt
+  for (;;) {
+    await pause(LOOK_MS)
+    const now = performance.now()
+    const found = await weigh()
+    if (found.some((kb, side) => Math.abs(kb - (still[side] ?? 0)) > STILL_KB)) {
+      still = found
+      stillSince = now
+    }
+    if (now - stillSince >= STILL_MS || now - startedAt >= MOST_SETTLE_MS) return found
   }
 }
 
