@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ambit agent`: reads the flags, runs until a signal or a request to quit, stops in good order.
 
-import { trimMalloc } from '../native/libc.ts'
+import { trimMalloc, trimProcess } from '../native/libc.ts'
 import { runCommand } from '../mesh/program/command-line.ts'
 import { runProgram } from '../mesh/program/run.ts'
 import { createLeveledLogger } from '../mesh/telemetry/log.ts'
@@ -26,9 +26,14 @@ export async function main(argv: readonly string[]): Promise<void> {
   const command = agentCommand(async (config) => {
     const { log, levels } = createLeveledLogger('agent', config.logLevel, config.logFormat)
     await startCompiled(log)
-    const memory = { trim: trimMalloc, log: log.child({ part: 'memory' }) }
-    giveBackHeap({ ...memory, collector: globalThis.gc, descriptors: () => 0 })
-    trimWhenCalm(memory)
+    const memory = { log: log.child({ part: 'memory' }) }
+    giveBackHeap({
+      ...memory,
+      trim: trimMalloc,
+      collector: globalThis.gc,
+      descriptors: () => 0,
+    })
+    trimWhenCalm({ ...memory, trim: trimProcess })
     const code = await runProgram({
       name: 'agent',
       log,

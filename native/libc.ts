@@ -64,6 +64,21 @@ export function trimMalloc(): void {
   trimCall(0n)
 }
 
+/**
+ * Has the kernel unmap the program's own code and constants: starting up touches most of them, and running few. They stay in the page
+ * cache, and come back page by page when they are touched, which takes some milliseconds in all. Throws NativeError.
+ */
+function unmapProgram(): void {
+  const result = loadShim().imageUnmap()
+  if (result < 0) throw new NativeError('madvise', -result, "the program's file")
+}
+
+/** Gives back what the process holds and does not use: free pages of malloc, and those of the program's file. Throws NativeError. */
+export function trimProcess(): void {
+  trimMalloc()
+  unmapProgram()
+}
+
 const MSG_DONTWAIT = 0x40
 type ReceiveCall = (fd: number, into: Buffer, size: number, flags: number) => number
 let receiveCall: ReceiveCall | undefined

@@ -35,6 +35,7 @@ export interface Shim {
     count: number,
     call: Buffer,
   ): number
+  imageUnmap(): number
   watchStart(readFd: Int32Array, call: Buffer): number
   watchAdd(epollFd: number, fd: number, key: number, call: Buffer): number
   watchRearm(epollFd: number, fd: number, key: number, call: Buffer): number
@@ -65,6 +66,7 @@ export function loadShim(): Shim {
     programLoad: library.func(
       'int ambit_program_load(const char *name, int type, int attach_type, void *code, uint32_t count, void *call)',
     ),
+    imageUnmap: library.func('int ambit_image_unmap()'),
     watchStart: library.func('int ambit_watch_start(void *read_fd, void *call)'),
     watchAdd: library.func('int ambit_watch_add(int epoll, int fd, uint32_t key, void *call)'),
     watchRearm: library.func('int ambit_watch_rearm(int epoll, int fd, uint32_t key, void *call)'),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `ambit waypoint-proxy`: reads the flags, runs until a signal, stops in good order.
 
-import { trimMalloc } from '../native/libc.ts'
+import { trimMalloc, trimProcess } from '../native/libc.ts'
 import { giveBackHeap, trimWhenCalm } from '../mesh/program/memory/give-back.ts'
 import { runCommand } from '../mesh/program/command-line.ts'
 import { runProgram } from '../mesh/program/run.ts'
@@ -16,9 +16,14 @@ const STOP_MARGIN_MS = 5_000
 export async function main(argv: readonly string[]): Promise<void> {
   const command = waypointCommand(async (config) => {
     const { log, levels } = createLeveledLogger('waypoint', config.logLevel, config.logFormat)
-    const memory = { trim: trimMalloc, log: log.child({ part: 'memory' }) }
-    giveBackHeap({ ...memory, collector: globalThis.gc, descriptors: () => 0 })
-    trimWhenCalm(memory)
+    const memory = { log: log.child({ part: 'memory' }) }
+    giveBackHeap({
+      ...memory,
+      trim: trimMalloc,
+      collector: globalThis.gc,
+      descriptors: () => 0,
+    })
+    trimWhenCalm({ ...memory, trim: trimProcess })
     const code = await runProgram({
       name: 'waypoint',
       log,

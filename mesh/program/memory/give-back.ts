@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gives memory back to the machine after a crowd has gone. V8 grows a thread's heap under load, and shrinks it only while it collects,
-// which it does for want of room: a thread that has become calm would keep the largest heap it ever had. malloc keeps free pages as well.
+// which it does for want of room: a thread that has become calm would keep the largest heap it ever had. malloc keeps free pages as well,
+// and the kernel has mapped what only the start needed of the program.
 // So each thread collects once it is calm and its heap has grown. Until then it costs a look a second.
 
 import { performance } from 'node:perf_hooks'
 import { getHeapStatistics } from 'node:v8'
+import { errorMessage } from '../../errors.ts'
 import type { Logger } from '../../telemetry/log.ts'
 import { CalmGrowth, type CalmGrowthOptions } from './calm-growth.ts'
 
@@ -28,15 +30,15 @@ const GROWTH: CalmGrowthOptions = {
  * have, and has V8 let go of the pages that it pools, which it does when none was needed for 8 s.
  */
 const YOUNG_COLLECTIONS = 12
-/** Growth of the process's resident memory at which malloc is asked for what it keeps. */
+/** Growth of the process's resident memory at which it is trimmed. */
 const PROCESS_SLACK_BYTES = 16 * MIB
-/** Between two times that malloc is asked by the main thread. */
+/** Between two times that it is. */
 const TRIM_REST_MS = 20_000
 
 export interface GiveBackOptions {
   /** The collector that V8 lends under --expose-gc (cli/bin/ambit); without it heaps are left as they are. */
   readonly collector: NodeJS.GCFunction | undefined
-  /** Has malloc return the pages it has free, of all threads. */
+  /** Has what is free returned to the machine, of all threads. */
   readonly trim: () => void
   /** Open descriptors of the thread's connections. */
   readonly descriptors: () => number
@@ -72,7 +74,7 @@ export function giveBackHeap({ collector, trim, descriptors, log }: GiveBackOpti
   setInterval(look, LOOK_EVERY_MS).unref()
 }
 
-/** Watches over the process, from its main thread: has malloc trimmed when there is little to do in any thread. */
+/** Watches over the process, from its main thread: has it trimmed when there is little to do in any thread. `trim` may throw. */
 export function trimWhenCalm({ trim, log }: Pick<GiveBackOptions, 'trim' | 'log'>): void {
   const growth = new CalmGrowth({
     ...GROWTH,
@@ -88,11 +90,15 @@ export function trimWhenCalm({ trim, log }: Pick<GiveBackOptions, 'trim' | 'log'
     before = { cpu: process.cpuUsage(), at: now }
     const seen = { now, isBusy, bytes: process.memoryUsage.rss(), descriptors: 0 }
     if (!growth.look(seen)) return
-    trim()
+    try {
+      trim()
+    } catch (thrown) {
+      log.warn({ error: errorMessage(thrown) }, 'the process could not be trimmed')
+    }
     const pauseMs = performance.now() - now
     const after = { ...seen, now: performance.now(), bytes: process.memoryUsage.rss() }
     growth.collected(after, pauseMs)
-    log.debug({ beforeBytes: seen.bytes, afterBytes: after.bytes, pauseMs }, 'malloc trimmed')
+    log.debug({ beforeBytes: seen.bytes, afterBytes: after.bytes, pauseMs }, 'process trimmed')
   }
   setInterval(look, LOOK_EVERY_MS).unref()
 }
