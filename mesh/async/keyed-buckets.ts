@@ -7,11 +7,21 @@ import { Bucket, type BucketSize, type MonotonicClock } from './bucket.ts'
 /** Bounds memory, about 200 bytes each; buckets that have filled up again are dropped first, as they say nothing. */
 const MAX_KEYS = 10_000
 
+/** Of them so many stay when there are too many: else a crowd of strangers would cost a walk over all keys at each call. */
+const KEPT_KEYS = 0.9 * MAX_KEYS
+
+interface Entry {
+  readonly bucket: Bucket
+  /** Counts uses of all keys: the longest unused has the least. */
+  usedAt: number
+}
+
 export class KeyedBuckets {
   readonly #size: BucketSize
   readonly #now: MonotonicClock | undefined
-  /** The longest unused first. */
-  readonly #buckets = new Map<string, Bucket>()
+  // Not in the order of their use: moving an entry to a Map's end leaves a hole behind, and the Map is copied when there are enough of them.
+  readonly #entries = new Map<string, Entry>()
+  #uses = 0
 
   constructor(size: BucketSize, now?: MonotonicClock) {
     this.#size = size
@@ -20,7 +30,7 @@ export class KeyedBuckets {
 
   /** How many keys are remembered. */
   get keys(): number {
-    return this.#buckets.size
+    return this.#entries.size
   }
 
   /** Takes tokens of the key's, or none at all: false when there are too few. */
@@ -30,25 +40,31 @@ export class KeyedBuckets {
 
   /** Whether the key could take a token now. A key that is unknown is not remembered for being asked about. */
   peek(key: string): boolean {
-    return this.#buckets.get(key)?.hasToken ?? true
+    return this.#entries.get(key)?.bucket.hasToken ?? true
   }
 
   /** The key's own bucket; a later call may give another one, once this one is full again. */
   of(key: string): Bucket {
-    const known = this.#buckets.get(key)
-    const bucket = known ?? new Bucket(this.#size, this.#now)
-    if (known !== undefined) this.#buckets.delete(key)
-    this.#buckets.set(key, bucket)
-    if (this.#buckets.size > MAX_KEYS) this.#evict()
-    return bucket
+    this.#uses += 1
+    let entry = this.#entries.get(key)
+    if (entry !== undefined) {
+      entry.usedAt = this.#uses
+      return entry.bucket
+    }
+    entry = { bucket: new Bucket(this.#size, this.#now), usedAt: this.#uses }
+    this.#entries.set(key, entry)
+    if (this.#entries.size > MAX_KEYS) this.#evict(entry)
+    return entry.bucket
   }
 
-  #evict(): void {
-    for (const [key, bucket] of this.#buckets) if (bucket.isFull) this.#buckets.delete(key)
-    for (const key of this.#buckets.keys()) {
-      // A tenth more than needed: else a crowd of strangers would cost a walk over all keys at each call.
-      if (this.#buckets.size <= MAX_KEYS * 0.9) return
-      this.#buckets.delete(key)
-    }
+  #evict(newest: Entry): void {
+    for (const [key, entry] of this.#entries)
+      if (entry !== newest && entry.bucket.isFull) this.#entries.delete(key)
+    const excess = this.#entries.size - KEPT_KEYS
+    if (excess <= 0) return
+    const uses = Float64Array.from(this.#entries.values(), ({ usedAt }) => usedAt).sort()
+    const oldestKept = uses[excess] ?? 0
+    for (const [key, { usedAt }] of this.#entries)
+      if (usedAt < oldestKept) this.#entries.delete(key)
   }
 }

@@ -62,6 +62,19 @@ void t.test('KeyedBuckets: who has spent is remembered longer than crowds that c
   t.end()
 })
 
+void t.test('KeyedBuckets: of those that have spent, the longest unused go first', (t) => {
+  const buckets = new KeyedBuckets({ perSecond: 1, burst: 1 }, () => 0)
+  for (let key = 0; key < 10_000; key += 1) buckets.take(`spender ${key}`)
+  t.equal(buckets.take('spender 0'), false, 'the first, used once more')
+  buckets.take('one more')
+  t.equal(buckets.keys, 9_000, 'a tenth made room')
+  t.equal(buckets.peek('spender 0'), false)
+  t.equal(buckets.peek('spender 1'), true, 'the longest unused is forgotten')
+  t.equal(buckets.peek('spender 9999'), false)
+  t.equal(buckets.peek('one more'), false, 'who has just come is not')
+  t.end()
+})
+
 void t.test('KeyedBuckets: asking about a key takes nothing and remembers nothing', (t) => {
   const buckets = new KeyedBuckets({ perSecond: 1, burst: 1 }, () => 0)
   t.equal(buckets.peek('a'), true)
