@@ -9,7 +9,7 @@ import { EVERY_LINE } from '../mesh/telemetry/access-spec.ts'
 import { Batches } from '../mesh/telemetry/otlp/batches.ts'
 import { encodeLogs, type LogLine } from '../mesh/telemetry/otlp/encode-logs.ts'
 import { encodeSpans, type Span } from '../mesh/telemetry/otlp/encode-spans.ts'
-import { plainLines } from '../mesh/telemetry/plain-lines.ts'
+import { linePrinter } from '../mesh/telemetry/plain-lines.ts'
 import { sampleService, sampleWorkload, ip } from '../test/model/samples.ts'
 import { WaypointAccessLog } from '../waypoint/access-log.ts'
 import type { ForwardOutcome, RequestRecord, RouteOutcome } from '../waypoint/exchange/types.ts'
@@ -116,11 +116,9 @@ function metrics(): WaypointMetrics {
 
 /** Each line as it is made, and written nowhere; the client's budget does not end. */
 function accessLog(filter: string | undefined): () => void {
-  const write = (): void => undefined
-  const logMethod = plainLines({ component: 'access', write, owner: () => log })
-  const timestamp = pino.stdTimeFunctions.isoTime
-  const log = pino({ base: { component: 'access' }, timestamp, hooks: { logMethod } }, { write })
-  const own = new WaypointAccessLog({ log }, { filter, sample: 1 })
+  const log = pino({}, { write: () => undefined })
+  const print = linePrinter('access', () => undefined)
+  const own = new WaypointAccessLog({ log: { log, print } }, { filter, sample: 1 })
   const observer = observeCalls({
     log,
     accessLog: own,
@@ -139,7 +137,7 @@ function accessLog(filter: string | undefined): () => void {
 /** One line in a batch of those that are exported. */
 function exportedLine(): number {
   const lines: LogLine[] = []
-  const write = pino({}, { write: () => undefined })
+  const log = pino({}, { write: () => undefined })
   const exported = new Batches<LogLine>({
     encode: (batch) => {
       lines.push(...batch)
@@ -147,9 +145,10 @@ function exportedLine(): number {
     },
     post,
   })
-  const own = new WaypointAccessLog({ log: write, exported }, EVERY_LINE)
+  const print = (): void => undefined
+  const own = new WaypointAccessLog({ log: { log, print }, exported }, EVERY_LINE)
   const observer = observeCalls({
-    log: write,
+    log,
     accessLog: own,
     metrics: metrics(),
     trace: undefined,

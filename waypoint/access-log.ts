@@ -10,18 +10,22 @@ import {
 } from '../mesh/telemetry/access-filter/parse.ts'
 import type { AccessFields } from '../mesh/telemetry/access-line.ts'
 import { type AccessSpec, filterReader } from '../mesh/telemetry/access-spec.ts'
-import type { Logger } from '../mesh/telemetry/log.ts'
+import type { BatchedLogger } from '../mesh/telemetry/log.ts'
+import { jsonOfFields } from '../mesh/telemetry/plain-lines.ts'
 import type { Batches } from '../mesh/telemetry/otlp/batches.ts'
 import type { LogLine } from '../mesh/telemetry/otlp/encode-logs.ts'
 
 /** A line that could be written. */
 export interface AccessLine {
+  /** For filters and collectors: most lines are only printed. */
   readonly fields: AccessFields
+  /** The same as JSON, without the braces. */
+  readonly json: string
   readonly durationMs: number
 }
 
 export interface WaypointAccessLogOptions {
-  readonly log: Logger
+  readonly log: Pick<BatchedLogger, 'log' | 'print'>
   /** Takes the lines that are written, to send them elsewhere as well. */
   readonly exported?: Batches<LogLine> | undefined
   readonly random?: () => number
@@ -102,7 +106,7 @@ export class WaypointAccessLog {
   }
 
   isEnabled(level: LogLine['severity']): boolean {
-    return this.#options.log.isLevelEnabled(level)
+    return this.#options.log.log.isLevelEnabled(level)
   }
 
   /** Writes a line, if it is wanted. Errors are never left to chance. */
@@ -122,11 +126,28 @@ export class WaypointAccessLog {
       this.#keptBack += 1
       return
     }
-    const { fields } = line
-    if (this.#keptBack > 0) fields['lines_kept_back'] = this.#keptBack
-    if (this.#sampledOut > 0) fields['lines_sampled_out'] = this.#sampledOut
-    this.#keptBack = this.#sampledOut = 0
-    log[level](fields, message)
-    exported?.add({ severity: level, atMs: Date.now(), body: message, attributes: fields })
+    const missing = this.#missing()
+    log.print(level, missing === undefined ? line.json : join(line.json, missing), message)
+    exported?.add({
+      severity: level,
+      atMs: Date.now(),
+      body: message,
+      attributes: missing === undefined ? line.fields : { ...line.fields, ...missing },
+    })
   }
+
+  /** What is to be said of lines that were not written since the last; undefined: there are none. */
+  #missing(): AccessFields | undefined {
+    const [keptBack, sampledOut] = [this.#keptBack, this.#sampledOut]
+    if (keptBack === 0 && sampledOut === 0) return undefined
+    this.#keptBack = this.#sampledOut = 0
+    return {
+      ...(keptBack > 0 && { lines_kept_back: keptBack }),
+      ...(sampledOut > 0 && { lines_sampled_out: sampledOut }),
+    }
+  }
+}
+
+function join(json: string, missing: AccessFields): string {
+  return json === '' ? jsonOfFields(missing) : `${json},${jsonOfFields(missing)}`
 }

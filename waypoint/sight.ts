@@ -43,7 +43,7 @@ export async function makeSight(parts: SightParts): Promise<Sight> {
   const batches = exported && (await makeBatches(exported))
   const access = createBatchedLogger('access', logLevel, logFormat)
   levels.follow(access.log)
-  const accessLog = new WaypointAccessLog({ log: access.log, exported: batches?.lines }, initial)
+  const accessLog = new WaypointAccessLog({ log: access, exported: batches?.lines }, initial)
   const spans = new SpanMaker({
     namespace: config.namespace,
     gateway: config.gatewayName,

@@ -7,11 +7,11 @@ import { readFileSync, writeSync } from 'node:fs'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { HttpRule } from '../../mesh/model/http-routes.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { IpAddress } from '../../mesh/model/types.ts'
+import type { IpAddress, SocketAddress } from '../../mesh/model/types.ts'
 import { createBatchedLogger, createLogger } from '../../mesh/telemetry/log.ts'
 import { ip, sampleService, sampleWorkload, serviceKey } from '../../test/model/samples.ts'
 import { WaypointAccessLog } from '../../waypoint/access-log.ts'
-import type { Call, CallSource } from '../../waypoint/listener/call.ts'
+import type { Call } from '../../waypoint/listener/call.ts'
 import { WaypointMetrics } from '../../waypoint/metrics.ts'
 import { observeCalls } from '../../waypoint/observe-calls.ts'
 import { dial } from '../../waypoint/upstream/dial.ts'
@@ -28,8 +28,8 @@ export interface ProxySettings {
 
 const LOOPBACK = '127.0.0.1' as IpAddress
 const MAX_TUNNELS = 50_000
-/** Lines of one client are bounded, those of Envoy are not: here each is written, as if of so many clients. */
-const CLIENTS = 4_096
+/** Lines of one client are bounded (500 a second), those of Envoy are not: here each is written, as if of so many clients. */
+const CLIENTS = 256
 
 const settings = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as ProxySettings
 const mesh = new MeshState({ network: '', rootNamespace: 'istio-system' })
@@ -97,21 +97,23 @@ const metrics = new WaypointMetrics({
 const observer = observeCalls({
   log: createLogger('waypoint', 'error'),
   accessLog: new WaypointAccessLog(
-    { log: createBatchedLogger('access', 'info').log },
+    { log: createBatchedLogger('access', 'info') },
     { filter: undefined, sample: 1 },
   ),
   metrics,
   trace: undefined,
 })
 let lines = 0
-/** By client, so that a line costs no more than the line. */
-const seen: CallSource[] = []
+/** By client, so that a line costs no more than the line; all calls are alike. */
+const seen: Call[] = []
 const asOneOfMany = (call: Call): Call => {
   lines = (lines + 1) % CLIENTS
-  const address = { address: ip(`10.1.${lines >> 8}.${lines & 255}`), port: 4_000 }
-  const source = (seen[lines] ??= { ...call.source, address })
-  return { ...call, source }
+  return (seen[lines] ??= { ...call, source: { ...call.source, address: addressOf(lines) } })
 }
+const addressOf = (client: number): SocketAddress => ({
+  address: ip(`10.1.${client >> 8}.${client & 255}`),
+  port: 4_000,
+})
 const waypoint = new Waypoint({
   own: {
     gatewayName: WAYPOINT_NAME,

@@ -4,7 +4,7 @@
 
 import { type Logger, type LoggerOptions, pino, stdSerializers } from 'pino'
 import { textStream } from './log-text.ts'
-import { plainLines } from './plain-lines.ts'
+import { linePrinter, plainLines, type PrintLine } from './plain-lines.ts'
 import { isLogLevel, type LogLevel, LogLevels } from './log-levels.ts'
 
 /** One JSON object a line, or the columns and fields that Istio's ztunnel writes. */
@@ -19,9 +19,11 @@ export function environmentLogLevel(): LogLevel {
   return isLogLevel(process.env.LOG_LEVEL) ? process.env.LOG_LEVEL : 'info'
 }
 
-/** How long a line may wait for others to be written with it, and how many characters of them may. */
+/** How long a line may wait for others to be written with it, and in how many bytes. */
 const BATCH_MS = 10
-const BATCH_LENGTH = 8 * 1024
+const BATCH_BYTES = 16 * 1024
+/** Of UTF-8, that one unit of a text may take. */
+const MOST_BYTES_A_UNIT = 3
 const STDOUT = 1
 
 /** Writes a line that is made already, among those of the loggers. */
@@ -61,6 +63,8 @@ export function createLeveledLogger(
 /** A logger of many lines: they are written together, in their order, a moment later. */
 export interface BatchedLogger {
   readonly log: Logger
+  /** Writes a line beside the logger, whatever its level, and in its format. */
+  readonly print: PrintLine
   /** Writes what waits. The end of the thread does so by itself, unless it is terminated by another. */
   flush(): void
 }
@@ -71,14 +75,20 @@ export function createBatchedLogger(
   level: LogLevel,
   format: LogFormat = 'json',
 ): BatchedLogger {
-  const file = pino.destination({ dest: STDOUT, sync: true })
-  let waiting = ''
+  // Its types know texts alone.
+  const file: { write(bytes: Buffer): unknown } = pino.destination({
+    dest: STDOUT,
+    sync: true,
+    contentMode: 'buffer',
+  }) as never
+  const batch = Buffer.allocUnsafeSlow(BATCH_BYTES)
+  let filled = 0
   let isDue = false
   const flush = (): void => {
     // Not by the file's own buffer: its flush waits for the disk as well (fsync), where the log is a file.
-    const lines = waiting
-    waiting = ''
-    if (lines !== '') file.write(lines)
+    const bytes = filled
+    filled = 0
+    if (bytes > 0) file.write(batch.subarray(0, bytes))
   }
   const flushWhenDue = (): void => {
     isDue = false
@@ -86,17 +96,24 @@ export function createBatchedLogger(
   }
   process.on('exit', flush)
   const write = (line: string): void => {
-    waiting += line
-    if (waiting.length >= BATCH_LENGTH) flush()
+    const most = MOST_BYTES_A_UNIT * line.length
+    if (filled + most > BATCH_BYTES) flush()
+    if (most > BATCH_BYTES) return void file.write(Buffer.from(line))
+    // Each by itself: a text of many lines is put together twice, once to be counted.
+    filled += batch.write(line, filled)
     if (isDue) return
     isDue = true
     setTimeout(flushWhenDue, BATCH_MS).unref()
   }
   const options = optionsOf(component, level)
-  if (format === 'text') return { flush, log: pino(options, textStream(write)) }
+  if (format === 'text') {
+    const text = textStream(write)
+    const print = linePrinter(component, (line) => text.write(line))
+    return { flush, print, log: pino(options, text) }
+  }
   const logMethod = plainLines({ component, write, owner: () => log })
   const log = pino({ ...options, hooks: { logMethod } }, { write })
-  return { flush, log }
+  return { flush, print: linePrinter(component, write), log }
 }
 
 function optionsOf(component: string, level: LogLevel): LoggerOptions {

@@ -4,6 +4,9 @@
 
 import { type Logger, type LoggerOptions, pino } from 'pino'
 
+/** Writes a line of a level, whose fields are JSON already, without the braces around them: `"path":"/a","attempts":1`. */
+export type PrintLine = (level: string, fields: string, message: string) => void
+
 export interface PlainLinesOptions {
   /** The only field that every line has. */
   readonly component: string
@@ -18,13 +21,8 @@ export function plainLines({
   write,
   owner,
 }: PlainLinesOptions): NonNullable<NonNullable<LoggerOptions['hooks']>['logMethod']> {
-  const base = JSON.stringify({ component }).slice(1, -1)
   const { labels } = pino.levels
-  // Of the line before: many come within a millisecond, and say the same.
-  let writtenAt = Number.NaN
-  let time = ''
-  let said = ''
-  let saidJson = '""'
+  const print = linePrinter(component, write)
   return function logMethod(args, method, level) {
     const [fields, message, ...more]: readonly unknown[] = args
     if (
@@ -36,6 +34,19 @@ export function plainLines({
       this !== owner()
     )
       return method.apply(this, args)
+    print(labels[level] ?? '', jsonOfFields(fields), message)
+  }
+}
+
+/** Prints lines as a logger of that component would write them, for whoever has their fields as JSON. */
+export function linePrinter(component: string, write: (line: string) => void): PrintLine {
+  const base = JSON.stringify({ component }).slice(1, -1)
+  // Of the line before: many come within a millisecond, and say the same.
+  let writtenAt = Number.NaN
+  let time = ''
+  let said = ''
+  let saidJson = '""'
+  return (level, fields, message) => {
     const now = Date.now()
     if (now !== writtenAt) {
       writtenAt = now
@@ -45,10 +56,14 @@ export function plainLines({
       said = message
       saidJson = JSON.stringify(message)
     }
-    const json = JSON.stringify(fields)
-    const own = json === '{}' ? '' : `,${json.slice(1, -1)}`
-    write(`{"level":"${labels[level]}","time":"${time}",${base}${own},"msg":${saidJson}}\n`)
+    const own = fields === '' ? '' : `,${fields}`
+    write(`{"level":"${level}","time":"${time}",${base}${own},"msg":${saidJson}}\n`)
   }
+}
+
+/** Plain fields as JSON, without the braces around them. */
+export function jsonOfFields(fields: Readonly<Record<string, unknown>>): string {
+  return JSON.stringify(fields).slice(1, -1)
 }
 
 /** Whether it is an object without a life of its own, of fields that are what they are. */

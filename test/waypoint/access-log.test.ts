@@ -6,6 +6,7 @@ import t from 'tap'
 import { EVERY_LINE } from '../../mesh/telemetry/access-spec.ts'
 import { Batches } from '../../mesh/telemetry/otlp/batches.ts'
 import type { LogLine } from '../../mesh/telemetry/otlp/encode-logs.ts'
+import { jsonOfFields, linePrinter } from '../../mesh/telemetry/plain-lines.ts'
 import { readRequestFilter, WaypointAccessLog } from '../../waypoint/access-log.ts'
 
 /** A log whose lines the test reads. */
@@ -19,7 +20,8 @@ function accessLog(random?: () => number) {
     },
     post: () => undefined,
   })
-  const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line) as never) })
+  const print = linePrinter('access', (line) => void lines.push(JSON.parse(line) as never))
+  const log = { log: pino({}), print }
   const own = new WaypointAccessLog(
     { log, exported: batches, ...(random && { random }) },
     EVERY_LINE,
@@ -28,7 +30,7 @@ function accessLog(random?: () => number) {
     own.write(
       Number(fields['response_code'] ?? 200) >= 500 ? 'error' : 'info',
       client,
-      { fields: { ...fields }, durationMs },
+      { fields: { ...fields }, json: jsonOfFields(fields), durationMs },
       'request complete',
     )
   return { own, lines, exported, batches, write }
@@ -80,13 +82,17 @@ void t.test('a sample leaves out what ended well, never an error, and says how m
   next = 0.2
   write({ path: '/three' })
   t.match(lines, [
-    { path: '/bad', level: 50, lines_sampled_out: 2, msg: 'request complete' },
-    { path: '/three', level: 30 },
+    { path: '/bad', level: 'error', lines_sampled_out: 2, msg: 'request complete' },
+    { path: '/three', level: 'info' },
   ])
   t.notOk('lines_sampled_out' in (lines[1] ?? {}))
   batches.flush()
   t.match(exported, [
-    { severity: 'error', body: 'request complete', attributes: { path: '/bad' } },
+    {
+      severity: 'error',
+      body: 'request complete',
+      attributes: { path: '/bad', lines_sampled_out: 2 },
+    },
     { severity: 'info', attributes: { path: '/three' } },
   ])
   t.end()

@@ -3,6 +3,7 @@
 
 import { pino } from 'pino'
 import t from 'tap'
+import { linePrinter } from '../../mesh/telemetry/plain-lines.ts'
 import { WaypointAccessLog } from '../../waypoint/access-log.ts'
 import type { RequestRecord } from '../../waypoint/exchange/types.ts'
 import type { Call } from '../../waypoint/listener/call.ts'
@@ -45,7 +46,8 @@ const RECORD: RequestRecord = {
 
 void t.test('of what failed every line is written, whatever the sample', (t) => {
   const lines: Record<string, unknown>[] = []
-  const log = pino({}, { write: (line: string) => void lines.push(JSON.parse(line) as never) })
+  const print = linePrinter('access', (line) => void lines.push(JSON.parse(line) as never))
+  const log = pino({}, { write: () => undefined })
   const metrics = new WaypointMetrics({
     version: 'test',
     tunnels: () => 0,
@@ -54,7 +56,7 @@ void t.test('of what failed every line is written, whatever the sample', (t) => 
     others: () => [],
   })
   const accessLog = new WaypointAccessLog(
-    { log, random: () => 0.99 },
+    { log: { log, print }, random: () => 0.99 },
     { filter: undefined, sample: 0.01 },
   )
   const observer = observeCalls({ log, accessLog, metrics, trace: undefined })
@@ -67,7 +69,7 @@ void t.test('of what failed every line is written, whatever the sample', (t) => 
   t.notOk(isWritten({}), 'a call that went well')
   t.notOk(isWritten({ grpcStatus: 5 }), 'NOT_FOUND, the answer to a wrong question')
   t.ok(isWritten({ grpcStatus: 13 }), 'INTERNAL')
-  t.match(lines, [{ level: 50, grpc_status: 13 }])
+  t.match(lines, [{ level: 'error', grpc_status: 13 }])
   t.ok(isWritten({ grpcStatus: undefined }), 'no status at all')
   t.notOk(isWritten({ ...plain, status: 404 }))
   t.ok(isWritten({ ...plain, status: 503, flag: 'UC' }))
