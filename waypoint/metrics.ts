@@ -35,7 +35,8 @@ export class WaypointMetrics implements MetricsSource {
   readonly #calls: Counter<'response_flags'>
   readonly #refused: Counter<'reason'>
   readonly #mirrored: Counter<'result' | 'response_flags'>
-  readonly #requests: Counter<'response_code' | 'response_flags'>
+  /** By flag, then by status. Numbers of our own: a library's counter looks labels up for each request. */
+  readonly #requests = new Map<RequestRecord['flag'], Map<number, number>>()
 
   constructor(options: WaypointMetricsOptions) {
     this.#others = options.others
@@ -50,11 +51,17 @@ export class WaypointMetrics implements MetricsSource {
       'Callers that got no tunnel, by reason.',
       'reason',
     )
-    this.#requests = new Counter({
+    const requests: Counter<'response_code' | 'response_flags'> = new Counter({
       name: 'ambit_waypoint_requests_total',
       help: 'Requests, by what their clients were told.',
       labelNames: ['response_code', 'response_flags'],
       registers: [this.#registry],
+      collect: () => {
+        requests.reset()
+        for (const [response_flags, counts] of this.#requests)
+          for (const [response_code, count] of counts)
+            requests.inc({ response_code, response_flags }, count)
+      },
     })
     this.#mirrored = new Counter({
       name: 'ambit_waypoint_mirrored_requests_total',
@@ -80,7 +87,12 @@ export class WaypointMetrics implements MetricsSource {
     this.#traffic.requests += 1
     if (flag === DENIED_FLAG) this.#traffic.denied += 1
     else if (status >= FIRST_SERVER_ERROR || status === 0) this.#traffic.failed += 1
-    this.#requests.inc({ response_code: status, response_flags: flag })
+    let counts = this.#requests.get(flag)
+    if (counts === undefined) {
+      counts = new Map()
+      this.#requests.set(flag, counts)
+    }
+    counts.set(status, (counts.get(status) ?? 0) + 1)
   }
 
   /** Requests since the start: all, those that policies refused, and those that ended in 5xx or without an answer. */

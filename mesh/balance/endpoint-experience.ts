@@ -27,8 +27,7 @@ export interface Attempt {
 export class EndpointExperience implements Experience {
   readonly #open = new Map<WorkloadUid, number>()
   readonly #ejections: Ejections
-  readonly #mesh: Pick<MeshState, 'workload'>
-  readonly #listener: EjectionListener
+  readonly #world: TryingWorld
   readonly #now: () => number
 
   /** `now` is a monotonic clock in milliseconds. */
@@ -37,10 +36,9 @@ export class EndpointExperience implements Experience {
     listener: EjectionListener,
     now: () => number = () => performance.now(),
   ) {
-    this.#mesh = mesh
-    this.#listener = listener
     this.#now = now
     this.#ejections = new Ejections(now)
+    this.#world = { mesh, listener, ejections: this.#ejections, open: this.#open }
   }
 
   openTo(endpoint: WorkloadUid): number {
@@ -57,38 +55,64 @@ export class EndpointExperience implements Experience {
 
   /** An endpoint was chosen. The attempt is to be ended. */
   begin(to: EndpointPort): Attempt {
-    const { endpoint } = to
-    const ejections = this.#ejections
-    const begunAt = this.#now()
-    let isOnTrial = ejections.begin(to)
-    let isOver = false
-    this.#open.set(endpoint, this.openTo(endpoint) + 1)
-    return {
-      opened: () => {
-        isOnTrial = false
-        if (ejections.succeeded(to)) this.#listener.recovered(to)
-      },
-      failed: (why) => {
-        if (isOnTrial) ejections.withoutVerdict(to)
-        isOnTrial = false
-        // One that has left meanwhile failed because it left, and nobody would forget it.
-        if (this.#mesh.workload(endpoint) === undefined) return
-        const ejection = ejections.failed(to, begunAt)
-        if (ejection?.isNew === true) this.#listener.ejected(to, ejection.forMs, why)
-      },
-      end: () => {
-        if (isOver) return
-        isOver = true
-        if (isOnTrial) ejections.withoutVerdict(to)
-        const open = this.openTo(endpoint) - 1
-        if (open > 0) this.#open.set(endpoint, open)
-        else this.#open.delete(endpoint)
-      },
-    }
+    const isOnTrial = this.#ejections.begin(to)
+    this.#open.set(to.endpoint, this.openTo(to.endpoint) + 1)
+    return new Trying(to, isOnTrial, this.#now(), this.#world)
   }
 
   /** The endpoint has left the mesh. */
   forget(endpoint: WorkloadUid): void {
     this.#ejections.forget(endpoint)
+  }
+}
+
+/** What the attempts of one caller share. */
+interface TryingWorld {
+  readonly mesh: Pick<MeshState, 'workload'>
+  readonly listener: EjectionListener
+  readonly ejections: Ejections
+  readonly open: Map<WorkloadUid, number>
+}
+
+/** An object and not closures: there is one for each request of a waypoint. */
+class Trying implements Attempt {
+  readonly #to: EndpointPort
+  readonly #begunAt: number
+  readonly #world: TryingWorld
+  #isOnTrial: boolean
+  #isOver = false
+
+  constructor(to: EndpointPort, isOnTrial: boolean, begunAt: number, world: TryingWorld) {
+    this.#to = to
+    this.#begunAt = begunAt
+    this.#world = world
+    this.#isOnTrial = isOnTrial
+  }
+
+  opened(): void {
+    this.#isOnTrial = false
+    const { ejections, listener } = this.#world
+    if (ejections.succeeded(this.#to)) listener.recovered(this.#to)
+  }
+
+  failed(why: string): void {
+    const { ejections, listener, mesh } = this.#world
+    if (this.#isOnTrial) ejections.withoutVerdict(this.#to)
+    this.#isOnTrial = false
+    // One that has left meanwhile failed because it left, and nobody would forget it.
+    if (mesh.workload(this.#to.endpoint) === undefined) return
+    const ejection = ejections.failed(this.#to, this.#begunAt)
+    if (ejection?.isNew === true) listener.ejected(this.#to, ejection.forMs, why)
+  }
+
+  end(): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    const { ejections, open } = this.#world
+    const { endpoint } = this.#to
+    if (this.#isOnTrial) ejections.withoutVerdict(this.#to)
+    const left = (open.get(endpoint) ?? 0) - 1
+    if (left > 0) open.set(endpoint, left)
+    else open.delete(endpoint)
   }
 }

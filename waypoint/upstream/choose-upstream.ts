@@ -39,7 +39,7 @@ export interface UpstreamRequest {
   readonly experience?: Experience
   readonly random: () => number
   /** Endpoints that have just failed this call. */
-  readonly exclude?: ReadonlySet<WorkloadUid>
+  readonly exclude?: ReadonlySet<WorkloadUid> | undefined
 }
 
 interface Reached {
@@ -139,12 +139,15 @@ function reach(
       reason: 'selfCall',
       message: `endpoint ${formatSocketAddress(target)} is a port of the mesh`,
     }
-  const reached = { service, workload, target, endpoint: { endpoint: listed.uid, port } }
+  const endpoint = { endpoint: listed.uid, port }
   return workload.tunnelProtocol === 'none'
-    ? { kind: 'plain', ...reached }
+    ? { kind: 'plain', service, workload, target, endpoint }
     : {
         kind: 'hbone',
-        ...reached,
+        service,
+        workload,
+        target,
+        endpoint,
         peer: { address, port: MESH_PORTS.hbone },
         expectedIdentities: expectedIdentities(workload, service),
       }

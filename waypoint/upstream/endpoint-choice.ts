@@ -32,17 +32,52 @@ export class EndpointChoice {
   }
 }
 
-/** For whom and whereto a connection is. */
+/** For whom and whereto a connection is. Hot: once a request, and so it is the same text as for the request before. */
 export function connectionKey({ source }: UpstreamCall, chosen: ChosenUpstream): string {
-  const { endpoint, service, tls } = chosen
+  const { kind, endpoint, service, tls } = chosen
+  let known = keys.get(source)
+  if (known === undefined) {
+    known = new Map()
+    keys.set(source, known)
+  }
+  const before = known.get(endpoint.endpoint)
+  if (
+    before !== undefined &&
+    before.kind === kind &&
+    before.port === endpoint.port &&
+    before.service === service?.key &&
+    before.tls === tls
+  )
+    return before.key
+  const key = makeKey(source, chosen)
+  if (known.size >= MOST_KNOWN) known.clear()
+  known.set(endpoint.endpoint, { kind, port: endpoint.port, service: service?.key, tls, key })
+  return key
+}
+
+function makeKey(
+  source: UpstreamCall['source'],
+  { kind, endpoint, service, tls }: ChosenUpstream,
+): string {
   // Who was trusted by another policy than the present one is not, perhaps, by that.
   const trust = tls === undefined ? '' : ` ${numberOf(tls)}`
   const way = `${endpoint.endpoint} ${endpoint.port} ${service?.key ?? ''}${trust}`
   // In plain nobody is told whom it is for, and so anybody may use it.
-  return chosen.kind === 'plain'
-    ? way
-    : `${way} ${source.address?.address ?? ''} ${source.identity ?? ''}`
+  return kind === 'plain' ? way : `${way} ${source.address?.address ?? ''} ${source.identity ?? ''}`
 }
+
+interface KnownKey {
+  readonly kind: ChosenUpstream['kind']
+  readonly port: number
+  readonly service: string | undefined
+  readonly tls: BackendTls | undefined
+  readonly key: string
+}
+
+/** Of one client: a cache, which endpoints that came and went would fill. */
+const MOST_KNOWN = 64
+/** The last key of each endpoint, by who calls. */
+const keys = new WeakMap<UpstreamCall['source'], Map<WorkloadUid, KnownKey>>()
 
 const numbers = new WeakMap<BackendTls, number>()
 let lastNumber = 0

@@ -117,6 +117,7 @@ export class Http1Connections {
     kept.trial?.end()
     kept.trial = undefined
     this.#forgetIdle(kept)
+    if (this.#idle.get(kept.key)?.length === 0) this.#idle.delete(kept.key)
   }
 
   async #open({ call, chosen, tries }: Wanted, cut: Cut, waiter: ConnectionWaiter): Promise<void> {
@@ -157,8 +158,9 @@ export class Http1Connections {
     const all = this.#idle.get(kept.key)
     const at = all?.lastIndexOf(kept) ?? -1
     if (all === undefined || at < 0) return
-    all.splice(at, 1)
-    if (all.length === 0) this.#idle.delete(kept.key)
+    // An empty list stays for the next request, until a connection of it ends.
+    if (at === all.length - 1) all.pop()
+    else all.splice(at, 1)
     this.#idleCount -= 1
     this.#options.deadlines.clear(kept.deadline)
   }

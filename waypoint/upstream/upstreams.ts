@@ -106,7 +106,7 @@ export class Upstreams {
       preferred,
       experience,
       random,
-      ...(exclude !== undefined && { exclude }),
+      exclude,
     })
     return choice.kind === 'none'
       ? err({ reason: choice.reason, message: choice.message })
