@@ -9,7 +9,7 @@ import { mergedConditions } from '../status/conditions.ts'
 import { type Fields, fieldsOf } from '../istio-api/flaw.ts'
 import { parseIpAddress } from '../../mesh/model/address.ts'
 import { type AskedAddress, type GatewayFacts, IP_ADDRESS } from './gateway.ts'
-import { isHbone, type ListenerFacts } from './listener.ts'
+import { conflictOf, isHbone, type ListenerFacts, servedKinds } from './listener.ts'
 import type { Waypoint, WaypointPods } from './waypoints.ts'
 
 /** What is known of a Gateway, but for what the replica knows that makes the waypoint. */
@@ -21,9 +21,6 @@ export interface GatewayStanding {
   readonly addresses: readonly IpAddress[]
 }
 
-const GATEWAY_API = 'gateway.networking.k8s.io'
-/** Kinds of routes that a waypoint serves. */
-const ROUTE_KINDS = ['HTTPRoute', 'GRPCRoute'] as const
 const OURS: ReadonlySet<unknown> = new Set(['Accepted', 'Programmed', 'ResolvedRefs'])
 const LISTENER_CONDITIONS: ReadonlySet<unknown> = new Set([...OURS, 'Conflicted'])
 
@@ -125,6 +122,12 @@ const TAKEN = {
   none: 'no traffic',
 } as const
 
+const CONFLICTS = {
+  ProtocolConflict: 'another listener has its port for another protocol',
+  HostnameConflict: 'another listener has its port, protocol and host name',
+  none: 'no other listener has its port for the same',
+} as const
+
 /** The listeners' statuses; undefined when they say what they should. */
 function listenerStatuses(
   { gateway, pods }: GatewayStanding,
@@ -140,18 +143,16 @@ function listenerStatuses(
       ? (before['conditions'] as readonly unknown[])
       : []
     const isOurs = ({ type }: Fields): boolean => LISTENER_CONDITIONS.has(type)
-    const isOnly = gateway.listeners.length === 1
-    const conditions = mergedConditions(
-      known,
-      isOurs,
-      listenerVerdicts(listener, isOnly, pods.ready > 0),
-      at,
-    )
+    const verdicts = listenerVerdicts(listener, gateway.listeners, pods.ready > 0)
+    const conditions = mergedConditions(known, isOurs, verdicts, at)
     const status = {
       name: listener.name,
-      supportedKinds: ROUTE_KINDS.filter(
-        (kind) => listener.kinds?.includes(`${GATEWAY_API}/${kind}`) ?? true,
-      ).map((kind) => ({ group: GATEWAY_API, kind })),
+      supportedKinds: servedKinds(listener)
+        .filter((kind) => listener.kinds?.includes(kind) ?? true)
+        .map((each) => {
+          const [group, kind] = each.split('/')
+          return { group, kind }
+        }),
       // Of routes that name the Gateway or its listener as their parent: those of a mesh name Services.
       attachedRoutes: 0,
     }
@@ -165,13 +166,13 @@ function listenerStatuses(
 
 function listenerVerdicts(
   listener: ListenerFacts,
-  isOnly: boolean,
+  all: readonly ListenerFacts[],
   isReady: boolean,
 ): readonly Verdict[] {
-  const isRight = isHbone(listener) && isOnly
-  const unserved = listener.kinds?.filter(
-    (each) => !ROUTE_KINDS.some((kind) => each === `${GATEWAY_API}/${kind}`),
-  )
+  const isRight = isHbone(listener) && all.length === 1
+  const conflict = conflictOf(listener, all)
+  const served = servedKinds(listener)
+  const unserved = listener.kinds?.filter((each) => !served.includes(each))
   const hasAll = unserved === undefined || unserved.length === 0
   return [
     {
@@ -182,9 +183,9 @@ function listenerVerdicts(
     },
     {
       type: 'Conflicted',
-      status: 'False',
-      reason: 'NoConflicts',
-      message: 'it shares its port with no other',
+      status: conflict === undefined ? 'False' : 'True',
+      reason: conflict ?? 'NoConflicts',
+      message: CONFLICTS[conflict ?? 'none'],
     },
     {
       type: 'Programmed',
@@ -196,7 +197,9 @@ function listenerVerdicts(
       type: 'ResolvedRefs',
       status: hasAll ? 'True' : 'False',
       reason: hasAll ? 'ResolvedRefs' : 'InvalidRouteKinds',
-      message: hasAll ? 'what it names is there' : `no waypoint serves ${unserved.join(', ')}`,
+      message: hasAll
+        ? 'what it names is there'
+        : `a waypoint serves no ${unserved.join(', ')} by such a listener`,
     },
   ]
 }

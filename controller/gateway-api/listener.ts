@@ -14,6 +14,7 @@ export interface ListenerFacts {
   readonly name: string
   readonly port: unknown
   readonly protocol: unknown
+  readonly hostname: unknown
   readonly allowed: AllowedNamespaces
   /** `group/kind` of the routes that it takes; undefined: those of its protocol. */
   readonly kinds: readonly string[] | undefined
@@ -24,12 +25,37 @@ const HBONE_PROTOCOL = 'HBONE'
 export const HBONE_PORT = 15_008
 /** As many as the Gateway API takes. */
 const MOST_LISTENERS = 64
+const GATEWAY_API = 'gateway.networking.k8s.io'
+/** Of requests and of connections: within a tunnel there may be any of them. */
+const ROUTE_KINDS = ['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute'].map(
+  (kind) => `${GATEWAY_API}/${kind}`,
+)
+const NO_KINDS: readonly string[] = []
 const SAME: AllowedNamespaces = { kind: 'same' }
 const NOBODY: AllowedNamespaces = { kind: 'none' }
 
 /** Whether a waypoint listens so. */
 export function isHbone({ port, protocol }: Pick<ListenerFacts, 'port' | 'protocol'>): boolean {
   return port === HBONE_PORT && protocol === HBONE_PROTOCOL
+}
+
+/** The kinds of routes that a waypoint serves by a listener of such a protocol; by one that it does not speak, none. */
+export function servedKinds(listener: ListenerFacts): readonly string[] {
+  return isHbone(listener) ? ROUTE_KINDS : NO_KINDS
+}
+
+/** What Gateways may have no two listeners of that are alike (Gateway API, "Distinct Listeners"). */
+export type ListenerConflict = 'ProtocolConflict' | 'HostnameConflict'
+
+/** How a listener conflicts with another one of its Gateway. */
+export function conflictOf(
+  listener: ListenerFacts,
+  all: readonly ListenerFacts[],
+): ListenerConflict | undefined {
+  const beside = all.filter((other) => other !== listener && other.port === listener.port)
+  if (beside.some(({ protocol }) => protocol !== listener.protocol)) return 'ProtocolConflict'
+  const isSame = beside.some(({ hostname }) => (hostname ?? '') === (listener.hostname ?? ''))
+  return isSame ? 'HostnameConflict' : undefined
 }
 
 /** Reads `spec.listeners`. */
@@ -44,12 +70,13 @@ export function readListeners(reader: FlawReader, value: unknown): readonly List
     reader.note('spec.listeners', `has more than ${MOST_LISTENERS}; the rest is left out`)
   return listeners.slice(0, MOST_LISTENERS).map((each, index) => {
     const field = `spec.listeners[${index}]`
-    const { name, port, protocol, allowedRoutes } = fieldsOf(each) ?? {}
+    const { name, port, protocol, hostname, allowedRoutes } = fieldsOf(each) ?? {}
     const routes = fieldsOf(allowedRoutes) ?? {}
     return {
       name: typeof name === 'string' ? name : '',
       port,
       protocol,
+      hostname,
       allowed: readAllowed(reader, `${field}.allowedRoutes.namespaces`, routes['namespaces']),
       kinds: readKinds(reader, `${field}.allowedRoutes.kinds`, routes['kinds']),
     }
@@ -94,5 +121,3 @@ function readKinds(
     return []
   })
 }
-
-const GATEWAY_API = 'gateway.networking.k8s.io'

@@ -67,7 +67,7 @@ void t.test(
     t.match(gateway, {
       status: {
         addresses: [{ type: 'IPAddress', value: clusterIP }],
-        listeners: [{ name: 'mesh', attachedRoutes: 0, supportedKinds: [{}, {}] }],
+        listeners: [{ name: 'mesh', attachedRoutes: 0, supportedKinds: [{}, {}, {}, {}] }],
       },
     })
     await object(

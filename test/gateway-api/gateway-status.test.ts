@@ -90,20 +90,72 @@ void t.test('a listener that no waypoint has is told of by itself', async (t) =>
       { name: 'mesh', conditions: [{ status: 'False', reason: 'TooManyListeners' }] },
     ],
   })
-  const allowedRoutes = { kinds: [{ kind: 'UDPRoute' }, { kind: 'GRPCRoute' }] }
-  t.match(gatewayStatus(standing({ allowedRoutes }), undefined, NOW), {
-    listeners: [
-      {
-        supportedKinds: [{ kind: 'GRPCRoute' }],
-        conditions: [
-          {},
-          {},
-          {},
-          { type: 'ResolvedRefs', status: 'False', reason: 'InvalidRouteKinds' },
-        ],
-      },
-    ],
+})
+
+/** What is said of each listener of a Gateway that has these. */
+function listenersOf(...listeners: readonly object[]): readonly ListenerStatus[] {
+  return (
+    gatewayStatus(standing({ spec: { listeners } }), undefined, NOW) as {
+      listeners: readonly ListenerStatus[]
+    }
+  ).listeners
+}
+
+interface ListenerStatus {
+  readonly supportedKinds: readonly { readonly group: string; readonly kind: string }[]
+  readonly conditions: readonly {
+    readonly type: string
+    readonly status: string
+    readonly reason: string
+  }[]
+}
+
+/** Kinds of routes in words, and what the condition of that type says. */
+function told(of: ListenerStatus | undefined, type: string): string {
+  const kinds = of?.supportedKinds.map(({ group, kind }) => {
+    return group === 'gateway.networking.k8s.io' ? kind : `${group}/${kind}`
   })
+  const said = of?.conditions.find((condition) => condition.type === type)
+  return `${kinds?.join(' ')} | ${said?.status} ${said?.reason}`
+}
+
+void t.test('a listener names the kinds of routes that a waypoint serves by it', (t) => {
+  const kinds = (listener: object, ...names: readonly string[]): string => {
+    const asked = names.map((kind) => ({ kind }))
+    const [status] = listenersOf({
+      ...listener,
+      ...(asked.length > 0 && { allowedRoutes: { kinds: asked } }),
+    })
+    return told(status, 'ResolvedRefs')
+  }
+  const all = 'HTTPRoute GRPCRoute TCPRoute TLSRoute'
+  t.equal(kinds(HBONE_LISTENER), `${all} | True ResolvedRefs`)
+  t.equal(kinds(HBONE_LISTENER, 'TLSRoute', 'TCPRoute'), 'TCPRoute TLSRoute | True ResolvedRefs')
+  t.equal(
+    kinds(HBONE_LISTENER, 'UDPRoute', 'GRPCRoute'),
+    'GRPCRoute | False InvalidRouteKinds',
+    'of those that are asked for, it serves but one',
+  )
+  const plain = { name: 'web', port: 80, protocol: 'HTTP' }
+  t.equal(kinds(plain), ' | True ResolvedRefs', 'it does not speak that')
+  t.equal(kinds(plain, 'HTTPRoute'), ' | False InvalidRouteKinds')
+  t.equal(kinds({ ...HBONE_LISTENER, port: 15_009 }), ' | True ResolvedRefs')
+  t.end()
+})
+
+void t.test('listeners that cannot be told apart conflict', (t) => {
+  const conflicts = (...listeners: readonly object[]): readonly string[] =>
+    listenersOf(...listeners).map((status) => told(status, 'Conflicted').split(' | ')[1] ?? '')
+  const web = { name: 'web', port: 15_008, protocol: 'HTTP' }
+  const free = 'False NoConflicts'
+  t.strictSame(conflicts(HBONE_LISTENER), [free])
+  t.strictSame(conflicts(HBONE_LISTENER, { ...web, port: 80 }), [free, free])
+  t.strictSame(conflicts(HBONE_LISTENER, web), ['True ProtocolConflict', 'True ProtocolConflict'])
+  const twice = 'True HostnameConflict'
+  t.strictSame(conflicts(HBONE_LISTENER, { ...HBONE_LISTENER, name: 'again' }), [twice, twice])
+  const [one, other] = ['a.example', 'b.example'].map((hostname) => ({ ...web, hostname }))
+  t.strictSame(conflicts({ ...one }, { ...other }), [free, free])
+  t.end()
 })
 
 void t.test('what says what it should is not written again', async (t) => {
