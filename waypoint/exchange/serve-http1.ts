@@ -17,6 +17,7 @@ import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { Deadline } from './deadline-wheel.ts'
 import { Exchange, type ExchangeClient } from './exchange.ts'
 import { mayEndHead } from './head-end.ts'
+import { BODY_MS } from './open-bodies.ts'
 import { answerBytes } from './own-answer.ts'
 import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 
@@ -24,11 +25,6 @@ import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 const IDLE_MS = 3_600_000
 /** From the first byte of a head to its end, and for the rest of a body that nobody wants. */
 const HEAD_MS = 60_000
-/**
- * How often it is looked whether something of a body came: one that has stopped holds a connection to the app. As long as Envoy waits; whoever
- * is looked at just after its last byte has nearly twice that.
- */
-const BODY_MS = 300_000
 /** After the last answer, for the client to close. */
 const LINGER_MS = 5_000
 /** Of a body that nobody wants any more, what is read so that the connection can go on. */

@@ -22,8 +22,9 @@ import type { H2Stream, StreamSink } from '../../mesh/http2/stream.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { Deadline } from './deadline-wheel.ts'
 import { Exchange, type ExchangeClient } from './exchange.ts'
-import { grpcMessage } from './grpc.ts'
+import { grpcMessage, isGrpc } from './grpc.ts'
 import { SERVER_SETTINGS, SHRINK_MS } from './http2-limits.ts'
+import { type OpenBody, OpenBodies } from './open-bodies.ts'
 import { ownFields } from './own-answer.ts'
 import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 
@@ -57,6 +58,7 @@ class ServedHttp2 implements ServedConnection {
   readonly #context: ServeContext
   readonly #pipe: Pipe
   readonly #idle = new Deadline(() => this.#connection.leave())
+  readonly #bodies: OpenBodies
   #cutBy: EndReason | undefined
 
   constructor(pipe: Pipe, context: ServeContext, { memory, accounts }: Http2Serving) {
@@ -79,6 +81,8 @@ class ServedHttp2 implements ServedConnection {
       onStreamClosed: () => this.#streamClosed(),
       onClosed: () => this.#closed(),
     })
+    const { receiveWindow } = this.#connection
+    this.#bodies = new OpenBodies(context.deadlines, () => receiveWindow.open > 0)
   }
 
   drain(): void {
@@ -93,7 +97,7 @@ class ServedHttp2 implements ServedConnection {
 
   #request(stream: H2Stream, headers: HeaderList, isTooLarge: boolean): void {
     this.#context.deadlines.clear(this.#idle)
-    const served = new ServedStream(stream, this.#context, () => this.#cutBy)
+    const served = new ServedStream(stream, this.#context, this.#bodies, () => this.#cutBy)
     stream.sink = served
     served.begin(headers, isTooLarge)
   }
@@ -108,22 +112,34 @@ class ServedHttp2 implements ServedConnection {
   }
 }
 
-class ServedStream implements StreamSink, ExchangeClient {
+class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   readonly #stream: H2Stream
   readonly #exchange: Exchange
+  readonly #bodies: OpenBodies
   readonly #cutBy: () => EndReason | undefined
   #isToHead = false
   /** Bytes of the request's body that are to come; below 0: unknown. */
   #left = -1
+  /** Something of the body came since it was last looked; at first it is new. */
+  #isBodyMoving = true
+  /** Bytes of the body that the app has not taken yet. */
+  #untaken = 0
+  #isAnswerBegun = false
   #trailers: FieldList | undefined
   /** The answer is complete, or will not be. */
   #isAnswered = false
   /** What breaks within a call to the stream is told after it. */
   #isCalling = false
 
-  constructor(stream: H2Stream, context: ServeContext, cutBy: () => EndReason | undefined) {
+  constructor(
+    stream: H2Stream,
+    context: ServeContext,
+    bodies: OpenBodies,
+    cutBy: () => EndReason | undefined,
+  ) {
     this.#stream = stream
     this.#exchange = new Exchange(context, this)
+    this.#bodies = bodies
     this.#cutBy = cutBy
   }
 
@@ -134,6 +150,8 @@ class ServedStream implements StreamSink, ExchangeClient {
     if (problem?.kind === 'malformed') return this.#malformed(problem.text)
     if (problem === undefined) {
       this.#left = head.bodyLength
+      // Calls of gRPC may be silent between their messages for as long as they like.
+      if (!isEnd && !isGrpc(head)) this.#bodies.opened(this)
       this.#exchange.begin(head, !isEnd)
     } else {
       const { status, text } = problem.problem
@@ -156,8 +174,11 @@ class ServedStream implements StreamSink, ExchangeClient {
         return false
       }
     }
-    if (this.#exchange.isRunning) this.#exchange.data(chunk, 0, length)
-    else this.#stream.consume(length)
+    if (this.#exchange.isRunning) {
+      this.#isBodyMoving = true
+      this.#untaken += length
+      this.#exchange.data(chunk, 0, length)
+    } else this.#stream.consume(length)
     return false
   }
 
@@ -168,6 +189,7 @@ class ServedStream implements StreamSink, ExchangeClient {
   }
 
   onEnd(): void {
+    this.#bodies.closed(this)
     if (this.#left > 0) return this.#malformed('the content is shorter than its length')
     if (this.#exchange.isRunning) this.#exchange.requestEnd(this.#trailers)
   }
@@ -188,6 +210,17 @@ class ServedStream implements StreamSink, ExchangeClient {
 
   onClosed(): void {
     // Whoever waits for the answer was told why.
+    this.#bodies.closed(this)
+  }
+
+  isMoving(): boolean {
+    const isMoving = this.#isBodyMoving || this.#untaken > 0 || this.#isAnswerBegun
+    this.#isBodyMoving = false
+    return isMoving
+  }
+
+  stop(): void {
+    this.#exchange.badBody(PROBLEM.slowBody)
   }
 
   interim(answer: ResponseMessage): void {
@@ -195,6 +228,7 @@ class ServedStream implements StreamSink, ExchangeClient {
   }
 
   answer(answer: ResponseMessage, edits: HeaderEdits | undefined): void {
+    this.#isAnswerBegun = true
     // What is all head, as the answer of a call of gRPC that failed at once, is to be seen to be.
     const isAll = answer instanceof Http2ResponseHead ? answer.isEnd : answer.bodyLength === 0
     this.#stream.sendHeaders(responseFields(answer, edits), isAll)
@@ -242,6 +276,7 @@ class ServedStream implements StreamSink, ExchangeClient {
   }
 
   credit(bytes: number): void {
+    this.#untaken -= bytes
     this.#stream.consume(bytes)
   }
 
@@ -254,6 +289,7 @@ class ServedStream implements StreamSink, ExchangeClient {
 
   #answered(): void {
     this.#isAnswered = true
+    this.#bodies.closed(this)
     this.#leaveRest()
   }
 
