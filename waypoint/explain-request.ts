@@ -79,7 +79,7 @@ export function explainRequestAt(
   const { backend, protocol } = decision
   const call: Call = { ...decision, source, startedAt: 0 }
   const policies = new Enforcement(
-    { mesh, waypoint: { namespace, name: gatewayName }, audit: { record: tellNobody } },
+    { mesh, waypoint: { namespace, name: gatewayName }, audit: NOBODYS_AUDIT },
     tellNobody,
   )
   try {
@@ -168,6 +168,9 @@ export function endpointsAt(
   }
   return found
 }
+
+/** What is only asked about goes on no record. */
+const NOBODYS_AUDIT = { admits: () => false, recordAdmitted: tellNobody } as const
 
 function tellNobody(): void {
   // Nothing of this has happened.

@@ -48,7 +48,7 @@ export interface WaypointOptions {
   readonly maxTunnels: number
   readonly observer: CallObserver
   /** What policies want on record. */
-  readonly audit: Pick<AuditJournal, 'record'>
+  readonly audit: Pick<AuditJournal, 'admits' | 'recordAdmitted'>
   /** Takes requests into their traces; undefined: headers of traces go through as they are. */
   readonly tracer?: Tracer | undefined
   readonly log: Logger

@@ -130,7 +130,7 @@ const waypoint = new Waypoint({
     ...observer,
     request: (call, record) => observer.request(asOneOfMany(call), record),
   },
-  audit: { record: () => undefined },
+  audit: { admits: () => false, recordAdmitted: () => undefined },
   log: createLogger('waypoint', 'error'),
   self: () => undefined,
   dial: (_, how, signal) => dial({ address: LOOPBACK, port: settings.backendPort }, how, signal),

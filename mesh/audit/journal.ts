@@ -68,10 +68,21 @@ export class AuditJournal {
       this.#keep(event)
       return
     }
-    if (!this.#budgets.take(owner)) {
-      this.leaveOut(owner, event.namespace, 1 + more)
-      return
-    }
+    if (this.admits(owner, event.namespace, more)) this.recordAdmitted(owner, event, more)
+  }
+
+  /**
+   * Whether the owner may cause one event more, which is then to be recorded as admitted; beyond its budget the event is counted only. For whoever
+   * would not make one in vain: those who flood the audit are not to cost more than those who do not.
+   */
+  admits(owner: string, namespace: string, more = 0): boolean {
+    if (this.#budgets.take(owner)) return true
+    this.leaveOut(owner, namespace, 1 + more)
+    return false
+  }
+
+  /** Puts an event on record that was admitted. */
+  recordAdmitted(owner: string, event: AuditEvent, more = 0): void {
     const untold = this.#leftOut.get(owner)?.count ?? 0
     this.#leftOut.delete(owner)
     const leftOut = untold + more

@@ -68,6 +68,24 @@ void t.test('a flood of one owner is cut and counted, and hides nobody else', (t
   t.end()
 })
 
+void t.test(
+  'whoever asks first makes no event that is left out, and it is counted all the same',
+  (t) => {
+    const lines: Line[] = []
+    const journal = new AuditJournal({
+      write: (line) => lines.push(read(line)),
+      budget: { burst: 2, perSecond: 0.001 },
+    })
+    const admitted = Array.from({ length: 5 }, () => journal.admits('shop/noisy', 'shop'))
+    t.strictSame(admitted, [true, true, false, false, false])
+    journal.recordAdmitted('shop/noisy', denial())
+    t.match(lines, [{ audit: 'connection.denied', leftOut: 3 }])
+    journal.close()
+    t.equal(lines.length, 1, 'there is nothing more to tell')
+    t.end()
+  },
+)
+
 void t.test('thousands of owners that are cut take no more room than a bounded number', (t) => {
   const lines: Line[] = []
   const journal = new AuditJournal({

@@ -90,6 +90,26 @@ void t.test('a request is denied by its path, however that is written', async (t
   t.equal(world.audit.length, 8)
 })
 
+void t.test(
+  'beyond the budget of the audit, requests are refused and told of no more',
+  async (t) => {
+    const world = await makeWaypointWorld(t, { protocol: 'http1', auditBudget: 3 })
+    await world.addPod('v1', app([]))
+    const match = { paths: [exact('/x')] }
+    set(world, waypointPolicy('trial', 'deny', [match], { isDryRun: true }))
+    set(world, waypointPolicy('watch', 'deny', [match], { isDryRun: true, isAudit: true }))
+    set(world, waypointPolicy('deny', 'deny', [match]))
+    const ask = asker(await world.tunnel())
+    for (let time = 0; time < 3; time += 1) t.equal(await ask('GET /x'), '403 RBAC: access denied')
+    t.match(world.audit, [
+      { kind: 'request.dryRun' },
+      { kind: 'request.audited' },
+      { kind: 'request.denied' },
+    ])
+    t.equal(world.audit.length, 3)
+  },
+)
+
 void t.test('where there is an ALLOW policy, what it does not allow is denied', async (t) => {
   const world = await makeWaypointWorld(t, { protocol: 'http1' })
   await world.addPod('v1', app([]))

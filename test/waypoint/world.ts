@@ -100,6 +100,8 @@ export interface WorldOptions {
   readonly tracer?: Tracer
   /** Of the accounts of clients. */
   readonly now?: () => number
+  /** Events that the audit takes; as many as there are when not given. */
+  readonly auditBudget?: number
 }
 
 /** Makes it all; everything ends with the test. */
@@ -149,7 +151,8 @@ export async function makeWaypointWorld(t: Test, options: WorldOptions = {}): Pr
       },
     },
     audit: {
-      record: (_owner, event) => {
+      admits: () => audit.length < (options.auditBudget ?? Number.POSITIVE_INFINITY),
+      recordAdmitted: (_owner, event) => {
         audit.push(event)
         told.poke()
       },

@@ -5,7 +5,7 @@
 import type { AuditEvent, AuditKind } from '../../mesh/audit/event.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { JudgedRequest } from '../../mesh/policy/request/types.ts'
-import { objectOf, trialText } from '../../mesh/policy/verdict-words.ts'
+import { objectOf } from '../../mesh/policy/verdict-words.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import type { Call } from '../listener/call.ts'
 import type { PolicyRefusal, PolicyReports } from './policy-gate.ts'
@@ -23,7 +23,7 @@ export function refusedEvent(
   request: JudgedRequest | undefined,
   refusal: PolicyRefusal,
 ): AuditEvent {
-  const kind = request === undefined ? 'connection.denied' : 'request.denied'
+  const kind = `${saidOf(request)}.denied` as const
   const text = END_REASONS[refusal.reason].text
   return decided(by, call, request, { kind, text, refusal })
 }
@@ -39,25 +39,33 @@ export function cutEvent(
   return decided(by, call, request, { kind: 'connection.closed', text, refusal })
 }
 
-/** What is told beside the verdict. */
-export function reportEvents(
+/** What policies on trial would have said. */
+export function trialEvent(
   by: AuditedBy,
   call: Call,
   request: JudgedRequest | undefined,
-  { trial, audited }: PolicyReports,
-): readonly AuditEvent[] {
-  const events: AuditEvent[] = []
-  const what = request === undefined ? 'connection' : 'request'
-  const why = trialText(trial)
-  if (why !== undefined) events.push({ ...about(by, call, request, `${what}.dryRun`), why })
-  for (const { policy, rule } of audited)
-    events.push({
-      ...about(by, call, request, `${what}.audited`),
-      object: objectOf(policy),
-      rule: rule.place,
-      why: policy.key,
-    })
-  return events
+  why: string,
+): AuditEvent {
+  return { ...about(by, call, request, `${saidOf(request)}.dryRun`), why }
+}
+
+/** A policy wants it on record. */
+export function auditedEvent(
+  by: AuditedBy,
+  call: Call,
+  request: JudgedRequest | undefined,
+  { policy, rule }: PolicyReports['audited'][number],
+): AuditEvent {
+  return {
+    ...about(by, call, request, `${saidOf(request)}.audited`),
+    object: objectOf(policy),
+    rule: rule.place,
+    why: policy.key,
+  }
+}
+
+function saidOf(request: JudgedRequest | undefined): 'connection' | 'request' {
+  return request === undefined ? 'connection' : 'request'
 }
 
 interface Decision {

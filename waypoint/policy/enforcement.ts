@@ -2,12 +2,12 @@
 // Lets calls and requests through or not, and puts on record what policies want there.
 
 import type { AuditJournal } from '../../mesh/audit/journal.ts'
-import type { AuditEvent } from '../../mesh/audit/event.ts'
 import type { ExplainedRequestPolicy } from '../../mesh/policy/request/explain.ts'
 import type { JudgedRequest } from '../../mesh/policy/request/types.ts'
+import { trialText } from '../../mesh/policy/verdict-words.ts'
 import type { AnswerOutcome } from '../exchange/types.ts'
 import type { Call } from '../listener/call.ts'
-import { type AuditedBy, cutEvent, refusedEvent, reportEvents } from './call-audit.ts'
+import { type AuditedBy, auditedEvent, cutEvent, refusedEvent, trialEvent } from './call-audit.ts'
 import { PolicyGate, type PolicyGateOptions, type PolicyRefusal } from './policy-gate.ts'
 
 /** What a request is answered that is not let through: Envoy's words. */
@@ -16,7 +16,7 @@ export interface DeniedAnswer extends AnswerOutcome {
 }
 
 export interface EnforcementOptions extends PolicyGateOptions {
-  readonly audit: Pick<AuditJournal, 'record'>
+  readonly audit: Pick<AuditJournal, 'admits' | 'recordAdmitted'>
 }
 
 export class Enforcement {
@@ -36,7 +36,7 @@ export class Enforcement {
     const refusal = this.#gate.judgeRequest(call, request)
     this.#report(call, request)
     if (refusal === undefined) return undefined
-    this.#record(call, refusedEvent(this.#by(), call, request, refusal))
+    this.#refused(call, request, refusal)
     return {
       kind: 'answer',
       status: 403,
@@ -51,8 +51,7 @@ export class Enforcement {
   connection(call: Call): PolicyRefusal | undefined {
     const refusal = this.#gate.judgeConnection(call)
     this.#report(call, undefined)
-    if (refusal !== undefined)
-      this.#record(call, refusedEvent(this.#by(), call, undefined, refusal))
+    if (refusal !== undefined) this.#refused(call, undefined, refusal)
     return refusal
   }
 
@@ -67,7 +66,10 @@ export class Enforcement {
       request === undefined
         ? this.#gate.judgeConnection(call)
         : this.#gate.judgeRequest(call, request)
-    if (refusal !== undefined) this.#record(call, cutEvent(this.#by(), call, request, refusal))
+    if (refusal === undefined) return undefined
+    const payer = this.#admitted(call)
+    if (payer !== undefined)
+      this.#audit.recordAdmitted(payer, cutEvent(this.#by(), call, request, refusal))
     return refusal
   }
 
@@ -80,15 +82,33 @@ export class Enforcement {
     this.#gate.close()
   }
 
+  #refused(call: Call, request: JudgedRequest | undefined, refusal: PolicyRefusal): void {
+    const payer = this.#admitted(call)
+    if (payer !== undefined)
+      this.#audit.recordAdmitted(payer, refusedEvent(this.#by(), call, request, refusal))
+  }
+
   #report(call: Call, request: JudgedRequest | undefined): void {
     const reports = this.#gate.reports(call, request)
     if (reports === undefined) return
-    for (const event of reportEvents(this.#by(), call, request, reports)) this.#record(call, event)
+    const why = trialText(reports.trial)
+    const payer = why === undefined ? undefined : this.#admitted(call)
+    if (why !== undefined && payer !== undefined)
+      this.#audit.recordAdmitted(payer, trialEvent(this.#by(), call, request, why))
+    for (const audited of reports.audited) {
+      const pays = this.#admitted(call)
+      if (pays !== undefined)
+        this.#audit.recordAdmitted(pays, auditedEvent(this.#by(), call, request, audited))
+    }
   }
 
-  /** At the expense of what was called: who calls one thing a thousand times hides nothing of the others. */
-  #record({ called }: Call, event: AuditEvent): void {
-    this.#audit.record(`${called.kind} ${called.namespace}/${called.name}`, event)
+  /**
+   * At whose expense an event is recorded, which is made only then: that of what was called. Who calls one thing a thousand times hides nothing of
+   * the others, and a client that is refused again and again costs no more than one that is let through.
+   */
+  #admitted({ called }: Call): string | undefined {
+    const payer = `${called.kind} ${called.namespace}/${called.name}`
+    return this.#audit.admits(payer, called.namespace) ? payer : undefined
   }
 
   #by(): AuditedBy {
