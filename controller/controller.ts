@@ -374,6 +374,7 @@ function electLeader(options: ControllerOptions, clock: Clock, duties: LeaderDut
       guarded('provisioner', () =>
         provisionWaypoints(api, {
           orders: mesh.waypointOrders,
+          others: mesh.othersGateways,
           cluster,
           settings: provisionSettings(config),
           outcomes,

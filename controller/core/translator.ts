@@ -20,7 +20,12 @@ import { derivePolicies, type PolicyCollections } from '../istio-api/policies.ts
 import type { HttpRoutes } from '../../mesh/model/http-routes.ts'
 import type { NetworkPolicy } from '../../mesh/model/network-policy.ts'
 import { deriveGatewayStatuses, type GatewayStatusInputs } from '../gateway-api/gateway-statuses.ts'
-import { deriveOrders, type WaypointOrder } from '../provisioner/waypoint-order.ts'
+import {
+  deriveOrders,
+  deriveOthersGateways,
+  type GatewayOwner,
+  type WaypointOrder,
+} from '../provisioner/waypoint-order.ts'
 import { deriveWaypointBindings, type WaypointBindings } from '../gateway-api/waypoint-bindings.ts'
 import type { Waypoint } from '../gateway-api/waypoints.ts'
 import {
@@ -85,6 +90,7 @@ export interface MeshCollections {
   readonly nodes: Collection<NodeKey, MeshNode>
   /** What is to be made of Gateways, and what is to be said of them. */
   readonly waypointOrders: Collection<ObjectKey, WaypointOrder>
+  readonly othersGateways: Collection<ObjectKey, GatewayOwner>
   readonly gatewayStatuses: GatewayStatusInputs
   /** What Services claim and do not get. */
   readonly lostClaims: Collection<ObjectKey, LostClaims>
@@ -136,6 +142,7 @@ export function translate(
     services,
     nodes,
     waypointOrders: deriveOrders(graph, objects, waypoints.waypoints),
+    othersGateways: deriveOthersGateways(graph, objects),
     gatewayStatuses: deriveGatewayStatuses(graph, objects, waypoints),
     lostClaims: lost,
     waypoints: waypoints.waypoints,

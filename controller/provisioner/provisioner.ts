@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes waypoints of Gateways, and puts right what somebody changes or deletes of them. Runs on the leader only. It writes by server-side
 // apply, so that fields that others have set stay theirs, and touches nothing that is not its own. What it made goes with the Gateway, by
-// garbage collection.
+// garbage collection, and before that when the Gateway is given to another controller.
 
 import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import type { Collection } from '../../mesh/collections/index.ts'
@@ -29,16 +29,20 @@ import type { ManagedKind, ManagedObject, ProvisionFlaw } from './managed-object
 import type { Outcomes } from './outcomes.ts'
 import { NO_OVERLAY, type Overlay, readOverlay } from './overlay.ts'
 import type { ProvisionSettings } from './pod-template.ts'
-import type { WaypointOrder } from './waypoint-order.ts'
+import type { GatewayOwner, WaypointOrder } from './waypoint-order.ts'
 
 const FIELD_MANAGER = 'ambit-waypoint'
 /** What a namespace refuses (a quota, a webhook) is tried for ever, but rarely. */
 const RETRIES = { firstMs: 1_000, longestMs: 60_000 }
 /** Waypoints at a time: one that the API server is slow about keeps no other from being made. */
 const MOST_AT_ONCE = 4
+const KINDS = Object.keys(MANAGED_KINDS) as readonly ManagedKind[]
+const LAST_MADE_FIRST = KINDS.toReversed()
 
 export interface ProvisionerOptions {
   readonly orders: Collection<ObjectKey, WaypointOrder>
+  /** Gateways that are other controllers': what was made of them goes. */
+  readonly others: Collection<ObjectKey, GatewayOwner>
   /** The cluster of `api`. */
   readonly cluster: string
   readonly settings: ProvisionSettings
@@ -77,29 +81,30 @@ class Provisioner {
   >()
   /** How our last writes left the objects. */
   readonly #applied = new Map<string, string>()
-  readonly #unsubscribe: () => void
+  readonly #unsubscribers: readonly (() => void)[]
 
   constructor(api: KubeApi, options: ProvisionerOptions) {
     this.#api = api
     this.#options = options
-    this.#watches = Object.keys(MANAGED_KINDS).map((kind) => this.#follow(kind as ManagedKind))
-    this.#unsubscribe = options.orders.subscribe((changes) => {
+    this.#watches = KINDS.map((kind) => this.#follow(kind))
+    const enqueue = (changes: readonly { readonly key: ObjectKey }[]): void => {
       for (const { key } of changes) this.#enqueue(key)
-    })
+    }
+    this.#unsubscribers = [options.orders.subscribe(enqueue), options.others.subscribe(enqueue)]
   }
 
   async finished(): Promise<void> {
     const { signal } = this.#options
     if (!signal.aborted)
       await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
-    this.#unsubscribe()
+    for (const unsubscribe of this.#unsubscribers) unsubscribe()
     const parameters = [...this.#parameters.values()].map(({ watch }) => watch)
     await Promise.all([...this.#watches, ...parameters].map((watch) => watch.close()))
     await Promise.all(this.#busy.values())
   }
 
   #follow(kind: ManagedKind): ResourceWatch<SeenObject> {
-    const { cluster, log, signal } = this.#options
+    const { cluster, others, log, signal } = this.#options
     return watchResource<KubeObject, SeenObject>(this.#api, MANAGED_KINDS[kind], {
       logger: log,
       signal,
@@ -112,6 +117,10 @@ class Provisioner {
         ),
         print: printOf(metadata),
       }),
+      // At the beginning, of a Gateway that another leader saw go.
+      added: ({ gateway }) => {
+        if (others.get(gateway) !== undefined) this.#enqueue(gateway)
+      },
       updated: (_previous, { gateway, print }, name) => {
         if (this.#applied.get(`${kind} ${name}`) !== print) this.#enqueue(gateway)
       },
@@ -130,18 +139,20 @@ class Provisioner {
   }
 
   #pump(): void {
-    const { orders, signal } = this.#options
+    const { orders, others, signal } = this.#options
     if (signal.aborted) return
     for (const key of this.#pending) {
       if (this.#busy.size >= MOST_AT_ONCE) return
       if (this.#busy.has(key) || this.#waiting.has(key)) continue
       this.#pending.delete(key)
       const order = orders.get(key)
-      if (order === undefined) {
-        this.#forget(key)
+      const owner = order ?? others.get(key)
+      if (order === undefined) this.#forget(key)
+      if (owner === undefined || (order === undefined && !this.#hasMade(key))) {
+        this.#backoffs.delete(key)
         continue
       }
-      const work = this.#make(key, order).finally(() => {
+      const work = this.#settle(key, owner, order).finally(() => {
         this.#busy.delete(key)
         this.#pump()
       })
@@ -149,30 +160,52 @@ class Provisioner {
     }
   }
 
+  /** Whether there is anything of ours for this Gateway, as far as the watches have seen. */
+  #hasMade(key: ObjectKey): boolean {
+    return this.#watches.some((watch) =>
+      Iterator.from(watch.values()).some(({ gateway }) => gateway === key),
+    )
+  }
+
   #forget(key: ObjectKey): void {
-    this.#backoffs.delete(key)
     this.#options.outcomes.forget(key)
     void this.#parameters.get(key)?.watch.close()
     this.#parameters.delete(key)
   }
 
-  async #make(key: ObjectKey, order: WaypointOrder): Promise<void> {
+  /** Makes it, or, without an order, takes away what was made; again later where that fails. */
+  async #settle(
+    key: ObjectKey,
+    owner: GatewayOwner,
+    order: WaypointOrder | undefined,
+  ): Promise<void> {
     const { outcomes, log, signal } = this.#options
-    const made = await this.#makeOnce(key, order)
+    const done =
+      order === undefined ? await this.#takeAway(owner) : await this.#makeOnce(key, order)
     if (signal.aborted) return
-    outcomes.set(key, made.ok ? undefined : made.error)
-    if (made.ok) {
+    if (order !== undefined) outcomes.set(key, done.ok ? undefined : done.error)
+    if (done.ok) {
       this.#backoffs.delete(key)
       return
     }
-    const { namespace, name } = order
-    log.warn({ gateway: `${namespace}/${name}`, ...made.error }, 'cannot make a waypoint')
+    const gateway = `${owner.namespace}/${owner.name}`
+    const what = order === undefined ? 'take away what was made of it' : 'make a waypoint'
+    log.warn({ gateway, ...done.error }, `cannot ${what}`)
     const backoff = this.#backoffs.get(key) ?? new Backoff(RETRIES)
     this.#backoffs.set(key, backoff)
     this.#waiting.add(key)
     void delay(backoff.next(), signal).then(() => {
       if (this.#waiting.has(key)) this.#enqueue(key)
     })
+  }
+
+  /** The Gateway is another controller's now, and so are its name's Service and Deployment to make. */
+  async #takeAway(owner: GatewayOwner): Promise<Result<void, ProvisionFlaw>> {
+    for (const kind of LAST_MADE_FIRST) {
+      const flaw = await this.#remove(owner, kind)
+      if (flaw !== undefined) return err(flaw)
+    }
+    return ok(undefined)
   }
 
   async #makeOnce(key: ObjectKey, order: WaypointOrder): Promise<Result<void, ProvisionFlaw>> {
@@ -262,10 +295,10 @@ class Provisioner {
   }
 
   async #remove(
-    { namespace, name, uid }: WaypointOrder,
-    kind: (typeof OPTIONAL_KINDS)[number],
+    { namespace, name, uid }: GatewayOwner,
+    kind: ManagedKind,
   ): Promise<ProvisionFlaw | undefined> {
-    const { signal } = this.#options
+    const { log, signal } = this.#options
     const resource = MANAGED_KINDS[kind]
     const target = { namespace, name }
     const called = `${resource.kind} ${namespace}/${name}`
@@ -274,6 +307,7 @@ class Provisioner {
     const { uid: own } = found.value.metadata ?? {}
     if (!isManaged(found.value, uid) || own === undefined) return undefined
     const deleted = await this.#api.delete(resource, target, { uid: own, signal })
+    if (deleted.ok) log.info({ object: called }, 'nobody asks for it any more: it is taken away')
     return deleted.ok || deleted.error.kind === 'notFound'
       ? undefined
       : flawOf(called, deleted.error)

@@ -112,7 +112,7 @@ const TABLES: Readonly<
   ],
   'controller/ca/trust-bundle-publisher.ts': [['list', 'watch', 'patch'], ['clustertrustbundles']],
   'controller/provisioner/provisioner.ts': [
-    ['get', 'list', 'watch', 'patch'],
+    ['get', 'list', 'watch', 'patch', 'delete'],
     [...kindsIn('controller/provisioner/managed-object.ts', /^ {2}\w+: ([A-Z_]+),$/gm)],
   ],
   'controller/status/status-writer.ts': [

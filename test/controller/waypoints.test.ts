@@ -11,8 +11,10 @@ import {
   NAMESPACES,
   POD_DISRUPTION_BUDGETS,
   PODS,
+  SERVICE_ACCOUNTS,
   SERVICES,
 } from '../../mesh/kube/index.ts'
+import { gatewayClass } from '../gateway-api/gateway-objects.ts'
 import { until } from '../support/until.ts'
 import { createWaypoint, gatewayCluster, object } from './gateway-cluster.ts'
 import { expectOk } from './small-cluster.ts'
@@ -129,18 +131,65 @@ void t.test('what somebody changes or deletes of a waypoint comes right again', 
 })
 
 void t.test(
+  'what was made of a Gateway goes when that is given to another controller',
+  async (t) => {
+    const cluster = await gatewayCluster(t)
+    const parametersRef = { group: '', kind: 'ConfigMap', name: 'p' }
+    const parameters = {
+      metadata: { namespace: 'shop', name: 'p' },
+      data: { deployment: 'spec: {replicas: 2}' },
+    }
+    expectOk(await cluster.admin.create(CONFIG_MAPS, parameters))
+    await createWaypoint(cluster, 'w', { infrastructure: { parametersRef } })
+    await createWaypoint(cluster, 'stays')
+    const kinds = [POD_DISRUPTION_BUDGETS, DEPLOYMENTS, SERVICES, SERVICE_ACCOUNTS]
+    for (const kind of kinds) await object(cluster, kind, 'w')
+    await object(cluster, DEPLOYMENTS, 'stays')
+    const ofClass = async (gatewayClassName: string): Promise<void> => {
+      const target = { namespace: 'shop', name: 'w' }
+      expectOk(await cluster.admin.patch(GATEWAYS, target, { spec: { gatewayClassName } }))
+    }
+
+    // Nobody's: what there is stays, and when the class comes it is theirs.
+    await ofClass('theirs')
+    expectOk(await cluster.admin.create(DEPLOYMENTS, unmanaged('others')))
+    const theirs = gatewayClass('theirs', 'example.com/gateways')
+    const before = expectOk(
+      await cluster.admin.get<KubeObject>(DEPLOYMENTS, { namespace: 'shop', name: 'w' }),
+    )
+    t.ok(before.metadata?.uid)
+    expectOk(await cluster.admin.create(GATEWAY_CLASSES, theirs as KubeObject))
+    for (const kind of kinds)
+      await until(async () => {
+        const found = await cluster.admin.get(kind, { namespace: 'shop', name: 'w' })
+        return !found.ok && found.error.kind === 'notFound'
+      }, `the end of the ${kind.kind}`)
+    await object(cluster, DEPLOYMENTS, 'stays')
+    await object(cluster, DEPLOYMENTS, 'others')
+
+    await ofClass('ambit-waypoint')
+    for (const kind of kinds) await object(cluster, kind, 'w')
+    t.pass('and comes again with it')
+  },
+)
+
+/** A Deployment that was made of no Gateway. */
+function unmanaged(name: string): KubeObject {
+  const template = {
+    metadata: { labels: { app: name } },
+    spec: { containers: [{ name: 'app', image: 'host' }] },
+  }
+  return {
+    metadata: { namespace: 'shop', name },
+    spec: { selector: { matchLabels: { app: name } }, template },
+  } as KubeObject
+}
+
+void t.test(
   "a Deployment of somebody else's is left alone, and the Gateway names it",
   async (t) => {
     const cluster = await gatewayCluster(t)
-    const template = {
-      metadata: { labels: { app: 'w' } },
-      spec: { containers: [{ name: 'app', image: 'host' }] },
-    }
-    const theirs = {
-      metadata: { namespace: 'shop', name: 'w' },
-      spec: { selector: { matchLabels: { app: 'w' } }, template },
-    }
-    const before = expectOk(await cluster.admin.create(DEPLOYMENTS, theirs as KubeObject))
+    const before = expectOk(await cluster.admin.create(DEPLOYMENTS, unmanaged('w')))
     await createWaypoint(cluster, 'w')
     await object(cluster, GATEWAYS, 'w', (text) =>
       /Deployment shop\/w .*is not of this Gateway/.test(text),
