@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sample application: an HTTP server that reports who called it. It knows nothing of the mesh.
-// GET /healthz answers probes, GET /probes lists where they came from, GET /slow never answers, GET /flaky answers 503 every other time,
-// anything else answers a report. Told to end, it answers whom it is connected to until they have heard that it ends.
+// GET /healthz answers probes, GET /probes lists where they came from, GET /slow never answers, GET /late answers a moment later, GET /flaky
+// answers 503 every other time, anything else answers a report. Told to end, it answers whom it is connected to until they have heard that it
+// ends.
 // Configured by the environment: SERVICE, VERSION, PORT (8080), IDLE_GRACE_MS (2000).
 
 import { createServer } from 'node:http'
@@ -14,6 +15,8 @@ const port = Number(process.env.PORT ?? '8080')
 
 /** The last probes are enough to see where they come from. */
 const REMEMBERED_PROBES = 50
+/** Long enough that of many who call there are always some who wait. */
+const LATE_MS = 100
 const probes: { readonly address: string; readonly at: string }[] = []
 
 /** How long kept connections may go on at the end. Those that were idle all the while are closed; their clients have heard nothing. */
@@ -48,7 +51,7 @@ const server = createServer((request, response) => {
     }
   }
   console.log(`${service} ${version}: ${request.method} ${request.url} from ${client}`)
-  answer({
+  const report = {
     service,
     version,
     pod: process.env.POD_NAME ?? hostname(),
@@ -57,7 +60,9 @@ const server = createServer((request, response) => {
     clientPort: request.socket.remotePort,
     local: (request.socket.localAddress ?? '').replace(/^::ffff:/, ''),
     marker: request.headers['x-marker'] ?? null,
-  })
+  }
+  if (request.url === '/late') setTimeout(answer, LATE_MS, report)
+  else answer(report)
 })
 
 server.listen(port, '::', () => {

@@ -3,20 +3,9 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import type { LoadReport } from '../../../lab/samples/load.ts'
 import { NAMESPACE } from './life-objects.ts'
 import type { StoryTarget } from './target.ts'
-
-/** What lab/samples/load.ts prints. */
-export interface LoadReport {
-  readonly calls: number
-  readonly failed: number
-  readonly counted: Readonly<Record<string, number>>
-  readonly windows: readonly {
-    readonly fromMs: number
-    readonly toMs: number
-    readonly failed: number
-  }[]
-}
 
 const URL = `http://web.${NAMESPACE}/`
 

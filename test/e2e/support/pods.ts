@@ -131,8 +131,18 @@ export function start<T>(
   program: string,
   ...args: readonly (string | number)[]
 ): Running<T> {
+  return startFile(lab, pod, `${PROGRAMS}/${program}.ts`, ...args)
+}
+
+/** The same of a program by its path in the repository. */
+export function startFile<T>(
+  lab: Lab,
+  pod: string,
+  file: string,
+  ...args: readonly (string | number)[]
+): Running<T> {
   const [namespace = '', name = '', container] = pod.split('/')
-  const argv = ['node', `${PROGRAMS}/${program}.ts`, ...args.map(String)]
+  const argv = ['node', file, ...args.map(String)]
   const options = container === undefined ? {} : { container }
   const child = lab.spawn(`${namespace}/${name}`, argv, options)
   let stdout = ''
@@ -149,7 +159,7 @@ export function start<T>(
     stdout += text
     for (const listener of listeners) listener()
   })
-  const failure = (): Error => new Error(`${program} in ${pod}: ${stderr.trim()} ${stdout.trim()}`)
+  const failure = (): Error => new Error(`${file} in ${pod}: ${stderr.trim()} ${stdout.trim()}`)
   return {
     child,
     said: (beginning) =>
