@@ -17,3 +17,5 @@ export const TCP_PORTS: Readonly<Record<Habit, number>> = {
 export const CLOSED_PORT = 7999
 export const HTTP_PORT = 8080
 export const UDP_PORT = 7053
+/** Of words.ts, by what is spoken there. */
+export const WORD_PORTS = { tcp: 7011, http1: 7012, http2: 7013 } as const
