@@ -88,8 +88,12 @@ export function explainRequestAt(
         ? mesh.httpRoutes.find(backend.service, backend.port, source.identity)
         : undefined
     const { rules = [], connections = [] } = routes ?? {}
-    // As listener/tunnels.ts has it: where there are routes of requests, those of connections are for what carries none.
-    const carriesNone = protocol === 'tcp' || protocol === 'tls'
+    // As listener/tunnels.ts has it: where there are routes of requests, those of connections are for what carries none; and a client may
+    // leave TLS to the waypoint.
+    const originates =
+      backend.kind === 'service' &&
+      mesh.backendTls.find(backend.service, backend.port) !== undefined
+    const carriesNone = protocol === 'tcp' || (protocol === 'tls' && !originates)
     if (carriesNone || (connections.length > 0 && rules.length === 0))
       return {
         kind: 'connection',

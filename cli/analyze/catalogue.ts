@@ -86,6 +86,20 @@ export const CATALOGUE = {
     cause: 'An entry of spec.parentRefs names a Service, or a port of one, that is not there.',
     cure: 'Create the Service, or correct name, namespace and port.',
   },
+  AMB112: {
+    severity: 'error',
+    title: 'a BackendTLSPolicy is for a Service that does not exist',
+    cause:
+      'An entry of spec.targetRefs names a Service, or by sectionName a port of one, that is not there: what was meant for TLS is sent as it is.',
+    cure: 'Create the Service in the namespace of the policy, or correct name and sectionName.',
+  },
+  AMB113: {
+    severity: 'error',
+    title: 'an authority of a BackendTLSPolicy cannot be used',
+    cause:
+      'An entry of caCertificateRefs names no ConfigMap of the namespace of the policy that has certificates in its key ca.crt. Where no authority is left, waypoints send the Service nothing.',
+    cure: 'Create the ConfigMap, with the certificates in PEM in its key ca.crt, or correct the name.',
+  },
   AMB201: {
     severity: 'warning',
     title: 'a condition is not evaluated',

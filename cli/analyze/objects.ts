@@ -4,6 +4,8 @@
 
 import {
   AUTHORIZATION_POLICIES,
+  BACKEND_TLS_POLICIES,
+  CONFIG_MAPS,
   DAEMON_SETS,
   defineResource,
   ENDPOINT_SLICES,
@@ -54,6 +56,8 @@ export const KINDS = {
   GRPCRoute: GRPC_ROUTES,
   TLSRoute: TLS_ROUTES,
   TCPRoute: TCP_ROUTES,
+  BackendTLSPolicy: BACKEND_TLS_POLICIES,
+  ConfigMap: CONFIG_MAPS,
   ServiceEntry: defineResource('networking.istio.io', 'v1', 'serviceentries', 'ServiceEntry'),
   MutatingWebhookConfiguration: defineResource(
     REGISTRATION,

@@ -3,6 +3,7 @@
 
 import { AmbitError } from '../../mesh/errors.ts'
 import type { KubeApi, KubeFailure } from '../../mesh/kube/index.ts'
+import { bundleOnly } from './backend-tls.ts'
 import { ALL_KINDS, type AnalysedKind, KINDS, type Known, type RawObject } from './objects.ts'
 
 export interface ReadKinds {
@@ -58,7 +59,7 @@ async function list(
 ): Promise<Listed> {
   const listed = await api.list(KINDS[kind], {
     ...(namespace === undefined ? {} : { namespace }),
-    keep: (object): RawObject => ({ ...object }),
+    keep: (object): RawObject => (kind === 'ConfigMap' ? bundleOnly({ ...object }) : { ...object }),
   })
   return listed.ok ? { ok: true, value: listed.value.items } : listed
 }

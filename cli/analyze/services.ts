@@ -9,6 +9,8 @@ import { SelectorIndex } from './selector-index.ts'
 import type { WorkloadFacts } from './workloads.ts'
 
 export interface ServicePort {
+  /** Empty: it has none. */
+  readonly name: string
   readonly port: number
   /** A number in the pod, or the name of a container's port. */
   readonly target: number | string
@@ -73,6 +75,7 @@ export function targetPorts(
 }
 
 function readPort({
+  name,
   port,
   targetPort,
   protocol,
@@ -84,6 +87,7 @@ function readPort({
   const target = isNumber ? Number(targetPort) : textOf(targetPort)
   return [
     {
+      name: textOf(name),
       port,
       target: isSaid ? target : port,
       protocol: textOf(protocol) || 'TCP',

@@ -3,6 +3,7 @@
 
 import type { TranslateConfig } from '../../controller/core/config.ts'
 import { fieldsOf } from '../../controller/istio-api/flaw.ts'
+import { type BackendTlsObjects, readBackendTls } from './backend-tls.ts'
 import { type NetworkPolicies, readNetworkPolicies } from './network-policies.ts'
 import { type Objects, refOf, textsOf } from './objects.ts'
 import { type Policies, readPolicies } from './policies.ts'
@@ -23,9 +24,10 @@ export interface World {
   readonly policies: Policies
   readonly networkPolicies: NetworkPolicies
   readonly routes: readonly RouteObject[]
+  readonly backendTls: BackendTlsObjects
   /** Whether there is an object of that name; undefined when nobody can tell. */
   readonly has: (
-    kind: 'Gateway' | 'GatewayClass' | 'Service' | 'ServiceEntry',
+    kind: 'ConfigMap' | 'Gateway' | 'GatewayClass' | 'Service' | 'ServiceEntry',
     namespace: string,
     name: string,
   ) => boolean | undefined
@@ -85,6 +87,7 @@ export function worldOf(objects: Objects, options: WorldOptions): World {
     policies: readPolicies(objects, workloads, config),
     networkPolicies,
     routes: readRoutes(objects),
+    backendTls: readBackendTls(objects),
     has: (kind, namespace, name) => {
       if (namesOf(kind).has(nameKey({ namespace, name }))) return true
       return objects.knows(kind, namespace) ? false : undefined

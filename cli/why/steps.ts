@@ -10,6 +10,7 @@ export type StepName =
   | 'policy'
   | 'route'
   | 'certificate'
+  | 'tls'
   | 'egress'
   | 'admission'
 

@@ -3,6 +3,8 @@
 
 import type { RequestHead } from '../../mesh/http/message.ts'
 import type { ConnectionRule, HttpRoutes } from '../../mesh/model/http-routes.ts'
+import type { BackendTls } from '../../mesh/model/backend-tls.ts'
+import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { SocketAddress, Workload } from '../../mesh/model/types.ts'
 import {
   type CopiedWaypoint,
@@ -118,7 +120,7 @@ function connectionSteps(
   const backends = (rule?.backends ?? []).flatMap(({ target, weight }) =>
     weight > 0 && target.kind === 'service' ? [target] : [],
   )
-  return leads(asked, [...steps, route], backends)
+  return leads(asked, [...steps, route], backends, serverName !== undefined)
 }
 
 function unread(name: string): Step {
@@ -149,10 +151,15 @@ function backendsOf({ hit, backend }: Read): readonly Backend[] {
 }
 
 function leads(
-  { waypoint, source, target }: WaypointAsked,
-  steps: readonly Step[],
-  backends: readonly Backend[],
+  { name, waypoint, source, target }: WaypointAsked,
+  before: readonly Step[],
+  all: readonly Backend[],
+  isTls = false,
 ): WaypointEnd {
+  // Clients that speak TLS themselves are let be.
+  const originated = all.map((each) => (isTls ? undefined : backendTlsOf(waypoint.mesh, each)))
+  const backends = all.filter((_, at) => originated[at]?.fault === undefined)
+  const steps = [...before, ...tlsSteps(name, originated, backends.length === 0)]
   const choices = backends.flatMap((each) =>
     endpointsAt(waypoint, source, target, each, MOST_ENDPOINTS),
   )
@@ -170,6 +177,47 @@ function leads(
       : [],
   )
   return { steps: [...steps, ...missing], endpoints }
+}
+
+function backendTlsOf({ backendTls }: MeshState, backend: Backend): BackendTls | undefined {
+  return backend.kind === 'service' ? backendTls.find(backend.service, backend.port) : undefined
+}
+
+/** What BackendTLSPolicies say of the backends, each once. `isAll`: nothing is left where it could go. */
+function tlsSteps(
+  name: string,
+  originated: readonly (BackendTls | undefined)[],
+  isAll: boolean,
+): readonly Step[] {
+  return [...new Set(originated)].flatMap((tls): Step[] => {
+    if (tls === undefined) return []
+    const { policy, service, port, hostname, subjectAltNames, authorities, fault } = tls
+    const object = `BackendTLSPolicy ${policy}`
+    const to = port === undefined ? service : `${service} port ${port}`
+    if (fault !== undefined)
+      return [
+        {
+          step: 'tls',
+          result: isAll ? 'stop' : 'note',
+          what: `waypoint ${name} sends nothing to ${to}: nobody can be trusted to be it: ${fault}`,
+          object,
+          change: 'correct that policy, or the ConfigMap that it names',
+        },
+      ]
+    const names = subjectAltNames.map(({ value }) => value)
+    return [
+      {
+        step: 'tls',
+        result: 'ok',
+        what: `waypoint ${name} speaks TLS to ${to}, and asks for ${hostname}`,
+        object,
+        details: [
+          `the certificate is for ${names.length === 0 ? hostname : names.join(' or ')}`,
+          `trusted are ${authorities === undefined ? "the well-known authorities of the waypoint's system" : 'the authorities of the ConfigMap that it names'}`,
+        ],
+      },
+    ]
+  })
 }
 
 function routeStep({ outcome, routes, hit, backend }: Read, head: RequestHead): Step {

@@ -5,6 +5,7 @@ import t from 'tap'
 import { analyze } from '../../cli/analyze/analyze.ts'
 import { CATALOGUE } from '../../cli/analyze/catalogue.ts'
 import { refName } from '../../cli/analyze/finding.ts'
+import { makeRoot } from '../hbone/certs.ts'
 import { clusterOf, OPTIONS, SHOP } from './clusters.ts'
 
 const policy = (name: string, spec: string, more = '', namespace = 'shop'): string => `
@@ -72,6 +73,18 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: { name: ${name}, namespace: ${namespace} }
 spec: ${spec}
+`
+const AUTHORITY = (await makeRoot()).pem
+const bundle = (name: string, text: string): string =>
+  `\n{ apiVersion: v1, kind: ConfigMap, metadata: { name: ${name}, namespace: shop }, data: { ca.crt: ${JSON.stringify(text)} } }\n`
+const bundleRef = (name: string): string => `{ group: "", kind: ConfigMap, name: ${name} }`
+const backendTls = (name: string, target: string, authorities: readonly string[]): string => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: { name: ${name}, namespace: shop }
+spec:
+  targetRefs: [{ group: "", kind: Service, name: ${target} }]
+  validation: { hostname: catalog.example, caCertificateRefs: [${authorities.join(', ')}] }
 `
 const gatewayClass = (name: string, controllerName: string, more = ''): string => `
 apiVersion: gateway.networking.k8s.io/v1
@@ -165,6 +178,30 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
       'AMB111 shop/c spec.parentRefs',
       'AMB209 shop/d spec.parentRefs',
       'AMB302 shop/e spec.rules[0]',
+    ],
+  ],
+  [
+    'BackendTLSPolicies for what is not there, and by which nobody can be trusted',
+    [
+      bundle('right', AUTHORITY),
+      bundle('odd', 'no certificate'),
+      '\napiVersion: v1\nkind: ConfigMap\nmetadata: { name: bare, namespace: shop }\ndata: { x: y }\n',
+      backendTls('a', 'catalog', [bundleRef('right')]),
+      backendTls('b', 'gone', [bundleRef('gone'), bundleRef('odd'), bundleRef('bare')]),
+      backendTls('c', 'catalog, sectionName: http', [
+        bundleRef('right'),
+        '{ group: "", kind: Secret, name: right }',
+      ]),
+      backendTls('d', 'catalog', []),
+    ].join('---'),
+    [
+      'AMB112 shop/b spec.targetRefs',
+      'AMB112 shop/c spec.targetRefs',
+      'AMB113 shop/b spec.validation.caCertificateRefs[0]',
+      'AMB113 shop/b spec.validation.caCertificateRefs[1]',
+      'AMB113 shop/b spec.validation.caCertificateRefs[2]',
+      'AMB113 shop/c spec.validation.caCertificateRefs[1]',
+      'AMB202 shop/d spec.validation.wellKnownCACertificates',
     ],
   ],
   [
@@ -543,6 +580,8 @@ void t.test('objects of which nothing is as it must be are read without harm', (
       ['apiregistration.k8s.io/v1', 'APIService'],
       ['gateway.networking.k8s.io/v1', 'Gateway'],
       ['gateway.networking.k8s.io/v1', 'GatewayClass'],
+      ['gateway.networking.k8s.io/v1', 'BackendTLSPolicy'],
+      ['v1', 'ConfigMap'],
     ] as const) {
       const text = `{ apiVersion: ${apiVersion}, kind: ${kind}, metadata: { name: x, namespace: shop, labels: 3 }, spec: ${junk}, status: ${junk} }`
       t.doesNotThrow(() => analyze(clusterOf([SHOP, text]), OPTIONS), `${kind} ${junk}`)

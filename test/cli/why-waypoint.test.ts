@@ -11,6 +11,7 @@ import {
 } from '../../cli/why/request.ts'
 import { waypointSteps } from '../../cli/why/waypoint-step.ts'
 import { waypointView } from '../../cli/why/waypoint-view.ts'
+import { type BackendTls, backendTlsKey } from '../../mesh/model/backend-tls.ts'
 import type { AppProtocol } from '../../mesh/model/gateway.ts'
 import type { ConnectionRule, HttpRule } from '../../mesh/model/http-routes.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
@@ -34,6 +35,7 @@ interface World {
   readonly rules?: readonly HttpRule[]
   readonly connections?: readonly ConnectionRule[]
   readonly protocol?: AppProtocol
+  readonly tls?: readonly BackendTls[]
 }
 
 /** The dump of the waypoint shop/way, to which two versions of the catalog are bound; v2 has no pod. */
@@ -42,6 +44,7 @@ async function dumpOf({
   rules,
   connections,
   protocol = 'http1',
+  tls = [],
 }: World): Promise<unknown> {
   const config = await new Promise<WaypointConfig>((resolve, reject) => {
     const command = waypointCommand((read) => Promise.resolve(resolve(read)))
@@ -54,6 +57,7 @@ async function dumpOf({
     ...policies.map((policy) => ({ kind: 'waypointPolicy', policy }) as const),
     { kind: 'service', service },
     { kind: 'service', service: sampleService('v2', { addresses: [] }) },
+    ...tls.map((each) => ({ kind: 'backendTls', tls: each }) as const),
     {
       kind: 'workload',
       workload: workloadOf(testPod('v1', ip('10.244.2.3')), inService(service, 8080)),
@@ -100,6 +104,7 @@ async function ask(world: World, request?: Partial<RequestText>) {
   return {
     policy: find('policy'),
     route: find('route'),
+    tls: find('tls'),
     last: steps.at(-1),
     said: steps.map(({ result, what }) => `${result}: ${what}`),
     leads: endpoints.map(({ target }) => `${target.address}:${target.port}`),
@@ -311,6 +316,72 @@ void t.test(
       protocol: 'tcp',
     })
     t.match(both.route, { object: 'TCPRoute shop/tcp' }, 'which carries no requests')
+  },
+)
+
+void t.test(
+  'the BackendTLSPolicy by which a backend is spoken to is named, and what it trusts',
+  async (t) => {
+    const tls = (name: string, more: Partial<BackendTls> = {}): BackendTls => {
+      const service = `shop/${name}.shop.svc.cluster.local`
+      return {
+        ...{ key: backendTlsKey(service, more.port), service, port: undefined },
+        ...{ policy: `shop/${name}-tls`, hostname: `${name}.example`, subjectAltNames: [] },
+        ...{ authorities: 'PEM', fault: undefined, ...more },
+      }
+    }
+    const spoken = await ask({ tls: [tls('catalog')] })
+    t.match(spoken, {
+      tls: {
+        result: 'ok',
+        what: 'waypoint shop/way speaks TLS to shop/catalog.shop.svc.cluster.local, and asks for catalog.example',
+        object: 'BackendTLSPolicy shop/catalog-tls',
+        details: [
+          'the certificate is for catalog.example',
+          'trusted are the authorities of the ConfigMap that it names',
+        ],
+      },
+      leads: ['10.244.2.3:8080'],
+    })
+    const named = tls('catalog', {
+      port: 80,
+      authorities: undefined,
+      subjectAltNames: [
+        { kind: 'dns', value: 'a.example' },
+        { kind: 'uri', value: 'spiffe://a/b' },
+      ],
+    })
+    t.match((await ask({ tls: [tls('catalog'), named] })).tls, {
+      what: /catalog\.shop\.svc\.cluster\.local port 80, and asks/,
+      details: [
+        'the certificate is for a.example or spiffe://a/b',
+        "trusted are the well-known authorities of the waypoint's system",
+      ],
+    })
+
+    const fault = 'spec.validation.caCertificateRefs[0] names ConfigMap shop/ca, which is not there'
+    const none = await ask({ tls: [tls('catalog', { fault })] })
+    t.match(none.last, {
+      step: 'tls',
+      result: 'stop',
+      what: /sends nothing to .*catalog.*: spec\.validation\.caCertificateRefs\[0\] names ConfigMap/,
+      object: 'BackendTLSPolicy shop/catalog-tls',
+    })
+    t.strictSame(none.leads, [], 'it leads nowhere')
+    const rules = [sampleRule('both', undefined, { backends: [to('catalog', 1), to('v2', 1)] })]
+    const half = await ask({ rules, tls: [tls('v2', { fault })] })
+    t.match(half.tls, { result: 'note', object: 'BackendTLSPolicy shop/v2-tls' })
+    t.strictSame(half.leads, ['10.244.2.3:8080'], 'the other backend is there')
+
+    const closed: ConnectionRule = {
+      route: { kind: 'TLSRoute', namespace: 'shop', name: 'tls', rule: '0' },
+      isTls: true,
+      hostnames: [],
+      backends: [to('catalog', 1)],
+      fault: undefined,
+    }
+    const passed = await ask({ protocol: 'tls', connections: [closed], tls: [tls('catalog')] })
+    t.equal(passed.tls, undefined, 'whoever speaks TLS already is let be')
   },
 )
 

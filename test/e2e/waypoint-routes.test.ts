@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // What routes can ask of a waypoint beyond leading and splitting, by what docs/waypoints.md prints, with curl in the shop's frontend.
 
-import t from 'tap'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { makeCertificate, makeRoot } from '../hbone/certs.ts'
 import { missing } from '../helpers.ts'
+import type { TlsAnswer } from './programs/tls-app.ts'
 import { meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { podAddress, serverManifest } from './support/pods.ts'
 import {
   type Answer,
   answers,
@@ -12,6 +18,7 @@ import {
   ofV2,
   printed,
   SHOP,
+  tryAmbit,
   until,
 } from './support/waypoint-guide.ts'
 
@@ -80,4 +87,65 @@ await t.test('a shop behind a waypoint', { skip: missing(...NEEDS) }, async (t) 
     )
     t.pass('and its status says so')
   })
+
+  await t.test('speaks TLS to an app that wants it, and says why where it cannot', async (t) => {
+    const { app, authority } = await tlsApp(t)
+    await lab.kubectl('delete', 'pod', '-n', 'shop', 'catalog-v2')
+    await lab.apply(JSON.stringify(app))
+    await lab.waitForPods('shop')
+    const call = async (): Promise<string> => {
+      const curl = ['curl', '-s', '-m', '20', '-w', '\n%{http_code}', 'http://catalog-v2.shop/']
+      return (await lab.exec('shop/frontend', curl)).stdout
+    }
+    await lab.apply(printed('backend-tls'))
+    await until(lab, 'nobody to be trusted', async () => (await call()).endsWith('\n503'))
+    const why = async (): Promise<string> =>
+      (await tryAmbit(lab, 'why', 'shop/frontend', 'shop/catalog-v2:80')).stdout
+    await until(lab, 'why to say so', async () =>
+      /STOP\] tls .*catalog-authority/.test(await why()),
+    )
+    t.match(await why(), /decided by BackendTLSPolicy shop\/catalog-v2/)
+    const { stdout: findings } = await tryAmbit(lab, 'analyze', '--namespace', 'shop')
+    t.match(findings, /AMB113/)
+
+    await lab.apply(JSON.stringify(authority))
+    await until(lab, 'the authority to count', async () => (await call()).endsWith('\n200'))
+    const { serverName, client } = JSON.parse(await call().then(firstLine)) as TlsAnswer
+    t.equal(serverName, 'catalog.example', 'it was asked for by the name that the policy says')
+    const own = [
+      await podAddress(lab, 'shop/frontend', 4),
+      await podAddress(lab, 'shop/frontend', 6),
+    ]
+    t.ok(own.includes(client), `and saw its client, ${client}`)
+    t.match(await why(), /ok {2}\] tls .*catalog\.example/)
+  })
 })
+
+function firstLine(text: string): string {
+  return text.split('\n')[0] ?? ''
+}
+
+/** The catalog's second version as an app that speaks TLS alone, and the ConfigMap of the authority behind its certificate. */
+async function tlsApp(t: Test): Promise<{ readonly app: object; readonly authority: object }> {
+  const root = await makeRoot()
+  const names = [{ type: 'dns', value: 'catalog.example' }] as const
+  const { chainPem, privateKeyPem } = await makeCertificate(root, 'none', { names })
+  const folder = mkdtempSync(join(tmpdir(), 'ambit-tls-app-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const files = [join(folder, 'certificate.pem'), join(folder, 'key.pem')] as const
+  writeFileSync(files[0], chainPem)
+  writeFileSync(files[1], privateKeyPem)
+  return {
+    app: serverManifest({
+      ...{ namespace: 'shop', name: 'catalog-v2', node: 'node-b' },
+      labels: { app: 'catalog', version: 'v2' },
+      command: ['node', 'test/e2e/programs/tls-app.ts', '8080', ...files],
+    }),
+    authority: {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { namespace: 'shop', name: 'catalog-authority' },
+      data: { 'ca.crt': root.pem },
+    },
+  }
+}

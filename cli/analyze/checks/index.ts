@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // All checks, in the order of their codes.
 
+import { BACKEND_TLS } from './backend-tls.ts'
 import type { Check } from './check.ts'
 import { CLOSED_SERVICE } from './closed-service.ts'
 import { CLOSED_TUNNEL } from './closed-tunnel.ts'
@@ -32,6 +33,7 @@ export const CHECKS: readonly Check[] = [
   SERVICE_SELECTION,
   MISSING_WAYPOINT,
   MISSING_BACKEND,
+  BACKEND_TLS,
   UNREAD_POLICY,
   OUTSIDE_MESH,
   EMPTY_RULES,
