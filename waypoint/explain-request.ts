@@ -94,23 +94,30 @@ export function explainRequestAt(
       backend.kind === 'service' &&
       mesh.backendTls.find(backend.service, backend.port) !== undefined
     const carriesNone = protocol === 'tcp' || (protocol === 'tls' && !originates)
-    if (carriesNone || (connections.length > 0 && rules.length === 0))
+    if (carriesNone || (connections.length > 0 && rules.length === 0)) {
+      const speaksTls = protocol === 'tls' || needsServerName(connections)
+      const carried = speaksTls ? { ...call, serverName: serverNameIn(head) } : call
       return {
         kind: 'connection',
         backend,
-        led: connections.length === 0 ? undefined : leadConnection(connections, head.authority),
-        policies: policies.explain(call, undefined),
-        refusal: policies.connection(call),
+        led: connections.length === 0 ? undefined : leadConnection(connections, head),
+        policies: policies.explain(carried, undefined),
+        refusal: policies.connection(carried),
       }
+    }
     return explainHttp(policies, { mesh, call, head })
   } finally {
     policies.close()
   }
 }
 
-/** Where TLSRoutes have a say, the client is taken for one of TLS that asks for the host it would name in a request. */
-function leadConnection(rules: readonly ConnectionRule[], authority: string): LedConnection {
-  const serverName = needsServerName(rules) ? authority.replace(/:\d+$/, '') : undefined
+/** Where TLS is expected, the client is taken for one that asks for the host it would name in a request. */
+function serverNameIn({ authority }: RequestHead): string {
+  return authority.replace(/:\d+$/, '').toLowerCase()
+}
+
+function leadConnection(rules: readonly ConnectionRule[], head: RequestHead): LedConnection {
+  const serverName = needsServerName(rules) ? serverNameIn(head) : undefined
   const tls = serverName === undefined ? undefined : { serverName }
   return { serverName, rule: ruleFor(rules, tls), way: routeConnection(rules, tls, () => 0) }
 }

@@ -253,6 +253,13 @@ void t.test('of a port without requests the connection is judged', async (t) => 
     last: { step: 'waypoint', what: /carries it as it is/ },
     leads: ['10.244.2.3:8080'],
   })
+  const ofName = waypointPolicy('pay', 'deny', [{ snis: [{ kind: 'exact', text: 'pay.example' }] }])
+  const tls = { protocol: 'tls', policies: [ofName] } as const
+  t.match((await ask(tls, { host: 'Pay.example:443' })).last, {
+    result: 'stop',
+    what: /closes the connection: explicitly denied by: shop\/pay/,
+  })
+  t.strictSame((await ask(tls, { host: 'cart.example' })).leads, ['10.244.2.3:8080'])
   t.match((await ask({ protocol: 'tcp' }, { method: 'PUT' })).last, {
     result: 'note',
     what: /reads no requests there: what was said of method, path and headers decides nothing/,

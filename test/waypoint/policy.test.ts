@@ -5,6 +5,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { buffer } from 'node:stream/consumers'
+import { connect as connectTls } from 'node:tls'
 import t from 'tap'
 import type { IncomingTunnel, OpenedTunnel } from '../../mesh/hbone/types.ts'
 import { EMPTY_MATCH, type PolicyKey } from '../../mesh/model/policy.ts'
@@ -12,6 +13,7 @@ import type { WaypointPolicy } from '../../mesh/model/waypoint-policy.ts'
 import { testIdentity } from '../hbone/certs.ts'
 import { echo } from '../hbone/harness.ts'
 import { waypointPolicy } from '../policy/request/samples.ts'
+import { until } from '../support/until.ts'
 import { closed, makeWaypointWorld, type World } from './world.ts'
 
 const exact = (text: string) => ({ kind: 'exact', text }) as const
@@ -233,6 +235,82 @@ void t.test('a call that is no HTTP is judged by what is said of connections', a
     },
   ])
   t.equal(pod.tunnels.length, 1, 'the pod has not heard of it')
+})
+
+/** Opens TLS to such a name over a tunnel, to a pod that says nothing. */
+async function openTls(world: World, servername: string): Promise<OpenedTunnel['tunnel']> {
+  const tunnel = await world.tunnel()
+  const client = connectTls({ socket: tunnel, servername })
+  client.on('error', () => undefined)
+  return tunnel
+}
+
+/** Takes whatever comes. */
+function silent(incoming: IncomingTunnel): void {
+  const tunnel = incoming.accept({})
+  tunnel.on('error', () => undefined).resume()
+}
+
+for (const protocol of ['tls', 'tcp', 'unknown'] as const)
+  void t.test(`whom a client asks for by TLS decides, at a port of ${protocol}`, async (t) => {
+    const world = await makeWaypointWorld(t, { protocol })
+    const pod = await world.addPod('v1', silent)
+    /** Whether such a client gets to the pod. */
+    const isLetIn = async (name: string): Promise<boolean> => {
+      const [before, refused] = [pod.tunnels.length, world.ended.length]
+      await openTls(world, name)
+      await until(
+        () => pod.tunnels.length > before || world.ended.length > refused,
+        `a verdict on ${name}`,
+      )
+      return pod.tunnels.length > before
+    }
+    set(world, waypointPolicy('p', 'deny', [{ snis: [exact('Pay.example')] }]))
+    t.equal(await isLetIn('cart.example'), true)
+    t.equal(await isLetIn('pay.example'), false)
+    t.equal(await isLetIn('PAY.example'), false, 'however it is written')
+    t.match(world.audit, [
+      { kind: 'connection.denied', object: 'AuthorizationPolicy shop/p', rule: 0 },
+      {},
+    ])
+    set(world, waypointPolicy('p', 'allow', [{ snis: [{ kind: 'suffix', text: '.example' }] }]))
+    t.equal(await isLetIn('cart.example'), true)
+    t.equal(await isLetIn('cart.test'), false)
+
+    const plain = await world.tunnel()
+    plain.on('error', () => undefined)
+    plain.end('hello')
+    await closed(plain)
+    t.ok(plain.wasReset, 'and who opens no TLS asks for nobody')
+  })
+
+void t.test(
+  'a client that does not say whom it asks for gets past no DENY of a name',
+  async (t) => {
+    const world = await makeWaypointWorld(t, { protocol: 'tls' })
+    await world.addPod('v1', silent)
+    set(world, waypointPolicy('p', 'deny', [{ snis: [exact('pay.example')] }]))
+    const half = await world.tunnel()
+    half.on('error', () => undefined)
+    half.end(Buffer.from([22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]))
+    await closed(half)
+    t.ok(half.wasReset)
+    t.match(world.audit, [{ why: /shop\/p \(whether its rule matches cannot be told\)/ }])
+  },
+)
+
+void t.test('a change of policies cuts open TLS by its name', async (t) => {
+  const world = await makeWaypointWorld(t, { protocol: 'tls' })
+  const pod = await world.addPod('v1', silent)
+  const denied = (name: string) => waypointPolicy('p', 'deny', [{ snis: [exact(name)] }])
+  set(world, denied('nobody.example'))
+  const cart = await openTls(world, 'cart.example')
+  await openTls(world, 'pay.example')
+  await until(() => pod.tunnels.length === 2, 'both to be carried')
+  set(world, denied('cart.example'))
+  await closed(cart)
+  await world.told.until(() => world.ended.length === 1)
+  t.match(world.ended, [{ call: { serverName: 'cart.example' }, end: { end: 'policyChanged' } }])
 })
 
 void t.test(

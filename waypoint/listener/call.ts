@@ -27,6 +27,8 @@ export interface Call {
   readonly service: Service | undefined
   /** The workload that was called by its own address. */
   readonly workload: Workload | undefined
+  /** Of a call that is carried as it is: whom its client asks for by TLS, empty where it does not; left out where nobody has looked. */
+  readonly serverName?: string | undefined
   /** Milliseconds of performance.now(). */
   readonly startedAt: number
 }
@@ -78,7 +80,10 @@ export interface CallParts {
   readonly upstreams: Upstreams
   /** All that run. */
   readonly calls: Drain<ServedCall>
-  readonly policies: Pick<Enforcement, 'connection' | 'admitsConnection' | 'again'>
+  readonly policies: Pick<
+    Enforcement,
+    'connection' | 'admitsConnection' | 'again' | 'asksServerName'
+  >
   /** Told once of each call that was not served as HTTP. */
   readonly onEnd: (call: Call, end: CallEnd) => void
 }

@@ -3,8 +3,8 @@
 
 export type FirstOfTls =
   | { readonly kind: 'notTls' }
-  /** In lower case; undefined: it asks for none. */
-  | { readonly kind: 'tls'; readonly serverName: string | undefined }
+  /** In lower case; undefined: it asks for none, or `isOdd`: for one that is no host name, of which nobody knows what a server makes. */
+  | { readonly kind: 'tls'; readonly serverName: string | undefined; readonly isOdd: boolean }
 
 /** A ClientHello with post-quantum key shares has some 2 KiB; one that is longer than this is none that an app would send. */
 export const LONGEST_HELLO = 16 * 1024
@@ -20,11 +20,29 @@ const RANDOM = 2 + 32
 const SERVER_NAME = 0
 const HOST_NAME = 0
 const NAME = /^[a-z0-9_](?:[a-z0-9_.-]{0,253}[a-z0-9_])?$/
+/** No name of a host. */
+const SEVERAL = ''
 const NOT_TLS: FirstOfTls = { kind: 'notTls' }
 
 /** Whether a client's first bytes can be those of TLS: a handshake, of whatever version there has been. */
 export function beginsTls(bytes: Buffer): boolean {
   return bytes[0] === HANDSHAKE && bytes[1] === 3
+}
+
+/**
+ * What policies may believe of the name: empty where the client certainly opens no TLS, or asks for none; undefined where nobody can tell, as
+ * while it has said nothing, or too little.
+ */
+export function certainName(bytes: Buffer): string | undefined {
+  const first = readClientHello(bytes, false)
+  switch (first?.kind) {
+    case undefined:
+      return undefined
+    case 'notTls':
+      return ''
+    case 'tls':
+      return first.isOdd ? undefined : (first.serverName ?? '')
+  }
 }
 
 /** Reads the beginning of a client's bytes; undefined when more of them are needed to say. `isAll`: no more will be seen. */
@@ -37,7 +55,9 @@ export function readClientHello(bytes: Buffer, isAll: boolean): FirstOfTls | und
   if (message[0] !== CLIENT_HELLO || length > LONGEST_HELLO) return NOT_TLS
   if (message.length < MESSAGE_HEADER + length) return unfinished
   const reader = new Reader(message.subarray(MESSAGE_HEADER, MESSAGE_HEADER + length))
-  return { kind: 'tls', serverName: serverNameOf(reader) }
+  const name = serverNameOf(reader)
+  const isOdd = name !== undefined && !NAME.test(name)
+  return { kind: 'tls', serverName: isOdd ? undefined : name, isOdd }
 }
 
 /** What there is of the first handshake message, out of its records; undefined where these are no records of a handshake. */
@@ -70,6 +90,7 @@ function serverNameOf(hello: Reader): string | undefined {
   hello.block(2) // cipher_suites
   hello.block(1) // legacy_compression_methods
   const extensions = hello.block(2)
+  let found: string | undefined
   while (!extensions.isEmpty) {
     const type = extensions.number(2)
     const body = extensions.block(2)
@@ -78,10 +99,11 @@ function serverNameOf(hello: Reader): string | undefined {
     while (!names.isEmpty) {
       const kind = names.number(1)
       const name = names.block(2).text().toLowerCase()
-      if (kind === HOST_NAME) return NAME.test(name) ? name : undefined
+      // RFC 6066 3, RFC 8446 4.2: there is one, in one extension. Of several nobody knows which counts.
+      if (kind === HOST_NAME) found = found === undefined ? name : SEVERAL
     }
   }
-  return undefined
+  return found
 }
 
 /** Never reads beyond its end: what is not there is zero, or empty. */

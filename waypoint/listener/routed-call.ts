@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A call that TCPRoutes and TLSRoutes lead. Where a TLSRoute has a say the client's first message is waited for, which says whom it asks
-// for; all of it goes on as it came.
+// A call that is carried as it is, where TCPRoutes and TLSRoutes lead it, or policies ask whom its client calls by TLS. Where that is asked the
+// client's first message is waited for; all of it goes on as it came.
 
 import type { Listed } from '../../mesh/async/roster.ts'
 import type { ConnectionRule } from '../../mesh/model/http-routes.ts'
@@ -8,7 +8,7 @@ import type { StartedPipe } from '../../mesh/relay/started-pipe.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { needsServerName, routeConnection } from '../router/connection-route.ts'
 import { type Call, type CallParts, NO_BYTES, type OpenCall, type ServedCall } from './call.ts'
-import { type FirstOfTls, LONGEST_HELLO, readClientHello } from './client-hello.ts'
+import { certainName, type FirstOfTls, LONGEST_HELLO, readClientHello } from './client-hello.ts'
 import { HeldBytes } from './held-bytes.ts'
 import { TcpCall } from './tcp-call.ts'
 
@@ -18,6 +18,7 @@ const HELLO_MS = 5_000
 /** What is there of a call that is to be led. */
 export interface ToRoute {
   readonly call: Call
+  /** None: it goes where it was sent. */
   readonly rules: readonly ConnectionRule[]
   readonly pipe: StartedPipe
   /** It is known that its client speaks TLS. */
@@ -28,8 +29,9 @@ export interface ToRoute {
 
 /** Leads it, and carries it to its end. */
 export function serveRouted(parts: CallParts, { held, ...given }: ToRoute): void {
-  const { rules, pipe } = given
-  if (needsServerName(rules)) return void new NamedCall(parts, given, held)
+  const { call, rules, pipe } = given
+  if (needsServerName(rules) || parts.policies.asksServerName(call))
+    return void new NamedCall(parts, given, held)
   lead(parts, given, undefined, () => {
     if (held === undefined) pipe.start()
     else held.release(pipe.sink)
@@ -43,10 +45,11 @@ function lead(
   start: () => void,
 ): void {
   const tls = first?.kind === 'tls' ? first : undefined
+  const spoken = tls !== undefined || isTls ? 'tls' : 'bytes'
+  if (rules.length === 0) return new TcpCall(call, parts, pipe, spoken).serve(start)
   const way = routeConnection(rules, tls, Math.random)
   if (way.kind === 'refuse')
     return new TcpCall(call, parts, pipe).fail('noHealthyUpstream', way.message)
-  const spoken = tls !== undefined || isTls ? 'tls' : 'bytes'
   new TcpCall({ ...call, backend: way.backend }, parts, pipe, spoken).serve(start)
 }
 
@@ -96,8 +99,9 @@ class NamedCall implements ServedCall {
     const first = readClientHello(prefix, isPrefixComplete || isLate)
     if (first === undefined) return
     this.#stopLooking()
-    const { pipe } = this.#given
-    lead(this.#parts, this.#given, first, () => this.#held.release(pipe.sink))
+    const { call, pipe } = this.#given
+    const named = { ...call, serverName: certainName(prefix) }
+    lead(this.#parts, { ...this.#given, call: named }, first, () => this.#held.release(pipe.sink))
     // After its successor has entered: whoever waits for the calls to end must not miss it.
     this.#parts.calls.leave(this)
   }

@@ -83,8 +83,8 @@ export class Tunnels {
     const protocol = declared === 'tls' && originates ? 'unknown' : declared
     const start = (): void => pipe.start()
     const { rules = [], connections = [] } = this.#options.routesOf(call) ?? {}
-    const isCarried = protocol === 'tcp' || protocol === 'tls' || rules.length === 0
-    if (connections.length > 0 && isCarried)
+    const isCarried = protocol === 'tcp' || protocol === 'tls'
+    if (isCarried || (connections.length > 0 && rules.length === 0))
       return serveRouted(this.#options, {
         call,
         rules: connections,
@@ -96,11 +96,6 @@ export class Tunnels {
       case 'http2':
       case 'grpc':
         return this.#options.serveHttp(call, pipe, start)
-      case 'tcp':
-      case 'tls':
-        return new TcpCall(call, this.#options, pipe, protocol === 'tls' ? 'tls' : 'bytes').serve(
-          start,
-        )
       case 'unknown':
         new UnknownCall(
           call,
@@ -111,11 +106,10 @@ export class Tunnels {
             const release = (): void => held.release(pipe.sink)
             if (detected !== 'tcp') return this.#options.serveHttp(call, pipe, release)
             const isTls = beginsTls(held.prefix)
-            if (connections.length > 0)
+            if (opened === undefined)
               return serveRouted(this.#options, { call, rules: connections, pipe, held, isTls })
-            const tcp = new TcpCall(call, this.#options, pipe, isTls ? 'tls' : 'bytes')
-            if (opened === undefined) tcp.serve(release)
-            else tcp.take(opened, release)
+            const spoken = isTls ? 'tls' : 'bytes'
+            new TcpCall(call, this.#options, pipe, spoken).take(opened, release)
           },
         )
     }

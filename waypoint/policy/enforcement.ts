@@ -60,6 +60,11 @@ export class Enforcement {
     return this.#gate.judgeConnection(call) === undefined
   }
 
+  /** Whether its client's first message is to be read before it is judged, should it carry no requests. */
+  asksServerName(call: Call): boolean {
+    return this.#gate.asksServerName(call)
+  }
+
   /** Why a call that was let through is not any more; `request`: it is what became of that one, a WebSocket. */
   again(call: Call, request?: JudgedRequest): PolicyRefusal | undefined {
     const refusal =

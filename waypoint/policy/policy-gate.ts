@@ -91,6 +91,11 @@ export class PolicyGate {
     return closed ?? refusalOf(policies.judgeConnection(this.#see(call, known, false)))
   }
 
+  /** Whether anybody who judges it wants to know by which name its client opens TLS. */
+  asksServerName(call: Call): boolean {
+    return this.#know(call).judges.policies.asksServerName
+  }
+
   /** What is to be told of it, let through or not; undefined when nothing. `request`: undefined of a call without. */
   reports(call: Call, request: JudgedRequest | undefined): PolicyReports | undefined {
     const known = this.#know(call)
@@ -143,15 +148,15 @@ export class PolicyGate {
   }
 }
 
-function judgedCall({ source, target }: Call, hasRequests: boolean): JudgedCall {
+function judgedCall({ source, target, serverName }: Call, hasRequests: boolean): JudgedCall {
   return {
     connection: {
       identity: source.identity,
       source: source.address.address,
       destination: target,
     },
-    // Requests that can be read are in no TLS of their own; into what else a client sends nobody has looked.
-    sni: hasRequests ? '' : undefined,
+    // Requests that can be read are in no TLS of their own.
+    sni: hasRequests ? '' : serverName,
   }
 }
 

@@ -2,7 +2,7 @@
 // What the policies that judge the calls of one place say of them, compiled. A set never changes: a change of policies is another set, and
 // takes force with the next request.
 
-import { isEnforced, type WaypointPolicy } from '../../model/waypoint-policy.ts'
+import { isEnforced, type RequestRule, type WaypointPolicy } from '../../model/waypoint-policy.ts'
 import { factsOf } from '../call-facts.ts'
 import { type FiledRule, type FiledRules, fileRequestRules } from './rule-filing.ts'
 import { type ConnectionFacts, mayMatch, truthOfConnection, truthOfRequest } from './truth.ts'
@@ -31,6 +31,8 @@ export class RequestPolicies {
   /** Those on trial (dry run), as if they were enforced, and nothing else. */
   readonly #trial: RequestPolicies | undefined
   readonly #audit: FiledRules | undefined
+  /** Whether any rule is about the server name of a client's TLS. */
+  readonly asksServerName: boolean
 
   private constructor(policies: readonly WaypointPolicy[], others: readonly WaypointPolicy[]) {
     this.#allowing = policies.filter(({ action }) => action === 'allow')
@@ -40,6 +42,9 @@ export class RequestPolicies {
     const trials = others.filter(({ isAudit }) => !isAudit)
     this.#audit = audits.length === 0 ? undefined : fileRequestRules(hitsOf(audits))
     this.#trial = trials.length === 0 ? undefined : new RequestPolicies(trials, [])
+    this.asksServerName = [...policies, ...others].some(({ rules }) =>
+      rules.some(isAboutServerName),
+    )
   }
 
   /** @param policies All that judge the calls of a place, in their order. Takes some microseconds a rule. */
@@ -127,6 +132,12 @@ export class RequestPolicies {
 }
 
 const NO_HITS: readonly RequestHit[] = []
+
+function isAboutServerName({ clauses }: RequestRule): boolean {
+  return clauses.some(({ matches }) =>
+    matches.some(({ snis, notSnis }) => snis.length + notSnis.length > 0),
+  )
+}
 
 function hitsOf(policies: readonly WaypointPolicy[]): readonly RequestHit[] {
   return policies.flatMap((policy) => policy.rules.map((rule) => ({ policy, rule })))

@@ -67,8 +67,9 @@ function compileRequestMatch(match: RequestMatch): CompiledRequestMatch {
     add('headers', notValues, true, headerName(name))
   }
   const snis: SniTest[] = []
-  if (match.snis.length > 0) snis.push({ values: match.snis, isNegated: false })
-  if (match.notSnis.length > 0) snis.push({ values: match.notSnis, isNegated: true })
+  const named = (values: readonly StringMatch[]): readonly StringMatch[] => values.map(inLowerCase)
+  if (match.snis.length > 0) snis.push({ values: named(match.snis), isNegated: false })
+  if (match.notSnis.length > 0) snis.push({ values: named(match.notSnis), isNegated: true })
   return { connection, isPartlyUnread, snis, request }
 }
 
@@ -87,10 +88,15 @@ function requestTest(
   return { field, header, isNegated, values, templates, table: textTable(values) }
 }
 
+/** Case does not count in a host name. */
+function inLowerCase(value: StringMatch): StringMatch {
+  return value.kind === 'present' ? value : { kind: value.kind, text: value.text.toLowerCase() }
+}
+
 /** As what it is compared with is written. */
 function comparable(field: RequestField, value: StringMatch): StringMatch {
   if (value.kind === 'present') return value
-  if (field === 'hosts') return { kind: value.kind, text: value.text.toLowerCase() }
+  if (field === 'hosts') return inLowerCase(value)
   if (field === 'paths') return { kind: value.kind, text: pathLiteral(value.text) }
   // Heads show their bytes as Latin-1.
   return { kind: value.kind, text: Buffer.from(value.text, 'utf8').toString('latin1') }
