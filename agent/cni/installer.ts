@@ -2,7 +2,6 @@
 // Puts ambit-cni on the node and chains it behind the cluster's CNI, and keeps it there: CNIs rewrite their
 // configuration whenever they feel like it, and a pod made in between would start outside the mesh.
 
-import { randomUUID } from 'node:crypto'
 import { watch, type FSWatcher } from 'node:fs'
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
@@ -11,6 +10,7 @@ import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { chainPlugin, CNI_PLUGIN_TYPE, unchainPlugin, type CniPluginConfig } from './conflist.ts'
+import { replaceFile, temporaryName } from './replace-file.ts'
 
 export interface CniInstallOptions {
   /** The built plugin. */
@@ -155,7 +155,8 @@ class ChainKeeper implements CniInstallation {
       return false
     }
     if (edited.value === undefined) return true
-    await replaceFile(file, edited.value)
+    // Else it was rewritten meanwhile, and the watch calls us for what stands there now.
+    if (!(await replaceFile(file, text, edited.value))) return false
     this.#logger.info({ file }, 'chained ambit-cni into the CNI configuration')
     return true
   }
@@ -169,7 +170,7 @@ class ChainKeeper implements CniInstallation {
       return
     }
     if (edited.value === undefined) return
-    await replaceFile(file, edited.value)
+    if (!(await replaceFile(file, text, edited.value))) return this.#unchain(file)
     this.#logger.info({ file }, 'took ambit-cni out of the CNI configuration')
   }
 
@@ -208,30 +209,6 @@ async function installBinary({ binaryPath, binDirectory }: CniInstallOptions): P
     throw thrown
   }
 }
-
-/** Replaces a file's content in one step, keeping its mode. */
-async function replaceFile(file: string, text: string): Promise<void> {
-  const { mode } = await stat(file)
-  const temporary = temporaryName(file)
-  try {
-    const handle = await open(temporary, 'w', mode & 0o777)
-    try {
-      await handle.writeFile(text)
-      await handle.chmod(mode & 0o777)
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    await rename(temporary, file)
-  } catch (thrown) {
-    await rm(temporary, { force: true })
-    throw thrown
-  }
-}
-
-/** Hidden, and without an ending that a runtime would read. Two agents' pids may be the same, each in its container. */
-const temporaryName = (file: string): string =>
-  path.join(path.dirname(file), `.${path.basename(file)}.${randomUUID()}.ambit-tmp`)
 
 async function configurations(directory: string): Promise<readonly string[]> {
   const names = await readdir(directory)

@@ -2,12 +2,13 @@
 // Chaining into a CNI's configuration, and staying there whatever the CNI does.
 
 import t, { type Test } from 'tap'
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { pino } from 'pino'
 import { installCni, type CniInstallation } from '../../agent/cni/index.ts'
 import { chainPlugin, unchainPlugin } from '../../agent/cni/conflist.ts'
+import { replaceFile } from '../../agent/cni/replace-file.ts'
 import { until } from '../support/until.ts'
 
 const CONFIG = { socket: '/run/ambit/cni.sock', excludeNamespaces: ['kube-system'] }
@@ -144,6 +145,51 @@ void t.test('waits for a list to appear, and comes back when the CNI rewrites it
   await rm(file)
   await writeFile(path.join(conf, '30-next.conflist'), CONFLIST)
   await until('30-next.conflist', ['bridge', 'portmap', 'ambit-cni'])
+})
+
+void t.test('while a CNI rewrites its list, whoever starts pods reads whole lists', async (t) => {
+  const { conf, install, until } = await setUp(t)
+  await mkdir(conf)
+  const file = path.join(conf, '10-lab.conflist')
+  await writeFile(file, CONFLIST)
+  await install()
+  const seen = new Set<string>()
+  let isOver = false
+  // As a runtime does before each pod.
+  const runtime = (async () => {
+    while (!isOver) {
+      const { plugins } = JSON.parse(await readFile(file, 'utf8')) as {
+        plugins: { type: string }[]
+      }
+      seen.add(plugins.map(({ type }) => type).join())
+    }
+  })()
+  const rewrite = async (name: string): Promise<void> => {
+    const fresh = path.join(conf, '.fresh')
+    await writeFile(fresh, CONFLIST.replace('"lab"', `"${name}"`))
+    await rename(fresh, file)
+  }
+  for (let round = 0; round < 20; round += 1) await rewrite(`lab-${round}`)
+  await until('10-lab.conflist', ['bridge', 'portmap', 'ambit-cni'])
+  await rewrite('last')
+  await until('10-lab.conflist', ['bridge', 'portmap', 'ambit-cni'])
+  isOver = true
+  await runtime
+  t.match(JSON.parse(await readFile(file, 'utf8')), { name: 'last' })
+  for (const types of seen) t.match(types, /^bridge,portmap(,ambit-cni)?$/, 'once, and as the last')
+})
+
+void t.test('what a CNI has written since it was read is not replaced', async (t) => {
+  const { conf } = await setUp(t)
+  await mkdir(conf)
+  const file = path.join(conf, '10-lab.conflist')
+  await writeFile(file, 'newer', { mode: 0o640 })
+  t.equal(await replaceFile(file, 'older', 'older and ours'), false)
+  t.equal(await readFile(file, 'utf8'), 'newer')
+  t.same(await readdir(conf), ['10-lab.conflist'], 'and nothing of ours is left')
+  t.equal(await replaceFile(file, 'newer', 'newer and ours'), true)
+  t.equal(await readFile(file, 'utf8'), 'newer and ours')
+  t.equal((await stat(file)).mode & 0o777, 0o640)
 })
 
 void t.test('moves to a list that comes before', async (t) => {
