@@ -12,6 +12,7 @@ import { measureRequestPolicy } from './request-policy.ts'
 import { measureRouter } from './router.ts'
 import { measureEnrolment } from './enrolment.ts'
 import { measureIdleMemory } from './idle-memory.ts'
+import { measureScale, SCALE_DEFAULTS, type ScaleOptions } from './scale.ts'
 import {
   iperfCommand,
   type LatencyReport,
@@ -25,16 +26,19 @@ import { WAYPOINT } from './waypoint/measure.ts'
 import { measureFeatures } from './waypoint/features.ts'
 import { type BenchPath, createTopology, pathOf, type PathName, type Topology } from './topology.ts'
 
-const USAGE = `usage: npm run bench -- [--only NAME] [--rounds N] [--seconds N] [--json FILE]
+const USAGE = `usage: npm run bench -- [--only NAME] [--rounds N] [--seconds N] [--json FILE] [--agents N]
+                            [--workloads N] [--services N]
 
   --only NAME   requests, requests-1, requests-4, requests-16, stream, streams-8, connections, latency, latency-p99,
                 same-node-requests, same-node-stream, same-node-connections, enrolment, memory, admit, metrics,
                 router, request-policy, waypoint-1x16, waypoint-2x64, waypoint-16x8, waypoint-128x1,
                 waypoint-1x1, waypoint-grpc-1x32, waypoint-grpc-8x8, waypoint-bodies, waypoint-1000-routes,
-                waypoint-latency, waypoint-latency-p99, waypoint-memory, waypoint-features; waypoint: all of those
+                waypoint-latency, waypoint-latency-p99, waypoint-memory, waypoint-features; waypoint: all of those;
+                scale: the control plane (docs/scale.md)
   --rounds N    rounds of each measurement (default 5)
   --seconds N   length of one load (default 3)
   --warm-up N   rounds before those, with nothing counted (default 1); 0 measures agents that have just started
+  --agents N, --workloads N, --services N   sizes of scale (default 50, 5000, 500)
   --json FILE   writes all samples and ratios
 
   AMBIT_ZTUNNEL names a binary of Istio's ztunnel: it is measured beside, as a third path.
@@ -197,12 +201,13 @@ const MEASUREMENTS: Readonly<Record<string, Measurement>> = {
 type Figures = Readonly<Record<string, number>>
 
 /** What needs no lab. */
-const ALONE: Readonly<Record<string, () => Figures | Promise<Figures>>> = {
+const ALONE: Readonly<Record<string, (scale: ScaleOptions) => Figures | Promise<Figures>>> = {
   admit: measureAdmit,
   metrics: measureMetrics,
   router: measureRouter,
   'request-policy': measureRequestPolicy,
   'waypoint-features': measureFeatures,
+  scale: measureScale,
 }
 
 const EVERY_WAYPOINT = [...Object.keys(WAYPOINT), 'waypoint-features']
@@ -240,6 +245,9 @@ async function main(): Promise<number> {
       rounds: { type: 'string', default: '5' },
       seconds: { type: 'string', default: '3' },
       'warm-up': { type: 'string', default: '1' },
+      agents: { type: 'string', default: String(SCALE_DEFAULTS.agents) },
+      workloads: { type: 'string', default: String(SCALE_DEFAULTS.workloads) },
+      services: { type: 'string', default: String(SCALE_DEFAULTS.services) },
       json: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -277,6 +285,12 @@ async function main(): Promise<number> {
     seconds: Number(values.seconds),
     warmUp: Number(values['warm-up']),
   }
+  const scale = {
+    ...SCALE_DEFAULTS,
+    agents: Number(values.agents),
+    workloads: Number(values.workloads),
+    services: Number(values.services),
+  }
   const inLab = names.filter((name) => name in MEASUREMENTS)
   if (inLab.length > 0) {
     await using topology = await createTopology('bench', (line) => console.log(line), ztunnel)
@@ -287,7 +301,7 @@ async function main(): Promise<number> {
     }
   }
   for (const name of names) {
-    const result = await (WAYPOINT[name]?.(rounds) ?? ALONE[name]?.())
+    const result = await (WAYPOINT[name]?.(rounds) ?? ALONE[name]?.(scale))
     if (result !== undefined) note(name, result)
   }
   if (values.json !== undefined)

@@ -7,10 +7,13 @@ import type { DeltaDiscoveryRequest } from '../proto/gen/discovery_pb.js'
 import type { StoredResource } from './resource-store.ts'
 import { WILDCARD } from './protocol.ts'
 import { ReachedByAlias } from './reached-by-alias.ts'
+import type { HeldVersions } from './request.ts'
 import { type Resources, VisibleResources } from './visible-resources.ts'
 
 /** Names one client may ask for one by one; more is no honest client. */
 const MAX_EXPLICIT_NAMES = 200_000
+
+const NOTHING: HeldVersions = new Map()
 
 /** What to send next. */
 export interface PendingBatch {
@@ -31,11 +34,14 @@ export class ClientView {
   // What was asked for is compared with the store only when it is answered: the store may still be filling, and what it
   // lacks now is not gone.
   /** Versions the client says it holds, while it waits for everything. */
-  #awaitsAll: ReadonlyMap<string, string> | undefined
+  #awaitsAll: HeldVersions | undefined
   #isAllWithdrawn = false
   readonly #awaitedNames = new Set<string>()
   #hasAnswered = false
   #awaitedNonce: string | undefined
+  #wasAcknowledged = false
+  /** Resources in the response that the client has still to answer. */
+  #outstanding = 0
   /** What was sent and is not acknowledged; undefined where nobody asks. */
   readonly #unacknowledged: Set<string> | undefined
   /** What was in a response that the client refused, in part or whole. */
@@ -55,10 +61,13 @@ export class ClientView {
   }
 
   /**
-   * Takes a request in. Gives the refusal when it is one, an error text when the client misbehaves, and whether it was the answer
+   * Takes a request in, and what it says the client holds. Gives the refusal when it is one, an error text when the client misbehaves, and whether it was the answer
    * to our last response.
    */
-  onRequest(request: DeltaDiscoveryRequest): {
+  onRequest(
+    request: DeltaDiscoveryRequest,
+    held: HeldVersions = new Map(Object.entries(request.initialResourceVersions)),
+  ): {
     readonly refusal?: string
     readonly violation?: string
     readonly isAnswer: boolean
@@ -72,7 +81,7 @@ export class ClientView {
     if (isImplicitWildcard || request.resourceNamesSubscribe.includes(WILDCARD)) {
       this.#isWildcard = true
       this.#isAllWithdrawn = false
-      this.#awaitsAll ??= new Map(isFirst ? Object.entries(request.initialResourceVersions) : [])
+      this.#awaitsAll ??= isFirst ? held : NOTHING
     }
     for (const name of request.resourceNamesSubscribe) {
       if (name === WILDCARD) continue
@@ -90,7 +99,7 @@ export class ClientView {
         this.#reached.unsubscribe(name)
       }
     }
-    if (isFirst && !this.#isWildcard) this.#followHeld(request.initialResourceVersions)
+    if (isFirst && !this.#isWildcard) this.#followHeld(held)
     if (Math.max(this.#explicit.size, this.#awaitedNames.size) > MAX_EXPLICIT_NAMES)
       return { violation: `asks for more than ${MAX_EXPLICIT_NAMES} names`, isAnswer }
     const refusal = request.errorDetail?.message
@@ -99,6 +108,8 @@ export class ClientView {
 
   #onAnswer(isRefusal: boolean): void {
     this.#awaitedNonce = undefined
+    this.#wasAcknowledged = true
+    this.#outstanding = 0
     if (this.#unacknowledged === undefined) return
     // Which of them it refused, a client does not say in a form that one could go by.
     for (const name of this.#unacknowledged)
@@ -131,6 +142,7 @@ export class ClientView {
    */
   takeBatch(nonce: string, holdsRemovals = false): PendingBatch | undefined {
     if (this.#awaitedNonce !== undefined) return undefined
+    if (this.#awaitsAllAnew) return this.#takeAll(nonce)
     // Even an empty mesh is an answer: the client waits for it.
     const owesResponse = this.#awaitsAll !== undefined
     this.#resolveAwaited()
@@ -152,9 +164,34 @@ export class ClientView {
       this.#unacknowledged?.add(name)
     }
     if (resources.length === 0 && removed.length === 0 && !owesResponse) return undefined
+    return this.#sent(nonce, { resources, removed })
+  }
+
+  /** Whether the client is to be sent all there is, and nothing else: it holds nothing. */
+  get #awaitsAllAnew(): boolean {
+    return (
+      this.#awaitsAll?.size === 0 &&
+      !this.#isAllWithdrawn &&
+      this.#dirty.size === 0 &&
+      this.#awaitedNames.size === 0
+    )
+  }
+
+  /** As going through all names would, without that: of a large mesh it is most of what such a client costs. */
+  #takeAll(nonce: string): PendingBatch {
+    const resources = this.#store.all()
+    this.#awaitsAll = undefined
+    if (this.#held !== undefined) for (const { name } of resources) this.#held.add(name)
+    if (this.#unacknowledged !== undefined)
+      for (const { name } of resources) this.#unacknowledged.add(name)
+    return this.#sent(nonce, { resources, removed: [] })
+  }
+
+  #sent(nonce: string, batch: PendingBatch): PendingBatch {
     this.#hasAnswered = true
     this.#awaitedNonce = nonce
-    return { resources, removed }
+    this.#outstanding = batch.resources.length
+    return batch
   }
 
   /** Whether the client has answered what it was sent. */
@@ -193,17 +230,27 @@ export class ClientView {
     ])
   }
 
+  /** Whether the client's first response, or one of more resources than this, is still to be sent or acknowledged. */
+  takesMoreThan(resources: number): boolean {
+    return !this.#wasAcknowledged || this.#outstanding > resources
+  }
+
+  /** How many resources the next response may have, at the most. */
+  get nextCount(): number {
+    const all = this.#awaitsAll === undefined ? 0 : this.#store.count
+    return this.#dirty.size + this.#awaitedNames.size + all
+  }
+
   /** Names waiting to be sent; what a slow client costs. */
   get pendingNames(): number {
     return this.#dirty.size
   }
 
   /** A client that comes again holds what it once asked for by whatever name: it is told what became of it, and what will. */
-  #followHeld(versions: Readonly<Record<string, string>>): void {
-    const held = Object.entries(versions)
-    if (held.length === 0) return
+  #followHeld(held: HeldVersions): void {
+    if (held.size === 0) return
     for (const [name] of held) this.#explicit.add(name)
-    this.#awaitsAll ??= new Map(held)
+    this.#awaitsAll ??= held
     this.#isAllWithdrawn = true
   }
 
@@ -211,12 +258,14 @@ export class ClientView {
     const known = this.#awaitsAll
     this.#awaitsAll = undefined
     if (known !== undefined) {
-      const others = this.#isAllWithdrawn ? [] : this.#store.names()
-      for (const name of others) if (!known.has(name)) this.#dirty.add(name)
+      const names = new Set<string>()
       for (const [name, version] of known) {
+        names.add(name)
         this.#held?.add(name)
         if (this.#store.get(name)?.version !== version) this.#dirty.add(name)
       }
+      const others = this.#isAllWithdrawn ? [] : this.#store.names()
+      for (const name of others) if (!names.has(name)) this.#dirty.add(name)
     }
     for (const nameOrAlias of this.#awaitedNames) {
       const names = this.#store.resolve(nameOrAlias)

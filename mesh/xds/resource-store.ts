@@ -44,17 +44,31 @@ export class ResourceStore {
   readonly #resources = new Map<string, StoredResource>()
   /** Nearly always one: then it takes no set. */
   readonly #namesByAlias = new Map<string, string | Set<string>>()
+  #bytes = 0
+  /** Made when somebody asks for everything. */
+  #all: readonly StoredResource[] | undefined
 
   get(name: string): StoredResource | undefined {
     return this.#resources.get(name)
   }
 
-  get size(): number {
+  get count(): number {
     return this.#resources.size
+  }
+
+  /** Of all payloads together. */
+  get bytes(): number {
+    return this.#bytes
   }
 
   names(): Iterable<string> {
     return this.#resources.keys()
+  }
+
+  /** All of them: the same list until one changes. */
+  all(): readonly StoredResource[] {
+    this.#all ??= [...this.#resources.values()]
+    return this.#all
   }
 
   /** Name and version of each. */
@@ -75,8 +89,10 @@ export class ResourceStore {
     const previous = this.#resources.get(input.name)
     const next = encode(input)
     if (previous?.version === next.version) return false
+    this.#all = undefined
     this.#dropAliases(previous)
     this.#resources.set(input.name, next)
+    this.#bytes += next.payload.length - (previous?.payload.length ?? 0)
     for (const alias of aliasesOf(next)) {
       const names = this.#namesByAlias.get(alias)
       if (names === undefined) this.#namesByAlias.set(alias, input.name)
@@ -89,8 +105,10 @@ export class ResourceStore {
   /** Removes the resource and gives what was there. */
   delete(name: string): StoredResource | undefined {
     const previous = this.#resources.get(name)
+    this.#all = undefined
     this.#dropAliases(previous)
     this.#resources.delete(name)
+    this.#bytes -= previous?.payload.length ?? 0
     return previous
   }
 

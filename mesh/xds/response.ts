@@ -1,46 +1,157 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes a DeltaDiscoveryResponse (envoy.service.discovery.v3, mesh/proto/discovery.proto) out of payloads that are
-// already encoded, field by field.
+// Writes DeltaDiscoveryResponses (envoy.service.discovery.v3, mesh/proto/discovery.proto) of one type out of payloads that are already
+// encoded. What many clients are to be sent is written once: all of them but the nonce is the same for each who gets the same resources.
 
 import { BYTES } from '../model/codec/wire-reader.ts'
-import { WireWriter } from '../model/codec/wire-writer.ts'
 import type { PendingBatch } from './client-view.ts'
 import { aliasesOf, type StoredResource } from './resource-store.ts'
 
-/** Field numbers of DeltaDiscoveryResponse. */
-const RESPONSE = { systemVersion: 1, resources: 2, typeUrl: 4, nonce: 5, removed: 6 } as const
+/** Tags of the fields of DeltaDiscoveryResponse. */
+const RESPONSE = {
+  systemVersion: tag(1),
+  resources: tag(2),
+  typeUrl: tag(4),
+  nonce: tag(5),
+  removed: tag(6),
+} as const
 /** Of Resource. */
-const RESOURCE = { version: 1, resource: 2, name: 3, aliases: 4 } as const
+const RESOURCE = { version: tag(1), resource: tag(2), name: tag(3), aliases: tag(4) } as const
 /** Of google.protobuf.Any. */
-const ANY = { typeUrl: 1, value: 2 } as const
+const ANY = { typeUrl: tag(1), value: tag(2) } as const
 
-/** Encodes the response that carries this batch. */
-export function encodeResponse(typeUrl: string, nonce: string, batch: PendingBatch): Uint8Array {
-  const writer = new WireWriter()
-  const text = (field: number, value: string): void => {
-    writer.tag(field, BYTES)
-    writer.text(value)
+/** A batch that was written, without what is each client's own. */
+interface Written {
+  readonly batch: PendingBatch
+  readonly body: Uint8Array
+}
+
+/** Encodes the responses of one type. */
+export class ResponseEncoder {
+  readonly #typeUrl: string
+  /** What was written last. It is used for whoever is to be sent the very same resources, whatever made them that: nobody's view is asked. */
+  #last: Written | undefined
+
+  constructor(typeUrl: string) {
+    this.#typeUrl = typeUrl
   }
-  const any = (_writer: WireWriter, payload: string): void => {
-    text(ANY.typeUrl, typeUrl)
-    writer.tag(ANY.value, BYTES)
-    writer.latin1(payload)
+
+  /** The response that carries this batch. */
+  encode(nonce: string, batch: PendingBatch): Uint8Array {
+    const body = this.#bodyOf(batch)
+    const response = new Cursor(2 * fieldLength(nonce.length) + body.length)
+    response.text(RESPONSE.systemVersion, nonce)
+    response.text(RESPONSE.nonce, nonce)
+    response.append(body)
+    return response.bytes
   }
-  const resource = (_writer: WireWriter, stored: StoredResource) => {
-    const { version, payload, name } = stored
-    text(RESOURCE.version, version)
-    writer.tag(RESOURCE.resource, BYTES)
-    writer.nested(any, payload)
-    text(RESOURCE.name, name)
-    for (const alias of aliasesOf(stored)) text(RESOURCE.aliases, alias)
+
+  /** Forgets what it wrote: a whole mesh is large, and it may be long until somebody asks for it again. */
+  forget(): void {
+    this.#last = undefined
   }
-  text(RESPONSE.systemVersion, nonce)
-  for (const each of batch.resources) {
-    writer.tag(RESPONSE.resources, BYTES)
-    writer.nested(resource, each)
+
+  #bodyOf(batch: PendingBatch): Uint8Array {
+    if (this.#last !== undefined && isSame(this.#last.batch, batch)) return this.#last.body
+    const body = encodeBody(this.#typeUrl, batch)
+    this.#last = { batch, body }
+    return body
   }
-  text(RESPONSE.typeUrl, typeUrl)
-  text(RESPONSE.nonce, nonce)
-  for (const name of batch.removed) text(RESPONSE.removed, name)
-  return writer.takeLast()
+}
+
+/** Whether two batches are of the very same resources in the very same states, in one order. */
+function isSame(one: PendingBatch, other: PendingBatch): boolean {
+  return isSameList(one.resources, other.resources) && isSameList(one.removed, other.removed)
+}
+
+function isSameList<T>(one: readonly T[], other: readonly T[]): boolean {
+  if (one === other) return true
+  if (one.length !== other.length) return false
+  for (let at = 0; at < one.length; at += 1) if (one[at] !== other[at]) return false
+  return true
+}
+
+function encodeBody(typeUrl: string, { resources, removed }: PendingBatch): Uint8Array {
+  let length = fieldLength(typeUrl.length)
+  for (const each of resources) length += fieldLength(resourceLength(typeUrl, each))
+  for (const name of removed) length += fieldLength(Buffer.byteLength(name))
+  const body = new Cursor(length)
+  for (const each of resources) {
+    body.open(RESPONSE.resources, resourceLength(typeUrl, each))
+    body.text(RESOURCE.version, each.version)
+    body.open(RESOURCE.resource, anyLength(typeUrl, each))
+    body.text(ANY.typeUrl, typeUrl)
+    body.latin1(ANY.value, each.payload)
+    body.text(RESOURCE.name, each.name)
+    for (const alias of aliasesOf(each)) body.text(RESOURCE.aliases, alias)
+  }
+  body.text(RESPONSE.typeUrl, typeUrl)
+  for (const name of removed) body.text(RESPONSE.removed, name)
+  return body.bytes
+}
+
+function resourceLength(typeUrl: string, stored: StoredResource): number {
+  let length =
+    fieldLength(stored.version.length) +
+    fieldLength(anyLength(typeUrl, stored)) +
+    fieldLength(Buffer.byteLength(stored.name))
+  for (const alias of aliasesOf(stored)) length += fieldLength(Buffer.byteLength(alias))
+  return length
+}
+
+/** A type URL is ASCII, and a payload has a byte a character. */
+function anyLength(typeUrl: string, { payload }: StoredResource): number {
+  return fieldLength(typeUrl.length) + fieldLength(payload.length)
+}
+
+/** Of a field with so many bytes of content: tag, length, content. */
+function fieldLength(content: number): number {
+  let varint = 1
+  for (let rest = content; rest > 0x7f; rest >>>= 7) varint += 1
+  return 1 + varint + content
+}
+
+function tag(field: number): number {
+  return (field << 3) | BYTES
+}
+
+/** Writes fields into bytes of which it is known how many there will be. Hot: bench/discovery.ts. */
+class Cursor {
+  readonly bytes: Buffer
+  #at = 0
+
+  constructor(length: number) {
+    this.bytes = Buffer.allocUnsafeSlow(length)
+  }
+
+  /** The head of a field with so many bytes of content. */
+  open(fieldTag: number, length: number): void {
+    this.bytes[this.#at] = fieldTag
+    this.#at += 1
+    let rest = length
+    while (rest > 0x7f) {
+      this.bytes[this.#at] = (rest & 0x7f) | 0x80
+      this.#at += 1
+      rest >>>= 7
+    }
+    this.bytes[this.#at] = rest
+    this.#at += 1
+  }
+
+  text(fieldTag: number, value: string): void {
+    const length = Buffer.byteLength(value)
+    this.open(fieldTag, length)
+    // What is ASCII is the same in both, and quicker to write in this one.
+    this.#at += this.bytes.write(value, this.#at, length === value.length ? 'latin1' : 'utf8')
+  }
+
+  /** A text whose characters are bytes. */
+  latin1(fieldTag: number, value: string): void {
+    this.open(fieldTag, value.length)
+    this.#at += this.bytes.write(value, this.#at, 'latin1')
+  }
+
+  append(bytes: Uint8Array): void {
+    this.bytes.set(bytes, this.#at)
+    this.#at += bytes.length
+  }
 }

@@ -4,24 +4,36 @@
 
 import { Metadata, type Server, type ServerDuplexStream, status } from '@grpc/grpc-js'
 import { errorMessage } from '../errors.ts'
-import {
-  AggregatedDiscoveryService,
-  type DeltaDiscoveryRequest,
-} from '../proto/gen/discovery_pb.js'
+import { AggregatedDiscoveryService } from '../proto/gen/discovery_pb.js'
 import { err, type Result } from '../result.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { LogBudget } from '../telemetry/log-budget.ts'
+import { BulkPlaces } from './bulk-places.ts'
 import { ClientView } from './client-view.ts'
 import { Debounce } from './debounce.ts'
 import { type HeldResources, heldResources } from './digest.ts'
 import { grpcMethod } from '../grpc/method.ts'
+import { type DeltaRequest, readRequest } from './request.ts'
 import { aliasesOf, ResourceStore } from './resource-store.ts'
 import type { ResourceType } from './resource-type.ts'
-import { encodeResponse } from './response.ts'
+import { ResponseEncoder } from './response.ts'
 import { MAX_MESSAGE_BYTES } from './protocol.ts'
 
 /** Checking a token asks the Kubernetes API; beyond this the client should try again. */
 const AUTHENTICATION_TIMEOUT_MS = 10_000
+
+/** A response of more resources is bulk: some 400 KB. All clients at once may be sent smaller ones, for those are what changes are. */
+const BULK_RESOURCES = 1_000
+/** Set aside for clients that are told much, each of whom may take what all resources take: twice, for gRPC copies a message to frame it. */
+const BULK_BYTES = 512 * 1024 * 1024
+const COPIES = 2
+/** However large the mesh is; and while nobody knows how large it is. */
+const LEAST_BULK_PLACES = 4
+const MOST_BULK_PLACES = 256
+/** A client that has not taken in and acknowledged what it was told makes room: 100,000 pods in that time are 6 Mbit/s. */
+const BULK_DEADLINE_MS = 60_000
+/** What was encoded for many is kept for so long after the last of them. */
+const ENCODED_IDLE_MS = 10_000
 
 /** Lines about callers that are refused: any pod can cause them. */
 const STRANGERS_LINES = { burst: 100, perSecond: 10 }
@@ -58,6 +70,12 @@ export interface XdsServerOptions<C extends XdsCaller> {
   ) => Promise<Result<C, XdsRefusal>>
   /** How long `authenticate` may take. */
   readonly authenticationTimeoutMs?: number
+  /** What is set aside for clients that are told much, and how long each may take; tests pass their own. */
+  readonly bulk?: {
+    readonly places?: number
+    readonly resources?: number
+    readonly deadlineMs?: number
+  }
   /** A client came or went. */
   readonly onClientCount?: (count: number) => void
   /** A client refused a response in part or whole. */
@@ -124,6 +142,7 @@ export interface Offer<T, C = XdsCaller> {
 interface OfferedType<C> {
   readonly options: OfferOptions<C>
   readonly store: ResourceStore
+  readonly encoder: ResponseEncoder
   readonly visibleTo: (caller: C) => boolean
   isComplete: boolean
   /** Changed since the last push, with the aliases each has or had. */
@@ -136,12 +155,14 @@ interface ConnectedClient<C> {
   readonly caller: C
   node: string
   nonce: number
+  /** Its requests are read. Until then they wait where they come from. */
+  isRead: boolean
   /** The transport took all we wrote. */
   isWritable: boolean
 }
 
 // Responses are encoded by us, so that a resource is encoded once and not once per client.
-type DeltaCall = ServerDuplexStream<DeltaDiscoveryRequest, Uint8Array>
+type DeltaCall = ServerDuplexStream<DeltaRequest, Uint8Array>
 
 /** Offers resources by type; add it to a grpc.Server with addXdsService(). */
 export class XdsServer<C extends XdsCaller = XdsCaller> {
@@ -150,9 +171,17 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   readonly #clients = new Set<ConnectedClient<C>>()
   readonly #strangers = new LogBudget(STRANGERS_LINES)
   readonly #debounce = new Debounce(() => this.#pushChanges())
+  readonly #bulk: BulkPlaces<ConnectedClient<C>>
+  #encodedIdle: NodeJS.Timeout | undefined
 
   constructor(options: XdsServerOptions<C>) {
     this.#options = options
+    this.#bulk = new BulkPlaces({
+      places: () => options.bulk?.places ?? this.#bulkPlaces(),
+      begin: (client) => this.#beginBulk(client),
+      isOverdue: (client) => this.#endOverdue(client),
+      deadlineMs: options.bulk?.deadlineMs ?? BULK_DEADLINE_MS,
+    })
   }
 
   /**
@@ -169,6 +198,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     const offered: OfferedType<C> = {
       options,
       store: new ResourceStore(),
+      encoder: new ResponseEncoder(typeUrl),
       visibleTo,
       isComplete: false,
       changed: new Map(),
@@ -180,6 +210,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       complete: () => {
         offered.isComplete = true
         this.#debounce.flush()
+        this.#bulk.fill()
         for (const client of this.#clients) this.#sendPending(client)
       },
       clients: () => this.#following(typeUrl),
@@ -257,6 +288,8 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   /** Ends all streams; clients will look for another replica. */
   stop(): void {
     this.#debounce.stop()
+    this.#bulk.stop()
+    clearTimeout(this.#encodedIdle)
     for (const { call } of this.#clients)
       call.emit('error', { code: status.UNAVAILABLE, details: 'the control plane is stopping' })
     this.#clients.clear()
@@ -287,6 +320,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       caller: verdict.value,
       node: '',
       nonce: 0,
+      isRead: false,
       isWritable: true,
     }
     const leave = (): void => this.#drop(client)
@@ -294,21 +328,67 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     this.#options.onClientCount?.(this.#clients.size)
     call.on('cancelled', leave)
     call.on('close', leave)
-    call.on('end', () => {
-      leave()
-      call.end()
-    })
     call.on('drain', () => {
       client.isWritable = true
       this.#sendPending(client)
     })
-    call.on('data', (request: DeltaDiscoveryRequest) => this.#onRequest(client, request))
     // Tells the client at once that it is connected and let in.
     call.sendMetadata(new Metadata())
+    this.#bulk.enter(client)
+  }
+
+  /** As many as there is memory for, were each sent everything. */
+  #bulkPlaces(): number {
+    let bytes = 0
+    for (const { isComplete, store } of this.#offers.values()) {
+      if (!isComplete) return LEAST_BULK_PLACES
+      bytes += store.bytes
+    }
+    const places = Math.floor(BULK_BYTES / Math.max(1, COPIES * bytes))
+    return Math.min(MOST_BULK_PLACES, Math.max(LEAST_BULK_PLACES, places))
+  }
+
+  #beginBulk(client: ConnectedClient<C>): void {
+    if (client.isRead) {
+      this.#sendPending(client)
+      return
+    }
+    client.isRead = true
+    const { call } = client
+    call.on('end', () => {
+      this.#drop(client)
+      call.end()
+    })
+    call.on('data', (request: DeltaRequest) => this.#onRequest(client, request))
+  }
+
+  get #bulkResources(): number {
+    return this.#options.bulk?.resources ?? BULK_RESOURCES
+  }
+
+  /** Whether it has still to take in what it asked for first, or a large change. */
+  #takesBulk({ views }: ConnectedClient<C>): boolean {
+    for (const view of views.values()) if (view.takesMoreThan(this.#bulkResources)) return true
+    return false
+  }
+
+  /** Whether the client loses its place; and if it has not taken what it was sent, its stream, too, for that takes memory. */
+  #endOverdue(client: ConnectedClient<C>): boolean {
+    const isOurs = [...client.views.keys()].some(
+      (typeUrl) => this.#offers.get(typeUrl)?.isComplete !== true,
+    )
+    if (isOurs) return false
+    if (!this.#takesBulk(client)) return true
+    const { logger } = this.#options
+    logger.warn({ caller: client.caller.name, node: client.node }, 'client does not keep up')
+    this.#drop(client)
+    fail(client.call, status.DEADLINE_EXCEEDED, 'what was sent is not acknowledged in time')
+    return true
   }
 
   #drop(client: ConnectedClient<C>): void {
     if (!this.#clients.delete(client)) return
+    this.#bulk.leave(client)
     this.#options.onClientCount?.(this.#clients.size)
     for (const typeUrl of client.views.keys()) this.#offers.get(typeUrl)?.options.onProgress?.()
   }
@@ -331,7 +411,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     }
   }
 
-  #onRequest(client: ConnectedClient<C>, request: DeltaDiscoveryRequest): void {
+  #onRequest(client: ConnectedClient<C>, { message: request, held }: DeltaRequest): void {
     const { logger, onRefusal } = this.#options
     const { typeUrl } = request
     if (request.node !== undefined) client.node = request.node.id
@@ -343,7 +423,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
         logger.info({ caller, typeUrl, keptBack }, 'nothing of this type is offered to the caller')
       return
     }
-    const { refusal, violation, isAnswer } = view.onRequest(request)
+    const { refusal, violation, isAnswer } = view.onRequest(request, held)
     if (violation !== undefined) {
       const { caller, node } = client
       logger.warn({ caller: caller.name, node, violation }, 'client cut off')
@@ -357,6 +437,8 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       logger.error({ caller, node, typeUrl, refusal }, 'client refused resources')
       onRefusal?.({ caller, node, typeUrl, message: refusal })
     }
+    // First, so that who is to be told more of that kind waits behind the others.
+    if (isAnswer && this.#bulk.has(client) && !this.#takesBulk(client)) this.#bulk.leave(client)
     this.#sendPending(client)
     if (isAnswer) this.#offers.get(typeUrl)?.options.onProgress?.()
   }
@@ -415,13 +497,30 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   #sendBatch(client: ConnectedClient<C>, typeUrl: string, offered: OfferedType<C>): void {
     const view = client.views.get(typeUrl)
     if (view === undefined || !client.isWritable || !offered.isComplete) return
+    if (view.isAnswered && view.nextCount > this.#bulkResources && !this.#bulk.has(client)) {
+      this.#bulk.enter(client)
+      return
+    }
     const { namedBy } = offered.options
     const isNamed = namedBy !== undefined && client.views.get(namedBy.typeUrl)?.isBehind === true
     const nonce = String(client.nonce + 1)
     const batch = view.takeBatch(nonce, isNamed)
     if (batch === undefined) return
     client.nonce += 1
-    client.isWritable = client.call.write(encodeResponse(typeUrl, nonce, batch))
+    client.isWritable = client.call.write(offered.encoder.encode(nonce, batch))
+    this.#forgetEncodedLater()
+  }
+
+  #forgetEncodedLater(): void {
+    if (this.#encodedIdle !== undefined) {
+      this.#encodedIdle.refresh()
+      return
+    }
+    this.#encodedIdle = setTimeout(() => {
+      this.#encodedIdle = undefined
+      for (const { encoder } of this.#offers.values()) encoder.forget()
+    }, ENCODED_IDLE_MS)
+    this.#encodedIdle.unref()
   }
 }
 
@@ -431,6 +530,7 @@ export function addXdsService<C extends XdsCaller>(server: Server, xds: XdsServe
   const definition = {
     deltaAggregatedResources: {
       ...method,
+      requestDeserialize: readRequest,
       responseSerialize: (bytes: Uint8Array) =>
         Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
     },

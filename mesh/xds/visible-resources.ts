@@ -5,7 +5,7 @@
 import type { ResourceStore, StoredResource } from './resource-store.ts'
 
 /** What a client's view asks of a store. */
-export type Resources = Pick<ResourceStore, 'get' | 'names' | 'resolve'>
+export type Resources = Pick<ResourceStore, 'all' | 'count' | 'get' | 'names' | 'resolve'>
 
 /** Those of a store of which `sees` is true, whenever they are asked for. */
 export class VisibleResources implements Resources {
@@ -17,6 +17,11 @@ export class VisibleResources implements Resources {
     this.#sees = sees
   }
 
+  /** At the most. */
+  get count(): number {
+    return this.#all.count
+  }
+
   get(name: string): StoredResource | undefined {
     const found = this.#all.get(name)
     return found !== undefined && this.#sees(name) ? found : undefined
@@ -24,6 +29,10 @@ export class VisibleResources implements Resources {
 
   *names(): Generator<string, void, undefined> {
     for (const name of this.#all.names()) if (this.#sees(name)) yield name
+  }
+
+  all(): readonly StoredResource[] {
+    return this.#all.all().filter(({ name }) => this.#sees(name))
   }
 
   resolve(nameOrAlias: string): readonly string[] {

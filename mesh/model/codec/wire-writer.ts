@@ -43,14 +43,6 @@ export class WireWriter {
     this.#length += byteLength
   }
 
-  /** Length and the bytes that a text of characters up to U+00FF stands for. */
-  latin1(value: string): void {
-    this.uint32(value.length)
-    this.#reserve(value.length)
-    this.#bytes.write(value, this.#length, 'latin1')
-    this.#length += value.length
-  }
-
   /** Length and what `write` writes. */
   nested<T>(write: (writer: WireWriter, value: T) => void, value: T): void {
     // Most lengths have one byte; a longer one moves what was written.
@@ -73,14 +65,6 @@ export class WireWriter {
   take(): Uint8Array<ArrayBuffer> {
     const message = new Uint8Array(this.#length)
     message.set(this.#bytes.subarray(0, this.#length))
-    this.#length = 0
-    return message
-  }
-
-  /** As take(), without a copy: for the last message, a large one. */
-  takeLast(): Uint8Array {
-    const message = this.#bytes.subarray(0, this.#length)
-    this.#bytes = Buffer.alloc(0)
     this.#length = 0
     return message
   }
