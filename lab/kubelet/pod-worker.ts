@@ -354,7 +354,8 @@ export class PodWorker {
     if (this.#isGone) return
     this.#statusTimer ??= setTimeout(() => {
       this.#statusTimer = undefined
-      this.#writing = this.#writing
+      // The record at once: who asks the lab for a pod's processes need not wait for an API server that hangs.
+      this.#writing = Promise.all([this.#writing, Promise.try(() => this.#writeRecord())])
         .then(() => this.#writeStatus())
         .catch((error: unknown) => {
           // One that failed must not keep the next from being written, nor the pod from ending.
@@ -368,7 +369,6 @@ export class PodWorker {
 
   async #writeStatus(): Promise<void> {
     if (this.#isGone) return
-    this.#writeRecord()
     const { namespace = 'default', name = '' } = this.#pod.metadata ?? {}
     const status = podStatus({
       restartPolicy: this.#restartPolicy(),
@@ -406,7 +406,7 @@ export class PodWorker {
   }
 
   #writeRecord(): void {
-    if (!this.#hasSandbox) return
+    if (this.#isGone || !this.#hasSandbox) return
     const { namespace = 'default', name = '' } = this.#pod.metadata ?? {}
     writePodRecord(this.#context.lab, {
       namespace,
