@@ -2,6 +2,7 @@
 // A waypoint from the label to the wire, by what docs/waypoints.md prints: what is bound to one is refused until it is ready, then goes
 // through it, split and led by HTTPRoutes, and the app sees its client as ever.
 
+import { readFileSync } from 'node:fs'
 import t from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
@@ -22,6 +23,27 @@ import {
 const CALLS = 400
 const FEWEST = 4
 const MOST = 76
+
+/** The commands of waypoints that docs/commands.md prints, each with what it says. */
+function transcript(): readonly { readonly words: readonly string[]; readonly lines: string }[] {
+  const page = readFileSync(new URL('../../docs/commands.md', import.meta.url), 'utf8')
+  const printed = page.matchAll(/^ {4}\$ ambit (waypoint .*)\n((?: {4}[^$\n].*\n)+)/gm)
+  return [...printed].map(([, command = '', lines = '']) => ({
+    words: command.replace(' --lab demo', '').split(' '),
+    lines,
+  }))
+}
+
+/** Without the addresses, which each lab has of its own, and the widths of columns. */
+function inShort(said: string): readonly string[] {
+  const lines = said.trim().split('\n')
+  return lines.map((line) =>
+    line
+      .trim()
+      .replace(/\d+(?:\.\d+){3}/, 'IP')
+      .replace(/ +/g, ' '),
+  )
+}
 
 /** Whether calls are refused: the connection stands, as every captured one does, and ends without an answer. */
 async function isRefused(lab: Lab): Promise<boolean> {
@@ -104,6 +126,13 @@ await t.test('a namespace with a waypoint', { skip: missing(...NEEDS) }, async (
       await podAddress(lab, 'shop/frontend', 6),
     ]
     for (const { client } of await answers(lab, 10)) t.ok(own.includes(client), `it saw ${client}`)
+  })
+
+  await t.test('is told of by its commands in the words of docs/commands.md', async (t) => {
+    const told = transcript()
+    t.ok(told.length >= 2, `${told.length} commands are printed with what they say`)
+    for (const { words, lines } of told)
+      t.strictSame(inShort(await ambit(lab, ...words)), inShort(lines), words.join(' '))
   })
 
   await t.test('gives a tenth of the calls to v2 by the weights of a route', async (t) => {

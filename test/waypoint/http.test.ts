@@ -10,7 +10,7 @@ import type { IncomingTunnel } from '../../mesh/hbone/types.ts'
 import type { HttpBackend, HttpRule } from '../../mesh/model/http-routes.ts'
 import type { MeshChange } from '../../mesh/model/types.ts'
 import { ip, sampleService } from '../model/samples.ts'
-import { makeWaypointWorld, SHOP_KEY, type World } from './world.ts'
+import { closed, makeWaypointWorld, SHOP_KEY, type World } from './world.ts'
 
 /** Serves requests that come by tunnels. */
 function app(listener: RequestListener): (incoming: IncomingTunnel) => void {
@@ -333,6 +333,26 @@ void t.test(
     t.equal(headers.connection, 'close')
     t.strictSame(await drained, { cut: 0 })
     t.match(await world.open(), { ok: false })
+  },
+)
+
+void t.test(
+  'given a waypoint that goes, an answer that outlasts it does not look whole',
+  async (t) => {
+    const world = await makeWaypointWorld(t, { protocol: 'http1' })
+    await world.addPod(
+      'v1',
+      app((_, response) => void response.write('half')),
+    )
+    const tunnel = await world.tunnel()
+    tunnel.on('error', () => undefined)
+    tunnel.write('GET / HTTP/1.1\r\nhost: catalog\r\n\r\n')
+    await once(tunnel, 'data')
+    const drained = world.waypoint.drain(100)
+    await closed(tunnel)
+    t.ok(tunnel.wasReset, 'it is not closed as if it were over')
+    t.strictSame(await drained, { cut: 1 })
+    t.match(world.requests, [{ status: 200, flag: 'DC' }])
   },
 )
 

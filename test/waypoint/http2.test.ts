@@ -301,3 +301,27 @@ void t.test('a waypoint that goes lets what runs end, and says so to the client'
   t.equal((await asked).body, 'in time')
   t.equal((await drained).cut, 0)
 })
+
+void t.test('a stream that outlasts a waypoint is cut, and does not look whole', async (t) => {
+  const world = await makeWaypointWorld(t, { protocol: 'http2' })
+  await world.addPod(
+    'v1',
+    app((stream) => {
+      stream.respond({ ':status': 200 })
+      stream.write('half')
+    }),
+  )
+  const made = await session(t, world)
+  const stream = made.request({ ':path': '/' })
+  let isWhole = false
+  stream.on('error', nothing).on('end', () => {
+    isWhole = stream.rstCode === 0
+  })
+  const closed = once(stream, 'close')
+  await once(stream, 'data')
+  const drained = world.waypoint.drain(100)
+  await closed
+  t.notOk(isWhole)
+  t.equal((await drained).cut, 1)
+  t.match(world.requests, [{ status: 200, flag: 'DC' }])
+})
