@@ -4,6 +4,7 @@
 
 import type { AuditJournal } from '../mesh/audit/journal.ts'
 import type { BucketSize, MonotonicClock } from '../mesh/async/bucket.ts'
+import { inTime, LATE } from '../mesh/async/deadline.ts'
 import { Drain } from '../mesh/async/drain.ts'
 import { KeyedBuckets } from '../mesh/async/keyed-buckets.ts'
 import { EndpointExperience } from '../mesh/balance/endpoint-experience.ts'
@@ -273,7 +274,9 @@ export class Waypoint {
     )
     // The deadline is the calls' alone: were it the connections', too, they might cut first, and nobody would know what for.
     const clients = this.#server?.drain(deadlineMs + RESET_FLUSH_MS)
-    const drained = await this.#calls.drain(deadlineMs, (call) => {
+    // That there is no call at some moment is not the end: a client that has not heard of it yet may begin one, and is served.
+    const areGone = clients === undefined || (await inTime(clients, deadlineMs)) !== LATE
+    const drained = await this.#calls.drain(areGone ? RESET_FLUSH_MS : 0, (call) => {
       call.cut('drained')
       return 1
     })

@@ -5,10 +5,14 @@ import { once } from 'node:events'
 import { Agent, createServer, request, type IncomingMessage, type RequestListener } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { text } from 'node:stream/consumers'
+import { setImmediate as eventLoopTurn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { IncomingTunnel } from '../../mesh/hbone/types.ts'
 import type { HttpBackend, HttpRule } from '../../mesh/model/http-routes.ts'
 import type { MeshChange } from '../../mesh/model/types.ts'
+import { FLAG, FRAME } from '../../mesh/http2/protocol.ts'
+import { makeCertificate, testIdentity } from '../hbone/certs.ts'
+import { frame, headers, rawPeer } from '../hbone/raw-peer.ts'
 import { ip, sampleService } from '../model/samples.ts'
 import { closed, makeWaypointWorld, SHOP_KEY, type World } from './world.ts'
 
@@ -333,6 +337,37 @@ void t.test(
     t.equal(headers.connection, 'close')
     t.strictSame(await drained, { cut: 0 })
     t.match(await world.open(), { ok: false })
+  },
+)
+
+void t.test(
+  'given a waypoint that goes, a client that has not heard of it yet is served, though nobody else calls',
+  async (t) => {
+    const world = await makeWaypointWorld(t, { protocol: 'http1' })
+    await world.addPod(
+      'v1',
+      app((_, response) => response.end('served')),
+    )
+    const certificate = await makeCertificate(world.root, testIdentity('client'))
+    const client = await rawPeer(t, world.port, certificate)
+    await client.frame(({ type }) => type === FRAME.settings)
+    const drained = world.waypoint.drain(10_000)
+    // There is no call to wait for: only this client, which answers no PING yet.
+    await client.frame(({ type }) => type === FRAME.goAway)
+    await eventLoopTurn()
+    client.send(
+      headers(1, [
+        [':method', 'CONNECT'],
+        [':authority', '10.96.0.50:80'],
+      ]),
+    )
+    const request = 'GET / HTTP/1.1\r\nhost: catalog\r\nconnection: close\r\n\r\n'
+    client.send(frame(FRAME.data, FLAG.endStream, 1, Buffer.from(request)))
+    const { payload } = await client.frame(
+      (seen) => seen.type === FRAME.data && seen.payload.length > 0,
+    )
+    t.match(payload.toString(), /^HTTP\/1\.1 200 OK/)
+    t.strictSame(await drained, { cut: 0 })
   },
 )
 
