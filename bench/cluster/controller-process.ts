@@ -66,7 +66,10 @@ export class ControllerProcess implements AsyncDisposable {
       stream?.on('data', (chunk: Buffer) => this.#read(chunk.toString()))
     this.#exited = once(this.#child, 'exit')
     // Also when the bench is interrupted.
-    process.once('exit', () => this.#child.kill('SIGKILL'))
+    process.once('exit', () => {
+      this.#child.kill('SIGKILL')
+      rmSync(this.#directory, { recursive: true, force: true })
+    })
     const deadline = delay(READY_DEADLINE_MS, 'was not ready in time', { ref: false })
     this.#failed = Promise.race([this.#exited.then(() => 'ended'), deadline]).then((how) => {
       throw new Error(`the controller ${how}:\n${this.#output}`)

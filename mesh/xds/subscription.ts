@@ -15,6 +15,11 @@ import { WILDCARD } from './protocol.ts'
 
 /** google.rpc.Code INVALID_ARGUMENT: the response held something unusable. */
 const CODE_INVALID_ARGUMENT = 3
+/** Of names and versions in a request; a control plane reads requests whole, and of 16 MiB at the most. */
+const MAX_VERSIONS_BYTES = 12 * 1024 * 1024
+/** What protobuf adds to a name and a version, and more than that where a name is not ASCII. */
+const ENTRY_BYTES = 8
+
 /** A refusal names this many resources, to the server and in the log; the rest is counted. */
 export const PROBLEMS_NAMED = 10
 
@@ -59,13 +64,19 @@ export class Subscription<T> implements FollowedType {
   readonly synced: Promise<void> = this.#synced.promise
   #isSynced = false
   readonly isOptional: boolean
+  readonly #maxVersionsBytes: number
+  /** The stream was opened without saying what is held: its first response is all there is. */
+  #isToldAnew = false
 
   /** Asks for all resources of the type, or for these. Throws a RangeError for none: xDS takes that for all. */
   constructor(
     type: ResourceType<T>,
     names: '*' | readonly string[],
     apply: ApplyResources<T>,
-    { isOptional = false }: { readonly isOptional?: boolean } = {},
+    {
+      isOptional = false,
+      maxVersionsBytes = MAX_VERSIONS_BYTES,
+    }: { readonly isOptional?: boolean; readonly maxVersionsBytes?: number } = {},
   ) {
     if (names.length === 0)
       throw new RangeError(`Cannot subscribe to ${type.typeUrl}: no names are given`)
@@ -73,6 +84,7 @@ export class Subscription<T> implements FollowedType {
     this.#names = names === WILDCARD ? [WILDCARD] : names
     this.#apply = apply
     this.isOptional = isOptional
+    this.#maxVersionsBytes = maxVersionsBytes
   }
 
   get typeUrl(): string {
@@ -89,14 +101,34 @@ export class Subscription<T> implements FollowedType {
     return heldResources(this.#versions)
   }
 
-  /** The first request of a stream: what is wanted, and what we still hold of it. */
+  /**
+   * The first request of a stream: what is wanted, and what we still hold of it. Where that is more than a request may have, everything is
+   * asked for anew, and what is not there any more is told from the first response.
+   */
   openingRequest(node: Node): DeltaDiscoveryRequest {
+    this.#isToldAnew = this.#names[0] === WILDCARD && this.#versionsBytes > this.#maxVersionsBytes
     return create(DeltaDiscoveryRequestSchema, {
       node,
       typeUrl: this.typeUrl,
       resourceNamesSubscribe: [...this.#names],
-      initialResourceVersions: Object.fromEntries(this.#versions),
+      initialResourceVersions: this.#isToldAnew ? {} : Object.fromEntries(this.#versions),
     })
+  }
+
+  get #versionsBytes(): number {
+    let bytes = 0
+    for (const [name, version] of this.#versions)
+      bytes += name.length + version.length + ENTRY_BYTES
+    return bytes
+  }
+
+  /** What the response takes away: also, where it is all there is, what is held and not in it. */
+  #removedBy({ resources, removedResources }: DeltaDiscoveryResponse): readonly string[] {
+    if (!this.#isToldAnew) return removedResources
+    this.#isToldAnew = false
+    const gone = new Set(this.#versions.keys())
+    for (const { name } of resources) gone.delete(name)
+    return [...gone.union(new Set(removedResources))]
   }
 
   /** Applies a response; gives the request that acknowledges it, and what was wrong with it. */
@@ -121,8 +153,9 @@ export class Subscription<T> implements FollowedType {
       resources.push(decoded.value)
       versions.set(name, version)
     }
-    this.#apply(resources, response.removedResources, refused)
-    for (const name of response.removedResources) this.#versions.delete(name)
+    const removed = this.#removedBy(response)
+    this.#apply(resources, removed, refused)
+    for (const name of removed) this.#versions.delete(name)
     for (const { name } of refused) this.#versions.set(name, UNUSABLE_VERSION)
     for (const [name, version] of versions) this.#versions.set(name, version)
     if (!this.#isSynced) {
