@@ -81,7 +81,12 @@ export interface Discovery {
 /** Adds discovery to the server. Clients may connect at once; they are answered after `complete()`. */
 export function startDiscovery(options: DiscoveryOptions): Discovery {
   const { grpcServer, config, authenticate, logger } = options
-  const xds = new XdsServer({ logger, authenticate })
+  const xds = new XdsServer({
+    logger,
+    authenticate,
+    // Whoever may make pods in a namespace can have any number that speak for a waypoint of it, and never take in what they are told.
+    ownerOf: (caller) => (caller.role === 'agent' ? caller.name : caller.namespace),
+  })
   // In this order: who has a Service's node ports has the nodes, and who has a workload has its policies.
   const nodes = xds.offer(NODE, visibleTo(NODE))
   const networkPolicies = xds.offer(NETWORK, visibleTo(NETWORK), { namedBy: ADDRESS })

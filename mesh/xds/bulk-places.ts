@@ -7,6 +7,8 @@
 export interface BulkPlacesOptions<C> {
   /** How many there are now. */
   readonly places: () => number
+  /** Who is behind a client. However many clients somebody has, the others' turn comes: see PLACES_OF_ONE. */
+  readonly ownerOf: (client: C) => unknown
   /** The client has a place. */
   readonly begin: (client: C) => void
   /** The client has had its place for so long: gives whether it loses it. */
@@ -14,11 +16,16 @@ export interface BulkPlacesOptions<C> {
   readonly deadlineMs: number
 }
 
+/** Of one owner: who comes again before its former stream is known to be dead need not wait for that one's end. */
+const PLACES_OF_ONE = 2
+
 /** A queue for a few places. */
 export class BulkPlaces<C> {
   readonly #options: BulkPlacesOptions<C>
   readonly #deadlines = new Map<C, NodeJS.Timeout>()
   readonly #waiting = new Set<C>()
+  /** Places by owner, of those who have some. */
+  readonly #owners = new Map<unknown, number>()
 
   constructor(options: BulkPlacesOptions<C>) {
     this.#options = options
@@ -43,6 +50,10 @@ export class BulkPlaces<C> {
     if (deadline === undefined) return
     clearTimeout(deadline)
     this.#deadlines.delete(client)
+    const owner = this.#options.ownerOf(client)
+    const left = (this.#owners.get(owner) ?? 0) - 1
+    if (left > 0) this.#owners.set(owner, left)
+    else this.#owners.delete(owner)
     this.fill()
   }
 
@@ -50,6 +61,10 @@ export class BulkPlaces<C> {
   fill(): void {
     for (const client of this.#waiting) {
       if (this.#deadlines.size >= this.#options.places()) return
+      const owner = this.#options.ownerOf(client)
+      const owned = this.#owners.get(owner) ?? 0
+      if (owned >= PLACES_OF_ONE) continue
+      this.#owners.set(owner, owned + 1)
       this.#waiting.delete(client)
       this.#deadlines.set(client, this.#startDeadline(client))
       this.#options.begin(client)
@@ -60,6 +75,7 @@ export class BulkPlaces<C> {
     this.#waiting.clear()
     for (const deadline of this.#deadlines.values()) clearTimeout(deadline)
     this.#deadlines.clear()
+    this.#owners.clear()
   }
 
   #startDeadline(client: C): NodeJS.Timeout {

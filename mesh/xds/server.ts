@@ -68,6 +68,11 @@ export interface XdsServerOptions<C extends XdsCaller> {
     /** The caller's address, ip:port. */
     peer: string,
   ) => Promise<Result<C, XdsRefusal>>
+  /**
+   * Who is behind a caller: where many are to be told much, one owner's callers have two turns at a time at most. Each is its own if left
+   * out.
+   */
+  readonly ownerOf?: (caller: C) => string
   /** How long `authenticate` may take. */
   readonly authenticationTimeoutMs?: number
   /** What is set aside for clients that are told much, and how long each may take; tests pass their own. */
@@ -178,6 +183,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     this.#options = options
     this.#bulk = new BulkPlaces({
       places: () => options.bulk?.places ?? this.#bulkPlaces(),
+      ownerOf: (client) => options.ownerOf?.(client.caller) ?? client,
       begin: (client) => this.#beginBulk(client),
       isOverdue: (client) => this.#endOverdue(client),
       deadlineMs: options.bulk?.deadlineMs ?? BULK_DEADLINE_MS,

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { XdsClient } from '../../mesh/xds/client.ts'
 import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
+import { ok } from '../../mesh/result.ts'
 import { nodeMessage } from '../../mesh/xds/node.ts'
 import { sampleWorkload } from '../model/samples.ts'
 import { until } from '../support/until.ts'
@@ -60,6 +61,33 @@ void t.test('a crowd that asks for everything is served in turn', async (t) => {
   }
   t.equal(answered.size, 6, 'who acknowledges makes room for the next')
 })
+
+void t.test(
+  'however many streams somebody has who takes in nothing, others are served',
+  async (t) => {
+    const names = [...Array.from({ length: 6 }, () => 'crowd'), 'other']
+    const server = await startServer(pki, 0, {
+      bulk: { deadlineMs: NEVER_MS, places: 3 },
+      authenticate: () => Promise.resolve(ok({ name: names.shift() ?? '' })),
+      ownerOf: ({ name }) => name,
+    })
+    t.teardown(server.stop)
+    server.addresses.update([workloadResource(sampleWorkload('one'))], [])
+    server.addresses.complete()
+    for (let streams = 1; streams <= 6; streams += 1) {
+      openStream(t, server.port, pki).send({ resourceNamesSubscribe: ['*'] })
+      await server.clientCount(streams)
+    }
+    const other = openStream(t, server.port, pki)
+    other.send({ resourceNamesSubscribe: ['*'] })
+    t.equal((await other.received(1)).resources.length, 1)
+    const isServed = ({ isAnswered }: { readonly isAnswered: boolean }): boolean => !isAnswered
+    await until(
+      () => server.xds.clients().filter(isServed).length === 3,
+      'two of the crowd, and it',
+    )
+  },
+)
 
 void t.test('a client that does not acknowledge a whole mesh makes room', async (t) => {
   const server = await startBulkServer(t, { places: 1, deadlineMs: 1_000 })
