@@ -34,15 +34,15 @@ function transcript(): readonly { readonly words: readonly string[]; readonly li
   }))
 }
 
+/** One address, or one of each family. */
+const ADDRESSES = /\d+(?:\.\d+){3}(?:,[0-9a-f:]+)?/
+
 /** Without the addresses, which each lab has of its own, and the widths of columns. */
 function inShort(said: string): readonly string[] {
-  const lines = said.trim().split('\n')
-  return lines.map((line) =>
-    line
-      .trim()
-      .replace(/\d+(?:\.\d+){3}/, 'IP')
-      .replace(/ +/g, ' '),
-  )
+  return said
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().replace(ADDRESSES, 'IP').replace(/ +/g, ' '))
 }
 
 /** Whether calls are refused: the connection stands, as every captured one does, and ends without an answer. */
