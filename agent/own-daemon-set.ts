@@ -14,6 +14,8 @@ import {
 } from '../mesh/kube/index.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 
+type ContainerStatus = NonNullable<NonNullable<Pod['status']>['containerStatuses']>[number]
+
 export interface OwnDaemonSetOptions {
   readonly api: KubeApi
   readonly podNamespace: string
@@ -58,17 +60,19 @@ export class OwnDaemonSet {
 
   /**
    * The name of a younger pod of the same DaemonSet among the node's, which is to take this one's place; undefined while there is none.
-   * Until it has asked for the ports, its probes are answered here, and would find it ready before it has begun.
+   * Until it has asked for the ports, its probes are answered here, and would find it ready before it has begun. One that fails to start, for
+   * its image cannot be had, say, is not probed, and does not count: who calls itself unready for long is deleted for the younger one.
    */
   successorAmong(pods: Iterable<Pod>): string | undefined {
     const own = this.#ownPod
     const since = Date.parse(own?.creationTimestamp ?? '')
     if (Number.isNaN(since) || this.#name === undefined) return undefined
-    for (const { metadata } of pods)
+    for (const { metadata, status } of pods)
       if (
         metadata?.namespace === own?.namespace &&
         metadata?.deletionTimestamp === undefined &&
         ownerOf(metadata?.ownerReferences) === this.#name &&
+        status?.containerStatuses?.some(hasFailedToStart) !== true &&
         Date.parse(metadata?.creationTimestamp ?? '') > since
       )
         return metadata?.name
@@ -120,6 +124,14 @@ export class OwnDaemonSet {
       )
     this.#isSeenGone = isGone
   }
+}
+
+/** Reasons to wait that are no failure. */
+const STARTING: ReadonlySet<string> = new Set(['ContainerCreating', 'PodInitializing'])
+
+function hasFailedToStart({ state }: ContainerStatus): boolean {
+  const reason = state?.waiting?.reason
+  return reason !== undefined && !STARTING.has(reason)
 }
 
 const isEnding = ({ metadata }: DaemonSet): boolean => metadata?.deletionTimestamp !== undefined

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the agent reads of the objects that enrolment watches. The watches keep this much of each and no more: an agent should
-// not pay for managedFields and container statuses of pods, nor for every annotation of every namespace.
+// not pay for managedFields and container statuses of apps, nor for every annotation of every namespace.
 
 import type { Namespace, Pod } from '../../mesh/kube/index.ts'
 import { REDIRECTION_ANNOTATION, SIDECAR_ANNOTATION } from '../../mesh/model/names.ts'
@@ -42,8 +42,17 @@ export function seenPod({ metadata, spec, status }: Pod): Pod {
       ...defined('phase', status?.phase),
       ...defined('podIP', status?.podIP),
       ...defined('podIPs', status?.podIPs),
+      // Whether an agent that is to follow this one fails to start: of no other pod is it asked.
+      ...(spec?.hostNetwork === true &&
+        defined('containerStatuses', status?.containerStatuses?.map(seenContainer))),
     },
   }
+}
+
+type ContainerStatus = NonNullable<NonNullable<Pod['status']>['containerStatuses']>[number]
+
+function seenContainer({ name, ready, restartCount, state }: ContainerStatus): ContainerStatus {
+  return { name, ready, restartCount, image: '', imageID: '', ...defined('state', state) }
 }
 
 /** A Namespace with what enrolment reads of it. */

@@ -5,6 +5,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { AmbitError } from '../../mesh/errors.ts'
 import {
+  CERTIFICATE_SIGNING_REQUESTS,
   CLUSTER_TRUST_BUNDLES,
   CONFIG_MAPS,
   DAEMON_SETS,
@@ -82,9 +83,30 @@ export async function uninstall(api: KubeApi, options: UninstallOptions): Promis
   await tellGateways(api, report)
   if (options.isPurge)
     for (const { title, resource, target } of policyKinds()) await remove(title, resource, target)
-  for (const { title, resource, target } of others.filter(isNamespace))
+  for (const item of others.filter(isNamespace)) {
+    const { title, resource, target } = item
     if (options.takesNamespace) await remove(title, resource, target)
     else report(`${title} stays: ambit install has not made it`)
+    if (options.takesNamespace && !isDryRun) await awaitEmptied(api, item, options)
+  }
+}
+
+/** A namespace is gone once everything in it is: until then nothing can be installed there again. */
+async function awaitEmptied(
+  api: KubeApi,
+  { title, resource, target }: InstallObject,
+  { timeoutMs, report }: UninstallOptions,
+): Promise<void> {
+  const deadline = performance.now() + timeoutMs
+  for (;;) {
+    const found = await api.get(resource, target)
+    if (!found.ok && isAbsent(found.error)) return
+    if (performance.now() > deadline) {
+      report(`${title} is still ending: something in it has not ended`)
+      return
+    }
+    await pause(POLL_MS)
+  }
 }
 
 const isDaemonSet = ({ resource }: InstallObject): boolean => resource.kind === 'DaemonSet'
@@ -145,7 +167,7 @@ async function standingOf(api: KubeApi, pods: readonly Pod[]): Promise<readonly 
   })
 }
 
-/** What the controller has made by itself, and the command. Waypoints' objects are their Gateways'. */
+/** What the controller has made by itself, and the command; what it had under way when it was ended, too. Waypoints' objects are their Gateways'. */
 async function removeMade(
   api: KubeApi,
   namespace: string,
@@ -170,6 +192,11 @@ async function removeMade(
         name: metadata?.name ?? '',
       })
   }
+  const requests = await api.list(CERTIFICATE_SIGNING_REQUESTS, {
+    labelSelector: 'app.kubernetes.io/managed-by=ambit-controller',
+  })
+  for (const { metadata: { name = '' } = {} } of requests.ok ? requests.value.items : [])
+    await remove(`CertificateSigningRequest ${name}`, CERTIFICATE_SIGNING_REQUESTS, { name })
   await remove(`Secret ${namespace}/ambit-ca-secret`, SECRETS, {
     namespace,
     name: 'ambit-ca-secret',

@@ -14,6 +14,9 @@ awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts | while read -
     cat "$hierarchy/cpuset.mems" >"$group/cpuset.mems"
     echo 1 >"$group/cgroup.clone_children"
   fi
+  # A node has a dozen daemons and its pods: as one cgroup among others it would get what one process of the machine gets.
+  if [ -e "$group/cpu.shares" ]; then echo 8192 >"$group/cpu.shares"; fi
+  if [ -e "$group/cpu.weight" ]; then echo 800 >"$group/cpu.weight"; fi
   # $$ is the shell itself, also in this part of the pipe.
   echo $$ >"$group/cgroup.procs"
 done

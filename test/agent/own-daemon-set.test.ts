@@ -111,26 +111,45 @@ void t.test('an agent that no DaemonSet runs leaves everything in place', async 
   t.equal(await owner.isGone(), false)
 })
 
-void t.test('its successor is a younger pod of the same DaemonSet', async (t) => {
-  const { owner } = await setUp(t)
-  const pod = (name: string, metadata: NonNullable<Pod['metadata']> = {}): Pod => ({
-    metadata: {
-      namespace: NAMESPACE,
-      name,
-      creationTimestamp: '2026-01-01T00:00:20Z',
-      ownerReferences: [OWNER],
-      ...metadata,
-    },
-    spec: { containers: [] },
-  })
-  const others = [
-    pod('ambit-agent-x7k2p', { creationTimestamp: '2026-01-01T00:00:10Z' }),
-    pod('older', { creationTimestamp: '2026-01-01T00:00:00Z' }),
-    pod('ending', { deletionTimestamp: '2026-01-01T00:00:30Z' }),
-    pod('elsewhere', { namespace: 'shop' }),
-    pod('of-others', { ownerReferences: [{ ...OWNER, name: 'other' }] }),
-    pod('of-nobody', { ownerReferences: [] }),
-  ]
-  t.equal(owner.successorAmong(others), undefined)
-  t.equal(owner.successorAmong([...others, pod('next')]), 'next')
-})
+void t.test(
+  'its successor is a younger pod of the same DaemonSet that has not failed to start',
+  async (t) => {
+    const { owner } = await setUp(t)
+    type States = NonNullable<NonNullable<Pod['status']>['containerStatuses']>[number]['state']
+    const running = { running: { startedAt: '2026-01-01T00:00:21Z' } }
+    const pod = (
+      name: string,
+      metadata: NonNullable<Pod['metadata']> = {},
+      state: States = running,
+    ): Pod => ({
+      metadata: {
+        namespace: NAMESPACE,
+        name,
+        creationTimestamp: '2026-01-01T00:00:20Z',
+        ownerReferences: [OWNER],
+        ...metadata,
+      },
+      spec: { containers: [] },
+      status: {
+        containerStatuses: [
+          { name: 'agent', ready: false, restartCount: 0, image: '', imageID: '', state },
+        ],
+      },
+    })
+    const others = [
+      pod('ambit-agent-x7k2p', { creationTimestamp: '2026-01-01T00:00:10Z' }),
+      pod('older', { creationTimestamp: '2026-01-01T00:00:00Z' }),
+      pod('ending', { deletionTimestamp: '2026-01-01T00:00:30Z' }),
+      pod('elsewhere', { namespace: 'shop' }),
+      pod('of-others', { ownerReferences: [{ ...OWNER, name: 'other' }] }),
+      pod('of-nobody', { ownerReferences: [] }),
+      pod('without-image', {}, { waiting: { reason: 'ErrImagePull' } }),
+      pod('crashed', {}, { waiting: { reason: 'CrashLoopBackOff' } }),
+    ]
+    t.equal(owner.successorAmong(others), undefined)
+    t.equal(owner.successorAmong([...others, pod('next')]), 'next')
+    const creating = pod('next', {}, { waiting: { reason: 'ContainerCreating' } })
+    t.equal(owner.successorAmong([creating]), 'next', 'it may be probed any moment')
+    t.equal(owner.successorAmong([{ ...creating, status: {} }]), 'next')
+  },
+)

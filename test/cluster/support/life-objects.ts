@@ -9,7 +9,6 @@ const PORT = 8080
 
 /** The objects of the namespace, itself included; it is in the mesh. */
 export function lifeObjects(): readonly object[] {
-  const metadata = (name: string): object => ({ name, namespace: NAMESPACE })
   const labels = { app: 'web' }
   return [
     {
@@ -17,11 +16,7 @@ export function lifeObjects(): readonly object[] {
       kind: 'Namespace',
       metadata: { name: NAMESPACE, labels: { 'istio.io/dataplane-mode': 'ambient' } },
     },
-    ...['web', 'client'].map((name) => ({
-      apiVersion: 'v1',
-      kind: 'ServiceAccount',
-      metadata: metadata(name),
-    })),
+    serviceAccount('web'),
     {
       apiVersion: 'apps/v1',
       kind: 'Deployment',
@@ -62,12 +57,27 @@ export function lifeObjects(): readonly object[] {
       metadata: metadata('web'),
       spec: { selector: labels, ports: [{ name: 'http', port: 80, targetPort: PORT }] },
     },
+    ...clientObjects('client'),
+  ]
+}
+
+const metadata = (name: string): object => ({ name, namespace: NAMESPACE })
+const serviceAccount = (name: string): object => ({
+  apiVersion: 'v1',
+  kind: 'ServiceAccount',
+  metadata: metadata(name),
+})
+
+/** A pod from which programs of the sample are run, with an identity of its own. */
+export function clientObjects(name: string): readonly object[] {
+  return [
+    serviceAccount(name),
     {
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { name: 'client', namespace: NAMESPACE, labels: { app: 'client' } },
+      metadata: { name, namespace: NAMESPACE, labels: { app: name } },
       spec: {
-        serviceAccountName: 'client',
+        serviceAccountName: name,
         terminationGracePeriodSeconds: 1,
         containers: [{ name: 'app', image, command: ['sleep', 'infinity'] }],
       },

@@ -1,32 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
-// Load from a pod of the cluster, from its first answer until it is told to stop.
+// Programs of the sample that run in a pod until their standard input ends: load, and connections that are held. They go on while the API
+// server is away.
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import type { DemoLab } from '../../../lab/demo/check.ts'
+import { inContainer } from './containers.ts'
 import type { LoadReport } from '../../../lab/samples/load.ts'
 import { NAMESPACE } from './life-objects.ts'
-import type { StoryTarget } from './target.ts'
 
 const URL = `http://web.${NAMESPACE}/`
 
-/** Puts load on the Service `web` while `event` goes on, and gives what became of the calls. */
-export async function underLoad(
-  { kubeconfig }: StoryTarget,
-  event: () => Promise<void>,
-): Promise<LoadReport> {
-  const exec = ['exec', '-i', '-n', NAMESPACE, 'client', '--']
-  const argv = [`--kubeconfig=${kubeconfig}`, ...exec, 'node', 'lab/samples/load.ts', URL]
-  const child = spawn('kubectl', argv, { stdio: ['pipe', 'pipe', 'inherit'] })
+interface Running<Report> {
+  /** Tells it to end; gives its last line. */
+  finish(): Promise<Report>
+}
+
+/** Starts a program of lab/samples in a pod ("namespace/name"), about the Service `web`; resolves when it says that it is under way. */
+export async function startSample<Report>(
+  lab: DemoLab,
+  pod: string,
+  program: 'load.ts' | 'hold.ts',
+): Promise<Running<Report>> {
+  const words = [...(await inContainer(lab, pod)), 'node', `lab/samples/${program}`, URL]
+  const child = spawn(words[0] ?? '', words.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] })
   const closed = once(child, 'close')
   let text = ''
+  let complaint = ''
+  child.stderr.setEncoding('utf8').on('data', (more: string) => (complaint += more))
   child.stdout.setEncoding('utf8').on('data', (more: string) => (text += more))
-  try {
-    // Before and after the event, too: it says so when a call has been answered, and once more when it has counted.
-    await once(child.stdout, 'data')
-    await event()
-  } finally {
+  await Promise.race([
+    once(child.stdout, 'data'),
+    closed.then(() => Promise.reject(new Error(`Cannot run ${program} in ${pod}: ${complaint}`))),
+  ])
+  const finish = async (): Promise<Report> => {
     child.stdin.end()
     await closed
+    return JSON.parse(text.trim().split('\n').at(-1) ?? '') as Report
   }
-  return JSON.parse(text.trim().split('\n').at(-1) ?? '') as LoadReport
+  return { finish }
+}
+
+/** Puts load on the Service `web` from a pod of its namespace while `event` goes on, and gives what became of the calls. */
+export async function underLoad(
+  lab: DemoLab,
+  event: () => Promise<void>,
+  pod = 'client',
+): Promise<LoadReport> {
+  // Before and after the event, too: it says so when calls have been answered, and once more when it has counted.
+  const load = await startSample<LoadReport>(lab, `${NAMESPACE}/${pod}`, 'load.ts')
+  try {
+    await event()
+  } catch (error) {
+    await load.finish()
+    throw error
+  }
+  return await load.finish()
+}
+
+/** For people. */
+export function tellOf({ calls, failed, counted, windows }: LoadReport): string {
+  return `${failed} of ${calls} calls failed: ${JSON.stringify({ counted, windows })}`
 }
