@@ -2,6 +2,7 @@
 // Which fields of a message go on to the next hop, whichever versions of HTTP the two hops speak: not those that are about the hop it
 // came by, and with what a route changes. Codecs of the same version copy lines instead, and must leave out the same.
 
+import { type Field, FieldList } from './field-list.ts'
 import type { HeaderEdits } from './header-edits.ts'
 import { HEADER, type HeaderName } from './header-names.ts'
 import type { Fields, Framing } from './message.ts'
@@ -31,16 +32,52 @@ export function eachPassing(
   visit: (name: string, value: string) => void,
 ): void {
   const { nominated } = head
+  const dropped = edits?.dropped ?? NOBODY
   let hasCookie = false
   head.each((name, value) => {
-    if (leftHere.has(name) || nominated.includes(name)) return
-    if (edits?.dropped.some(({ text }) => text === name) === true) return
+    if (!goesOn(name, nominated, dropped)) return
     if (name !== 'cookie') return visit(name, value)
     // RFC 9113 8.2.3: HTTP/2 may have cut it in pieces, HTTP/1.1 must have it whole.
     if (!hasCookie) visit(name, head.joined(HEADER.cookie) ?? value)
     hasCookie = true
   })
   if (edits !== undefined) for (const { name, value } of edits.added) visit(name, value)
+}
+
+/** The same, added to a list; a field that passes as it is stays the same pair. Hot: once a request and once an answer of HTTP/2. */
+export function addPassing(
+  fields: Field[],
+  head: Fields & Framing,
+  edits: HeaderEdits | undefined,
+): void {
+  if (!(head instanceof FieldList))
+    return eachPassing(head, edits, (name, value) => void fields.push([name, value]))
+  const { nominated, fields: all } = head
+  const dropped = edits?.dropped ?? NOBODY
+  let hasCookie = false
+  for (let at = 0; at < all.length; at += 1) {
+    const field = all[at]
+    if (field === undefined || !goesOn(field[0], nominated, dropped)) continue
+    if (field[0] !== 'cookie') fields.push(field)
+    else if (!hasCookie) {
+      fields.push(['cookie', head.joined(HEADER.cookie) ?? field[1]])
+      hasCookie = true
+    }
+  }
+  if (edits !== undefined) for (const { name, value } of edits.added) fields.push([name, value])
+}
+
+const NOBODY: readonly HeaderName[] = []
+
+function goesOn(
+  name: string,
+  nominated: readonly string[],
+  dropped: readonly HeaderName[],
+): boolean {
+  if (leftHere.has(name)) return false
+  if (nominated.length > 0 && nominated.includes(name)) return false
+  for (let at = 0; at < dropped.length; at += 1) if (dropped[at]?.text === name) return false
+  return true
 }
 
 /** Shows the fields after a body that may go on. */

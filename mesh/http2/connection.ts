@@ -47,7 +47,9 @@ const OUTPUT_FLOOD_BYTES = OUTPUT_FULL_BYTES + OUTPUT_OVERFLOW_BYTES + 1024 * 10
 /** The largest DATA frame we send: beyond it a header weighs nothing, and other streams wait too long. */
 const LARGEST_DATA_BYTES = 64 * 1024
 /** A header block costs so many frames' share of a turn, and one more for each so many bytes. */
-const HEADERS_UNITS = 4
+const REQUEST_UNITS = 4
+/** One that we asked for: there are no more of them than of our requests. */
+const ANSWER_UNITS = 2
 const HEADER_BYTES_PER_UNIT = 512
 /** A SETTINGS frame of more entries is made to cost us; there are ten that mean anything. */
 const MOST_SETTINGS = 64
@@ -414,7 +416,8 @@ export class H2Connection implements FrameHandler, StreamHost {
     this.#account()
     if (this.#isClosed) return // for want of memory
     const bytes = Math.max(block.bytes.length, listBytes)
-    this.#intake.work(HEADERS_UNITS + Math.floor(bytes / HEADER_BYTES_PER_UNIT))
+    const units = this.#isServer ? REQUEST_UNITS : ANSWER_UNITS
+    this.#intake.work(units + Math.floor(bytes / HEADER_BYTES_PER_UNIT))
     this.#conduct.headers(bytes)
     const stream = this.#streams.get(block.streamId)
     if (stream !== undefined)

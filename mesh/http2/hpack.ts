@@ -4,6 +4,7 @@
 
 import { ENTRY_OVERHEAD_BYTES, HpackTable } from './hpack-table.ts'
 import { decodeHuffman } from './huffman.ts'
+import { textOf } from './known-texts.ts'
 import { H2ConnectionError, H2_CODE } from './protocol.ts'
 
 /** Name and value of each field, in order. */
@@ -230,7 +231,7 @@ export class HpackDecoder {
     this.#at = end
     if (limit < 0) return undefined
     if (isHuffman) return decodeHuffman(this.#block, start, end, limit)
-    return length > limit ? undefined : this.#block.toString('latin1', start, end)
+    return length > limit ? undefined : textOf(this.#block, start, end)
   }
 
   #octet(): number {

@@ -3,6 +3,7 @@
 // send them (bench/header-flood.ts watches that). The code is canonical: within a length, codes count up in symbol
 // order, and each length goes on where the shorter one stopped; so the lengths alone define it.
 
+import { textOf } from './known-texts.ts'
 import { H2ConnectionError, H2_CODE } from './protocol.ts'
 
 /** Code length of each octet, and of EOS as number 256 (RFC 7541 appendix B). */
@@ -122,7 +123,7 @@ export function decodeHuffman(
     state = low & 0xff
   }
   if (IS_END[state] !== 1) throw corrupt('bad padding of a Huffman string')
-  return out.toString('latin1', 0, length)
+  return textOf(out, 0, length)
 }
 
 function corrupt(message: string): H2ConnectionError {

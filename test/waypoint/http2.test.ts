@@ -116,6 +116,59 @@ void t.test('requests of one connection share one connection to the app', async 
   t.match(world.requests[0], { status: 200, protocol: 'HTTP/2', flag: '-', requestBytes: 6 })
 })
 
+void t.test('requests that end while others begin have nothing of one another', async (t) => {
+  const world = await makeWaypointWorld(t, { protocol: 'http2' })
+  await world.addPod(
+    'v1',
+    app((stream, headers) => {
+      const path = headers[':path'] ?? ''
+      // An answer whose request is still under way: its sender hears that nobody wants the rest.
+      if (path.startsWith('/early')) {
+        stream.respond({ ':status': 200 })
+        stream.end(path)
+        return
+      }
+      // Of those that are given up nothing comes.
+      text(stream).then((body) => {
+        stream.respond({ ':status': 200 })
+        stream.end(`${path} ${body}`)
+      }, nothing)
+    }),
+  )
+  const made = await session(t, world)
+  const rounds = 3
+  const each = 40
+  for (let round = 0; round < rounds; round += 1)
+    await Promise.all(
+      Array.from({ length: each }, async (_, count) => {
+        const name = `${round}-${count}`
+        const post = { ':method': 'POST' }
+        if (count % 4 === 1) {
+          const stream = made.request({ ...post, ':path': `/early/${name}` })
+          stream.on('error', nothing)
+          stream.write('the beginning of ')
+          await once(stream, 'response')
+          stream.close()
+          return
+        }
+        if (count % 4 === 3) {
+          const stream = made.request({ ...post, ':path': `/gone/${name}` })
+          stream.on('error', nothing)
+          stream.write('what nobody waits for')
+          stream.close(8)
+          return
+        }
+        const { body } = await ask(made, { ...post, ':path': `/whole/${name}` }, name)
+        t.equal(body, `/whole/${name} ${name}`)
+      }),
+    )
+  const seen = () => world.requests.filter(({ target }) => !target.startsWith('/gone'))
+  await world.told.until(() => seen().length === (rounds * each * 3) / 4)
+  for (const { target, requestBytes } of seen())
+    if (target.startsWith('/whole'))
+      t.equal(requestBytes, target.length - '/whole/'.length, `the body of ${target}, and no other`)
+})
+
 void t.test('a client of HTTP/2 is understood by an app of HTTP/1.1', async (t) => {
   const world = await makeWaypointWorld(t, { protocol: 'http1' })
   await world.addPod(

@@ -54,7 +54,7 @@ export interface ExchangeClient {
 
 export class Exchange implements UpstreamUser, ConnectionWaiter {
   readonly #context: ServeContext
-  readonly #client: ExchangeClient
+  #client: ExchangeClient
   #isRunning = false
   #protocol: RequestMessage['protocol'] = 'HTTP/1.1'
   #isGrpc = false
@@ -99,6 +99,11 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
 
   constructor(context: ServeContext, client: ExchangeClient) {
     this.#context = context
+    this.#client = client
+  }
+
+  /** Is another client's from now on, of the same connection; nothing may be under way. */
+  serve(client: ExchangeClient): void {
     this.#client = client
   }
 

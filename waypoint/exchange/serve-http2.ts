@@ -30,6 +30,10 @@ import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 
 /** Without a request: as long as Envoy waits. */
 const IDLE_MS = 3_600_000
+/** After so long without one, what is kept for the next is given back. */
+const QUIET_MS = 60_000
+/** Exchanges that are kept for the next requests, of 2 KB each. */
+const MOST_SPARE = 32
 /** For the preface and the first SETTINGS, which a client sends at once. */
 const FIRST_SETTINGS_MS = 60_000
 
@@ -57,9 +61,10 @@ class ServedHttp2 implements ServedConnection {
   readonly #connection: H2Connection
   readonly #context: ServeContext
   readonly #pipe: Pipe
-  readonly #idle = new Deadline(() => this.#connection.leave())
+  readonly #idle = new Deadline(() => this.#idled())
   readonly #bodies: OpenBodies
   #cutBy: EndReason | undefined
+  #spare: Exchange[] = []
 
   constructor(pipe: Pipe, context: ServeContext, { memory, accounts }: Http2Serving) {
     this.#context = context
@@ -95,15 +100,38 @@ class ServedHttp2 implements ServedConnection {
     this.#pipe.reset(reason)
   }
 
+  get cutBy(): EndReason | undefined {
+    return this.#cutBy
+  }
+
+  /** For a request: a new exchange, or one that an earlier request had. */
+  exchangeFor(client: ExchangeClient): Exchange {
+    const spare = this.#spare.pop()
+    if (spare === undefined) return new Exchange(this.#context, client)
+    spare.serve(client)
+    return spare
+  }
+
+  /** Nobody uses it any more. */
+  giveBack(exchange: Exchange): void {
+    if (this.#spare.length < MOST_SPARE) this.#spare.push(exchange)
+  }
+
   #request(stream: H2Stream, headers: HeaderList, isTooLarge: boolean): void {
     this.#context.deadlines.clear(this.#idle)
-    const served = new ServedStream(stream, this.#context, this.#bodies, () => this.#cutBy)
+    const served = new ServedStream(stream, this, this.#bodies)
     stream.sink = served
     served.begin(headers, isTooLarge)
   }
 
   #streamClosed(): void {
-    if (this.#connection.streamCount === 0) this.#context.deadlines.set(this.#idle, IDLE_MS)
+    if (this.#connection.streamCount === 0) this.#context.deadlines.set(this.#idle, QUIET_MS)
+  }
+
+  #idled(): void {
+    if (this.#spare.length === 0) return this.#connection.leave()
+    this.#spare = []
+    this.#context.deadlines.set(this.#idle, IDLE_MS - QUIET_MS)
   }
 
   #closed(): void {
@@ -114,9 +142,10 @@ class ServedHttp2 implements ServedConnection {
 
 class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   readonly #stream: H2Stream
-  readonly #exchange: Exchange
+  readonly #connection: ServedHttp2
   readonly #bodies: OpenBodies
-  readonly #cutBy: () => EndReason | undefined
+  /** Undefined once it was given back: the stream is over. */
+  #exchange: Exchange | undefined
   #isToHead = false
   /** Bytes of the request's body that are to come; below 0: unknown. */
   #left = -1
@@ -131,16 +160,11 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   /** What breaks within a call to the stream is told after it. */
   #isCalling = false
 
-  constructor(
-    stream: H2Stream,
-    context: ServeContext,
-    bodies: OpenBodies,
-    cutBy: () => EndReason | undefined,
-  ) {
+  constructor(stream: H2Stream, connection: ServedHttp2, bodies: OpenBodies) {
     this.#stream = stream
-    this.#exchange = new Exchange(context, this)
+    this.#connection = connection
     this.#bodies = bodies
-    this.#cutBy = cutBy
+    this.#exchange = connection.exchangeFor(this)
   }
 
   begin(headers: HeaderList, isTooLarge: boolean): void {
@@ -152,10 +176,10 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
       this.#left = head.bodyLength
       // Calls of gRPC may be silent between their messages for as long as they like.
       if (!isEnd && !isGrpc(head)) this.#bodies.opened(this)
-      this.#exchange.begin(head, !isEnd)
+      this.#exchange?.begin(head, !isEnd)
     } else {
       const { status, text } = problem.problem
-      this.#exchange.refused(head, status, text)
+      this.#exchange?.refused(head, status, text)
       this.answerHere({ kind: 'answer', status, headers: [], body: text, flag: 'DPE' }, undefined)
     }
     head.forget()
@@ -174,7 +198,7 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
         return false
       }
     }
-    if (this.#exchange.isRunning) {
+    if (this.#exchange?.isRunning === true) {
       this.#isBodyMoving = true
       this.#untaken += length
       this.#exchange.data(chunk, 0, length)
@@ -191,26 +215,30 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   onEnd(): void {
     this.#bodies.closed(this)
     if (this.#left > 0) return this.#malformed('the content is shorter than its length')
-    if (this.#exchange.isRunning) this.#exchange.requestEnd(this.#trailers)
+    if (this.#exchange?.isRunning === true) this.#exchange.requestEnd(this.#trailers)
   }
 
   onReset(code: number): boolean {
     const isOurs = code === H2_CODE.enhanceYourCalm
-    const reason = this.#cutBy() ?? (isOurs ? 'tooManyUnreadBytes' : 'clientReset')
-    const tell = (): void => this.#exchange.abandon(reason, 'DC')
+    const reason = this.#connection.cutBy ?? (isOurs ? 'tooManyUnreadBytes' : 'clientReset')
+    const tell = (): void => this.#exchange?.abandon(reason, 'DC')
     if (this.#isCalling) queueMicrotask(tell)
     else tell()
     return false
   }
 
   onWritable(): void {
-    this.#exchange.clientDrained()
+    this.#exchange?.clientDrained()
     this.#leaveRest()
   }
 
   onClosed(): void {
-    // Whoever waits for the answer was told why.
     this.#bodies.closed(this)
+    // Whoever waits for the answer was told why, or will be.
+    const exchange = this.#exchange
+    if (exchange === undefined || exchange.isRunning) return
+    this.#exchange = undefined
+    this.#connection.giveBack(exchange)
   }
 
   isMoving(): boolean {
@@ -220,7 +248,7 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   }
 
   stop(): void {
-    this.#exchange.badBody(PROBLEM.slowBody)
+    this.#exchange?.badBody(PROBLEM.slowBody)
   }
 
   interim(answer: ResponseMessage): void {
@@ -302,8 +330,8 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
 
   /** RFC 9113 8.1.1. */
   #malformed(text: string): void {
-    if (this.#exchange.isRunning) this.#exchange.abandon('clientReset', 'DPE', text)
-    else if (!this.#isAnswered) this.#exchange.refused(head, 0, text)
+    if (this.#exchange?.isRunning === true) this.#exchange.abandon('clientReset', 'DPE', text)
+    else if (!this.#isAnswered) this.#exchange?.refused(head, 0, text)
     this.#isAnswered = true
     this.#stream.reset(H2_CODE.protocolError)
     this.#stream.wasted('malformed requests')

@@ -4,7 +4,7 @@
 import type { Field } from '../field-list.ts'
 import type { HeaderEdits } from '../header-edits.ts'
 import type { Fields, RequestMessage, ResponseMessage } from '../message.ts'
-import { eachPassing, eachPassingTrailer } from '../passing-fields.ts'
+import { addPassing, eachPassingTrailer } from '../passing-fields.ts'
 
 /** A request, to such a target and host. */
 export function requestFields(
@@ -19,7 +19,7 @@ export function requestFields(
     [':path', target],
     [':authority', authority],
   ]
-  eachPassing(head, edits, (name, value) => void fields.push([name, value]))
+  addPassing(fields, head, edits)
   if (head.takesTrailers) fields.push(['te', 'trailers'])
   return fields
 }
@@ -30,12 +30,10 @@ export function responseFields(
   edits: HeaderEdits | undefined,
 ): readonly Field[] {
   const fields: Field[] = [[':status', `${head.status}`]]
+  addPassing(fields, head, edits)
   // RFC 9110 8.6: these have no Content-Length.
   const isBare = head.status < 200 || head.status === 204
-  eachPassing(head, edits, (name, value) => {
-    if (!isBare || name !== 'content-length') fields.push([name, value])
-  })
-  return fields
+  return isBare ? fields.filter(([name]) => name !== 'content-length') : fields
 }
 
 /** Trailers; undefined when nothing of them may go on. */
