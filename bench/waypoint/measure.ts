@@ -79,6 +79,8 @@ const before = process.env.AMBIT_BEFORE && realpathSync(process.env.AMBIT_BEFORE
 
 /** A directory for CPU profiles of our own. */
 const profiles = process.env.AMBIT_PROFILES ?? ''
+/** As `ambit waypoint-proxy` starts Node (cli/bin/ambit). */
+const FLAGS = ['--max-semi-space-size=8', '--expose-gc']
 const profiled = profiles === '' ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`]
 
 /** All that one measurement needs; goes with it. */
@@ -119,7 +121,7 @@ class Bench implements AsyncDisposable {
     const file = join(this.#folder, `waypoint-${backend}.json`)
     writeFileSync(file, JSON.stringify(settings))
     const own = async (folder: string): Promise<Proxy> => {
-      const args = [...profiled, join(folder, 'proxy.ts'), file]
+      const args = [...FLAGS, ...profiled, join(folder, 'proxy.ts'), file]
       return { ...(await this.#programs.quietNode(args)), kind: protocol }
     }
     proxies.set('waypoint', await own(FOLDER))
