@@ -117,7 +117,7 @@ function applying(name: string, description: string): Command {
     .option('--ignore-preflight', 'go on, whatever is found in the way')
     .option(
       '--timeout <seconds>',
-      'how long agents and controllers may take to be ready',
+      'how long it may take until one more agent or controller is ready',
       asSeconds,
       READY_TIMEOUT_S,
     )

@@ -8,20 +8,24 @@ import { type MeshProgress, meshProgress } from './readiness.ts'
 
 export interface WaitOptions {
   readonly namespace: string
+  /** How long it may take until one more of them is ready: a large cluster is updated node by node. */
   readonly timeoutMs: number
   readonly report: (line: string) => void
   readonly signal?: AbortSignal | undefined
   /** Whether to give up as soon as a node is found unfit. Not where the agents were there before: they may be about to be replaced. */
   readonly areAgentsNew?: boolean
+  /** Milliseconds of a clock that only goes forward; tests pass their own. */
+  readonly now?: () => number
 }
 
 /** Between two looks: readiness of several objects and their pods is no one event. */
 const POLL_MS = 500
 
-/** Resolves once they are. Throws AMB_INSTALL at the end of the time or where a node is unfit, with the pods that hang and why. */
+/** Resolves once they are. Throws AMB_INSTALL when there is no progress for that time or where a node is unfit, with the pods that hang and why. */
 export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<void> {
-  const { namespace, timeoutMs, report, signal } = options
-  const deadline = performance.now() + timeoutMs
+  const { namespace, timeoutMs, report, signal, now = () => performance.now() } = options
+  let deadline = now() + timeoutMs
+  let most = 0
   let told = ''
   for (;;) {
     signal?.throwIfAborted()
@@ -30,13 +34,17 @@ export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<vo
     if (line !== told) report(line)
     told = line
     if (progress.isReady) return
+    const current = progress.workloads.reduce((all, workload) => all + workload.current, 0)
+    // More than ever before: what comes and goes is no progress.
+    if (current > most) deadline = now() + timeoutMs
+    most = Math.max(most, current)
     if (options.areAgentsNew === true && progress.unfit.length > 0)
       throw new AmbitError('AMB_INSTALL', `Not every node fits: ${progress.unfit.join('; ')}`)
-    if (performance.now() > deadline) {
+    if (now() > deadline) {
       const why = progress.hanging.length === 0 ? line : progress.hanging.join('; ')
       throw new AmbitError(
         'AMB_INSTALL',
-        `The mesh is not ready after ${Math.round(timeoutMs / 1000)} s: ${why}`,
+        `The mesh is not ready, and nothing more has become so for ${Math.round(timeoutMs / 1000)} s: ${why}`,
       )
     }
     await pause(POLL_MS, undefined, { ...(signal === undefined ? {} : { signal }) })
@@ -46,8 +54,8 @@ export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<vo
 function lineOf({ workloads }: MeshProgress): string {
   return workloads
     .map(
-      ({ title, ready, wanted, isCurrent }) =>
-        `${title} ${ready}/${wanted} ready${isCurrent ? '' : ', updating'}`,
+      ({ title, ready, wanted, current, isCurrent }) =>
+        `${title} ${ready}/${wanted} ready${isCurrent ? '' : `, updating: ${current} of ${wanted}`}`,
     )
     .join('; ')
 }

@@ -18,6 +18,8 @@ export interface WorkloadProgress {
   readonly title: string
   readonly ready: number
   readonly wanted: number
+  /** How many of its pods are of its last change and ready, as far as its status tells. */
+  readonly current: number
   /** Its pods are those of its last change. */
   readonly isCurrent: boolean
 }
@@ -90,16 +92,19 @@ function progressOf(
     readonly wanted: (workload: Workload) => number
   },
 ): WorkloadProgress {
-  if (workload === undefined) return { title, ready: 0, wanted: 1, isCurrent: false }
+  if (workload === undefined) return { title, ready: 0, wanted: 1, current: 0, isCurrent: false }
   const { status = {}, metadata } = workload
   const wanted = fields.wanted(workload)
+  const ready = status[fields.ready] ?? 0
+  // Before the change was looked at, those are the pods of the change before.
+  const isSeen = (status['observedGeneration'] ?? 0) >= (metadata?.generation ?? 0)
+  const updated = isSeen ? (status[fields.updated] ?? 0) : 0
   return {
     title,
-    ready: status[fields.ready] ?? 0,
+    ready,
     wanted,
-    isCurrent:
-      (status['observedGeneration'] ?? 0) >= (metadata?.generation ?? 0) &&
-      (status[fields.updated] ?? 0) >= wanted,
+    current: Math.min(ready, updated),
+    isCurrent: isSeen && updated >= wanted,
   }
 }
 

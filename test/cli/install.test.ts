@@ -4,6 +4,7 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { awaitReady } from '../../cli/install/await-ready.ts'
 import { install, type InstallOptions } from '../../cli/install/install.ts'
 import { installObjects } from '../../cli/install/objects.ts'
 import { preflight } from '../../cli/install/preflight.ts'
@@ -228,6 +229,55 @@ await t.test(
   },
 )
 
+/** Agents that become ready on so many nodes, one count after the other, each later than half of the time that one of them may take. */
+async function waitedFor(t: Test, counts: readonly number[]): Promise<readonly string[]> {
+  const { api } = await cluster(t)
+  expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE } }))
+  for (const { resource, object } of (await plan()).objects)
+    if (resource.kind === 'DaemonSet' || resource.kind === 'Deployment')
+      expectOk(await api.create(resource, object))
+  await playReady(api)
+  const left = [...counts]
+  const step = async (): Promise<void> => {
+    const numberReady = left.shift()
+    if (numberReady === undefined) return
+    const status = { desiredNumberScheduled: 5, updatedNumberScheduled: 5, numberReady }
+    const target = { namespace: NAMESPACE, name: 'ambit-agent' }
+    expectOk(await api.patch(DAEMON_SETS, target, { status }, { subresource: 'status' }))
+  }
+  await step()
+  const lines: string[] = []
+  let clock = 0
+  let stepping = Promise.resolve()
+  const report = (line: string): void => {
+    lines.push(line)
+    clock += 700
+    stepping = step()
+  }
+  try {
+    await awaitReady(api, { namespace: NAMESPACE, timeoutMs: 1_000, now: () => clock, report })
+  } finally {
+    await stepping
+  }
+  return lines
+}
+
+await t.test(
+  'a large cluster becomes ready node by node, in all the time that takes',
+  async (t) => {
+    const lines = await waitedFor(t, [1, 2, 3, 4, 5])
+    t.equal(lines.length, 5, lines.join('\n'))
+    t.match(lines.at(-1), /DaemonSet ambit-agent 5\/5 ready/)
+  },
+)
+
+await t.test('agents that come and go are no progress', async (t) => {
+  await t.rejects(waitedFor(t, [1, 0, 1, 0, 1]), {
+    code: 'AMB_INSTALL',
+    message: /nothing more has become so for 1 s/,
+  })
+})
+
 await t.test('who waits in vain is told which pod hangs and why', async (t) => {
   const { api } = await cluster(t)
   const { lines, options } = telling({ timeoutMs: 1 })
@@ -240,7 +290,7 @@ await t.test('who waits in vain is told which pod hangs and why', async (t) => {
   await t.rejects(install(api, await plan(), options), {
     code: 'AMB_INSTALL',
     message:
-      /not ready after 0 s: pod ambit-agent-abcde on node-a: its containers are not started yet; everything/,
+      /not ready, and nothing more has become so for 0 s: pod ambit-agent-abcde on node-a: its containers are not started yet; everything/,
   })
   t.ok(lines.includes('taking it back'))
 })
