@@ -21,8 +21,8 @@ const MSG_FASTOPEN = 0x2000_0000
 const MSG_NOSIGNAL = 0x4000
 /** What the agent marks its own sockets with. */
 const AGENTS_MARK = 0x111
-/** A SYN that is dropped is waited for no longer. Microseconds. */
-const PATIENCE_US = 500_000n
+/** What is dropped is waited for no longer; an answer may take a busy machine that long. Seconds. */
+const PATIENCE_S = 2n
 const REQUEST = Buffer.from('GET / HTTP/1.0\r\n\r\n')
 
 const libc = koffi.load('libc.so.6')
@@ -83,7 +83,7 @@ function attempt(trick: Trick): string {
   }
   try {
     const patience = Buffer.alloc(16)
-    patience.writeBigInt64LE(PATIENCE_US, 8)
+    patience.writeBigInt64LE(PATIENCE_S, 0)
     for (const name of [SO_RCVTIMEO, SO_SNDTIMEO]) option(SOL_SOCKET, name, patience)
     if (mark !== undefined) option(SOL_SOCKET, SO_MARK, word(mark))
     if (isForged === true)
