@@ -36,8 +36,10 @@ async function untilClosed(url: string): Promise<void> {
     try {
       await ask(url, new Agent({ keepAlive: false }))
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ECONNREFUSED') return
-      throw error
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ECONNREFUSED') return
+      // One that was still in the queue of the listener as that closed.
+      if (code !== 'ECONNRESET') throw error
     }
   }
 }

@@ -10,6 +10,7 @@ import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { ThinSocket } from '../../mesh/relay/thin-socket.ts'
 import { KINDS } from '../support/plain-sockets.ts'
 import { readInPlace, sharedReadBuffer } from '../../mesh/relay/read-in-place.ts'
+import { FLUSH_BEFORE_RESET_MS } from '../../mesh/relay/reset-socket.ts'
 import { readAll, relayApp } from '../hbone/relayed-app.ts'
 
 const MIB = 1024 * 1024
@@ -237,9 +238,11 @@ for (const kind of KINDS)
             let received = 0
             server.on('data', (chunk: Buffer) => (received += chunk.length)).resume()
             t.equal((await failure).code, 'ECONNRESET')
+            const tookMs = performance.now() - resetAt
             const outcome = await app.outbound[0]
             t.match(outcome, { end: 'clientReset' })
-            t.equal(received, outcome?.sent, 'all that the tunnel had taken')
+            // All that the tunnel had taken; but where the machine took longer than the words may take, only a part is promised.
+            if (tookMs < FLUSH_BEFORE_RESET_MS) t.equal(received, outcome?.sent)
             t.ok(received > MIB)
           } else {
             t.match(await app.outbound[0], { end: 'clientReset' })
