@@ -2,21 +2,17 @@
 // What the mesh stands on is killed under traffic and under a policy that keeps a stranger out: the API server, controllers, agents, the
 // kubelet's runtime excepted. The stranger never gets in, and who may call does, as soon as there is somebody to carry the call.
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { DemoLab } from '../../lab/demo/check.ts'
 import { NODES } from '../../lab/real/layout.ts'
 import type { LoadReport } from '../../lab/samples/load.ts'
-import { clusterLab } from './support/cluster-lab.ts'
 import { killContainer, podsOf } from './support/containers.ts'
 import { clientObjects, lifeObjects, NAMESPACE } from './support/life-objects.ts'
 import { startSample, tellOf } from './support/load.ts'
-import { installMesh, untilCaptured } from './support/mesh.ts'
-import { missingCluster, storyTarget } from './support/target.ts'
+import { installMesh, TIMEOUT } from './support/mesh.ts'
+import { openStory, startApplication } from './support/story.ts'
+import { missingCluster } from './support/target.ts'
 
-const TIMEOUT = '--timeout=150s'
 const SYSTEM = 'ambit-system'
 const STRANGER = 'stranger'
 const READY_DEADLINE_MS = 150_000
@@ -40,21 +36,10 @@ const STRICT = {
 }
 
 await t.test('faults under policy and traffic', { skip: missingCluster('nodes') }, async (t) => {
-  const target = storyTarget()
-  if (target === undefined) throw new Error('the cluster went away')
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-cluster-'))
-  const lab = clusterLab(target, directory)
-  t.teardown(async () => {
-    await lab.kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found', TIMEOUT)
-    rmSync(directory, { recursive: true, force: true })
-  })
+  const { lab } = openStory(t)
   await installMesh(lab)
   const items = [...lifeObjects(), ...clientObjects(STRANGER)]
-  await lab.apply({ apiVersion: 'v1', kind: 'List', items })
-  await lab.kubectl('rollout', 'status', '-n', NAMESPACE, 'deployment/web', TIMEOUT)
-  for (const pod of ['client', STRANGER])
-    await lab.kubectl('wait', '-n', NAMESPACE, `pod/${pod}`, '--for=condition=Ready', TIMEOUT)
-  await untilCaptured(lab, NAMESPACE)
+  await startApplication(lab, items, ['client', STRANGER])
   await inForce(lab, KEEPS_OUT)
 
   await t.test('the API server is killed: nobody notices', async (t) => {

@@ -2,22 +2,18 @@
 // A mesh by `ambit install`, from its first pod to its last: verified, upgraded under load, an upgrade that fails taken back, uninstalled
 // without a trace. No pod's call is lost by any of it.
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { CheckFailed, type DemoLab } from '../../lab/demo/check.ts'
 import { NODES } from '../../lab/real/layout.ts'
 import type { HoldReport } from '../../lab/samples/hold.ts'
-import { clusterLab } from './support/cluster-lab.ts'
 import { podsOf } from './support/containers.ts'
 import { lifeObjects, NAMESPACE } from './support/life-objects.ts'
 import { startSample, tellOf, underLoad } from './support/load.ts'
-import { installKinds, nothingIsLeft, removeMesh, untilCaptured } from './support/mesh.ts'
-import { missingCluster, storyTarget } from './support/target.ts'
+import { installKinds, nothingIsLeft, removeMesh, TIMEOUT } from './support/mesh.ts'
+import { openStory, startApplication } from './support/story.ts'
+import { missingCluster } from './support/target.ts'
 
 const SYSTEM = 'ambit-system'
-const TIMEOUT = '--timeout=150s'
 /** `ambit` gives up after this, and takes back what it did. Seconds. */
 const PATIENCE_S = '150'
 /** Longer than an upgrade. Seconds. */
@@ -28,14 +24,7 @@ const ABSENT_TAG = 'absent'
 const SHORT_S = '20'
 
 await t.test('the life of an installation', { skip: missingCluster('nodes') }, async (t) => {
-  const target = storyTarget()
-  if (target === undefined) throw new Error('the cluster went away')
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-cluster-'))
-  const lab = clusterLab(target, directory)
-  t.teardown(async () => {
-    await lab.kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found', TIMEOUT)
-    rmSync(directory, { recursive: true, force: true })
-  })
+  const { lab } = openStory(t)
   await removeMesh(lab)
   await installKinds(lab)
 
@@ -48,10 +37,7 @@ await t.test('the life of an installation', { skip: missingCluster('nodes') }, a
     )
     t.comment(`installed in ${secondsSince(startMs)} s: ${said}`)
     t.comment(await lab.ambit('verify'))
-    await lab.apply({ apiVersion: 'v1', kind: 'List', items: lifeObjects() })
-    await lab.kubectl('rollout', 'status', '-n', NAMESPACE, 'deployment/web', TIMEOUT)
-    await lab.kubectl('wait', '-n', NAMESPACE, 'pod/client', '--for=condition=Ready', TIMEOUT)
-    await untilCaptured(lab, NAMESPACE)
+    await startApplication(lab, lifeObjects())
   })
   await t.test('verify names a field that somebody has changed', async (t) => await changed(t, lab))
   await t.test(

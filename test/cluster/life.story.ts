@@ -2,35 +2,20 @@
 // A mesh lives through what happens to a real cluster: an application that is rolled out and a node that is drained, under load; questions
 // through the API server's port-forward; and in the end its own removal, which leaves nothing on a node.
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { DemoLab } from '../../lab/demo/check.ts'
 import { NODES } from '../../lab/real/layout.ts'
 import type { LoadReport } from '../../lab/samples/load.ts'
-import { clusterLab } from './support/cluster-lab.ts'
 import { lifeObjects, NAMESPACE } from './support/life-objects.ts'
 import { tellOf, underLoad } from './support/load.ts'
-import { installMesh, nothingIsLeft, removeMesh, untilCaptured } from './support/mesh.ts'
-import { missingCluster, storyTarget } from './support/target.ts'
-
-const TIMEOUT = '--timeout=150s'
+import { installMesh, nothingIsLeft, removeMesh, TIMEOUT } from './support/mesh.ts'
+import { openStory, startApplication } from './support/story.ts'
+import { missingCluster } from './support/target.ts'
 
 await t.test('the life of a mesh', { skip: missingCluster('nodes') }, async (t) => {
-  const target = storyTarget()
-  if (target === undefined) throw new Error('the cluster went away')
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-cluster-'))
-  const lab = clusterLab(target, directory)
-  t.teardown(async () => {
-    await lab.kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found', TIMEOUT)
-    rmSync(directory, { recursive: true, force: true })
-  })
+  const { lab } = openStory(t)
   await installMesh(lab)
-  await lab.apply({ apiVersion: 'v1', kind: 'List', items: lifeObjects() })
-  await lab.kubectl('rollout', 'status', '-n', NAMESPACE, 'deployment/web', TIMEOUT)
-  await lab.kubectl('wait', '-n', NAMESPACE, 'pod/client', '--for=condition=Ready', TIMEOUT)
-  await untilCaptured(lab, NAMESPACE)
+  await startApplication(lab, lifeObjects())
 
   await t.test('status finds every node and pod well', async (t) => await status(t, lab))
   await t.test('why --live tries a call from its pod', async (t) => await whyLive(t, lab))

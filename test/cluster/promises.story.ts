@@ -4,27 +4,18 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { demoChecks } from '../../lab/demo/checks.ts'
 import { inNetworkOf } from '../../lab/real/node-command.ts'
-import { clusterLab } from './support/cluster-lab.ts'
 import { applyShop, installMesh, removeShop } from './support/mesh.ts'
-import { missingCluster, storyTarget } from './support/target.ts'
+import { openCluster } from './support/story.ts'
+import { missingCluster } from './support/target.ts'
 
 const SERVER = join(import.meta.dirname, '../../lab/samples/server.ts')
 
 await t.test('the promises of the demonstration', { skip: missingCluster('nodes') }, async (t) => {
-  const target = storyTarget()
-  if (target === undefined) throw new Error('the cluster went away')
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-cluster-'))
-  const lab = clusterLab(target, directory)
-  t.teardown(async () => {
-    await removeShop(lab)
-    rmSync(directory, { recursive: true, force: true })
-  })
+  const { lab } = openCluster(t, removeShop)
   await installMesh(lab)
   await applyShop(lab)
   const outside = await startOutside()

@@ -2,34 +2,23 @@
 // Workloads' certificates by a signer of the cluster, through the true API server's CertificateSigningRequests, with its admission and
 // rights: as cert-manager does it.
 
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import type { DemoLab } from '../../lab/demo/check.ts'
-import { clusterLab } from './support/cluster-lab.ts'
 import { clientObjects, lifeObjects, NAMESPACE } from './support/life-objects.ts'
-import { installKinds, removeMesh, untilCaptured } from './support/mesh.ts'
+import { installKinds, removeMesh, TIMEOUT, untilCaptured } from './support/mesh.ts'
 import { type Signer, startSigner } from './support/signer.ts'
-import { missingCluster, storyTarget } from './support/target.ts'
+import { openStory, startApplication } from './support/story.ts'
+import { missingCluster } from './support/target.ts'
 
 const SYSTEM = 'ambit-system'
 const SIGNER = 'ambit.test/mesh'
 /** As many as the chart has by itself. */
 const CONTROLLERS = 2
-const TIMEOUT = '--timeout=150s'
 const PATIENCE = ['--timeout', '150'] as const
 const CALL = ['curl', '-sS', '-o', '/dev/null', '-w', '%{http_code}', '-m', '20'] as const
 
 await t.test('a signer of the cluster', { skip: missingCluster('nodes') }, async (t) => {
-  const target = storyTarget()
-  if (target === undefined) throw new Error('the cluster went away')
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-cluster-'))
-  const lab = clusterLab(target, directory)
-  t.teardown(async () => {
-    await lab.kubectl('delete', 'namespace', NAMESPACE, '--ignore-not-found', TIMEOUT)
-    rmSync(directory, { recursive: true, force: true })
-  })
+  const { lab, directory } = openStory(t)
   await removeMesh(lab)
   await installKinds(lab)
   const [namespace] = lifeObjects()
@@ -43,10 +32,7 @@ await t.test('a signer of the cluster', { skip: missingCluster('nodes') }, async
     await trust(lab, signer.root)
     await lab.ambit('upgrade', ...PATIENCE, '--set', `controller.certificateSigner=${SIGNER}`)
     await onlyNewControllers(lab)
-    await lab.apply({ apiVersion: 'v1', kind: 'List', items: lifeObjects() })
-    await lab.kubectl('rollout', 'status', '-n', NAMESPACE, 'deployment/web', TIMEOUT)
-    await lab.kubectl('wait', '-n', NAMESPACE, 'pod/client', '--for=condition=Ready', TIMEOUT)
-    await untilCaptured(lab, NAMESPACE)
+    await startApplication(lab, lifeObjects())
     await strict(lab)
     t.equal(await call(lab, 'client'), '200', 'mutual TLS with certificates of the signer')
     signedFor(t, signer, ['web', 'client'])

@@ -9,6 +9,7 @@ import type { Call } from '../../waypoint/listener/call.ts'
 import { RequestLine } from '../../waypoint/request-line.ts'
 import type { RoutedForward } from '../../waypoint/router/types.ts'
 import { ip, sampleService, sampleWorkload } from '../model/samples.ts'
+import { FORWARD } from './harness.ts'
 
 const CATALOG = sampleService('catalog')
 
@@ -30,17 +31,8 @@ function callFrom(name: string, lastOctet: number): Call {
 
 function routed(name: string): RoutedForward {
   return {
-    kind: 'forward',
+    ...FORWARD,
     backend: { kind: 'service', service: CATALOG.key, port: 80 },
-    target: undefined,
-    authority: undefined,
-    requestEdits: undefined,
-    responseEdits: undefined,
-    requestMs: 0,
-    backendRequestMs: 0,
-    retry: undefined,
-    mirrors: [],
-    session: undefined,
     route: { kind: 'HTTPRoute', namespace: 'shop', name, rule: '0' },
   }
 }

@@ -4,9 +4,9 @@
 import { randomUUID } from 'node:crypto'
 import type { DemoLab } from '../../../lab/demo/check.ts'
 import { inNode } from '../../../lab/real/node-command.ts'
+import { TIMEOUT } from './mesh.ts'
 
 const RUNTIME = ['ctr', '--namespace', 'k8s.io']
-const TIMEOUT = '--timeout=150s'
 
 interface Container {
   readonly node: string

@@ -15,7 +15,8 @@ const INSTALLATION = at('daemonset/install.yaml')
 const KINDS = [at('lab/manifests/gateway-kinds.yaml'), at('daemonset/chart/crds/policy-kinds.yaml')]
 const SHOP = at('lab/samples/shop.yaml')
 const ROLLED_OUT = ['deployment/ambit-controller', 'daemonset/ambit-agent'] as const
-const TIMEOUT = '--timeout=150s'
+/** How long kubectl is asked to wait, for images, kubelets and rollouts. */
+export const TIMEOUT = '--timeout=150s'
 
 type Cluster = Pick<DemoLab, 'kubectl' | 'apply'>
 
