@@ -8,7 +8,7 @@ import { createLeveledLogger } from '../mesh/telemetry/log.ts'
 import { startAgent } from './agent.ts'
 import { agentCommand } from './config.ts'
 import { compileAll, startCompiled } from './memory/compiled-start.ts'
-import { giveBackHeap, trimWhenCalm } from '../mesh/program/memory/give-back.ts'
+import { giveBackMemory } from '../mesh/program/memory/give-back.ts'
 
 /** On top of the drain deadline: what else there is to close is quick, and must not hang an upgrade. */
 const STOP_MARGIN_MS = 5_000
@@ -26,14 +26,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const command = agentCommand(async (config) => {
     const { log, levels } = createLeveledLogger('agent', config.logLevel, config.logFormat)
     await startCompiled(log)
-    const memory = { log: log.child({ part: 'memory' }) }
-    giveBackHeap({
-      ...memory,
-      trim: trimMalloc,
-      collector: globalThis.gc,
-      descriptors: () => 0,
-    })
-    trimWhenCalm({ ...memory, trim: trimProcess })
+    giveBackMemory({ trimHeap: trimMalloc, trimProcess, log })
     const code = await runProgram({
       name: 'agent',
       log,

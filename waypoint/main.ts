@@ -2,7 +2,7 @@
 // `ambit waypoint-proxy`: reads the flags, runs until a signal, stops in good order.
 
 import { trimMalloc, trimProcess } from '../native/libc.ts'
-import { giveBackHeap, trimWhenCalm } from '../mesh/program/memory/give-back.ts'
+import { giveBackMemory } from '../mesh/program/memory/give-back.ts'
 import { runCommand } from '../mesh/program/command-line.ts'
 import { runProgram } from '../mesh/program/run.ts'
 import { createLeveledLogger, printLine } from '../mesh/telemetry/log.ts'
@@ -16,14 +16,7 @@ const STOP_MARGIN_MS = 5_000
 export async function main(argv: readonly string[]): Promise<void> {
   const command = waypointCommand(async (config) => {
     const { log, levels } = createLeveledLogger('waypoint', config.logLevel, config.logFormat)
-    const memory = { log: log.child({ part: 'memory' }) }
-    giveBackHeap({
-      ...memory,
-      trim: trimMalloc,
-      collector: globalThis.gc,
-      descriptors: () => 0,
-    })
-    trimWhenCalm({ ...memory, trim: trimProcess })
+    giveBackMemory({ trimHeap: trimMalloc, trimProcess, log })
     const code = await runProgram({
       name: 'waypoint',
       log,

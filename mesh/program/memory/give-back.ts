@@ -45,6 +45,26 @@ export interface GiveBackOptions {
   readonly log: Logger
 }
 
+export interface MainThreadOptions {
+  /** Has malloc return the pages it has free, of all threads. */
+  readonly trimHeap: () => void
+  /** The same, and what else the process can do without; may throw. */
+  readonly trimProcess: () => void
+  readonly log: Logger
+}
+
+/** Watches over the heap of a program's main thread and over its process, for as long as that lives. */
+export function giveBackMemory({ trimHeap, trimProcess, log }: MainThreadOptions): void {
+  const memory = log.child({ part: 'memory' })
+  giveBackHeap({
+    collector: globalThis.gc,
+    trim: trimHeap,
+    descriptors: () => 0,
+    log: memory,
+  })
+  trimWhenCalm({ trim: trimProcess, log: memory })
+}
+
 /** Watches over the calling thread's heap for as long as the thread lives. */
 export function giveBackHeap({ collector, trim, descriptors, log }: GiveBackOptions): void {
   if (collector === undefined) return
@@ -75,7 +95,7 @@ export function giveBackHeap({ collector, trim, descriptors, log }: GiveBackOpti
 }
 
 /** Watches over the process, from its main thread: has it trimmed when there is little to do in any thread. `trim` may throw. */
-export function trimWhenCalm({ trim, log }: Pick<GiveBackOptions, 'trim' | 'log'>): void {
+function trimWhenCalm({ trim, log }: Pick<GiveBackOptions, 'trim' | 'log'>): void {
   const growth = new CalmGrowth({
     ...GROWTH,
     slackBytes: PROCESS_SLACK_BYTES,
