@@ -39,12 +39,14 @@ async function configOf(...flags: readonly string[]): Promise<WaypointConfig> {
   return promise
 }
 
-/** A port of loopback that is free now. */
-async function freePort(): Promise<number> {
-  const server = createServer()
-  const port = await portOf(server)
-  await new Promise((resolve) => server.close(resolve))
-  return port
+/** Of loopback, and no other process's: whatever the machine does beside, its ports are free. */
+const OWN_ADDRESS = `127.${64 + (process.pid >> 16)}.${(process.pid >> 8) & 0xff}.${process.pid & 0xff}`
+let lastPort = 20_000
+
+/** An address that nobody has listened at, below the ports that the kernel gives out. */
+function freeAddress(): string {
+  lastPort += 1
+  return `${OWN_ADDRESS}:${lastPort}`
 }
 
 /** Lets a server listen on loopback. */
@@ -65,7 +67,7 @@ interface Started {
 }
 
 async function start(t: Test, plane: ControlPlane, ...flags: readonly string[]): Promise<Started> {
-  const [admin, metrics, readiness] = [await freePort(), await freePort(), await freePort()]
+  const [admin, metrics, readiness] = [freeAddress(), freeAddress(), freeAddress()]
   const config = await configOf(
     '--gateway-name=way',
     '--namespace=shop',
@@ -73,9 +75,9 @@ async function start(t: Test, plane: ControlPlane, ...flags: readonly string[]):
     `--ca-root-file=${plane.rootFile}`,
     `--token-file=${plane.tokenFile}`,
     '--hbone-address=127.0.0.1:0',
-    `--admin-address=127.0.0.1:${admin}`,
-    `--metrics-address=127.0.0.1:${metrics}`,
-    `--readiness-address=127.0.0.1:${readiness}`,
+    `--admin-address=${admin}`,
+    `--metrics-address=${metrics}`,
+    `--readiness-address=${readiness}`,
     '--drain-deadline=0.2',
     ...flags,
   )
@@ -89,15 +91,15 @@ async function start(t: Test, plane: ControlPlane, ...flags: readonly string[]):
   })
   if (!started.ok) throw started.error
   t.teardown(() => started.value.stop())
-  const get = async (port: number, path: string): Promise<string> =>
-    (await fetch(`http://127.0.0.1:${port}${path}`)).text()
+  const get = async (address: string, path: string): Promise<string> =>
+    (await fetch(`http://${address}${path}`)).text()
   return {
     waypoint: started.value,
     ready: () => get(readiness, '/healthz/ready'),
     metrics: () => get(metrics, '/metrics'),
     dump: async () => JSON.parse(await get(admin, '/config_dump')) as Record<string, unknown>,
     setLevel: async (level) =>
-      (await fetch(`http://127.0.0.1:${admin}/logging?level=${level}`, { method: 'POST' })).text(),
+      (await fetch(`http://${admin}/logging?level=${level}`, { method: 'POST' })).text(),
   }
 }
 
