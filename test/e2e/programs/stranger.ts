@@ -50,7 +50,7 @@ export interface Outcome {
 
 const HBONE_PORT = 15008
 /** Longer than any deadline of the mesh for a connection that says nothing. Milliseconds. */
-const PATIENCE_MS = 15_000
+const PATIENCE_MS = 60_000
 const FLOOD_VALUE = 'x'.repeat(90)
 
 async function request(knock: Extract<Knock, { kind: 'request' }>): Promise<Outcome> {
