@@ -91,6 +91,7 @@ function makeService(index: number): Service {
     ports: [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1' }],
     subjectAltNames: [],
     waypoint: undefined,
+    weightedWaypoints: [],
     loadBalancing: {
       routingPreference: [],
       mode: 'standard',

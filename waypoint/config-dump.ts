@@ -7,6 +7,7 @@ import { formatSocketAddress } from '../mesh/model/address.ts'
 import { dumpGateway } from '../mesh/model/gateway.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import type { HttpRoutes } from '../mesh/model/http-routes.ts'
+import { waypointsOf } from '../mesh/model/service-waypoints.ts'
 import type { GatewayAddress } from '../mesh/model/types.ts'
 import { encodeMeshState } from '../mesh/xds/wire-state.ts'
 import { VERSION } from '../mesh/program/version.ts'
@@ -40,7 +41,7 @@ export function configDump(
 ): Record<string, unknown> {
   const { config, mesh, certificates, discovery, pending, tunnels, connections, isOwn } = sources
   const calls = dumpCalls(sources.openCalls(), performance.now())
-  const services = [...mesh.services()].filter(({ waypoint }) => isOwn(waypoint))
+  const services = [...mesh.services()].filter((service) => waypointsOf(service).some(isOwn))
   const workloads = [...mesh.workloads()].filter(({ waypoint }) => isOwn(waypoint))
   return {
     services: services.map(({ key, ports, waypoint }) => ({

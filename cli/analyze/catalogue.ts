@@ -56,21 +56,21 @@ export const CATALOGUE = {
     severity: 'error',
     title: 'a waypoint does not exist',
     cause:
-      'The label istio.io/use-waypoint names no Gateway of its namespace, or of that of istio.io/use-waypoint-namespace.',
+      'The label istio.io/use-waypoint, or istio.io/use-waypoint-canary, names no Gateway of its namespace, or of that of the label with -namespace at its end.',
     cure: 'Create the Gateway, or correct the label; "none" asks for no waypoint.',
   },
   AMB108: {
     severity: 'error',
     title: 'a waypoint serves nobody',
     cause:
-      "The Gateway that istio.io/use-waypoint names is not Programmed, or of a class that is not the mesh's. What is bound to it is refused meanwhile, unless the annotation ambit.io/waypoint-fail-open lets it pass.",
+      "The Gateway that istio.io/use-waypoint names is not Programmed, or of a class that is not the mesh's. What is bound to it is refused meanwhile, unless the annotation ambit.io/waypoint-fail-open lets it pass; what a canary cannot take the waypoint beside it does.",
     cure: 'See "ambit waypoint status" and the conditions of the Gateway, or take the label away.',
   },
   AMB109: {
     severity: 'warning',
     title: 'a waypoint is for other traffic',
     cause:
-      'The istio.io/waypoint-for of the Gateway, or of its class, leaves out what names it (service, if neither says): the traffic goes direct.',
+      "The istio.io/waypoint-for of the Gateway, or of its class, leaves out what names it (service, if neither says): the traffic goes direct, a canary's share by the waypoint beside it.",
     cure: 'Label the Gateway istio.io/waypoint-for=all, or take istio.io/use-waypoint away.',
   },
   AMB110: {
@@ -99,6 +99,13 @@ export const CATALOGUE = {
     cause:
       'An entry of caCertificateRefs names no ConfigMap of the namespace of the policy that has certificates in its key ca.crt. Where no authority is left, waypoints send the Service nothing.',
     cure: 'Create the ConfigMap, with the certificates in PEM in its key ca.crt, or correct the name.',
+  },
+  AMB114: {
+    severity: 'warning',
+    title: 'a canary of a waypoint takes nothing',
+    cause:
+      'The label istio.io/use-waypoint-canary names the waypoint that it stands beside, stands beside none, or its annotation istio.io/use-waypoint-canary-weight is no whole number from 0 to 100: all connections go as if there were no canary.',
+    cure: 'Name another Gateway, name a waypoint by istio.io/use-waypoint, or correct the weight.',
   },
   AMB201: {
     severity: 'warning',

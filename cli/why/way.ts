@@ -3,8 +3,10 @@
 
 import type { OutboundDecision } from '../../agent/proxy/decision/outbound.ts'
 import { trueTargets } from '../../agent/proxy/decision/true-targets.ts'
+import { waypointName } from '../../agent/proxy/decision/waypoint.ts'
 import { callerAddress, type LocalPod } from '../../agent/proxy/local-pod.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
+import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import { END_REASONS } from '../../mesh/telemetry/end-reason.ts'
 import { arrival } from './arrival.ts'
@@ -16,6 +18,8 @@ import { PLAIN_REQUEST, requestHead } from './request.ts'
 import type { Step } from './steps.ts'
 import { type WaypointEnd, waypointSteps } from './waypoint-step.ts'
 import type { AgentView } from './world.ts'
+
+type HboneWay = Extract<OutboundDecision, { kind: 'hbone' }>
 
 /** What becomes of the connection on this way. */
 export function explainWay(
@@ -47,7 +51,14 @@ export function explainWay(
           what: `HBONE to ${formatSocketAddress(way.peer)}, whose peer must prove ${way.expectedIdentities.join(' or ')}`,
         }
   if (way.kind === 'hbone' && way.waypoint !== undefined)
-    return explainWaypoint(world, source, way, way.waypoint.name, [...egress, tunnel], called)
+    return explainWaypoint(
+      world,
+      source,
+      way,
+      way.waypoint.name,
+      [...egress, tunnel, ...sharesStep(world.source.mesh, way)],
+      called,
+    )
   const steps: Step[] = [...egress, tunnel]
   const node = workload?.node ?? ''
   const far = node === world.source.node ? world.source : world.agentOf(node)
@@ -89,11 +100,30 @@ export function denyStep(way: Extract<OutboundDecision, { kind: 'deny' }>): Step
   }
 }
 
+/** Who has which share of the connections, where a canary has one. */
+function sharesStep(mesh: MeshState, { service, waypoint }: HboneWay): readonly Step[] {
+  if (service === undefined || waypoint?.of !== 'service') return []
+  const shares = service.weightedWaypoints.map(
+    ({ destination, weight }) => `${weight} by ${waypointName(mesh, destination)}`,
+  )
+  if (shares.length === 0) return []
+  const total = service.weightedWaypoints.reduce((sum, { weight }) => sum + weight, 0)
+  const what = `of ${total} connections go ${shares.join(', ')}: what follows is true of ${waypoint.name}`
+  return [
+    {
+      step: 'waypoint',
+      result: 'note',
+      what,
+      object: `Service ${service.namespace}/${service.name}`,
+    },
+  ]
+}
+
 /** By a waypoint: what it makes of the call is its own to say, where it was asked; the pods that it may lead to let the client in, or do not. */
 function explainWaypoint(
   world: CallWorld,
   source: LocalPod,
-  way: Extract<OutboundDecision, { kind: 'hbone' }>,
+  way: HboneWay,
   name: string,
   before: readonly Step[],
   called: Called,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The services of the mesh, from facts about a Kubernetes Service. Pure.
 
-import type { GatewayAddress } from '../../mesh/model/gateway.ts'
 import type { IpAddress, NodePort, Service, ServiceKey } from '../../mesh/model/types.ts'
 import { externalClaims, type LostClaims } from './claim.ts'
 import type { TranslateConfig } from './config.ts'
@@ -14,14 +13,14 @@ export interface ServiceStanding {
   readonly distribution: TrafficDistribution | undefined
   /** What it claims and does not get. */
   readonly lost: LostClaims | undefined
-  readonly waypoint: GatewayAddress | undefined
+  readonly waypoints: Pick<Service, 'waypoint' | 'weightedWaypoints'>
 }
 
 /** The mesh services of an object: one for each of its host names. */
 export function meshServicesOf(
   config: TranslateConfig,
   service: ServiceFacts,
-  { distribution, lost, waypoint }: ServiceStanding,
+  { distribution, lost, waypoints }: ServiceStanding,
 ): readonly (readonly [ServiceKey, Service])[] {
   const { namespace, name } = service
   const isHeld = ({ value }: { readonly value: IpAddress }): boolean =>
@@ -47,7 +46,7 @@ export function meshServicesOf(
         appProtocol,
       })),
       subjectAltNames: [],
-      waypoint,
+      ...waypoints,
       loadBalancing: loadBalancingOf(service, distribution),
       ipFamilies: service.ipFamilies,
       canonical: true,

@@ -124,7 +124,7 @@ export function translate(
     return meshServicesOf(config, service, {
       distribution: around?.trafficDistribution,
       lost: fetch(lost, key),
-      waypoint: waypoints.waypointOfService(fetch, service),
+      waypoints: waypoints.waypointsOfService(fetch, service),
     })
   })
   const nodes = graph.derive('mesh nodes', objects.Node, (_fetch, node) =>

@@ -4,8 +4,15 @@
 // unpoliced. Only FAIL_OPEN_ANNOTATION lets it pass. Pure.
 
 import type { GatewayAddress } from '../../mesh/model/gateway.ts'
-import { USE_WAYPOINT_LABEL, WAYPOINT_FOR_LABEL } from '../../mesh/model/names.ts'
-import type { AskedWaypoint, WaypointUse } from './waypoint-use.ts'
+import type { Service } from '../../mesh/model/types.ts'
+import {
+  CANARY_WAYPOINT_LABEL,
+  CANARY_WAYPOINT_WEIGHT,
+  USE_WAYPOINT_LABEL,
+  WAYPOINT_FOR_LABEL,
+} from '../../mesh/model/names.ts'
+import { excerpt } from '../../mesh/telemetry/excerpt.ts'
+import { type AskedWaypoint, canaryShare, type WaypointUse } from './waypoint-use.ts'
 import { takes } from './waypoint-traffic.ts'
 import { admits, type Waypoint, type WaypointPods } from './waypoints.ts'
 
@@ -37,30 +44,53 @@ export interface Binding {
   /** Whether its traffic goes to the waypoint, or past it. */
   readonly isEnforced: boolean
   readonly message: string
+  /** The canary that takes a share of its connections; undefined where none does, for want of one or by a fault of its. */
+  readonly canary: Canary | undefined
 }
+
+/** A waypoint beside the one that is asked for. */
+interface Canary {
+  readonly asked: AskedWaypoint
+  /** Of a hundred connections. */
+  readonly weight: number
+}
+
+/** Where agents send the traffic to a Service. */
+export type ServiceWaypoints = Pick<Service, 'waypoint' | 'weightedWaypoints'>
+
+export const NO_WAYPOINTS: ServiceWaypoints = { waypoint: undefined, weightedWaypoints: [] }
+
+type Flaw = { readonly reason: BindingReason; readonly message: string }
+/** Of the canary alone: all goes by the other waypoint then. */
+type CanaryFlaw = { readonly flaw: string }
 
 /** A name that nobody can have (RFC 2606): the waypoint is there, and must not get the traffic of those whom it does not take. */
 const NOBODY = 'attachment-denied.invalid'
+const HUNDRED = 100
 
 /** The binding of an object; undefined when it asks for no waypoint. `asks` also whether the waypoint is ready, which changes often. */
 export function bindingOf(facts: BindingFacts): Binding | undefined {
   const asked = askedOf(facts)
   if (asked === undefined) return undefined
   const flaw = flawOf(facts, asked)
-  if (flaw?.reason === 'UnsupportedTrafficType') return { asked, isEnforced: false, ...flaw }
+  if (flaw?.reason === 'UnsupportedTrafficType')
+    return { asked, isEnforced: false, canary: undefined, ...flaw }
   const { ready } = facts.podsOf(asked) ?? { ready: 0 }
   const problem =
     flaw ??
     (ready === 0
       ? { reason: 'WaypointIsNotReady' as const, message: `no pod of ${nameOf(asked)} is ready` }
       : undefined)
-  if (problem === undefined)
+  if (problem === undefined) {
+    const canary = canaryOf(facts, asked)
     return {
       asked,
       reason: 'WaypointAccepted',
       isEnforced: true,
-      message: `its traffic goes through ${nameOf(asked)}`,
+      message: `its traffic goes through ${nameOf(asked)}${sharedWith(facts, canary)}`,
+      canary: canary === undefined || 'flaw' in canary ? undefined : canary,
     }
+  }
   const isOpen = isFailOpen(facts)
   const effect = isOpen
     ? 'traffic goes past it, as its annotation wants'
@@ -70,7 +100,54 @@ export function bindingOf(facts: BindingFacts): Binding | undefined {
     reason: problem.reason,
     isEnforced: !isOpen,
     message: `${problem.message}: ${effect}`,
+    canary: undefined,
   }
+}
+
+/** The same for a Service, with its canary. A canary is there only beside a waypoint that takes the Service's traffic. */
+export function serviceWaypoints(facts: BindingFacts): ServiceWaypoints {
+  const asked = askedOf(facts)
+  const waypoint = waypointAddress(facts)
+  if (asked === undefined || waypoint === undefined) return NO_WAYPOINTS
+  const canary = flawOf(facts, asked) === undefined ? canaryOf(facts, asked) : undefined
+  if (canary === undefined || 'flaw' in canary) return { waypoint, weightedWaypoints: [] }
+  return {
+    waypoint,
+    weightedWaypoints: [
+      { destination: waypoint, weight: HUNDRED - canary.weight },
+      { destination: canary.asked.address, weight: canary.weight },
+    ],
+  }
+}
+
+/**
+ * The canary beside `primary`. Who names a waypoint himself does not have the canary of his namespace: that is for another. Whatever is wrong
+ * with it, it takes nothing. Whether it is ready the agents see.
+ */
+function canaryOf(facts: BindingFacts, primary: AskedWaypoint): Canary | CanaryFlaw | undefined {
+  const { own, inherited } = facts
+  const around = own?.asked === undefined ? inherited : undefined
+  const asked = own?.canary ?? around?.canary
+  if (asked === undefined || asked === 'none') return undefined
+  if (asked.gateway === primary.gateway)
+    return { flaw: `CanarySameAsPrimary: the label ${CANARY_WAYPOINT_LABEL} names it again` }
+  const written = own?.canaryWeight ?? around?.canaryWeight
+  const weight = canaryShare(written)
+  if (weight === undefined)
+    return {
+      flaw: `CanaryInvalidWeight: the annotation ${CANARY_WAYPOINT_WEIGHT} is "${excerpt(written ?? '')}", and no whole number from 0 to 100`,
+    }
+  const flaw = flawOf(facts, asked, CANARY_WAYPOINT_LABEL)
+  return flaw === undefined ? { asked, weight } : { flaw: `${flaw.reason}: ${flaw.message}` }
+}
+
+/** What a binding says of the canary. */
+function sharedWith({ podsOf }: BindingFacts, canary: Canary | CanaryFlaw | undefined): string {
+  if (canary === undefined) return ''
+  if ('flaw' in canary) return `, all of it, for its canary is not used. ${canary.flaw}`
+  const { asked, weight } = canary
+  const share = `, ${weight} of 100 connections through its canary ${nameOf(asked)}`
+  return (podsOf(asked)?.ready ?? 0) === 0 ? `${share} as soon as a pod of that is ready` : share
 }
 
 /** Where agents send the object's traffic. Asks whether the waypoint is ready only where that decides. */
@@ -96,14 +173,15 @@ function isFailOpen({ own, inherited }: BindingFacts): boolean {
 function flawOf(
   { target, namespace, namespaceLabels, waypointOf }: BindingFacts,
   asked: AskedWaypoint,
-): { readonly reason: BindingReason; readonly message: string } | undefined {
+  label = USE_WAYPOINT_LABEL,
+): Flaw | undefined {
   const waypoint = waypointOf(asked)
   const name = nameOf(asked)
   // Nobody can tell what it would have been for, so that it takes everything.
   if (waypoint === undefined)
     return {
       reason: 'WaypointMissing',
-      message: `${name}, which the label ${USE_WAYPOINT_LABEL} names, is not there or is no waypoint`,
+      message: `${name}, which the label ${label} names, is not there or is no waypoint`,
     }
   if (!takes(waypoint.traffic, target))
     return {

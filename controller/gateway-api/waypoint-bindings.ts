@@ -9,7 +9,15 @@ import type { ObjectCollections } from '../core/input.ts'
 import { objectKey, type ObjectKey } from '../core/origin.ts'
 import type { PodTemplate } from '../core/pod.ts'
 import type { ServiceFacts } from '../core/service.ts'
-import { type Binding, type BindingFacts, bindingOf, waypointAddress } from './waypoint-binding.ts'
+import {
+  type Binding,
+  type BindingFacts,
+  bindingOf,
+  NO_WAYPOINTS,
+  serviceWaypoints,
+  type ServiceWaypoints,
+  waypointAddress,
+} from './waypoint-binding.ts'
 import type { WaypointUse } from './waypoint-use.ts'
 import {
   deriveWaypointPods,
@@ -22,7 +30,7 @@ export interface WaypointBindings {
   readonly waypoints: Collection<ObjectKey, Waypoint>
   readonly pods: Collection<ObjectKey, WaypointPods>
   /** Where agents send a Service's traffic. */
-  readonly waypointOfService: (fetch: Fetch, service: ServiceFacts) => GatewayAddress | undefined
+  readonly waypointsOfService: (fetch: Fetch, service: ServiceFacts) => ServiceWaypoints
   /** Where they send what is for a pod by its own address. */
   readonly waypointOfPod: (fetch: Fetch, template: BoundTemplate) => GatewayAddress | undefined
   /** How a Service stands to its waypoint, for its status. */
@@ -31,9 +39,11 @@ export interface WaypointBindings {
 
 type BoundTemplate = Pick<PodTemplate, 'cluster' | 'namespace' | 'labels' | 'waypointUse'>
 
+type Place = Pick<PodTemplate, 'cluster' | 'namespace'>
+
 /** Where the traffic of a namespace's objects goes that say nothing themselves. */
 interface Inherited {
-  readonly service: GatewayAddress | undefined
+  readonly service: ServiceWaypoints
   readonly workload: GatewayAddress | undefined
 }
 
@@ -47,7 +57,7 @@ export function deriveWaypointBindings(graph: Graph, objects: ObjectCollections)
   const factsOf = (
     fetch: Fetch,
     target: BindingFacts['target'],
-    { cluster, namespace }: { readonly cluster: string; readonly namespace: string },
+    { cluster, namespace }: Place,
     own: WaypointUse | undefined,
   ): BindingFacts => {
     const around = fetch(objects.Namespace, objectKey(cluster, CLUSTER_SCOPE, namespace))
@@ -68,7 +78,7 @@ export function deriveWaypointBindings(graph: Graph, objects: ObjectCollections)
       if (waypointUse?.asked === undefined) return []
       const place = { cluster, namespace: name }
       const addresses: Inherited = {
-        service: waypointAddress(factsOf(fetch, 'service', place, undefined)),
+        service: serviceWaypoints(factsOf(fetch, 'service', place, undefined)),
         workload: waypointAddress(factsOf(fetch, 'workload', place, undefined)),
       }
       return [[key, addresses]]
@@ -77,27 +87,24 @@ export function deriveWaypointBindings(graph: Graph, objects: ObjectCollections)
   /** A waypoint's own Service and pods are bound to none: their traffic would go round in circles. */
   const isWaypoints = (fetch: Fetch, cluster: string, namespace: string, gateway?: string) =>
     gateway !== undefined && fetch(waypoints, objectKey(cluster, namespace, gateway)) !== undefined
-  const addressOf = (
-    fetch: Fetch,
-    target: BindingFacts['target'],
-    place: { readonly cluster: string; readonly namespace: string },
-    own: WaypointUse | undefined,
-  ): GatewayAddress | undefined =>
-    own === undefined
-      ? fetch(inherited, objectKey(place.cluster, CLUSTER_SCOPE, place.namespace))?.[target]
-      : waypointAddress(factsOf(fetch, target, place, own))
+  const ofNamespace = (fetch: Fetch, { cluster, namespace }: Place): Inherited | undefined =>
+    fetch(inherited, objectKey(cluster, CLUSTER_SCOPE, namespace))
   return {
     waypoints,
     pods,
-    waypointOfService: (fetch, service) =>
-      isWaypoints(fetch, service.cluster, service.namespace, service.name)
-        ? undefined
-        : addressOf(fetch, 'service', service, service.waypointUse),
+    waypointsOfService: (fetch, service) => {
+      const { cluster, namespace, name, waypointUse } = service
+      if (isWaypoints(fetch, cluster, namespace, name)) return NO_WAYPOINTS
+      return waypointUse === undefined
+        ? (ofNamespace(fetch, service)?.service ?? NO_WAYPOINTS)
+        : serviceWaypoints(factsOf(fetch, 'service', service, waypointUse))
+    },
     waypointOfPod: (fetch, template) => {
       const { cluster, namespace, labels, waypointUse } = template
-      return isWaypoints(fetch, cluster, namespace, labels.get(GATEWAY_NAME_LABEL))
-        ? undefined
-        : addressOf(fetch, 'workload', template, waypointUse)
+      if (isWaypoints(fetch, cluster, namespace, labels.get(GATEWAY_NAME_LABEL))) return undefined
+      return waypointUse === undefined
+        ? ofNamespace(fetch, template)?.workload
+        : waypointAddress(factsOf(fetch, 'workload', template, waypointUse))
     },
     bindingOfService: (fetch, service) =>
       isWaypoints(fetch, service.cluster, service.namespace, service.name)

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which waypoint an object asks for: the labels istio.io/use-waypoint and istio.io/use-waypoint-namespace of a Namespace, Service or Pod,
-// and whether its traffic may pass while that waypoint is not there.
+// which other takes a share of its connections, and whether its traffic may pass while that waypoint is not there.
 
 import type { GatewayAddress } from '../../mesh/model/gateway.ts'
 import {
+  CANARY_WAYPOINT_LABEL,
+  CANARY_WAYPOINT_NAMESPACE_LABEL,
+  CANARY_WAYPOINT_WEIGHT,
   FAIL_OPEN_ANNOTATION,
   USE_WAYPOINT_LABEL,
   USE_WAYPOINT_NAMESPACE_LABEL,
@@ -28,6 +31,25 @@ export interface WaypointUse {
   readonly asked: AskedWaypoint | 'none' | undefined
   /** Whether traffic may pass without the waypoint while that is not ready. Undefined: as its namespace says. */
   readonly isFailOpen: boolean | undefined
+  /** Another waypoint that takes a share of the connections. */
+  readonly canary: AskedWaypoint | 'none' | undefined
+  /** How many of a hundred connections that is, as it is written; undefined where nothing is. */
+  readonly canaryWeight: string | undefined
+}
+
+/** The labels that name a waypoint, and its namespace. */
+export interface WaypointLabels {
+  readonly name: string
+  readonly namespace: string
+}
+
+export const PRIMARY: WaypointLabels = {
+  name: USE_WAYPOINT_LABEL,
+  namespace: USE_WAYPOINT_NAMESPACE_LABEL,
+}
+export const CANARY: WaypointLabels = {
+  name: CANARY_WAYPOINT_LABEL,
+  namespace: CANARY_WAYPOINT_NAMESPACE_LABEL,
 }
 
 /** Reads it; undefined when the object says nothing. `namespace` is the one whose waypoints it means by mere names. */
@@ -38,9 +60,12 @@ export function readWaypointUse(
   annotations: ReadonlyMap<string, string>,
   origin: Origin,
 ): WaypointUse | undefined {
-  const asked = readAsked(reader, namespace, labels, origin)
+  const asked = readAsked(reader, namespace, labels, origin, PRIMARY)
   const isFailOpen = readFailOpen(reader, annotations.get(FAIL_OPEN_ANNOTATION))
-  return asked === undefined && isFailOpen === undefined ? undefined : { asked, isFailOpen }
+  const canary = readAsked(reader, namespace, labels, origin, CANARY)
+  const canaryWeight = annotations.get(CANARY_WAYPOINT_WEIGHT)
+  const use = { asked, isFailOpen, canary, canaryWeight }
+  return Object.values(use).every((said) => said === undefined) ? undefined : use
 }
 
 function readAsked(
@@ -48,16 +73,17 @@ function readAsked(
   own: string,
   labels: ReadonlyMap<string, string>,
   { cluster, clusterDomain }: Origin,
+  by: WaypointLabels,
 ): WaypointUse['asked'] {
-  const name = labels.get(USE_WAYPOINT_LABEL)
+  const name = labels.get(by.name)
   if (name === undefined) return undefined
   if (name === '') {
     // Not what says "none": that is a word of its own.
-    reader.note(`metadata.labels[${USE_WAYPOINT_LABEL}]`, 'is empty, and is taken as not written')
+    reader.note(`metadata.labels[${by.name}]`, 'is empty, and is taken as not written')
     return undefined
   }
   if (name === 'none') return 'none'
-  const namespace = labels.get(USE_WAYPOINT_NAMESPACE_LABEL) || own
+  const namespace = labels.get(by.namespace) || own
   const hostname = `${name}.${namespace}.svc.${clusterDomain}`
   return {
     gateway: objectKey(cluster, namespace, name),
@@ -65,6 +91,12 @@ function readAsked(
     name,
     address: { destination: { kind: 'hostname', namespace, hostname }, hbonePort: HBONE_PORT },
   }
+}
+
+/** How many of a hundred connections a canary takes: 0 where nobody says, and undefined where that is no whole number up to a hundred. */
+export function canaryShare(written: string | undefined): number | undefined {
+  const share = /^\d{1,3}$/.test(written ?? '0') ? Number(written ?? '0') : undefined
+  return share !== undefined && share <= 100 ? share : undefined
 }
 
 function readFailOpen(reader: ObjectReader, value: string | undefined): boolean | undefined {

@@ -89,9 +89,10 @@ export function deriveWaypointPolicies(
         const binding = bindingOfService(fetch, service)
         if (binding === undefined) return not('unbound', 'uses no waypoint')
         const waypoint = fetch(waypoints, binding.asked.gateway)
-        return waypoint === undefined || !binding.isEnforced
-          ? not('unbound', `has no waypoint: ${binding.message}`)
-          : bound([waypoint])
+        if (waypoint === undefined || !binding.isEnforced)
+          return not('unbound', `has no waypoint: ${binding.message}`)
+        const { canary } = binding
+        return bound(canary === undefined ? [waypoint] : [waypoint, canary.asked])
       }
       case 'GatewayClass': {
         if (namespace !== config.rootNamespace)

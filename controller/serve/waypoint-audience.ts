@@ -7,6 +7,7 @@
 
 import { OrderedKeys } from '../../mesh/model/ordered-keys.ts'
 import type { PolicyKey } from '../../mesh/model/policy.ts'
+import { waypointsOf } from '../../mesh/model/service-waypoints.ts'
 import type { GatewayAddress, MeshChange, ServiceKey, WorkloadUid } from '../../mesh/model/types.ts'
 import type { PolicyTarget } from '../../mesh/model/waypoint-policy.ts'
 
@@ -24,8 +25,11 @@ interface Bound {
   readonly namespace: string
 }
 
-interface BoundService extends Bound {
+interface BoundService {
+  readonly namespace: string
   readonly name: string
+  /** One, and a canary beside it where there is one. */
+  readonly gateways: readonly GatewayName[]
 }
 
 /** Knows what is bound to whom, and which resources are about it. */
@@ -51,9 +55,9 @@ export class WaypointAudience {
     for (const change of changes)
       switch (change.kind) {
         case 'service': {
-          const { key, namespace, name, waypoint } = change.service
-          const gateway = gatewayAt(waypoint)
-          const bound = gateway === undefined ? undefined : { gateway, namespace, name }
+          const { key, namespace, name } = change.service
+          const gateways = [...new Set(waypointsOf(change.service).flatMap(gatewayAt))]
+          const bound = gateways.length === 0 ? undefined : { gateways, namespace, name }
           for (const { namespace: of, name: named } of this.#bindService(key, bound)) {
             isAbout({ kind: 'service', namespace: of, name: named })
             isAbout({ kind: 'namespace', namespace: of, name: '' })
@@ -70,7 +74,7 @@ export class WaypointAudience {
           break
         case 'workload': {
           const { uid, namespace, waypoint } = change.workload
-          const gateway = gatewayAt(waypoint)
+          const [gateway] = waypoint === undefined ? [] : gatewayAt(waypoint)
           const bound = gateway === undefined ? undefined : { gateway, namespace }
           for (const { namespace: of } of this.#bindWorkload(uid, bound))
             isAbout({ kind: 'namespace', namespace: of, name: '' })
@@ -120,7 +124,7 @@ export class WaypointAudience {
   /** Whether the routes are of a Service that this waypoint serves. */
   seesRoutes(gateway: GatewayName, key: string): boolean {
     const service = this.#serviceOfRoutes.get(key)
-    return service !== undefined && this.#services.get(service as ServiceKey)?.gateway === gateway
+    return service !== undefined && this.#serves(gateway, service as ServiceKey)
   }
 
   /** The same places at which a waypoint asks for policies (WaypointPolicyIndex.concerning()). */
@@ -131,7 +135,7 @@ export class WaypointAudience {
       case 'service':
         return this.#keysOfService
           .get(`${namespace}/${name}`)
-          .some((key) => this.#services.get(key)?.gateway === gateway)
+          .some((key) => this.#serves(gateway, key))
       case 'namespace':
         return (
           gateway.startsWith(`${namespace}/`) || this.#served.has(servedKey({ gateway, namespace }))
@@ -141,18 +145,22 @@ export class WaypointAudience {
     }
   }
 
+  #serves(gateway: GatewayName, service: ServiceKey): boolean {
+    return this.#services.get(service)?.gateways.includes(gateway) === true
+  }
+
   /** Gives what it was and what it is, where these differ. */
   #bindService(key: ServiceKey, next: BoundService | undefined): readonly BoundService[] {
     const previous = this.#services.get(key)
     if (isSameService(previous, next)) return []
     if (previous !== undefined) {
       this.#keysOfService.remove(`${previous.namespace}/${previous.name}`, key)
-      this.#count(previous, -1)
+      this.#countEach(previous, -1)
       this.#services.delete(key)
     }
     if (next !== undefined) {
       this.#keysOfService.add(`${next.namespace}/${next.name}`, key)
-      this.#count(next, 1)
+      this.#countEach(next, 1)
       this.#services.set(key, next)
     }
     return [previous, next].filter((each) => each !== undefined)
@@ -166,6 +174,10 @@ export class WaypointAudience {
     if (next === undefined) this.#workloads.delete(uid)
     else this.#workloads.set(uid, next)
     return [previous, next].filter((each) => each !== undefined)
+  }
+
+  #countEach({ gateways, namespace }: BoundService, step: 1 | -1): void {
+    for (const gateway of gateways) this.#count({ gateway, namespace }, step)
   }
 
   #count(bound: Bound, step: 1 | -1): void {
@@ -194,20 +206,17 @@ export class WaypointAudience {
   }
 }
 
-/**
- * The waypoint at an address, which the controller writes as the host name of its Service. Undefined for any other: what nobody can name
- * nobody serves.
- */
-function gatewayAt(address: GatewayAddress | undefined): GatewayName | undefined {
-  if (address?.destination.kind !== 'hostname') return undefined
-  const { namespace, hostname } = address.destination
+/** The waypoint at an address, which the controller writes as the host name of its Service. None for any other: what nobody can name nobody serves. */
+function gatewayAt({ destination }: GatewayAddress): readonly GatewayName[] {
+  if (destination.kind !== 'hostname') return []
+  const { namespace, hostname } = destination
   const end = hostname.indexOf(`.${namespace}.svc.`)
-  return end > 0 ? `${namespace}/${hostname.slice(0, end)}` : undefined
+  return end > 0 ? [`${namespace}/${hostname.slice(0, end)}`] : []
 }
 
 function isSameService(one: BoundService | undefined, other: BoundService | undefined): boolean {
   return (
-    one?.gateway === other?.gateway &&
+    one?.gateways.join() === other?.gateways.join() &&
     one?.namespace === other?.namespace &&
     one?.name === other?.name
   )

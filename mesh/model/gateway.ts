@@ -37,6 +37,13 @@ export interface GatewayAddress {
   readonly hbonePort: number
 }
 
+/** One of several waypoints of a Service. */
+export interface WeightedWaypoint {
+  readonly destination: GatewayAddress
+  /** Its share of the connections is this out of the sum of all. */
+  readonly weight: number
+}
+
 const MAX_PORT = 65_535
 
 /** A port number; 0 says nothing. */
@@ -156,6 +163,12 @@ export const GATEWAY = converted(
     }
   },
 )
+
+/** istio.workload.WeightedWaypoint */
+export const WEIGHTED_WAYPOINT = record<WeightedWaypoint>({
+  destination: field('destination', 1, single(GATEWAY), { isRequired: true }),
+  weight: field('weight', 2, single(UINT)),
+})
 
 /** A gateway as `config_dump` shows it. */
 export function dumpGateway(

@@ -24,6 +24,11 @@ export const NEVER_ENROLLED_NAMESPACES: readonly string[] = ['kube-system', 'amb
 export const USE_WAYPOINT_LABEL = 'istio.io/use-waypoint'
 /** Beside it: the namespace of that waypoint, where it is not the object's own. */
 export const USE_WAYPOINT_NAMESPACE_LABEL = 'istio.io/use-waypoint-namespace'
+/** On a namespace or Service: another waypoint beside that one, which takes a share of the connections. */
+export const CANARY_WAYPOINT_LABEL = 'istio.io/use-waypoint-canary'
+export const CANARY_WAYPOINT_NAMESPACE_LABEL = 'istio.io/use-waypoint-canary-namespace'
+/** An annotation: how many of a hundred connections it takes. */
+export const CANARY_WAYPOINT_WEIGHT = 'istio.io/use-waypoint-canary-weight'
 /** On a Gateway or its class: which traffic it is for, `service`, `workload`, `all` or `none`. */
 export const WAYPOINT_FOR_LABEL = 'istio.io/waypoint-for'
 /** On what is bound to a waypoint: `true` lets traffic past one that is not there or not ready. */

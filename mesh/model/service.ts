@@ -15,6 +15,8 @@ import {
   PORT,
   PORT_NUMBER,
   type ServicePort,
+  WEIGHTED_WAYPOINT,
+  type WeightedWaypoint,
 } from './gateway.ts'
 
 /** Key of a service, `<namespace>/<hostname>`. */
@@ -47,6 +49,8 @@ export interface Service {
   readonly ports: readonly ServicePort[]
   readonly subjectAltNames: readonly string[]
   readonly waypoint: GatewayAddress | undefined
+  /** `waypoint` and a canary beside it, each with its share of the connections; empty where there is no canary. */
+  readonly weightedWaypoints: readonly WeightedWaypoint[]
   readonly loadBalancing: LoadBalancing
   readonly ipFamilies: IpFamilies
   readonly canonical: boolean
@@ -128,6 +132,18 @@ export const SERVICE = record<Service>({
     single(word<IpFamilies>(['automatic', 'ipv4', 'ipv6', 'dual'])),
   ),
   canonical: field('canonical', 11, single(FLAG)),
+  weightedWaypoints: field('weighted_waypoints', 13, list(WEIGHTED_WAYPOINT), {
+    isShared: true,
+    dump: (weighted) =>
+      weighted.length === 0
+        ? {}
+        : {
+            weightedWaypoints: weighted.map(({ destination, weight }) => ({
+              destination: dumpGateway(destination),
+              weight,
+            })),
+          },
+  }),
   externalAddresses: field('ambit_external_addresses', OWN_FIELDS, list(IP)),
   nodePorts: field('ambit_node_ports', OWN_FIELDS + 1, list(NODE_PORT)),
   nodePortScope: field(

@@ -105,6 +105,13 @@ const uses = (): string =>
     ),
     pod('bound', 'labels: { app: bound, istio.io/use-waypoint: gate }'),
   ].join('---')
+/** A Service that names two Gateways of the shop. */
+const canary = (name: string, beside: string, other: string, weight: string): string =>
+  service(
+    name,
+    '{ selector: { app: frontend }, ports: [{ port: 80, targetPort: 8080 }] }',
+    `, labels: { istio.io/use-waypoint: ${beside}, istio.io/use-waypoint-canary: ${other} }, annotations: { istio.io/use-waypoint-canary-weight: "${weight}" }`,
+  )
 const PORT_8080 = 'to: [{ operation: { ports: ["8080"] } }]'
 const frontend = 'from: [{ source: { principals: [cluster.local/ns/shop/sa/frontend] } }]'
 
@@ -325,6 +332,35 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
       namespace('two', 'istio.io/use-waypoint: side, istio.io/use-waypoint-namespace: shop'),
     ].join('---'),
     ['AMB109 one metadata.labels[istio.io/use-waypoint]'],
+  ],
+  [
+    'canaries of waypoints that are not there, or are for workloads',
+    [
+      gateway('gate', waypointFor('all'), programmed('True')),
+      gateway('side', waypointFor('workload'), programmed('True')),
+      canary('lost', 'gate', 'nowhere', '5'),
+      canary('other', 'gate', 'side', '5'),
+    ].join('---'),
+    [
+      'AMB107 shop/lost metadata.labels[istio.io/use-waypoint-canary]',
+      'AMB109 shop/other metadata.labels[istio.io/use-waypoint-canary]',
+    ],
+  ],
+  [
+    'canaries that take nothing, whatever Gateways there are',
+    [
+      gateway('gate', waypointFor('all'), programmed('True')),
+      gateway('side', waypointFor('all'), programmed('True')),
+      canary('same', 'gate', 'gate', '5'),
+      canary('alone', 'none', 'gate', '5'),
+      canary('much', 'gate', 'side', '101'),
+      canary('fine', 'gate', 'side', '100'),
+    ].join('---'),
+    [
+      'AMB114 shop/alone metadata.labels[istio.io/use-waypoint-canary]',
+      'AMB114 shop/much metadata.annotations[istio.io/use-waypoint-canary-weight]',
+      'AMB114 shop/same metadata.labels[istio.io/use-waypoint-canary]',
+    ],
   ],
   [
     'a condition on requests',

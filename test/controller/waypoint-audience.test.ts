@@ -6,6 +6,7 @@ import t from 'tap'
 import { WaypointAudience } from '../../controller/serve/waypoint-audience.ts'
 import type { HttpRoutes } from '../../mesh/model/http-routes.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
+import { waypointsOf } from '../../mesh/model/service-waypoints.ts'
 import type { GatewayAddress, MeshChange } from '../../mesh/model/types.ts'
 import type { PolicyTarget, WaypointPolicy } from '../../mesh/model/waypoint-policy.ts'
 import { isOwnGateway } from '../../waypoint/config/own-gateway.ts'
@@ -44,10 +45,20 @@ function routesOf(of: string, named: string, port: number | undefined): HttpRout
 }
 
 const changes: fc.Arbitrary<MeshChange> = fc.oneof(
-  fc.tuple(namespace, name, bindings).map(
-    ([of, named, waypoint]): MeshChange => ({
+  fc.tuple(namespace, name, bindings, bindings).map(
+    ([of, named, waypoint, canary]): MeshChange => ({
       kind: 'service',
-      service: sampleService(named, { namespace: of, waypoint }),
+      service: sampleService(named, {
+        namespace: of,
+        waypoint,
+        weightedWaypoints:
+          waypoint === undefined || canary === undefined
+            ? []
+            : [
+                { destination: waypoint, weight: 90 },
+                { destination: canary, weight: 10 },
+              ],
+      }),
     }),
   ),
   fc
@@ -94,7 +105,7 @@ function needed(mesh: MeshState, waypoint: (typeof GATEWAYS)[number]) {
     for (const { key } of found.policies) policies.add(key)
   }
   for (const service of mesh.services()) {
-    if (!isOwn(service.waypoint)) continue
+    if (!waypointsOf(service).some(isOwn)) continue
     ask('service', service)
     for (const change of mesh.httpRoutes.snapshot())
       if (change.kind === 'httpRoutes' && change.routes.service === service.key)

@@ -2,6 +2,7 @@
 // A waypoint from the label to the wire, by what docs/waypoints.md prints: what is bound to one is refused until it is ready, then goes
 // through it, split and led by HTTPRoutes, and the app sees its client as ever.
 
+import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
@@ -173,6 +174,69 @@ await t.test('a namespace with a waypoint', { skip: missing(...NEEDS) }, async (
       route: /^shop\/prices\//,
       grpc_status: 9,
     })
+  })
+
+  await t.test('gives a share of the connections to another waypoint, and then all', async (t) => {
+    await asPrinted(lab, 'ambit waypoint apply -n shop --name waypoint-next --wait')
+    /** Calls, each over a connection of its own; gives what their path has in common. */
+    const callEach = async (calls: number): Promise<string> => {
+      const mark = `canary-${randomUUID()}`
+      const url = `${CATALOG}${mark}?[1-${calls}]`
+      const curl = ['curl', '-sS', '--fail-early', '-f', '-m', '20', '-H', 'connection: close', url]
+      t.match(await lab.exec('shop/frontend', curl), { code: 0 }, `none of ${calls} calls failed`)
+      return mark
+    }
+    /** How many of them went by each waypoint, as their access lines say. */
+    const bySide = async (calls: number): Promise<{ old: number; next: number }> => {
+      const mark = await callEach(calls)
+      const count = async (name: string): Promise<number> => {
+        const pods = ['logs', '-n', 'shop', '-l', `gateway.networking.k8s.io/gateway-name=${name}`]
+        const log = await lab.kubectl(...pods, '--tail', '-1')
+        return log.split(mark).length - 1
+      }
+      return await lab.waitFor(`${calls} lines of the waypoints`, async () => {
+        const [old, next] = [await count('waypoint'), await count('waypoint-next')]
+        return old + next === calls ? { old, next } : undefined
+      })
+    }
+    const condition = async (): Promise<string> =>
+      await lab.kubectl('get', 'service', '-n', 'shop', 'catalog', '-o', 'jsonpath={.status}')
+    await asPrinted(
+      lab,
+      'kubectl label service -n shop catalog istio.io/use-waypoint-canary=waypoint-next',
+    )
+    await until('it to be known', async () => /0 of 100 connections/.test(await condition()))
+    t.strictSame(await bySide(40), { old: 40, next: 0 }, 'it takes nothing before it may')
+    await asPrinted(
+      lab,
+      'kubectl annotate service -n shop catalog istio.io/use-waypoint-canary-weight=20',
+    )
+    await until('it to have some', async () => (await bySide(20)).next > 0)
+    // Of as many, a fifth is 40; 6 standard deviations from there are 6 and 74.
+    const { next } = await bySide(200)
+    t.comment(`${next} of 200 connections went by the canary`)
+    t.ok(next > 6 && next < 74, `${next} of 200`)
+    const why = await ambit(lab, 'why', 'shop/frontend', 'catalog.shop')
+    t.match(why, /of 100 connections go 80 by shop\/waypoint, 20 by shop\/waypoint-next/)
+
+    await ambit(lab, 'waypoint', 'delete', '-n', 'shop', 'waypoint-next')
+    // Those during which it goes are among them.
+    await until('it to be told of', async () => {
+      await callEach(20)
+      return /its canary is not used.*WaypointMissing/.test(await condition())
+    })
+    t.strictSame(await bySide(40), { old: 40, next: 0 }, 'what it cannot take the other does')
+    await ambit(lab, 'waypoint', 'apply', '-n', 'shop', '--name', 'waypoint-next', '--wait')
+    await until('it to have some again', async () => (await bySide(20)).next > 0)
+    await asPrinted(
+      lab,
+      'kubectl label service -n shop catalog istio.io/use-waypoint=waypoint-next --overwrite',
+    )
+    await asPrinted(lab, 'kubectl label service -n shop catalog istio.io/use-waypoint-canary-')
+    await until('all to go by it', async () => (await bySide(20)).next === 20)
+    await lab.kubectl('label', 'service', '-n', 'shop', 'catalog', 'istio.io/use-waypoint-')
+    await ambit(lab, 'waypoint', 'delete', '-n', 'shop', 'waypoint-next')
+    await until('all to be as before', async () => (await bySide(20)).old === 20)
   })
 
   await t.test('is out of reach again once the waypoint is gone, and leaves nothing', async (t) => {

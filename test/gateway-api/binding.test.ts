@@ -60,6 +60,11 @@ function shop(
   return {
     ...run,
     service: () => run.service('catalog')?.waypoint,
+    /** How many of a hundred connections go by each waypoint, where they are shared. */
+    shares: () =>
+      run
+        .service('catalog')
+        ?.weightedWaypoints.map(({ destination, weight }) => [destination, weight]),
     pod: () => run.pod('catalog-1')?.waypoint,
   }
 }
@@ -169,6 +174,102 @@ void t.test('a waypoint of another namespace takes whom its listener admits', as
   admitting(selector({ team: 'red' }))
   translator.upsert('Namespace', namespace('shop', use))
   t.strictSame(service(), denied, 'it is no longer of the team')
+})
+
+const CANARY = 'istio.io/use-waypoint-canary'
+const CANARY_NAMESPACE = 'istio.io/use-waypoint-canary-namespace'
+const WEIGHT = 'istio.io/use-waypoint-canary-weight'
+
+void t.test('a canary takes its share beside the waypoint', async (t) => {
+  const own = shop({}, { service: { [USE]: 'w', [CANARY]: 'c' }, annotations: { [WEIGHT]: '5' } })
+  t.strictSame(own.shares(), [], 'none while its waypoint is not there')
+  own.translator.upsert('Gateway', waypoint('w'))
+  t.strictSame(own.shares(), [], 'nor while the canary is not')
+  own.translator.upsert('Gateway', waypoint('c'))
+  const shared = (weight: number) => [
+    [addressOf('w'), 100 - weight],
+    [addressOf('c'), weight],
+  ]
+  t.strictSame(own.shares(), shared(5))
+  t.strictSame(own.service(), addressOf('w'), 'for who knows nothing of canaries')
+  t.equal(own.pod(), undefined)
+  own.translator.upsert('Gateway', waypoint('c', { labels: { [FOR]: 'workload' } }))
+  t.strictSame(own.shares(), [], 'it is not for Services')
+  own.translator.upsert('Gateway', waypoint('c'))
+  own.translator.delete('Gateway', 'shop', 'w')
+  t.strictSame(own.shares(), [], 'its waypoint went')
+  t.strictSame(own.service(), addressOf('w'), 'and the canary opens no way past it')
+})
+
+void t.test('a share is a whole number up to a hundred, or nothing', async (t) => {
+  const shares = (annotations: Record<string, string>) => {
+    const run = shop({}, { service: { [USE]: 'w', [CANARY]: 'c' }, annotations })
+    for (const name of ['w', 'c']) run.translator.upsert('Gateway', waypoint(name))
+    return run.shares()?.map(([, weight]) => weight)
+  }
+  t.strictSame(shares({}), [100, 0], 'nobody says: it is known, and takes nothing')
+  t.strictSame(shares({ [WEIGHT]: '0' }), [100, 0])
+  t.strictSame(shares({ [WEIGHT]: '100' }), [0, 100])
+  for (const odd of ['101', '-1', '5%', '0.5', '', 'five', '1e1', ' 5'])
+    t.strictSame(shares({ [WEIGHT]: odd }), [], JSON.stringify(odd))
+})
+
+void t.test('a canary is inherited with the waypoint that it is beside', async (t) => {
+  const labels = { [USE]: 'w', [CANARY]: 'c' }
+  const sharesOf = (...[of, choices]: Parameters<typeof shop>) => {
+    const run = shop(of, choices)
+    for (const name of ['w', 'c', 'd']) run.translator.upsert('Gateway', waypoint(name))
+    return run.shares()
+  }
+  const tenth = { namespaceAnnotations: { [WEIGHT]: '10' } }
+  t.strictSame(sharesOf(labels, tenth), [
+    [addressOf('w'), 90],
+    [addressOf('c'), 10],
+  ])
+  t.strictSame(
+    sharesOf(labels, { ...tenth, service: { [USE]: 'd' } }),
+    [],
+    "who names a waypoint himself has not his namespace's canary",
+  )
+  t.strictSame(
+    sharesOf(labels, { ...tenth, service: { [CANARY]: 'd' } }),
+    [
+      [addressOf('w'), 90],
+      [addressOf('d'), 10],
+    ],
+    'one of his own',
+  )
+  t.strictSame(
+    sharesOf(labels, { ...tenth, annotations: { [WEIGHT]: '50' } })?.map(([, weight]) => weight),
+    [50, 50],
+    'a share of his own',
+  )
+  t.strictSame(sharesOf(labels, { ...tenth, service: { [CANARY]: 'none' } }), [])
+  t.strictSame(sharesOf({ [USE]: 'w', [CANARY]: 'w' }, tenth), [], 'it is the same')
+  const elsewhere = shop({ ...labels, [CANARY_NAMESPACE]: 'infra' }, tenth)
+  elsewhere.translator.upsert('Gateway', waypoint('w'))
+  const there = { namespace: 'infra' }
+  elsewhere.translator.upsert('Gateway', waypoint('c', there))
+  t.strictSame(elsewhere.shares(), [], 'its listener does not admit the shop')
+  elsewhere.translator.upsert(
+    'Gateway',
+    waypoint('c', { ...there, allowedRoutes: { namespaces: { from: 'All' } } }),
+  )
+  t.strictSame(elsewhere.shares()?.at(1), [addressOf('c', 'infra'), 10])
+})
+
+void t.test('who may pass a waypoint that is not ready has no canary meanwhile', async (t) => {
+  const { translator, service, shares } = shop(
+    { [USE]: 'w', [CANARY]: 'c' },
+    { namespaceAnnotations: { [WEIGHT]: '10', [FAIL_OPEN]: 'true' } },
+  )
+  for (const name of ['w', 'c']) translator.upsert('Gateway', waypoint(name))
+  t.strictSame([service(), shares()], [undefined, []])
+  translator.upsert('Pod', waypointPod('w'))
+  t.strictSame(
+    shares()?.map(([, weight]) => weight),
+    [90, 10],
+  )
 })
 
 void t.test("a waypoint's own Service and pods go through none", async (t) => {

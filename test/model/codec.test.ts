@@ -139,6 +139,7 @@ function ofService(service: Service): Address {
   const {
     key: _key,
     waypoint,
+    weightedWaypoints,
     loadBalancing,
     externalAddresses: _externalAddresses,
     nodePorts: _nodePorts,
@@ -165,6 +166,10 @@ function ofService(service: Service): Address {
           healthPolicy: number(['onlyHealthy', 'allowAll'], loadBalancing.healthPolicy),
         },
         ipFamilies: number(['automatic', 'ipv4', 'ipv6', 'dual'], service.ipFamilies),
+        weightedWaypoints: weightedWaypoints.map(({ destination, weight }) => {
+          const to = gatewayOf(destination)
+          return { weight, ...(to !== undefined && { destination: to }) }
+        }),
         ...(reachedBy === undefined ? {} : { waypoint: reachedBy }),
       },
     },
@@ -200,16 +205,14 @@ const workloadPort: fc.Arbitrary<WorkloadPort> = port.chain((each) =>
     .constantFrom<WorkloadPort['family']>('any', 'ipv4', 'ipv6')
     .map((family) => ({ ...each, family })),
 )
-const gateway: fc.Arbitrary<GatewayAddress | undefined> = fc.option(
-  made({
-    destination: fc.oneof(
-      made({ kind: fc.constant('hostname' as const), namespace: text, hostname: text }),
-      made({ kind: fc.constant('address' as const), network: text, address: ipAddress }),
-    ),
-    hbonePort: fc.nat(65_535),
-  }),
-  { nil: undefined },
-)
+const someGateway: fc.Arbitrary<GatewayAddress> = made({
+  destination: fc.oneof(
+    made({ kind: fc.constant('hostname' as const), namespace: text, hostname: text }),
+    made({ kind: fc.constant('address' as const), network: text, address: ipAddress }),
+  ),
+  hbonePort: fc.nat(65_535),
+})
+const gateway: fc.Arbitrary<GatewayAddress | undefined> = fc.option(someGateway, { nil: undefined })
 const keyOf = (namespace: string, hostname: string) => `${namespace}/${hostname}`
 const memberships = fc
   .array(fc.tuple(name, name, fc.array(workloadPort, { maxLength: 5 })), { maxLength: 5 })
@@ -261,6 +264,9 @@ const service: fc.Arbitrary<AddressResource> = made({
   ports: fc.array(port, { maxLength: 5 }),
   subjectAltNames: fc.array(text, { maxLength: 3 }),
   waypoint: gateway,
+  weightedWaypoints: fc.array(made({ destination: someGateway, weight: fc.nat(0xffff_ffff) }), {
+    maxLength: 2,
+  }),
   loadBalancing: made({
     routingPreference: fc.array(
       fc.constantFrom('region', 'zone', 'subzone', 'node', 'cluster', 'network'),

@@ -71,6 +71,7 @@ export function sampleService(name: string, overrides: Partial<Service> = {}): S
     ports: [{ servicePort: 80, targetPort: 8080, appProtocol: 'http1' }],
     subjectAltNames: [],
     waypoint: undefined,
+    weightedWaypoints: [],
     loadBalancing: {
       routingPreference: [],
       mode: 'standard',

@@ -146,6 +146,7 @@ export function testService(
     ports: [{ servicePort: 80, targetPort: 8080, appProtocol: 'unknown' }],
     subjectAltNames: [],
     waypoint: undefined,
+    weightedWaypoints: [],
     loadBalancing: {
       routingPreference: [],
       mode: 'standard',

@@ -5,6 +5,7 @@ import t from 'tap'
 import { LocalPods } from '../../agent/proxy/local-pod.ts'
 import { decideOutbound, type OutboundDecision } from '../../agent/proxy/decision/outbound.ts'
 import { trueTargets } from '../../agent/proxy/decision/true-targets.ts'
+import { drawWaypoint } from '../../mesh/model/service-waypoints.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type {
   GatewayAddress,
@@ -88,12 +89,14 @@ interface Call {
   readonly from?: typeof client
   readonly exclude?: readonly WorkloadUid[]
   readonly localPods?: readonly (typeof client)[]
+  /** What every draw gives; 0 if nobody says. */
+  readonly drawn?: number
 }
 
 const TO_SERVICE: SocketAddress = { address: VIP, port: 80 }
 
 function decideIn(mesh: MeshState, call: Call = {}): OutboundDecision {
-  const { to = TO_SERVICE, from = client, exclude = [] } = call
+  const { to = TO_SERVICE, from = client, exclude = [], drawn = 0 } = call
   const localPods = new LocalPods()
   for (const pod of call.localPods ?? []) localPods.add(pod)
   return decideOutbound({
@@ -102,7 +105,7 @@ function decideIn(mesh: MeshState, call: Call = {}): OutboundDecision {
     mesh,
     localPods,
     clientAddress: from.addresses[0] ?? to.address,
-    random: () => 0,
+    random: () => drawn,
     exclude: new Set(exclude),
   })
 }
@@ -174,6 +177,126 @@ void t.test(
     t.end()
   },
 )
+
+/** Another waypoint, of one pod. */
+const CANARY_POD = {
+  ...testPod('canary-0', '10.244.2.60' as IpAddress),
+  serviceAccount: 'canary',
+}
+const canaryService = testService('canary', '10.96.0.31' as IpAddress, {
+  ports: [{ servicePort: 15008, targetPort: 15008, appProtocol: 'unknown' }],
+})
+const byCanary: GatewayAddress = {
+  destination: { kind: 'hostname', namespace: 'shop', hostname: canaryService.hostname },
+  hbonePort: 15008,
+}
+const CANARY: readonly MeshChange[] = [
+  { kind: 'service', service: canaryService },
+  {
+    kind: 'workload',
+    workload: workloadOf(CANARY_POD, {
+      services: new Map([
+        [
+          canaryService.key,
+          [{ servicePort: 15008, targetPort: 15008, appProtocol: 'unknown', family: 'any' }],
+        ],
+      ]),
+      tunnelProtocol: 'none',
+    }),
+  },
+]
+const shared = (weight: number): Partial<Service> => ({
+  waypoint: byHostname,
+  weightedWaypoints: [
+    { destination: byHostname, weight: 100 - weight },
+    { destination: byCanary, weight },
+  ],
+})
+
+void t.test('row 1: a canary takes its share of the connections', (t) => {
+  const by = (weight: number, drawn: number): string | undefined => {
+    const decision = decide({ service: shared(weight), more: CANARY }, { drawn })
+    return decision.kind === 'hbone' ? decision.waypoint?.name : decision.kind
+  }
+  t.equal(by(10, 0.89), 'shop/waypoint')
+  t.equal(by(10, 0.91), 'shop/canary')
+  t.equal(by(0, 0.999), 'shop/waypoint', 'none')
+  t.equal(by(100, 0), 'shop/canary', 'all')
+  t.match(
+    decide({ service: shared(100), more: CANARY }),
+    { expectedIdentities: ['spiffe://cluster.local/ns/shop/sa/canary'] },
+    'by its own identity',
+  )
+  t.end()
+})
+
+void t.test('row 1: what its canary cannot take the waypoint does, and not the other way', (t) => {
+  const first = CANARY_POD.workloadUid
+  t.match(
+    decide({ service: shared(100) }),
+    { kind: 'hbone', waypoint: { name: 'shop/waypoint' } },
+    'nobody has told of it',
+  )
+  t.match(
+    decide({ service: shared(100), more: CANARY }, { exclude: [first] }),
+    { kind: 'hbone', waypoint: { name: 'shop/waypoint' } },
+    'it has just failed',
+  )
+  const unready = { status: 'unhealthy' } as const
+  t.match(
+    decide({ service: shared(10), more: CANARY, waypoint: unready }),
+    { kind: 'deny', reason: 'waypointUnavailable', message: /shop\/waypoint/ },
+    'a tenth is not all',
+  )
+  t.match(
+    decide({ service: shared(100), waypoint: unready }),
+    { kind: 'deny', reason: 'waypointUnavailable', message: /shop\/waypoint/ },
+    'and nothing goes past both',
+  )
+  t.end()
+})
+
+void t.test('row 1: neither of both waypoints is led back to the other', (t) => {
+  for (const from of [CANARY_POD, WAYPOINT_PODS[0]])
+    for (const weight of [0, 100])
+      t.match(decide({ service: shared(weight), more: CANARY }, { ...(from && { from }) }), {
+        kind: 'hbone',
+        peer: { address: SERVER.address },
+        waypoint: undefined,
+      })
+  t.end()
+})
+
+void t.test('a share is that of the sum of all weights', (t) => {
+  const to = (name: string): GatewayAddress => ({
+    destination: { kind: 'hostname', namespace: 'shop', hostname: name },
+    hbonePort: 15008,
+  })
+  const [a, b, c] = [to('a'), to('b'), to('c')]
+  const draw = (weights: readonly number[], at: number) =>
+    drawWaypoint(
+      {
+        waypoint: c,
+        weightedWaypoints: [a, b].map((destination, index) => ({
+          destination,
+          weight: weights[index] ?? 0,
+        })),
+      },
+      () => at,
+    )
+  t.equal(draw([1, 3], 0.24), a)
+  t.equal(draw([1, 3], 0.26), b)
+  t.equal(draw([0, 0], 0.5), c, 'without any weight it is as if nobody shared')
+  t.equal(
+    drawWaypoint({ waypoint: undefined, weightedWaypoints: [] }, () => 0),
+    undefined,
+  )
+  let taken = 0
+  const DRAWS = 10_000
+  for (let at = 0; at < DRAWS; at += 1) if (draw([90, 10], at / DRAWS) === b) taken += 1
+  t.equal(taken, DRAWS / 10)
+  t.end()
+})
 
 void t.test('row 1: an address that a waypoint need not know becomes the cluster IP', (t) => {
   const node = '172.30.0.5' as IpAddress

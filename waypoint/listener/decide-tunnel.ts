@@ -7,6 +7,7 @@ import type { AppProtocol } from '../../mesh/model/gateway.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { JudgedPlace } from '../../mesh/model/waypoint-policy-index.ts'
 import { isMeshPort } from '../../mesh/model/ports.ts'
+import { waypointsOf } from '../../mesh/model/service-waypoints.ts'
 import type { GatewayAddress, Service, SocketAddress, Workload } from '../../mesh/model/types.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { excerpt } from '../../mesh/telemetry/excerpt.ts'
@@ -47,7 +48,7 @@ export function decideTunnel(
   const match = mesh.findService(target, namespace)
   if (match !== undefined) {
     const { service, servicePort } = match
-    if (!isOwn(service.waypoint))
+    if (!waypointsOf(service).some(isOwn))
       return reject(404, `service ${service.key} is not bound to this waypoint`)
     const port = service.ports.find((each) => each.servicePort === servicePort)
     if (port === undefined) return reject(404, `service ${service.key} has no port ${servicePort}`)

@@ -5,6 +5,7 @@
 import { formatOriginalClient } from '../../mesh/telemetry/original-client.ts'
 import type { TunnelHeaders } from '../../mesh/hbone/types.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
+import { waypointsOf } from '../../mesh/model/service-waypoints.ts'
 import type { GatewayAddress, Service, Workload } from '../../mesh/model/types.ts'
 import { workloadBaggage } from '../../mesh/telemetry/baggage.ts'
 import { formatForwarded } from '../../mesh/telemetry/forwarded.ts'
@@ -28,7 +29,7 @@ export function isBoundPod(
   for (const memberships of [services, leaving])
     for (const key of memberships.keys()) {
       const service = mesh.service(key)
-      if (service?.namespace === namespace && isOwn(service.waypoint)) return true
+      if (service?.namespace === namespace && waypointsOf(service).some(isOwn)) return true
     }
   return false
 }

@@ -25,6 +25,7 @@ import type { EndReason } from '../../../mesh/telemetry/end-reason.ts'
 import type { EndpointPort } from '../../../mesh/balance/ejections.ts'
 import type { LocalPod, LocalPods } from '../local-pod.ts'
 import { isMeshPort, MESH_PORTS } from '../../../mesh/model/ports.ts'
+import { drawWaypoint, waypointsOf } from '../../../mesh/model/service-waypoints.ts'
 import { isLedByNode } from './plain-service.ts'
 import { whoIsAt } from '../../../mesh/model/who-is-at.ts'
 import { chooseWaypoint, isWaypointItself } from './waypoint.ts'
@@ -102,8 +103,11 @@ function decideService(request: OutboundRequest, match: ServiceMatch): OutboundD
   const { originalDestination, source, mesh, random } = request
   const { service, servicePort } = match
   // Row 1; row 2 needs gateways to other networks.
-  const bound = service.waypoint
-  if (bound !== undefined && !isWaypointItself(mesh, bound, source.workloadUid)) {
+  const isWaypoints = waypointsOf(service).some((each) =>
+    isWaypointItself(mesh, each, source.workloadUid),
+  )
+  const bound = isWaypoints ? undefined : drawWaypoint(service, random)
+  if (bound !== undefined) {
     const target = asWaypointKnowsIt(match, originalDestination)
     return byWaypoint(request, bound, target, { service, workload: undefined })
   }
@@ -214,7 +218,12 @@ function byWaypoint(
   target: SocketAddress,
   { service, workload }: Destination,
 ): OutboundDecision {
-  const chosen = chooseWaypoint({ ...request, requested: target.address }, gateway)
+  const by = { ...request, requested: target.address }
+  const drawn = chooseWaypoint(by, gateway)
+  // Where the canary cannot take its share, the waypoint that the Service is bound to does: its policy is the Service's all the same.
+  const primary = workload === undefined ? service?.waypoint : undefined
+  const isCanary = primary !== undefined && primary !== gateway
+  const chosen = 'fault' in drawn && isCanary ? chooseWaypoint(by, primary) : drawn
   if ('fault' in chosen) {
     const what = workload === undefined ? `service ${service?.key}` : `workload ${workload.uid}`
     const message = `${what} is bound to ${chosen.fault}`

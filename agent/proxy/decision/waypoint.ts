@@ -8,6 +8,7 @@ import { familyOf } from '../../../mesh/model/address.ts'
 import type { MeshState } from '../../../mesh/model/mesh-state.ts'
 import { type Endpoint, type Experience, pickEndpoint } from '../../../mesh/model/load-balance.ts'
 import { MESH_PORTS } from '../../../mesh/model/ports.ts'
+import { waypointsOf } from '../../../mesh/model/service-waypoints.ts'
 import type {
   GatewayAddress,
   IpAddress,
@@ -83,6 +84,11 @@ export function chooseWaypoint(
   }
 }
 
+/** The waypoint's name for people, `namespace/name`. */
+export function waypointName(mesh: MeshState, gateway: GatewayAddress): string {
+  return findWaypoint(mesh, gateway).name
+}
+
 /** Whether the workload is an endpoint of the waypoint: its own calls never lead back to it. */
 export function isWaypointItself(
   mesh: MeshState,
@@ -107,9 +113,11 @@ export function provenWaypoint(
   for (const memberships of [workload.services, workload.leaving])
     for (const key of memberships.keys()) {
       const service = mesh.service(key)
-      if (service?.waypoint === undefined || service.namespace !== workload.namespace) continue
-      const waypoint = findWaypoint(mesh, service.waypoint)
-      if (proves(mesh, waypoint, identity, trust)) return waypoint.name
+      if (service === undefined || service.namespace !== workload.namespace) continue
+      for (const each of waypointsOf(service)) {
+        const waypoint = findWaypoint(mesh, each)
+        if (proves(mesh, waypoint, identity, trust)) return waypoint.name
+      }
     }
   return undefined
 }

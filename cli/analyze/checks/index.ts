@@ -2,6 +2,7 @@
 // All checks, in the order of their codes.
 
 import { BACKEND_TLS } from './backend-tls.ts'
+import { CANARY_WAYPOINT } from './canary-waypoint.ts'
 import type { Check } from './check.ts'
 import { CLOSED_SERVICE } from './closed-service.ts'
 import { CLOSED_TUNNEL } from './closed-tunnel.ts'
@@ -34,6 +35,7 @@ export const CHECKS: readonly Check[] = [
   MISSING_WAYPOINT,
   MISSING_BACKEND,
   BACKEND_TLS,
+  CANARY_WAYPOINT,
   UNREAD_POLICY,
   OUTSIDE_MESH,
   EMPTY_RULES,

@@ -10,10 +10,11 @@ import {
 } from '../../../controller/gateway-api/waypoint-traffic.ts'
 import { fieldsOf } from '../../../controller/istio-api/flaw.ts'
 import {
-  USE_WAYPOINT_LABEL,
-  USE_WAYPOINT_NAMESPACE_LABEL,
-  WAYPOINT_FOR_LABEL,
-} from '../../../mesh/model/names.ts'
+  CANARY,
+  PRIMARY,
+  type WaypointLabels,
+} from '../../../controller/gateway-api/waypoint-use.ts'
+import { WAYPOINT_FOR_LABEL } from '../../../mesh/model/names.ts'
 import { type Finding, finding, type ObjectRef, refName } from '../finding.ts'
 import { mapsOf, type Objects, type RawObject, refOf, textOf, textsOf } from '../objects.ts'
 import type { World } from '../world.ts'
@@ -32,6 +33,8 @@ interface Wish {
   readonly ref: ObjectRef
   readonly field: string
   readonly labels: ReadonlyMap<string, string>
+  /** Which of them name it. */
+  readonly by: WaypointLabels
   readonly namespace: string
   /** A namespace wants one for whatever is in it. */
   readonly target: 'service' | 'workload' | 'any'
@@ -51,28 +54,31 @@ function* wishesOf({ objects, services, workloads }: World): Generator<Wish> {
   for (const object of objects.of('Namespace')) {
     const ref = refOf('Namespace', object)
     const labels = textsOf(fieldsOf(object.metadata)?.['labels'])
-    yield { ref, field, labels, namespace: ref.name, target: 'any' }
+    const wish = { ref, field, labels, namespace: ref.name } as const
+    yield { ...wish, by: PRIMARY, target: 'any' }
+    yield { ...wish, by: CANARY, target: 'service' }
   }
   for (const service of services) {
     const { labels, namespace } = service
-    yield { ref: service, field, labels, namespace, target: 'service' }
+    for (const by of [PRIMARY, CANARY])
+      yield { ref: service, field, labels, by, namespace, target: 'service' }
   }
   for (const workload of workloads) {
     const { labels, namespace, kind } = workload
     const place = kind === 'Pod' ? field : 'spec.template.metadata.labels'
-    yield { ref: workload, field: place, labels, namespace, target: 'workload' }
+    yield { ref: workload, field: place, labels, by: PRIMARY, namespace, target: 'workload' }
   }
 }
 
 function* judge(
   { has }: World,
   gateways: ReadonlyMap<string, GatewayFacts>,
-  { ref, field: labelsField, labels, namespace: own, target }: Wish,
+  { ref, field: labelsField, labels, by, namespace: own, target }: Wish,
 ): Generator<Finding> {
-  const name = labels.get(USE_WAYPOINT_LABEL)
+  const name = labels.get(by.name)
   if (name === undefined || name === 'none' || name === '') return
-  const namespace = labels.get(USE_WAYPOINT_NAMESPACE_LABEL) || own
-  const field = `${labelsField}[${USE_WAYPOINT_LABEL}]`
+  const namespace = labels.get(by.namespace) || own
+  const field = `${labelsField}[${by.name}]`
   const named = `Gateway ${namespace}/${name}`
   if (has('Gateway', namespace, name) === false) {
     yield finding('AMB107', ref, field, `there is no ${named}`)
