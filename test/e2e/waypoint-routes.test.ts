@@ -28,6 +28,7 @@ await t.test('a shop behind a waypoint', { skip: missing(...NEEDS) }, async (t) 
   await waitForCapture(lab, 'shop', true)
   await asPrinted(lab, 'ambit waypoint apply -n shop --enroll-namespace --wait')
   await lab.apply(printed('versions'))
+  const { app, authority, rootFile } = await tlsApp(t)
 
   await t.test('has all calls answered by v1 and copied to v2', async (t) => {
     await lab.apply(printed('mirror'))
@@ -89,7 +90,6 @@ await t.test('a shop behind a waypoint', { skip: missing(...NEEDS) }, async (t) 
   })
 
   await t.test('speaks TLS to an app that wants it, and says why where it cannot', async (t) => {
-    const { app, authority } = await tlsApp(t)
     await lab.kubectl('delete', 'pod', '-n', 'shop', 'catalog-v2')
     await lab.apply(JSON.stringify(app))
     await lab.waitForPods('shop')
@@ -119,14 +119,41 @@ await t.test('a shop behind a waypoint', { skip: missing(...NEEDS) }, async (t) 
     t.ok(own.includes(client), `and saw its client, ${client}`)
     t.match(await why(), /ok {2}\] tls .*catalog\.example/)
   })
+
+  await t.test('leads clients of TLS by the name that they ask for', async (t) => {
+    await lab.apply(printed('sni'))
+    /** What a client of TLS that asks the Service for this name is told by curl; it has its TLS with the app itself. */
+    const ask = async (name: string, calls = 1) => {
+      const to = ['--cacert', rootFile, '--connect-to', `${name}:443:secure.shop:443`]
+      const flags = ['-sS', '-m', '20', '-H', 'connection: close', '--fail-early']
+      const url = `https://${name}/?[1-${calls}]`
+      return await lab.exec('shop/frontend', ['curl', ...flags, ...to, url])
+    }
+    // The other version speaks no TLS: whoever comes to it has no answer.
+    await until(
+      lab,
+      'the route to count',
+      async () => (await ask('catalog.example', 10)).code === 0,
+    )
+    const { stdout } = await ask('catalog.example', 20)
+    const served = stdout.trim().split('\n')
+    t.equal(served.length, 20)
+    for (const each of served)
+      t.equal((JSON.parse(each) as TlsAnswer).serverName, 'catalog.example')
+    t.match(await ask('other.example'), { code: 35 }, 'no route takes it')
+    const why = async (name: string): Promise<string> =>
+      (await tryAmbit(lab, 'why', 'shop/frontend', 'shop/secure:443', '--host', name)).stdout
+    t.match(await why('catalog.example'), /TLSRoute shop\/secure/)
+    t.match(await why('other.example'), /STOP\]/)
+  })
 })
 
 function firstLine(text: string): string {
   return text.split('\n')[0] ?? ''
 }
 
-/** The catalog's second version as an app that speaks TLS alone, and the ConfigMap of the authority behind its certificate. */
-async function tlsApp(t: Test): Promise<{ readonly app: object; readonly authority: object }> {
+/** The catalog's second version as an app that speaks TLS alone, and the authority behind its certificate, as a ConfigMap and as a file. */
+async function tlsApp(t: Test) {
   const root = await makeRoot()
   const names = [{ type: 'dns', value: 'catalog.example' }] as const
   const { chainPem, privateKeyPem } = await makeCertificate(root, 'none', { names })
@@ -135,7 +162,10 @@ async function tlsApp(t: Test): Promise<{ readonly app: object; readonly authori
   const files = [join(folder, 'certificate.pem'), join(folder, 'key.pem')] as const
   writeFileSync(files[0], chainPem)
   writeFileSync(files[1], privateKeyPem)
+  const rootFile = join(folder, 'root.pem')
+  writeFileSync(rootFile, root.pem)
   return {
+    rootFile,
     app: serverManifest({
       ...{ namespace: 'shop', name: 'catalog-v2', node: 'node-b' },
       labels: { app: 'catalog', version: 'v2' },
