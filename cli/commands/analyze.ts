@@ -48,7 +48,7 @@ export function analyzeCommand(): Command {
   )
     .option('-f, --file <path>', 'manifests that are not applied yet: a file or a directory')
     .option('--no-cluster', 'the files alone')
-    .option('--namespace <namespace>', 'only objects of this namespace')
+    .option('-n, --namespace <namespace>', 'only objects of this namespace')
     .addOption(
       new Option('--severity <severity>', 'only what is as bad as this, or worse')
         .choices(SEVERITIES)

@@ -23,7 +23,7 @@ type Flags = TargetFlags & {
 
 export function auditCommand(): Command {
   return clusterCommand('audit', 'who was refused what and why: by which object and rule')
-    .option('--namespace <namespace>', 'only what concerns pods of this namespace')
+    .option('-n, --namespace <namespace>', 'only what concerns pods of this namespace')
     .option('--node <node>', 'only the agent of this node, no controller and no waypoint')
     .option('-f, --follow', 'go on with what comes, until Ctrl-C')
     .option('--since <duration>', 'only the last 90s, 30m, 24h', parseDurationSeconds)

@@ -19,7 +19,7 @@ export function connectionsCommand(): Command {
     'connections',
     'the open connections of the pods in the mesh, and of waypoints',
   )
-    .option('--workload-namespace <namespace>', 'only those of pods of this namespace')
+    .option('-n, --workload-namespace <namespace>', 'only those of pods of this namespace')
     .addOption(
       new Option('--direction <way>', 'only those of one direction').choices([
         'inbound',

@@ -16,7 +16,7 @@ import {
 
 export function policiesCommand(): Command {
   return dumpCommand('policies', 'the policies that agents and waypoints enforce')
-    .option('--policy-namespace <namespace>', 'only those of this namespace')
+    .option('-n, --policy-namespace <namespace>', 'only those of this namespace')
     .action((flags: DumpFlags & PolicyFilter) =>
       show(flags, async () => {
         const [{ dump, failures }, asked] = await Promise.all([

@@ -9,7 +9,7 @@ import { type ServiceFilter, servicesOf, serviceTable } from '../tables/services
 
 export function servicesCommand(): Command {
   return dumpCommand('services', 'the Services of the mesh, as an agent knows them')
-    .option('--service-namespace <namespace>', 'only those of this namespace')
+    .option('-n, --service-namespace <namespace>', 'only those of this namespace')
     .action((flags: DumpFlags & ServiceFilter) =>
       show(flags, async () => {
         const { dump, failures } = await oneDump(flags)

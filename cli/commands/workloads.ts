@@ -9,7 +9,7 @@ import { type WorkloadFilter, workloadsOf, workloadTable } from '../tables/workl
 
 export function workloadsCommand(): Command {
   return dumpCommand('workloads', 'the workloads of the mesh, as an agent knows them')
-    .option('--workload-namespace <namespace>', 'only those of this namespace')
+    .option('-n, --workload-namespace <namespace>', 'only those of this namespace')
     .option('--workload-node <node>', 'only those on this node')
     .option('--address <ip>', 'only the one with this address')
     .action((flags: DumpFlags & WorkloadFilter) =>

@@ -127,7 +127,7 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
       `http://${await podIp('catalog-v2')}:8080/`,
     ])
   const denials = async (): Promise<readonly Readonly<Record<string, unknown>>[]> => {
-    const { stdout } = await ambit('audit', '--namespace', 'shop', '-o', 'json')
+    const { stdout } = await ambit('audit', '-n', 'shop', '-o', 'json')
     return stdout
       .split('\n')
       .filter(Boolean)

@@ -61,7 +61,7 @@ await t.test('given the shop in the mesh on two nodes', { skip }, async (t) => {
   })
 
   await t.test('workloads, services, policies, certificates: tables and data', async (t) => {
-    const workloads = await ambit('workloads', '--workload-namespace', 'shop')
+    const workloads = await ambit('workloads', '-n', 'shop')
     t.match(workloads.stdout, /^NAMESPACE +POD NAME +ADDRESS +NODE +WAYPOINT +PROTOCOL\n/)
     t.match(workloads.stdout, /^shop +frontend +10\.\S+ +node-a +None +HBONE$/m)
     t.match(await json('workloads', '--workload-namespace', 'shop'), [
@@ -69,10 +69,10 @@ await t.test('given the shop in the mesh on two nodes', { skip }, async (t) => {
       { name: 'catalog-v2' },
       { name: 'frontend' },
     ])
-    const services = await ambit('services', '--service-namespace', 'shop', '-o', 'yaml')
+    const services = await ambit('services', '-n', 'shop', '-o', 'yaml')
     t.match(parse(services.stdout), [{ name: 'catalog', ports: { 80: 8080 } }, {}])
     t.match((await ambit('services')).stdout, /^shop +catalog +\S+ +None +2\/2$/m)
-    t.strictSame(await json('policies', '--policy-namespace', 'shop'), [])
+    t.strictSame(await json('policies', '-n', 'shop'), [])
     const certificates = (await ambit('certs')).stdout
     t.match(certificates, /sa\/frontend +Leaf +Available +true +[0-9a-f]{20,} /)
     t.match(certificates, /sa\/frontend +Root +Available +true /)
@@ -86,7 +86,7 @@ await t.test('given the shop in the mesh on two nodes', { skip }, async (t) => {
     let rows = ''
     await until(
       async () => {
-        rows = (await ambit('connections', '--workload-namespace', 'shop')).stdout
+        rows = (await ambit('connections', '-n', 'shop')).stdout
         return /Inbound/.test(rows) && /Outbound/.test(rows)
       },
       () => `both ends: ${rows}`,

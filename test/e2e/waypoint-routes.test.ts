@@ -105,7 +105,7 @@ await t.test('a shop behind a waypoint', { skip: missing(...NEEDS) }, async (t) 
       /STOP\] tls .*catalog-authority/.test(await why()),
     )
     t.match(await why(), /decided by BackendTLSPolicy shop\/catalog-v2/)
-    const { stdout: findings } = await tryAmbit(lab, 'analyze', '--namespace', 'shop')
+    const { stdout: findings } = await tryAmbit(lab, 'analyze', '-n', 'shop')
     t.match(findings, /AMB113/)
 
     await lab.apply(JSON.stringify(authority))
