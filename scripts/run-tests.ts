@@ -19,7 +19,7 @@ const SILENCE_MS = 30_000
 /** Lines shown of what a failed file wrote to stderr. */
 const QUOTED_LINES = 40
 
-/** These bring whole labs up, which wait as much as they work: one at a time, and beside each a file that brings none up. */
+/** These bring whole labs up, which wait as much as they work: beside each a file that brings none up, as long as there are such. */
 const LABS = /^test\/(lab|e2e|cluster)\//
 /** These hold the mesh to times of milliseconds, so they run when all others are done, one at a time. */
 const ALONE = /^test\/e2e\/(faults-agent|hostile-neighbour|load)\.test\.ts$/
@@ -154,7 +154,7 @@ async function runAll(files: readonly string[]): Promise<readonly FileResult[]> 
   const alone = files.filter((file) => ALONE.test(file))
   const labs = files.filter((file) => LABS.test(file) && !ALONE.test(file))
   const light = files.filter((file) => !LABS.test(file))
-  await Promise.all([runOf(labs).then(() => runOf(light)), runOf(light)])
+  await Promise.all([runOf(labs).then(() => runOf(light)), runOf(light).then(() => runOf(labs))])
   await runOf(alone)
   return results
 }
