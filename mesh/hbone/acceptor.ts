@@ -14,6 +14,7 @@ import { END_REASONS, type EndReason } from '../telemetry/end-reason.ts'
 import { resetSocket } from '../relay/reset-socket.ts'
 import { socketAddressOf } from '../model/address.ts'
 import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
+import { isOvertaken } from './trust-change.ts'
 import type { HboneServerOptions, ListenPlace } from './types.ts'
 
 export interface AuthenticatedConnection {
@@ -119,8 +120,8 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   tls.on('secureConnection', (socket: TLSSocket) => {
     const knock = knockOf(socket, bySocket)
     if (knock === undefined) return void socket.destroy() // refused meanwhile
-    const isOvertaken = knock.certificate.serialNumber !== certificate.serialNumber
-    const identity = checkClient(socket, trust, isOvertaken ? certificate.rootsPem : undefined)
+    const isOutdated = isOvertaken(knock.certificate, certificate)
+    const identity = checkClient(socket, trust, isOutdated ? certificate.rootsPem : undefined)
     if (!identity.ok) {
       refuse(knock, identity.error.message, identity.error.reason)
       socket.destroy()
@@ -134,7 +135,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       local: knock.local,
       isKnown: knock.isKnown,
       deadlineAt: knock.deadlineAt,
-      isOvertaken,
+      isOvertaken: isOutdated,
     })
   })
   tls.on('tlsClientError', (error: Error, socket: TLSSocket) => {

@@ -11,6 +11,7 @@ import { abandoned, connectSecured } from './connect.ts'
 import { CUT_CODE, type DistrustReason } from './cut-code.ts'
 import type { LifetimeTuning, LiveConnection } from './lifetime.ts'
 import { IDLE_RELEASE_MS, MAX_IDLE_PER_PEER } from './limits.ts'
+import { isOvertaken } from './trust-change.ts'
 import type {
   HboneFailure,
   HbonePool,
@@ -193,7 +194,7 @@ class Pool implements HbonePool {
         if (made.ok) made.value.destroy()
         return err(this.#isDraining ? DRAINING : abandoned())
       }
-      if (current.ok && current.value.serialNumber !== certificate.value.serialNumber) {
+      if (current.ok && isOvertaken(certificate.value, current.value)) {
         if (made.ok) made.value.destroy()
         certificate = current
         continue

@@ -18,6 +18,14 @@ export interface TrustedEnds {
   readonly onCut: (connections: number, reason: DistrustReason) => void
 }
 
+/**
+ * Whether a handshake that was begun with one certificate is overtaken by the other: another was issued, or the same one goes with other
+ * roots by now, as where roots are told of by themselves.
+ */
+export function isOvertaken(begunWith: WorkloadCertificate, current: WorkloadCertificate): boolean {
+  return begunWith.serialNumber !== current.serialNumber || begunWith.rootsPem !== current.rootsPem
+}
+
 /** Follows the certificates of one workload. */
 export class TrustChange {
   readonly #ends: TrustedEnds

@@ -74,6 +74,52 @@ await t.test(
 )
 
 await t.test(
+  'given a client that is calling for the first time, when its roots change during the handshake and its certificate does not, then the call goes by the new roots',
+  async (t) => {
+    let isFirst = true
+    const root = await makeRoot()
+    const next = await makeRoot('CN=next root')
+    const own = await makeCertificate(root, testIdentity('client'))
+    const world: World = await makeWorld(t, {
+      root,
+      clientCertificate: () => Promise.resolve(own),
+      onDialled: () => {
+        if (isFirst) world.renewClient({ ...own, rootsPem: `${own.rootsPem}\n${next.pem}` })
+        isFirst = false
+      },
+    })
+    t.equal(await says(world), 'word')
+    t.same(shownBy(world.pool), [serialOf(own)])
+    t.equal(world.dials(), 2)
+  },
+)
+
+await t.test(
+  'given a server that is called for the first time, when its roots change during the handshake and no longer vouch for the caller, then it is refused',
+  async (t) => {
+    let isFirst = true
+    const root = await makeRoot()
+    const next = await makeRoot('CN=next root')
+    const own = await makeCertificate(root, testIdentity('server'))
+    const world: World = await makeWorld(t, {
+      root,
+      serverCertificate: () => Promise.resolve(own),
+      isFromOutside: () => {
+        if (isFirst)
+          process.nextTick(() => world.server.setCertificate({ ...own, rootsPem: next.pem }))
+        isFirst = false
+        return true
+      },
+    })
+    const opened = await world.pool.open(world.target, 'a:1', {}, AbortSignal.timeout(10_000))
+    t.notOk(opened.ok)
+    const refusal = await world.refusal(({ reason }) => reason === 'tlsFailure')
+    t.match(refusal.message, /root this workload does not trust any more/)
+    t.equal(world.server.connectionCount(), 0)
+  },
+)
+
+await t.test(
   'given a handshake that fails, when the certificate for it came too late, then it is tried with that one',
   async (t) => {
     let isFirst = true
