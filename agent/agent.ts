@@ -9,6 +9,7 @@ import { AmbitError, ERROR_CATALOGUE } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
+import { SignedCertificates } from '../mesh/identity/signed-certificates.ts'
 import { createKubeApi, type KubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
@@ -125,10 +126,14 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     clusterId: config.clusterId,
   })
   started.defer(() => authority.close())
+  const identityLog = log.child({ part: 'identity' })
   const certificates = new CertificateManager({
-    authority,
-    log: log.child({ part: 'identity' }),
-    ttlSeconds: config.certificateTtlSeconds,
+    supply: new SignedCertificates({
+      authority,
+      log: identityLog,
+      ttlSeconds: config.certificateTtlSeconds,
+    }),
+    log: identityLog,
   })
   started.defer(() => certificates.close())
 

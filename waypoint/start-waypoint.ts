@@ -7,6 +7,7 @@ import { exportAudit } from '../mesh/program/audit-export.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
+import { SignedCertificates } from '../mesh/identity/signed-certificates.ts'
 import { RevocationFiles } from '../mesh/identity/revocation-files.ts'
 import { spiffeId } from '../mesh/identity/spiffe.ts'
 import { watchRoots } from '../mesh/identity/watch-roots.ts'
@@ -129,10 +130,14 @@ async function start(
     impersonate: false,
   })
   started.defer(() => authority.close())
+  const identityLog = log.child({ part: 'identity' })
   const certificates = new CertificateManager({
-    authority,
-    log: log.child({ part: 'identity' }),
-    ttlSeconds: config.certificateTtlSeconds,
+    supply: new SignedCertificates({
+      authority,
+      log: identityLog,
+      ttlSeconds: config.certificateTtlSeconds,
+    }),
+    log: identityLog,
   })
   started.defer(() => certificates.close())
   const revocations = new RevocationFiles({

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From what a CA answered to a certificate that may be used: the leaf must be for the identity that was
-// asked for and for the key that was made, and must be valid now. A CA that answers otherwise is not trusted.
+// asked for and for the key that goes with it, and must be valid now. A CA that answers otherwise is not trusted.
 
 import { X509Certificate } from 'node:crypto'
 import { errorMessage } from '../errors.ts'
@@ -11,29 +11,34 @@ import { peerSpiffeId } from './peer.ts'
 import { splitCertificates } from './pem.ts'
 import type { CaFailure, SignedChain, WorkloadCertificate } from './types.ts'
 
-/** Checks a CA's answer and joins it with the key. */
+/** Checks a CA's answer and joins it with the key; `answerer` is whose answer it is, for messages. */
 export function assembleCertificate(
   identity: SpiffeId,
   key: Pick<KeyAndCsr, 'privateKeyPem' | 'publicKeyDer'>,
   signed: SignedChain,
   now: Date,
+  answerer = 'the CA',
 ): Result<WorkloadCertificate, CaFailure> {
   const [leafPem] = splitCertificates(signed.chainPem)
-  if (leafPem === undefined) return invalid(identity, 'the CA answered no certificate')
+  if (leafPem === undefined) return invalid(identity, `${answerer} answered no certificate`)
   if (splitCertificates(signed.rootsPem).length === 0)
-    return invalid(identity, 'the CA answered no root')
+    return invalid(identity, `${answerer} answered no root`)
   let leaf: X509Certificate
   try {
     leaf = new X509Certificate(leafPem)
   } catch (thrown) {
-    return invalid(identity, `the CA answered no readable certificate: ${errorMessage(thrown)}`)
+    return invalid(
+      identity,
+      `${answerer} answered no readable certificate: ${errorMessage(thrown)}`,
+    )
   }
   const named = peerSpiffeId(leaf)
   if (!named.ok) return invalid(identity, named.error.message)
-  if (named.value !== identity) return invalid(identity, `the CA answered one for ${named.value}`)
+  if (named.value !== identity)
+    return invalid(identity, `${answerer} answered one for ${named.value}`)
   const leafKey = leaf.publicKey.export({ type: 'spki', format: 'der' })
   if (!leafKey.equals(key.publicKeyDer))
-    return invalid(identity, 'the certificate is not for the key of the request')
+    return invalid(identity, 'the certificate is not for the key that goes with it')
   if (leaf.validToDate <= now) return invalid(identity, `it expired at ${leaf.validTo}`)
   return ok({
     identity,

@@ -38,6 +38,33 @@ export interface CertificateAuthority {
   sign(request: SignRequest, signal: AbortSignal): Promise<Result<SignedChain, CaFailure>>
 }
 
+/** What a supply is to get certificates for, and whom it tells of them. */
+export interface CertificateOrder {
+  readonly identity: SpiffeId
+  /** Aborted when nobody uses the identity any more. */
+  readonly signal: AbortSignal
+  /** How often it has failed since a certificate was last given. */
+  readonly failures: number
+  /** Whether somebody waits for the first one. */
+  readonly isWaitedFor: boolean
+  /** Here is a certificate: the first, or one that takes the place of the one before. */
+  give(certificate: WorkloadCertificate): void
+  /** There is none now, and the supply goes on trying. What was given before serves until it expires. */
+  fail(failure: CaFailure): void
+}
+
+/** Where the certificates of a CertificateManager come from: signed-certificates.ts, spire/. */
+export interface CertificateSupply {
+  /** An identity has its first user: keeps the order supplied until its signal aborts. */
+  begin(order: CertificateOrder): void
+  /** Somebody has begun to wait: what is put off for later is due. */
+  hasten(order: CertificateOrder): void
+  /** The roots of the mesh have changed. */
+  renewAll(reason: string): void
+  /** Ends everything that is under way, once all orders are at their end. */
+  close(): void
+}
+
 /** Keeps a valid certificate for each identity in use; see certificate-manager.ts. */
 export interface CertificateSource {
   /** Starts keeping a certificate for this identity (counted: call release as often). */

@@ -20,6 +20,7 @@ import { TokenAuthenticator } from '../../controller/auth/token-authenticator.ts
 import { assembleCertificate } from '../../mesh/identity/assemble.ts'
 import { CaClient } from '../../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
+import { SignedCertificates } from '../../mesh/identity/signed-certificates.ts'
 import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
 import { loadAuthority, type SigningAuthority } from '../../mesh/identity/authority.ts'
 import { createRoot } from '../../mesh/identity/root.ts'
@@ -554,7 +555,10 @@ void t.test('a CA that comes back is reached by the very next request', async (t
 
 void t.test('manager and service together keep an identity', async (t) => {
   const { client } = await cluster(t)
-  const manager = new CertificateManager({ authority: client(), log })
+  const manager = new CertificateManager({
+    supply: new SignedCertificates({ authority: client(), log }),
+    log,
+  })
   t.teardown(() => manager.close())
   manager.retain(CATALOG)
   const got = await manager.get(CATALOG, deadline())

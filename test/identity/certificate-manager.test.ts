@@ -8,6 +8,7 @@ import { localAuthority } from './local-authority.ts'
 import { loadAuthority } from '../../mesh/identity/authority.ts'
 import { createRoot } from '../../mesh/identity/root.ts'
 import { refreshDelayMs, retryDelayMs } from '../../mesh/identity/schedule.ts'
+import { SignedCertificates } from '../../mesh/identity/signed-certificates.ts'
 import type {
   CaFailure,
   CertificateAuthority,
@@ -92,7 +93,8 @@ async function setUp(
   if (!root.ok) throw new Error(root.error.reason)
   const clock = new FakeClock()
   const authority = new HandAuthority(localAuthority(root.value))
-  const manager = new CertificateManager({ authority, log, clock, random: () => random })
+  const supply = new SignedCertificates({ authority, log, clock, random: () => random })
+  const manager = new CertificateManager({ supply, log, clock })
   test.teardown(() => manager.close())
   return { clock, authority, manager }
 }

@@ -7,6 +7,7 @@ import { connect } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
+import { SignedCertificates } from '../../mesh/identity/signed-certificates.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import type { HbonePool } from '../../mesh/hbone/types.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
@@ -110,9 +111,10 @@ async function caller(
   port: number,
 ): Promise<(authority: string) => ReturnType<HbonePool['open']>> {
   const identity = testIdentity('client')
+  const log = createLogger('test', 'silent')
   const certificates = new CertificateManager({
-    authority: localAuthority(plane.authority),
-    log: createLogger('test', 'silent'),
+    supply: new SignedCertificates({ authority: localAuthority(plane.authority), log }),
+    log,
   })
   t.teardown(() => certificates.close())
   const certificate = await certificates.get(identity, AbortSignal.timeout(DEADLINE_MS))
