@@ -105,7 +105,7 @@ export async function takeCharge(
     version: VERSION,
     log: log.child({ part: 'handover' }),
     handlers: {
-      identities: () => [...new Set(pool.pods().map(({ identity }) => identity))],
+      pods: () => pool.pods(),
       makeRoom: () => orEnd('cannot free the ports', () => servers.close()),
       stay: () => orEnd('cannot have the ports back', () => servers.open()),
       standDown: () =>

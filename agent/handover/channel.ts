@@ -3,16 +3,28 @@
 
 import type { Socket } from 'node:net'
 import { createInterface } from 'node:readline'
-import type { SpiffeId } from '../../mesh/model/types.ts'
+import type { PodUid, SpiffeId } from '../../mesh/model/types.ts'
 
 /** Of these words. An agent that speaks another one starts as if there were none before it. */
 export const PROTOCOL = 1
+
+/** A pod that is served, and who it is. */
+export interface IdentifiedPod {
+  readonly uid: PodUid
+  readonly identity: SpiffeId
+}
 
 export type Message =
   /** The successor: it begins, and asks for the ports. */
   | { readonly kind: 'hello'; readonly protocol: number; readonly version: string }
   /** The predecessor: the ports are free; whose certificates will be wanted. */
-  | { readonly kind: 'offer'; readonly version: string; readonly identities: readonly SpiffeId[] }
+  | {
+      readonly kind: 'offer'
+      readonly version: string
+      readonly identities: readonly SpiffeId[]
+      /** Whose they are, for who asks for certificates by pods; earlier versions did not say it. */
+      readonly pods?: readonly IdentifiedPod[]
+    }
   /** The predecessor: not now. */
   | { readonly kind: 'busy'; readonly reason: string }
   /** The successor: what comes from now on is its own. */
@@ -80,8 +92,19 @@ function parse(line: string): Message | undefined {
 
 function isMessage(value: unknown): value is Message {
   if (typeof value !== 'object' || value === null) return false
-  const { kind, identities } = value as Readonly<Record<string, unknown>>
+  const { kind, identities, pods = [] } = value as Readonly<Record<string, unknown>>
   if (typeof kind !== 'string' || !KINDS.has(kind)) return false
   if (kind !== 'offer') return true
-  return Array.isArray(identities) && identities.every((each) => typeof each === 'string')
+  return (
+    Array.isArray(identities) &&
+    identities.every((each) => typeof each === 'string') &&
+    Array.isArray(pods) &&
+    pods.every(isIdentifiedPod)
+  )
+}
+
+function isIdentifiedPod(value: unknown): value is IdentifiedPod {
+  if (typeof value !== 'object' || value === null) return false
+  const { uid, identity } = value as Readonly<Record<string, unknown>>
+  return typeof uid === 'string' && typeof identity === 'string'
 }

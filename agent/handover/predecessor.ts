@@ -7,7 +7,7 @@ import { AmbitError } from '../../mesh/errors.ts'
 import { inTime, LATE } from '../../mesh/async/deadline.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
-import { Channel, PROTOCOL } from './channel.ts'
+import { Channel, type IdentifiedPod, PROTOCOL } from './channel.ts'
 
 /** Freeing its ports takes an agent milliseconds. One that hangs is not waited for. */
 const ANSWER_MS = 5_000
@@ -15,13 +15,20 @@ const ANSWER_MS = 5_000
 export class Predecessor {
   /** Identities of the pods that it serves. */
   readonly identities: readonly SpiffeId[]
+  /** Those pods; none where it is too old to say. */
+  readonly pods: readonly IdentifiedPod[]
   /** Aborts when it is there no longer. */
   readonly gone: AbortSignal
   readonly #channel: Channel
 
-  constructor(channel: Channel, identities: readonly SpiffeId[]) {
+  constructor(
+    channel: Channel,
+    identities: readonly SpiffeId[],
+    pods: readonly IdentifiedPod[] = [],
+  ) {
     this.#channel = channel
     this.identities = identities
+    this.pods = pods
     const gone = new AbortController()
     this.gone = gone.signal
     void channel.closed.then(() => gone.abort())
@@ -61,12 +68,12 @@ export async function meetPredecessor({
   channel.send({ kind: 'hello', protocol: PROTOCOL, version })
   const answer = await inTime(channel.receive(), ANSWER_MS)
   if (answer !== LATE && answer?.kind === 'offer') {
-    const { identities } = answer
+    const { identities, pods } = answer
     log.info(
       { version: answer.version, identities: identities.length },
       'another agent serves this node: it goes on until this one can take over',
     )
-    return new Predecessor(channel, identities)
+    return new Predecessor(channel, identities, pods)
   }
   channel.end()
   if (answer !== LATE && answer?.kind === 'busy')

@@ -6,16 +6,15 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { delay } from '../../mesh/async/backoff.ts'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
-import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { type GiveUpName, listenForRoot } from '../unix-socket.ts'
-import { Channel, PROTOCOL } from './channel.ts'
+import { Channel, type IdentifiedPod, PROTOCOL } from './channel.ts'
 import { dial } from './predecessor.ts'
 
 /** What the agent does about it. None of them may reject. */
 export interface SuccessionHandlers {
-  /** Of the pods that are served. */
-  readonly identities: () => readonly SpiffeId[]
+  /** Those that are served. */
+  readonly pods: () => readonly IdentifiedPod[]
   /** Frees the ports. */
   readonly makeRoom: () => Promise<void>
   /** The successor came to nothing: takes the ports again. */
@@ -113,7 +112,9 @@ export class Succession {
     this.#successor = channel
     log.info({ successor: theirs }, 'a successor is here: this agent serves until it is ready')
     await handlers.makeRoom()
-    channel.send({ kind: 'offer', version, identities: handlers.identities() })
+    const pods = handlers.pods().map(({ uid, identity }) => ({ uid, identity }))
+    const identities = [...new Set(pods.map(({ identity }) => identity))]
+    channel.send({ kind: 'offer', version, identities, pods })
     const answer = await channel.receive()
     this.#successor = undefined
     if (this.#closing.signal.aborted) return

@@ -8,11 +8,12 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { pino } from 'pino'
 import { meetPredecessor, Succession } from '../../agent/handover/index.ts'
-import type { SpiffeId } from '../../mesh/model/types.ts'
+import type { PodUid, SpiffeId } from '../../mesh/model/types.ts'
 import { until } from '../support/until.ts'
 
 const log = pino({ level: 'silent' })
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId
+const WEB_POD = { uid: '6f0c' as PodUid, identity: WEB }
 const PATIENCE_MS = 200
 
 async function socketIn(t: Test): Promise<string> {
@@ -39,7 +40,7 @@ async function inCharge(t: Test, socketPath: string): Promise<Agent> {
     log,
     patienceMs: PATIENCE_MS,
     handlers: {
-      identities: () => [WEB],
+      pods: () => [WEB_POD],
       makeRoom: note('make room'),
       stay: note('stay'),
       standDown: note('stand down'),
@@ -71,6 +72,7 @@ void t.test('given an agent in charge', async (t) => {
       const predecessor = await meet(socketPath)
       t.same(first.told, ['make room'])
       t.same(predecessor?.identities, [WEB])
+      t.same(predecessor?.pods, [WEB_POD])
       t.equal(predecessor?.gone.aborted, false)
 
       await t.rejects(meet(socketPath), { code: 'AMB_HANDOVER', message: /another successor/ })
