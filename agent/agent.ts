@@ -7,9 +7,6 @@ import path from 'node:path'
 import { AuditJournal } from '../mesh/audit/journal.ts'
 import { AmbitError, ERROR_CATALOGUE } from '../mesh/errors.ts'
 import { heldLimitOf } from '../mesh/hbone/limits.ts'
-import { CaClient } from '../mesh/identity/ca-client.ts'
-import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
-import { SignedCertificates } from '../mesh/identity/signed-certificates.ts'
 import { createKubeApi, type KubeApi, loadKubeConfig } from '../mesh/kube/index.ts'
 import { MeshState } from '../mesh/model/mesh-state.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
@@ -41,7 +38,8 @@ import { DiscoveryHealth } from '../mesh/xds/discovery-health.ts'
 import { netnsProver, PodEvents } from './enrolment/index.ts'
 import { MeshRoots } from './mesh-roots.ts'
 import { findNodeCgroups } from './node/node-cgroups.ts'
-import { meetPredecessor } from './handover/index.ts'
+import { type IdentifiedPod, meetPredecessor } from './handover/index.ts'
+import { nodeCertificates } from './node-certificates.ts'
 import { NodeDuties } from './node-duties.ts'
 import { createPodServer } from './pod-server.ts'
 import { POLICIES_DIRECTORY, PolicyStore } from './policy-store/policy-store.ts'
@@ -119,23 +117,13 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     namespace: config.podNamespace,
     log: log.child({ part: 'identity' }),
   })
-  const authority = new CaClient({
-    address: config.caAddress,
+  const served: { before: readonly IdentifiedPod[]; pool?: WorkerPool } = {
+    before: predecessor?.pods ?? [],
+  }
+  const certificates = nodeCertificates(starting, {
     roots: () => roots.read(),
-    tokenFile: config.tokenFile,
-    clusterId: config.clusterId,
+    pods: () => [...served.before, ...(served.pool?.pods() ?? [])],
   })
-  started.defer(() => authority.close())
-  const identityLog = log.child({ part: 'identity' })
-  const certificates = new CertificateManager({
-    supply: new SignedCertificates({
-      authority,
-      log: identityLog,
-      ttlSeconds: config.certificateTtlSeconds,
-    }),
-    log: identityLog,
-  })
-  started.defer(() => certificates.close())
 
   const mesh = new MeshState({ network: config.network, rootNamespace: config.rootNamespace })
   const enrolment: { duties?: NodeDuties; owner?: OwnDaemonSet } = {}
@@ -192,6 +180,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     onEjection: (change) => metrics.endpoint(change),
     onAudit: (pod, events) => recordConnections(audit, denials.events, pod, events),
   })
+  served.pool = pool
   started.use(sweepSeries(metrics.traffic, () => livingParties(mesh, pool.pods())))
   started.defer(async () => {
     serving.pool = undefined
@@ -288,6 +277,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   await takeCharge(starting, { pool, servers, duties, socketPath, quit })
   await predecessor?.taken()
   prepared?.release()
+  served.before = []
   // Whoever was here before is ended as soon as this agent is ready, and has let go by then.
   readiness.done('hand-over')
   // Its pods are served from what is known of them; nothing waits for the control plane.

@@ -17,6 +17,7 @@ import {
   optionalText,
   parsed,
   text,
+  unixSocket,
   wholeNumber,
   words,
 } from '../mesh/program/flags.ts'
@@ -53,6 +54,8 @@ export interface AgentConfig extends OtlpConfig, AccessConfig {
   readonly procRoot: string
   readonly xdsAddress: string
   readonly caAddress: string
+  /** Where SPIRE's agent gives the identities of pods; undefined: the CA signs them. */
+  readonly spireAdminSocket?: string
   readonly caRootFile: string
   readonly tokenFile: string
   readonly trustDomain: string
@@ -158,6 +161,11 @@ const flags: FlagTable<AgentFlags> = {
   }),
   ...MESH_FLAGS,
   ...PROXY_FLAGS,
+  spireAdminSocket: unixSocket(
+    '--spire-admin-socket',
+    "admin API of SPIRE's agent, which gives the certificates of pods in the place of the CA",
+    { env: 'AMBIT_SPIRE_ADMIN_SOCKET' },
+  ),
   workers: parsed('--workers <n>', 'data-plane threads', wholeNumber(1, 256), {
     env: 'AMBIT_WORKERS',
     fallback: defaultWorkers(availableParallelism()),

@@ -15,6 +15,7 @@ import {
   optionalText,
   parsed,
   text,
+  unixSocket,
   wholeNumber,
 } from '../mesh/program/flags.ts'
 import { OTLP_FLAGS } from '../mesh/program/otlp-flags.ts'
@@ -33,6 +34,8 @@ export interface WaypointConfig extends OtlpConfig, AccessConfig {
   readonly nodeName: string
   readonly xdsAddress: string
   readonly caAddress: string
+  /** Where SPIRE, or whoever speaks its API, gives the certificate; undefined: the CA signs it. */
+  readonly workloadApiSocket?: string
   readonly caRootFile: string
   readonly tokenFile: string
   readonly crlFiles: readonly string[]
@@ -91,6 +94,11 @@ const flags: FlagTable<WaypointFlags> = {
   nodeName: text('--node-name <name>', 'its node', { env: 'NODE_NAME', fallback: '' }),
   ...MESH_FLAGS,
   ...PROXY_FLAGS,
+  workloadApiSocket: unixSocket(
+    '--workload-api-socket',
+    'SPIFFE Workload API, which gives the certificate in the place of the CA',
+    { env: 'AMBIT_WORKLOAD_API_SOCKET' },
+  ),
   maxTunnels: parsed(
     '--max-tunnels <n>',
     'open tunnels of all clients together, of which one client may have a quarter; more are refused',

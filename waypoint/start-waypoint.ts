@@ -5,9 +5,6 @@
 import { AuditJournal } from '../mesh/audit/journal.ts'
 import { exportAudit } from '../mesh/program/audit-export.ts'
 import { AmbitError, errorMessage } from '../mesh/errors.ts'
-import { CaClient } from '../mesh/identity/ca-client.ts'
-import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
-import { SignedCertificates } from '../mesh/identity/signed-certificates.ts'
 import { RevocationFiles } from '../mesh/identity/revocation-files.ts'
 import { spiffeId } from '../mesh/identity/spiffe.ts'
 import { watchRoots } from '../mesh/identity/watch-roots.ts'
@@ -33,6 +30,7 @@ import { configDump } from './config-dump.ts'
 import { isOwnGateway } from './config/own-gateway.ts'
 import { startDiscovery } from './config/start-discovery.ts'
 import { WaypointMetrics } from './metrics.ts'
+import { ownCertificate } from './own-certificate.ts'
 import { makeSight } from './sight.ts'
 import { startServers } from './servers.ts'
 import { Waypoint } from './waypoint.ts'
@@ -121,25 +119,7 @@ async function start(
   })
   serving.waypoint = waypoint
 
-  const authority = new CaClient({
-    address: config.caAddress,
-    roots: config.caRootFile,
-    tokenFile: config.tokenFile,
-    clusterId: config.clusterId,
-    // Its token says who it is, and it asks for nobody else.
-    impersonate: false,
-  })
-  started.defer(() => authority.close())
-  const identityLog = log.child({ part: 'identity' })
-  const certificates = new CertificateManager({
-    supply: new SignedCertificates({
-      authority,
-      log: identityLog,
-      ttlSeconds: config.certificateTtlSeconds,
-    }),
-    log: identityLog,
-  })
-  started.defer(() => certificates.close())
+  const certificates = ownCertificate(config, log.child({ part: 'identity' }), started)
   const revocations = new RevocationFiles({
     files: config.crlFiles,
     log: log.child({ part: 'identity' }),

@@ -7,6 +7,9 @@ import { isLoopback, parseIpAddress } from '../model/address.ts'
 import { type HostPort, parseHostPort } from '../model/host-port.ts'
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../telemetry/log.ts'
 
+/** sockaddr_un, unix(7): 108 with the zero that ends it. */
+const LONGEST_SOCKET_PATH = 107
+
 /** One flag and what it gives. */
 export interface Flag<T> {
   readonly option: Option
@@ -120,6 +123,17 @@ export function words(
   }
 }
 
+/** A Unix socket as gRPC and SPIFFE write it, `unix:///PATH`; or nothing. */
+export function unixSocket(
+  name: string,
+  description: string,
+  source: Source = {},
+): Flag<string | undefined> {
+  const option = plain(`${name} <unix:///path>`, description, source)
+  option.argParser(readUnixSocket)
+  return { option, read: (given) => given as string | undefined }
+}
+
 /** `host:port`, IPv6 addresses in brackets. */
 export function hostPort(
   name: string,
@@ -199,6 +213,15 @@ function readHostPort(text: string): HostPort {
   if (address === undefined)
     throw new InvalidArgumentError('It must be host:port, e.g. 0.0.0.0:15012 or [::]:15012.')
   return address
+}
+
+function readUnixSocket(text: string): string {
+  const path = /^unix:\/\/(\/[^\s?#]+)$/.exec(text)?.[1]
+  if (path === undefined || Buffer.byteLength(path) > LONGEST_SOCKET_PATH)
+    throw new InvalidArgumentError(
+      `It must be unix:///PATH, of a path of at most ${LONGEST_SOCKET_PATH} bytes, e.g. unix:///run/spire/private/admin.sock.`,
+    )
+  return text
 }
 
 function readLoopbackPort(text: string): HostPort {

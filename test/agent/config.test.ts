@@ -38,6 +38,7 @@ void t.test('flags win, IPv6 addresses and lists are read', async (t) => {
     ...['--node-name', 'n', '--admin-address', '[::1]:0', '--drain-deadline', '2.5'],
     ...['--kubelet-cgroup', '/a', '/b', '--workers', '3', '--ca-address', 'ca:1'],
     ...['--certificate-ttl', '30m', '--otlp-interval', '15'],
+    ...['--spire-admin-socket', 'unix:///run/spire/private/admin.sock'],
     ...['--otlp-endpoint', 'https://collector:4318/mesh'],
   )
   t.match(config, {
@@ -46,6 +47,7 @@ void t.test('flags win, IPv6 addresses and lists are read', async (t) => {
     kubeletCgroups: ['/a', '/b'],
     workers: 3,
     caAddress: 'ca:1',
+    spireAdminSocket: 'unix:///run/spire/private/admin.sock',
     certificateTtlSeconds: 1800,
     otlpEndpoint: new URL('https://collector:4318/mesh'),
     otlpIntervalMs: 15_000,
@@ -56,6 +58,9 @@ void t.test('nonsense is refused', async (t) => {
   for (const argv of [
     ['--workers', '0'],
     ['--workers', 'many'],
+    ['--spire-admin-socket', '/run/spire/private/admin.sock'],
+    ['--spire-admin-socket', 'unix://admin.sock'],
+    ['--spire-admin-socket', `unix:///${'long'.repeat(30)}`],
     ['--admin-address', '15000'],
     ['--metrics-address', 'host:99999'],
     ['--drain-deadline', '-1'],
