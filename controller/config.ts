@@ -19,6 +19,7 @@ import {
   parseTrustDomains,
   parsed,
   text,
+  unixSocket,
   wholeNumber,
 } from '../mesh/program/flags.ts'
 import { VERSION } from '../mesh/program/version.ts'
@@ -61,6 +62,8 @@ export interface ControllerConfig extends OtlpConfig {
   readonly waypointImage: string
   readonly waypointCommand: readonly string[]
   readonly waypointUser: number
+  /** Undefined: the authority of the mesh signs their certificates. */
+  readonly waypointWorkloadApiSocket?: string
   /** `namespace/service-account` of the agents. */
   readonly trustedNodeAccounts: readonly string[]
   /** The key of a taint that is taken off nodes whose agent is ready; empty: none is. */
@@ -149,6 +152,11 @@ const flags: FlagTable<ControllerConfig> = {
     env: 'AMBIT_WAYPOINT_USER',
     fallback: PROXY_USER,
   }),
+  waypointWorkloadApiSocket: unixSocket(
+    '--waypoint-workload-api-socket',
+    'SPIFFE Workload API that gives waypoints their certificates, in a directory that the CSI driver csi.spiffe.io makes',
+    { env: 'AMBIT_WAYPOINT_WORKLOAD_API_SOCKET' },
+  ),
   tokenAudience: text('--token-audience <name>', "audience of callers' tokens", {
     env: 'TOKEN_AUDIENCE',
     fallback: 'istio-ca',

@@ -16,6 +16,8 @@ export interface ProvisionSettings {
   readonly command: readonly string[]
   /** Whom their processes run as. */
   readonly user: number
+  /** Where the socket of a SPIFFE Workload API is to be; undefined where none is wanted. */
+  readonly workloadApiDirectory?: string | undefined
   /** By name, for the program's flags. */
   readonly environment: Readonly<Record<string, string>>
 }
@@ -31,6 +33,8 @@ const COMPILED_DIR = '/var/cache/ambit'
 const COMPILED_LIMIT = '32Mi'
 /** Holds the drain of 20 s and the rest of the end. */
 const GRACE_SECONDS = 30
+/** SPIFFE's own: an inline volume, which a namespace of the restricted Pod Security Standard may have as well. */
+const WORKLOAD_API_DRIVER = 'csi.spiffe.io'
 
 /** The pod template of a waypoint's Deployment. */
 export function podTemplate(order: WaypointOrder, settings: ProvisionSettings): Fields {
@@ -85,6 +89,9 @@ export function podTemplate(order: WaypointOrder, settings: ProvisionSettings): 
         ...(isOurImage(settings)
           ? [{ name: 'compiled', emptyDir: { sizeLimit: COMPILED_LIMIT } }]
           : []),
+        ...(hasWorkloadApi(settings)
+          ? [{ name: 'workload-api', csi: { driver: WORKLOAD_API_DRIVER, readOnly: true } }]
+          : []),
       ],
     },
   }
@@ -123,12 +130,19 @@ function container(order: WaypointOrder, settings: ProvisionSettings): Fields {
       { name: 'istio-token', mountPath: TOKEN_DIR, readOnly: true },
       { name: 'root-cert', mountPath: ROOTS_DIR, readOnly: true },
       ...(isOurImage(settings) ? [{ name: 'compiled', mountPath: COMPILED_DIR }] : []),
+      ...(hasWorkloadApi(settings)
+        ? [{ name: 'workload-api', mountPath: settings.workloadApiDirectory, readOnly: true }]
+        : []),
     ],
   }
 }
 
 /** A command of somebody else's runs what has its own place for that, as in a lab. */
 const isOurImage = ({ command }: ProvisionSettings): boolean => command.length === 0
+
+/** As isOurImage: in a lab the socket is in the machine's own file system. */
+const hasWorkloadApi = (settings: ProvisionSettings): boolean =>
+  isOurImage(settings) && settings.workloadApiDirectory !== undefined
 
 const OWN_FIELDS: Readonly<Record<string, string>> = {
   POD_NAME: 'metadata.name',

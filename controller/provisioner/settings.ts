@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every waypoint is told, from the controller's own configuration: they are of one mesh. Pure.
 
+import { dirname } from 'node:path'
 import type { ControllerConfig } from '../config.ts'
 import type { ProvisionSettings } from './pod-template.ts'
 
@@ -13,6 +14,7 @@ export function provisionSettings(
     | 'waypointImage'
     | 'waypointCommand'
     | 'waypointUser'
+    | 'waypointWorkloadApiSocket'
     | 'serviceName'
     | 'namespace'
     | 'trustDomain'
@@ -31,8 +33,11 @@ export function provisionSettings(
     CLUSTER_ID: config.clusterId,
     CLUSTER_DOMAIN: config.clusterDomain,
     NETWORK: config.network,
+    AMBIT_WORKLOAD_API_SOCKET: config.waypointWorkloadApiSocket ?? '',
   }
+  const socket = config.waypointWorkloadApiSocket?.replace(/^unix:\/\//, '')
   return {
+    ...(socket !== undefined && { workloadApiDirectory: dirname(socket) }),
     image: config.waypointImage,
     command: config.waypointCommand,
     user: config.waypointUser,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The functions of templates that our chart calls, as Go's templates and Helm have them.
 
+import { posix } from 'node:path'
 import { stringify } from 'yaml'
 import { TemplateError } from './lexer.ts'
 
@@ -31,6 +32,11 @@ export const FUNCTIONS: Readonly<Record<string, TemplateFunction>> = {
     const text = shown(given)
     return text.endsWith(shown(suffix)) ? text.slice(0, text.length - shown(suffix).length) : text
   },
+  trimPrefix: (prefix, given) => {
+    const text = shown(given)
+    return text.startsWith(shown(prefix)) ? text.slice(shown(prefix).length) : text
+  },
+  dir: (given) => posix.dirname(shown(given)),
   replace: (old, by, given) => shown(given).replaceAll(shown(old), shown(by)),
   list: (...given) => given,
   dict: (...given) => {

@@ -27,6 +27,10 @@ const EVERYTHING: Values = {
   image: { repository: 'r.example:5000/ambit', tag: 'v1', pullSecrets: ['one', 'two'] },
   mesh: { trustDomainAliases: ['old.example'], network: 'net', clusterId: 'east' },
   otlp: { endpoint: 'http://collector:4318', secretName: 'otlp' },
+  spire: {
+    adminSocket: 'unix:///run/spire/private/admin.sock',
+    workloadApiSocket: 'unix:///spiffe-workload-api/spire-agent.sock',
+  },
   agent: {
     workers: 4,
     failOpen: true,

@@ -62,6 +62,12 @@ const CASES: readonly (readonly [what: string, text: string, data: object, wante
     { a: { b: ['yes', 1], a: '1' } },
     'x:\n  a: "1"\n  b:\n  - "yes"\n  - 1',
   ],
+  [
+    'the directory of a path in a URL',
+    '{{ with .a }}{{ trimPrefix "unix://" . | dir }}{{ end }}',
+    { a: 'unix:///run/spire/admin.sock' },
+    '/run/spire',
+  ],
   ['braces in a text', '{{ "a}" }}', {}, 'a}'],
 ]
 

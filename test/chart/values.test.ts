@@ -91,6 +91,9 @@ void t.test('what is wrong is told in words', async (t) => {
     [{ agent: { podLabels: { 'a b': 'c' } } }, /agent\.podLabels\.a b/],
     [{ image: { digest: 'sha256:1' } }, /image\.digest must match pattern/],
     [{ otlp: { endpoint: 'collector:4318' } }, /otlp\.endpoint must match pattern/],
+    [{ spire: { adminSocket: '/run/spire/admin.sock' } }, /spire\.adminSocket must match pattern/],
+    // Its directory is mounted: not the node's own root.
+    [{ spire: { adminSocket: 'unix:///admin.sock' } }, /spire\.adminSocket must match pattern/],
   ]
   for (const [values, reason] of cases)
     await t.rejects(render(values), { code: 'AMB_CHART_VALUES', message: reason })

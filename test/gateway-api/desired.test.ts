@@ -6,6 +6,7 @@ import { desiredObjects } from '../../controller/provisioner/desired.ts'
 import { absentClasses } from '../../controller/provisioner/gateway-classes.ts'
 import { isManaged } from '../../controller/provisioner/managed-object.ts'
 import { type Overlay, readOverlay } from '../../controller/provisioner/overlay.ts'
+import { provisionSettings } from '../../controller/provisioner/settings.ts'
 import { strategicMerge } from '../../controller/provisioner/strategic-merge.ts'
 import type { WaypointOrder } from '../../controller/provisioner/waypoint-order.ts'
 
@@ -92,6 +93,39 @@ void t.test('a waypoint is an account, a Service and a Deployment', async (t) =>
       },
     },
   })
+})
+
+void t.test('a waypoint that has its identity from SPIFFE is given the socket', (t) => {
+  const { environment, workloadApiDirectory } = provisionSettings({
+    waypointImage: 'ambit:1',
+    waypointCommand: [],
+    waypointUser: 1337,
+    waypointWorkloadApiSocket: 'unix:///spiffe-workload-api/spire-agent.sock',
+    serviceName: 'c',
+    namespace: 'ns',
+    trustDomain: 'cluster.local',
+    trustDomainAliases: [],
+    rootNamespace: 'istio-system',
+    clusterId: 'Kubernetes',
+    clusterDomain: 'cluster.local',
+    network: '',
+  })
+  const socket = { AMBIT_WORKLOAD_API_SOCKET: 'unix:///spiffe-workload-api/spire-agent.sock' }
+  t.match(environment, socket)
+  t.equal(workloadApiDirectory, '/spiffe-workload-api')
+  const podOf = (command: readonly string[]): string => {
+    const settings = { ...SETTINGS, command, environment, workloadApiDirectory }
+    const result = desiredObjects(ORDER, settings, overlayOf({}))
+    if (!result.ok) throw new Error(JSON.stringify(result.error))
+    return JSON.stringify(result.value.find(({ kind }) => kind === 'deployment')?.object)
+  }
+  const ours = podOf([])
+  t.match(ours, '{"name":"workload-api","csi":{"driver":"csi.spiffe.io","readOnly":true}}')
+  t.match(ours, '"name":"workload-api","mountPath":"/spiffe-workload-api","readOnly":true}')
+  const theirs = podOf(['/bin/ambit'])
+  t.match(theirs, '"name":"AMBIT_WORKLOAD_API_SOCKET"')
+  t.notMatch(theirs, 'csi.spiffe.io')
+  t.end()
 })
 
 void t.test('an image of ours has a place for what it compiles, and another command none', (t) => {
