@@ -26,8 +26,7 @@ export function printed(name: string): string {
 
 /** Runs a command as the guide prints it, in this lab. */
 export async function asPrinted(lab: Lab, command: string): Promise<string> {
-  if (!GUIDE.split('\n').includes(command))
-    throw new Error(`docs/waypoints.md has no "${command}"`)
+  if (!GUIDE.split('\n').includes(command)) throw new Error(`docs/waypoints.md has no "${command}"`)
   const [program, ...args] = command.split(' ')
   return program === 'kubectl' ? await lab.kubectl(...args) : await ambit(lab, ...args)
 }
