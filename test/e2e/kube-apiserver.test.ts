@@ -154,6 +154,7 @@ async function permissions(t: Test, lab: Lab): Promise<void> {
   t.ok(await controller('patch', 'configmap/istio-ca-root-cert', '-n', 'shop'))
   t.notOk(await controller('delete', 'pods', '-n', 'shop'))
   t.ok(await controller('create', 'deployments.apps', '-n', 'shop'))
-  t.notOk(await controller('delete', 'deployments.apps', '-n', 'shop'))
+  t.ok(await controller('delete', 'deployments.apps', '-n', 'shop'), 'a waypoint of before')
+  t.notOk(await controller('delete', 'statefulsets.apps', '-n', 'shop'))
   t.notOk(await controller('update', 'gateways.gateway.networking.k8s.io', '-n', 'shop'))
 }
