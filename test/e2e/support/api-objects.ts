@@ -20,23 +20,24 @@ const PASSING = new Set(['events', 'leases'])
 
 /** All objects as `kind namespace/name`, sorted; leases only of nodes. */
 export async function apiObjects(api: KubeApi): Promise<readonly string[]> {
-  const read = async <T>(path: string): Promise<T> => {
+  const read = async <T>(path: string): Promise<T | undefined> => {
     const answer = await api.raw<T>({ method: 'GET', path, call: `read ${path}` })
-    if (!answer.ok) throw new Error(answer.error.message)
-    return answer.value
+    if (answer.ok) return answer.value
+    // A kind that was taken away is told of for a moment more: there is nothing of it.
+    if (answer.error.kind === 'notFound') return undefined
+    throw new Error(answer.error.message)
   }
-  const { groups = [] } = await read<Discovery>('/apis')
+  const { groups = [] } = (await read<Discovery>('/apis')) ?? {}
   const versions = ['v1', ...groups.map(({ preferredVersion }) => preferredVersion.groupVersion)]
   const found: string[] = []
   for (const groupVersion of versions) {
     const [version = '', group = ''] = groupVersion.split('/').toReversed()
     const root = resourcePath(defineResource(group, version, '', '')).replace(/\/$/, '')
-    const { resources = [] } = await read<Types>(root)
+    const { resources = [] } = (await read<Types>(root)) ?? {}
     for (const { name, kind, verbs = [] } of resources) {
       if (name.includes('/') || !verbs.includes('list')) continue
-      const { items = [] } = await read<{ readonly items?: readonly KubeObject[] }>(
-        `${root}/${name}`,
-      )
+      const list = await read<{ readonly items?: readonly KubeObject[] }>(`${root}/${name}`)
+      const { items = [] } = list ?? {}
       for (const { metadata } of items) {
         const { namespace = '', name: object = '' } = metadata ?? {}
         if (PASSING.has(name) && namespace !== 'kube-node-lease') continue
