@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of proxies: resident at rest, before any connection, and what each of 1,000 idle ones adds at the client's and the
-// server's side. MB and KB.
+// Memory of proxies: resident at rest, before any connection, and what each of 4,000 idle ones adds at the client's and the
+// server's side. MB and KB. What the first opening lets grow once and for all (heaps, compiled code) is counted with them.
 
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -9,9 +9,7 @@ import { agentPod } from '../lab/cluster/index.ts'
 import { type BenchPath, pathOf, type Topology } from './topology.ts'
 import { processesOf } from './ztunnel.ts'
 
-const CONNECTIONS = 1000
-/** Rounds to warm allocators up; the first opening grows heaps that stay. */
-const ROUNDS = 3
+const CONNECTIONS = 4000
 /** Agents collect garbage when they have been calm for three seconds: memory that stands still for longer is what they hold. */
 const STILL_MS = 5000
 const MOST_SETTLE_MS = 60_000
@@ -50,7 +48,7 @@ export async function measureIdleMemory(
 
 interface Weight {
   readonly restKb: number
-  /** Over what it was at rest in the same round. */
+  /** Over what it was at rest. */
   readonly clientKb: number
   readonly serverKb: number
 }
@@ -63,39 +61,37 @@ function named(who: string, { restKb, clientKb, serverKb }: Weight): Record<stri
   }
 }
 
-/** Opens connections through a path, each having sent one request, and weighs its proxies before and meanwhile. */
+/**
+ * Opens connections through a path, each having sent one request, and weighs its proxies before and meanwhile. Once: memory that an
+ * opening before has left behind would take the next ones in for nothing.
+ */
 async function weighPath({ lab }: Topology, path: BenchPath, sides: Sides): Promise<Weight> {
   const weigh = async (): Promise<Weights> => [
     await residentKb(sides.client),
     await residentKb(sides.server),
   ]
   const rest = await settled(weigh)
-  let before = rest
-  let during = rest
-  for (let round = 0; round < ROUNDS; round += 1) {
-    before = await settled(weigh)
-    const holder = lab.spawn(path.client, [
-      'node',
-      'bench/idle-connections.ts',
-      path.host,
-      String(path.httpPort),
-      String(CONNECTIONS),
-    ])
-    const exited = once(holder, 'exit')
-    if (holder.stdout === null || holder.stdin === null)
-      throw new Error('Cannot hold connections: no streams')
-    await Promise.race([
-      once(holder.stdout, 'data'),
-      exited.then(() => Promise.reject(new Error('Cannot hold connections: the client ended'))),
-    ])
-    during = await settled(weigh)
-    holder.stdin.end()
-    await exited
-  }
+  const holder = lab.spawn(path.client, [
+    'node',
+    'bench/idle-connections.ts',
+    path.host,
+    String(path.httpPort),
+    String(CONNECTIONS),
+  ])
+  const exited = once(holder, 'exit')
+  if (holder.stdout === null || holder.stdin === null)
+    throw new Error('Cannot hold connections: no streams')
+  await Promise.race([
+    once(holder.stdout, 'data'),
+    exited.then(() => Promise.reject(new Error('Cannot hold connections: the client ended'))),
+  ])
+  const during = await settled(weigh)
+  holder.stdin.end()
+  await exited
   return {
     restKb: Math.max(...rest),
-    clientKb: during[0] - before[0],
-    serverKb: during[1] - before[1],
+    clientKb: during[0] - rest[0],
+    serverKb: during[1] - rest[1],
   }
 }
 
