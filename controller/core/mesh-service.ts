@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The services of the mesh, from facts about a Kubernetes Service. Pure.
 
+import type { ServiceWaypoints } from '../../mesh/model/service-waypoints.ts'
 import type { IpAddress, NodePort, Service, ServiceKey } from '../../mesh/model/types.ts'
 import { externalClaims, type LostClaims } from './claim.ts'
 import type { TranslateConfig } from './config.ts'
@@ -13,7 +14,7 @@ export interface ServiceStanding {
   readonly distribution: TrafficDistribution | undefined
   /** What it claims and does not get. */
   readonly lost: LostClaims | undefined
-  readonly waypoints: Pick<Service, 'waypoint' | 'weightedWaypoints'>
+  readonly waypoints: ServiceWaypoints
 }
 
 /** The mesh services of an object: one for each of its host names. */

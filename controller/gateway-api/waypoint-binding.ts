@@ -4,7 +4,7 @@
 // unpoliced. Only FAIL_OPEN_ANNOTATION lets it pass. Pure.
 
 import type { GatewayAddress } from '../../mesh/model/gateway.ts'
-import type { Service } from '../../mesh/model/types.ts'
+import type { ServiceWaypoints } from '../../mesh/model/service-waypoints.ts'
 import {
   CANARY_WAYPOINT_LABEL,
   CANARY_WAYPOINT_WEIGHT,
@@ -55,9 +55,6 @@ interface Canary {
   readonly weight: number
 }
 
-/** Where agents send the traffic to a Service. */
-export type ServiceWaypoints = Pick<Service, 'waypoint' | 'weightedWaypoints'>
-
 export const NO_WAYPOINTS: ServiceWaypoints = { waypoint: undefined, weightedWaypoints: [] }
 
 type Flaw = { readonly reason: BindingReason; readonly message: string }
@@ -104,6 +101,16 @@ export function bindingOf(facts: BindingFacts): Binding | undefined {
   }
 }
 
+/** Where agents send the object's traffic. Asks whether the waypoint is ready only where that decides. */
+export function waypointAddress(facts: BindingFacts): GatewayAddress | undefined {
+  const asked = askedOf(facts)
+  if (asked === undefined) return undefined
+  if (isFailOpen(facts)) return bindingOf(facts)?.isEnforced === true ? asked.address : undefined
+  const flaw = flawOf(facts, asked)
+  if (flaw?.reason === 'UnsupportedTrafficType') return undefined
+  return flaw?.reason === 'AttachmentDenied' ? unreachable(asked.address) : asked.address
+}
+
 /** The same for a Service, with its canary. A canary is there only beside a waypoint that takes the Service's traffic. */
 export function serviceWaypoints(facts: BindingFacts): ServiceWaypoints {
   const asked = askedOf(facts)
@@ -148,16 +155,6 @@ function sharedWith({ podsOf }: BindingFacts, canary: Canary | CanaryFlaw | unde
   const { asked, weight } = canary
   const share = `, ${weight} of 100 connections through its canary ${nameOf(asked)}`
   return (podsOf(asked)?.ready ?? 0) === 0 ? `${share} as soon as a pod of that is ready` : share
-}
-
-/** Where agents send the object's traffic. Asks whether the waypoint is ready only where that decides. */
-export function waypointAddress(facts: BindingFacts): GatewayAddress | undefined {
-  const asked = askedOf(facts)
-  if (asked === undefined) return undefined
-  if (isFailOpen(facts)) return bindingOf(facts)?.isEnforced === true ? asked.address : undefined
-  const flaw = flawOf(facts, asked)
-  if (flaw?.reason === 'UnsupportedTrafficType') return undefined
-  return flaw?.reason === 'AttachmentDenied' ? unreachable(asked.address) : asked.address
 }
 
 function askedOf({ own, inherited }: BindingFacts): AskedWaypoint | undefined {

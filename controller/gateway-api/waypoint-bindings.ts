@@ -5,6 +5,7 @@
 import type { Collection, Fetch, Graph } from '../../mesh/collections/index.ts'
 import type { GatewayAddress } from '../../mesh/model/gateway.ts'
 import { GATEWAY_NAME_LABEL } from '../../mesh/model/names.ts'
+import type { ServiceWaypoints } from '../../mesh/model/service-waypoints.ts'
 import type { ObjectCollections } from '../core/input.ts'
 import { objectKey, type ObjectKey } from '../core/origin.ts'
 import type { PodTemplate } from '../core/pod.ts'
@@ -15,7 +16,6 @@ import {
   bindingOf,
   NO_WAYPOINTS,
   serviceWaypoints,
-  type ServiceWaypoints,
   waypointAddress,
 } from './waypoint-binding.ts'
 import type { WaypointUse } from './waypoint-use.ts'

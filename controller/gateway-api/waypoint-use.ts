@@ -52,6 +52,17 @@ export const CANARY: WaypointLabels = {
   namespace: CANARY_WAYPOINT_NAMESPACE_LABEL,
 }
 
+/** The Gateway that labels of an object of namespace `own` name; undefined where none is named: an empty label is not the word `none`. */
+export function namedWaypoint(
+  labels: ReadonlyMap<string, string>,
+  by: WaypointLabels,
+  own: string,
+): { readonly namespace: string; readonly name: string } | 'none' | undefined {
+  const name = labels.get(by.name) || undefined
+  if (name === undefined || name === 'none') return name
+  return { namespace: labels.get(by.namespace) || own, name }
+}
+
 /** Reads it; undefined when the object says nothing. `namespace` is the one whose waypoints it means by mere names. */
 export function readWaypointUse(
   reader: ObjectReader,
@@ -75,15 +86,11 @@ function readAsked(
   { cluster, clusterDomain }: Origin,
   by: WaypointLabels,
 ): WaypointUse['asked'] {
-  const name = labels.get(by.name)
-  if (name === undefined) return undefined
-  if (name === '') {
-    // Not what says "none": that is a word of its own.
+  if (labels.get(by.name) === '')
     reader.note(`metadata.labels[${by.name}]`, 'is empty, and is taken as not written')
-    return undefined
-  }
-  if (name === 'none') return 'none'
-  const namespace = labels.get(by.namespace) || own
+  const named = namedWaypoint(labels, by, own)
+  if (named === undefined || named === 'none') return named
+  const { namespace, name } = named
   const hostname = `${name}.${namespace}.svc.${clusterDomain}`
   return {
     gateway: objectKey(cluster, namespace, name),

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a machine must have before a lab can be made on it; says the first thing that is missing.
 
-import { accessSync, constants, readFileSync } from 'node:fs'
-import { delimiter, join } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { AmbitError } from '../../mesh/errors.ts'
+import { findProgram } from './find-program.ts'
 
 /** Programs that the lab calls. */
 const TOOLS = [
@@ -28,16 +29,7 @@ export function requireRoot(what: string): void {
 
 /** Throws AMB_TOOL_MISSING when a program is not on PATH. */
 export function requireTool(tool: string, what: string): void {
-  const directories = (process.env['PATH'] ?? '').split(delimiter)
-  const isThere = directories.some((directory) => {
-    try {
-      accessSync(join(directory, tool), constants.X_OK)
-      return true
-    } catch {
-      return false // not in this directory
-    }
-  })
-  if (!isThere)
+  if (findProgram(tool) === undefined)
     throw new AmbitError('AMB_TOOL_MISSING', `Cannot ${what}: no program "${tool}" on PATH`)
 }
 

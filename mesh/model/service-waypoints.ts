@@ -5,10 +5,14 @@
 import type { GatewayAddress } from './gateway.ts'
 import type { Service } from './types.ts'
 
-type Bound = Pick<Service, 'waypoint' | 'weightedWaypoints'>
+/** Where agents send the traffic to a Service. */
+export type ServiceWaypoints = Pick<Service, 'waypoint' | 'weightedWaypoints'>
 
 /** All of them, without an order: each may send to its endpoints and says for whom. */
-export function waypointsOf({ waypoint, weightedWaypoints }: Bound): readonly GatewayAddress[] {
+export function waypointsOf({
+  waypoint,
+  weightedWaypoints,
+}: ServiceWaypoints): readonly GatewayAddress[] {
   if (weightedWaypoints.length === 0) return waypoint === undefined ? [] : [waypoint]
   const weighted = weightedWaypoints.map(({ destination }) => destination)
   return waypoint === undefined ? weighted : [waypoint, ...weighted]
@@ -19,7 +23,7 @@ export function waypointsOf({ waypoint, weightedWaypoints }: Bound): readonly Ga
  * `random` gives numbers from 0 to below 1.
  */
 export function drawWaypoint(
-  { waypoint, weightedWaypoints }: Bound,
+  { waypoint, weightedWaypoints }: ServiceWaypoints,
   random: () => number,
 ): GatewayAddress | undefined {
   const total = weightedWaypoints.reduce((sum, { weight }) => sum + weight, 0)

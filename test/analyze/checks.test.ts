@@ -363,6 +363,16 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
     ],
   ],
   [
+    'a canary of who keeps out of the waypoint of his namespace',
+    [
+      gateway('gate', waypointFor('all'), programmed('True')),
+      gateway('side', waypointFor('all'), programmed('True')),
+      namespace('shop', 'istio.io/dataplane-mode: ambient, istio.io/use-waypoint: gate'),
+      canary('out', 'none', 'side', '5'),
+    ].join('---'),
+    ['AMB114 shop/out metadata.labels[istio.io/use-waypoint-canary]'],
+  ],
+  [
     'a condition on requests',
     policy(
       'l7',

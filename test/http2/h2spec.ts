@@ -2,9 +2,10 @@
 // Runs h2spec, a conformance suite for HTTP/2 servers, and reads its report.
 
 import { execFile } from 'node:child_process'
-import { accessSync, constants, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { isExecutable } from '../../lab/machine/find-program.ts'
 
 /** How long h2spec waits for what a server should do; most of its time it waits for what a server should not do. */
 const PATIENCE_SECONDS = 1
@@ -28,15 +29,6 @@ export function findH2spec(): string | undefined {
     ...folders.map((folder) => join(folder, 'h2spec')),
   ]
   return places.find(isExecutable)
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
 }
 
 /** Runs all cases against a server on loopback that speaks HTTP/2 without TLS. */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A headless Chromium for tests of pages: Debian's, driven by playwright-core. Where either is absent, tests are skipped and say which.
 
-import { accessSync, constants } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { isExecutable } from '../../lab/machine/find-program.ts'
 
 /** Of playwright-core's, what tests use here. */
 export interface Locator {
@@ -74,18 +74,9 @@ const ACTION_MS = 120_000
 const CHROMIUM = (process.env['PATH'] ?? '')
   .split(':')
   .flatMap((directory) => ['chromium', 'chromium-browser'].map((name) => join(directory, name)))
-  .find(isProgram)
+  .find(isExecutable)
 
 const require = createRequire(import.meta.url)
-
-function isProgram(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false // not there, or not to be run
-  }
-}
 
 /** Loaded when it is needed: most tests need no browser. */
 function playwright(): Playwright | undefined {

@@ -3,13 +3,14 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { Test } from 'tap'
+import { findProgram } from '../../lab/machine/find-program.ts'
 import { until } from '../support/until.ts'
 import { heardAs } from './node-app.ts'
 
@@ -21,17 +22,7 @@ const PATIENCE = '2s'
 /** Where a rival's program is; undefined: the machine has none. */
 export function findRival(name: RivalName): string | undefined {
   // Debian has them where only root looks.
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']
-  return folders
-    .map((folder) => join(folder, name))
-    .find((file) => {
-      try {
-        accessSync(file, constants.X_OK)
-        return true
-      } catch {
-        return false
-      }
-    })
+  return findProgram(name, { after: ['/usr/sbin', '/sbin'] })
 }
 
 /** A rival that runs. */

@@ -4,12 +4,12 @@
 import {
   CANARY,
   canaryShare,
+  namedWaypoint,
   PRIMARY,
-  type WaypointLabels,
 } from '../../../controller/gateway-api/waypoint-use.ts'
 import { fieldsOf } from '../../../controller/istio-api/flaw.ts'
 import { CANARY_WAYPOINT_WEIGHT } from '../../../mesh/model/names.ts'
-import { type Finding, finding, type ObjectRef } from '../finding.ts'
+import { type Finding, finding, type ObjectRef, refName } from '../finding.ts'
 import { type RawObject, refOf, textsOf } from '../objects.ts'
 import type { Check } from './check.ts'
 
@@ -51,13 +51,19 @@ function* judge({ ref, namespace, labels, annotations, around }: Said): Generato
       `metadata.annotations[${CANARY_WAYPOINT_WEIGHT}]`,
       `"${share}" is no whole number from 0 to 100`,
     )
-  const canary = nameOf(labels, CANARY, namespace)
-  if (canary === undefined) return
+  const canary = namedWaypoint(labels, CANARY, namespace) ?? 'none'
+  if (canary === 'none') return
   const field = `metadata.labels[${CANARY.name}]`
-  const beside = nameOf(labels, PRIMARY, namespace) ?? nameOf(around, PRIMARY, namespace)
-  if (beside === undefined) yield finding('AMB114', ref, field, 'no waypoint is named beside it')
-  else if (beside === canary)
-    yield finding('AMB114', ref, field, `Gateway ${canary} is the waypoint that it stands beside`)
+  const beside =
+    namedWaypoint(labels, PRIMARY, namespace) ?? namedWaypoint(around, PRIMARY, namespace) ?? 'none'
+  if (beside === 'none') yield finding('AMB114', ref, field, 'no waypoint is named beside it')
+  else if (refName(beside) === refName(canary))
+    yield finding(
+      'AMB114',
+      ref,
+      field,
+      `Gateway ${refName(canary)} is the waypoint that it stands beside`,
+    )
 }
 
 function said(
@@ -72,14 +78,4 @@ function said(
 
 function labelsOf({ metadata }: RawObject): ReadonlyMap<string, string> {
   return textsOf(fieldsOf(metadata)?.['labels'])
-}
-
-/** `namespace/name` of the Gateway; undefined where none is named. */
-function nameOf(
-  labels: ReadonlyMap<string, string>,
-  by: WaypointLabels,
-  own: string,
-): string | undefined {
-  const name = labels.get(by.name) || 'none'
-  return name === 'none' ? undefined : `${labels.get(by.namespace) || own}/${name}`
 }

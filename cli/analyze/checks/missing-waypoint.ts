@@ -11,6 +11,7 @@ import {
 import { fieldsOf } from '../../../controller/istio-api/flaw.ts'
 import {
   CANARY,
+  namedWaypoint,
   PRIMARY,
   type WaypointLabels,
 } from '../../../controller/gateway-api/waypoint-use.ts'
@@ -75,9 +76,9 @@ function* judge(
   gateways: ReadonlyMap<string, GatewayFacts>,
   { ref, field: labelsField, labels, by, namespace: own, target }: Wish,
 ): Generator<Finding> {
-  const name = labels.get(by.name)
-  if (name === undefined || name === 'none' || name === '') return
-  const namespace = labels.get(by.namespace) || own
+  const wanted = namedWaypoint(labels, by, own)
+  if (wanted === undefined || wanted === 'none') return
+  const { namespace, name } = wanted
   const field = `${labelsField}[${by.name}]`
   const named = `Gateway ${namespace}/${name}`
   if (has('Gateway', namespace, name) === false) {

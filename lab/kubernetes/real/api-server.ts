@@ -8,21 +8,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import {
-  accessSync,
-  closeSync,
-  constants,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-} from 'node:fs'
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { findProgram } from '../../machine/find-program.ts'
 import { makeServerCertificate } from '../../machine/server-certificate.ts'
 import { kubeconfigText } from '../objects/kubeconfig-text.ts'
 import { loadKubeConfig } from '../../../mesh/kube/access.ts'
@@ -62,28 +55,13 @@ export interface RealApiServer extends AsyncDisposable {
 }
 
 /** The program's path, or undefined when the machine does not have it. */
-function findProgram(name: string): string | undefined {
-  const directories = [
-    process.env[DIRECTORY_VARIABLE],
-    ...(process.env['PATH'] ?? '').split(delimiter),
-    TOOLS_DIRECTORY,
-  ]
-  return directories
-    .filter((directory) => directory !== undefined && directory !== '')
-    .map((directory) => join(directory ?? '', name))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK)
-        return true
-      } catch {
-        return false // not in this directory
-      }
-    })
+function findServer(name: string): string | undefined {
+  return findProgram(name, { before: process.env[DIRECTORY_VARIABLE], after: [TOOLS_DIRECTORY] })
 }
 
 /** Why a test that needs these programs has to be skipped; false when all are there. */
 export function missingPrograms(...names: readonly string[]): string | false {
-  const absent = names.filter((name) => findProgram(name) === undefined)
+  const absent = names.filter((name) => findServer(name) === undefined)
   return absent.length === 0
     ? false
     : `no ${absent.join(', ')} in ${DIRECTORY_VARIABLE}, on PATH or in node_modules/.ambit-tools (CONTRIBUTING, "Against a true API server")`
@@ -99,7 +77,7 @@ export async function startRealApiServer(
   const start = (name: string, args: readonly string[]): void => {
     const log = openSync(at(`${name}.log`), 'a')
     // Whoever started it may be killed, by a time limit for one: then it goes as well.
-    const argv = ['--pdeathsig', 'KILL', findProgram(name) ?? name, ...args]
+    const argv = ['--pdeathsig', 'KILL', findServer(name) ?? name, ...args]
     const child = spawn('setpriv', argv, { stdio: ['ignore', log, log] })
     closeSync(log)
     running.push(child)

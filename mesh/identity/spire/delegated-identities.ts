@@ -24,7 +24,7 @@ import type { CaFailure, CertificateOrder, CertificateSupply } from '../types.ts
 import { KeptStream } from './kept-stream.ts'
 import { SocketClient } from './socket.ts'
 import type { Bundles, SvidAnswer } from './svid.ts'
-import { SvidSubscription } from './svid-subscription.ts'
+import { SvidSubscriptions } from './svid-subscription.ts'
 
 export interface DelegatedIdentitiesOptions {
   /** Of the admin API of SPIRE's agent: unix:///PATH. */
@@ -45,15 +45,16 @@ const BUNDLES = grpcMethod(DelegatedIdentity.method.subscribeToX509Bundles)
 const REFUSED =
   'SPIRE does not give this agent the identities of pods: it needs an entry of its own, whose SPIFFE ID is among authorized_delegates'
 
-type Subscription = SvidSubscription<SubscribeToX509SVIDsRequest, SubscribeToX509SVIDsResponse>
-
 /** A supply that SPIRE pushes. Roots come by one stream for all. */
 export class DelegatedIdentities implements CertificateSupply {
   readonly #options: DelegatedIdentitiesOptions
   readonly #clock: Clock
   readonly #random: () => number
   readonly #socket: SocketClient
-  readonly #subscriptions = new Map<SpiffeId, Subscription>()
+  readonly #subscriptions = new SvidSubscriptions<
+    SubscribeToX509SVIDsRequest,
+    SubscribeToX509SVIDsResponse
+  >()
   #bundleStream:
     | KeptStream<SubscribeToX509BundlesRequest, SubscribeToX509BundlesResponse>
     | undefined
@@ -70,8 +71,8 @@ export class DelegatedIdentities implements CertificateSupply {
 
   begin(order: CertificateOrder): void {
     this.#followBundles()
-    const { identity, signal } = order
-    const subscription = new SvidSubscription({
+    const { identity } = order
+    this.#subscriptions.begin({
       order,
       trust: this.#options.trust,
       socket: this.#socket,
@@ -90,12 +91,10 @@ export class DelegatedIdentities implements CertificateSupply {
       clock: this.#clock,
       random: this.#random,
     })
-    this.#subscriptions.set(identity, subscription)
-    signal.addEventListener('abort', () => this.#subscriptions.delete(identity))
   }
 
-  hasten({ identity }: CertificateOrder): void {
-    this.#subscriptions.get(identity)?.hasten()
+  hasten(order: CertificateOrder): void {
+    this.#subscriptions.hasten(order)
   }
 
   /** Nothing: roots of SPIRE's certificates are SPIRE's, and pushed. */
@@ -128,7 +127,7 @@ export class DelegatedIdentities implements CertificateSupply {
       onMessage: ({ caCertificates }) => {
         this.#bundleFailures = 0
         this.#bundles = ok(caCertificates)
-        this.#lookAgain()
+        this.#subscriptions.look()
       },
       onEnd: (failure) => this.#bundlesEnded(failure),
     })
@@ -145,11 +144,7 @@ export class DelegatedIdentities implements CertificateSupply {
     )
     if (this.#bundles?.ok === true) return
     this.#bundles = err(failure)
-    this.#lookAgain()
-  }
-
-  #lookAgain(): void {
-    for (const subscription of this.#subscriptions.values()) subscription.look()
+    this.#subscriptions.look()
   }
 }
 

@@ -3,6 +3,7 @@
 // with the new roots. What cannot be used is a failure, and asked for again.
 
 import type { MethodDefinition } from '@grpc/grpc-js'
+import type { SpiffeId } from '../../model/types.ts'
 import type { Result } from '../../result.ts'
 import type { Clock } from '../clock.ts'
 import { retryDelayMs } from '../schedule.ts'
@@ -41,8 +42,28 @@ const ASK_ANEW_AFTER_MS = 1_000
 /** SPIRE's agents hear of new entries once in so long; a stream that stands tells at once, and asking sooner is of no use. */
 const STANDING_RETRY_MS = 5_000
 
+/** Those of a supply, by their identities. */
+export class SvidSubscriptions<Request, Response> {
+  readonly #byIdentity = new Map<SpiffeId, SvidSubscription<Request, Response>>()
+
+  begin(options: SvidSubscriptionOptions<Request, Response>): void {
+    const { identity, signal } = options.order
+    this.#byIdentity.set(identity, new SvidSubscription(options))
+    signal.addEventListener('abort', () => this.#byIdentity.delete(identity))
+  }
+
+  hasten({ identity }: CertificateOrder): void {
+    this.#byIdentity.get(identity)?.hasten()
+  }
+
+  /** Looks again at what SPIRE answered last: other roots may be known by now. */
+  look(): void {
+    for (const subscription of this.#byIdentity.values()) subscription.look()
+  }
+}
+
 /** Lives until its order's signal aborts. */
-export class SvidSubscription<Request, Response> {
+class SvidSubscription<Request, Response> {
   readonly #options: SvidSubscriptionOptions<Request, Response>
   readonly #stream: KeptStream<Request, Response>
   #newest: Response | undefined

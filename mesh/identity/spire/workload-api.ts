@@ -18,7 +18,7 @@ import type { TrustDomains } from '../trust-policy.ts'
 import type { CertificateOrder, CertificateSupply } from '../types.ts'
 import { SocketClient } from './socket.ts'
 import { type Bundles, splitDer, type SvidAnswer } from './svid.ts'
-import { SvidSubscription } from './svid-subscription.ts'
+import { SvidSubscriptions } from './svid-subscription.ts'
 
 export interface WorkloadApiOptions {
   /** unix:///PATH */
@@ -38,7 +38,7 @@ export class WorkloadApi implements CertificateSupply {
   readonly #options: WorkloadApiOptions
   readonly #clock: Clock
   readonly #socket: SocketClient
-  readonly #subscriptions = new Map<SpiffeId, SvidSubscription<X509SVIDRequest, X509SVIDResponse>>()
+  readonly #subscriptions = new SvidSubscriptions<X509SVIDRequest, X509SVIDResponse>()
 
   constructor(options: WorkloadApiOptions) {
     this.#options = options
@@ -47,9 +47,9 @@ export class WorkloadApi implements CertificateSupply {
   }
 
   begin(order: CertificateOrder): void {
-    const { identity, signal } = order
+    const { identity } = order
     const noEntry = `SPIRE has no entry for ${identity}`
-    const subscription = new SvidSubscription({
+    this.#subscriptions.begin({
       order,
       trust: this.#options.trust,
       socket: this.#socket,
@@ -64,12 +64,10 @@ export class WorkloadApi implements CertificateSupply {
       clock: this.#clock,
       random: this.#options.random ?? Math.random,
     })
-    this.#subscriptions.set(identity, subscription)
-    signal.addEventListener('abort', () => this.#subscriptions.delete(identity))
   }
 
-  hasten({ identity }: CertificateOrder): void {
-    this.#subscriptions.get(identity)?.hasten()
+  hasten(order: CertificateOrder): void {
+    this.#subscriptions.hasten(order)
   }
 
   /** Nothing: roots of SPIRE's certificates are SPIRE's, and pushed. */

@@ -2,22 +2,14 @@
 // SPIRE's own server and agent, for the tests that want the real ones. They share a network namespace of their own, and the test has their
 // sockets.
 
-import {
-  accessSync,
-  constants,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import type { Test } from 'tap'
 import { command, tryCommand } from '../../../lab/machine/command.ts'
+import { findProgram } from '../../../lab/machine/find-program.ts'
 import type { TestCa } from '../../identity/pki.ts'
 import { until } from '../../support/until.ts'
 
@@ -43,25 +35,15 @@ export interface Spire {
 
 /** For tap's `skip` option: what of SPIRE this machine does not have. */
 export function missingSpire(): string | false {
-  const absent = PROGRAMS.filter((name) => findProgram(name) === undefined)
+  const absent = PROGRAMS.filter((name) => find(name) === undefined)
   return (
     absent.length > 0 &&
     `no ${absent.join(', ')} in ${DIRECTORY_VARIABLE} or on PATH (CONTRIBUTING, "With SPIRE")`
   )
 }
 
-function findProgram(name: Program): string | undefined {
-  return [process.env[DIRECTORY_VARIABLE], ...(process.env['PATH'] ?? '').split(delimiter)]
-    .filter((directory) => directory !== undefined && directory !== '')
-    .map((directory) => join(directory ?? '', name))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK)
-        return true
-      } catch {
-        return false // not in this directory
-      }
-    })
+function find(name: Program): string | undefined {
+  return findProgram(name, { before: process.env[DIRECTORY_VARIABLE] })
 }
 
 /** Starts server and agent, whose authority `root` signs; they end with the test. `delegate` may have others' identities. */
@@ -76,12 +58,12 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
   })
   const start = (name: Program, wrapper: readonly string[], args: readonly string[]): void => {
     const log = openSync(at(`${name}.log`), 'a')
-    const argv = ['--pdeathsig', 'KILL', ...wrapper, findProgram(name) ?? name, ...args]
+    const argv = ['--pdeathsig', 'KILL', ...wrapper, find(name) ?? name, ...args]
     running.push(spawn('setpriv', argv, { stdio: ['ignore', log, log] }))
   }
   const healthy = async (name: Program, socket: string): Promise<void> => {
     const child = running.at(-1)
-    const argv = [findProgram(name) ?? name, 'healthcheck', '-socketPath', socket]
+    const argv = [find(name) ?? name, 'healthcheck', '-socketPath', socket]
     await until(async () => {
       if (child?.exitCode !== null)
         throw new Error(`${name} ends: ${readFileSync(at(`${name}.log`), 'utf8')}`)
@@ -90,7 +72,7 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
   }
   const server = async (...args: readonly string[]): Promise<string> =>
     await command([
-      ...[findProgram('spire-server') ?? '', ...args.slice(0, 2)],
+      ...[find('spire-server') ?? '', ...args.slice(0, 2)],
       ...['-socketPath', at('server.sock'), ...args.slice(2)],
     ])
 
@@ -117,7 +99,7 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
       await server('entry', 'create', '-parentID', NODE, '-spiffeID', identity, ...flags)
     },
     known: async (identity) => {
-      const program = findProgram('spire-agent') ?? ''
+      const program = find('spire-agent') ?? ''
       const argv = [program, 'api', 'fetch', 'x509', '-socketPath', at('public/api.sock')]
       const told = async (): Promise<boolean> =>
         (await tryCommand(argv)).stdout.includes(`${identity}\n`)
