@@ -4,6 +4,7 @@
 
 import { once } from 'node:events'
 import { type Socket, connect } from 'node:net'
+import { socketEngine } from '../agent/proxy/socket-engine.ts'
 import { HELD_LIMIT_BYTES } from '../mesh/hbone/limits.ts'
 import { HeldMemory } from '../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../mesh/hbone/pool.ts'
@@ -50,6 +51,7 @@ async function outbound(): Promise<number> {
     certificate: () => Promise.resolve(ok(settings.certificate)),
     dial: () => dial(settings.upstreamPort),
     memory,
+    engine: socketEngine(),
   })
   const target = {
     sourceIdentity: settings.certificate.identity,
@@ -84,6 +86,7 @@ async function inbound(): Promise<number> {
     onTunnel: (incoming) => void carry(incoming),
     onRefused: (event) => console.error(event),
     memory,
+    engine: socketEngine(),
   })
   const { fd, port } = await listeningFd()
   await server.listen({ fd })

@@ -2,9 +2,11 @@
 // `ambit waypoint-proxy`: reads the flags, runs until a signal, stops in good order.
 
 import { trimMalloc, trimProcess } from '../native/libc.ts'
+import { loadSocketAddon } from '../native/socket-addon.ts'
 import { giveBackMemory } from '../mesh/program/memory/give-back.ts'
 import { runCommand } from '../mesh/program/command-line.ts'
 import { runProgram } from '../mesh/program/run.ts'
+import { chooseEngine } from '../mesh/relay/choose-engine.ts'
 import { createLeveledLogger, printLine } from '../mesh/telemetry/log.ts'
 import { waypointCommand } from './config.ts'
 import { startWaypoint } from './start-waypoint.ts'
@@ -17,11 +19,12 @@ export async function main(argv: readonly string[]): Promise<void> {
   const command = waypointCommand(async (config) => {
     const { log, levels } = createLeveledLogger('waypoint', config.logLevel, config.logFormat)
     giveBackMemory({ trimHeap: trimMalloc, trimProcess, log })
+    const engine = chooseEngine(loadSocketAddon, log)
     const code = await runProgram({
       name: 'waypoint',
       log,
       start: (_signal, end) =>
-        startWaypoint({ config, log, levels, writeAudit: printLine, quit: end }),
+        startWaypoint({ config, log, levels, engine, writeAudit: printLine, quit: end }),
       stopDeadlineMs: config.drainDeadlineMs + STOP_MARGIN_MS,
     })
     // Not by letting the event loop run dry: whatever a fault left behind must not keep the waypoint from ending.

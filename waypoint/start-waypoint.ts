@@ -20,6 +20,7 @@ import {
   type TelemetryExport,
 } from '../mesh/program/telemetry-export.ts'
 import { VERSION } from '../mesh/program/version.ts'
+import type { SocketEngine } from '../mesh/relay/socket-engine.ts'
 import { err, ok, type Result } from '../mesh/result.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import type { LogLevels } from '../mesh/telemetry/log-levels.ts'
@@ -41,6 +42,8 @@ export interface WaypointStart {
   readonly levels: LogLevels
   /** Takes each line of the audit. */
   readonly writeAudit: (line: string) => void
+  /** Of HBONE's sockets. */
+  readonly engine: SocketEngine | undefined
   /** Called when it cannot go on. */
   readonly quit: () => void
 }
@@ -69,7 +72,7 @@ export async function startWaypoint(
 }
 
 async function start(
-  { config, log, levels, writeAudit, quit }: WaypointStart,
+  { config, log, levels, engine, writeAudit, quit }: WaypointStart,
   started: AsyncDisposableStack,
 ): Promise<RunningWaypoint> {
   const readiness = new Readiness(['certificate', 'xDS', 'HBONE'])
@@ -115,6 +118,7 @@ async function start(
     observer: sight.observer,
     tracer: sight.tracer,
     log: log.child({ part: 'waypoint' }),
+    engine,
     self: () => mesh.workload(selfUid),
   })
   serving.waypoint = waypoint

@@ -21,6 +21,7 @@ import { type TrustPolicy, trustPolicy } from '../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../mesh/identity/types.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import type { SpiffeId, Workload } from '../mesh/model/types.ts'
+import type { SocketEngine } from '../mesh/relay/socket-engine.ts'
 import { err, ok } from '../mesh/result.ts'
 import { workloadBaggage } from '../mesh/telemetry/baggage.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
@@ -53,6 +54,8 @@ export interface WaypointOptions {
   /** Takes requests into their traces; undefined: headers of traces go through as they are. */
   readonly tracer?: Tracer | undefined
   readonly log: Logger
+  /** Moves the bytes of HBONE; Node does where there is none. */
+  readonly engine?: SocketEngine | undefined
   /** The workload of this very pod, where discovery knows it. */
   readonly self: () => Workload | undefined
   /** For tests. */
@@ -102,7 +105,7 @@ export class Waypoint {
 
   constructor(options: WaypointOptions) {
     this.#options = options
-    const { mesh, own, identity, observer, tracer, maxTunnels, log } = options
+    const { mesh, own, identity, observer, tracer, maxTunnels, engine, log } = options
     const { trustDomain, trustDomainAliases: aliases, dial = dialTcp } = options
     this.#trust = trustPolicy({ trustDomain, aliases }, this.#revocations)
     this.#pool = createHbonePool({
@@ -120,6 +123,7 @@ export class Waypoint {
         ),
       trust: this.#trust,
       memory: this.#memory,
+      engine,
     })
     const experience = new EndpointExperience(mesh, {
       ejected: ({ endpoint, port }, forMs, why) =>
@@ -251,6 +255,7 @@ export class Waypoint {
       certificate: this.#certificate,
       trust: this.#trust,
       memory: this.#memory,
+      engine: this.#options.engine,
       sources: new HboneSources(),
       // Nothing is captured here: whoever calls from this very pod has to prove who it is as everybody else.
       isFromOutside: () => true,

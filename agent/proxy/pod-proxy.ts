@@ -113,6 +113,7 @@ export class PodProxy {
       trust,
       owner: options.pod.uid,
       memory: options.memory,
+      engine: options.engine,
       wayToPeer,
     })
     this.connections = options.open.of(options.pod)
@@ -221,6 +222,7 @@ export class PodProxy {
       owner: this.pod.uid,
       isFromOutside: (peer, local) => isFromOutside(this.pod, peer, local),
       memory: this.#options.memory,
+      engine: this.#options.engine,
       sources: this.#options.sources,
       isKnownSource: (address) =>
         localPods.byAddress(address) !== undefined ||

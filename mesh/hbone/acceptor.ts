@@ -6,6 +6,7 @@ import { type Server, type Socket, createServer } from 'node:net'
 import { type Server as TlsServer, type TLSSocket, createServer as createTlsServer } from 'node:tls'
 import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
+import { noteMade } from '../http2/adopted-wire.ts'
 import type { SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Knocker } from './knocking.ts'
 import type { HboneSources } from './sources.ts'
@@ -19,6 +20,8 @@ import type { HboneServerOptions, ListenPlace } from './types.ts'
 
 export interface AuthenticatedConnection {
   readonly socket: TLSSocket
+  /** As of the engine. */
+  readonly made: number
   readonly peerIdentity: SpiffeId
   readonly peer: SocketAddress
   readonly local: SocketAddress
@@ -38,6 +41,7 @@ export interface AcceptorOptions {
   readonly isFromOutside: HboneServerOptions['isFromOutside']
   readonly isKnownSource: HboneServerOptions['isKnownSource']
   readonly sources: HboneSources
+  readonly engine: HboneServerOptions['engine']
   /** The pod served, in the books of `sources`. */
   readonly pod: string
 }
@@ -61,6 +65,8 @@ class Knock implements Knocker {
   /** What the handshake is made on. */
   readonly certificate: WorkloadCertificate
   deadline: NodeJS.Timeout | undefined
+  /** Of its TLS connection, as of the engine. */
+  made = 0
   /** In milliseconds of performance.now(). */
   deadlineAt = 0
   readonly #giveWay: (knock: Knock, message: string) => void
@@ -130,6 +136,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     forget(knock)
     options.onConnection({
       socket,
+      made: knock.made,
       peerIdentity: identity.value,
       peer: knock.peer,
       local: knock.local,
@@ -188,7 +195,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       // One turn later, for TLS reports its more telling reason only after this.
       setImmediate(refuse, knock, 'the client closed the connection during the handshake')
     })
-    tls.emit('connection', raw)
+    knock.made = noteMade(options.engine, () => tls.emit('connection', raw)).made
   })
 
   let stopped: Promise<void> | undefined

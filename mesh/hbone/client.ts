@@ -20,7 +20,7 @@ import type { HeldMemory } from '../http2/held-memory.ts'
 import type { HeaderList } from '../http2/hpack.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import type { H2Stream, StreamSink } from '../http2/stream.ts'
-import { SocketWire } from '../http2/wire.ts'
+import { tlsWire } from '../http2/adopted-wire.ts'
 import {
   ANSWER_DEADLINE_MS,
   CLIENT_SETTINGS,
@@ -71,6 +71,7 @@ export interface ClientConnectionOptions {
   readonly owner?: string
   /** As for the pool. */
   readonly wayToPeer?: HbonePoolOptions['wayToPeer']
+  readonly engine?: HbonePoolOptions['engine']
   /** For tests; defaults to those of limits.ts. */
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
@@ -96,7 +97,7 @@ export function establishClient(
     })
     const connection: H2Connection = new H2Connection({
       role: 'client',
-      wire: new SocketWire(secured.socket),
+      wire: tlsWire(secured, options.engine),
       settings: CLIENT_SETTINGS,
       settingsDeadlineMs: HANDSHAKE_DEADLINE_MS,
       pingIntervalMs: options.pingIntervalMs ?? PING_INTERVAL_MS,

@@ -6,7 +6,9 @@ import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { errorMessage } from '../errors.ts'
 import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
+import { noteMade } from '../http2/adopted-wire.ts'
 import type { SpiffeId } from '../model/types.ts'
+import type { SocketEngine } from '../relay/socket-engine.ts'
 import { type Result, err, ok } from '../result.ts'
 import { END_REASONS } from '../telemetry/end-reason.ts'
 import { CONNECT_DEADLINE_MS, HANDSHAKE_DEADLINE_MS } from './limits.ts'
@@ -15,6 +17,8 @@ import type { HboneFailure, HbonePoolOptions, PoolTarget } from './types.ts'
 
 export interface SecuredConnection {
   readonly socket: TLSSocket
+  /** As of the engine. */
+  readonly made: number
   readonly peerIdentity: SpiffeId
 }
 
@@ -22,7 +26,7 @@ export interface SecuredConnection {
 export async function connectSecured(
   target: PoolTarget,
   certificate: WorkloadCertificate,
-  options: Pick<HbonePoolOptions, 'dial' | 'trust'>,
+  options: Pick<HbonePoolOptions, 'dial' | 'trust' | 'engine'>,
   signal: AbortSignal,
 ): Promise<Result<SecuredConnection, HboneFailure>> {
   const deadline = AbortSignal.timeout(CONNECT_DEADLINE_MS)
@@ -42,7 +46,8 @@ export async function connectSecured(
       code: 'ECONNRESET',
     })
   const trust = options.trust ?? ownDomainOnly(target.sourceIdentity)
-  return handshake(dialled.value, certificate, target.expectedIdentities, trust, signal)
+  const { expectedIdentities } = target
+  return handshake(dialled.value, certificate, expectedIdentities, trust, options.engine, signal)
 }
 
 /** The failure of an open whose caller gave up. */
@@ -55,13 +60,16 @@ function handshake(
   certificate: WorkloadCertificate,
   expected: readonly SpiffeId[],
   trust: TrustPolicy,
+  engine: SocketEngine | undefined,
   signal: AbortSignal,
 ): Promise<Result<SecuredConnection, HboneFailure>> {
   return new Promise((resolve) => {
     raw.setNoDelay(true)
     let socket: TLSSocket
+    let made: number
     try {
-      socket = tlsConnect({ ...clientTlsOptions(certificate), socket: raw })
+      const tls = { ...clientTlsOptions(certificate), socket: raw }
+      ;({ connection: socket, made } = noteMade(engine, () => tlsConnect(tls)))
     } catch (thrown) {
       // Key material that OpenSSL cannot read.
       raw.destroy()
@@ -92,7 +100,7 @@ function handshake(
     socket.once('close', onClose)
     socket.once('secureConnect', () => {
       const identity = checkServer(socket, expected, trust)
-      finish(identity.ok ? ok({ socket, peerIdentity: identity.value }) : identity)
+      finish(identity.ok ? ok({ socket, made, peerIdentity: identity.value }) : identity)
     })
   })
 }

@@ -211,12 +211,13 @@ class Pool implements HbonePool {
     const secured = await connectSecured(entry.target, certificate, this.#options, signal)
     if (!secured.ok) return secured
     const made: { connection?: ClientConnection } = {}
-    const { answerDeadlineMs, owner, memory, wayToPeer } = this.#options
+    const { answerDeadlineMs, owner, memory, wayToPeer, engine } = this.#options
     const established = await establishClient(secured.value, {
       ...(answerDeadlineMs === undefined ? {} : { answerDeadlineMs }),
       ...(owner === undefined ? {} : { owner }),
       memory,
       ...(wayToPeer === undefined ? {} : { wayToPeer }),
+      ...(engine === undefined ? {} : { engine }),
       ...(this.#options.lifetime && { lifetime: this.#options.lifetime }),
       onEnding: (ending) => void this.#replace(entry, ending),
       onTunnelClosed: () => {

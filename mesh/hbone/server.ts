@@ -9,7 +9,7 @@ import { type ConnectionClosed, H2Connection } from '../http2/connection.ts'
 import type { HeaderList } from '../http2/hpack.ts'
 import { H2_CODE } from '../http2/protocol.ts'
 import { type H2Stream, IGNORING_SINK } from '../http2/stream.ts'
-import { SocketWire } from '../http2/wire.ts'
+import { tlsWire } from '../http2/adopted-wire.ts'
 import { CUT_CODE } from './cut-code.ts'
 import { Incoming, rejectStream } from './incoming.ts'
 import {
@@ -86,7 +86,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     })
     const connection: H2Connection = new H2Connection({
       role: 'server',
-      wire: new SocketWire(authenticated.socket),
+      wire: tlsWire(authenticated, options.engine),
       settings:
         options.maxStreams === undefined
           ? SERVER_SETTINGS
@@ -165,6 +165,7 @@ export function createHboneServer(options: HboneServerOptions & HboneServerTunin
     isFromOutside: options.isFromOutside,
     isKnownSource: options.isKnownSource,
     sources: options.sources,
+    engine: options.engine,
     pod,
   })
   return {

@@ -5,6 +5,7 @@
 import type { CutSignal } from '../async/cut.ts'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { SocketEngine } from '../relay/socket-engine.ts'
 import type { HeldMemory } from '../http2/held-memory.ts'
 import type { AskedSilence, WayToPeer } from '../http2/peer-silence.ts'
 import type { TrustPolicy } from '../identity/trust-policy.ts'
@@ -83,6 +84,8 @@ export interface HbonePoolOptions {
   readonly owner?: string
   /** The account of what waits in this thread. */
   readonly memory: HeldMemory
+  /** Of the thread: moves the bytes of connections that stand; Node does where there is none. */
+  readonly engine?: SocketEngine | undefined
 }
 
 export interface OpenedTunnel {
@@ -146,6 +149,7 @@ export interface HboneServerOptions {
   readonly trust?: TrustPolicy
   readonly owner?: string
   readonly memory: HeldMemory
+  readonly engine?: SocketEngine | undefined
   /** Never throws; called once per valid CONNECT. */
   readonly onTunnel: (incoming: IncomingTunnel) => void
   /** Connections refused before a tunnel existed: TLS failure, wrong trust domain, not CONNECT, flood. For log and metrics. */

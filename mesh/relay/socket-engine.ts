@@ -47,10 +47,22 @@ export interface SocketEngine {
   /** Sends the FIN, after all that was taken. */
   end(id: number): void
   pause(id: number, isPaused: boolean): void
-  /** Closes whatever it is, but two joined sockets. */
+  /** Closes whatever it is, but two joined sockets. Of one that was adopted nothing is closed; `isReset` says that its fd is closed already. */
   close(id: number, isReset: boolean): void
   /** Closes a socket that the engine was not given. */
   closeFd(fd: number, isReset: boolean): void
+  /** The number of the TLS connection that the thread has made last, since this was asked before; 0: none. */
+  takeMade(): number
+  /**
+   * Takes over the bytes of a TLS connection that takeMade() has named and that has sent this Finished. Node has shaken hands, neither reads any
+   * more nor has anything left to write; the fd stays its own, and close() comes before it is closed. Of such a one write() gives 1 when the
+   * kernel has all, and 0 when `writable` follows, before which only last words should be written.
+   */
+  adopt(fd: number, made: number, finished: Buffer, listener: SocketListener): number
+  /** Why TLS has failed, in OpenSSL's words; empty: it has not. */
+  fault(id: number): string
+  /** Calls when all that this turn brings has been told. */
+  schedule(act: () => void): void
   /** "PORT ADDRESS"; undefined where the socket has none any more. */
   address(fd: number, end: 'local' | 'remote'): string | undefined
 }

@@ -125,13 +125,15 @@ class Splice implements StreamSink, Metered {
     const socket = this.#socket
     const isFirst = this.#unread === 0
     if (isFirst && socket.writableLength === 0) {
-      const isBulk = chunk.buffer.byteLength > UNCOUNTED_BYTES
-      socket.write(chunk, isBulk ? this.#onWritten : undefined)
+      // Once it is written there is no taking it back: what must not be kept is copied first.
+      const kept = keepable(chunk)
+      const isBulk = kept.buffer.byteLength > UNCOUNTED_BYTES
+      socket.write(kept, isBulk ? this.#onWritten : undefined)
       const isTaken = socket.writableLength === 0
       // The kernel takes it, or it alone waits, with a record of memory: gone either way. What keeps more counts until it is.
       if (isTaken || !isBulk) this.#stream?.consume(chunk.length)
       else this.#unread = chunk.length
-      return !isTaken
+      return kept === chunk && !isTaken
     }
     // It waits behind others: the peer gets no more window until it went on, so what we hold is bounded by one window.
     this.#unread += chunk.length

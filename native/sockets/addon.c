@@ -108,6 +108,7 @@ static napi_value start(napi_env env, napi_callback_info info)
 	if (!loop || napi_get_uv_event_loop(env, &uv) != napi_ok)
 		return NULL;
 	loop->env = env;
+	tls_prepare();
 	failed = loop_start(loop, uv);
 	if (failed) {
 		free(loop);
@@ -326,7 +327,7 @@ static napi_value end(napi_env env, napi_callback_info info)
 	if (!numbers(env, info, 1, &id))
 		return NULL;
 	object = object_of(loop_of(env), id, KIND_STREAM);
-	return number(env, object ? stream_end(object) : -EPIPE);
+	return number(env, object ? stream_end(loop_of(env), object) : -EPIPE);
 }
 
 /* pause(id, isPaused) */
@@ -347,7 +348,10 @@ static napi_value pause_it(napi_env env, napi_callback_info info)
 	return NULL;
 }
 
-/* close(id, isReset): what it is of is over, and nothing is told any more. Not of a pump. */
+/*
+ * close(id, isReset): what it is of is over, and nothing is told any more. Not of a pump. A descriptor that was adopted stays the caller's;
+ * isReset says of it that it is closed already.
+ */
 static napi_value close_it(napi_env env, napi_callback_info info)
 {
 	int64_t arguments[2];
@@ -360,9 +364,11 @@ static napi_value close_it(napi_env env, napi_callback_info info)
 			 loop_find(loop, (uint32_t)arguments[0]) : NULL;
 	if (!object || object->kind == KIND_PUMP)
 		return NULL;
-	if (arguments[1])
+	if (object->secure && arguments[1])
+		object->sides[0].fd = -1; /* its number may be another's by now */
+	else if (!object->secure && arguments[1])
 		side_reset(&object->sides[0]);
-	else
+	else if (!object->secure)
 		side_close(&object->sides[0]);
 	loop_remove(loop, object);
 	return NULL;
@@ -382,6 +388,49 @@ static napi_value close_fd(napi_env env, napi_callback_info info)
 	else
 		side_close(&side);
 	return NULL;
+}
+
+/* takeMade(): the number of the TLS connection that the thread has made last, whoever made it; 0: none since this was asked. */
+static napi_value take_made(napi_env env, napi_callback_info info)
+{
+	(void)info;
+	return number(env, tls_take_made());
+}
+
+/* adopt(fd, number, finished): id. The bytes of a TLS connection that stands and has sent this Finished; the descriptor stays the caller's. */
+static napi_value adopt(napi_env env, napi_callback_info info)
+{
+	napi_value values[3];
+	size_t given = 3, length = 0;
+	int32_t fd;
+	uint32_t made;
+	void *finished = NULL;
+	struct loop *loop = loop_of(env);
+
+	if (napi_get_cb_info(env, info, &given, values, NULL, NULL) != napi_ok || given < 3 ||
+	    napi_get_value_int32(env, values[0], &fd) != napi_ok ||
+	    napi_get_value_uint32(env, values[1], &made) != napi_ok ||
+	    napi_get_typedarray_info(env, values[2], NULL, &length, &finished, NULL, NULL) != napi_ok) {
+		napi_throw_type_error(env, NULL, "adopt(fd, number, finished)");
+		return NULL;
+	}
+	if (!loop || loop->is_closing)
+		return number(env, -ESRCH);
+	return number(env, (double)tls_adopt(loop, fd, made, finished, length));
+}
+
+/* fault(id): why TLS has failed, in OpenSSL's words. */
+static napi_value fault(napi_env env, napi_callback_info info)
+{
+	int64_t id;
+	struct object *object;
+	napi_value result = NULL;
+
+	if (!numbers(env, info, 1, &id))
+		return NULL;
+	object = object_of(loop_of(env), id, KIND_STREAM);
+	napi_create_string_latin1(env, object ? tls_fault(object) : "", NAPI_AUTO_LENGTH, &result);
+	return result;
 }
 
 /* address(fd, isRemote): "port address", or undefined where the socket has none any more. */
@@ -430,6 +479,9 @@ NAPI_MODULE_INIT()
 		{ "pause", NULL, pause_it, NULL, NULL, NULL, napi_default, NULL },
 		{ "close", NULL, close_it, NULL, NULL, NULL, napi_default, NULL },
 		{ "closeFd", NULL, close_fd, NULL, NULL, NULL, napi_default, NULL },
+		{ "takeMade", NULL, take_made, NULL, NULL, NULL, napi_default, NULL },
+		{ "adopt", NULL, adopt, NULL, NULL, NULL, napi_default, NULL },
+		{ "fault", NULL, fault, NULL, NULL, NULL, napi_default, NULL },
 		{ "address", NULL, address, NULL, NULL, NULL, napi_default, NULL },
 	};
 

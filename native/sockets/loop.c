@@ -85,6 +85,7 @@ void loop_remove(struct loop *loop, struct object *object)
 	if (object->kind == KIND_DEAD)
 		return;
 	loop_wait_no_more(loop, object);
+	tls_release(loop, object);
 	free(object->sides[0].held);
 	free(object->sides[1].held);
 	object->sides[0].held = object->sides[1].held = NULL;
@@ -325,12 +326,16 @@ void loop_stop(struct loop *loop)
 
 		if (!object || object->kind == KIND_DEAD)
 			continue;
-		side_close(&object->sides[0]);
+		if (!object->secure)
+			side_close(&object->sides[0]);
 		side_close(&object->sides[1]);
 		loop_remove(loop, object);
 	}
 	loop_bury(loop);
 	free(loop->places);
+	free(loop->out);
+	loop->out = NULL;
+	loop->out_size = 0;
 	loop->places = NULL;
 	loop->place_count = 0;
 	uv_close((uv_handle_t *)&loop->poll, on_closed);

@@ -76,6 +76,8 @@ enum wait {
 	WAITS,
 };
 
+struct secure;
+
 struct object {
 	uint32_t id;
 	uint8_t kind;
@@ -85,6 +87,7 @@ struct object {
 	uint64_t due;		/* by the loop's clock, milliseconds */
 	struct object *previous;
 	struct object *next;
+	struct secure *secure;	/* of a stream under TLS (tls.c), whose descriptor is Node's */
 	struct side sides[2];
 };
 
@@ -131,6 +134,11 @@ struct loop {
 	size_t arena_used;
 	double *records;
 	size_t record_count;
+	uint8_t *out;		/* of TLS: sealed, to be sent in this call */
+	size_t out_used;
+	size_t out_size;
+	size_t sealed_from;	/* of TLS: what was read into scratch in this call, and is not opened */
+	size_t sealed_to;
 	uint8_t scratch[SCRATCH_BYTES];
 };
 
@@ -158,10 +166,21 @@ void listener_ready(struct loop *loop, struct object *object);
 void connecting_ready(struct loop *loop, struct object *object);
 void stream_ready(struct loop *loop, struct object *object, uint32_t events);
 long stream_write(struct loop *loop, struct object *object, const uint8_t *bytes, size_t length);
-int stream_end(struct object *object);
+int stream_end(struct loop *loop, struct object *object);
 void side_close(struct side *side);
 void side_reset(struct side *side);
 void side_ask_peer(const struct side *side);
+
+/* tls.c */
+void tls_prepare(void);
+uint32_t tls_take_made(void);
+int64_t tls_adopt(struct loop *loop, int fd, uint32_t number, const uint8_t *finished, size_t length);
+void tls_release(struct loop *loop, struct object *object);
+const char *tls_fault(const struct object *object);
+void tls_read_some(struct loop *loop, struct object *object);
+long tls_write(struct loop *loop, struct object *object, const uint8_t *bytes, size_t length);
+bool tls_flush(struct loop *loop, struct object *object);
+int tls_end(struct loop *loop, struct object *object);
 
 /* pump.c */
 void pump_advance(struct loop *loop, struct object *object, int index, uint32_t events);

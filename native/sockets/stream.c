@@ -79,6 +79,8 @@ static void read_some(struct loop *loop, struct object *object)
 	size_t room;
 	ssize_t got;
 
+	if (object->secure)
+		return tls_read_some(loop, object);
 	/* Room for the bytes, and for the word of them: what is told in between makes the arena another's. */
 	if (ARENA_BYTES - loop->arena_used < LEAST_ROOM || loop->record_count == RECORDS) {
 		addon_tell(loop);
@@ -132,11 +134,13 @@ void stream_ready(struct loop *loop, struct object *object, uint32_t events)
 	}
 	if (object->kind != KIND_STREAM || !side->wants_room || !side->is_writable || side->broken)
 		return;
+	if (object->secure && !tls_flush(loop, object))
+		return;
 	side->wants_room = false;
 	loop_tell(loop, TOLD_WRITABLE, object->id, 0, 0);
 }
 
-/* How many bytes the kernel took, or -errno; then what the peer had said is read yet, and TOLD_BROKEN follows. */
+/* How many bytes the kernel took (under TLS see tls_write), or -errno; then what the peer had said is read yet, and TOLD_BROKEN follows. */
 long stream_write(struct loop *loop, struct object *object, const uint8_t *bytes, size_t length)
 {
 	struct side *side = &object->sides[0];
@@ -144,6 +148,8 @@ long stream_write(struct loop *loop, struct object *object, const uint8_t *bytes
 
 	if (side->broken || object->kind != KIND_STREAM)
 		return -EPIPE;
+	if (object->secure)
+		return tls_write(loop, object, bytes, length);
 	do {
 		sent = send(side->fd, bytes, length, MSG_NOSIGNAL);
 	} while (sent < 0 && errno == EINTR);
@@ -161,8 +167,10 @@ long stream_write(struct loop *loop, struct object *object, const uint8_t *bytes
 	return sent;
 }
 
-int stream_end(struct object *object)
+int stream_end(struct loop *loop, struct object *object)
 {
+	if (object->secure)
+		return tls_end(loop, object);
 	object->sides[0].is_shut = true;
 	return shutdown(object->sides[0].fd, SHUT_WR) ? -errno : 0;
 }

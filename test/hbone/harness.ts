@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import koffi from 'koffi'
 import type { Test } from 'tap'
+import { socketEngine } from '../../agent/proxy/socket-engine.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { LifetimeTuning } from '../../mesh/hbone/lifetime.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
@@ -90,6 +91,8 @@ export interface WorldOptions {
   readonly maxConnectionsPerSource?: number
   readonly pingIntervalMs?: number
   readonly pingTimeoutMs?: number
+  /** Whether Node alone moves the bytes, as where no engine was built. */
+  readonly isWithoutEngine?: boolean
   /** The account of server and pool together. */
   readonly memory?: HeldMemory
 }
@@ -111,6 +114,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     (await options.serverCertificate?.(root)) ??
     (await makeCertificate(root, testIdentity('server')))
   const memory = options.memory ?? new HeldMemory(HELD_LIMIT_BYTES)
+  const engine = options.isWithoutEngine === true ? undefined : socketEngine()
   const refused: Refused[] = []
   const watchers = new Set<(event: Refused) => void>()
   const server = createHboneServer({
@@ -133,6 +137,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     ...(options.pingTimeoutMs !== undefined && { pingTimeoutMs: options.pingTimeoutMs }),
     ...(options.lifetime && { lifetime: options.lifetime }),
     memory,
+    engine,
   })
   const { fd, port } = await listeningFd()
   await server.listen({ fd })
@@ -157,6 +162,7 @@ export async function makeWorld(t: Test, options: WorldOptions = {}): Promise<Wo
     ...(options.idleReleaseMs !== undefined && { idleReleaseMs: options.idleReleaseMs }),
     ...(options.answerDeadlineMs !== undefined && { answerDeadlineMs: options.answerDeadlineMs }),
     memory,
+    engine,
   })
   const target: PoolTarget = {
     sourceIdentity: clientCertificate.identity,

@@ -9,6 +9,8 @@ import t, { type Test } from 'tap'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
 import { SignedCertificates } from '../../mesh/identity/signed-certificates.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
+import { threadEngine } from '../../mesh/relay/choose-engine.ts'
+import { loadSocketAddon } from '../../native/socket-addon.ts'
 import type { HbonePool } from '../../mesh/hbone/types.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
@@ -87,6 +89,7 @@ async function start(t: Test, plane: ControlPlane, ...flags: readonly string[]):
     config,
     log,
     levels,
+    engine: threadEngine(loadSocketAddon),
     writeAudit: () => undefined,
     quit: () => undefined,
   })

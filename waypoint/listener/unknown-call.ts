@@ -41,6 +41,8 @@ export class UnknownCall implements ServedCall {
   #timer: NodeJS.Timeout | undefined
   #opened: OpenedUpstream | undefined
   #isOpening = false
+  /** As the client's first bytes say, which came while the connection was being made. */
+  #isTcp = false
   #isLineBegun = false
   #isOver = false
 
@@ -89,11 +91,18 @@ export class UnknownCall implements ServedCall {
     const { brokenBy, prefix, isPrefixComplete } = this.#held
     if (brokenBy !== undefined) return this.#fail(brokenBy)
     const protocol = detectProtocol(prefix, isPrefixComplete || isLate)
+    // It goes by the connection that is being made for it, and no second one.
+    if (protocol === 'tcp' && this.#isOpening) return this.#waitForOpened()
     if (protocol !== undefined) return this.#decide(protocol)
     if (this.#isLineBegun || prefix.length === 0) return
     this.#isLineBegun = true
     clearTimeout(this.#timer)
     this.#timer = setTimeout(() => this.#look(true), FIRST_LINE_MS)
+  }
+
+  #waitForOpened(): void {
+    clearTimeout(this.#timer)
+    this.#isTcp = true
   }
 
   #onSilence(): void {
@@ -116,7 +125,8 @@ export class UnknownCall implements ServedCall {
     this.#opened = opened.value
     if (this.#isOver) return this.#dropOpened()
     const { pipe } = opened.value
-    pipe.sink = this.#firstOfServer(pipe)
+    if (this.#isTcp) this.#decide('tcp')
+    else pipe.sink = this.#firstOfServer(pipe)
     pipe.start()
   }
 

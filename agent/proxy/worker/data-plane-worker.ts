@@ -2,19 +2,17 @@
 // Entry of a data-plane worker thread: joins the DataPlane to its message port. Holds no logic.
 
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
-import { errorMessage } from '../../../mesh/errors.ts'
 import { HeldMemory } from '../../../mesh/http2/held-memory.ts'
 import { Batches } from '../../../mesh/telemetry/otlp/batches.ts'
 import type { LogLine } from '../../../mesh/telemetry/otlp/encode-logs.ts'
 import { levelOf } from '../../../mesh/telemetry/log-levels.ts'
-import type { SocketEngine } from '../../../mesh/relay/socket-engine.ts'
+import { chooseEngine } from '../../../mesh/relay/choose-engine.ts'
 import {
   createBatchedLogger,
   createLeveledLogger,
-  type Logger,
 } from '../../../mesh/telemetry/log.ts'
 import { trimMalloc } from '../../../native/libc.ts'
-import { socketEngine } from '../socket-engine.ts'
+import { loadSocketAddon } from '../../../native/socket-addon.ts'
 import { giveBackHeap } from '../../../mesh/program/memory/give-back.ts'
 import { createDataPlaneSockets } from '../../capture/data-plane-sockets.ts'
 import { AccessLog } from '../access-log.ts'
@@ -38,7 +36,7 @@ async function serve(port: MessagePort): Promise<void> {
   const exported = await exportedLines(start, post)
   const accessLog = new AccessLog({ log: access.log, exported })
   accessLog.set(start.accessSpec)
-  const engine = chooseEngine(log)
+  const engine = chooseEngine(loadSocketAddon, log)
   const dataPlane = new DataPlane({
     engine,
     sockets: createDataPlaneSockets(start.handles),
@@ -69,18 +67,6 @@ async function serve(port: MessagePort): Promise<void> {
   })
 }
 
-/** Undefined where the native one was not built, or does not fit this machine: Node's sockets serve apps then, at four times the memory. */
-function chooseEngine(log: Logger): SocketEngine | undefined {
-  try {
-    const engine = socketEngine()
-    if (engine === undefined) log.warn('apps are served by sockets of Node: native was not built')
-    else log.debug('apps are served by native sockets')
-    return engine
-  } catch (thrown) {
-    log.warn({ error: errorMessage(thrown) }, 'apps are served by sockets of Node')
-    return undefined
-  }
-}
 
 /** Undefined where access lines are not exported: only then is the code for it loaded. */
 async function exportedLines(

@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * TLS of connections for which Node has shaken hands. Who the peer is, by which roots, versions and ciphers, is Node's affair and has been
+ * decided when a connection comes here; what is left is to seal and to open records, which OpenSSL does as before, on the same SSL. Only
+ * the way between it and the socket is another one: without a stream, a request object and two callbacks for each write.
+ *
+ * Node keeps its socket, says who its peer is, and closes it; here its descriptor is borrowed. Nor does it forget the two BIOs that it had made.
+ */
+#define _GNU_SOURCE
+#include "sockets.h"
+
+#include <errno.h>
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Read at once, sealed. Opened it is less: what one read brought fits into the arena. */
+#define MOST_SEALED (64 * 1024)
+/* Of a record, opened. */
+#define MOST_RECORD (16 * 1024)
+/* Memory for sealed records that a thread keeps. */
+#define KEPT_SEALED (256 * 1024)
+#define BUCKETS 256
+/* Told of one connection at most: what Node had read, what came, and the end. */
+#define MOST_WORDS 3
+
+/* Every SSL of the process, by number: Node does not say which one is whose. */
+struct made {
+	SSL *ssl;
+	uint32_t number;
+	struct made *next;
+};
+
+struct secure {
+	SSL *ssl;
+	BIO *way;		/* ours */
+	BIO *former[2];		/* Node's, which it goes on pointing at: to read, to write */
+	bool reads_former;	/* what Node had read, and not opened, comes first */
+	bool is_closing;	/* FIN follows what waits */
+	uint8_t *waiting;	/* sealed, and not taken by the kernel */
+	size_t waiting_from;
+	size_t waiting_to;
+	char fault[128];
+};
+
+static pthread_mutex_t made_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct made *made_by_number[BUCKETS];
+static uint32_t made_count;
+static _Thread_local uint32_t last_made;
+static BIO_METHOD *way_method;
+
+static void on_made(void *parent, void *unused, CRYPTO_EX_DATA *data, int index, long number, void *argument)
+{
+	struct made *made = calloc(1, sizeof(*made)), **bucket;
+
+	(void)unused;
+	(void)number;
+	(void)argument;
+	last_made = 0;
+	if (!made)
+		return;
+	made->ssl = parent;
+	pthread_mutex_lock(&made_lock);
+	made->number = ++made_count ? made_count : ++made_count;
+	bucket = &made_by_number[made->number % BUCKETS];
+	made->next = *bucket;
+	*bucket = made;
+	pthread_mutex_unlock(&made_lock);
+	last_made = made->number;
+	CRYPTO_set_ex_data(data, index, made);
+}
+
+static void on_freed(void *parent, void *held, CRYPTO_EX_DATA *data, int index, long number, void *argument)
+{
+	struct made *made = held, **at;
+
+	(void)parent;
+	(void)data;
+	(void)index;
+	(void)number;
+	(void)argument;
+	if (!made)
+		return;
+	pthread_mutex_lock(&made_lock);
+	for (at = &made_by_number[made->number % BUCKETS]; *at; at = &(*at)->next)
+		if (*at == made) {
+			*at = made->next;
+			break;
+		}
+	pthread_mutex_unlock(&made_lock);
+	free(made);
+}
+
+static SSL *made_of(uint32_t number)
+{
+	struct made *made;
+	SSL *ssl = NULL;
+
+	pthread_mutex_lock(&made_lock);
+	for (made = made_by_number[number % BUCKETS]; made; made = made->next)
+		if (made->number == number)
+			ssl = made->ssl;
+	pthread_mutex_unlock(&made_lock);
+	return ssl;
+}
+
+/* From the thread's memory: what was read of the socket in this call. */
+static int way_read(BIO *way, char *into, int length)
+{
+	struct loop *loop = BIO_get_data(way);
+	size_t left = loop ? loop->sealed_to - loop->sealed_from : 0;
+
+	BIO_clear_retry_flags(way);
+	if (left == 0) {
+		if (loop)
+			BIO_set_retry_read(way);
+		return -1;
+	}
+	if ((size_t)length > left)
+		length = (int)left;
+	memcpy(into, loop->scratch + loop->sealed_from, (size_t)length);
+	loop->sealed_from += (size_t)length;
+	return length;
+}
+
+/* Into the thread's memory, from where it is sent when all is sealed. */
+static int way_write(BIO *way, const char *from, int length)
+{
+	struct loop *loop = BIO_get_data(way);
+
+	BIO_clear_retry_flags(way);
+	if (!loop)
+		return -1;
+	if (loop->out_used + (size_t)length > loop->out_size) {
+		size_t size = loop->out_size ? loop->out_size : MOST_SEALED;
+		uint8_t *larger;
+
+		while (size < loop->out_used + (size_t)length)
+			size *= 2;
+		larger = realloc(loop->out, size);
+		if (!larger)
+			return -1;
+		loop->out = larger;
+		loop->out_size = size;
+	}
+	memcpy(loop->out + loop->out_used, from, (size_t)length);
+	loop->out_used += (size_t)length;
+	return length;
+}
+
+static long way_control(BIO *way, int command, long number, void *pointer)
+{
+	(void)way;
+	(void)number;
+	(void)pointer;
+	return command == BIO_CTRL_FLUSH;
+}
+
+static int made_index;
+
+static void prepare(void)
+{
+	made_index = SSL_get_ex_new_index(0, NULL, on_made, NULL, on_freed);
+	way_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "ambit");
+	BIO_meth_set_read(way_method, way_read);
+	BIO_meth_set_write(way_method, way_write);
+	BIO_meth_set_ctrl(way_method, way_control);
+}
+
+/* From now on every SSL has a number. */
+void tls_prepare(void)
+{
+	pthread_once(&once, prepare);
+}
+
+/* The number of the one that the thread has made last, once; 0: none since it was asked. */
+uint32_t tls_take_made(void)
+{
+	uint32_t number = last_made;
+
+	last_made = 0;
+	return number;
+}
+
+/* Whether it is the connection that has sent this Finished, which no two have alike: what is sealed for one peer must never go to another. */
+static bool is_that(const SSL *ssl, const uint8_t *finished, size_t length)
+{
+	uint8_t sent[EVP_MAX_MD_SIZE];
+
+	return length > 0 && length <= sizeof(sent) && SSL_get_finished(ssl, sent, sizeof(sent)) == length &&
+	       CRYPTO_memcmp(sent, finished, length) == 0;
+}
+
+/*
+ * Takes the bytes of a connection over from Node, which has shaken hands, and neither reads nor has anything left to write: its id. -ENOTCONN: there is
+ * no such connection; -EAGAIN: Node has something to write.
+ */
+int64_t tls_adopt(struct loop *loop, int fd, uint32_t number, const uint8_t *finished, size_t length)
+{
+	SSL *ssl = made_of(number);
+	struct secure *secure;
+	struct object *object;
+	int result;
+
+	if (!ssl || !SSL_is_init_finished(ssl) || !is_that(ssl, finished, length))
+		return -ENOTCONN;
+	if (BIO_ctrl_pending(SSL_get_wbio(ssl)) > 0)
+		return -EAGAIN;
+	secure = calloc(1, sizeof(*secure));
+	if (!secure)
+		return -ENOMEM;
+	secure->way = BIO_new(way_method);
+	object = secure->way ? loop_add(loop, KIND_STREAM, fd) : NULL;
+	if (!object) {
+		BIO_free(secure->way);
+		free(secure);
+		return -ENOMEM;
+	}
+	result = loop_watch(loop, object, 0);
+	if (result) {
+		BIO_free(secure->way);
+		free(secure);
+		object->sides[0].fd = -1;
+		loop_remove(loop, object);
+		return result;
+	}
+	BIO_set_data(secure->way, loop);
+	BIO_set_init(secure->way, 1);
+	SSL_up_ref(ssl);
+	secure->ssl = ssl;
+	secure->former[0] = SSL_get_rbio(ssl);
+	secure->former[1] = SSL_get_wbio(ssl);
+	BIO_up_ref(secure->former[0]);
+	BIO_up_ref(secure->former[1]);
+	secure->reads_former = true;
+	/* Node's callbacks are told of sessions and handshakes in the middle of a read of its own, and this is none. */
+	SSL_set_info_callback(ssl, NULL);
+	SSL_CTX_set_session_cache_mode(SSL_get_SSL_CTX(ssl), SSL_SESS_CACHE_OFF);
+	SSL_set_mode(ssl, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+	BIO_up_ref(secure->way);
+	SSL_set0_wbio(ssl, secure->way);
+	object->secure = secure;
+	return object->id;
+}
+
+/* Gives the connection back, of which Node may only close the socket now. */
+void tls_release(struct loop *loop, struct object *object)
+{
+	struct secure *secure = object->secure;
+	struct side *side = &object->sides[0];
+
+	if (!secure)
+		return;
+	object->secure = NULL;
+	if (side->fd >= 0)
+		epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, side->fd, NULL);
+	side->fd = -1;
+	BIO_set_data(secure->way, NULL);
+	SSL_free(secure->ssl);
+	BIO_free(secure->way);
+	BIO_free(secure->former[0]);
+	BIO_free(secure->former[1]);
+	free(secure->waiting);
+	free(secure);
+}
+
+const char *tls_fault(const struct object *object)
+{
+	return object->secure ? object->secure->fault : "";
+}
+
+static int note_fault(struct secure *secure)
+{
+	unsigned long error = ERR_peek_last_error();
+	const char *reason = error ? ERR_reason_error_string(error) : NULL;
+
+	snprintf(secure->fault, sizeof(secure->fault), "%s", reason ? reason : "no reason is known");
+	ERR_clear_error();
+	return EPROTO;
+}
+
+/* Sends what waits: 0 when the kernel has all, else -errno. */
+static int flush(struct side *side, struct secure *secure)
+{
+	while (secure->waiting_from < secure->waiting_to) {
+		ssize_t sent = send(side->fd, secure->waiting + secure->waiting_from,
+				    secure->waiting_to - secure->waiting_from, MSG_NOSIGNAL);
+
+		if (sent < 0 && errno == EINTR)
+			continue;
+		if (sent < 0 && errno == EAGAIN) {
+			side->is_writable = false;
+			side->wants_room = true;
+		}
+		if (sent < 0)
+			return -errno;
+		secure->waiting_from += (size_t)sent;
+	}
+	free(secure->waiting);
+	secure->waiting = NULL;
+	secure->waiting_from = secure->waiting_to = 0;
+	if (secure->is_closing)
+		shutdown(side->fd, SHUT_WR);
+	return 0;
+}
+
+/* Has what is sealed wait behind what waits already. */
+static int wait_sealed(struct secure *secure, const uint8_t *bytes, size_t length)
+{
+	size_t before = secure->waiting_to - secure->waiting_from;
+	uint8_t *all = malloc(before + length);
+
+	if (!all)
+		return -ENOMEM;
+	if (before)
+		memcpy(all, secure->waiting + secure->waiting_from, before);
+	memcpy(all + before, bytes, length);
+	free(secure->waiting);
+	secure->waiting = all;
+	secure->waiting_from = 0;
+	secure->waiting_to = before + length;
+	return 0;
+}
+
+/* Sends what was sealed; what the kernel does not take waits. As flush(). */
+static int send_sealed(struct loop *loop, struct side *side, struct secure *secure)
+{
+	size_t length = loop->out_used;
+	ssize_t sent = 0;
+	int result;
+
+	loop->out_used = 0;
+	if (!secure->waiting) {
+		do {
+			sent = send(side->fd, loop->out, length, MSG_NOSIGNAL);
+		} while (sent < 0 && errno == EINTR);
+		if (sent < 0 && errno != EAGAIN)
+			return -errno;
+		if (sent < 0)
+			sent = 0;
+	}
+	result = (size_t)sent < length ? wait_sealed(secure, loop->out + sent, length - (size_t)sent) : 0;
+	if (loop->out_size > KEPT_SEALED) {
+		free(loop->out);
+		loop->out = NULL;
+		loop->out_size = 0;
+	}
+	if (result || !secure->waiting)
+		return result;
+	side->is_writable = false;
+	side->wants_room = true;
+	return -EAGAIN;
+}
+
+static void broken(struct loop *loop, struct object *object, int error)
+{
+	object->sides[0].is_over = true;
+	loop_wait_no_more(loop, object);
+	loop_tell(loop, TOLD_BROKEN, object->id, error, 0);
+}
+
+/* More to open: 1. Nothing now, or no more at all, which is told: 0. */
+static int fetch(struct loop *loop, struct object *object)
+{
+	struct side *side = &object->sides[0];
+	struct secure *secure = object->secure;
+	ssize_t got;
+
+	if (secure->reads_former) {
+		secure->reads_former = false;
+		BIO_up_ref(secure->way);
+		SSL_set0_rbio(secure->ssl, secure->way);
+	}
+	if (!side->is_readable)
+		return 0;
+	do {
+		got = recv(side->fd, loop->scratch, MOST_SEALED, 0);
+	} while (got < 0 && errno == EINTR);
+	if (got > 0) {
+		loop->sealed_from = 0;
+		loop->sealed_to = (size_t)got;
+		if (got < MOST_SEALED && !side->has_more)
+			side->is_readable = false;
+		return 1;
+	}
+	side->is_readable = false;
+	if (got == 0) {
+		side->has_ended = true;
+		loop_tell(loop, TOLD_ENDED, object->id, 0, 0);
+	} else if (errno == EAGAIN) {
+		side->has_more = false;
+	} else {
+		broken(loop, object, errno);
+	}
+	return 0;
+}
+
+/* Opens what came, at most what one read of the socket brought beside what Node had read, and tells of it as one. */
+void tls_read_some(struct loop *loop, struct object *object)
+{
+	struct secure *secure = object->secure;
+	struct side *side = &object->sides[0];
+	bool has_fetched = false;
+	size_t at;
+
+	/* Room for all of it, and for the words of it: what is told in between makes the arena another's. */
+	if (ARENA_BYTES - loop->arena_used < 2 * MOST_SEALED || loop->record_count + MOST_WORDS > RECORDS) {
+		addon_tell(loop);
+		if (object->kind != KIND_STREAM || side->is_paused)
+			return;
+	}
+	at = loop->arena_used;
+	loop->sealed_from = loop->sealed_to = 0;
+	for (;;) {
+		int got, error;
+
+		/* The room is ample: what is opened is less than what was sealed. */
+		ERR_clear_error();
+		got = SSL_read(secure->ssl, loop->arena + loop->arena_used,
+			       (int)(ARENA_BYTES - loop->arena_used));
+		if (got > 0) {
+			loop->arena_used += (size_t)got;
+			continue;
+		}
+		error = SSL_get_error(secure->ssl, got);
+		if (error == SSL_ERROR_WANT_READ) {
+			if (has_fetched) {
+				if (side->is_readable)
+					loop_look_again(loop, object, 0);
+				break;
+			}
+			if (loop->arena_used > at)
+				loop_tell(loop, TOLD_READ, object->id, (double)at, (double)(loop->arena_used - at));
+			at = loop->arena_used;
+			if (!fetch(loop, object))
+				return;
+			has_fetched = true;
+			continue;
+		}
+		if (loop->arena_used > at)
+			loop_tell(loop, TOLD_READ, object->id, (double)at, (double)(loop->arena_used - at));
+		if (error == SSL_ERROR_ZERO_RETURN) {
+			side->has_ended = true;
+			loop_tell(loop, TOLD_ENDED, object->id, 0, 0);
+			return;
+		}
+		broken(loop, object, note_fault(secure));
+		return;
+	}
+	if (loop->arena_used > at)
+		loop_tell(loop, TOLD_READ, object->id, (double)at, (double)(loop->arena_used - at));
+}
+
+/*
+ * Whether the kernel has all of it: 1. 0: the rest waits, and TOLD_WRITABLE follows, before which nothing but last words should be written. Or
+ * -errno: the connection is lost.
+ */
+long tls_write(struct loop *loop, struct object *object, const uint8_t *bytes, size_t length)
+{
+	struct side *side = &object->sides[0];
+	struct secure *secure = object->secure;
+	size_t done = 0;
+	int result;
+
+	if (side->is_over || secure->is_closing)
+		return -EPIPE;
+	loop->out_used = 0;
+	while (done < length) {
+		size_t part = length - done < MOST_RECORD ? length - done : MOST_RECORD;
+		int sealed;
+
+		ERR_clear_error();
+		sealed = SSL_write(secure->ssl, bytes + done, (int)part);
+		if (sealed <= 0)
+			return -note_fault(secure);
+		done += (size_t)sealed;
+	}
+	result = send_sealed(loop, side, secure);
+	if (result == -EAGAIN)
+		return 0;
+	return result ? result : 1;
+}
+
+/* There is room: whether the kernel has all that waited. */
+bool tls_flush(struct loop *loop, struct object *object)
+{
+	int result = flush(&object->sides[0], object->secure);
+
+	if (result && result != -EAGAIN)
+		broken(loop, object, -result);
+	return result == 0;
+}
+
+/* close_notify, and then the FIN, after all that was written. */
+int tls_end(struct loop *loop, struct object *object)
+{
+	struct secure *secure = object->secure;
+	struct side *side = &object->sides[0];
+	int result;
+
+	if (secure->is_closing || side->is_over)
+		return -EPIPE;
+	loop->out_used = 0;
+	ERR_clear_error();
+	SSL_shutdown(secure->ssl);
+	ERR_clear_error();
+	result = send_sealed(loop, side, secure);
+	secure->is_closing = true;
+	if (result == -EAGAIN)
+		return 0;
+	return result ? result : shutdown(side->fd, SHUT_WR) ? -errno : 0;
+}
