@@ -4,7 +4,7 @@
 
 import { once } from 'node:events'
 import { type Socket, connect } from 'node:net'
-import { socketEngine } from '../agent/proxy/socket-engine.ts'
+import { socketEngine } from '../test/support/engine.ts'
 import { HELD_LIMIT_BYTES } from '../mesh/hbone/limits.ts'
 import { HeldMemory } from '../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../mesh/hbone/pool.ts'

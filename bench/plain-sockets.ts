@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // An agent's plain sockets on loopback: the native engine's, or Node's where that was not built (or AMBIT_BENCH_SOCKETS is "node").
 
-import { socketEngine } from '../agent/proxy/socket-engine.ts'
+import { socketEngine } from '../test/support/engine.ts'
 import { serveThin, thinDialler } from '../agent/proxy/thin-sockets.ts'
 import { connectBy, connectUpstream, serveListeningFd } from '../agent/proxy/upstream.ts'
 import { Cut } from '../mesh/async/cut.ts'

@@ -8,9 +8,8 @@ import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { HttpRule } from '../../mesh/model/http-routes.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { IpAddress, SocketAddress } from '../../mesh/model/types.ts'
-import { threadEngine } from '../../mesh/relay/choose-engine.ts'
 import { createBatchedLogger, createLogger } from '../../mesh/telemetry/log.ts'
-import { loadSocketAddon } from '../../native/socket-addon.ts'
+import { socketEngine } from '../../test/support/engine.ts'
 import { ip, sampleService, sampleWorkload, serviceKey } from '../../test/model/samples.ts'
 import { WaypointAccessLog } from '../../waypoint/access-log.ts'
 import type { Call } from '../../waypoint/listener/call.ts'
@@ -133,7 +132,7 @@ const waypoint = new Waypoint({
     request: (call, record) => observer.request(asOneOfMany(call), record),
   },
   audit: { admits: () => false, recordAdmitted: () => undefined },
-  engine: threadEngine(loadSocketAddon),
+  engine: socketEngine(),
   log: createLogger('waypoint', 'error'),
   self: () => undefined,
   dial: (_, how, signal) => dial({ address: LOOPBACK, port: settings.backendPort }, how, signal),

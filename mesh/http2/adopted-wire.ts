@@ -30,10 +30,7 @@ export function noteMade<Connection>(
 }
 
 /** What carries HTTP/2 over a TLS connection that stands. */
-export function tlsWire(
-  { socket, made }: TlsConnection,
-  engine: SocketEngine | undefined,
-): H2Wire {
+export function tlsWire({ socket, made }: TlsConnection, engine: SocketEngine | undefined): H2Wire {
   return engine === undefined || made === 0
     ? new SocketWire(socket)
     : new AdoptedWire(engine, socket, made)
@@ -158,7 +155,9 @@ class AdoptedWire extends DeafListener implements H2Wire {
 
   #explain(errno: number): string {
     const fault = this.#id < 0 ? '' : this.#engine.fault(this.#id)
-    return fault === '' ? `the connection is broken (${getSystemErrorName(-errno)})` : `TLS: ${fault}`
+    return fault === ''
+      ? `the connection is broken (${getSystemErrorName(-errno)})`
+      : `TLS: ${fault}`
   }
 
   #over(message: string): void {

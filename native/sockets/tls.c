@@ -34,13 +34,13 @@
 struct made {
 	SSL *ssl;
 	uint32_t number;
+	BIO *former[2];	/* of one that was adopted: Node's, to read and to write, which it points at as long as there is the SSL */
 	struct made *next;
 };
 
 struct secure {
 	SSL *ssl;
-	BIO *way;		/* ours */
-	BIO *former[2];		/* Node's, which it goes on pointing at: to read, to write */
+	BIO *way;		/* between it and the socket */
 	bool reads_former;	/* what Node had read, and not opened, comes first */
 	bool is_closing;	/* FIN follows what waits */
 	uint8_t *waiting;	/* sealed, and not taken by the kernel */
@@ -95,20 +95,21 @@ static void on_freed(void *parent, void *held, CRYPTO_EX_DATA *data, int index, 
 			break;
 		}
 	pthread_mutex_unlock(&made_lock);
+	BIO_free(made->former[0]);
+	BIO_free(made->former[1]);
 	free(made);
 }
 
-static SSL *made_of(uint32_t number)
+/* NULL: it is gone. Whoever asks is the thread that has made it, and nobody else frees it. */
+static struct made *made_of(uint32_t number)
 {
 	struct made *made;
-	SSL *ssl = NULL;
 
 	pthread_mutex_lock(&made_lock);
-	for (made = made_by_number[number % BUCKETS]; made; made = made->next)
-		if (made->number == number)
-			ssl = made->ssl;
+	for (made = made_by_number[number % BUCKETS]; made && made->number != number; made = made->next)
+		;
 	pthread_mutex_unlock(&made_lock);
-	return ssl;
+	return made;
 }
 
 /* From the thread's memory: what was read of the socket in this call. */
@@ -163,11 +164,12 @@ static long way_control(BIO *way, int command, long number, void *pointer)
 	return command == BIO_CTRL_FLUSH;
 }
 
-static int made_index;
-
 static void prepare(void)
 {
-	made_index = SSL_get_ex_new_index(0, NULL, on_made, NULL, on_freed);
+	/* Headers of another OpenSSL than Node's: it is left alone. */
+	if (OPENSSL_version_major() != OPENSSL_VERSION_MAJOR ||
+	    SSL_get_ex_new_index(0, NULL, on_made, NULL, on_freed) < 0)
+		return;
 	way_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "ambit");
 	BIO_meth_set_read(way_method, way_read);
 	BIO_meth_set_write(way_method, way_write);
@@ -204,12 +206,13 @@ static bool is_that(const SSL *ssl, const uint8_t *finished, size_t length)
  */
 int64_t tls_adopt(struct loop *loop, int fd, uint32_t number, const uint8_t *finished, size_t length)
 {
-	SSL *ssl = made_of(number);
+	struct made *made = made_of(number);
+	SSL *ssl = made ? made->ssl : NULL;
 	struct secure *secure;
 	struct object *object;
 	int result;
 
-	if (!ssl || !SSL_is_init_finished(ssl) || !is_that(ssl, finished, length))
+	if (!ssl || made->former[0] || !SSL_is_init_finished(ssl) || !is_that(ssl, finished, length))
 		return -ENOTCONN;
 	if (BIO_ctrl_pending(SSL_get_wbio(ssl)) > 0)
 		return -EAGAIN;
@@ -235,10 +238,10 @@ int64_t tls_adopt(struct loop *loop, int fd, uint32_t number, const uint8_t *fin
 	BIO_set_init(secure->way, 1);
 	SSL_up_ref(ssl);
 	secure->ssl = ssl;
-	secure->former[0] = SSL_get_rbio(ssl);
-	secure->former[1] = SSL_get_wbio(ssl);
-	BIO_up_ref(secure->former[0]);
-	BIO_up_ref(secure->former[1]);
+	made->former[0] = SSL_get_rbio(ssl);
+	made->former[1] = SSL_get_wbio(ssl);
+	BIO_up_ref(made->former[0]);
+	BIO_up_ref(made->former[1]);
 	secure->reads_former = true;
 	/* Node's callbacks are told of sessions and handshakes in the middle of a read of its own, and this is none. */
 	SSL_set_info_callback(ssl, NULL);
@@ -265,8 +268,6 @@ void tls_release(struct loop *loop, struct object *object)
 	BIO_set_data(secure->way, NULL);
 	SSL_free(secure->ssl);
 	BIO_free(secure->way);
-	BIO_free(secure->former[0]);
-	BIO_free(secure->former[1]);
 	free(secure->waiting);
 	free(secure);
 }
@@ -402,13 +403,23 @@ static int fetch(struct loop *loop, struct object *object)
 	return 0;
 }
 
-/* Opens what came, at most what one read of the socket brought beside what Node had read, and tells of it as one. */
+/* Tells of what was opened since `from`, and sends what opening it had answered: alerts, and new keys for ones that were asked for. */
+static void opened(struct loop *loop, struct object *object, size_t from)
+{
+	if (loop->out_used)
+		send_sealed(loop, &object->sides[0], object->secure);
+	if (loop->arena_used > from)
+		loop_tell(loop, TOLD_READ, object->id, (double)from, (double)(loop->arena_used - from));
+}
+
+/* Opens what came: what Node had read, and what one read of the socket brings. */
 void tls_read_some(struct loop *loop, struct object *object)
 {
 	struct secure *secure = object->secure;
 	struct side *side = &object->sides[0];
 	bool has_fetched = false;
-	size_t at;
+	int got, error;
+	size_t from;
 
 	/* Room for all of it, and for the words of it: what is told in between makes the arena another's. */
 	if (ARENA_BYTES - loop->arena_used < 2 * MOST_SEALED || loop->record_count + MOST_WORDS > RECORDS) {
@@ -416,46 +427,32 @@ void tls_read_some(struct loop *loop, struct object *object)
 		if (object->kind != KIND_STREAM || side->is_paused)
 			return;
 	}
-	at = loop->arena_used;
+	from = loop->arena_used;
 	loop->sealed_from = loop->sealed_to = 0;
-	for (;;) {
-		int got, error;
-
+	loop->out_used = 0;
+	do {
 		/* The room is ample: what is opened is less than what was sealed. */
 		ERR_clear_error();
-		got = SSL_read(secure->ssl, loop->arena + loop->arena_used,
-			       (int)(ARENA_BYTES - loop->arena_used));
-		if (got > 0) {
+		while ((got = SSL_read(secure->ssl, loop->arena + loop->arena_used,
+				       (int)(ARENA_BYTES - loop->arena_used))) > 0)
 			loop->arena_used += (size_t)got;
-			continue;
-		}
 		error = SSL_get_error(secure->ssl, got);
-		if (error == SSL_ERROR_WANT_READ) {
-			if (has_fetched) {
-				if (side->is_readable)
-					loop_look_again(loop, object, 0);
-				break;
-			}
-			if (loop->arena_used > at)
-				loop_tell(loop, TOLD_READ, object->id, (double)at, (double)(loop->arena_used - at));
-			at = loop->arena_used;
-			if (!fetch(loop, object))
-				return;
-			has_fetched = true;
-			continue;
-		}
-		if (loop->arena_used > at)
-			loop_tell(loop, TOLD_READ, object->id, (double)at, (double)(loop->arena_used - at));
+		opened(loop, object, from);
+		from = loop->arena_used;
 		if (error == SSL_ERROR_ZERO_RETURN) {
 			side->has_ended = true;
 			loop_tell(loop, TOLD_ENDED, object->id, 0, 0);
 			return;
 		}
-		broken(loop, object, note_fault(secure));
-		return;
-	}
-	if (loop->arena_used > at)
-		loop_tell(loop, TOLD_READ, object->id, (double)at, (double)(loop->arena_used - at));
+		if (error != SSL_ERROR_WANT_READ)
+			return broken(loop, object, note_fault(secure));
+		if (has_fetched) {
+			if (side->is_readable)
+				loop_look_again(loop, object, 0);
+			return;
+		}
+		has_fetched = true;
+	} while (fetch(loop, object));
 }
 
 /*

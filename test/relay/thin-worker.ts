@@ -6,7 +6,7 @@ import { serveThin, thinDialler } from '../../agent/proxy/thin-sockets.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { relay } from '../support/relay.ts'
 import { addressBytes } from '../../native/libc.ts'
-import { socketEngine } from '../../agent/proxy/socket-engine.ts'
+import { socketEngine } from '../support/engine.ts'
 import { openSocket } from '../../native/socket-spec.ts'
 
 const LOOPBACK = '127.0.0.1' as IpAddress

@@ -10,7 +10,7 @@ import type { IpAddress } from '../../mesh/model/types.ts'
 import type { SocketEngine } from '../../mesh/relay/socket-engine.ts'
 import type { PlainSocket, ThinSocket } from '../../mesh/relay/thin-socket.ts'
 import { addressBytes } from '../../native/libc.ts'
-import { socketEngine } from '../../agent/proxy/socket-engine.ts'
+import { socketEngine } from './engine.ts'
 import { openSocket } from '../../native/socket-spec.ts'
 
 export const KINDS = ['node', 'native'] as const

@@ -9,8 +9,7 @@ import t, { type Test } from 'tap'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
 import { SignedCertificates } from '../../mesh/identity/signed-certificates.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
-import { threadEngine } from '../../mesh/relay/choose-engine.ts'
-import { loadSocketAddon } from '../../native/socket-addon.ts'
+import { socketEngine } from '../support/engine.ts'
 import type { HbonePool } from '../../mesh/hbone/types.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
@@ -89,7 +88,7 @@ async function start(t: Test, plane: ControlPlane, ...flags: readonly string[]):
     config,
     log,
     levels,
-    engine: threadEngine(loadSocketAddon),
+    engine: socketEngine(),
     writeAudit: () => undefined,
     quit: () => undefined,
   })

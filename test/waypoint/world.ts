@@ -8,8 +8,7 @@ import type { Test } from 'tap'
 import type { AuditEvent } from '../../mesh/audit/event.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { createHboneServer } from '../../mesh/hbone/server.ts'
-import { threadEngine } from '../../mesh/relay/choose-engine.ts'
-import { loadSocketAddon } from '../../native/socket-addon.ts'
+import { socketEngine } from '../support/engine.ts'
 import { HboneSources } from '../../mesh/hbone/sources.ts'
 import type { HboneFailure, IncomingTunnel, OpenedTunnel } from '../../mesh/hbone/types.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
@@ -134,7 +133,7 @@ export async function makeWaypointWorld(t: Test, options: WorldOptions = {}): Pr
     trustDomainAliases: [],
     mesh,
     maxTunnels: options.maxTunnels ?? 1_000,
-    engine: threadEngine(loadSocketAddon),
+    engine: socketEngine(),
     observer: {
       ended: (call, end) => {
         ended.push({ call, end })

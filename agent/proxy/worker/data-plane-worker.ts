@@ -7,10 +7,7 @@ import { Batches } from '../../../mesh/telemetry/otlp/batches.ts'
 import type { LogLine } from '../../../mesh/telemetry/otlp/encode-logs.ts'
 import { levelOf } from '../../../mesh/telemetry/log-levels.ts'
 import { chooseEngine } from '../../../mesh/relay/choose-engine.ts'
-import {
-  createBatchedLogger,
-  createLeveledLogger,
-} from '../../../mesh/telemetry/log.ts'
+import { createBatchedLogger, createLeveledLogger } from '../../../mesh/telemetry/log.ts'
 import { trimMalloc } from '../../../native/libc.ts'
 import { loadSocketAddon } from '../../../native/socket-addon.ts'
 import { giveBackHeap } from '../../../mesh/program/memory/give-back.ts'
@@ -66,7 +63,6 @@ async function serve(port: MessagePort): Promise<void> {
     log: log.child({ part: 'memory' }),
   })
 }
-
 
 /** Undefined where access lines are not exported: only then is the code for it loaded. */
 async function exportedLines(
