@@ -18,10 +18,7 @@ const WORDS = {
 } as const satisfies Readonly<Record<keyof MapShape, string>>
 
 /** Says where what is pinned differs from what is expected, by map; empty where it does not, or nothing is there. */
-function pinnedDifferences(
-  pins: Pins,
-  expected: ReadonlyMap<string, MapShape>,
-): readonly string[] {
+function pinnedDifferences(pins: Pins, expected: ReadonlyMap<string, MapShape>): readonly string[] {
   const differences: string[] = []
   for (const [name, own] of expected) {
     const found = pinnedShape(`${pins.maps}/${name}`)

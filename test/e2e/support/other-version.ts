@@ -111,7 +111,7 @@ function patient(agents: Fields, drainS: number): Fields {
       word.replace(/^--drain-deadline=\d+$/, `--drain-deadline=${drainS}`),
     ),
   }))
-  return changed as unknown as Fields
+  return changed
 }
 
 /**
@@ -136,7 +136,7 @@ async function replace(lab: Lab, item: Fields): Promise<boolean> {
   if (!found.ok && found.error.kind === 'notFound') return false
   if (!found.ok) throw new Error(found.error.message)
   // Whatever its status became meanwhile.
-  const put = await lab.api.update(resource, item as KubeObject)
+  const put = await lab.api.update(resource, item)
   if (!put.ok) throw new Error(put.error.message)
   return true
 }
