@@ -106,6 +106,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
       bpfObjectPath: config.bpfObject,
       kubeletCgroups: node.kubeletCgroups,
       ...(node.findKubelet && { findKubelet: node.findKubelet }),
+      supersedesLater: predecessor !== undefined,
       logger: log.child({ part: 'capture' }),
     }),
   )
@@ -273,8 +274,9 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     prepared = await prepare(starting, predecessor, parts, signal)
   }
   started.defer(() => duties.giveUp())
+  if (predecessor !== undefined) unwrap(capture.supersede())
   await duties.begin()
-  await takeCharge(starting, { pool, servers, duties, socketPath, quit })
+  await takeCharge(starting, { capture, pool, servers, duties, socketPath, quit })
   await predecessor?.taken()
   prepared?.release()
   served.before = []

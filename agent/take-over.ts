@@ -7,6 +7,7 @@ import { errorMessage } from '../mesh/errors.ts'
 import type { CertificateManager } from '../mesh/identity/certificate-manager.ts'
 import type { SpiffeId } from '../mesh/model/types.ts'
 import { VERSION } from '../mesh/program/version.ts'
+import type { NodeCapture } from './capture/index.ts'
 import type { AgentServers } from './admin/start-servers.ts'
 import { Succession, type Predecessor } from './handover/index.ts'
 import type { NodeDuties } from './node-duties.ts'
@@ -78,6 +79,7 @@ async function warmUp(
 }
 
 export interface SuccessionParts {
+  readonly capture: Pick<NodeCapture, 'isSuperseded'>
   readonly pool: WorkerPool
   readonly servers: AgentServers
   readonly duties: NodeDuties
@@ -89,7 +91,7 @@ export interface SuccessionParts {
 /** Puts this agent in charge of the node, for others to follow. Throws AMB_HANDOVER. */
 export async function takeCharge(
   { log, started }: Starting,
-  { pool, servers, duties, socketPath, quit }: SuccessionParts,
+  { capture, pool, servers, duties, socketPath, quit }: SuccessionParts,
 ): Promise<void> {
   /** Half an agent helps nobody: the next start is at once. */
   const orEnd = async (what: string, step: () => Promise<unknown>): Promise<void> => {
@@ -116,6 +118,9 @@ export async function takeCharge(
         }),
       takeBack: () =>
         orEnd('cannot take the node back', async () => {
+          // Served without capture, pods would look well and be cut off.
+          if (capture.isSuperseded())
+            throw new Error('an agent with another layout of the maps has taken its programs off')
           await duties.begin()
           await servers.open()
           await succession.listen()

@@ -12,6 +12,8 @@ export const ERROR_CATALOGUE = {
   AMB_LIBBPF_MISSING:
     'Install libbpf 0.5 or later (apt-get install libbpf1; libbpf0 on Ubuntu 22.04).',
   AMB_BPF_OBJECT: 'Rebuild the BPF objects (make -C bpf) and read the quoted verifier lines.',
+  AMB_BPF_LAYOUT:
+    'Two builds of one layout version have other maps, which no two releases have. Take the mesh off this node with the agent that was there (--unpin-on-exit), then start this one.',
   AMB_SYSCALL: 'Read the errno name; the operations guide lists the usual causes.',
   AMB_PORT_TAKEN: 'Free the port in that pod, or label the pod istio.io/dataplane-mode=none.',
   AMB_BAD_MANIFEST: 'Correct the named field and apply again.',

@@ -7,6 +7,32 @@ import { check, loadLibbpf } from './libbpf.ts'
 /** Elements read by one batch call. */
 const BATCH = 256
 
+/** What the kernel lets nobody change of a map. */
+export interface MapShape {
+  readonly type: number
+  readonly keySize: number
+  readonly valueSize: number
+  readonly maxEntries: number
+  readonly flags: number
+}
+
+/** struct bpf_map_info, as far as its flags. */
+const INFO_SIZE = 24
+
+/** Asks the kernel what a map is. Throws NativeError. */
+export function shapeOfMap(fd: number): MapShape {
+  const info = Buffer.alloc(INFO_SIZE)
+  const size = new Uint32Array([INFO_SIZE])
+  check(loadLibbpf().bpf_obj_get_info_by_fd(fd, info, size), 'bpf_obj_get_info_by_fd', 'map')
+  return {
+    type: info.readUInt32LE(0),
+    keySize: info.readUInt32LE(8),
+    valueSize: info.readUInt32LE(12),
+    maxEntries: info.readUInt32LE(16),
+    flags: info.readUInt32LE(20),
+  }
+}
+
 /** A map's fd and the sizes of its elements. All methods throw NativeError on failures other than absence. */
 export class BpfMap {
   readonly fd: number

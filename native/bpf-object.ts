@@ -3,7 +3,7 @@
 
 import koffi from 'koffi'
 import { parseBtf, type BtfTypes } from './btf.ts'
-import { BpfMap } from './bpf-map.ts'
+import { BpfMap, type MapShape } from './bpf-map.ts'
 import { NativeError } from './error.ts'
 import { check, checkPointer, loadLibbpf } from './libbpf.ts'
 import type { MapPointer, ObjectPointer, ProgramPointer } from './libbpf-calls.ts'
@@ -49,6 +49,24 @@ export class BpfObject {
         throw new NativeError('set constant', undefined, `${this.#path} has no variable ${name}`)
       koffi.encode(pointer, variable.offset, variable.size === 8 ? 'uint64_t' : 'uint32_t', value)
     }
+  }
+
+  /** What the maps with these names are, or will be. */
+  mapShapes(names: readonly string[]): ReadonlyMap<string, MapShape> {
+    const library = loadLibbpf()
+    const wanted = this.#maps().filter((map) => names.includes(mapName(map)))
+    return new Map(
+      wanted.map((map) => [
+        mapName(map),
+        {
+          type: library.bpf_map__type(map),
+          keySize: library.bpf_map__key_size(map),
+          valueSize: library.bpf_map__value_size(map),
+          maxEntries: library.bpf_map__max_entries(map),
+          flags: library.bpf_map__map_flags(map),
+        },
+      ]),
+    )
   }
 
   /** Maps with these names live at `directory/name`: reused when pinned there, else pinned at load. Before load. */

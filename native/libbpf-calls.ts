@@ -28,6 +28,9 @@ export interface Libbpf {
   bpf_map__fd(map: MapPointer): number
   bpf_map__key_size(map: MapPointer): number
   bpf_map__value_size(map: MapPointer): number
+  bpf_map__type(map: MapPointer): number
+  bpf_map__max_entries(map: MapPointer): number
+  bpf_map__map_flags(map: MapPointer): number
   bpf_map__set_pin_path(map: MapPointer, path: string): number
   bpf_map__set_max_entries(map: MapPointer, entries: number): number
   bpf_map__initial_value(map: MapPointer, size: BigUint64Array): bigint | null

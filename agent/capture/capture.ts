@@ -32,7 +32,7 @@ import {
 } from './pod-network.ts'
 import { restorePodNetwork } from './pod-state.ts'
 import type { CapturePrograms, HookOrder } from './programs.ts'
-import { sweeperOfSuperseded } from './superseded.ts'
+import { closeSuperseded, sweeperOfSuperseded } from './superseded.ts'
 import type { Capture, CapturePod, DataPlaneHandles, Enrolment, NetworkReport } from './types.ts'
 import { Upkeep } from './upkeep.ts'
 
@@ -42,6 +42,13 @@ export interface NodeCapture extends Capture {
   readonly dataPlaneHandles: DataPlaneHandles
   /** Works in namespaces, for whoever else has to look into one; ends with capture. */
   readonly thread: NetnsThread
+  /**
+   * Takes the programs of other layouts off. What they had captured stays so, and closed, until it is enrolled here. For whoever
+   * opened capture beside an agent that still used them.
+   */
+  supersede(): Result<void, AmbitError>
+  /** Whether an agent with another layout has taken this one's programs off: it captures nothing any more. */
+  isSuperseded(): boolean
   /** New connections of captured pods meet no agent any more: this one ends what it has. Only for the agent in charge of the node. */
   shut(): void
   /** Sums of the BPF programs' counters. */
@@ -410,6 +417,14 @@ export function createCapture(parts: CaptureParts): NodeCapture {
       removeStrangers()
       removeSuperseded()
     },
+    supersede(): Result<void, AmbitError> {
+      try {
+        return ok(closeSuperseded(pins, maps))
+      } catch (thrown) {
+        return err(toAmbitError('take the programs of another layout off', thrown))
+      }
+    },
+    isSuperseded: () => programs.isDetached,
     shut(): void {
       for (const { enrolment } of enrolled.values()) deleteListeners(maps, enrolment.netnsCookie)
     },

@@ -13,7 +13,7 @@ export const MAX_POD_ADDRESSES = 16
 export const OWN_COOKIE = 0xa3b17c0041eaddeen
 /** Likewise, for whether the kernel tells it by which device a packet came (AMBIT_SEES_DEVICE). */
 export const SEES_DEVICE = 0xa3b17c0041eaddefn
-const POD_FLAG = { failOpen: 1, confined4: 2, confined6: 4 } as const
+export const POD_FLAG = { failOpen: 1, confined4: 2, confined6: 4 } as const
 export const LISTENER_KIND = { plaintext: 0, hbone: 1, outbound: 2 } as const
 export const SOCKET_FLAG = {
   exempt: 1,

@@ -32,6 +32,8 @@ export interface CaptureOptions extends MachineNeeds {
   readonly kubeletCgroups: readonly string[]
   /** Looks for them anew when none of them is there any more; undefined when that is in vain. */
   readonly findKubelet?: () => readonly string[] | undefined
+  /** Programs of another layout stay as they are until supersede(): the agent before this one still serves the pods that they capture. */
+  readonly supersedesLater?: boolean
   readonly logger: Logger
 }
 
@@ -67,7 +69,7 @@ async function open(options: CaptureOptions): Promise<NodeCapture> {
       hasPreorder: extras.hasPreorder && options.mayPreorder !== false,
     })
     proveSight(programs, options.cgroupPath)
-    closeSuperseded(pins, programs.maps)
+    if (options.supersedesLater !== true) closeSuperseded(pins, programs.maps)
     const stop = followKubelet(programs, options, logger)
     const { hookOrder } = programs
     logger.info({ cgroup: options.cgroupPath, hookOrder }, 'capture is attached')

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where things are pinned, below the agent's bpffs directory:
 //   v6/maps/<map>   v6/links/<program>[@<id of a cgroup below>]   v6/pods/<uid>@<netns cookie in hex>  (the pod's sk_lookup link)
-// The version changes when maps of an older agent can no longer be used.
+// The version changes when maps of an older agent can no longer be used, or programs of one version cannot serve an agent of the other: while
+// an agent is succeeded, and after a version is rolled back, one works with the other's (test/capture/layout.test.ts holds it).
 
 import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
 
@@ -60,11 +61,6 @@ export class Pins {
   /** Names of the cgroup links, of this process and of earlier ones. */
   listLinks(): readonly string[] {
     return entriesOf(this.links)
-  }
-
-  /** Names of those on cgroups below the one attached to. */
-  listLinksBelow(): readonly string[] {
-    return this.listLinks().filter((name) => name.includes('@'))
   }
 
   /** The path of a pod's pin. bpffs refuses dots in names; a uid has none. */

@@ -26,9 +26,10 @@ import {
   readProgramText,
 } from '../../native/program-text.ts'
 import { layoutDifferences, OWN_COOKIE, SEES_DEVICE } from './layout.ts'
+import { requirePinned, unpinUnknown } from './pinned-maps.ts'
 import type { Pins } from './pins.ts'
 
-const MAP_NAMES = [
+export const MAP_NAMES = [
   'pods',
   'listeners',
   'sockets',
@@ -95,10 +96,13 @@ export class CapturePrograms {
       })
       options.pins.create()
       hadMaps = readdirSync(options.pins.maps).length > 0
+      const shapes = object.mapShapes(MAP_NAMES)
+      requirePinned(options.pins, shapes)
       object.pinMaps(options.pins.maps, MAP_NAMES)
       object.load()
       const programs = new CapturePrograms(object, options)
       programs.#attachAll()
+      unpinUnknown(options.pins, shapes)
       return programs
     } catch (thrown) {
       object.close()
@@ -121,6 +125,13 @@ export class CapturePrograms {
   /** How our connect hooks come to run before others'. */
   get hookOrder(): HookOrder {
     return this.#hookOrder
+  }
+
+  /** Whether another process has taken one of the programs off the cgroup that it was attached to; those below come and go. */
+  get isDetached(): boolean {
+    return [...this.#cgroupLinks].some(
+      ([name, fd]) => !name.includes('@') && linkInfo(fd).cgroupId === 0n,
+    )
   }
 
   /**
@@ -197,6 +208,7 @@ export class CapturePrograms {
     try {
       for (const program of programs) this.#attach(program, cgroupPath, program.name)
       this.#comeFirst(programs.filter(({ name }) => CONNECT_PROGRAMS.includes(name)))
+      this.#detachOthers()
     } catch (thrown) {
       this.abandon()
       throw thrown
@@ -205,7 +217,7 @@ export class CapturePrograms {
 
   /** Where the kernel cannot preorder and another's connect hooks were there before ours: attach below as well. */
   #comeFirst(connectPrograms: readonly LoadedProgram[]): void {
-    const { cgroupPath, pins } = this.#options
+    const { cgroupPath } = this.#options
     const isBehind =
       this.#hookOrder === 'first' &&
       connectPrograms.some((program) => this.#isBehindAnother(program, cgroupPath))
@@ -214,8 +226,12 @@ export class CapturePrograms {
         if (child.isDirectory()) this.#attachBelow(connectPrograms, `${cgroupPath}/${child.name}`)
       this.#hookOrder = 'below'
     }
-    // An earlier agent's, of cgroups that are gone or from when they were needed.
-    for (const name of pins.listLinksBelow())
+  }
+
+  /** An earlier agent's, of cgroups that are gone or from when they were needed, or of programs that only its version has. */
+  #detachOthers(): void {
+    const { pins } = this.#options
+    for (const name of pins.listLinks())
       if (!this.#cgroupLinks.has(name)) {
         const fd = openPinned(pins.link(name))
         if (fd !== undefined) detachLink(fd, pins.link(name))

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the agent remembers of its pods across restarts: one small file a pod, so that it can go on while the API
 // server is away. Nothing in a file is believed that the kernel does not confirm. Each says which agent's it is, by its
-// epoch; files of earlier agents are read, also of those that knew no epochs.
+// epoch; files of earlier agents are read, also of those that knew no epochs, and so are those of the version after this one, for an agent may
+// be rolled back: what is new in a file is a field that an earlier agent does without. Of another format nothing is guessed: its pod is looked
+// for as if it had never been met, and what is captured of it stays so.
 
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -127,6 +129,9 @@ export class PodStateFiles {
   ): Promise<PodState | string> {
     const value: unknown = JSON.parse(await readFile(file, 'utf8'))
     if (!isOfAgent(value)) return FOREIGN
+    const { version } = value as { readonly version?: unknown }
+    if (version !== FILE_VERSION)
+      return `it is of format ${String(version)}, and this agent reads ${FILE_VERSION}`
     const state = parseState(value, uid)
     if (state === undefined) return 'it has not the fields expected'
     if ((value as { bootId?: unknown }).bootId !== (await this.#boot()))
@@ -194,7 +199,6 @@ function parseState(value: unknown, uid: string): PodState | undefined {
   const fields = value as Readonly<Record<string, unknown>>
   const { namespace, name, serviceAccount, netnsPath, identity, containerId, netnsCookie } = fields
   if (
-    fields.version !== FILE_VERSION ||
     fields.uid !== uid ||
     typeof namespace !== 'string' ||
     typeof name !== 'string' ||

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What two agents of one node say to each other: a line of JSON each, over a Unix socket that root alone can open.
+// What two agents of one node say to each other: a line of JSON each, over a Unix socket that root alone can open. They are of one version, or
+// of two that follow one another, either of which may be the successor: whatever is new here has to do without an answer from the other one.
 
 import type { Socket } from 'node:net'
 import { createInterface } from 'node:readline'
+import { parseJson } from '../../mesh/json.ts'
 import type { PodUid, SpiffeId } from '../../mesh/model/types.ts'
 
-/** Of these words. An agent that speaks another one starts as if there were none before it. */
+/** Of these words: another one where they mean something else. Then neither hands the node to the other, and its predecessor has to end first. */
 export const PROTOCOL = 1
 
 /** A pod that is served, and who it is. */
@@ -14,9 +16,15 @@ export interface IdentifiedPod {
   readonly identity: SpiffeId
 }
 
+/** The successor: it begins, and asks for the ports. */
+export interface Hello {
+  readonly kind: 'hello'
+  readonly protocol: number
+  readonly version: string
+}
+
 export type Message =
-  /** The successor: it begins, and asks for the ports. */
-  | { readonly kind: 'hello'; readonly protocol: number; readonly version: string }
+  | Hello
   /** The predecessor: the ports are free; whose certificates will be wanted. */
   | {
       readonly kind: 'offer'
@@ -68,10 +76,14 @@ export class Channel {
     if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(message)}\n`)
   }
 
-  /** The next message; undefined when there is none any more, or what came is none. */
+  /** The next message; undefined when there is none any more, or what came is none. Kinds that only a later version knows are passed over. */
   async receive(): Promise<Message | undefined> {
-    const line = await this.#lines.next()
-    return line.done === true ? undefined : parse(line.value)
+    for (;;) {
+      const line = await this.#lines.next()
+      if (line.done === true) return undefined
+      const value = parse(line.value)
+      if (!isOfUnknownKind(value)) return isMessage(value) ? value : undefined
+    }
   }
 
   /** Lets what was sent go out, and closes. */
@@ -80,14 +92,14 @@ export class Channel {
   }
 }
 
-function parse(line: string): Message | undefined {
-  let value: unknown
-  try {
-    value = JSON.parse(line)
-  } catch {
-    return undefined
-  }
-  return isMessage(value) ? value : undefined
+function parse(line: string): unknown {
+  const parsed = parseJson(line)
+  return parsed.ok ? parsed.value : undefined
+}
+
+function isOfUnknownKind(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || !('kind' in value)) return false
+  return typeof value.kind === 'string' && !KINDS.has(value.kind)
 }
 
 function isMessage(value: unknown): value is Message {

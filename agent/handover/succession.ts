@@ -8,7 +8,7 @@ import { delay } from '../../mesh/async/backoff.ts'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { type GiveUpName, listenForRoot } from '../unix-socket.ts'
-import { Channel, type IdentifiedPod, PROTOCOL } from './channel.ts'
+import { Channel, type Hello, type IdentifiedPod, PROTOCOL } from './channel.ts'
 import { dial } from './predecessor.ts'
 
 /** What the agent does about it. None of them may reject. */
@@ -100,15 +100,21 @@ export class Succession {
       channel.send({ kind: 'following' })
       return
     }
-    if (first?.kind === 'hello' && first.protocol === PROTOCOL)
-      await this.#handOver(channel, first.version)
+    if (first?.kind === 'hello') await this.#answer(channel, first)
     channel.end()
+  }
+
+  async #answer(channel: Channel, { protocol, version: theirs }: Hello): Promise<void> {
+    const { version, log } = this.#options
+    const another = `it is of version ${version} and hands over by protocol ${PROTOCOL}, not ${protocol}: it has to end first`
+    const refusal = protocol === PROTOCOL ? this.#refusal() : another
+    if (refusal === undefined) return await this.#handOver(channel, theirs)
+    log.warn({ successor: theirs, refusal }, 'a successor is here, and gets nothing')
+    channel.send({ kind: 'busy', reason: refusal })
   }
 
   async #handOver(channel: Channel, theirs: string): Promise<void> {
     const { handlers, version, log } = this.#options
-    const refusal = this.#refusal()
-    if (refusal !== undefined) return channel.send({ kind: 'busy', reason: refusal })
     this.#successor = channel
     log.info({ successor: theirs }, 'a successor is here: this agent serves until it is ready')
     await handlers.makeRoom()

@@ -3,7 +3,7 @@
 // authorities that it names. A type of ours. A waypoint looks nothing up in Kubernetes.
 
 import { list, optional, single, TEXT, UINT, word } from './codec/kind.ts'
-import { derived, field, record } from './codec/record.ts'
+import { derived, field, wholeRecord } from './codec/record.ts'
 
 /** Compared with the certificate's subject alternative names of that kind; a `dns` name may begin with `*.`. */
 export interface SubjectAltName {
@@ -29,7 +29,7 @@ export interface BackendTls {
   readonly fault: string | undefined
 }
 
-const SUBJECT_ALT_NAME = record<SubjectAltName>({
+const SUBJECT_ALT_NAME = wholeRecord<SubjectAltName>({
   kind: field('kind', 1, single(word<SubjectAltName['kind']>(['dns', 'uri']))),
   value: field('value', 2, single(TEXT), { isRequired: true }),
 })
@@ -39,7 +39,7 @@ export function backendTlsKey(service: string, port: number | undefined): string
   return port === undefined ? service : `${service}:${port}`
 }
 
-export const BACKEND_TLS_RECORD = record<BackendTls>({
+export const BACKEND_TLS_RECORD = wholeRecord<BackendTls>({
   key: derived('', ({ service, port }: BackendTls) => backendTlsKey(service, port), {
     dump: () => ({}),
   }),

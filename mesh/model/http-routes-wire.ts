@@ -2,7 +2,7 @@
 // The form of HttpRoutes on the wire. What each field means is said beside the types, in http-routes.ts.
 
 import { FLAG, list, optional, single, TEXT, UINT, type Value, word } from './codec/kind.ts'
-import { converted, derived, field, record } from './codec/record.ts'
+import { converted, derived, field, wholeRecord } from './codec/record.ts'
 import { FieldProblem } from './codec/wire-reader.ts'
 import type {
   ConnectionRule,
@@ -26,7 +26,7 @@ import type {
 
 /** Milliseconds, as google.protobuf.Duration has them: more than 32 bits, for a session may last a year. */
 const DURATION_MS: Value<number> = converted(
-  record<{ readonly seconds: number; readonly nanos: number }>({
+  wholeRecord<{ readonly seconds: number; readonly nanos: number }>({
     seconds: field('seconds', 1, single(UINT)),
     nanos: field('nanos', 2, single(UINT)),
   }),
@@ -35,40 +35,40 @@ const DURATION_MS: Value<number> = converted(
   (ms) => ({ seconds: Math.floor(ms / 1000), nanos: (ms % 1000) * 1e6 }),
 )
 
-const TEXT_MATCH = record<TextMatch>({
+const TEXT_MATCH = wholeRecord<TextMatch>({
   kind: field('kind', 1, single(word<TextMatch['kind']>(['exact', 'regex']))),
   value: field('value', 2, single(TEXT)),
 })
 
-const PATH_MATCH = record<PathMatch>({
+const PATH_MATCH = wholeRecord<PathMatch>({
   kind: field('kind', 1, single(word<PathMatch['kind']>(['exact', 'prefix', 'regex']))),
   value: field('value', 2, single(TEXT), { isRequired: true }),
 })
 
-const NAMED_MATCH = record<NamedMatch>({
+const NAMED_MATCH = wholeRecord<NamedMatch>({
   name: field('name', 1, single(TEXT), { isRequired: true }),
   match: field('match', 2, single(TEXT_MATCH)),
 })
 
-const MATCH = record<HttpMatch>({
+const MATCH = wholeRecord<HttpMatch>({
   path: field('path', 1, single(PATH_MATCH), { isRequired: true }),
   method: field('method', 2, optional(TEXT)),
   headers: field('headers', 3, list(NAMED_MATCH)),
   queryParams: field('query_params', 4, list(NAMED_MATCH)),
 })
 
-const HEADER_VALUE = record<HeaderValue>({
+const HEADER_VALUE = wholeRecord<HeaderValue>({
   name: field('name', 1, single(TEXT), { isRequired: true }),
   value: field('value', 2, single(TEXT)),
 })
 
-const HEADER_EDIT = record<HeaderEdit>({
+const HEADER_EDIT = wholeRecord<HeaderEdit>({
   set: field('set', 1, list(HEADER_VALUE)),
   add: field('add', 2, list(HEADER_VALUE)),
   remove: field('remove', 3, list(TEXT)),
 })
 
-const PATH_EDIT = record<PathEdit>({
+const PATH_EDIT = wholeRecord<PathEdit>({
   kind: field('kind', 1, single(word<PathEdit['kind']>(['full', 'prefix']))),
   value: field('value', 2, single(TEXT)),
 })
@@ -80,7 +80,7 @@ interface WireTarget {
 }
 
 const TARGET: Value<HttpBackendTarget> = converted(
-  record<WireTarget>({
+  wholeRecord<WireTarget>({
     service: field('service', 1, single(TEXT)),
     port: field('port', 2, single(UINT)),
     unresolved: field('unresolved', 3, optional(TEXT)),
@@ -100,7 +100,7 @@ const TARGET: Value<HttpBackendTarget> = converted(
 /** A filter's own fields: those that are left when it is known which filter it is. */
 type Body<K extends HttpFilter['kind']> = Omit<Extract<HttpFilter, { readonly kind: K }>, 'kind'>
 
-const REDIRECT = record<Body<'redirect'>>({
+const REDIRECT = wholeRecord<Body<'redirect'>>({
   scheme: field('scheme', 1, optional(TEXT)),
   hostname: field('hostname', 2, optional(TEXT)),
   port: field('port', 3, optional(UINT)),
@@ -108,18 +108,18 @@ const REDIRECT = record<Body<'redirect'>>({
   status: field('status', 5, single(UINT)),
 })
 
-const REWRITE = record<Body<'rewrite'>>({
+const REWRITE = wholeRecord<Body<'rewrite'>>({
   hostname: field('hostname', 1, optional(TEXT)),
   path: field('path', 2, optional(PATH_EDIT)),
 })
 
-const MIRROR = record<Body<'mirror'>>({
+const MIRROR = wholeRecord<Body<'mirror'>>({
   backend: field('backend', 1, single(TARGET)),
   numerator: field('numerator', 2, single(UINT)),
   denominator: field('denominator', 3, single(UINT)),
 })
 
-const CORS = record<Body<'cors'>>({
+const CORS = wholeRecord<Body<'cors'>>({
   allowOrigins: field('allow_origins', 1, list(TEXT)),
   allowMethods: field('allow_methods', 2, list(TEXT)),
   allowHeaders: field('allow_headers', 3, list(TEXT)),
@@ -147,7 +147,7 @@ const NO_FILTER: WireFilter = {
 }
 
 const FILTER: Value<HttpFilter> = converted(
-  record<WireFilter>({
+  wholeRecord<WireFilter>({
     requestHeaders: field('request_headers', 1, optional(HEADER_EDIT)),
     responseHeaders: field('response_headers', 2, optional(HEADER_EDIT)),
     redirect: field('redirect', 3, optional(REDIRECT)),
@@ -179,24 +179,24 @@ const FILTER: Value<HttpFilter> = converted(
   },
 )
 
-const BACKEND = record<HttpBackend>({
+const BACKEND = wholeRecord<HttpBackend>({
   target: field('target', 1, single(TARGET)),
   weight: field('weight', 2, single(UINT)),
   filters: field('filters', 3, list(FILTER)),
 })
 
-const TIMEOUTS = record<HttpTimeouts>({
+const TIMEOUTS = wholeRecord<HttpTimeouts>({
   requestMs: field('request', 1, single(DURATION_MS)),
   backendRequestMs: field('backend_request', 2, single(DURATION_MS)),
 })
 
-const RETRY = record<HttpRetry>({
+const RETRY = wholeRecord<HttpRetry>({
   attempts: field('attempts', 1, single(UINT)),
   codes: field('codes', 2, list(UINT)),
   backoffMs: field('backoff', 3, single(DURATION_MS)),
 })
 
-const SESSION = record<HttpSession>({
+const SESSION = wholeRecord<HttpSession>({
   kind: field('kind', 1, single(word<HttpSession['kind']>(['cookie', 'header']))),
   name: field('name', 2, single(TEXT), { isRequired: true }),
   absoluteMs: field('absolute', 3, single(DURATION_MS)),
@@ -205,14 +205,14 @@ const SESSION = record<HttpSession>({
   key: field('key', 6, single(TEXT), { isRequired: true }),
 })
 
-const ROUTE_NAME = record<RouteName>({
+const ROUTE_NAME = wholeRecord<RouteName>({
   kind: field('kind', 1, single(TEXT), { isShared: true }),
   namespace: field('namespace', 2, single(TEXT), { isShared: true }),
   name: field('name', 3, single(TEXT)),
   rule: field('rule', 4, single(TEXT)),
 })
 
-const RULE = record<HttpRule>({
+const RULE = wholeRecord<HttpRule>({
   route: field('route', 1, single(ROUTE_NAME)),
   matches: field('matches', 2, list(MATCH)),
   filters: field('filters', 3, list(FILTER)),
@@ -223,12 +223,12 @@ const RULE = record<HttpRule>({
   fault: field('fault', 8, optional(TEXT)),
 })
 
-const CONNECTION_BACKEND = record<ConnectionRule['backends'][number]>({
+const CONNECTION_BACKEND = wholeRecord<ConnectionRule['backends'][number]>({
   target: field('target', 1, single(TARGET)),
   weight: field('weight', 2, single(UINT)),
 })
 
-const CONNECTION_RULE = record<ConnectionRule>({
+const CONNECTION_RULE = wholeRecord<ConnectionRule>({
   route: field('route', 1, single(ROUTE_NAME)),
   isTls: field('tls', 2, single(FLAG)),
   hostnames: field('hostnames', 3, list(TEXT)),
@@ -275,7 +275,7 @@ export function unreadableHttpRoutes(key: string, reason: string): HttpRoutes {
   }
 }
 
-export const HTTP_ROUTES_RECORD = record<HttpRoutes>({
+export const HTTP_ROUTES_RECORD = wholeRecord<HttpRoutes>({
   key: derived(
     '',
     ({ service, port, clients }: HttpRoutes) => httpRoutesKey(service, port, clients),

@@ -4,7 +4,7 @@
 // of one workload, however many policies let it in. What the words mean is said in mesh/policy/network.ts.
 
 import { FLAG, list, optional, single, TEXT, UINT } from './codec/kind.ts'
-import { converted, derived, field, record } from './codec/record.ts'
+import { converted, derived, field, record, wholeRecord } from './codec/record.ts'
 import { FieldProblem } from './codec/wire-reader.ts'
 import { ADDRESS_RANGE, type AddressRange, type PolicyKey } from './policy.ts'
 
@@ -58,7 +58,7 @@ interface WirePeer {
 }
 
 const PEER = converted(
-  record<WirePeer>({
+  wholeRecord<WirePeer>({
     isEveryPod: field('every_pod', 1, single(FLAG)),
     namespace: field('namespace', 2, single(TEXT)),
     group: field('group', 3, single(TEXT)),
@@ -93,7 +93,7 @@ interface WirePort {
 }
 
 const PORT = converted(
-  record<WirePort>({
+  wholeRecord<WirePort>({
     first: field('first', 1, single(UINT)),
     last: field('last', 2, single(UINT)),
     name: field('name', 3, single(TEXT)),
@@ -110,7 +110,7 @@ const PORT = converted(
       : { first: port.first, last: port.last, name: '' },
 )
 
-const RULE = record<NetworkRule>({
+const RULE = wholeRecord<NetworkRule>({
   peers: field('peers', 1, list(PEER)),
   ports: field('ports', 2, list(PORT)),
   isAnyPeer: field('any_peer', 3, single(FLAG)),
@@ -118,9 +118,9 @@ const RULE = record<NetworkRule>({
   place: field('place', 5, single(UINT)),
 })
 
-const DIRECTION = record<NetworkDirection>({ rules: field('rules', 1, list(RULE)) })
+const DIRECTION = wholeRecord<NetworkDirection>({ rules: field('rules', 1, list(RULE)) })
 
-export const NETWORK_POLICY = record<NetworkPolicy>({
+export const NETWORK_POLICY = wholeRecord<NetworkPolicy>({
   key: derived(
     '' as PolicyKey,
     ({ namespace, name }: NetworkPolicy) => `${namespace}/${name}` as PolicyKey,

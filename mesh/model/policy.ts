@@ -13,7 +13,7 @@ import {
   UINT,
   word,
 } from './codec/kind.ts'
-import { converted, derived, field, OWN_FIELDS, record } from './codec/record.ts'
+import { converted, derived, field, OWN_FIELDS, record, wholeRecord } from './codec/record.ts'
 import { BYTES, FieldProblem } from './codec/wire-reader.ts'
 import { type IpAddress, isIpv4Address } from './address.ts'
 import { IP, PORT_NUMBER } from './gateway.ts'
@@ -100,7 +100,7 @@ interface WireStringMatch {
 const EMPTY = record<object>({})
 
 export const STRING_MATCH: Value<StringMatch> = converted(
-  record<WireStringMatch>({
+  wholeRecord<WireStringMatch>({
     exact: field('exact', 1, optional(TEXT)),
     prefix: field('prefix', 2, optional(TEXT)),
     suffix: field('suffix', 3, optional(TEXT)),
@@ -128,7 +128,7 @@ export const STRING_MATCH: Value<StringMatch> = converted(
 )
 
 export const ADDRESS_RANGE: Value<AddressRange> = converted(
-  record<AddressRange>({
+  wholeRecord<AddressRange>({
     address: field('address', 1, single(IP), { isRequired: true }),
     length: field('length', 2, single(UINT)),
   }),
@@ -142,7 +142,7 @@ export const ADDRESS_RANGE: Value<AddressRange> = converted(
   (range) => range,
 )
 
-const ACCOUNT = record<AccountMatch>({
+const ACCOUNT = wholeRecord<AccountMatch>({
   namespace: field('namespace', 1, single(TEXT)),
   serviceAccount: field('service_account', 2, single(TEXT), { isRequired: true }),
 })
@@ -165,28 +165,32 @@ const UNREAD: Kind<boolean> = {
   key: String,
 }
 
-export const CONNECTION_MATCH = record<PolicyMatch>({
-  namespaces: field('namespaces', 1, list(STRING_MATCH)),
-  notNamespaces: field('not_namespaces', 2, list(STRING_MATCH)),
-  principals: field('principals', 3, list(STRING_MATCH)),
-  notPrincipals: field('not_principals', 4, list(STRING_MATCH)),
-  sourceIps: field('source_ips', 5, list(ADDRESS_RANGE)),
-  notSourceIps: field('not_source_ips', 6, list(ADDRESS_RANGE)),
-  destinationIps: field('destination_ips', 7, list(ADDRESS_RANGE)),
-  notDestinationIps: field('not_destination_ips', 8, list(ADDRESS_RANGE)),
-  destinationPorts: field('destination_ports', 9, list(PORT_NUMBER)),
-  notDestinationPorts: field('not_destination_ports', 10, list(PORT_NUMBER)),
-  serviceAccounts: field('service_accounts', 11, list(ACCOUNT)),
-  notServiceAccounts: field('not_service_accounts', 12, list(ACCOUNT)),
-  isPartlyUnread: field('extensions', EXTENSIONS, UNREAD),
-})
+export const CONNECTION_MATCH = record<PolicyMatch>(
+  {
+    namespaces: field('namespaces', 1, list(STRING_MATCH)),
+    notNamespaces: field('not_namespaces', 2, list(STRING_MATCH)),
+    principals: field('principals', 3, list(STRING_MATCH)),
+    notPrincipals: field('not_principals', 4, list(STRING_MATCH)),
+    sourceIps: field('source_ips', 5, list(ADDRESS_RANGE)),
+    notSourceIps: field('not_source_ips', 6, list(ADDRESS_RANGE)),
+    destinationIps: field('destination_ips', 7, list(ADDRESS_RANGE)),
+    notDestinationIps: field('not_destination_ips', 8, list(ADDRESS_RANGE)),
+    destinationPorts: field('destination_ports', 9, list(PORT_NUMBER)),
+    notDestinationPorts: field('not_destination_ports', 10, list(PORT_NUMBER)),
+    serviceAccounts: field('service_accounts', 11, list(ACCOUNT)),
+    notServiceAccounts: field('not_service_accounts', 12, list(ACCOUNT)),
+    isPartlyUnread: field('extensions', EXTENSIONS, UNREAD),
+  },
+  // As with extensions: without a condition the match would be a wider one.
+  { unknown: { notedIn: 'isPartlyUnread' } },
+)
 
 /** A match that says nothing. */
 export const EMPTY_MATCH: PolicyMatch = CONNECTION_MATCH.zero
 
-const CLAUSE = record<PolicyClause>({ matches: field('matches', 2, list(CONNECTION_MATCH)) })
+const CLAUSE = wholeRecord<PolicyClause>({ matches: field('matches', 2, list(CONNECTION_MATCH)) })
 
-const RULE = record<PolicyRule>({
+const RULE = wholeRecord<PolicyRule>({
   clauses: field('clauses', 1, list(CLAUSE)),
   place: field('ambit_place', OWN_FIELDS, optional(UINT)),
 })

@@ -3,7 +3,7 @@
 // requests beside. What its words mean is said in mesh/policy/request; how an AuthorizationPolicy becomes one, in the controller.
 
 import { FLAG, list, optional, single, TEXT, UINT, type Value, word } from './codec/kind.ts'
-import { converted, derived, field, record } from './codec/record.ts'
+import { converted, derived, field, wholeRecord } from './codec/record.ts'
 import { FieldProblem } from './codec/wire-reader.ts'
 import {
   CONNECTION_MATCH,
@@ -87,7 +87,7 @@ export function isEnforced({ isDryRun, isAudit }: WaypointPolicy): boolean {
 }
 
 const PATH_MATCH: Value<PathMatch> = converted(
-  record<{ readonly text: StringMatch | undefined; readonly template: string | undefined }>({
+  wholeRecord<{ readonly text: StringMatch | undefined; readonly template: string | undefined }>({
     text: field('text', 1, optional(STRING_MATCH)),
     template: field('template', 2, optional(TEXT)),
   }),
@@ -103,13 +103,13 @@ const PATH_MATCH: Value<PathMatch> = converted(
       : { text: match, template: undefined },
 )
 
-const HEADER_CONDITION = record<HeaderCondition>({
+const HEADER_CONDITION = wholeRecord<HeaderCondition>({
   name: field('name', 1, single(TEXT), { isRequired: true }),
   values: field('values', 2, list(STRING_MATCH)),
   notValues: field('not_values', 3, list(STRING_MATCH)),
 })
 
-const MATCH = record<RequestMatch>({
+const MATCH = wholeRecord<RequestMatch>({
   connection: field('connection', 1, single(CONNECTION_MATCH)),
   hosts: field('hosts', 2, list(STRING_MATCH)),
   notHosts: field('not_hosts', 3, list(STRING_MATCH)),
@@ -125,14 +125,14 @@ const MATCH = record<RequestMatch>({
 /** A match that says nothing. */
 export const EMPTY_REQUEST_MATCH: RequestMatch = { ...MATCH.zero, connection: EMPTY_MATCH }
 
-const CLAUSE = record<RequestClause>({ matches: field('matches', 1, list(MATCH)) })
+const CLAUSE = wholeRecord<RequestClause>({ matches: field('matches', 1, list(MATCH)) })
 
-const RULE = record<RequestRule>({
+const RULE = wholeRecord<RequestRule>({
   clauses: field('clauses', 1, list(CLAUSE)),
   place: field('place', 2, optional(UINT)),
 })
 
-const TARGET = record<PolicyTarget>({
+const TARGET = wholeRecord<PolicyTarget>({
   kind: field(
     'kind',
     1,
@@ -142,7 +142,7 @@ const TARGET = record<PolicyTarget>({
   name: field('name', 3, single(TEXT)),
 })
 
-export const WAYPOINT_POLICY = record<WaypointPolicy>({
+export const WAYPOINT_POLICY = wholeRecord<WaypointPolicy>({
   key: derived(
     '' as PolicyKey,
     ({ namespace, name }: WaypointPolicy) => `${namespace}/${name}` as PolicyKey,

@@ -2,6 +2,7 @@
 // TypeScript's picture of the structs in bpf/ambit.h is what the compiler made of them, and its readers and writers
 // agree with it.
 
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
@@ -14,8 +15,12 @@ import {
   encodeListenerKey,
   LAYOUT,
   layoutDifferences,
+  LISTENER_KIND,
+  POD_FLAG,
   SOCKET_FLAG,
 } from '../../agent/capture/layout.ts'
+import { PIN_VERSION } from '../../agent/capture/pins.ts'
+import { MAP_NAMES } from '../../agent/capture/programs.ts'
 import { MESH_PORTS } from '../../mesh/model/ports.ts'
 import { BpfObject } from '../../native/bpf-object.ts'
 import type { BtfTypes } from '../../native/btf.ts'
@@ -36,6 +41,24 @@ void t.test("the layout is the compiler's", async (t) => {
   t.strictSame(
     [...(types.sections.get('.rodata')?.keys() ?? [])].includes('node_netns_cookie'),
     true,
+  )
+})
+
+/** Of the maps and of what is in them, by the version that they are pinned under. */
+const PINNED: Readonly<Record<string, string>> = {
+  v6: '90c5bac01c490a5932a8119011537d9d65c4d0db4ab81ec103a64c006c4912ac',
+}
+
+void t.test('what is pinned under one version is always the same', async (t) => {
+  const object = BpfObject.open(OBJECT)
+  const maps = [...object.mapShapes(MAP_NAMES)].toSorted(([one], [other]) => (one < other ? -1 : 1))
+  object.close()
+  t.equal(maps.length, MAP_NAMES.length)
+  const pinned = { maps, LAYOUT, POD_FLAG, SOCKET_FLAG, LISTENER_KIND, CAPTURE_REASONS }
+  t.equal(
+    createHash('sha256').update(JSON.stringify(pinned)).digest('hex'),
+    PINNED[PIN_VERSION],
+    'what an agent before or after this one has pinned cannot be used: change PIN_VERSION, put its digest here, and say so in CHANGELOG.md',
   )
 })
 

@@ -15,7 +15,7 @@ import { agentOf, applyAll, meshLab, NEEDS, waitForCapture } from './support/mes
 import { eventsIn, objectOf, objectsIn } from './support/objects.ts'
 import { podAddress, run } from './support/pods.ts'
 import { inForce, removed } from './support/policy-objects.ts'
-import { type Call, startTraffic } from './support/pod-traffic.ts'
+import { attempts, type Call, startTraffic } from './support/pod-traffic.ts'
 
 const skip = missing(...NEEDS)
 const SHOP = fileURLToPath(new URL('../../lab/samples/shop.yaml', import.meta.url))
@@ -316,11 +316,11 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
           : undefined,
       )
       await lab.waitForPods('ambit-system')
-      const attempts: Promise<readonly Call[]>[] = []
+      const attempted: Promise<readonly Call[]>[] = []
       const ends = new AbortController()
       t.teardown(() => ends.abort())
       for (const other of ['shop/far', 'shop/near', 'legacy/other'])
-        attempts.push(attempt(lab, other, catalog, ends.signal))
+        attempted.push(attempts(lab, other, catalog, ends.signal))
       const frontend = await startTraffic(t, lab, 'shop/frontend', catalog)
 
       // The leader dies without a word, and its pod does not come back: its lease has to run out.
@@ -378,7 +378,7 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
 
       await frontend.stop()
       ends.abort()
-      const calls = (await Promise.all(attempts)).flat()
+      const calls = (await Promise.all(attempted)).flat()
       t.ok(calls.length > 30, `${calls.length} attempts`)
       t.strictSame(
         calls.filter(({ error }) => error === undefined),
@@ -451,27 +451,6 @@ await t.test('given the shop in the mesh, and an intruder on each node', { skip 
     })
   })
 })
-
-/** Calls again and again, until the signal; gives what came of each. */
-async function attempt(
-  lab: Lab,
-  from: string,
-  url: string,
-  signal: AbortSignal,
-): Promise<readonly Call[]> {
-  const child = lab.spawn(from, ['node', 'test/e2e/programs/caller.ts', url, '', '100'])
-  const calls: Call[] = []
-  if (child.stdout === null) throw new Error('Cannot read the caller: it has no output')
-  createInterface({ input: child.stdout }).on('line', (line) => {
-    calls.push(JSON.parse(line) as Call)
-  })
-  const exited = once(child, 'exit')
-  const end = (): void => void child.kill('SIGKILL')
-  signal.addEventListener('abort', end, { once: true })
-  if (signal.aborted) end()
-  await exited
-  return calls
-}
 
 interface Held {
   isOpen: boolean

@@ -328,3 +328,38 @@ void t.test('state files of agents that knew no epochs are read', async (t) => {
   t.same(capture.calls, ['+web'])
   await setting.stub.start()
 })
+
+/** What an agent of a later version has left: the same file with these fields besides. */
+async function byLaterVersion(setting: NodeSetting, fields: object): Promise<string> {
+  await firstLife(setting)
+  const [name = ''] = await stateFiles(setting.stateDirectory)
+  const file = path.join(setting.stateDirectory, name)
+  const written = JSON.parse(await readFile(file, 'utf8')) as object
+  await writeFile(file, JSON.stringify({ ...written, ...fields }))
+  return name.replace(/\.json$/, '')
+}
+
+void t.test('a state file with fields that only a later version knows is read', async (t) => {
+  const setting = await setUpNode(t)
+  await byLaterVersion(setting, { later: { some: ['field'] } })
+  await setting.stub.stop()
+  const capture = secondCapture(t)
+  await setting.start({ capture })
+  t.same(capture.calls, ['+web'])
+  await setting.stub.start()
+})
+
+void t.test(
+  'of a state file of a later format nothing is guessed, and its pod stays captured',
+  async (t) => {
+    const setting = await setUpNode(t)
+    const uid = await byLaterVersion(setting, { version: 2, addresses: 'in another way' })
+    const capture = secondCapture(t)
+    const second = await setting.start({ capture, procRoot: await emptyProc(t, setting) })
+    await second.synced
+    await setting.until(() => capture.swept.length > 0, 'the sweep')
+    t.same(capture.calls, [], 'it is looked for like any other pod, and not found here')
+    t.same([...(capture.swept[0] ?? [])], [uid], 'what is captured of it is not swept')
+    t.same(await stateFiles(setting.stateDirectory), [], 'it would only mislead')
+  },
+)

@@ -3,9 +3,11 @@
 
 import t, { type Test } from 'tap'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { createInterface } from 'node:readline'
 import { pino } from 'pino'
 import { meetPredecessor, Succession } from '../../agent/handover/index.ts'
 import type { PodUid, SpiffeId } from '../../mesh/model/types.ts'
@@ -142,4 +144,47 @@ void t.test('one that speaks another language is not answered, and loses nothing
   await new Promise<void>((resolve) => strange.listen(socketPath, resolve))
   t.teardown(() => strange.close())
   t.equal(await meet(socketPath), undefined, 'the node is taken over without it')
+})
+
+/** What an agent says, and the first answer to it. */
+async function ask(socketPath: string, ...lines: readonly object[]): Promise<unknown> {
+  const socket = connect(socketPath)
+  for (const line of lines) socket.write(`${JSON.stringify(line)}\n`)
+  const [answer] = (await once(createInterface({ input: socket }), 'line')) as [string]
+  socket.destroy()
+  return JSON.parse(answer)
+}
+
+void t.test('given an agent of another version in charge', async (t) => {
+  const socketPath = await socketIn(t)
+
+  await t.test('whose words mean something else, it is told so, and keeps the node', async (t) => {
+    const { told, succession } = await inCharge(t, socketPath)
+    t.match(await ask(socketPath, { kind: 'hello', protocol: 99, version: '9.0.0' }), {
+      kind: 'busy',
+      reason: 'it is of version 1.0.0 and hands over by protocol 1, not 99: it has to end first',
+    })
+    t.same(told, [], 'it has not even freed its ports')
+    await succession.close()
+  })
+
+  await t.test('who says more than is known here, what is known counts', async (t) => {
+    const { told, succession } = await inCharge(t, socketPath)
+    const hello = { kind: 'hello', protocol: 1, version: '1.1.0', later: [1] }
+    t.match(await ask(socketPath, { kind: 'laterWord' }, hello), { kind: 'offer' })
+    t.equal(told[0], 'make room')
+    await succession.close()
+  })
+
+  await t.test('a predecessor that says more is understood, too', async (t) => {
+    const later = createServer((socket) => {
+      const offer = { kind: 'offer', version: '9.0.0', identities: [WEB], later: { some: 'word' } }
+      for (const line of [{ kind: 'laterWord' }, offer]) socket.write(`${JSON.stringify(line)}\n`)
+    })
+    await new Promise<void>((resolve) => later.listen(socketPath, resolve))
+    t.teardown(() => later.close())
+    const predecessor = await meet(socketPath)
+    t.same(predecessor?.identities, [WEB])
+    predecessor?.leave()
+  })
 })

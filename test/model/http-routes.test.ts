@@ -65,6 +65,10 @@ void t.test('a filter that is not known takes its rule away, not itself out of i
   const problem = (rest: string) => `Cannot use resource ${KEY}: rules[0].filters[0]${rest}`
   t.equal(
     reading([3, message([3, message([99, Buffer.alloc(0)])])]),
+    problem(': has a field 99 that this version does not know'),
+  )
+  t.equal(
+    reading([3, message([3, message([1099, Buffer.alloc(0)])])]),
     problem(': says no filter that is known'),
   )
   t.equal(

@@ -14,8 +14,12 @@ import {
   type StringMatch,
 } from '../../mesh/model/policy.ts'
 import { type Authorization, AuthorizationSchema } from '../../mesh/proto/gen/authorization_pb.js'
-import { formatResourceProblem } from '../../mesh/xds/resource-type.ts'
+import { formatResourceProblem, type ResourceType } from '../../mesh/xds/resource-type.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
+import { BACKEND_TLS } from '../../mesh/xds/types/backend-tls.ts'
+import { HTTP_ROUTES } from '../../mesh/xds/types/http-routes.ts'
+import { NETWORK } from '../../mesh/xds/types/network-policy.ts'
+import { WAYPOINT_POLICIES } from '../../mesh/xds/types/waypoint-policy.ts'
 import { anyPolicies, samplePolicy } from '../policy/samples.ts'
 import { ip } from './samples.ts'
 
@@ -206,22 +210,62 @@ void t.test('whatever the bytes are, the answer is a policy or a problem', (t) =
   t.end()
 })
 
+/** A field of a message, with these bytes in it. */
+const inside = (field: number, bytes: Uint8Array): Uint8Array =>
+  new BinaryWriter().tag(field, WireType.LengthDelimited).bytes(bytes).finish()
+const text = (field: number, value: string): Uint8Array => inside(field, Buffer.from(value))
+
 void t.test('conditions of a later version make a match one that cannot be told', (t) => {
-  const unknown = new BinaryWriter()
-    .tag(13, WireType.LengthDelimited)
-    .bytes(new BinaryWriter().tag(1, WireType.LengthDelimited).string('later').finish())
-    .finish()
-  const inside = (field: number, bytes: Uint8Array): Uint8Array =>
-    new BinaryWriter().tag(field, WireType.LengthDelimited).bytes(bytes).finish()
-  const bytes = Buffer.concat([
-    new BinaryWriter().tag(1, WireType.LengthDelimited).string('p').finish(),
-    new BinaryWriter().tag(2, WireType.LengthDelimited).string('shop').finish(),
-    inside(5, inside(1, inside(2, unknown))),
-  ])
-  const read = AUTHORIZATION.decode('shop/p', bytes)
-  t.match(read, {
-    ok: true,
-    value: { rules: [{ clauses: [{ matches: [{ ...EMPTY_MATCH, isPartlyUnread: true }] }] }] },
-  })
+  const named = Buffer.concat([text(1, 'p'), text(2, 'shop')])
+  const isPartlyUnread = (field: number): unknown => {
+    const match = inside(field, text(1, 'later'))
+    const read = AUTHORIZATION.decode(
+      'shop/p',
+      Buffer.concat([named, inside(5, inside(1, inside(2, match)))]),
+    )
+    return read.ok && read.value.rules[0]?.clauses[0]?.matches[0]
+  }
+  t.strictSame(isPartlyUnread(13), { ...EMPTY_MATCH, isPartlyUnread: true }, 'extensions')
+  t.strictSame(isPartlyUnread(14), { ...EMPTY_MATCH, isPartlyUnread: true }, 'a new one')
+  t.strictSame(isPartlyUnread(1001), EMPTY_MATCH, 'one of ours only refines')
   t.end()
 })
+
+void t.test(
+  'what a later version may mean by more than is known here is refused, not passed over',
+  (t) => {
+    const later = text(99, 'later')
+    const refines = text(1099, 'later')
+    const read = <T>(
+      type: ResourceType<T>,
+      name: string,
+      ...parts: readonly Uint8Array[]
+    ): string => {
+      const found = type.decode(name, Buffer.concat(parts))
+      return found.ok ? 'read' : `${found.error.field}: ${found.error.reason}`
+    }
+    const refused = /has a field 99 that this version does not know/
+    const own = [text(1, 'p'), text(2, 'shop')]
+    for (const [where, wrap] of [
+      ['a rule', (bytes: Uint8Array) => inside(5, bytes)],
+      ['a clause', (bytes: Uint8Array) => inside(5, inside(1, bytes))],
+    ] as const)
+      for (const type of [AUTHORIZATION, WAYPOINT_POLICIES] as readonly ResourceType<unknown>[]) {
+        t.match(read(type, 'shop/p', ...own, wrap(later)), refused, `${type.typeUrl}, ${where}`)
+        t.equal(read(type, 'shop/p', ...own, wrap(refines)), 'read', `${type.typeUrl}, ${where}`)
+      }
+    t.equal(read(AUTHORIZATION, 'shop/p', ...own, later), 'read', "Istio's own may be told of more")
+    const ofOurs = [
+      [WAYPOINT_POLICIES, 'shop/p', own],
+      [NETWORK, 'shop/p', [text(1, 'shop'), text(2, 'p')]],
+      [BACKEND_TLS, 'shop/a', [text(1, 'shop/a')]],
+      [HTTP_ROUTES, 'shop/a', [text(1, 'shop/a')]],
+    ] as const
+    for (const [type, name, parts] of ofOurs) {
+      t.equal(read(type as ResourceType<unknown>, name, ...parts), 'read', type.typeUrl)
+      t.match(read(type as ResourceType<unknown>, name, ...parts, later), refused, type.typeUrl)
+      t.equal(read(type as ResourceType<unknown>, name, ...parts, refines), 'read', type.typeUrl)
+    }
+    t.end()
+  },
+)

@@ -33,10 +33,19 @@ export interface Field<T> extends FieldOptions<T> {
 }
 
 /**
- * Where the numbers of fields begin that Istio's schema does not have. Others pass over what they do not know, as every reader
- * of protobuf does, so such a field may only refine what the others say. Far above Istio's own, and little enough for a table.
+ * Where the numbers of fields begin that Istio's schema does not have. Others, earlier versions of ours among them, pass over what they do
+ * not know, as every reader of protobuf does, so such a field may only refine what the others say; also in types of our own. Far above
+ * Istio's own, and little enough for a table.
  */
 export const OWN_FIELDS = 1001
+
+export interface RecordOptions<T> {
+  /**
+   * What becomes of a message with a field below OWN_FIELDS that the table does not have: a later version, or another control plane, sent
+   * it. `refused`: it cannot be read. `notedIn`: that field of the model is true. Left out, the field is passed over.
+   */
+  readonly unknown?: 'refused' | { readonly notedIn: keyof T }
+}
 
 export type Fields<T> = { readonly [Name in keyof T]-?: Field<T[Name]> }
 
@@ -85,7 +94,10 @@ type Loose = Record<string, unknown>
 const writer = new WireWriter()
 
 /** Makes the codec of a table. Objects get their properties in the order of the table. */
-export function record<T extends object>(fields: Fields<T>): RecordCodec<T> {
+export function record<T extends object>(
+  fields: Fields<T>,
+  { unknown }: RecordOptions<T> = {},
+): RecordCodec<T> {
   const slots = Object.entries(fields).map(
     ([key, each]) => ({ key, ...(each as Field<unknown>) }) as Slot,
   )
@@ -102,13 +114,21 @@ export function record<T extends object>(fields: Fields<T>): RecordCodec<T> {
   const deriving = slots.filter(({ derive }) => derive !== undefined)
   const zero = template(slots)
 
+  const passOver = (number: number, value: Loose): void => {
+    if (number === 0) throw new FieldProblem('has a field of number 0')
+    if (unknown === undefined || number >= OWN_FIELDS) return
+    if (unknown === 'refused')
+      throw new FieldProblem(`has a field ${number} that this version does not know`)
+    value[unknown.notedIn as string] = true
+  }
+
   const readFields = (reader: WireReader, before: T): T => {
     const value = { ...(before as Loose) }
     while (reader.position < reader.end) {
       const tag = reader.uint32()
       const slot = byNumber[tag >>> 3]
       if (slot === undefined) {
-        if (tag >>> 3 === 0) throw new FieldProblem('has a field of number 0')
+        passOver(tag >>> 3, value)
         reader.skip(tag)
         continue
       }
@@ -176,6 +196,11 @@ export function record<T extends object>(fields: Fields<T>): RecordCodec<T> {
       return dump
     },
   }
+}
+
+/** A record that cannot be read without every field below OWN_FIELDS: of what decides who may do what, the rest would mean something else. */
+export function wholeRecord<T extends object>(fields: Fields<T>): RecordCodec<T> {
+  return record(fields, { unknown: 'refused' })
 }
 
 /** An object with all properties at their absent values, laid out as a literal is: copies of it are as small. */

@@ -30,6 +30,8 @@ export interface OpenRequest {
   readonly wantImpossible?: boolean
   /** False: as if the kernel had no BPF_F_PREORDER. */
   readonly mayPreorder?: boolean
+  /** Programs of another layout stay until `supersede`. */
+  readonly supersedesLater?: boolean
 }
 
 /** A failure as data. */
@@ -137,6 +139,11 @@ serveRpc({
     dataPlane = createDataPlaneSockets(capture.dataPlaneHandles)
     return undefined
   },
+  supersede: (): Failure | undefined => {
+    const done = need().supersede()
+    return done.ok ? undefined : failure(done.error)
+  },
+  isSuperseded: (): boolean => need().isSuperseded(),
   enrol: async (pod: CapturePod): Promise<Failure | Served> => {
     const result = await need().enrol(pod)
     return result.ok ? await serveAll(result.value) : failure(result.error)

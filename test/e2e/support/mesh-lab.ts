@@ -2,7 +2,7 @@
 // A lab with the mesh for the tests of one file: made once, taken down at the end even when tests fail.
 
 import type { Test } from 'tap'
-import { createLab, type Lab, takeDown } from '../../../lab/cluster/index.ts'
+import { createLab, type Lab, type LabOptions, takeDown } from '../../../lab/cluster/index.ts'
 import { PODS } from '../../../mesh/kube/index.ts'
 import { isCaptured, objectsIn } from './objects.ts'
 
@@ -14,13 +14,18 @@ export const AGENTS = 'app=ambit-agent'
 
 /** Makes a lab of two nodes, or as many, with controller and agents that goes when the test `t` ends. */
 export async function meshLab(t: Test, files: readonly string[] = [], nodes = 2): Promise<Lab> {
+  return await labOf(t, { files, nodes })
+}
+
+/** Makes a lab that goes when the test `t` ends. */
+export async function labOf(t: Test, options: Omit<LabOptions, 'name'>): Promise<Lab> {
   const name = `e${process.pid}`
   t.teardown(async () => {
     const { leftovers } = await takeDown(name)
     // A teardown cannot assert; what it throws fails the test.
     if (leftovers.length > 0) throw new Error(`left of lab ${name}: ${leftovers.join('; ')}`)
   })
-  return await createLab({ name, files, nodes })
+  return await createLab({ ...options, name })
 }
 
 /** Applies objects in their order, in one go. */

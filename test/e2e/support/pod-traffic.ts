@@ -67,6 +67,27 @@ export async function startTraffic(
   }
 }
 
+/** Calls again and again, until the signal; gives what came of each. For who is not to be served. */
+export async function attempts(
+  lab: Lab,
+  from: string,
+  url: string,
+  signal: AbortSignal,
+): Promise<readonly Call[]> {
+  const child = lab.spawn(from, ['node', 'test/e2e/programs/caller.ts', url, '', '100'])
+  const calls: Call[] = []
+  if (child.stdout === null) throw new Error('Cannot read the caller: it has no output')
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    calls.push(JSON.parse(line) as Call)
+  })
+  const exited = once(child, 'exit')
+  const end = (): void => void child.kill('SIGKILL')
+  signal.addEventListener('abort', end, { once: true })
+  if (signal.aborted) end()
+  await exited
+  return calls
+}
+
 /** The calls that failed, by error. */
 export function failures(calls: readonly Call[]): Readonly<Record<string, number>> {
   const counts: Record<string, number> = {}
