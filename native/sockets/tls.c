@@ -25,7 +25,7 @@
 /* Of a record, opened. */
 #define MOST_RECORD (16 * 1024)
 /* Memory for sealed records that a thread keeps. */
-#define KEPT_SEALED (256 * 1024)
+#define KEPT_SEALED (512 * 1024)
 #define BUCKETS 256
 /* Told of one connection at most: what Node had read, what came, and the end. */
 #define MOST_WORDS 3
