@@ -78,7 +78,7 @@ export class BriefIntake implements H2Intake {
       this.#user.account()
       return
     }
-    const used = this.#parse(chunk)
+    const used = this.#parse(chunk, false)
     if (this.#isClosed) return this.#bringer.taken(chunk.length)
     if (!this.#turn.isHeld) return
     this.#bringer.pause(true)
@@ -87,20 +87,20 @@ export class BriefIntake implements H2Intake {
   }
 
   /** A read that is no work in itself is still one: large frames may come byte by byte. */
-  #parse(bytes: Buffer): number {
+  #parse(bytes: Buffer, isOwn: boolean): number {
     this.#hasWorked = false
+    this.#isOwn = isOwn
     const used = this.#user.parse(bytes)
     if (!this.#hasWorked) this.#turn.spend(1)
     this.#user.deliver()
+    this.#isOwn = false
     if (!this.#isClosed) this.#bringer.taken(used)
     return used
   }
 
   /** The next turn: first what is left of the last one. */
   #readOn(): void {
-    this.#isOwn = true
     this.#readWaiting()
-    this.#isOwn = false
     if (this.#turn.isHeld || this.#isClosed) return
     this.#user.account()
     this.#bringer.pause(false)
@@ -113,7 +113,7 @@ export class BriefIntake implements H2Intake {
       chunk = this.#backlog.shift()
     ) {
       this.#rest = undefined
-      const used = this.#parse(chunk)
+      const used = this.#parse(chunk, true)
       if (this.#isClosed) return
       if (!this.#turn.isHeld) continue
       this.#rest = chunk.subarray(used)

@@ -24,6 +24,14 @@
 #define MOST_SEALED (64 * 1024)
 /* Of a record, opened. */
 #define MOST_RECORD (16 * 1024)
+/*
+ * Messages of the handshake that may come after it, new keys and tickets: so many, and one more for each so many bytes of what the connection is for.
+ * Each costs as much as many records, and one that asks for new keys an answer.
+ */
+#define MOST_MESSAGES 32
+#define BYTES_PER_MESSAGE (1024 * 1024)
+/* Sealed, and not taken by the kernel: a write of HTTP/2's, and answers to what a peer asks that does not read. */
+#define MOST_WAITING (4 * 1024 * 1024)
 /* Memory for sealed records that a thread keeps. */
 #define KEPT_SEALED (512 * 1024)
 #define BUCKETS 256
@@ -46,6 +54,8 @@ struct secure {
 	uint8_t *waiting;	/* sealed, and not taken by the kernel */
 	size_t waiting_from;
 	size_t waiting_to;
+	uint64_t messages;
+	uint64_t opened;	/* bytes */
 	char fault[128];
 };
 
@@ -200,6 +210,16 @@ static bool is_that(const SSL *ssl, const uint8_t *finished, size_t length)
 	       CRYPTO_memcmp(sent, finished, length) == 0;
 }
 
+static void on_message(int is_sent, int version, int type, const void *bytes, size_t length, SSL *ssl, void *secure)
+{
+	(void)version;
+	(void)bytes;
+	(void)length;
+	(void)ssl;
+	if (!is_sent && type == SSL3_RT_HANDSHAKE)
+		((struct secure *)secure)->messages++;
+}
+
 /*
  * Takes the bytes of a connection over from Node, which has shaken hands, and neither reads nor has anything left to write: its id. -ENOTCONN: there is
  * no such connection; -EAGAIN: Node has something to write.
@@ -247,6 +267,8 @@ int64_t tls_adopt(struct loop *loop, int fd, uint32_t number, const uint8_t *fin
 	SSL_set_info_callback(ssl, NULL);
 	SSL_CTX_set_session_cache_mode(SSL_get_SSL_CTX(ssl), SSL_SESS_CACHE_OFF);
 	SSL_set_mode(ssl, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+	SSL_set_msg_callback(ssl, on_message);
+	SSL_set_msg_callback_arg(ssl, secure);
 	BIO_up_ref(secure->way);
 	SSL_set0_wbio(ssl, secure->way);
 	object->secure = secure;
@@ -266,6 +288,7 @@ void tls_release(struct loop *loop, struct object *object)
 		epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, side->fd, NULL);
 	side->fd = -1;
 	BIO_set_data(secure->way, NULL);
+	SSL_set_msg_callback(secure->ssl, NULL);
 	SSL_free(secure->ssl);
 	BIO_free(secure->way);
 	free(secure->waiting);
@@ -403,6 +426,20 @@ static int fetch(struct loop *loop, struct object *object)
 	return 0;
 }
 
+/* Whether the peer has us work at TLS itself, which is then its fault. */
+static bool is_too_busy(struct secure *secure)
+{
+	const char *fault = NULL;
+
+	if (secure->messages > MOST_MESSAGES + secure->opened / BYTES_PER_MESSAGE)
+		fault = "too many messages after the handshake";
+	else if (secure->waiting_to - secure->waiting_from > MOST_WAITING)
+		fault = "the peer asks and does not read";
+	if (fault)
+		snprintf(secure->fault, sizeof(secure->fault), "%s", fault);
+	return fault != NULL;
+}
+
 /* Tells of what was opened since `from`, and sends what opening it had answered: alerts, and new keys for ones that were asked for. */
 static void opened(struct loop *loop, struct object *object, size_t from)
 {
@@ -437,6 +474,7 @@ void tls_read_some(struct loop *loop, struct object *object)
 				       (int)(ARENA_BYTES - loop->arena_used))) > 0)
 			loop->arena_used += (size_t)got;
 		error = SSL_get_error(secure->ssl, got);
+		secure->opened += loop->arena_used - from;
 		opened(loop, object, from);
 		from = loop->arena_used;
 		if (error == SSL_ERROR_ZERO_RETURN) {
@@ -446,6 +484,8 @@ void tls_read_some(struct loop *loop, struct object *object)
 		}
 		if (error != SSL_ERROR_WANT_READ)
 			return broken(loop, object, note_fault(secure));
+		if (is_too_busy(secure))
+			return broken(loop, object, EPROTO);
 		if (has_fetched) {
 			if (side->is_readable)
 				loop_look_again(loop, object, 0);

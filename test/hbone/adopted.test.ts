@@ -2,7 +2,7 @@
 // Connections whose bytes the engine moves, after Node has shaken hands for them: nothing is lost on the way from one to the other, TLS goes
 // on as it did, and nothing is left behind.
 
-import { spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
@@ -72,32 +72,32 @@ void t.test(
   { skip },
   async (t) => {
     const world = await makeWorld(t)
-    const files = await mkdtemp(join(tmpdir(), 'ambit-adopted-'))
-    t.teardown(() => rm(files, { recursive: true }))
-    const { chainPem, privateKeyPem, rootsPem } = world.clientCertificate
-    await writeFile(join(files, 'chain.pem'), chainPem)
-    await writeFile(join(files, 'key.pem'), privateKeyPem, { mode: 0o600 })
-    await writeFile(join(files, 'roots.pem'), rootsPem)
-    const options = ['-connect', `127.0.0.1:${world.port}`, '-alpn', 'h2', '-brief']
-    const keys = ['-cert', 'chain.pem', '-cert_chain', 'chain.pem', '-key', 'key.pem']
-    const openssl = spawn('openssl', ['s_client', ...options, ...keys, '-CAfile', 'roots.pem'], {
-      cwd: files,
-    })
-    t.teardown(() => openssl.kill())
-    let said = ''
-    openssl.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('latin1')))
-    openssl.stdin.write(Buffer.concat([PREFACE, frame(FRAME.settings, 0, 0), ping('before..')]))
-    await bytesUntil(openssl.stdout, ping('before..', ACK))
+    const peer = await opensslPeer(t, world)
     for (const round of ['first...', 'second..']) {
-      const updates = said.split('KEYUPDATE').length
+      const before = peer.updates()
       // s_client's command: new keys for what it sends, and a request for new ones for what it gets.
-      openssl.stdin.write('K\n')
-      await until(() => said.split('KEYUPDATE').length > updates, 'new keys')
-      openssl.stdin.write(ping(round))
-      t.ok(await bytesUntil(openssl.stdout, ping(round, ACK)), round)
+      peer.child.stdin.write('K\n')
+      await until(() => peer.updates() > before, 'new keys')
+      peer.child.stdin.write(ping(round))
+      t.ok(await bytesUntil(peer.child.stdout, ping(round, ACK)), round)
     }
   },
 )
+
+void t.test('a peer that renews its keys without end is cut', { skip }, async (t) => {
+  const world = await makeWorld(t)
+  const peer = await opensslPeer(t, world)
+  let isOver = false
+  peer.child.on('exit', () => (isOver = true))
+  for (let round = 0; round < 200 && !isOver; round += 1) {
+    const before = peer.updates()
+    peer.child.stdin.write('K\n')
+    await until(() => isOver || peer.updates() > before, 'new keys, or the end')
+  }
+  t.ok(isOver, 'it is over')
+  await until(() => world.server.connectionCount() === 0, 'the end of the connection')
+  await echoes(t, world, randomBytes(1000))
+})
 
 void t.test(
   'a record that was tampered with ends its connection, and no other',
@@ -229,6 +229,34 @@ void t.test(
     t.equal(engine.takeMade(), 0, 'a number is given once')
   },
 )
+
+interface OpensslPeer {
+  readonly child: ChildProcessWithoutNullStreams
+  /** How often it has renewed its keys. */
+  readonly updates: () => number
+}
+
+/** openssl's own client, which has greeted and was answered. */
+async function opensslPeer(t: Test, world: World): Promise<OpensslPeer> {
+  const files = await mkdtemp(join(tmpdir(), 'ambit-adopted-'))
+  t.teardown(() => rm(files, { recursive: true }))
+  const { chainPem, privateKeyPem, rootsPem } = world.clientCertificate
+  await writeFile(join(files, 'chain.pem'), chainPem)
+  await writeFile(join(files, 'key.pem'), privateKeyPem, { mode: 0o600 })
+  await writeFile(join(files, 'roots.pem'), rootsPem)
+  const options = ['-connect', `127.0.0.1:${world.port}`, '-alpn', 'h2', '-brief']
+  const keys = ['-cert', 'chain.pem', '-cert_chain', 'chain.pem', '-key', 'key.pem']
+  const child = spawn('openssl', ['s_client', ...options, ...keys, '-CAfile', 'roots.pem'], {
+    cwd: files,
+  })
+  t.teardown(() => child.kill())
+  child.stdin.on('error', () => undefined) // of a peer that was cut
+  let said = ''
+  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('latin1')))
+  child.stdin.write(Buffer.concat([PREFACE, frame(FRAME.settings, 0, 0), ping('before..')]))
+  await bytesUntil(child.stdout, ping('before..', ACK))
+  return { child, updates: () => said.split('KEYUPDATE').length - 1 }
+}
 
 function ping(opaque: string, flags = 0): Buffer {
   return frame(FRAME.ping, flags, 0, Buffer.from(opaque.padEnd(8, '.').slice(0, 8)))
