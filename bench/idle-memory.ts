@@ -9,6 +9,7 @@ import { agentPod } from '../lab/cluster/index.ts'
 import { type BenchPath, pathOf, type Topology } from './topology.ts'
 import { processesOf } from './ztunnel.ts'
 
+/** A pod may have half of the agent's descriptors, two for each: with a limit of 20,000 for a process that is 4,500. */
 const CONNECTIONS = 4000
 /** Agents collect garbage when they have been calm for three seconds: memory that stands still for longer is what they hold. */
 const STILL_MS = 5000
@@ -79,11 +80,15 @@ async function weighPath({ lab }: Topology, path: BenchPath, sides: Sides): Prom
     String(CONNECTIONS),
   ])
   const exited = once(holder, 'exit')
+  let said = ''
+  holder.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()))
   if (holder.stdout === null || holder.stdin === null)
     throw new Error('Cannot hold connections: no streams')
   await Promise.race([
     once(holder.stdout, 'data'),
-    exited.then(() => Promise.reject(new Error('Cannot hold connections: the client ended'))),
+    exited.then(() =>
+      Promise.reject(new Error(`Cannot hold connections: the client ended: ${said.trim()}`)),
+    ),
   ])
   const during = await settled(weigh)
   holder.stdin.end()
