@@ -118,7 +118,8 @@ export class DepartingPolicies {
     const { signal } = this.#closing
     const fieldSelector = `metadata.name=${name}`
     const found = await api.list(NAMESPACES, { fieldSelector, signal })
-    if (found.ok) return found.value.items.some(({ metadata }) => metadata?.deletionTimestamp !== undefined)
+    if (found.ok)
+      return found.value.items.some(({ metadata }) => metadata?.deletionTimestamp !== undefined)
     if (!signal.aborted)
       logger.warn(
         { namespace: name, reason: found.error.message },

@@ -223,7 +223,9 @@ void t.test('an Issuer of a namespace may be referred to, as cert-manager wants 
     const values = { controller: { certificateSigner } }
     const { objects } = await renderChart(values, { namespace: 'ambit-system' })
     const role = one('ClusterRole', 'ambit-controller', objects).object
-    return records(role['rules']).filter(({ apiGroups }) => texts(apiGroups)[0] === 'cert-manager.io')
+    return records(role['rules']).filter(
+      ({ apiGroups }) => texts(apiGroups)[0] === 'cert-manager.io',
+    )
   }
   t.strictSame(await rulesWith('issuers.cert-manager.io/vault.mesh.v2'), [
     {
