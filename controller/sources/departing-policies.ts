@@ -30,14 +30,22 @@ export interface DepartingPoliciesOptions {
   readonly logger: Logger
 }
 
+/** By kind and key. */
+type Policies = Map<string, Deleted>
+
 /** What is known of a namespace of which policies were deleted. */
 interface Namespace {
-  /** Nobody has asked yet whether it is being deleted. */
-  asking: readonly Deleted[]
+  /** Of which it is to be asked whether they go with their namespace. */
+  waiting: Policies
+  /** The question that is under way. */
+  asked: Policies | undefined
   /** Until it is gone. */
-  kept: readonly Deleted[]
-  isAsked: boolean
+  kept: Policies
+  /** It was gone after the question: the answer is about the one before. */
+  isGoneSince: boolean
 }
+
+const idOf = ({ kind, key }: Deleted): string => `${kind} ${key}`
 
 export class DepartingPolicies {
   readonly #options: DepartingPoliciesOptions
@@ -51,10 +59,14 @@ export class DepartingPolicies {
   /** The policy is deleted: it is removed at once, or with its namespace. */
   deleted(kind: ClosingKind, key: ObjectKey): void {
     const name = namespaceOf(key)
-    const namespace = this.#namespaces.get(name) ?? { asking: [], kept: [], isAsked: false }
-    this.#namespaces.set(name, namespace)
-    namespace.asking = [...namespace.asking, { kind, key }]
-    if (namespace.isAsked) return
+    let namespace = this.#namespaces.get(name)
+    if (namespace === undefined) {
+      namespace = { waiting: new Map(), asked: undefined, kept: new Map(), isGoneSince: false }
+      this.#namespaces.set(name, namespace)
+    }
+    const policy = { kind, key }
+    namespace.waiting.set(idOf(policy), policy)
+    if (namespace.asked !== undefined) return
     this.#ask(name, namespace).catch((thrown: unknown) =>
       this.#options.logger.error({ error: thrown, namespace: name }, 'removing policies failed'),
     )
@@ -64,9 +76,9 @@ export class DepartingPolicies {
   isThere(kind: ClosingKind, key: ObjectKey): void {
     const namespace = this.#namespaces.get(namespaceOf(key))
     if (namespace === undefined) return
-    const isOther = (each: Deleted): boolean => each.kind !== kind || each.key !== key
-    namespace.asking = namespace.asking.filter(isOther)
-    namespace.kept = namespace.kept.filter(isOther)
+    const id = idOf({ kind, key })
+    for (const policies of [namespace.waiting, namespace.asked, namespace.kept])
+      policies?.delete(id)
   }
 
   /** The namespace is gone, and what was in it. */
@@ -74,8 +86,9 @@ export class DepartingPolicies {
     const namespace = this.#namespaces.get(name)
     if (namespace === undefined) return
     const { kept } = namespace
-    namespace.kept = []
-    if (!namespace.isAsked) this.#namespaces.delete(name)
+    namespace.kept = new Map()
+    namespace.isGoneSince = true
+    if (namespace.asked === undefined) this.#namespaces.delete(name)
     this.#remove(kept)
   }
 
@@ -87,29 +100,30 @@ export class DepartingPolicies {
   /** A namespace is marked before anything in it is deleted, so that an answer to a question asked since is the truth. */
   async #ask(name: string, namespace: Namespace): Promise<void> {
     const { isKnown, logger } = this.#options
-    namespace.isAsked = true
     const backoff = new Backoff()
-    while (namespace.asking.length > 0 && !this.#closing.signal.aborted) {
-      const meant = new Set(namespace.asking)
+    while (namespace.waiting.size > 0 && !this.#closing.signal.aborted) {
+      const asked = namespace.waiting
+      namespace.asked = asked
+      // Those that come meanwhile are another question's.
+      namespace.waiting = new Map()
+      namespace.isGoneSince = false
       const isEnding = await this.#isEnding(name)
       if (isEnding === undefined) {
         await delay(backoff.next(), this.#closing.signal)
+        namespace.waiting = new Map([...asked, ...namespace.waiting])
         continue
       }
       backoff.reset()
-      // Those that came, and were made again, meanwhile are another question's.
-      const answered = namespace.asking.filter((each) => meant.has(each))
-      namespace.asking = namespace.asking.filter((each) => !meant.has(each))
-      if (isEnding && isKnown(name)) {
+      if (isEnding && isKnown(name) && !namespace.isGoneSince) {
         logger.info(
-          { namespace: name, policies: answered.length },
+          { namespace: name, policies: asked.size },
           'a namespace is being deleted: its policies hold until it is gone',
         )
-        namespace.kept = [...namespace.kept, ...answered]
-      } else this.#remove(answered)
+        namespace.kept = new Map([...namespace.kept, ...asked])
+      } else this.#remove(asked)
     }
-    namespace.isAsked = false
-    if (namespace.kept.length === 0) this.#namespaces.delete(name)
+    namespace.asked = undefined
+    if (namespace.kept.size === 0) this.#namespaces.delete(name)
   }
 
   /** Undefined where nobody can say: the policy holds until somebody can. */
@@ -128,8 +142,8 @@ export class DepartingPolicies {
     return undefined
   }
 
-  #remove(policies: readonly Deleted[]): void {
-    for (const { kind, key } of policies) this.#options.remove(kind, key)
+  #remove(policies: Policies): void {
+    for (const { kind, key } of policies.values()) this.#options.remove(kind, key)
   }
 }
 

@@ -123,3 +123,13 @@ void t.test('one of a namespace that is gone before the answer goes with the ans
   await until(() => removed.length === 1, 'it to go')
   t.strictSame(removed, [`AuthorizationPolicy ${key('a')}`])
 })
+
+void t.test('nor does it hold in the next namespace of that name', async (t) => {
+  const { departing, removed, logged, namespace, deleted } = await setUp(t)
+  namespace(true)
+  deleted('a')
+  // While it is asked; the watch has the next one at once.
+  departing.namespaceGone(SHOP)
+  await until(() => removed.length === 1, 'it to go')
+  t.equal(kept(logged), 0)
+})
