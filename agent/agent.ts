@@ -51,6 +51,7 @@ import { removeTraces } from './remove-traces.ts'
 import { startDiscovery } from './start-discovery.ts'
 import { RevocationFiles } from '../mesh/identity/revocation-files.ts'
 import { type Ending, type Starting, unwrap } from './starting.ts'
+import { ServingCondition } from './serving-condition.ts'
 import { prepare, type Prepared, takeCharge } from './take-over.ts'
 
 /** Beside the CNI plugin's, in a directory that is root's alone. */
@@ -95,7 +96,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   const { config, log, levels, audit, readiness, started, ending } = starting
   const socketPath = path.join(path.dirname(config.cniSocket), HANDOVER_SOCKET)
   started.defer(() => (ending.unpin ? removeTraces(config, log) : undefined))
-  // First of all: it frees the ports.
+  // First of all: one of an earlier version frees its ports by it.
   const predecessor = await meetPredecessor({ socketPath, version: VERSION, log })
   started.defer(() => predecessor?.leave())
   const node = findNodeCgroups(config, log)
@@ -212,8 +213,9 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     successor: () => enrolment.owner?.successorAmong(enrolment.duties?.pods() ?? []),
     quit,
   })
-  await servers.open()
   started.defer(() => servers.close())
+  // Probes of this agent come to the same ports: while there is one that serves the node, it answers them.
+  if (predecessor?.keepsPorts !== true) await servers.open()
 
   const api = createKubeApi(unwrap(await loadKubeConfig(config)))
   policies.closed = tellOfClosedPods(starting, api, { mesh, pool, held })
@@ -278,10 +280,14 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   await duties.begin()
   await takeCharge(starting, { capture, pool, servers, duties, socketPath, quit })
   await predecessor?.taken()
+  if (predecessor?.keepsPorts === true) await servers.open()
   prepared?.release()
   served.before = []
   // Whoever was here before is ended as soon as this agent is ready, and has let go by then.
   readiness.done('hand-over')
+  started.use(
+    new ServingCondition({ api, podNamespace, podName, log: log.child({ part: 'handover' }) }),
+  )
   // Its pods are served from what is known of them; nothing waits for the control plane.
   if (predecessor === undefined) discover()
   const owner = new OwnDaemonSet({

@@ -13,6 +13,7 @@ import {
   watchResource,
 } from '../mesh/kube/index.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
+import { asksToBeTold } from './serving-condition.ts'
 
 type ContainerStatus = NonNullable<NonNullable<Pod['status']>['containerStatuses']>[number]
 
@@ -60,22 +61,26 @@ export class OwnDaemonSet {
 
   /**
    * The name of a younger pod of the same DaemonSet among the node's, which is to take this one's place; undefined while there is none.
-   * Until it has asked for the ports, its probes are answered here, and would find it ready before it has begun. One that fails to start, for
-   * its image cannot be had, say, is not probed, and does not count: who calls itself unready for long is deleted for the younger one.
+   * Its probes are answered here, and would find it ready before it has begun: of one whose pod waits for its own word (serving-condition.ts)
+   * nobody thinks so, and it does not count. Neither does one that fails to start, for its image cannot be had, say: it is not probed, and
+   * who calls itself unready for long is deleted for the younger one.
    */
   successorAmong(pods: Iterable<Pod>): string | undefined {
     const own = this.#ownPod
     const since = Date.parse(own?.creationTimestamp ?? '')
     if (Number.isNaN(since) || this.#name === undefined) return undefined
-    for (const { metadata, status } of pods)
+    for (const pod of pods) {
+      const { metadata, status } = pod
       if (
         metadata?.namespace === own?.namespace &&
         metadata?.deletionTimestamp === undefined &&
         ownerOf(metadata?.ownerReferences) === this.#name &&
         status?.containerStatuses?.some(hasFailedToStart) !== true &&
+        !asksToBeTold(pod) &&
         Date.parse(metadata?.creationTimestamp ?? '') > since
       )
         return metadata?.name
+    }
     return undefined
   }
 

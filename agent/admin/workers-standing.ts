@@ -16,8 +16,8 @@ export interface WorkersHealth {
 }
 
 /**
- * Asks the workers each time; a worker that hangs and cannot be ended is the fault. Beside a successor it is not ready: the kubelet asks
- * for that one by the same address, and must not be told so before it is.
+ * Asks the workers each time; a worker that hangs and cannot be ended is the fault. Beside a successor of which only a probe tells it is not
+ * ready: the kubelet asks for that one by the same address, and must not be told so before it is.
  */
 export function standingOf(
   readiness: Readiness,

@@ -30,10 +30,13 @@ export function isCaptured(maps: Maps, netnsCookie: bigint): boolean {
   return maps.pods.lookup(encodeU64(netnsCookie)) !== undefined
 }
 
-/** Ends outbound capture, and takes the listeners out. */
+/** Ends outbound capture, takes the listeners out, and leaves nothing of the pod but the handshakes that are under way. */
 export function deletePod(maps: Maps, netnsCookie: bigint): void {
-  maps.pods.delete(encodeU64(netnsCookie))
+  const key = encodeU64(netnsCookie)
+  maps.pods.delete(key)
   deleteListeners(maps, netnsCookie)
+  // Made anew by the next handshake of a captured pod: of one that is gone there is none.
+  maps.pending_counts.delete(key)
 }
 
 /** Lets no new connection of a captured pod come to the listeners: it is as if no agent were there. */

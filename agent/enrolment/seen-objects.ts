@@ -37,6 +37,8 @@ export function seenPod({ metadata, spec, status }: Pod): Pod {
       ...defined('serviceAccountName', spec?.serviceAccountName),
       ...defined('runtimeClassName', spec?.runtimeClassName),
       ...defined('hostUsers', spec?.hostUsers),
+      // Whether an agent that is to follow this one says for itself that it serves.
+      ...(spec?.hostNetwork === true && defined('readinessGates', spec.readinessGates)),
     },
     status: {
       ...defined('phase', status?.phase),

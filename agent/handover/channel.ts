@@ -16,19 +16,23 @@ export interface IdentifiedPod {
   readonly identity: SpiffeId
 }
 
-/** The successor: it begins, and asks for the ports. */
+/** The successor: it begins. */
 export interface Hello {
   readonly kind: 'hello'
   readonly protocol: number
   readonly version: string
+  /** It takes the ports with the node. Earlier versions want them at once. */
+  readonly waitsForPorts?: boolean
 }
 
 export type Message =
   | Hello
-  /** The predecessor: the ports are free; whose certificates will be wanted. */
+  /** The predecessor: whose certificates will be wanted. */
   | {
       readonly kind: 'offer'
       readonly version: string
+      /** It has the ports until the node is taken. Else they are free. */
+      readonly keepsPorts?: boolean
       readonly identities: readonly SpiffeId[]
       /** Whose they are, for who asks for certificates by pods; earlier versions did not say it. */
       readonly pods?: readonly IdentifiedPod[]
@@ -37,7 +41,7 @@ export type Message =
   | { readonly kind: 'busy'; readonly reason: string }
   /** The successor: what comes from now on is its own. */
   | { readonly kind: 'taken' }
-  /** The predecessor: it only serves what it has. */
+  /** The predecessor: it only serves what it has, and the ports are free. */
   | { readonly kind: 'stoodDown' }
   /** A predecessor, to whoever is in charge: it wants to hear of its end. */
   | { readonly kind: 'follow' }
@@ -104,10 +108,16 @@ function isOfUnknownKind(value: unknown): boolean {
 
 function isMessage(value: unknown): value is Message {
   if (typeof value !== 'object' || value === null) return false
-  const { kind, identities, pods = [] } = value as Readonly<Record<string, unknown>>
+  const {
+    kind,
+    identities,
+    pods = [],
+    keepsPorts = false,
+  } = value as Readonly<Record<string, unknown>>
   if (typeof kind !== 'string' || !KINDS.has(kind)) return false
   if (kind !== 'offer') return true
   return (
+    typeof keepsPorts === 'boolean' &&
     Array.isArray(identities) &&
     identities.every((each) => typeof each === 'string') &&
     Array.isArray(pods) &&

@@ -9,26 +9,32 @@ import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { Channel, type IdentifiedPod, PROTOCOL } from './channel.ts'
 
-/** Freeing its ports takes an agent milliseconds. One that hangs is not waited for. */
+/** An answer takes an agent milliseconds. One that hangs is not waited for. */
 const ANSWER_MS = 5_000
+
+/** What it has told of itself. */
+export interface Offer {
+  readonly identities: readonly SpiffeId[]
+  readonly pods?: readonly IdentifiedPod[]
+  readonly keepsPorts?: boolean
+}
 
 export class Predecessor {
   /** Identities of the pods that it serves. */
   readonly identities: readonly SpiffeId[]
   /** Those pods; none where it is too old to say. */
   readonly pods: readonly IdentifiedPod[]
+  /** Its ports are free when it has been told that the node is taken, or is gone, and not before. */
+  readonly keepsPorts: boolean
   /** Aborts when it is there no longer. */
   readonly gone: AbortSignal
   readonly #channel: Channel
 
-  constructor(
-    channel: Channel,
-    identities: readonly SpiffeId[],
-    pods: readonly IdentifiedPod[] = [],
-  ) {
+  constructor(channel: Channel, { identities, pods = [], keepsPorts = false }: Offer) {
     this.#channel = channel
     this.identities = identities
     this.pods = pods
+    this.keepsPorts = keepsPorts
     const gone = new AbortController()
     this.gone = gone.signal
     void channel.closed.then(() => gone.abort())
@@ -54,7 +60,7 @@ export interface MeetOptions {
 }
 
 /**
- * Asks the agent that is in charge of the node for its ports; undefined where none is, or it cannot be talked to. Throws AMB_HANDOVER
+ * Tells the agent that is in charge of the node that this one is to follow it; undefined where none is, or it cannot be talked to. Throws AMB_HANDOVER
  * where it is handing over to another already.
  */
 export async function meetPredecessor({
@@ -65,15 +71,14 @@ export async function meetPredecessor({
   const socket = await dial(socketPath)
   if (socket === undefined) return undefined
   const channel = new Channel(socket)
-  channel.send({ kind: 'hello', protocol: PROTOCOL, version })
+  channel.send({ kind: 'hello', protocol: PROTOCOL, version, waitsForPorts: true })
   const answer = await inTime(channel.receive(), ANSWER_MS)
   if (answer !== LATE && answer?.kind === 'offer') {
-    const { identities, pods } = answer
     log.info(
-      { version: answer.version, identities: identities.length },
+      { version: answer.version, identities: answer.identities.length },
       'another agent serves this node: it goes on until this one can take over',
     )
-    return new Predecessor(channel, identities, pods)
+    return new Predecessor(channel, answer)
   }
   channel.end()
   if (answer !== LATE && answer?.kind === 'busy')

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the agent in charge of a node gives it to the one that comes next: it frees its ports at once, goes on enrolling and serving until the
-// successor says that it can, and from then on serves only what it has. Should whoever has the node then end or fail, with nobody coming
+// How the agent in charge of a node gives it to the one that comes next: it goes on enrolling and serving, and answers at its ports, until the
+// successor says that it can, and from then on serves only what it has. So a successor that never can takes nothing from it. Should whoever has the node then end or fail, with nobody coming
 // after it, the agent takes the node back.
 
 import { createServer, type Server, type Socket } from 'node:net'
@@ -17,7 +17,7 @@ export interface SuccessionHandlers {
   readonly pods: () => readonly IdentifiedPod[]
   /** Frees the ports. */
   readonly makeRoom: () => Promise<void>
-  /** The successor came to nothing: takes the ports again. */
+  /** The successor came to nothing, and had been given the ports: takes them again. */
   readonly stay: () => Promise<void>
   /** Another has the node: serves what there is, and nothing new. */
   readonly standDown: () => Promise<void>
@@ -104,32 +104,36 @@ export class Succession {
     channel.end()
   }
 
-  async #answer(channel: Channel, { protocol, version: theirs }: Hello): Promise<void> {
+  async #answer(channel: Channel, hello: Hello): Promise<void> {
+    const { protocol, version: theirs } = hello
     const { version, log } = this.#options
     const another = `it is of version ${version} and hands over by protocol ${PROTOCOL}, not ${protocol}: it has to end first`
     const refusal = protocol === PROTOCOL ? this.#refusal() : another
-    if (refusal === undefined) return await this.#handOver(channel, theirs)
+    if (refusal === undefined)
+      return await this.#handOver(channel, theirs, hello.waitsForPorts === true)
     log.warn({ successor: theirs, refusal }, 'a successor is here, and gets nothing')
     channel.send({ kind: 'busy', reason: refusal })
   }
 
-  async #handOver(channel: Channel, theirs: string): Promise<void> {
+  async #handOver(channel: Channel, theirs: string, keepsPorts: boolean): Promise<void> {
     const { handlers, version, log } = this.#options
     this.#successor = channel
     log.info({ successor: theirs }, 'a successor is here: this agent serves until it is ready')
-    await handlers.makeRoom()
+    if (!keepsPorts) await handlers.makeRoom()
     const pods = handlers.pods().map(({ uid, identity }) => ({ uid, identity }))
     const identities = [...new Set(pods.map(({ identity }) => identity))]
-    channel.send({ kind: 'offer', version, identities, pods })
+    channel.send({ kind: 'offer', version, keepsPorts, identities, pods })
     const answer = await channel.receive()
     this.#successor = undefined
     if (this.#closing.signal.aborted) return
     if (answer?.kind !== 'taken') {
       log.warn({ successor: theirs }, 'the successor is gone: this agent goes on')
-      return await handlers.stay()
+      if (!keepsPorts) await handlers.stay()
+      return
     }
     this.#isStoodDown = true
     await handlers.standDown()
+    if (keepsPorts) await handlers.makeRoom()
     channel.send({ kind: 'stoodDown' })
     log.info({ successor: theirs }, 'the successor has the node: this agent serves what it has')
     await this.#stopListening()

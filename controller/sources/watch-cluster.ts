@@ -27,8 +27,8 @@ import {
 } from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { InputFacts, InputKind, InputObjects } from '../core/input.ts'
-import type { Origin } from '../core/origin.ts'
-import type { ObjectKey } from '../core/origin.ts'
+import { objectKey, type ObjectKey, type Origin } from '../core/origin.ts'
+import { DepartingPolicies, isClosing } from './departing-policies.ts'
 import { keyOf, type ObjectSources, type ReadObject } from './object-sources.ts'
 
 /** An object that is nothing to the mesh or has flaws. Nearly none is or has: of all others the facts alone are kept. */
@@ -41,6 +41,8 @@ class Flawed<F> {
 }
 
 const NO_PROBLEMS: readonly never[] = []
+/** Namespaces are in none. */
+const CLUSTER_SCOPE = ''
 /** No server has an object without a name; what one tells of it is a flaw to report and nothing more. */
 const NAMELESS = ''
 
@@ -61,6 +63,22 @@ export function watchCluster(options: {
   readonly onFailure?: (kind: InputKind, failure: KubeFailure) => void
 }): ClusterWatch {
   const { api, origin, sources, logger, ignoresNetworkPolicies = false, onFailure } = options
+  const departing = new DepartingPolicies({
+    api,
+    isKnown: (namespace) =>
+      sources.collections.Namespace.get(objectKey(origin.cluster, CLUSTER_SCOPE, namespace)) !==
+      undefined,
+    remove: (kind, key) => sources.remove(kind, key),
+    logger,
+  })
+  const remove = (kind: InputKind, key: ObjectKey): void => {
+    if (isClosing(kind)) {
+      departing.deleted(kind, key)
+      return
+    }
+    sources.remove(kind, key)
+    if (kind === 'Namespace') departing.namespaceGone(key.slice(key.lastIndexOf('/') + 1))
+  }
   const follow = <K extends InputKind>(
     kind: K,
     resource: KubeResource<InputObjects[K] & KubeObject>,
@@ -68,6 +86,7 @@ export function watchCluster(options: {
   ): { readonly synced: Promise<void>; close(): Promise<void> } => {
     type Kept = InputFacts[K] | Flawed<InputFacts[K]>
     const put = (kept: Kept, key: string): void => {
+      if (isClosing(kind)) departing.isThere(kind, key as ObjectKey)
       if (kept instanceof Flawed) sources.put(kind, kept.read)
       else sources.put(kind, { key: key as ObjectKey, facts: kept, problems: NO_PROBLEMS })
     }
@@ -87,7 +106,7 @@ export function watchCluster(options: {
       added: put,
       updated: (_previous, kept, key) => put(kept, key),
       deleted: (_last, key) => {
-        if (key !== NAMELESS) sources.remove(kind, key as ObjectKey)
+        if (key !== NAMELESS) remove(kind, key as ObjectKey)
       },
       failed: (failure) => onFailure?.(kind, failure),
     })
@@ -139,6 +158,7 @@ export function watchCluster(options: {
     synced,
     close: async () => {
       unsubscribe()
+      departing.close()
       const closeSlices = slices.then(
         (watch) => watch.close(),
         // The pods' watch was closed before slices were asked for.

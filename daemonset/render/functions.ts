@@ -38,6 +38,9 @@ export const FUNCTIONS: Readonly<Record<string, TemplateFunction>> = {
   },
   dir: (given) => posix.dirname(shown(given)),
   replace: (old, by, given) => shown(given).replaceAll(shown(old), shown(by)),
+  // Patterns of the chart are such as Go's and JavaScript's regular expressions read alike.
+  regexReplaceAll: (pattern, given, by) =>
+    shown(given).replaceAll(new RegExp(shown(pattern), 'g'), shown(by)),
   list: (...given) => given,
   dict: (...given) => {
     const pairs = given.flatMap((key, at) => (at % 2 === 0 ? [[shown(key), given[at + 1]]] : []))

@@ -82,6 +82,11 @@ export class PodWorker {
     })
   }
 
+  /** Conditions without which the pod is not ready. */
+  get #gates(): readonly string[] {
+    return (this.#pod.spec?.readinessGates ?? []).map((gate) => gate.conditionType)
+  }
+
   get pod(): Pod {
     return this.#pod
   }
@@ -89,6 +94,8 @@ export class PodWorker {
   /** Takes a newer version of the pod; a deletion timestamp begins the end. */
   update(pod: Pod): void {
     this.#pod = withServiceAccountVolume(pod)
+    // Somebody may have opened or closed one.
+    if (this.#gates.length > 0) this.#changed()
     if (pod.metadata?.deletionTimestamp === undefined) return
     this.end(this.#graceMs()).catch((error: unknown) => {
       this.#context.logger.error(
@@ -369,7 +376,7 @@ export class PodWorker {
 
   async #writeStatus(): Promise<void> {
     if (this.#isGone) return
-    const { namespace = 'default', name = '' } = this.#pod.metadata ?? {}
+    const { namespace = 'default', name = '', resourceVersion } = this.#pod.metadata ?? {}
     const status = podStatus({
       restartPolicy: this.#restartPolicy(),
       podUid: this.#uid,
@@ -380,7 +387,7 @@ export class PodWorker {
       containers: this.#refused.length > 0 ? this.#refused : this.#containers,
       hasSandbox: this.#hasSandbox,
       former: this.#pod.status?.conditions ?? [],
-      readinessGates: (this.#pod.spec?.readinessGates ?? []).map((gate) => gate.conditionType),
+      readinessGates: this.#gates,
       now: new Date().toISOString(),
     })
     const text = JSON.stringify(status)
@@ -388,7 +395,8 @@ export class PodWorker {
     const result = await this.#context.api.patch(
       PODS,
       { namespace, name },
-      { metadata: { uid: this.#uid }, status },
+      // The conditions are written as a whole: what others have said meanwhile, as a gate is opened, must be known.
+      { metadata: { uid: this.#uid, ...(this.#gates.length > 0 && { resourceVersion }) }, status },
       { subresource: 'status', type: 'merge' },
     )
     if (result.ok) {
@@ -396,7 +404,7 @@ export class PodWorker {
       this.#pod = { ...this.#pod, status: result.value.status ?? {} }
       return
     }
-    // Deleted by force, or replaced by another pod of the same name: the watch will tell.
+    // Deleted by force, replaced by another pod of the same name, or changed: the watch will tell.
     if (['notFound', 'conflict', 'invalid'].includes(result.error.kind)) {
       this.#context.logger.debug({ reason: result.error.message }, 'status was not written')
       return

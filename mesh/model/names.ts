@@ -38,6 +38,8 @@ export const GATEWAY_NAME_LABEL = 'gateway.networking.k8s.io/gateway-name'
 export const GATEWAY_CLASS_LABEL = 'gateway.networking.k8s.io/gateway-class-name'
 /** What a GatewayClass says whose Gateways are our waypoints. */
 export const WAYPOINT_CONTROLLER = 'ambit.io/waypoint-controller'
+/** Condition of an agent's pod: it has its node. A readiness gate of the chart's. */
+export const SERVING_CONDITION = 'ambit.io/serves-node'
 /**
  * On what tells others of the mesh's roots: `published`. The ConfigMap in each namespace has a name of Istio's, so that the name alone does
  * not say whose it is.

@@ -17,6 +17,8 @@ const OWNER = {
   controller: true,
 }
 
+const GATE = { conditionType: 'ambit.io/serves-node' }
+
 interface Setting {
   readonly kube: FaultyApi
   readonly owner: OwnDaemonSet
@@ -151,5 +153,11 @@ void t.test(
     const creating = pod('next', {}, { waiting: { reason: 'ContainerCreating' } })
     t.equal(owner.successorAmong([creating]), 'next', 'it may be probed any moment')
     t.equal(owner.successorAmong([{ ...creating, status: {} }]), 'next')
+    const gated = { ...pod('next').spec, containers: [], readinessGates: [GATE] }
+    t.equal(
+      owner.successorAmong([{ ...pod('next'), spec: gated }]),
+      undefined,
+      'one whose pod is ready only by its own word is no reason to be unready',
+    )
   },
 )

@@ -217,3 +217,24 @@ void t.test('nobody may do everything, or become somebody else', (t) => {
       )
   t.end()
 })
+
+void t.test('an Issuer of a namespace may be referred to, as cert-manager wants it', async (t) => {
+  const rulesWith = async (certificateSigner: string): Promise<readonly unknown[]> => {
+    const values = { controller: { certificateSigner } }
+    const { objects } = await renderChart(values, { namespace: 'ambit-system' })
+    const role = one('ClusterRole', 'ambit-controller', objects).object
+    return records(role['rules']).filter(
+      ({ apiGroups }) => texts(apiGroups)[0] === 'cert-manager.io',
+    )
+  }
+  t.strictSame(await rulesWith('issuers.cert-manager.io/vault.mesh.v2'), [
+    {
+      apiGroups: ['cert-manager.io'],
+      resources: ['signers'],
+      resourceNames: ['mesh.v2'],
+      verbs: ['reference'],
+    },
+  ])
+  for (const other of ['', 'clusterissuers.cert-manager.io/mesh', 'ambit.test/mesh'])
+    t.strictSame(await rulesWith(other), [], other)
+})

@@ -3,6 +3,7 @@
 // can serve it, and the agent before it ends what it has.
 
 import t, { type Test } from 'tap'
+import type { Lab } from '../../lab/cluster/index.ts'
 import { PODS } from '../../mesh/kube/index.ts'
 import { missing } from '../helpers.ts'
 import { HTTP_PORT, TCP_PORTS } from './programs/ports.ts'
@@ -16,7 +17,7 @@ import {
   NEEDS,
   waitForCapture,
 } from './support/mesh-lab.ts'
-import { objectsIn } from './support/objects.ts'
+import { objectOf, objectsIn } from './support/objects.ts'
 import {
   get,
   namespaceManifest,
@@ -32,6 +33,10 @@ const HELD = 8
 const ROUNDS_PER_PHASE = 40
 /** Longer than any connection of this test. */
 const DRAIN_S = 120
+/** The chart's agents have longer; here who is not to be found unready has to hold out against this. Seconds, and so many probes. */
+const PROBE = { periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 5 }
+/** After which nobody who could be found unready, or dead, is thought ready. Milliseconds. */
+const FOUND_OUT_MS = 8_000
 const AGENT_SET = 'daemonset/ambit-agent'
 const CONTROLLER = 'deployment/ambit-controller'
 
@@ -74,6 +79,12 @@ await t.test('while traffic flows', { skip }, async (t) => {
     for (const each of running) each.child.stdin?.write(`${name}\n`)
     await Promise.all(running.map((each) => each.said(`done ${name}`)))
   }
+  /** Traffic goes on for as long as it takes to find out who is not well. */
+  const outliving = async (running: readonly Running<Steady>[], what: string): Promise<void> => {
+    const since = Date.now()
+    for (let round = 0; Date.now() - since < FOUND_OUT_MS; round += 1)
+      await phase(running, `${what} ${round}`)
+  }
   const nothingLost = async (t: Test, running: readonly Running<Steady>[]): Promise<void> => {
     const what = ['across nodes', 'on one node', 'from outside the mesh']
     for (const [index, where] of what.entries()) {
@@ -96,7 +107,7 @@ await t.test('while traffic flows', { skip }, async (t) => {
   t.notSame(patient, args)
   const spec = {
     terminationGracePeriodSeconds: DRAIN_S + 5,
-    containers: [{ name: 'agent', args: patient }],
+    containers: [{ name: 'agent', args: patient, readinessProbe: PROBE, livenessProbe: PROBE }],
   }
   await kubectl('patch', AGENT_SET, '-p', JSON.stringify({ spec: { template: { spec } } }))
   await rolledOut()
@@ -139,6 +150,27 @@ await t.test('while traffic flows', { skip }, async (t) => {
       return log.includes('it goes on until this one can take over') ? fresh : undefined
     })
     await phase(running, 'meanwhile')
+    await lab.waitFor('its probes to be answered for it', async () =>
+      (await conditionsOf(lab, successor))['ContainersReady'] === 'True' ? true : undefined,
+    )
+    t.equal((await conditionsOf(lab, successor))['Ready'], 'False', 'it is not thought ready')
+    await outliving(running, 'while it waits')
+    const pid = lab.pod(`${MESH_NAMESPACE}/${successor}`).containers[0]?.process?.pid
+    if (pid === undefined) throw new Error(`${successor} does not run`)
+    const goOn = (): void => void process.kill(pid, 'SIGCONT')
+    t.teardown(goOn)
+    process.kill(pid, 'SIGSTOP')
+    await outliving(running, 'while it hangs')
+    goOn()
+    const now = await agents()
+    t.ok(
+      before.every((name) => now.includes(name)),
+      'the agent before it was neither deleted',
+    )
+    for (const name of before) {
+      const { containers } = lab.pod(`${MESH_NAMESPACE}/${name}`)
+      t.equal(containers[0]?.restartCount, 0, 'nor started again')
+    }
     await applyAll(lab, [serverManifest({ namespace: 'mesh', name: 'late', node: 'node-a' })])
     await lab.waitForPods('mesh')
     await waitForCapture(lab, 'mesh', true)
@@ -152,3 +184,9 @@ await t.test('while traffic flows', { skip }, async (t) => {
     t.notMatch(lab.log(`${MESH_NAMESPACE}/${successor}`), /without it/)
   })
 })
+
+/** What is said of a pod of the mesh, by type. */
+async function conditionsOf(lab: Lab, name: string): Promise<Readonly<Record<string, string>>> {
+  const { status } = await objectOf(lab, PODS, `${MESH_NAMESPACE}/${name}`)
+  return Object.fromEntries((status?.conditions ?? []).map((each) => [each.type, each.status]))
+}

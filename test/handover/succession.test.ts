@@ -9,7 +9,8 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { pino } from 'pino'
-import { meetPredecessor, Succession } from '../../agent/handover/index.ts'
+import { meetPredecessor, type Predecessor, Succession } from '../../agent/handover/index.ts'
+import { AmbitError } from '../../mesh/errors.ts'
 import type { PodUid, SpiffeId } from '../../mesh/model/types.ts'
 import { until } from '../support/until.ts'
 
@@ -56,6 +57,31 @@ async function inCharge(t: Test, socketPath: string): Promise<Agent> {
 
 const meet = (socketPath: string) => meetPredecessor({ socketPath, version: '2.0.0', log })
 
+/** As soon as it has heard that the successor before is gone. */
+async function metAgain(socketPath: string): Promise<Predecessor> {
+  let met: Predecessor | undefined
+  await until(async () => {
+    try {
+      met = await meet(socketPath)
+    } catch (thrown) {
+      if (!(thrown instanceof AmbitError)) throw thrown
+    }
+    return met !== undefined
+  }, 'it to take another successor')
+  if (met === undefined) throw new Error('nobody was met')
+  return met
+}
+
+/** A successor that wants the ports before it has the node. */
+async function helloOfEarlier(
+  socketPath: string,
+): Promise<{ readonly offer: unknown; leave(): void }> {
+  const socket = connect({ path: socketPath })
+  socket.write('{"kind":"hello","protocol":1,"version":"0.9.0"}\n')
+  const [line] = (await once(socket.setEncoding('utf8'), 'data')) as [string]
+  return { offer: JSON.parse(line), leave: () => void socket.destroy() }
+}
+
 void t.test('where nobody is, nobody is met', async (t) => {
   const socketPath = await socketIn(t)
   t.equal(await meet(socketPath), undefined)
@@ -68,38 +94,45 @@ void t.test('given an agent in charge', async (t) => {
   const socketPath = await socketIn(t)
   const first = await inCharge(t, socketPath)
 
-  await t.test(
-    'its successor gets the ports at once, and is told whose pods it serves',
-    async (t) => {
-      const predecessor = await meet(socketPath)
-      t.same(first.told, ['make room'])
-      t.same(predecessor?.identities, [WEB])
-      t.same(predecessor?.pods, [WEB_POD])
-      t.equal(predecessor?.gone.aborted, false)
+  await t.test('its successor is told whose pods it serves, and takes nothing yet', async (t) => {
+    const predecessor = await meet(socketPath)
+    t.same(first.told, [])
+    t.same(predecessor?.identities, [WEB])
+    t.same(predecessor?.pods, [WEB_POD])
+    t.equal(predecessor?.keepsPorts, true)
+    t.equal(predecessor?.gone.aborted, false)
 
-      await t.rejects(meet(socketPath), { code: 'AMB_HANDOVER', message: /another successor/ })
-      t.same(first.told, ['make room'], 'a second one at the same time gets nothing')
+    await t.rejects(meet(socketPath), { code: 'AMB_HANDOVER', message: /another successor/ })
 
-      predecessor?.leave()
-      await until(() => first.told.at(-1) === 'stay', 'it to go on')
-    },
-  )
+    predecessor?.leave()
+    const next = await metAgain(socketPath)
+    t.same(first.told, [], 'it goes on as if nobody had come')
+    next.leave()
+  })
+
+  await t.test('a successor of an earlier version gets the ports at once', async (t) => {
+    const old = await helloOfEarlier(socketPath)
+    t.match(old.offer, { kind: 'offer', keepsPorts: false })
+    t.same(first.told, ['make room'])
+    old.leave()
+    await until(() => first.told.at(-1) === 'stay', 'it to go on')
+  })
 
   await t.test('it stands down once the successor has the node, and not before', async (t) => {
-    const predecessor = await meet(socketPath)
-    t.equal(first.told.at(-1), 'make room')
+    first.told.length = 0
+    const predecessor = await metAgain(socketPath)
+    t.same(first.told, [])
     const second = await inCharge(t, socketPath)
-    await predecessor?.taken()
-    t.equal(first.told.at(-1), 'stand down')
+    await predecessor.taken()
+    t.same(first.told, ['stand down', 'make room'], 'the ports are free when it says so')
 
     await t.test(
       'a third takes the node from the second, and the first hears of no end',
       async (t) => {
         const next = await meet(socketPath)
-        t.equal(second.told.at(-1), 'make room')
         const third = await inCharge(t, socketPath)
         await next?.taken()
-        t.equal(second.told.at(-1), 'stand down')
+        t.same(second.told, ['stand down', 'make room'])
 
         await t.test('when the third ends, the node is taken back', async (t) => {
           await third.succession.close()
@@ -133,7 +166,7 @@ void t.test('a successor that fails after it has taken the node', async (t) => {
   })
   await predecessor?.taken()
   await followed
-  t.equal(first.told.at(-1), 'stand down', 'may be started again')
+  t.equal(first.told.at(-1), 'make room', 'may be started again')
   await until(() => first.told.at(-1) === 'take back', 'the node to be taken back after a while')
   t.pass('but is not waited for without end')
 })

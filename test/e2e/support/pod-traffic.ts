@@ -20,6 +20,13 @@ export interface Traffic {
   stop(): Promise<readonly Call[]>
 }
 
+export interface TrafficOptions {
+  readonly marker?: string
+  readonly intervalMs?: number
+}
+
+/** So many calls, and traffic is under way. */
+const FIRST_CALLS = 5
 /** How long a test waits for a call to succeed again: far beyond what any test then allows. Milliseconds. */
 const PATIENCE_MS = 60_000
 
@@ -29,8 +36,50 @@ export async function startTraffic(
   lab: Lab,
   pod: string,
   url: string,
-  options: { readonly marker?: string; readonly intervalMs?: number } = {},
+  options: TrafficOptions = {},
 ): Promise<Traffic> {
+  const traffic = startAttempts(t, lab, pod, url, options)
+  const { calls } = traffic
+  await underWay(lab, `calls of ${pod} to ${url}`, traffic, () =>
+    calls.filter((call) => call.error === undefined),
+  )
+  return {
+    calls,
+    firstGood: async (time) =>
+      await lab.waitFor(
+        `a good call of ${pod}`,
+        () => calls.find((call) => call.startedAt >= time && call.error === undefined),
+        PATIENCE_MS,
+      ),
+    stop: async () => await traffic.stop(),
+  }
+}
+
+/** The same of calls that may all be refused: some have ended when this resolves. */
+export async function startRefused(
+  t: Test,
+  lab: Lab,
+  pod: string,
+  url: string,
+  options: TrafficOptions = {},
+): Promise<Pick<Traffic, 'calls' | 'stop'>> {
+  const traffic = startAttempts(t, lab, pod, url, options)
+  await underWay(lab, `refusals of ${pod} to ${url}`, traffic, () => traffic.calls)
+  return traffic
+}
+
+interface Attempts extends Pick<Traffic, 'calls' | 'stop'> {
+  /** What the caller said of its own end; undefined while it runs. */
+  readonly complaint: () => string | undefined
+}
+
+function startAttempts(
+  t: Test,
+  lab: Lab,
+  pod: string,
+  url: string,
+  options: TrafficOptions,
+): Attempts {
   const child = lab.spawn(pod, [
     'node',
     'test/e2e/programs/caller.ts',
@@ -47,18 +96,9 @@ export async function startTraffic(
   createInterface({ input: child.stdout }).on('line', (line) => {
     calls.push(JSON.parse(line) as Call)
   })
-  await lab.waitFor(`calls of ${pod} to ${url}`, () => {
-    if (child.exitCode !== null) throw new Error(`the caller ended: ${complaint}`)
-    return calls.filter((call) => call.error === undefined).length >= 5 ? true : undefined
-  })
   return {
     calls,
-    firstGood: async (time) =>
-      await lab.waitFor(
-        `a good call of ${pod}`,
-        () => calls.find((call) => call.startedAt >= time && call.error === undefined),
-        PATIENCE_MS,
-      ),
+    complaint: () => (child.exitCode === null ? undefined : complaint),
     stop: async () => {
       child.kill('SIGKILL')
       await exited
@@ -86,6 +126,19 @@ export async function attempts(
   if (signal.aborted) end()
   await exited
   return calls
+}
+
+async function underWay(
+  lab: Lab,
+  what: string,
+  { complaint }: Attempts,
+  meant: () => readonly Call[],
+): Promise<void> {
+  await lab.waitFor(what, () => {
+    const said = complaint()
+    if (said !== undefined) throw new Error(`the caller ended: ${said}`)
+    return meant().length >= FIRST_CALLS ? true : undefined
+  })
 }
 
 /** The calls that failed, by error. */

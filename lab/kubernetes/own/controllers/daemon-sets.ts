@@ -116,15 +116,20 @@ function nodesToSurge(
   return new Set([...empty, ...outdated.slice(0, Math.max(0, surge - underWay))])
 }
 
-/** Removes pods of an older template beside which a new one is ready. */
+/** As Kubernetes does: removes a pod of an older template that has a new one beside it when that one is ready, or when it is not itself. */
 async function removeSucceeded(
   owned: readonly StoredObject[],
   fresh: readonly StoredObject[],
   remove: (pod: StoredObject) => Promise<void>,
 ): Promise<void> {
-  const renewed = new Set(fresh.filter((pod) => !isDeleting(pod) && isReady(pod)).map(nodeOf))
-  for (const pod of owned)
-    if (!fresh.includes(pod) && !isDeleting(pod) && renewed.has(nodeOf(pod))) await remove(pod)
+  const living = fresh.filter((pod) => !isDeleting(pod))
+  const accompanied = new Set(living.map(nodeOf))
+  const renewed = new Set(living.filter(isReady).map(nodeOf))
+  for (const pod of owned) {
+    if (fresh.includes(pod) || isDeleting(pod)) continue
+    const node = nodeOf(pod)
+    if (renewed.has(node) || (accompanied.has(node) && !isReady(pod))) await remove(pod)
+  }
 }
 
 async function replaceOneOutdated(
