@@ -78,6 +78,13 @@ export function headerEdits(...changes: readonly HeaderChange[]): HeaderEdits {
   }
 }
 
+/** What of a change an answer gets that has nothing to be changed, as pairs. */
+export function addedBy(
+  edits: HeaderEdits | undefined,
+): readonly (readonly [name: string, value: string])[] {
+  return edits?.added.map(({ name, value }) => [name, value] as const) ?? []
+}
+
 /**
  * The same changes, with fields of ours beside them that were made for one request and need no check: their names are known and their
  * values of our own making or as they came. Hot: once a traced request.

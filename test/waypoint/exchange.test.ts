@@ -514,6 +514,28 @@ await t.test(
   },
 )
 
+await t.test("a page in a browser may read the waypoint's word that its app is gone", (t) => {
+  const added = [
+    { name: 'access-control-allow-origin', value: 'https://shop.example' },
+    { name: 'x-version', value: '2' },
+  ]
+  const responseEdits = headerEdits({ set: added })
+  const world = makeWorld({ route: () => ({ ...FORWARD, responseEdits, requestMs: 1_000 }) })
+  const faults: readonly (readonly [status: number, happens: () => void])[] = [
+    [503, () => world.app().sink.broken('serverReset')],
+    [504, () => world.pass(1_100)],
+    [502, () => world.app().send('garbage\r\n\r\n')],
+  ]
+  for (const [status, happens] of faults) {
+    world.client.send(GET)
+    happens()
+    const told = world.client.take()
+    t.match(told, `HTTP/1.1 ${status} `)
+    for (const { name, value } of added) t.match(told, `\r\n${name}: ${value}\r\n`)
+  }
+  t.end()
+})
+
 await t.test('a body that has stopped is not waited for for ever', (t) => {
   const MINUTE = 60_000
   const begin = message(['POST / HTTP/1.1', 'Host: h', 'Content-Length: 100'], 'he')

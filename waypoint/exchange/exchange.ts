@@ -7,7 +7,7 @@ import { isAuthority } from '../../mesh/http/http1/authority.ts'
 import { KeptBytes } from '../../mesh/http/http1/kept-bytes.ts'
 import type { HttpProblem } from '../../mesh/http/http1/problem.ts'
 import { keptFields } from '../../mesh/http/field-list.ts'
-import type { HeaderEdits } from '../../mesh/http/header-edits.ts'
+import { addedBy, type HeaderEdits } from '../../mesh/http/header-edits.ts'
 import type { Fields, RequestMessage, ResponseMessage } from '../../mesh/http/message.ts'
 import { isTarget } from '../../mesh/http/octets.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
@@ -72,6 +72,8 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
   #requestBytes = 0
   #responseBytes = 0
   #status = 0
+  /** Of an answer of the app's that is complete. */
+  #answerFlag: ResponseFlag = '-'
   #attempts = 0
   #isStaleRetried = false
   #upstream: Upstream | undefined
@@ -215,6 +217,8 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
       this.#dropUpstream('ok')
       return this.#tryAgain(false)
     }
+    if (this.#forward?.retry?.codes.includes(status) === true && this.#isUsedUp)
+      this.#answerFlag = 'URX'
     // From here on the client has seen an answer, and there is no second try.
     this.#stopKeeping()
     this.#status = status
@@ -244,7 +248,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     this.clientDrained()
     this.#upstream = undefined
     if (this.#isGrpc) this.#grpcStatus ??= grpcStatusIn(trailers)
-    this.#finish('-', undefined)
+    this.#finish(this.#answerFlag, undefined)
     this.#client.answerEnd(trailers)
   }
 
@@ -290,6 +294,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     // Whoever calls by HTTP/1.1 could not read an answer of gRPC.
     this.#isGrpc = head.protocol === 'HTTP/2' && isGrpc(head)
     this.#grpcStatus = undefined
+    this.#answerFlag = '-'
     this.#startedAt = Date.now()
     this.#startedMs = performance.now()
     this.#outcome = this.#forward = this.#endpoint = undefined
@@ -380,7 +385,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
       return this.#tryAgain(false)
     const isRetried = this.#attempts > 1 && !isStale
     this.#answerHere(
-      failureAnswer(flag, message),
+      this.#failure(this.#isUsedUp ? withUsedUp(flag) : flag, message),
       isRetried ? `${message ?? reason}, in ${this.#attempts} tries` : (message ?? reason),
     )
   }
@@ -389,6 +394,12 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
   #canReplay(): boolean {
     const retry = this.#forward?.retry
     return retry !== undefined && this.#attempts <= retry.attempts && !this.#isBeyondReplay
+  }
+
+  /** Whether the route asked for tries, and had them all. */
+  get #isUsedUp(): boolean {
+    const attempts = this.#forward?.retry?.attempts ?? 0
+    return attempts > 0 && this.#attempts > attempts
   }
 
   #tryAgain(isStale: boolean): void {
@@ -408,12 +419,13 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
   #tryTimedOut(): void {
     this.#dropUpstream('connectTimeout')
     if (this.#status === 0 && this.#canReplay()) return this.#tryAgain(false)
-    this.#timedOut('a try took longer than its route allows')
+    this.#timedOut('a try took longer than its route allows', this.#isUsedUp)
   }
 
-  #timedOut(message: string): void {
+  #timedOut(message: string, isUsedUp = false): void {
     this.#dropUpstream('connectTimeout')
-    if (this.#status === 0) return this.#answerHere(failureAnswer('UT', message), message)
+    if (this.#status === 0)
+      return this.#answerHere(this.#failure(isUsedUp ? 'URX,UT' : 'UT', message), message)
     this.#finish('UT', message)
     this.#client.cut('connectTimeout')
   }
@@ -425,6 +437,11 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     const upstream = this.#upstream
     this.#upstream = undefined
     upstream?.cut(reason)
+  }
+
+  /** An answer in the place of the app's, with what its route adds to those: what lets a browser's page read it, for one. */
+  #failure(flag: ResponseFlag, message: string | undefined): AnswerOutcome {
+    return { ...failureAnswer(flag, message), headers: addedBy(this.#forward?.responseEdits) }
   }
 
   #answerHere(answer: AnswerOutcome, message?: string): void {
@@ -481,16 +498,34 @@ function ownAnswer(status: number, flag: ResponseFlag, body: string): AnswerOutc
   return { kind: 'answer', status, headers: [], body, flag }
 }
 
+/** As Envoy says that no try is left, beside how the last one failed. */
+function withUsedUp(flag: ResponseFlag): ResponseFlag {
+  switch (flag) {
+    case 'UF':
+    case 'UC':
+    case 'UR':
+    case 'UT':
+    case 'UPE':
+      return `URX,${flag}`
+    default:
+      return flag
+  }
+}
+
 /** Envoy's statuses for the same flags. */
 function failureAnswer(flag: ResponseFlag, message: string | undefined): AnswerOutcome {
   switch (flag) {
     case 'UT':
+    case 'URX,UT':
       return ownAnswer(504, flag, `upstream request timeout: ${message ?? ''}`)
     case 'UPE':
+    case 'URX,UPE':
       return ownAnswer(502, flag, `upstream protocol error: ${message ?? ''}`)
     case 'UR':
+    case 'URX,UR':
       return ownAnswer(503, flag, 'the upstream reset the request before it had answered')
     case 'UC':
+    case 'URX,UC':
       return ownAnswer(503, flag, 'upstream connection ended before it had answered')
     case 'UH':
       return ownAnswer(503, flag, 'no healthy upstream')

@@ -3,7 +3,7 @@
 // Hot.
 
 import { STATUS_CODES } from 'node:http'
-import { FieldList, type Field } from '../../mesh/http/field-list.ts'
+import { FieldList } from '../../mesh/http/field-list.ts'
 import type { HeaderEdits } from '../../mesh/http/header-edits.ts'
 import { type HttpProblem, PROBLEM } from '../../mesh/http/http1/problem.ts'
 import { fieldsProblem } from '../../mesh/http/http2/check-fields.ts'
@@ -22,10 +22,10 @@ import type { H2Stream, StreamSink } from '../../mesh/http2/stream.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { Deadline } from './deadline-wheel.ts'
 import { Exchange, type ExchangeClient } from './exchange.ts'
-import { grpcMessage, isGrpc } from './grpc.ts'
+import { isGrpc } from './grpc.ts'
 import { SERVER_SETTINGS, SHRINK_MS } from './http2-limits.ts'
 import { type OpenBody, OpenBodies } from './open-bodies.ts'
-import { ownFields } from './own-answer.ts'
+import { ownFields, ownGrpcFields } from './own-answer.ts'
 import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 
 /** Without a request: as long as Envoy waits. */
@@ -278,13 +278,8 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   answerHere({ status, headers, body }: AnswerOutcome, grpcStatus: number | undefined): void {
     const text = body === '' ? (STATUS_CODES[status] ?? '') : body
     if (grpcStatus !== undefined) {
-      const fields: Field[] = [
-        [':status', '200'],
-        ['content-type', 'application/grpc'],
-        ['grpc-status', `${grpcStatus}`],
-        ['grpc-message', grpcMessage(text)],
-      ]
-      this.#stream.sendHeaders(fields, true)
+      const fields = ownGrpcFields({ headers }, grpcStatus, text)
+      this.#stream.sendHeaders([[':status', '200'], ...fields], true)
     } else {
       const bytes = Buffer.from(body, 'utf8')
       const isAll = bytes.length === 0 || this.#isToHead || status === 204 || status === 304
