@@ -14,6 +14,7 @@ import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { type HttpVersion, versionFor } from './app-protocol.ts'
 import { Deadline } from './deadline-wheel.ts'
+import { failureAnswer, ownAnswer, withUsedUp } from './failure-answer.ts'
 import { grpcStatusIn, grpcStatusOf, isGrpc } from './grpc.ts'
 import { OutgoingRequest } from './outgoing-request.ts'
 import { isIdempotent, mayTryAgain } from './retry.ts'
@@ -213,12 +214,13 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
 
   onAnswer(head: ResponseMessage): void {
     const { status } = head
-    if (this.#forward?.retry?.codes.includes(status) === true && this.#canReplay()) {
-      this.#dropUpstream('ok')
-      return this.#tryAgain(false)
+    if (this.#forward?.retry?.codes.includes(status) === true) {
+      if (this.#canReplay()) {
+        this.#dropUpstream('ok')
+        return this.#tryAgain(false)
+      }
+      if (this.#isUsedUp) this.#answerFlag = 'URX'
     }
-    if (this.#forward?.retry?.codes.includes(status) === true && this.#isUsedUp)
-      this.#answerFlag = 'URX'
     // From here on the client has seen an answer, and there is no second try.
     this.#stopKeeping()
     this.#status = status
@@ -492,44 +494,4 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
 /** Of a key `namespace/hostname`. */
 function hostOf(service: string): string {
   return service.slice(service.indexOf('/') + 1)
-}
-
-function ownAnswer(status: number, flag: ResponseFlag, body: string): AnswerOutcome {
-  return { kind: 'answer', status, headers: [], body, flag }
-}
-
-/** As Envoy says that no try is left, beside how the last one failed. */
-function withUsedUp(flag: ResponseFlag): ResponseFlag {
-  switch (flag) {
-    case 'UF':
-    case 'UC':
-    case 'UR':
-    case 'UT':
-    case 'UPE':
-      return `URX,${flag}`
-    default:
-      return flag
-  }
-}
-
-/** Envoy's statuses for the same flags. */
-function failureAnswer(flag: ResponseFlag, message: string | undefined): AnswerOutcome {
-  switch (flag) {
-    case 'UT':
-    case 'URX,UT':
-      return ownAnswer(504, flag, `upstream request timeout: ${message ?? ''}`)
-    case 'UPE':
-    case 'URX,UPE':
-      return ownAnswer(502, flag, `upstream protocol error: ${message ?? ''}`)
-    case 'UR':
-    case 'URX,UR':
-      return ownAnswer(503, flag, 'the upstream reset the request before it had answered')
-    case 'UC':
-    case 'URX,UC':
-      return ownAnswer(503, flag, 'upstream connection ended before it had answered')
-    case 'UH':
-      return ownAnswer(503, flag, 'no healthy upstream')
-    default:
-      return ownAnswer(503, flag, 'no connection to the upstream')
-  }
 }
