@@ -171,8 +171,8 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
     const isEnd = this.#stream.isEndReceived
     const problem = isTooLarge ? TOO_LARGE : head.parse(headers, isEnd)
     this.#isToHead = head.method === 'HEAD'
-    if (problem?.kind === 'malformed') return this.#malformed(problem.text)
-    if (problem === undefined) {
+    if (problem?.kind === 'malformed') this.#malformed(problem.text)
+    else if (problem === undefined) {
       this.#left = head.bodyLength
       // Calls of gRPC may be silent between their messages for as long as they like.
       if (!isEnd && !isGrpc(head)) this.#bodies.opened(this)
