@@ -2,7 +2,7 @@
 // What a rule does with its requests, made ready when routes come: who answers, who is asked, and what is changed on the way. What cannot
 // be done as written is not done by halves: such a rule, or backend, answers with 500 and says why.
 
-import { addedBy, type HeaderEdits, headerEdits } from '../../mesh/http/header-edits.ts'
+import { editedPairs, type HeaderEdits, headerEdits } from '../../mesh/http/header-edits.ts'
 import type { Fields } from '../../mesh/http/message.ts'
 import { formatSocketAddress, parseSocketAddress } from '../../mesh/model/address.ts'
 import type {
@@ -138,7 +138,7 @@ export class RuleActions {
     return {
       kind: 'answer',
       status,
-      headers: [...headers, ...addedBy(this.#ownEdits)],
+      headers: editedPairs(headers, this.#ownEdits),
       body: '',
       flag: '-',
       route: this.#rule.route,
@@ -148,7 +148,7 @@ export class RuleActions {
 
   /** An answer of ours in the place of a backend's, with what the rule adds to those. */
   #withOwn(answer: RoutedAnswer, fields: Fields): RoutedAnswer {
-    return { ...answer, headers: [...this.#allowed(fields), ...addedBy(this.#ownEdits)] }
+    return { ...answer, headers: editedPairs(this.#allowed(fields), this.#ownEdits) }
   }
 
   /** What lets a page of another origin read the answer. */

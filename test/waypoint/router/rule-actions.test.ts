@@ -225,6 +225,20 @@ void t.test(
   },
 )
 
+void t.test('a header that a rule sets is there once, in answers of the waypoint as well', (t) => {
+  const origin = ['origin', 'https://a.example'] as const
+  const headers = [origin, ['access-control-request-method', 'GET']] as const
+  const set = [{ name: 'access-control-allow-origin', value: 'https://b.example' }]
+  const own: HttpFilter = { kind: 'responseHeaders', edit: { set, add: [], remove: ['vary'] } }
+  const found = follow({ filters: [CORS, own] }, { method: 'OPTIONS', headers })
+  t.strictSame(found.kind === 'answer' && found.headers, [
+    ['access-control-allow-methods', 'GET'],
+    ['access-control-max-age', '5'],
+    ['access-control-allow-origin', 'https://b.example'],
+  ])
+  t.end()
+})
+
 void t.test('whether credentials may be sent is said by the filter, not by the app', (t) => {
   const headers = [['origin', 'https://a.example']] as const
   const edits = (filter: HttpFilter) => {
