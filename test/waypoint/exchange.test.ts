@@ -231,6 +231,15 @@ await t.test('an absolute target is forwarded as the app expects it', (t) => {
   world.client.send(message(['GET http://Cat.example:80?x HTTP/1.1', 'Host: cat.example:80']))
   t.equal(world.app().take(), message(['GET /?x HTTP/1.1', 'host: Cat.example:80']))
   t.same(world.heads, [{ method: 'GET', target: '/?x', authority: 'Cat.example:80' }])
+  for (const [target, sent] of [
+    ['http://h', '*'],
+    ['http://h/', '/'],
+    ['http://h?x', '/?x'],
+  ] as const) {
+    const whole = makeWorld()
+    whole.client.send(message([`OPTIONS ${target} HTTP/1.1`, 'Host: h']))
+    t.equal(whole.app().take(), message([`OPTIONS ${sent} HTTP/1.1`, 'Host: h']), target)
+  }
   t.end()
 })
 

@@ -3,6 +3,11 @@
 
 import type { PathEdit } from '../../mesh/model/http-routes.ts'
 
+/** What OPTIONS asks about as a whole, `*`, is no path, and stays what it is. */
+export function isWholeServer(path: string): boolean {
+  return path === '*'
+}
+
 /** @param matched The prefix that the path was matched by, without trailing slash. */
 export function editPath({ kind, value }: PathEdit, path: string, matched: string): string {
   if (kind === 'full') return rooted(value)

@@ -126,7 +126,8 @@ export class Http1RequestHead extends Http1MessageHead implements RequestMessage
     if (host !== undefined && host.toLowerCase() !== absolute.authority.toLowerCase())
       return PROBLEM.hostDiffers
     this.authority = absolute.authority
-    this.target = absolute.target
+    // RFC 9112 3.2.4: so a client of a proxy asks about the whole server.
+    this.target = absolute.isBare && this.method === 'OPTIONS' ? '*' : absolute.target
     return undefined
   }
 }

@@ -12,7 +12,11 @@ import {
 } from '../../../waypoint/filters/cors.ts'
 import { editPath } from '../../../waypoint/filters/edit-path.ts'
 import { isMirrored, type MirrorFilter } from '../../../waypoint/filters/mirror.ts'
-import { type RedirectFilter, redirectLocation } from '../../../waypoint/filters/redirect.ts'
+import {
+  type RedirectedRequest,
+  type RedirectFilter,
+  redirectLocation,
+} from '../../../waypoint/filters/redirect.ts'
 import { rewritePath } from '../../../waypoint/filters/rewrite.ts'
 
 void t.test("a prefix is replaced as the Gateway API's table has it", (t) => {
@@ -39,14 +43,16 @@ void t.test("a prefix is replaced as the Gateway API's table has it", (t) => {
   t.end()
 })
 
-void t.test('a rewrite without a path leaves it alone', (t) => {
+void t.test('a rewrite without a path leaves it alone, and so what is no path', (t) => {
   const filter = { kind: 'rewrite', hostname: 'one.example', path: undefined } as const
   t.equal(rewritePath(filter, '/a', '/a'), '/a')
+  for (const kind of ['full', 'prefix'] as const)
+    t.equal(rewritePath({ ...filter, path: { kind, value: '/x' } }, '*', ''), '*', kind)
   t.end()
 })
 
 void t.test('a redirect keeps what it does not name', (t) => {
-  const location = (given: Partial<RedirectFilter>, asked: Partial<{ authority: string }> = {}) =>
+  const location = (given: Partial<RedirectFilter>, asked: Partial<RedirectedRequest> = {}) =>
     redirectLocation(
       {
         kind: 'redirect',
@@ -70,6 +76,7 @@ void t.test('a redirect keeps what it does not name', (t) => {
   t.equal(location({}, { authority: '[fd00::1]:81' }), 'http://[fd00::1]:81/a/b?q=1')
   t.equal(location({}, { authority: '[fd00::1]' }), 'http://[fd00::1]/a/b?q=1')
   t.equal(location({}, { authority: '' }), '/a/b?q=1', 'HTTP/1.0 without a host')
+  t.equal(location({}, { path: '*', query: '' }), 'http://cart.shop:8080', 'OPTIONS *')
   for (const kind of ['full', 'prefix'] as const) {
     const sent = location({ path: { kind, value: '.evil.example' } }, { authority: 'cart.shop' })
     t.equal(new URL(sent).host, 'cart.shop', `a path (${kind}) is not the end of a host`)
