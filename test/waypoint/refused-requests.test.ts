@@ -41,6 +41,16 @@ for (const [what, bytes, line] of GARBAGE)
     t.end()
   })
 
+void t.test('who asks for a tunnel is told what there is instead', (t) => {
+  const world = makeWorld()
+  world.client.send('CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n')
+  const told = world.client.take()
+  t.match(told, 'HTTP/1.1 405 Method Not Allowed\r\n')
+  t.match(told, /\r\nallow: GET, HEAD, [^\r]*\r\n/)
+  t.notMatch(told, /\r\nallow: [^\r]*CONNECT/)
+  t.end()
+})
+
 void t.test(
   'and so it is by HTTP/2, where a malformed one comes before one that is too large',
   async (t) => {

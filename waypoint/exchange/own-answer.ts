@@ -4,6 +4,7 @@
 import { STATUS_CODES } from 'node:http'
 import { dateText } from '../../mesh/http/date.ts'
 import type { Field } from '../../mesh/http/field-list.ts'
+import type { HttpProblem } from '../../mesh/http/http1/problem.ts'
 import { isFieldValue, isToken } from '../../mesh/http/octets.ts'
 import { grpcMessage } from './grpc.ts'
 import type { AnswerOutcome } from './types.ts'
@@ -15,6 +16,15 @@ const FRAMING: ReadonlySet<string> = new Set([
   'connection',
   'date',
 ])
+
+/** RFC 9110 15.5.6: who is told 405 is told what is allowed, which here is all that is no tunnel. */
+const ALLOWED = ['allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE'] as const
+
+/** What whoever sent what is no request hears. */
+export function problemAnswer({ status, text }: HttpProblem): AnswerOutcome {
+  const headers = status === 405 ? [ALLOWED] : []
+  return { kind: 'answer', status, headers, body: text, flag: 'DPE' }
+}
 
 /** The fields of an answer with a body of so many bytes, those that say so included. */
 export function ownFields(

@@ -25,7 +25,7 @@ import { Exchange, type ExchangeClient } from './exchange.ts'
 import { isGrpc } from './grpc.ts'
 import { SERVER_SETTINGS, SHRINK_MS } from './http2-limits.ts'
 import { type OpenBody, OpenBodies } from './open-bodies.ts'
-import { ownFields, ownGrpcFields } from './own-answer.ts'
+import { ownFields, ownGrpcFields, problemAnswer } from './own-answer.ts'
 import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 
 /** Without a request: as long as Envoy waits. */
@@ -180,7 +180,7 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
     } else {
       const { status, text } = problem.problem
       this.#exchange?.refused(head, status, text)
-      this.answerHere({ kind: 'answer', status, headers: [], body: text, flag: 'DPE' }, undefined)
+      this.answerHere(problemAnswer(problem.problem), undefined)
     }
     head.forget()
   }
