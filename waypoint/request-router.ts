@@ -13,6 +13,7 @@ import type {
   RequestSource,
   RouteOutcome,
 } from './exchange/types.ts'
+import { answerAtLastHop, hopsLeft, oneHopLess } from './max-forwards.ts'
 import { normalisePath } from './router/normalise-path.ts'
 import { PatternMemory } from './router/pattern-memory.ts'
 import { RouteTable } from './router/route-table.ts'
@@ -58,9 +59,13 @@ export class RequestRouter<C extends Routed> {
     if (request === undefined) return BAD_PATH
     const denied = this.#options.judge(call, request)
     if (denied !== undefined) return denied
+    const hops = hopsLeft(head)
+    if (hops === 0) return answerAtLastHop(head)
     const routes = this.routesFor(call)
-    const outcome = routes === undefined ? unrouted(call.backend) : this.#ask(routes, request, head)
-    if (outcome.kind === 'answer' || outcome.target !== undefined) return outcome
+    const led = routes === undefined ? unrouted(call.backend) : this.#ask(routes, request, head)
+    if (led.kind === 'answer') return led
+    const outcome = hops === undefined ? led : oneHopLess(led, hops)
+    if (outcome.target !== undefined) return outcome
     // What was judged is what goes on, routed or not: an app must not see another path.
     const { target } = head
     const question = target.indexOf('?')

@@ -77,7 +77,7 @@ export const CATALOGUE = {
     severity: 'error',
     title: 'a route leads to what does not exist',
     cause:
-      'A backendRef, of a rule or of a mirror, names a Service, or a port of one, that is not there: its share of the requests is answered with 500, its share of the connections closed.',
+      'A backendRef, of a rule or of a mirror, names a Service, or a port of one, that is not there: its share of the requests is answered with 500 (of a GRPCRoute UNAVAILABLE), its share of the connections closed.',
     cure: 'Create the Service, or correct name, namespace and port.',
   },
   AMB111: {

@@ -145,15 +145,21 @@ function readFilter(
 
 function readEdit(reader: FlawReader, field: string, body: Fields): HeaderEdit {
   readMap(reader, field, body, ['set', 'add', 'remove'])
-  const values = (key: 'set' | 'add'): readonly HeaderValue[] =>
-    readEntries(reader, `${field}.${key}`, body[key], MOST_HEADERS).flatMap((each, at) => {
+  const values = (key: 'set' | 'add'): readonly HeaderValue[] => {
+    const found = new Map<string, HeaderValue>()
+    const entries = readEntries(reader, `${field}.${key}`, body[key], MOST_HEADERS)
+    for (const [at, each] of entries.entries()) {
       const place = `${field}.${key}[${at}]`
       const fields = readMap(reader, place, each, ['name', 'value'])
-      if (fields === undefined) return []
+      if (fields === undefined) continue
       const name = readEditable(reader, `${place}.name`, fields.name)
       const value = readText(reader, `${place}.value`, fields.value, HEADER_VALUE)
-      return name === undefined || value === undefined ? [] : [{ name, value: value.trim() }]
-    })
+      if (name === undefined || value === undefined) continue
+      // Of several for one name, in whatever case, the first counts alone (HTTPHeader.name).
+      if (!found.has(name)) found.set(name, { name, value: value.trim() })
+    }
+    return [...found.values()]
+  }
   return {
     set: values('set'),
     add: values('add'),

@@ -2,6 +2,7 @@
 // Reads which requests a rule of an HTTPRoute is about. A match that cannot be read is none, and its rule is not used.
 
 import type { HttpMatch, NamedMatch, PathMatch, TextMatch } from '../../mesh/model/http-routes.ts'
+import { withNormalEscapes } from '../../mesh/http/path-escapes.ts'
 import { type FlawReader, isAbsent } from '../istio-api/flaw.ts'
 import { type Form, HEADER_NAME, readEntries, readMap, readText, readWord } from './route-fields.ts'
 import { checkRegex } from './route-regex.ts'
@@ -94,8 +95,9 @@ function readPath(reader: FlawReader, field: string, value: unknown): PathMatch 
     const regex = checkRegex(reader, place, written, LONGEST_PATH)
     return regex === undefined ? undefined : { kind: 'regex', value: regex }
   }
-  const path = readText(reader, place, written, PATH)
-  if (path === undefined) return undefined
+  const text = readText(reader, place, written, PATH)
+  if (text === undefined) return undefined
+  const path = withNormalEscapes(text)
   if (NEVER_IN_PATHS.test(path)) {
     reader.note(place, 'has empty segments, dots or %2F, which no normalised path has')
     return undefined

@@ -115,7 +115,7 @@ function accepted(
       type,
       status: 'False',
       reason: first.reason,
-      message: `no rule can be used, and ${isOfConnections(kind) ? 'their connections are refused' : 'their requests are answered with 500'}: ${named(faults)}`,
+      message: `no rule can be used, and their ${becomesOf(kind)}: ${named(faults)}`,
     }
   return { type, status: 'True', reason: ACCEPTED, message: 'its rules are offered to waypoints' }
 }
@@ -126,6 +126,12 @@ function resolvedRefs(problems: readonly RefProblem[]): Verdict {
   return first === undefined
     ? { type, status: 'True', reason: RESOLVED_REFS, message: 'all that it refers to is there' }
     : { type, status: 'False', reason: first.reason, message: named(problems) }
+}
+
+/** What becomes of what falls under a rule that cannot be used. */
+function becomesOf(kind: RouteFacts['kind']): string {
+  if (isOfConnections(kind)) return 'connections are refused'
+  return `requests are answered with ${kind === 'GRPCRoute' ? 'UNAVAILABLE' : '500'}`
 }
 
 /** Said only where it is so: the Gateway API knows no other state of it. */
@@ -140,9 +146,7 @@ function partiallyInvalid({ rules, kind }: RouteFacts, { attachment }: JudgedPar
       status: 'True',
       reason: 'UnsupportedValue',
       // The Gateway API prescribes how it begins.
-      message: `Dropped Rule ${names}, whose ${isOfConnections(kind) ? 'connections are refused' : 'requests are answered with 500'}: ${named(
-        faulty.map(({ fault }) => fault),
-      )}`,
+      message: `Dropped Rule ${names}, whose ${becomesOf(kind)}: ${named(faulty.map(({ fault }) => fault))}`,
     },
   ]
 }

@@ -78,6 +78,24 @@ export function headerEdits(...changes: readonly HeaderChange[]): HeaderEdits {
   }
 }
 
+/** What of a change an answer gets that has nothing to be changed, as pairs. */
+export function addedBy(
+  edits: HeaderEdits | undefined,
+): readonly (readonly [name: string, value: string])[] {
+  return edits?.added.map(({ name, value }) => [name, value] as const) ?? []
+}
+
+/** Fields as a change leaves them, their names in lower case. For answers of our own: those that are passed on are edited as they are written. */
+export function editedPairs(
+  fields: readonly (readonly [name: string, value: string])[],
+  edits: HeaderEdits | undefined,
+): readonly (readonly [name: string, value: string])[] {
+  if (edits === undefined) return fields
+  const { dropped } = edits
+  const kept = fields.filter(([name]) => !dropped.some(({ text }) => text === name))
+  return [...kept, ...addedBy(edits)]
+}
+
 /**
  * The same changes, with fields of ours beside them that were made for one request and need no check: their names are known and their
  * values of our own making or as they came. Hot: once a traced request.

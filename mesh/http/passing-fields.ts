@@ -5,7 +5,7 @@
 import { type Field, FieldList } from './field-list.ts'
 import type { HeaderEdits } from './header-edits.ts'
 import { HEADER, type HeaderName } from './header-names.ts'
-import type { Fields, Framing } from './message.ts'
+import type { Fields, Framing, ResponseHead } from './message.ts'
 
 /** Written anew by each hop, or of no use beyond it (RFC 9110 7.6.1, RFC 9113 8.2.2). */
 export const OF_THE_HOP: readonly HeaderName[] = [
@@ -78,6 +78,19 @@ function goesOn(
   if (nominated.length > 0 && nominated.includes(name)) return false
   for (let at = 0; at < dropped.length; at += 1) if (dropped[at]?.text === name) return false
   return true
+}
+
+/**
+ * Whether an answer without Date is to get one: who passes on a final answer says when it came (RFC 9110 6.6.1), unless its route says, or
+ * wants none.
+ */
+export function lacksDate({ status }: ResponseHead, edits: HeaderEdits | undefined): boolean {
+  if (status < 200) return false
+  const { text } = HEADER.date
+  return (
+    edits?.dropped.some((name) => name.text === text) !== true &&
+    edits?.added.some(({ name }) => name === text) !== true
+  )
 }
 
 /** Shows the fields after a body that may go on. */

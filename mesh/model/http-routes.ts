@@ -83,7 +83,7 @@ export type HttpFilter =
       readonly maxAgeSeconds: number
     }
 
-/** `service`: by the key `namespace/hostname` of mesh/model. `unresolved`: its share of the requests is answered with 500, and says why. */
+/** `service`: by the key `namespace/hostname` of mesh/model. `unresolved`: its share of the requests is answered with 500 (of a GRPCRoute with UNAVAILABLE), and says why. */
 export type HttpBackendTarget =
   | { readonly kind: 'service'; readonly service: string; readonly port: number }
   | { readonly kind: 'unresolved'; readonly reason: string }

@@ -167,6 +167,51 @@ void t.test('what a rule does not say is as the Gateway API has it', (t) => {
 const modifier = (edit: object) => ({
   filters: [{ type: 'RequestHeaderModifier', requestHeaderModifier: edit }],
 })
+
+void t.test('a path is matched as requests for it are normalised', (t) => {
+  const shop = startShop()
+  const matches = [
+    { path: { type: 'Exact', value: '/%7Ejoe/%2d' } },
+    { path: { type: 'PathPrefix', value: '/caf%c3%a9/' } },
+  ]
+  shop.translator.upsert(
+    'HTTPRoute',
+    kubeRoute('plain', [
+      { matches, backendRefs: [backend('catalog-v1')] },
+      { matches: [{ path: { type: 'Exact', value: '/a/%2E%2e/b' } }] },
+    ]),
+  )
+  t.match(shop.rules()?.[0]?.matches, [
+    { path: { kind: 'exact', value: '/~joe/-' } },
+    { path: { kind: 'prefix', value: '/caf%C3%A9' } },
+  ])
+  t.match(shop.rules()?.[1]?.fault, /dots/, 'no request can be for that one')
+  t.end()
+})
+
+void t.test('of two values for one header the first one is written, whatever its case', (t) => {
+  const shop = startShop()
+  const twice = [
+    { name: 'X-Team', value: 'blue' },
+    { name: 'x-team', value: 'green' },
+    { name: 'x-other', value: '1' },
+  ]
+  shop.translator.upsert(
+    'HTTPRoute',
+    kubeRoute('plain', [
+      { ...modifier({ set: twice, add: twice }), backendRefs: [backend('catalog-v1')] },
+    ]),
+  )
+  const written = [
+    { name: 'x-team', value: 'blue' },
+    { name: 'x-other', value: '1' },
+  ]
+  t.same(shop.rules()?.[0]?.filters, [
+    { kind: 'requestHeaders', edit: { set: written, add: written, remove: [] } },
+  ])
+  t.end()
+})
+
 const path = (type: string, value: string) => ({ matches: [{ path: { type, value } }] })
 const rewrite = { type: 'URLRewrite', urlRewrite: { hostname: 'a.example' } }
 const prefixRewrite = {

@@ -231,6 +231,15 @@ await t.test('an absolute target is forwarded as the app expects it', (t) => {
   world.client.send(message(['GET http://Cat.example:80?x HTTP/1.1', 'Host: cat.example:80']))
   t.equal(world.app().take(), message(['GET /?x HTTP/1.1', 'host: Cat.example:80']))
   t.same(world.heads, [{ method: 'GET', target: '/?x', authority: 'Cat.example:80' }])
+  for (const [target, sent] of [
+    ['http://h', '*'],
+    ['http://h/', '/'],
+    ['http://h?x', '/?x'],
+  ] as const) {
+    const whole = makeWorld()
+    whole.client.send(message([`OPTIONS ${target} HTTP/1.1`, 'Host: h']))
+    t.equal(whole.app().take(), message([`OPTIONS ${sent} HTTP/1.1`, 'Host: h']), target)
+  }
   t.end()
 })
 
@@ -513,6 +522,28 @@ await t.test(
     t.end()
   },
 )
+
+await t.test("a page in a browser may read the waypoint's word that its app is gone", (t) => {
+  const added = [
+    { name: 'access-control-allow-origin', value: 'https://shop.example' },
+    { name: 'x-version', value: '2' },
+  ]
+  const responseEdits = headerEdits({ set: added })
+  const world = makeWorld({ route: () => ({ ...FORWARD, responseEdits, requestMs: 1_000 }) })
+  const faults: readonly (readonly [status: number, happens: () => void])[] = [
+    [503, () => world.app().sink.broken('serverReset')],
+    [504, () => world.pass(1_100)],
+    [502, () => world.app().send('garbage\r\n\r\n')],
+  ]
+  for (const [status, happens] of faults) {
+    world.client.send(GET)
+    happens()
+    const told = world.client.take()
+    t.match(told, `HTTP/1.1 ${status} `)
+    for (const { name, value } of added) t.match(told, `\r\n${name}: ${value}\r\n`)
+  }
+  t.end()
+})
 
 await t.test('a body that has stopped is not waited for for ever', (t) => {
   const MINUTE = 60_000

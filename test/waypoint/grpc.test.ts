@@ -167,6 +167,33 @@ void t.test('what the waypoint answers by itself is understood as gRPC', async (
   t.match(await say(made, 'hello'), { code: status.UNIMPLEMENTED }, 'no route takes it')
 })
 
+void t.test(
+  'a call whose backend is not there is UNAVAILABLE, and has what its route adds',
+  async (t) => {
+    const world = await makeWaypointWorld(t, { protocol: 'grpc' })
+    const made = await client(t, world)
+    const edit = { set: [{ name: 'x-version', value: '2' }], add: [], remove: [] }
+    const rule = {
+      ...byMethod('/echo.Echo/Say'),
+      filters: [{ kind: 'responseHeaders', edit } as const],
+    }
+    const target = { kind: 'unresolved', reason: 'no Service shop/gone' } as const
+    world.apply(routes([{ ...rule, backends: [{ target, weight: 1, filters: [] }] }]))
+    const gone = await say(made, 'hello')
+    t.match(gone, { code: status.UNAVAILABLE })
+    t.same(gone.trailer.get('x-version'), ['2'])
+    world.apply(routes([rule]))
+    const empty = await say(made, 'hello')
+    t.match(empty, { code: status.UNAVAILABLE, details: 'no healthy upstream' })
+    t.same(empty.trailer.get('x-version'), ['2'])
+    await world.told.until(() => world.requests.length === 2)
+    t.match(world.requests, [
+      { status: 200, grpcStatus: status.UNAVAILABLE, flag: 'NR' },
+      { status: 200, grpcStatus: status.UNAVAILABLE, flag: 'UH' },
+    ])
+  },
+)
+
 void t.test('a call is led by its method', async (t) => {
   const world = await makeWaypointWorld(t, { protocol: 'grpc' })
   await addServer(world, 'v1', await grpcServer(t, 'v1'))

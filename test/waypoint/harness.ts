@@ -59,8 +59,13 @@ export class FarEnd implements Pipe {
     bytes.fill(0)
   }
 
-  /** What came since the last call. */
+  /** What came since the last call, but for the Date that an answer without one is given on its way. */
   take(): string {
+    return this.takeAll().replaceAll(/^date: [^\r]*\r\n/gm, '')
+  }
+
+  /** The same with it. */
+  takeAll(): string {
     const text = Buffer.concat(this.#written).toString('latin1')
     this.#written = []
     return text

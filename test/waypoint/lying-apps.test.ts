@@ -28,6 +28,10 @@ const LIES: Readonly<Record<string, Lie>> = {
   'less than its length': { answer: (id) => [head(id, FIVE), data(id, 'abc', END)], status: 200 },
   'more than its length': { answer: (id) => [head(id, FIVE), data(id, 'abcdefg')], status: 200 },
   'nothing of its length': { answer: (id) => [head(id, FIVE, END)], status: 502 },
+  'one length twice': {
+    answer: (id) => [head(id, [...FIVE, ['content-length', '5']]), data(id, 'hello', END)],
+    status: 502,
+  },
   'two lengths': {
     answer: (id) => [head(id, [...FIVE, ['content-length', '6']])],
     status: 502,

@@ -24,6 +24,8 @@ interface Judged {
 function ask(
   rules: readonly HttpRule[] | undefined,
   target: string,
+  method = 'GET',
+  headers: readonly (readonly [string, string])[] = [],
 ): RouteOutcome & { problems: readonly string[]; judged: readonly Judged[] } {
   const mesh = new MeshState({ network: '', rootNamespace: 'istio-system' })
   if (rules !== undefined) {
@@ -42,9 +44,9 @@ function ask(
     },
     random: () => 0,
   })
-  const head: RequestHead = Object.assign(sampleFields([]), {
+  const head: RequestHead = Object.assign(sampleFields(headers), {
     protocol: 'HTTP/1.1' as const,
-    method: 'GET',
+    method,
     target,
     authority: 'cart.shop',
   })
@@ -92,6 +94,33 @@ void t.test('what cannot be compiled is told once, and the rest of its routes se
   const { problems, kind } = ask([sampleRule('bad', [bad]), sampleRule('good')], '/a')
   t.equal(kind, 'forward')
   t.equal(problems.length, 1)
+  t.end()
+})
+
+void t.test('who asks how far an OPTIONS or TRACE gets is answered by the last hop', (t) => {
+  const left = (hops: string) => [['max-forwards', hops] as const, ['cookie', 'a=b'] as const]
+  t.match(ask(undefined, '/a', 'OPTIONS', left('0')), { kind: 'answer', status: 200, body: '' })
+  t.match(ask(undefined, '/a?b', 'TRACE', left('0')), {
+    kind: 'answer',
+    status: 200,
+    headers: [['content-type', 'message/http']],
+    body: 'TRACE /a?b HTTP/1.1\r\nhost: cart.shop\r\nmax-forwards: 0\r\n\r\n',
+  })
+  for (const rules of [undefined, [sampleRule('all')]])
+    t.match(ask(rules, '/a', 'TRACE', left('3')), {
+      kind: 'forward',
+      requestEdits: {
+        dropped: [{ text: 'max-forwards' }],
+        added: [{ name: 'max-forwards', value: '2' }],
+      },
+    })
+  t.match(ask(undefined, '/closed', 'TRACE', left('0')), DENIED, 'policies come first')
+  for (const [method, hops] of [
+    ['GET', '0'],
+    ['OPTIONS', '-1'],
+    ['OPTIONS', ''],
+  ] as const)
+    t.match(ask(undefined, '/a', method, left(hops)), { kind: 'forward', requestEdits: undefined })
   t.end()
 })
 

@@ -66,6 +66,45 @@ await t.test('what may not be sent twice is not, unless its route says so', (t) 
   t.end()
 })
 
+await t.test('who looks at the flags sees that no try was left, as of Envoy', (t) => {
+  const flagOf = (fail: (world: ReturnType<typeof makeWorld>) => void, route = RETRY) => {
+    const world = makeWorld({ route: () => route })
+    world.client.send(GET)
+    for (let tried = 0; tried < 3; tried += 1) fail(world)
+    return world.records.map(({ flag, status }) => `${status} ${flag}`)
+  }
+  t.strictSame(
+    flagOf((world) => world.app().send(BUSY)),
+    ['503 URX'],
+  )
+  t.strictSame(
+    flagOf((world) => world.app().sink.broken('serverReset')),
+    ['503 URX,UC'],
+  )
+  t.strictSame(
+    flagOf((world) => world.app().send('garbage\r\n\r\n')),
+    ['502 URX,UPE'],
+  )
+  t.strictSame(
+    flagOf((world) => world.pass(600), { ...RETRY, backendRequestMs: 500 }),
+    ['504 URX,UT'],
+  )
+  t.strictSame(
+    flagOf((world) => world.pass(600), { ...RETRY, requestMs: 500 }),
+    ['504 UT'],
+    'there was no time for them',
+  )
+  const nowhere = makeWorld({ route: () => RETRY, failure: () => NO_CONNECTION })
+  nowhere.client.send(GET)
+  t.match(nowhere.records, [{ status: 503, flag: 'URX,UF' }])
+  const second = makeWorld({ route: () => RETRY })
+  second.client.send(GET + GET)
+  for (let tried = 0; tried < 3; tried += 1) second.app().send(BUSY)
+  second.app().send(OK)
+  t.match(second.records, [{ flag: 'URX' }, { status: 200, flag: '-' }], 'and no other request')
+  t.end()
+})
+
 await t.test('answers of some statuses are not passed on while a try is left', (t) => {
   const world = makeWorld({ route: () => RETRY })
   world.client.send(POST)
@@ -74,7 +113,7 @@ await t.test('answers of some statuses are not passed on while a try is left', (
   t.equal(world.client.take(), '')
   world.app().send(BUSY)
   t.equal(world.client.take(), BUSY, 'the last one is')
-  t.match(world.records, [{ status: 503, flag: '-', attempts: 3 }])
+  t.match(world.records, [{ status: 503, flag: 'URX', attempts: 3 }])
   t.end()
 })
 

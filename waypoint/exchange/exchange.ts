@@ -7,13 +7,14 @@ import { isAuthority } from '../../mesh/http/http1/authority.ts'
 import { KeptBytes } from '../../mesh/http/http1/kept-bytes.ts'
 import type { HttpProblem } from '../../mesh/http/http1/problem.ts'
 import { keptFields } from '../../mesh/http/field-list.ts'
-import type { HeaderEdits } from '../../mesh/http/header-edits.ts'
+import { addedBy, type HeaderEdits } from '../../mesh/http/header-edits.ts'
 import type { Fields, RequestMessage, ResponseMessage } from '../../mesh/http/message.ts'
 import { isTarget } from '../../mesh/http/octets.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { type HttpVersion, versionFor } from './app-protocol.ts'
 import { Deadline } from './deadline-wheel.ts'
+import { failureAnswer, ownAnswer, withUsedUp } from './failure-answer.ts'
 import { grpcStatusIn, grpcStatusOf, isGrpc } from './grpc.ts'
 import { OutgoingRequest } from './outgoing-request.ts'
 import { isIdempotent, mayTryAgain } from './retry.ts'
@@ -72,6 +73,8 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
   #requestBytes = 0
   #responseBytes = 0
   #status = 0
+  /** Of an answer of the app's that is complete. */
+  #answerFlag: ResponseFlag = '-'
   #attempts = 0
   #isStaleRetried = false
   #upstream: Upstream | undefined
@@ -211,9 +214,12 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
 
   onAnswer(head: ResponseMessage): void {
     const { status } = head
-    if (this.#forward?.retry?.codes.includes(status) === true && this.#canReplay()) {
-      this.#dropUpstream('ok')
-      return this.#tryAgain(false)
+    if (this.#forward?.retry?.codes.includes(status) === true) {
+      if (this.#canReplay()) {
+        this.#dropUpstream('ok')
+        return this.#tryAgain(false)
+      }
+      if (this.#isUsedUp) this.#answerFlag = 'URX'
     }
     // From here on the client has seen an answer, and there is no second try.
     this.#stopKeeping()
@@ -244,7 +250,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     this.clientDrained()
     this.#upstream = undefined
     if (this.#isGrpc) this.#grpcStatus ??= grpcStatusIn(trailers)
-    this.#finish('-', undefined)
+    this.#finish(this.#answerFlag, undefined)
     this.#client.answerEnd(trailers)
   }
 
@@ -290,6 +296,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     // Whoever calls by HTTP/1.1 could not read an answer of gRPC.
     this.#isGrpc = head.protocol === 'HTTP/2' && isGrpc(head)
     this.#grpcStatus = undefined
+    this.#answerFlag = '-'
     this.#startedAt = Date.now()
     this.#startedMs = performance.now()
     this.#outcome = this.#forward = this.#endpoint = undefined
@@ -380,7 +387,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
       return this.#tryAgain(false)
     const isRetried = this.#attempts > 1 && !isStale
     this.#answerHere(
-      failureAnswer(flag, message),
+      this.#failure(this.#isUsedUp ? withUsedUp(flag) : flag, message),
       isRetried ? `${message ?? reason}, in ${this.#attempts} tries` : (message ?? reason),
     )
   }
@@ -389,6 +396,12 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
   #canReplay(): boolean {
     const retry = this.#forward?.retry
     return retry !== undefined && this.#attempts <= retry.attempts && !this.#isBeyondReplay
+  }
+
+  /** Whether the route asked for tries, and had them all. */
+  get #isUsedUp(): boolean {
+    const attempts = this.#forward?.retry?.attempts ?? 0
+    return attempts > 0 && this.#attempts > attempts
   }
 
   #tryAgain(isStale: boolean): void {
@@ -408,12 +421,13 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
   #tryTimedOut(): void {
     this.#dropUpstream('connectTimeout')
     if (this.#status === 0 && this.#canReplay()) return this.#tryAgain(false)
-    this.#timedOut('a try took longer than its route allows')
+    this.#timedOut('a try took longer than its route allows', this.#isUsedUp)
   }
 
-  #timedOut(message: string): void {
+  #timedOut(message: string, isUsedUp = false): void {
     this.#dropUpstream('connectTimeout')
-    if (this.#status === 0) return this.#answerHere(failureAnswer('UT', message), message)
+    if (this.#status === 0)
+      return this.#answerHere(this.#failure(isUsedUp ? 'URX,UT' : 'UT', message), message)
     this.#finish('UT', message)
     this.#client.cut('connectTimeout')
   }
@@ -425,6 +439,11 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     const upstream = this.#upstream
     this.#upstream = undefined
     upstream?.cut(reason)
+  }
+
+  /** An answer in the place of the app's, with what its route adds to those: what lets a browser's page read it, for one. */
+  #failure(flag: ResponseFlag, message: string | undefined): AnswerOutcome {
+    return { ...failureAnswer(flag, message), headers: addedBy(this.#forward?.responseEdits) }
   }
 
   #answerHere(answer: AnswerOutcome, message?: string): void {
@@ -475,26 +494,4 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
 /** Of a key `namespace/hostname`. */
 function hostOf(service: string): string {
   return service.slice(service.indexOf('/') + 1)
-}
-
-function ownAnswer(status: number, flag: ResponseFlag, body: string): AnswerOutcome {
-  return { kind: 'answer', status, headers: [], body, flag }
-}
-
-/** Envoy's statuses for the same flags. */
-function failureAnswer(flag: ResponseFlag, message: string | undefined): AnswerOutcome {
-  switch (flag) {
-    case 'UT':
-      return ownAnswer(504, flag, `upstream request timeout: ${message ?? ''}`)
-    case 'UPE':
-      return ownAnswer(502, flag, `upstream protocol error: ${message ?? ''}`)
-    case 'UR':
-      return ownAnswer(503, flag, 'the upstream reset the request before it had answered')
-    case 'UC':
-      return ownAnswer(503, flag, 'upstream connection ended before it had answered')
-    case 'UH':
-      return ownAnswer(503, flag, 'no healthy upstream')
-    default:
-      return ownAnswer(503, flag, 'no connection to the upstream')
-  }
 }

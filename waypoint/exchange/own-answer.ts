@@ -2,8 +2,11 @@
 // Answers that no app gives: refused, redirected, or the app cannot be had.
 
 import { STATUS_CODES } from 'node:http'
+import { dateText } from '../../mesh/http/date.ts'
 import type { Field } from '../../mesh/http/field-list.ts'
+import type { HttpProblem } from '../../mesh/http/http1/problem.ts'
 import { isFieldValue, isToken } from '../../mesh/http/octets.ts'
+import { grpcMessage } from './grpc.ts'
 import type { AnswerOutcome } from './types.ts'
 
 /** Fields that the framing of the answer brings. */
@@ -14,17 +17,13 @@ const FRAMING: ReadonlySet<string> = new Set([
   'date',
 ])
 
-let dateSecond = 0
-let dateText = ''
+/** RFC 9110 15.5.6: who is told 405 is told what is allowed, which here is all that is no tunnel. */
+const ALLOWED = ['allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE'] as const
 
-/** RFC 9110 6.6.1; made once a second. */
-function date(): string {
-  const second = Math.floor(Date.now() / 1000)
-  if (second !== dateSecond) {
-    dateSecond = second
-    dateText = new Date(second * 1000).toUTCString()
-  }
-  return dateText
+/** What whoever sent what is no request hears. */
+export function problemAnswer({ status, text }: HttpProblem): AnswerOutcome {
+  const headers = status === 405 ? [ALLOWED] : []
+  return { kind: 'answer', status, headers, body: text, flag: 'DPE' }
 }
 
 /** The fields of an answer with a body of so many bytes, those that say so included. */
@@ -32,17 +31,35 @@ export function ownFields(
   { status, headers }: Pick<AnswerOutcome, 'status' | 'headers'>,
   length: number,
 ): readonly Field[] {
-  const fields: Field[] = [['date', date()]]
-  let hasType = false
+  const fields: Field[] = [['date', dateText()], ...addedFields(headers)]
+  const hasType = fields.some(([name]) => name === 'content-type')
+  if (length > 0 && !hasType) fields.push(['content-type', 'text/plain; charset=utf-8'])
+  if (status !== 204 && status !== 304) fields.push(['content-length', `${length}`])
+  return fields
+}
+
+/** The same of an answer to a call of gRPC: no body, and what became of it in the head. */
+export function ownGrpcFields(
+  { headers }: Pick<AnswerOutcome, 'headers'>,
+  grpcStatus: number,
+  message: string,
+): readonly Field[] {
+  return [
+    ['date', dateText()],
+    ...addedFields(headers).filter(([name]) => name !== 'content-type'),
+    ['content-type', 'application/grpc'],
+    ['grpc-status', `${grpcStatus}`],
+    ['grpc-message', grpcMessage(message)],
+  ]
+}
+
+function addedFields(headers: AnswerOutcome['headers']): readonly Field[] {
+  const fields: Field[] = []
   for (const [name, value] of headers) {
     const lower = name.toLowerCase()
     // What a header cannot hold would be the start of something else.
-    if (FRAMING.has(lower) || !isToken(name) || !isFieldValue(value)) continue
-    hasType ||= lower === 'content-type'
-    fields.push([lower, value])
+    if (!FRAMING.has(lower) && isToken(name) && isFieldValue(value)) fields.push([lower, value])
   }
-  if (length > 0 && !hasType) fields.push(['content-type', 'text/plain; charset=utf-8'])
-  if (status !== 204 && status !== 304) fields.push(['content-length', `${length}`])
   return fields
 }
 

@@ -18,7 +18,7 @@ import { Deadline } from './deadline-wheel.ts'
 import { Exchange, type ExchangeClient } from './exchange.ts'
 import { mayEndHead } from './head-end.ts'
 import { BODY_MS } from './open-bodies.ts'
-import { answerBytes } from './own-answer.ts'
+import { answerBytes, problemAnswer } from './own-answer.ts'
 import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 
 /** Between requests: as long as Envoy waits. */
@@ -383,17 +383,13 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
     this.#isLast = true
     this.#isHead = false
     this.#exchange.refused(head, problem.status, problem.text)
-    this.#answerProblem(problem)
+    this.answerHere(problemAnswer(problem))
   }
 
   #badBody(problem: HttpProblem): void {
     if (!this.#exchange.isRunning) return this.cut('clientReset')
     this.#isLast = true
     this.#exchange.badBody(problem)
-  }
-
-  #answerProblem({ status, text }: HttpProblem): void {
-    this.answerHere({ kind: 'answer', status, headers: [], body: text, flag: 'DPE' })
   }
 
   #bytesEnded(): void {

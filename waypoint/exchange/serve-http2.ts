@@ -3,7 +3,7 @@
 // Hot.
 
 import { STATUS_CODES } from 'node:http'
-import { FieldList, type Field } from '../../mesh/http/field-list.ts'
+import { FieldList } from '../../mesh/http/field-list.ts'
 import type { HeaderEdits } from '../../mesh/http/header-edits.ts'
 import { type HttpProblem, PROBLEM } from '../../mesh/http/http1/problem.ts'
 import { fieldsProblem } from '../../mesh/http/http2/check-fields.ts'
@@ -22,10 +22,10 @@ import type { H2Stream, StreamSink } from '../../mesh/http2/stream.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { Deadline } from './deadline-wheel.ts'
 import { Exchange, type ExchangeClient } from './exchange.ts'
-import { grpcMessage, isGrpc } from './grpc.ts'
+import { isGrpc } from './grpc.ts'
 import { SERVER_SETTINGS, SHRINK_MS } from './http2-limits.ts'
 import { type OpenBody, OpenBodies } from './open-bodies.ts'
-import { ownFields } from './own-answer.ts'
+import { ownFields, ownGrpcFields, problemAnswer } from './own-answer.ts'
 import type { AnswerOutcome, ServeContext, ServedConnection } from './types.ts'
 
 /** Without a request: as long as Envoy waits. */
@@ -171,8 +171,8 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
     const isEnd = this.#stream.isEndReceived
     const problem = isTooLarge ? TOO_LARGE : head.parse(headers, isEnd)
     this.#isToHead = head.method === 'HEAD'
-    if (problem?.kind === 'malformed') return this.#malformed(problem.text)
-    if (problem === undefined) {
+    if (problem?.kind === 'malformed') this.#malformed(problem.text)
+    else if (problem === undefined) {
       this.#left = head.bodyLength
       // Calls of gRPC may be silent between their messages for as long as they like.
       if (!isEnd && !isGrpc(head)) this.#bodies.opened(this)
@@ -180,7 +180,7 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
     } else {
       const { status, text } = problem.problem
       this.#exchange?.refused(head, status, text)
-      this.answerHere({ kind: 'answer', status, headers: [], body: text, flag: 'DPE' }, undefined)
+      this.answerHere(problemAnswer(problem.problem), undefined)
     }
     head.forget()
   }
@@ -278,13 +278,8 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   answerHere({ status, headers, body }: AnswerOutcome, grpcStatus: number | undefined): void {
     const text = body === '' ? (STATUS_CODES[status] ?? '') : body
     if (grpcStatus !== undefined) {
-      const fields: Field[] = [
-        [':status', '200'],
-        ['content-type', 'application/grpc'],
-        ['grpc-status', `${grpcStatus}`],
-        ['grpc-message', grpcMessage(text)],
-      ]
-      this.#stream.sendHeaders(fields, true)
+      const fields = ownGrpcFields({ headers }, grpcStatus, text)
+      this.#stream.sendHeaders([[':status', '200'], ...fields], true)
     } else {
       const bytes = Buffer.from(body, 'utf8')
       const isAll = bytes.length === 0 || this.#isToHead || status === 204 || status === 304

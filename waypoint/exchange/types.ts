@@ -133,20 +133,20 @@ export interface ServeContext {
   closed(): void
 }
 
+/** Of a try: connection failure before anything was sent, connection ended before the answer did, request reset by the app, timeout, bad answer. */
+type TryFlag = 'UF' | 'UC' | 'UR' | 'UT' | 'UPE'
+
 /**
- * Envoy's response flags, as Istio's metrics and access lines have them: no healthy upstream, connection failure before anything was
- * sent, connection ended before the answer did, request reset by the app, timeout, tries used up, bad answer; no route, denied by policy
- * (or cut when one changed), client gone, bad request.
+ * Envoy's response flags, as Istio's metrics and access lines have them: no healthy upstream, how a try failed, the tries of the route are
+ * used up (and how the last one failed, unless that was an answer); no route, denied by policy (or cut when one changed), client gone, bad
+ * request.
  */
 export type ResponseFlag =
   | '-'
   | 'UH'
-  | 'UF'
-  | 'UC'
-  | 'UR'
-  | 'UT'
+  | TryFlag
   | 'URX'
-  | 'UPE'
+  | `URX,${TryFlag}`
   | 'NR'
   | 'RBAC'
   | 'DC'

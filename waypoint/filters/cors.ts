@@ -44,8 +44,11 @@ export function preflightHeaders(filter: CorsFilter, fields: Fields): readonly H
 /** The fields that the answer to a request has on top; none where its origin is not allowed, or there is none. */
 export function answerHeaders(filter: CorsFilter, fields: Fields): readonly Header[] {
   const allowed = allowance(filter, fields)
-  if (allowed.length === 0 || filter.exposeHeaders.length === 0) return allowed
-  return [...allowed, ['access-control-expose-headers', filter.exposeHeaders.join(', ')]]
+  const { allowCredentials, exposeHeaders } = filter
+  // With credentials `*` would be but the name of a header, and which headers there will be nobody knows yet.
+  const exposed = allowCredentials ? exposeHeaders.filter((name) => name !== ALL) : exposeHeaders
+  if (allowed.length === 0 || exposed.length === 0) return allowed
+  return [...allowed, ['access-control-expose-headers', exposed.join(', ')]]
 }
 
 function allowance(filter: CorsFilter, fields: Fields): readonly Header[] {
@@ -64,10 +67,17 @@ function allowance(filter: CorsFilter, fields: Fields): readonly Header[] {
   ]
 }
 
-/** Origins are compared as browsers write them: scheme and host in lower case. `*` stands for labels of the host. */
-function isOrigin(allowed: string, origin: string): boolean {
+/** A port that its scheme has anyway: browsers do not write it. */
+const OWN_PORT = /^(?:(http:.*):80|(https:.*):443)$/
+
+/**
+ * Origins are compared as browsers write them: scheme and host in lower case, and no port that goes without saying. `*` stands for labels
+ * of the host.
+ */
+function isOrigin(allowed: string, asked: string): boolean {
   if (allowed === ALL) return true
-  const pattern = allowed.toLowerCase()
+  const pattern = withoutOwnPort(allowed.toLowerCase())
+  const origin = withoutOwnPort(asked)
   const star = pattern.indexOf(ALL)
   if (star < 0) return pattern === origin
   const end = pattern.length - star - 1
@@ -78,4 +88,8 @@ function isOrigin(allowed: string, origin: string): boolean {
     origin.endsWith(pattern.slice(star + 1)) &&
     /^[a-z0-9.-]+$/.test(labels)
   )
+}
+
+function withoutOwnPort(origin: string): string {
+  return origin.replace(OWN_PORT, '$1$2')
 }

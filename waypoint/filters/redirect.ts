@@ -3,7 +3,7 @@
 // client had it.
 
 import type { HttpFilter } from '../../mesh/model/http-routes.ts'
-import { editPath } from './edit-path.ts'
+import { editPath, isWholeServer } from './edit-path.ts'
 
 export type RedirectFilter = Extract<HttpFilter, { readonly kind: 'redirect' }>
 
@@ -21,16 +21,23 @@ const DEFAULT_PORTS: Readonly<Record<string, number>> = { http: 80, https: 443 }
 /** The answer's Location. */
 export function redirectLocation(filter: RedirectFilter, request: RedirectedRequest): string {
   const { authority, path, query, matched } = request
-  const edited = filter.path === undefined ? path : editPath(filter.path, path, matched)
-  const target = query === '' ? edited : `${edited}?${query}`
+  const target = isWholeServer(path) ? '' : targetOf(filter, { path, query, matched })
   const asked = splitAuthority(authority)
   const host = filter.hostname ?? asked.host
   // HTTP/1.0 may name no host; then a reference without one says the same.
-  if (host === '') return target
+  if (host === '') return target === '' ? '/' : target
   const scheme = filter.scheme ?? 'http'
   const port = filter.port ?? (filter.scheme === undefined ? asked.port : undefined)
   const shown = port === undefined || port === DEFAULT_PORTS[scheme] ? '' : `:${port}`
   return `${scheme}://${host}${shown}${target}`
+}
+
+function targetOf(
+  { path: edit }: RedirectFilter,
+  { path, query, matched }: Omit<RedirectedRequest, 'authority'>,
+): string {
+  const edited = edit === undefined ? path : editPath(edit, path, matched)
+  return query === '' ? edited : `${edited}?${query}`
 }
 
 function splitAuthority(authority: string): { host: string; port: number | undefined } {

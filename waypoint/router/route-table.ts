@@ -8,7 +8,7 @@ import type { Candidate, ExactTest } from './candidate.ts'
 import { CandidateSet } from './candidate-set.ts'
 import { PathTrie } from './path-trie.ts'
 import { withUpperCaseEscapes } from './normalise-path.ts'
-import { compilePattern, type Pattern } from './pattern.ts'
+import { asHeadsShow, compilePattern, type Pattern } from './pattern.ts'
 import type { PatternMemory } from './pattern-memory.ts'
 import { type PatternCandidate, PatternRoutes } from './pattern-routes.ts'
 import { compareMatches, prefixOf, takesAnyPath } from './precedence.ts'
@@ -109,7 +109,7 @@ class CandidateMaker {
     const patterns: { field: number; pattern: Pattern }[] = []
     const add = (field: number, { match }: NamedMatch): boolean => {
       if (match.kind === 'exact') {
-        exact.push({ field, value: match.value })
+        exact.push({ field, value: asHeadsShow(match.value) })
         return true
       }
       const pattern = this.pattern(match.value, hit)

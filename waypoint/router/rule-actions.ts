@@ -2,7 +2,7 @@
 // What a rule does with its requests, made ready when routes come: who answers, who is asked, and what is changed on the way. What cannot
 // be done as written is not done by halves: such a rule, or backend, answers with 500 and says why.
 
-import { type HeaderEdits, headerEdits } from '../../mesh/http/header-edits.ts'
+import { editedPairs, type HeaderEdits, headerEdits } from '../../mesh/http/header-edits.ts'
 import type { Fields } from '../../mesh/http/message.ts'
 import { formatSocketAddress, parseSocketAddress } from '../../mesh/model/address.ts'
 import type {
@@ -71,12 +71,16 @@ export class RuleActions {
     if (this.#cors !== undefined && isPreflight(request.method, fields))
       return this.#answer(200, preflightHeaders(this.#cors, fields))
     const matched = hit.match.path.kind === 'prefix' ? prefixOf(hit.match.path.value) : undefined
-    if (this.#redirect !== undefined) return this.#sendElsewhere(this.#redirect, request, matched)
+    if (this.#redirect !== undefined)
+      return this.#sendElsewhere(this.#redirect, request, fields, matched)
     const session = this.#session?.of(fields)
     const chosen = this.#backendOf(session?.token) ?? chooseByWeight(this.#backends, random)
-    if (chosen === undefined) return refusal(this.#rule, 'no backend has any weight')
-    if (chosen.way.kind === 'answer') return chosen.way
-    const adapted = this.#adapt(chosen, chosen.way, request, fields, matched, random)
+    if (chosen === undefined)
+      return this.#withOwn(refusal(this.#rule, 'no backend has any weight'), fields)
+    const { way } = chosen
+    // A browser must be able to read what went wrong, too.
+    if (way.kind === 'answer') return this.#withOwn(way, fields)
+    const adapted = this.#adapt(chosen, way, request, fields, matched, random)
     return session === undefined || adapted.kind === 'answer'
       ? adapted
       : { ...adapted, session: forwardSession(session, adapted) }
@@ -106,7 +110,7 @@ export class RuleActions {
       const path = rewritePath(this.#rewrite, request.path, matched ?? '')
       adapted = { ...adapted, target: request.query === '' ? path : `${path}?${request.query}` }
     }
-    const allowed = this.#cors === undefined ? [] : answerHeaders(this.#cors, fields)
+    const allowed = this.#allowed(fields)
     if (allowed.length > 0)
       adapted = { ...adapted, responseEdits: withAllowance(responseFilters, allowed) }
     if (wanted.length === 0) return adapted
@@ -119,29 +123,41 @@ export class RuleActions {
   #sendElsewhere(
     filter: RedirectFilter,
     request: AskedRequest,
+    fields: Fields,
     matched: string | undefined,
   ): RoutedAnswer {
     if (matched === undefined && filter.path?.kind === 'prefix')
       return refusal(this.#rule, NO_PREFIX)
     const { authority, path, query } = request
     const location = redirectLocation(filter, { authority, path, query, matched: matched ?? '' })
-    return this.#answer(filter.status, [['location', location]])
+    const headers = [['location', location], ...this.#allowed(fields)] as const
+    return this.#answer(filter.status, headers)
   }
 
   #answer(status: number, headers: AnswerOutcome['headers']): RoutedAnswer {
-    const added = this.#ownEdits?.added.map(({ name, value }) => [name, value] as const) ?? []
     return {
       kind: 'answer',
       status,
-      headers: [...headers, ...added],
+      headers: editedPairs(headers, this.#ownEdits),
       body: '',
       flag: '-',
       route: this.#rule.route,
       message: undefined,
     }
   }
+
+  /** An answer of ours in the place of a backend's, with what the rule adds to those. */
+  #withOwn(answer: RoutedAnswer, fields: Fields): RoutedAnswer {
+    return { ...answer, headers: editedPairs(this.#allowed(fields), this.#ownEdits) }
+  }
+
+  /** What lets a page of another origin read the answer. */
+  #allowed(fields: Fields): AnswerOutcome['headers'] {
+    return this.#cors === undefined ? NO_HEADERS : answerHeaders(this.#cors, fields)
+  }
 }
 
+const NO_HEADERS: AnswerOutcome['headers'] = []
 const NO_PREFIX = 'a prefix is to be replaced, and the path was not matched by one'
 
 function isAt(token: SessionToken, backend: Backend): boolean {
@@ -163,9 +179,13 @@ function forwardSession(
   }
 }
 
-/** The answer for requests whose rule, or backend, cannot be followed. */
+/**
+ * The answer for requests whose rule, or backend, cannot be followed. GRPCRouteRule.backendRefs asks for UNAVAILABLE, which a 500 would not
+ * be to a client of gRPC.
+ */
 function refusal({ route }: Pick<HttpRule, 'route'>, message: string): RoutedAnswer {
-  return { kind: 'answer', status: 500, headers: [], body: '', flag: 'NR', route, message }
+  const status = route.kind === 'GRPCRoute' ? 503 : 500
+  return { kind: 'answer', status, headers: [], body: '', flag: 'NR', route, message }
 }
 
 function backendOf(target: HttpBackendTarget): Backend | undefined {
@@ -216,7 +236,10 @@ function makeReady(rule: HttpRule, { target, weight, filters }: HttpBackend): Re
   }
 }
 
-/** What a rule and backend change of answers, with the fields that allow an origin; these replace the app's own. */
+/**
+ * What a rule and backend change of answers, with the fields that allow an origin; these replace the app's own. So does their absence: the
+ * filter says whether credentials may be sent, and not the app.
+ */
 function withAllowance(
   filters: readonly HttpFilter[],
   allowed: readonly (readonly [name: string, value: string])[],
@@ -227,6 +250,7 @@ function withAllowance(
   const named = allowed.map(([name, value]) => ({ name, value }))
   return headerEdits(
     {
+      remove: ['access-control-allow-credentials'],
       set: named.filter(({ name }) => name !== 'vary'),
       // The app's own answers may vary by more.
       add: named.filter(({ name }) => name === 'vary'),

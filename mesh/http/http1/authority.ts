@@ -22,11 +22,13 @@ export interface AbsoluteTarget {
   readonly authority: string
   /** From `/` on. */
   readonly target: string
+  /** There is neither path nor query: the server as a whole. */
+  readonly isBare: boolean
 }
 
 /** Takes `http://host:port/path?query` apart; undefined for anything else, a user in it, or a malformed host. */
 export function absoluteTarget(text: string): AbsoluteTarget | undefined {
   const [, authority = '', rest = ''] = /^https?:\/\/([^/?]*)(.*)$/is.exec(text) ?? []
   if (!isAuthority(authority)) return undefined
-  return { authority, target: rest.startsWith('/') ? rest : `/${rest}` }
+  return { authority, target: rest.startsWith('/') ? rest : `/${rest}`, isBare: rest === '' }
 }

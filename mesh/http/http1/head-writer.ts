@@ -4,10 +4,16 @@
 // copies at once. Hot: bench/http-exchange.ts watches it.
 
 import { STATUS_CODES } from 'node:http'
+import { dateLine } from '../date.ts'
 import type { HeaderEdits } from '../header-edits.ts'
 import { HEADER, LAST_FIXED_ID } from '../header-names.ts'
 import type { Fields, RequestMessage, ResponseMessage } from '../message.ts'
-import { eachPassing, eachPassingTrailer, OF_THE_HOP as HOP_NAMES } from '../passing-fields.ts'
+import {
+  eachPassing,
+  eachPassingTrailer,
+  lacksDate,
+  OF_THE_HOP as HOP_NAMES,
+} from '../passing-fields.ts'
 import type { HeaderBlock } from './header-block.ts'
 import { LARGEST_HEAD_BYTES } from './limits.ts'
 import { Http1RequestHead } from './request-head.ts'
@@ -83,10 +89,13 @@ export class HeadWriter {
     this.#begin(block, edits, block.start - head.statusStart)
     this.#copy(VERSION)
     const isBare = isBareStatus(head.status)
-    this.length += block.bytes.copy(this.bytes, this.length, head.statusStart, block.start)
+    // RFC 9112 4: the blank before a reason is there, though no reason is.
+    if (head.isTerse) this.#text(` ${head.status} \r\n`)
+    else this.length += block.bytes.copy(this.bytes, this.length, head.statusStart, block.start)
     // RFC 9110 8.6: these have no Content-Length; what claims to have one would be misread by somebody.
     const left = isBare ? OF_THE_HOP_AND_LENGTH : OF_THE_HOP
     this.#fields(block, left, head.options.nominated, edits)
+    if (block.firstOf(HEADER.date) < 0 && lacksDate(head, edits)) this.#copy(dateLine())
     this.#hopLines(hop)
     this.#end(edits)
   }
@@ -130,6 +139,7 @@ export class HeadWriter {
     // Where HTTP/2 ended with the head, a reader of HTTP/1.1 would wait for a body.
     const isSilent = head.bodyLength === 0 && head.value(HEADER.contentLength) === undefined
     if (isSilent && !isBare && !isToHead && status !== 304) this.#field('content-length', '0')
+    if (head.value(HEADER.date) === undefined && lacksDate(head, edits)) this.#copy(dateLine())
     this.#hopLines(hop)
     this.#copy(LINE_END)
   }

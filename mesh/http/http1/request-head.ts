@@ -39,6 +39,9 @@ export class Http1RequestHead extends Http1MessageHead implements RequestMessage
   /** Reads a head; the offset after it, INCOMPLETE, or BAD with the problem. */
   parse(bytes: Buffer, start: number, end: number): number {
     const limit = this.begin(start, end)
+    // What is told of one that cannot be read must not be another's.
+    this.protocol = 'HTTP/1.1'
+    this.method = this.target = this.authority = ''
     const lineEnd = this.#parseLine(bytes, start, limit)
     const read = this.readBlock(bytes, start, lineEnd, limit, end)
     if (read <= 0) return read
@@ -60,6 +63,8 @@ export class Http1RequestHead extends Http1MessageHead implements RequestMessage
     if (at >= limit) return INCOMPLETE
     if (bytes[at] !== SPACE || at === targetStart) return this.bad(PROBLEM.requestLine)
     const targetEnd = at
+    this.method = methodText(bytes, start, methodEnd)
+    this.target = bytes.toString('latin1', targetStart, targetEnd)
     for (let index = 0; index < VERSION.length; index += 1, at += 1) {
       if (at >= limit) return INCOMPLETE
       if (bytes[at] !== VERSION[index]) return this.bad(this.#versionProblem(bytes, targetEnd))
@@ -69,8 +74,6 @@ export class Http1RequestHead extends Http1MessageHead implements RequestMessage
     if (digit !== 0x30 && digit !== 0x31) return this.bad(this.#versionProblem(bytes, targetEnd))
     if (bytes[at + 1] !== CR || bytes[at + 2] !== LF) return this.bad(PROBLEM.requestLine)
     this.protocol = digit === 0x31 ? 'HTTP/1.1' : 'HTTP/1.0'
-    this.method = methodText(bytes, start, methodEnd)
-    this.target = bytes.toString('latin1', targetStart, targetEnd)
     return at + 3
   }
 
@@ -123,7 +126,8 @@ export class Http1RequestHead extends Http1MessageHead implements RequestMessage
     if (host !== undefined && host.toLowerCase() !== absolute.authority.toLowerCase())
       return PROBLEM.hostDiffers
     this.authority = absolute.authority
-    this.target = absolute.target
+    // RFC 9112 3.2.4: so a client of a proxy asks about the whole server.
+    this.target = absolute.isBare && this.method === 'OPTIONS' ? '*' : absolute.target
     return undefined
   }
 }

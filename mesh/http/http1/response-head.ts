@@ -20,6 +20,8 @@ export class Http1ResponseHead extends Http1MessageHead implements ResponseMessa
   status = 0
   /** The line after the version, with its CR LF: passed on as it came. */
   statusStart = 0
+  /** That line ends with the number. */
+  isTerse = false
   /** Bytes of the body, CHUNKED or UNTIL_CLOSE. */
   bodyLength = 0
 
@@ -45,6 +47,7 @@ export class Http1ResponseHead extends Http1MessageHead implements ResponseMessa
     }
     if (this.status < 100) return this.bad(PROBLEM.statusLine)
     if (at < limit && bytes[at] !== SPACE && bytes[at] !== CR) return this.bad(PROBLEM.statusLine)
+    this.isTerse = bytes[at] === CR
     while (at < limit && ((CLASSES[bytes[at] ?? 0] ?? 0) & VALUE) !== 0) at += 1
     if (at < limit && bytes[at] !== CR) return this.bad(PROBLEM.statusLine)
     if (at + 1 < limit && bytes[at + 1] !== LF) return this.bad(PROBLEM.statusLine)

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// Paths as policies name them, made comparable with those of requests, which are normalised (RFC 3986 6.2.2): escapes in upper case, and
-// what is no ASCII escaped. Templates: `{*}` is one segment, `{**}` any number of characters.
+// Paths as policies name them, made comparable with those of requests, which are normalised. Templates: `{*}` is one segment, `{**}` any
+// number of characters.
 
+import { normalPathText } from '../../http/path-escapes.ts'
+import type { StringMatch } from '../../model/policy.ts'
 import type { PathMatch } from '../../model/waypoint-policy.ts'
 
 const ONE_SEGMENT = '{*}'
 const ANYTHING = '{**}'
 const OPERATORS = /(\{\*\*?\})/
 
-/** The literal text of a path as a normalised path has it. */
-export function pathLiteral(text: string): string {
-  return text
-    .replace(/%[0-9a-fA-F]{2}/g, (escape) => escape.toUpperCase())
-    .replace(/[^\0-\x7f]+/gu, (letters) =>
-      [...Buffer.from(letters, 'utf8')]
-        .map((octet) => `%${octet.toString(16).toUpperCase()}`)
-        .join(''),
-    )
+type Literal = Exclude<StringMatch, { readonly kind: 'present' }>
+
+/** A match of a path with its text as a normalised path has it. */
+export function pathLiteral({ kind, text }: Literal): Literal {
+  return { kind, text: normalPathText(text, kind === 'prefix') }
 }
 
 /** The expression that a template is: no input makes it try more than one way for each place of `{**}`, of which there is one. */
@@ -26,7 +24,7 @@ export function templatePattern(template: string): RegExp {
     .map((part) => {
       if (part === ONE_SEGMENT) return '[^/]+'
       if (part === ANYTHING) return '.*'
-      return RegExp.escape(pathLiteral(part))
+      return RegExp.escape(normalPathText(part, false))
     })
     .join('')
   return new RegExp(`^${source}$`, 's')
@@ -41,9 +39,9 @@ export function narrowedPath(
       return undefined
     case 'template': {
       const [before = ''] = match.text.split(OPERATORS)
-      return { kind: 'prefix', text: pathLiteral(before) }
+      return pathLiteral({ kind: 'prefix', text: before })
     }
     default:
-      return { kind: match.kind, text: pathLiteral(match.text) }
+      return pathLiteral(match)
   }
 }

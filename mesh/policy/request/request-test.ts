@@ -97,7 +97,7 @@ function inLowerCase(value: StringMatch): StringMatch {
 function comparable(field: RequestField, value: StringMatch): StringMatch {
   if (value.kind === 'present') return value
   if (field === 'hosts') return inLowerCase(value)
-  if (field === 'paths') return { kind: value.kind, text: pathLiteral(value.text) }
+  if (field === 'paths') return pathLiteral(value)
   // Heads show their bytes as Latin-1.
   return { kind: value.kind, text: Buffer.from(value.text, 'utf8').toString('latin1') }
 }

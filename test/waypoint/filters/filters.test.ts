@@ -12,7 +12,11 @@ import {
 } from '../../../waypoint/filters/cors.ts'
 import { editPath } from '../../../waypoint/filters/edit-path.ts'
 import { isMirrored, type MirrorFilter } from '../../../waypoint/filters/mirror.ts'
-import { type RedirectFilter, redirectLocation } from '../../../waypoint/filters/redirect.ts'
+import {
+  type RedirectedRequest,
+  type RedirectFilter,
+  redirectLocation,
+} from '../../../waypoint/filters/redirect.ts'
 import { rewritePath } from '../../../waypoint/filters/rewrite.ts'
 
 void t.test("a prefix is replaced as the Gateway API's table has it", (t) => {
@@ -32,17 +36,23 @@ void t.test("a prefix is replaced as the Gateway API's table has it", (t) => {
   for (const [path, matched, value, edited] of table)
     t.equal(editPath({ kind: 'prefix', value }, path, matched), edited, `${path} by ${value}`)
   t.equal(editPath({ kind: 'full', value: '/x' }, '/foo/bar', '/foo'), '/x')
+  // What is no path of itself: a slash is missing, which nobody asks for.
+  t.equal(editPath({ kind: 'full', value: '' }, '/foo/bar', '/foo'), '/')
+  t.equal(editPath({ kind: 'full', value: 'x' }, '/foo/bar', '/foo'), '/x')
+  t.equal(editPath({ kind: 'prefix', value: 'xyz' }, '/foo/bar', '/foo'), '/xyz/bar')
   t.end()
 })
 
-void t.test('a rewrite without a path leaves it alone', (t) => {
+void t.test('a rewrite without a path leaves it alone, and so what is no path', (t) => {
   const filter = { kind: 'rewrite', hostname: 'one.example', path: undefined } as const
   t.equal(rewritePath(filter, '/a', '/a'), '/a')
+  for (const kind of ['full', 'prefix'] as const)
+    t.equal(rewritePath({ ...filter, path: { kind, value: '/x' } }, '*', ''), '*', kind)
   t.end()
 })
 
 void t.test('a redirect keeps what it does not name', (t) => {
-  const location = (given: Partial<RedirectFilter>, asked: Partial<{ authority: string }> = {}) =>
+  const location = (given: Partial<RedirectFilter>, asked: Partial<RedirectedRequest> = {}) =>
     redirectLocation(
       {
         kind: 'redirect',
@@ -66,6 +76,11 @@ void t.test('a redirect keeps what it does not name', (t) => {
   t.equal(location({}, { authority: '[fd00::1]:81' }), 'http://[fd00::1]:81/a/b?q=1')
   t.equal(location({}, { authority: '[fd00::1]' }), 'http://[fd00::1]/a/b?q=1')
   t.equal(location({}, { authority: '' }), '/a/b?q=1', 'HTTP/1.0 without a host')
+  t.equal(location({}, { path: '*', query: '' }), 'http://cart.shop:8080', 'OPTIONS *')
+  for (const kind of ['full', 'prefix'] as const) {
+    const sent = location({ path: { kind, value: '.evil.example' } }, { authority: 'cart.shop' })
+    t.equal(new URL(sent).host, 'cart.shop', `a path (${kind}) is not the end of a host`)
+  }
   t.end()
 })
 
@@ -185,6 +200,16 @@ void t.test('an answer allows the origins that the filter names, and no look-ali
     ['vary', 'Origin'],
     ['access-control-expose-headers', 'x-seen'],
   ])
+  const open = { ...CORS, allowOrigins: ['*'], exposeHeaders: ['*', 'x-seen'] }
+  t.strictSame(answerHeaders(open, asking('https://a.example')).at(-1), [
+    'access-control-expose-headers',
+    '*, x-seen',
+  ])
+  t.strictSame(
+    answerHeaders({ ...open, allowCredentials: true }, asking('https://a.example')).at(-1),
+    ['access-control-expose-headers', 'x-seen'],
+    'with credentials a browser takes * for a name',
+  )
   for (const origin of [
     'https://example.org',
     'https://.example.org',
@@ -198,5 +223,18 @@ void t.test('an answer allows the origins that the filter names, and no look-ali
   ])
     t.strictSame(answerHeaders(CORS, asking(origin)), [], origin)
   t.strictSame(answerHeaders(CORS, sampleFields([])), [], 'no browser asks')
+  t.end()
+})
+
+void t.test('an origin with the port of its scheme is the one without', (t) => {
+  const isAllowed = (allowed: string, origin: string): boolean =>
+    answerHeaders({ ...CORS, allowOrigins: [allowed] }, asking(origin)).length > 0
+  t.ok(isAllowed('https://shop.example:443', 'https://shop.example'))
+  t.ok(isAllowed('http://shop.example:80', 'http://shop.example'))
+  t.ok(isAllowed('https://*.example:443', 'https://shop.example'))
+  t.ok(isAllowed('https://shop.example', 'https://shop.example:443'))
+  t.notOk(isAllowed('https://shop.example:80', 'https://shop.example'))
+  t.notOk(isAllowed('http://shop.example:443', 'http://shop.example'))
+  t.notOk(isAllowed('https://shop.example:8443', 'https://shop.example'))
   t.end()
 })

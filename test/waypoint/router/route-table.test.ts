@@ -163,6 +163,40 @@ void t.test('a bad expression is never true, is told, and takes no other rule do
   t.end()
 })
 
+void t.test('a name that is not written in ASCII is the one that clients send', (t) => {
+  const named = (kind: 'exact' | 'regex', value: string): RouteTable =>
+    new RouteTable(
+      [sampleRule('one', [sampleMatch({ headers: [{ name: 'x-user', match: { kind, value } }] })])],
+      new PatternMemory(),
+    )
+  // As a head shows them: octets of UTF-8, each a character.
+  const sent = (value: string) =>
+    request('/', { headers: [['x-user', Buffer.from(value, 'utf8').toString('latin1')]] })
+  t.equal(ask(named('exact', 'Zo\u00eb'), sent('Zo\u00eb')), 'one.0')
+  t.equal(ask(named('exact', 'Zo\u00eb'), sent('Zoe')), 'none')
+  for (const regex of [
+    'Zo\u00eb',
+    'Zo.',
+    'Z.*\u00eb',
+    'Zo[e\u00eb]',
+    'Zo\u00eb?',
+    'Zo\u00eb\u{1f600}?',
+  ])
+    t.equal(ask(named('regex', regex), sent('Zo\u00eb')), 'one.0', regex)
+  t.equal(ask(named('regex', 'Zo\u00eb\u{1f600}?'), sent('Zo\u00eb\u{1f600}')), 'one.0')
+  t.equal(ask(named('regex', 'Zo..'), sent('Zo\u00eb')), 'none', 'it is one character')
+  const table = new RouteTable(
+    [
+      sampleRule('one', [
+        sampleMatch({ queryParams: [{ name: 'q', match: { kind: 'exact', value: '\u00fc' } }] }),
+      ]),
+    ],
+    new PatternMemory(),
+  )
+  t.equal(ask(table, request('/', { params: [['q', '\u00c3\u00bc']] })), 'one.0')
+  t.end()
+})
+
 void t.test('an escape matches in either case of its digits', (t) => {
   const table = new RouteTable([sampleRule('escaped', [exact('/a%2fb')])], new PatternMemory())
   t.equal(ask(table, request('/a%2Fb')), 'escaped.0', 'requests are normalised to upper case')

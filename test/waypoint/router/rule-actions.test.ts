@@ -177,7 +177,11 @@ void t.test(
     t.match(follow({ filters: [CORS, toV2] }, { headers: [origin] }), {
       kind: 'forward',
       responseEdits: {
-        dropped: [{ text: 'access-control-allow-origin' }, { text: 'x-version' }],
+        dropped: [
+          { text: 'access-control-allow-credentials' },
+          { text: 'access-control-allow-origin' },
+          { text: 'x-version' },
+        ],
         added: [
           { name: 'access-control-allow-origin', value: 'https://a.example' },
           { name: 'vary', value: 'Origin' },
@@ -186,6 +190,78 @@ void t.test(
       },
     })
     t.match(follow({ filters: [CORS] }), { kind: 'forward', responseEdits: undefined })
+    t.end()
+  },
+)
+
+void t.test(
+  "a browser's page may read that it was sent elsewhere, and that nobody is there",
+  (t) => {
+    const headers = [['origin', 'https://a.example']] as const
+    const redirect: HttpFilter = {
+      kind: 'redirect',
+      scheme: 'https',
+      hostname: undefined,
+      port: undefined,
+      path: undefined,
+      status: 302,
+    }
+    const told = [
+      ['access-control-allow-origin', 'https://a.example'],
+      ['vary', 'Origin'],
+      ['x-version', '2'],
+    ]
+    t.match(follow({ filters: [CORS, toV2, redirect], backends: [] }, { headers }), {
+      status: 302,
+      headers: [['location', 'https://cart.shop/a/b'], ...told],
+    })
+    const gone = { target: { kind: 'unresolved' as const, reason: 'gone' }, weight: 1, filters: [] }
+    for (const backends of [[gone], [], [backend('v1', 0)]])
+      t.match(follow({ filters: [CORS, toV2], backends }, { headers }), {
+        status: 500,
+        headers: told,
+      })
+    t.end()
+  },
+)
+
+void t.test('a header that a rule sets is there once, in answers of the waypoint as well', (t) => {
+  const origin = ['origin', 'https://a.example'] as const
+  const headers = [origin, ['access-control-request-method', 'GET']] as const
+  const set = [{ name: 'access-control-allow-origin', value: 'https://b.example' }]
+  const own: HttpFilter = { kind: 'responseHeaders', edit: { set, add: [], remove: ['vary'] } }
+  const found = follow({ filters: [CORS, own] }, { method: 'OPTIONS', headers })
+  t.strictSame(found.kind === 'answer' && found.headers, [
+    ['access-control-allow-methods', 'GET'],
+    ['access-control-max-age', '5'],
+    ['access-control-allow-origin', 'https://b.example'],
+  ])
+  t.end()
+})
+
+void t.test('whether credentials may be sent is said by the filter, not by the app', (t) => {
+  const headers = [['origin', 'https://a.example']] as const
+  const edits = (filter: HttpFilter) => {
+    const found = follow({ filters: [filter] }, { headers })
+    return found.kind === 'forward' ? found.responseEdits : undefined
+  }
+  const isDropped = (filter: HttpFilter): boolean | undefined =>
+    edits(filter)?.dropped.some(({ text }) => text === 'access-control-allow-credentials')
+  t.ok(isDropped(CORS), "the app's own word goes no further")
+  t.match(edits({ ...CORS, allowCredentials: true })?.added, [
+    { name: 'access-control-allow-origin', value: 'https://a.example' },
+    { name: 'access-control-allow-credentials', value: 'true' },
+  ])
+  t.end()
+})
+
+void t.test(
+  'backends that are not there are UNAVAILABLE to a GRPCRoute, and 500 to others',
+  (t) => {
+    const gone = { target: { kind: 'unresolved' as const, reason: 'gone' }, weight: 1, filters: [] }
+    const route = { kind: 'GRPCRoute', namespace: 'shop', name: 'cart', rule: '0' } as const
+    t.match(follow({ route, backends: [gone] }), { status: 503, message: 'gone' })
+    t.match(follow({ backends: [gone] }), { status: 500, message: 'gone' })
     t.end()
   },
 )
