@@ -81,6 +81,7 @@ export const HEADER = {
   connection: headerName('connection'),
   keepAlive: headerName('keep-alive'),
   proxyConnection: headerName('proxy-connection'),
+  forwardedClientCert: headerName('x-forwarded-client-cert'),
   te: headerName('te'),
   trailer: headerName('trailer'),
   upgrade: headerName('upgrade'),

@@ -7,7 +7,10 @@ import type { HeaderEdits } from './header-edits.ts'
 import { HEADER, type HeaderName } from './header-names.ts'
 import type { Fields, Framing, ResponseHead } from './message.ts'
 
-/** Written anew by each hop, or of no use beyond it (RFC 9110 7.6.1, RFC 9113 8.2.2). */
+/**
+ * Written anew by each hop, or of no use beyond it (RFC 9110 7.6.1, RFC 9113 8.2.2). And what Envoy writes of the client's certificate: an app that
+ * knows it from a sidecar believes it, so no client may write it itself.
+ */
 export const OF_THE_HOP: readonly HeaderName[] = [
   HEADER.connection,
   HEADER.keepAlive,
@@ -15,6 +18,7 @@ export const OF_THE_HOP: readonly HeaderName[] = [
   HEADER.te,
   HEADER.upgrade,
   HEADER.transferEncoding,
+  HEADER.forwardedClientCert,
 ]
 
 /** They frame, route, authenticate or describe what is already under way (RFC 9110 6.5.1). */

@@ -177,6 +177,8 @@ await t.test(
         'X-Private: 1',
         'X-Forwarded-For: 10.1.1.1',
         'Proxy-Connection: keep-alive',
+        // What a sidecar says of who calls: an app may believe it, so a client does not say it.
+        'X-Forwarded-Client-Cert: URI=spiffe://cluster.local/ns/shop/sa/admin',
         'Upgrade: h2c',
         'Accept: */*',
       ]),
