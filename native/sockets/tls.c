@@ -272,6 +272,8 @@ int64_t tls_adopt(struct loop *loop, int fd, uint32_t number, const uint8_t *fin
 	BIO_up_ref(secure->way);
 	SSL_set0_wbio(ssl, secure->way);
 	object->secure = secure;
+	/* Also what Node has left, whether anything comes after it or not: the first event looks. */
+	object->sides[0].is_readable = true;
 	return object->id;
 }
 
