@@ -33,7 +33,8 @@ const USAGE = `usage: npm run bench -- [--only NAME] [--rounds N] [--seconds N] 
                 same-node-requests, same-node-stream, same-node-connections, enrolment, memory, admit, metrics,
                 router, request-policy, waypoint-1x16, waypoint-2x64, waypoint-16x8, waypoint-128x1,
                 waypoint-1x1, waypoint-grpc-1x32, waypoint-grpc-8x8, waypoint-bodies, waypoint-1000-routes,
-                waypoint-latency, waypoint-latency-p99, waypoint-memory, waypoint-features; waypoint: all of those;
+                waypoint-latency, waypoint-latency-p99, waypoint-memory, waypoint-floods, waypoint-features;
+                waypoint: all of those;
                 scale: the control plane (docs/scale.md)
   --rounds N    rounds of each measurement (default 5)
   --seconds N   length of one load (default 3)
