@@ -2,8 +2,6 @@
 // One relay of the HBONE bench, a process of its own: `outbound` (plain in, HBONE out) or `inbound` (HBONE in,
 // plain out). Reads its settings as JSON from argv[2]; prints "ready" once it listens. Plain sockets are those of an agent.
 
-import { once } from 'node:events'
-import { type Socket, connect } from 'node:net'
 import { socketEngine } from '../test/support/engine.ts'
 import { HELD_LIMIT_BYTES } from '../mesh/hbone/limits.ts'
 import { HeldMemory } from '../mesh/http2/held-memory.ts'
@@ -17,8 +15,9 @@ import { connectPlain, servePlain } from './plain-sockets.ts'
 import type { IncomingTunnel, PoolTarget } from '../mesh/hbone/types.ts'
 import type { WorkloadCertificate } from '../mesh/identity/types.ts'
 import type { IpAddress, SpiffeId } from '../mesh/model/types.ts'
-import { err, ok } from '../mesh/result.ts'
-import { dialFailure, listeningFd } from '../test/hbone/harness.ts'
+import { ok } from '../mesh/result.ts'
+import { listeningFd } from '../test/hbone/harness.ts'
+import { dialLoopback } from './dial.ts'
 
 export interface RelaySettings {
   readonly role: 'outbound' | 'inbound'
@@ -34,22 +33,10 @@ const port = settings.role === 'outbound' ? await outbound() : await inbound()
 console.log(`ready ${port}`)
 process.stdin.on('end', () => process.exit(0)).resume()
 
-async function dial(
-  port: number,
-): Promise<ReturnType<typeof ok<Socket>> | ReturnType<typeof err<ReturnType<typeof dialFailure>>>> {
-  const socket = connect({ port, host: LOOPBACK, allowHalfOpen: true, noDelay: true })
-  try {
-    await once(socket, 'connect')
-    return ok(socket)
-  } catch (error) {
-    return err(dialFailure(error))
-  }
-}
-
 async function outbound(): Promise<number> {
   const pool = createHbonePool({
     certificate: () => Promise.resolve(ok(settings.certificate)),
-    dial: () => dial(settings.upstreamPort),
+    dial: () => dialLoopback(settings.upstreamPort),
     memory,
     engine: socketEngine(),
   })

@@ -3,7 +3,6 @@
 // they are answered or at a rate. Reads its settings as JSON from argv[2]; prints what came of it as JSON.
 
 import { once } from 'node:events'
-import { connect } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
@@ -15,6 +14,7 @@ import type { IpAddress, SpiffeId } from '../../mesh/model/types.ts'
 import { StreamPipe } from '../../mesh/relay/stream-pipe.ts'
 import { ok } from '../../mesh/result.ts'
 import { quantile } from '../statistics.ts'
+import { dialLoopback } from '../dial.ts'
 import { GrpcCalls } from './grpc-calls.ts'
 import { HTTP1_REQUEST, type Protocol, TARGET } from './parties.ts'
 import { TLS } from './tls.ts'
@@ -160,11 +160,7 @@ async function overHbone(): Promise<readonly Seat[]> {
   const { certificate, waypointIdentity, port, tunnels, kind } = settings
   const pool = createHbonePool({
     certificate: () => Promise.resolve(ok(certificate)),
-    dial: async () => {
-      const socket = connect({ port, host: LOOPBACK, noDelay: true })
-      await once(socket, 'connect')
-      return ok(socket)
-    },
+    dial: () => dialLoopback(port),
     memory,
   })
   const target = {

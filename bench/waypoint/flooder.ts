@@ -2,8 +2,6 @@
 // A client of the waypoint's bench that floods it by HTTP/2 within tunnels, one kind after the other, again and again as fast as it is let; a
 // process of its own. Reads its settings as JSON from argv[2]; says "ready PORT" when it has begun, and ends with its standard input.
 
-import { once } from 'node:events'
-import { connect } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
@@ -12,10 +10,10 @@ import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import { formatSocketAddress } from '../../mesh/model/address.ts'
 import type { IpAddress, SpiffeId } from '../../mesh/model/types.ts'
-import { err, ok } from '../../mesh/result.ts'
-import { dialFailure } from '../../test/hbone/harness.ts'
+import { ok } from '../../mesh/result.ts'
 import { frame } from '../../test/hbone/raw-peer.ts'
 import { FLOODS } from '../../test/waypoint/flood-kinds.ts'
+import { dialLoopback } from '../dial.ts'
 import { TARGET } from './parties.ts'
 
 export interface FlooderSettings {
@@ -36,15 +34,7 @@ const floods = Object.values(FLOODS).map((make) =>
 )
 const pool = createHbonePool({
   certificate: () => Promise.resolve(ok(certificate)),
-  dial: async () => {
-    const socket = connect({ port, host: LOOPBACK, noDelay: true })
-    try {
-      await once(socket, 'connect')
-      return ok(socket)
-    } catch (error) {
-      return err(dialFailure(error))
-    }
-  },
+  dial: () => dialLoopback(port),
   memory: new HeldMemory(HELD_LIMIT_BYTES),
 })
 const target = {

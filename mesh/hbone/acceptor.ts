@@ -6,7 +6,7 @@ import { type Server, type Socket, createServer } from 'node:net'
 import { type Server as TlsServer, type TLSSocket, createServer as createTlsServer } from 'node:tls'
 import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
-import { noteMade } from '../http2/adopted-wire.ts'
+import { noteMade, type TlsConnection } from '../http2/adopted-wire.ts'
 import type { SocketAddress, SpiffeId } from '../model/types.ts'
 import type { Knocker } from './knocking.ts'
 import type { HboneSources } from './sources.ts'
@@ -18,10 +18,7 @@ import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from 
 import { isOvertaken } from './trust-change.ts'
 import type { HboneServerOptions, ListenPlace } from './types.ts'
 
-export interface AuthenticatedConnection {
-  readonly socket: TLSSocket
-  /** As of the engine. */
-  readonly made: number
+export interface AuthenticatedConnection extends TlsConnection {
   readonly peerIdentity: SpiffeId
   readonly peer: SocketAddress
   readonly local: SocketAddress

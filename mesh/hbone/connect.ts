@@ -6,7 +6,7 @@ import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import { errorMessage } from '../errors.ts'
 import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
-import { noteMade } from '../http2/adopted-wire.ts'
+import { noteMade, type TlsConnection } from '../http2/adopted-wire.ts'
 import type { SpiffeId } from '../model/types.ts'
 import type { SocketEngine } from '../relay/socket-engine.ts'
 import { type Result, err, ok } from '../result.ts'
@@ -15,10 +15,7 @@ import { CONNECT_DEADLINE_MS, HANDSHAKE_DEADLINE_MS } from './limits.ts'
 import { checkServer, clientTlsOptions, explainTls } from './tls.ts'
 import type { HboneFailure, HbonePoolOptions, PoolTarget } from './types.ts'
 
-export interface SecuredConnection {
-  readonly socket: TLSSocket
-  /** As of the engine. */
-  readonly made: number
+export interface SecuredConnection extends TlsConnection {
   readonly peerIdentity: SpiffeId
 }
 

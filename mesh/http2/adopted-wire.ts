@@ -148,7 +148,6 @@ class AdoptedWire extends DeafListener implements H2Wire {
 
   /** Such a connection is of no use: it would be read by nobody. */
   #cannot(why: string): void {
-    this.#hasEnded = true
     this.#over(`the connection cannot be taken over: ${why}`)
     this.#close()
   }

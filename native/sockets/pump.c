@@ -24,65 +24,6 @@ static void over(struct loop *loop, struct object *object)
 	loop_tell(loop, TOLD_OVER, object->id, object->end, 0);
 }
 
-static size_t held(const struct side *side)
-{
-	return side->held_to - side->held_from;
-}
-
-/* Keeps what the kernel did not take; false without memory. */
-static bool hold(struct side *side, const uint8_t *bytes, size_t length)
-{
-	size_t before = held(side);
-	uint8_t *kept = malloc(before + length);
-
-	if (!kept)
-		return false;
-	if (before)
-		memcpy(kept, side->held + side->held_from, before);
-	memcpy(kept + before, bytes, length);
-	free(side->held);
-	side->held = kept;
-	side->held_from = 0;
-	side->held_to = before + length;
-	return true;
-}
-
-/* How many bytes the kernel took; -errno. */
-static ssize_t give(struct side *side, const uint8_t *bytes, size_t length)
-{
-	ssize_t sent;
-
-	do {
-		sent = send(side->fd, bytes, length, MSG_NOSIGNAL);
-	} while (sent < 0 && errno == EINTR);
-	if (sent < 0 && errno != EAGAIN)
-		return -errno;
-	if (sent < 0)
-		sent = 0;
-	if ((size_t)sent < length)
-		side->is_writable = false;
-	return sent;
-}
-
-/* Writes what is held; 0 or -errno. */
-static int flush(struct side *side)
-{
-	ssize_t sent;
-
-	if (!side->held || !side->is_writable)
-		return 0;
-	sent = give(side, side->held + side->held_from, held(side));
-	if (sent < 0)
-		return (int)sent;
-	side->held_from += (size_t)sent;
-	if (held(side) > 0)
-		return 0;
-	free(side->held);
-	side->held = NULL;
-	side->held_from = side->held_to = 0;
-	return 0;
-}
-
 /* The reset of what is left, after the bytes that came before it. */
 static void die(struct loop *loop, struct object *object)
 {
@@ -125,9 +66,9 @@ static void refused(struct loop *loop, struct object *object, int index)
 			break;
 		words += (size_t)got;
 		from->read += (uint64_t)got;
-		sent = to->held ? 0 : give(to, loop->scratch, (size_t)got);
+		sent = to->held ? 0 : side_give(to, loop->scratch, (size_t)got);
 		if (sent < 0 ||
-		    (sent < got && !hold(to, loop->scratch + sent, (size_t)(got - sent))))
+		    (sent < got && !side_hold(to, loop->scratch + sent, (size_t)(got - sent))))
 			break;
 	}
 	broken(loop, object, index);
@@ -159,7 +100,7 @@ static bool move(struct loop *loop, struct object *object, int index)
 	size_t moved = 0;
 	ssize_t got, sent;
 
-	if (flush(to) < 0) {
+	if (side_flush(to) < 0) {
 		refused(loop, object, 1 - index);
 		return false;
 	}
@@ -186,12 +127,12 @@ static bool move(struct loop *loop, struct object *object, int index)
 		}
 		moved += (size_t)got;
 		from->read += (uint64_t)got;
-		sent = give(to, loop->scratch, (size_t)got);
+		sent = side_give(to, loop->scratch, (size_t)got);
 		if (sent < 0) {
 			refused(loop, object, 1 - index);
 			return false;
 		}
-		if (sent < got && !hold(to, loop->scratch + sent, (size_t)(got - sent))) {
+		if (sent < got && !side_hold(to, loop->scratch + sent, (size_t)(got - sent))) {
 			pump_cut(loop, object, true);
 			over(loop, object);
 			return false;
@@ -207,7 +148,7 @@ static void flush_last(struct loop *loop, struct object *object)
 	int i;
 
 	for (i = 0; i < 2; i++)
-		if (object->sides[i].fd >= 0 && flush(&object->sides[i]) < 0)
+		if (object->sides[i].fd >= 0 && side_flush(&object->sides[i]) < 0)
 			side_close(&object->sides[i]);
 	die(loop, object);
 }

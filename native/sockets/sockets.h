@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* What an object is now. */
 enum kind {
@@ -62,7 +63,7 @@ struct side {
 	bool is_over;		/* of a stream: its break was told */
 	int broken;		/* of a stream: errno of the write that failed; what came before is read yet */
 	uint32_t last_words;	/* of a stream: bytes read since */
-	uint8_t *held;		/* of a pump: bytes for it that the kernel did not take */
+	uint8_t *held;		/* of a pump, and under TLS sealed: bytes for it that the kernel did not take */
 	size_t held_from;
 	size_t held_to;
 	uint64_t read;		/* bytes read of it */
@@ -162,14 +163,21 @@ void addon_stopped(struct loop *loop);
 /* listener.c */
 void listener_ready(struct loop *loop, struct object *object);
 
+/* side.c */
+void side_close(struct side *side);
+void side_reset(struct side *side);
+void side_ask_peer(const struct side *side);
+size_t side_held(const struct side *side);
+bool side_hold(struct side *side, const uint8_t *bytes, size_t length);
+ssize_t side_give(struct side *side, const uint8_t *bytes, size_t length);
+int side_flush(struct side *side);
+
 /* stream.c */
+void stream_broken(struct loop *loop, struct object *object, int error);
 void connecting_ready(struct loop *loop, struct object *object);
 void stream_ready(struct loop *loop, struct object *object, uint32_t events);
 long stream_write(struct loop *loop, struct object *object, const uint8_t *bytes, size_t length);
 int stream_end(struct loop *loop, struct object *object);
-void side_close(struct side *side);
-void side_reset(struct side *side);
-void side_ask_peer(const struct side *side);
 
 /* tls.c */
 void tls_prepare(void);

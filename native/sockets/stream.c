@@ -4,50 +4,13 @@
 #include "sockets.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 /* A stream's, a turn: all others have theirs before its next. */
 #define MOST_READ (64 * 1024)
 /* With less room in the arena JavaScript is told first, and it is empty again. */
 #define LEAST_ROOM (16 * 1024)
-
-/* A peer whose kernel knows it no more is found at the next probe; a network that is away for less than 100 s does no harm. As in native/tcp-state.ts. */
-#define PROBE_IDLE_S 10
-#define PROBE_INTERVAL_S 10
-#define PROBES 9
-
-void side_close(struct side *side)
-{
-	if (side->fd >= 0)
-		close(side->fd);
-	side->fd = -1;
-}
-
-void side_reset(struct side *side)
-{
-	static const struct linger now = { .l_onoff = 1, .l_linger = 0 };
-
-	if (side->fd >= 0)
-		setsockopt(side->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	side_close(side);
-}
-
-static void set_number(int fd, int level, int name, int value)
-{
-	setsockopt(fd, level, name, &value, sizeof(value));
-}
-
-void side_ask_peer(const struct side *side)
-{
-	set_number(side->fd, IPPROTO_TCP, TCP_KEEPIDLE, PROBE_IDLE_S);
-	set_number(side->fd, IPPROTO_TCP, TCP_KEEPINTVL, PROBE_INTERVAL_S);
-	set_number(side->fd, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
-	set_number(side->fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-}
 
 void connecting_ready(struct loop *loop, struct object *object)
 {
@@ -64,7 +27,8 @@ void connecting_ready(struct loop *loop, struct object *object)
 	loop_tell(loop, TOLD_CONNECTED, object->id, error, 0);
 }
 
-static void broken(struct loop *loop, struct object *object, int error)
+/* Tells that it is lost, once. */
+void stream_broken(struct loop *loop, struct object *object, int error)
 {
 	struct side *side = &object->sides[0];
 
@@ -112,7 +76,7 @@ static void read_some(struct loop *loop, struct object *object)
 		return;
 	}
 	if (side->broken || got < 0)
-		return broken(loop, object, side->broken ? side->broken : errno);
+		return stream_broken(loop, object, side->broken ? side->broken : errno);
 	side->is_readable = false;
 	side->has_ended = true;
 	loop_wait(loop, object, WAIT_HALF);
@@ -128,7 +92,7 @@ void stream_ready(struct loop *loop, struct object *object, uint32_t events)
 	if (side->has_ended || side->last_words >= MOST_LAST_WORDS) {
 		/* All was read, and yet it has something to say: the peer is gone. */
 		if (side->broken || events & (EPOLLERR | EPOLLHUP))
-			return broken(loop, object, side->broken ? side->broken : ECONNRESET);
+			return stream_broken(loop, object, side->broken ? side->broken : ECONNRESET);
 	} else if (side->is_readable && (!side->is_paused || side->broken)) {
 		read_some(loop, object);
 	}
@@ -150,20 +114,13 @@ long stream_write(struct loop *loop, struct object *object, const uint8_t *bytes
 		return -EPIPE;
 	if (object->secure)
 		return tls_write(loop, object, bytes, length);
-	do {
-		sent = send(side->fd, bytes, length, MSG_NOSIGNAL);
-	} while (sent < 0 && errno == EINTR);
-	if (sent < 0 && errno != EAGAIN) {
-		side->broken = errno;
+	sent = side_give(side, bytes, length);
+	if (sent < 0) {
+		side->broken = (int)-sent;
 		loop_look_again(loop, object, 0);
-		return -side->broken;
 	}
-	if (sent < 0)
-		sent = 0;
-	if ((size_t)sent < length) {
-		side->is_writable = false;
+	if (sent >= 0 && (size_t)sent < length)
 		side->wants_room = true;
-	}
 	return sent;
 }
 

@@ -50,10 +50,7 @@ struct secure {
 	SSL *ssl;
 	BIO *way;		/* between it and the socket */
 	bool reads_former;	/* what Node had read, and not opened, comes first */
-	bool is_closing;	/* FIN follows what waits */
-	uint8_t *waiting;	/* sealed, and not taken by the kernel */
-	size_t waiting_from;
-	size_t waiting_to;
+	bool is_closing;	/* FIN follows what is held */
 	uint64_t messages;
 	uint64_t opened;	/* bytes */
 	char fault[128];
@@ -293,7 +290,6 @@ void tls_release(struct loop *loop, struct object *object)
 	SSL_set_msg_callback(secure->ssl, NULL);
 	SSL_free(secure->ssl);
 	BIO_free(secure->way);
-	free(secure->waiting);
 	free(secure);
 }
 
@@ -312,84 +308,26 @@ static int note_fault(struct secure *secure)
 	return EPROTO;
 }
 
-/* Sends what waits: 0 when the kernel has all, else -errno. */
-static int flush(struct side *side, struct secure *secure)
-{
-	while (secure->waiting_from < secure->waiting_to) {
-		ssize_t sent = send(side->fd, secure->waiting + secure->waiting_from,
-				    secure->waiting_to - secure->waiting_from, MSG_NOSIGNAL);
-
-		if (sent < 0 && errno == EINTR)
-			continue;
-		if (sent < 0 && errno == EAGAIN) {
-			side->is_writable = false;
-			side->wants_room = true;
-		}
-		if (sent < 0)
-			return -errno;
-		secure->waiting_from += (size_t)sent;
-	}
-	free(secure->waiting);
-	secure->waiting = NULL;
-	secure->waiting_from = secure->waiting_to = 0;
-	if (secure->is_closing)
-		shutdown(side->fd, SHUT_WR);
-	return 0;
-}
-
-/* Has what is sealed wait behind what waits already. */
-static int wait_sealed(struct secure *secure, const uint8_t *bytes, size_t length)
-{
-	size_t before = secure->waiting_to - secure->waiting_from;
-	uint8_t *all = malloc(before + length);
-
-	if (!all)
-		return -ENOMEM;
-	if (before)
-		memcpy(all, secure->waiting + secure->waiting_from, before);
-	memcpy(all + before, bytes, length);
-	free(secure->waiting);
-	secure->waiting = all;
-	secure->waiting_from = 0;
-	secure->waiting_to = before + length;
-	return 0;
-}
-
-/* Sends what was sealed; what the kernel does not take waits. As flush(). */
-static int send_sealed(struct loop *loop, struct side *side, struct secure *secure)
+/* Sends what was sealed: 0 when the kernel has all of it, -EAGAIN when the rest is held, or another -errno. */
+static int send_sealed(struct loop *loop, struct side *side)
 {
 	size_t length = loop->out_used;
-	ssize_t sent = 0;
-	int result;
+	ssize_t sent = side->held ? 0 : side_give(side, loop->out, length);
+	bool is_kept = sent >= 0 && ((size_t)sent == length ||
+				     side_hold(side, loop->out + sent, length - (size_t)sent));
 
 	loop->out_used = 0;
-	if (!secure->waiting) {
-		do {
-			sent = send(side->fd, loop->out, length, MSG_NOSIGNAL);
-		} while (sent < 0 && errno == EINTR);
-		if (sent < 0 && errno != EAGAIN)
-			return -errno;
-		if (sent < 0)
-			sent = 0;
-	}
-	result = (size_t)sent < length ? wait_sealed(secure, loop->out + sent, length - (size_t)sent) : 0;
 	if (loop->out_size > KEPT_SEALED) {
 		free(loop->out);
 		loop->out = NULL;
 		loop->out_size = 0;
 	}
-	if (result || !secure->waiting)
-		return result;
-	side->is_writable = false;
+	if (!is_kept)
+		return sent < 0 ? (int)sent : -ENOMEM;
+	if (!side->held)
+		return 0;
 	side->wants_room = true;
 	return -EAGAIN;
-}
-
-static void broken(struct loop *loop, struct object *object, int error)
-{
-	object->sides[0].is_over = true;
-	loop_wait_no_more(loop, object);
-	loop_tell(loop, TOLD_BROKEN, object->id, error, 0);
 }
 
 /* More to open: 1. Nothing now, or no more at all, which is told: 0. */
@@ -423,19 +361,19 @@ static int fetch(struct loop *loop, struct object *object)
 	} else if (errno == EAGAIN) {
 		side->has_more = false;
 	} else {
-		broken(loop, object, errno);
+		stream_broken(loop, object, errno);
 	}
 	return 0;
 }
 
 /* Whether the peer has us work at TLS itself, which is then its fault. */
-static bool is_too_busy(struct secure *secure)
+static bool is_too_busy(const struct side *side, struct secure *secure)
 {
 	const char *fault = NULL;
 
 	if (secure->messages > MOST_MESSAGES + secure->opened / BYTES_PER_MESSAGE)
 		fault = "too many messages after the handshake";
-	else if (secure->waiting_to - secure->waiting_from > MOST_WAITING)
+	else if (side_held(side) > MOST_WAITING)
 		fault = "the peer asks and does not read";
 	if (fault)
 		snprintf(secure->fault, sizeof(secure->fault), "%s", fault);
@@ -446,7 +384,7 @@ static bool is_too_busy(struct secure *secure)
 static void opened(struct loop *loop, struct object *object, size_t from)
 {
 	if (loop->out_used)
-		send_sealed(loop, &object->sides[0], object->secure);
+		send_sealed(loop, &object->sides[0]);
 	if (loop->arena_used > from)
 		loop_tell(loop, TOLD_READ, object->id, (double)from, (double)(loop->arena_used - from));
 }
@@ -485,9 +423,9 @@ void tls_read_some(struct loop *loop, struct object *object)
 			return;
 		}
 		if (error != SSL_ERROR_WANT_READ)
-			return broken(loop, object, note_fault(secure));
-		if (is_too_busy(secure))
-			return broken(loop, object, EPROTO);
+			return stream_broken(loop, object, note_fault(secure));
+		if (is_too_busy(side, secure))
+			return stream_broken(loop, object, EPROTO);
 		if (has_fetched) {
 			if (side->is_readable)
 				loop_look_again(loop, object, 0);
@@ -521,20 +459,25 @@ long tls_write(struct loop *loop, struct object *object, const uint8_t *bytes, s
 			return -note_fault(secure);
 		done += (size_t)sealed;
 	}
-	result = send_sealed(loop, side, secure);
+	result = send_sealed(loop, side);
 	if (result == -EAGAIN)
 		return 0;
 	return result ? result : 1;
 }
 
-/* There is room: whether the kernel has all that waited. */
+/* There is room: whether the kernel has all that was held. */
 bool tls_flush(struct loop *loop, struct object *object)
 {
-	int result = flush(&object->sides[0], object->secure);
+	struct side *side = &object->sides[0];
+	int result = side_flush(side);
 
-	if (result && result != -EAGAIN)
-		broken(loop, object, -result);
-	return result == 0;
+	if (result)
+		stream_broken(loop, object, -result);
+	if (result || side->held)
+		return false;
+	if (object->secure->is_closing)
+		shutdown(side->fd, SHUT_WR);
+	return true;
 }
 
 /* close_notify, and then the FIN, after all that was written. */
@@ -550,7 +493,7 @@ int tls_end(struct loop *loop, struct object *object)
 	ERR_clear_error();
 	SSL_shutdown(secure->ssl);
 	ERR_clear_error();
-	result = send_sealed(loop, side, secure);
+	result = send_sealed(loop, side);
 	secure->is_closing = true;
 	if (result == -EAGAIN)
 		return 0;
