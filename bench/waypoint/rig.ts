@@ -50,6 +50,7 @@ export interface Proxy {
 const ROUTES = 20
 const ANSWER_BYTES = 1_024
 const FOLDER = import.meta.dirname
+const ROOT = join(FOLDER, '../..')
 /** What ours does before anything counts: V8 has yet to compile it, and a busy machine leaves it little time. */
 const WARM_REQUESTS = 30_000
 /** Many at once, which take the least time. */
@@ -67,8 +68,6 @@ const before = process.env.AMBIT_BEFORE && realpathSync(process.env.AMBIT_BEFORE
 
 /** A directory for CPU profiles of our own. */
 const profiles = process.env.AMBIT_PROFILES ?? ''
-/** As `ambit waypoint-proxy` starts Node (cli/bin/ambit). */
-const FLAGS = ['--max-semi-space-size=8', '--expose-gc']
 const profiled = profiles === '' ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`]
 
 /** All that one measurement needs; goes with it. */
@@ -110,12 +109,12 @@ export class Bench implements AsyncDisposable {
     const file = join(this.#folder, `waypoint-${backend}.json`)
     writeFileSync(file, JSON.stringify(settings))
     const own = async (folder: string): Promise<Proxy> => {
-      const args = [...FLAGS, ...profiled, join(folder, 'proxy.ts'), file]
+      const program = join(folder, 'bench/waypoint/proxy.ts')
+      const args = [...flagsOf(folder), ...profiled, program, file]
       return { ...(await this.#programs.quietNode(args)), kind: protocol }
     }
-    proxies.set('waypoint', await own(FOLDER))
-    if (before !== undefined && before !== '')
-      proxies.set('before', await own(join(before, 'bench/waypoint')))
+    proxies.set('waypoint', await own(ROOT))
+    if (before !== undefined && before !== '') proxies.set('before', await own(before))
     const rival = { ...settings, port: await freePort() }
     if (envoy === undefined || envoy === '')
       console.log(
@@ -242,4 +241,13 @@ export async function warmUp(
     const client = await bench.client(warm, proxy, rounds.seconds)
     done += (await client.run()).requests
   }
+}
+
+/** With what `ambit waypoint-proxy` of a checkout starts Node. */
+function flagsOf(checkout: string): readonly string[] {
+  const script = readFileSync(join(checkout, 'cli/bin/ambit'), 'utf8')
+  const flags = /^ *waypoint-proxy\) flags='([^']*)'/m.exec(script)?.[1]
+  if (flags === undefined)
+    throw new Error(`${checkout}/cli/bin/ambit does not say how it starts a waypoint`)
+  return flags.split(' ')
 }

@@ -2,6 +2,7 @@
 // The bodies of requests that are still to come on one connection of HTTP/2. One that has stopped holds a stream, and what it has at the
 // app: it is ended. One deadline for all of them, and none while there are none. Hot: two calls for each request that has a body.
 
+import { Roster, type RosterMember } from '../../mesh/async/roster.ts'
 import { Deadline, type DeadlineWheel } from './deadline-wheel.ts'
 
 /**
@@ -11,7 +12,7 @@ import { Deadline, type DeadlineWheel } from './deadline-wheel.ts'
 export const BODY_MS = 300_000
 
 /** The body of one request. */
-export interface OpenBody {
+export interface OpenBody extends RosterMember {
   /** Whether it may go on: something came since it was last asked, or it is not the client that has stopped. */
   isMoving(): boolean
   /** Ends the request. */
@@ -21,7 +22,7 @@ export interface OpenBody {
 export class OpenBodies {
   readonly #deadlines: DeadlineWheel
   readonly #mayCome: () => boolean
-  readonly #bodies = new Set<OpenBody>()
+  readonly #bodies = new Roster<OpenBody>()
   readonly #look = new Deadline(() => this.#lookAtAll())
 
   /** `mayCome`: the connection lets its client send something. */

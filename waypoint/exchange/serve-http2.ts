@@ -3,6 +3,7 @@
 // Hot.
 
 import { STATUS_CODES } from 'node:http'
+import type { Listed } from '../../mesh/async/roster.ts'
 import { FieldList } from '../../mesh/http/field-list.ts'
 import type { HeaderEdits } from '../../mesh/http/header-edits.ts'
 import { type HttpProblem, PROBLEM } from '../../mesh/http/http1/problem.ts'
@@ -141,6 +142,8 @@ class ServedHttp2 implements ServedConnection {
 }
 
 class ServedStream implements StreamSink, ExchangeClient, OpenBody {
+  /** Among the open bodies. */
+  listed: Listed | undefined
   readonly #stream: H2Stream
   readonly #connection: ServedHttp2
   readonly #bodies: OpenBodies
