@@ -6,6 +6,8 @@ import type { H2Stream } from './stream.ts'
 
 /** Slots of an empty table; always a power of two. */
 const FIRST_SLOTS = 8
+/** So many are kept, whatever leaves: half a KB, and calls that come and go in bursts would have the table made anew each time. */
+const KEPT_SLOTS = 64
 /** Ids of one side are two apart. */
 const ID_STEP_BITS = 1
 
@@ -48,7 +50,7 @@ export class StreamTable implements Iterable<H2Stream> {
       slots[at] = undefined
       hole = at
     }
-    if (8 * this.#size < slots.length && slots.length > FIRST_SLOTS) this.#resize(slots.length / 2)
+    if (8 * this.#size < slots.length && slots.length > KEPT_SLOTS) this.#resize(slots.length / 2)
   }
 
   /** Over those that are open now, by their ids: streams may end under way. */

@@ -61,32 +61,40 @@ function makeConnections() {
         { connected: resolve, failed: ({ message }) => reject(new Error(message)) },
       )
     })
+  /** Asks once: by which connection, which is answered with such lines when the test says so. */
+  const begin = async (isIdempotent: boolean) => {
+    const upstream = await connect(isIdempotent)
+    const request = new OutgoingRequest()
+    upstream.begin(
+      {
+        onInterim: NOTHING,
+        onAnswer: NOTHING,
+        onSwitch: NOTHING,
+        onAnswerData: NOTHING,
+        onAnswerEnd: NOTHING,
+        onFailed: NOTHING,
+        onRoom: NOTHING,
+      },
+      request,
+    )
+    upstream.end(undefined)
+    const place = apps.findIndex(({ sink }) => sink === (upstream as unknown))
+    const answer = (...lines: string[]): void => {
+      apps[place]?.send(message(['HTTP/1.1 200 OK', 'Content-Length: 0', ...lines]))
+    }
+    return { place, answer }
+  }
   return {
     connections,
     apps,
+    begin,
     pass: (ms: number): void => {
       now += ms
       deadlines.sweep()
     },
-    /** Asks once, is answered with such lines, and says by which connection. */
     ask: async (isIdempotent: boolean, ...lines: string[]): Promise<number> => {
-      const upstream = await connect(isIdempotent)
-      const request = new OutgoingRequest()
-      upstream.begin(
-        {
-          onInterim: NOTHING,
-          onAnswer: NOTHING,
-          onSwitch: NOTHING,
-          onAnswerData: NOTHING,
-          onAnswerEnd: NOTHING,
-          onFailed: NOTHING,
-          onRoom: NOTHING,
-        },
-        request,
-      )
-      upstream.end(undefined)
-      const place = apps.findIndex(({ sink }) => sink === (upstream as unknown))
-      apps[place]?.send(message(['HTTP/1.1 200 OK', 'Content-Length: 0', ...lines]))
+      const { place, answer } = await begin(isIdempotent)
+      answer(...lines)
       return place
     },
   }
@@ -123,3 +131,21 @@ void t.test('who says how long it keeps a connection has it closed before', asyn
   t.equal(connections.idle, 1, 'what says nothing of the time')
   t.end()
 })
+
+void t.test(
+  'what a client has under way at once is kept in a lull, and not all of a burst',
+  async (t) => {
+    const { connections, apps, begin } = makeConnections()
+    const rush = async (count: number): Promise<void> => {
+      const answers = []
+      for (let at = 0; at < count; at += 1) answers.push((await begin(true)).answer)
+      for (const answer of answers) answer()
+    }
+    await rush(200)
+    t.equal(connections.idle, 200)
+    await rush(200)
+    t.equal(apps.length, 200, 'nothing is opened anew')
+    await rush(1_000)
+    t.equal(connections.idle, 256)
+  },
+)

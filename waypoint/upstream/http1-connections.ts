@@ -37,8 +37,11 @@ const BEFORE_APP_MS = 1_000
  * now would fail the request. A new connection costs a millisecond, and only where requests are rare.
  */
 const FRESH_MS = 1_000
-/** Of one client to one endpoint: a burst must not keep each of its connections for that long. */
-const MOST_IDLE = 64
+/**
+ * Of one client to one endpoint: a burst must not keep each of its connections for that long. Below what a client has under way at once, each lull
+ * would close connections that the next moment opens again, at many times the cost of a request.
+ */
+const MOST_IDLE = 256
 /** Of all clients to all endpoints; at some 10 KB each, here and at the far agent. */
 const MOST_IDLE_OF_ALL = 4_096
 
