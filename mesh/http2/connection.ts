@@ -476,7 +476,8 @@ export class H2Connection implements FrameHandler, StreamHost {
       if (!stream.isClosed) stream.receiveEnd()
       return
     }
-    const isInterim = headers.some(([name, value]) => name === ':status' && value.startsWith('1'))
+    const isInterim =
+      !isTooLarge && headers.some(([name, value]) => name === ':status' && value.startsWith('1'))
     if (isInterim && isEndStream) return this.#streamError(stream, H2_CODE.protocolError)
     if (isInterim) {
       // Who passes them on has a bound of its own.

@@ -84,6 +84,8 @@ const NOTHING = Buffer.alloc(0)
 /** RFC 7541 4.2: however often the size changed since the last block, two updates say it. */
 const MOST_SIZE_UPDATES = 2
 
+const KIND = 'content-type'
+
 const entryBytes = (name: string, value: string): number =>
   name.length + value.length + ENTRY_OVERHEAD_BYTES
 
@@ -92,7 +94,10 @@ const corrupt = (message: string): H2ConnectionError =>
 
 export interface DecodedHeaders {
   readonly headers: HeaderList
-  /** The list was over the limit: it was read on to keep the table right, but not kept. */
+  /**
+   * The list was over the limit: it was read on to keep the table right, but what came beyond was not kept. What is kept may tell who asked
+   * for what, and nothing else: whatever else counts may be missing.
+   */
   readonly isTooLarge: boolean
   /** What the list counts (RFC 9113 6.5.2); where it is too large, some number over the limit. */
   readonly listBytes: number
@@ -138,10 +143,9 @@ export class HpackDecoder {
     }
     this.#block = NOTHING
     this.#headers = []
-    const isTooLarge = this.#left < 0
     return {
-      headers: isTooLarge ? [] : headers,
-      isTooLarge,
+      headers,
+      isTooLarge: this.#left < 0,
       listBytes: this.#listLimit - this.#left,
     }
   }
@@ -192,12 +196,19 @@ export class HpackDecoder {
     }
     const field = [name, value] as const
     if (this.#left >= 0) this.#append(field)
+    else this.#appendKind(field)
     if (entersTable) this.#table.add(field)
   }
 
   #append(field: readonly [string, string]): void {
     this.#left -= entryBytes(field[0], field[1])
     if (this.#left >= 0) this.#headers.push(field)
+  }
+
+  /** Clients of gRPC may say what they speak after all that made their list too large; and are to be told in their own words. */
+  #appendKind(field: readonly [string, string]): void {
+    const [name] = field
+    if (name === KIND && !this.#headers.some(([known]) => known === KIND)) this.#headers.push(field)
   }
 
   #lookup(index: number): readonly [string, string] {

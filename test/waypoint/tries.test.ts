@@ -31,6 +31,24 @@ await t.test('and is answered when there is nowhere to send it', (t) => {
   t.end()
 })
 
+await t.test('where no endpoint is fit it is answered at once, whatever its route says', (t) => {
+  const failure = { flag: 'UH', reason: 'noHealthyUpstream', message: 'nobody is there' } as const
+  const retry = { attempts: 5, codes: [503], backoffMs: 1_000 }
+  const world = makeWorld({ failure: () => failure, route: () => ({ ...FORWARD, retry }) })
+  world.client.send(POST)
+  t.match(world.client.take(), /^HTTP\/1\.1 503 [^]*no healthy upstream$/)
+  t.match(world.records, [{ status: 503, flag: 'UH', attempts: 1, message: 'nobody is there' }])
+  t.equal(world.deadlines.size, 1, 'but that of the client, which may ask again')
+  const later = makeWorld({
+    failure: ({ number }) => (number === 0 ? undefined : failure),
+    route: () => ({ ...FORWARD, retry: { ...retry, backoffMs: 0 } }),
+  })
+  later.client.send(GET)
+  later.app().sink.broken('serverReset')
+  t.match(later.records, [{ status: 503, flag: 'UH', attempts: 2 }], 'the last one has gone')
+  t.end()
+})
+
 await t.test(
   'an idle connection that was dying is no reason to fail what may be sent twice',
   (t) => {
@@ -202,6 +220,26 @@ await t.test('a connection that takes too long to come is called off', (t) => {
   t.equal(world.calledOff, 1)
   t.match(world.client.take(), /^HTTP\/1\.1 504 /)
   t.equal(world.client.unconsumed, 0)
+  t.end()
+})
+
+await t.test('the time of a try is that of its connection, too', (t) => {
+  const world = makeWorld({ isSlow: true, route: () => ({ ...RETRY, backendRequestMs: 300 }) })
+  world.client.send(POST)
+  world.pass(350)
+  t.equal(world.calledOff, 1)
+  t.equal(world.attempts.length, 2, 'the next one')
+  world.open()
+  t.equal(world.app().take(), POST)
+  world.pass(200)
+  world.app().send(OK)
+  t.equal(world.client.take(), OK, 'which has its own time')
+  t.match(world.records, [{ status: 200, attempts: 2 }])
+  const once = makeWorld({ isSlow: true, route: () => ({ ...FORWARD, backendRequestMs: 300 }) })
+  once.client.send(GET)
+  once.pass(350)
+  t.match(once.client.take(), /^HTTP\/1\.1 504 /)
+  t.match(once.records, [{ status: 504, flag: 'UT', attempts: 1 }])
   t.end()
 })
 

@@ -15,7 +15,7 @@ import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { type HttpVersion, versionFor } from './app-protocol.ts'
 import { Deadline } from './deadline-wheel.ts'
 import { failureAnswer, ownAnswer, withUsedUp } from './failure-answer.ts'
-import { grpcStatusIn, grpcStatusOf, isGrpc } from './grpc.ts'
+import { CONTENT_TYPE, grpcStatusIn, grpcStatusOf, isGrpc } from './grpc.ts'
 import { OutgoingRequest } from './outgoing-request.ts'
 import { isIdempotent, mayTryAgain } from './retry.ts'
 import type {
@@ -137,11 +137,23 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     this.#connect()
   }
 
-  /** What was read is no request: tells of it, after the client was. */
-  refused(head: RequestMessage, status: number, message: string): void {
+  /**
+   * What was read is no request, of which the client is told, 0: or is not. Gives the status that it is told where it is a call of gRPC;
+   * `isGrpcElse`: what it is where it does not say.
+   */
+  refused(
+    head: RequestMessage,
+    status: number,
+    message: string,
+    isGrpcElse = false,
+  ): number | undefined {
     this.#start(head)
-    this.#status = status
+    this.#isGrpc ||= isGrpcElse && head.value(CONTENT_TYPE) === undefined
+    const isTold = this.#isGrpc && status > 0
+    this.#grpcStatus = isTold ? grpcStatusOf(status) : undefined
+    this.#status = isTold ? 200 : status
     this.#finish('DPE', message)
+    return this.#grpcStatus
   }
 
   /** What follows the head is no body: the upstream is cut, so that it takes nothing for whole, and the client is told or cut. */
@@ -189,8 +201,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     this.#endpoint = upstream.endpoint
     const request = this.#request
     const kept = this.#kept
-    const { backendRequestMs = 0, retry } = this.#forward ?? {}
-    if (backendRequestMs > 0) this.#context.deadlines.set(this.#try, backendRequestMs)
+    const retry = this.#forward?.retry
     let hasRoom = upstream.begin(this, request)
     if (kept.length > 0) hasRoom = upstream.data(kept.bytes, kept.start, kept.end)
     const isReplayable =
@@ -338,6 +349,9 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     }
     this.#attempts += 1
     this.#isWaiting = true
+    // A connection that does not come is as late as an answer that does not.
+    if (forward.backendRequestMs > 0)
+      this.#context.deadlines.set(this.#try, forward.backendRequestMs)
     const callOff = this.#context.connect(attempt, this)
     // It may have come, or failed and been tried again, within the call.
     if (this.#isWaiting && serial === this.#tries) this.#callOff = callOff
@@ -383,8 +397,10 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     }
     const isStale = upstream?.isReused === true && !upstream.hasAnswerBytes && !this.#isStaleRetried
     if (isStale && isIdempotent(this.#method) && !this.#isBeyondReplay) return this.#tryAgain(true)
-    if (isUnsent ? mayTryAgain(this.#attempts, this.#forward?.retry) : this.#canReplay())
-      return this.#tryAgain(false)
+    // As Envoy has it: where no endpoint is fit, the next try finds none either, and nobody is to wait for it.
+    const isHopeless = flag === 'UH'
+    const mayTry = isUnsent ? mayTryAgain(this.#attempts, this.#forward?.retry) : this.#canReplay()
+    if (!isHopeless && mayTry) return this.#tryAgain(false)
     const isRetried = this.#attempts > 1 && !isStale
     this.#answerHere(
       this.#failure(this.#isUsedUp ? withUsedUp(flag) : flag, message),
@@ -435,7 +451,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
   #dropUpstream(reason: EndReason): void {
     const callOff = this.#callOff
     this.#arrived()
-    callOff()
+    callOff(reason)
     const upstream = this.#upstream
     this.#upstream = undefined
     upstream?.cut(reason)

@@ -6,7 +6,7 @@ import { headerName } from '../../mesh/http/header-names.ts'
 import type { Fields } from '../../mesh/http/message.ts'
 import type { RequestRecord } from './types.ts'
 
-const CONTENT_TYPE = headerName('content-type')
+export const CONTENT_TYPE = headerName('content-type')
 const GRPC_STATUS = headerName('grpc-status')
 const GRPC = 'application/grpc'
 const PLUS = 0x2b
@@ -17,6 +17,7 @@ const OK = 0
 const UNKNOWN = 2
 const DEADLINE_EXCEEDED = 4
 const PERMISSION_DENIED = 7
+const RESOURCE_EXHAUSTED = 8
 const UNIMPLEMENTED = 12
 const INTERNAL = 13
 const UNAVAILABLE = 14
@@ -33,12 +34,14 @@ const SERVER_FAULTS: ReadonlySet<number> = new Set([
   DATA_LOSS,
 ])
 
-/** Of the statuses of HTTP, as Envoy has it. */
+/** Of the statuses of HTTP, as Envoy has it; and what is too large, as gRPC's own servers have it. */
 const OF_HTTP: Readonly<Record<number, number>> = {
   400: INTERNAL,
   401: UNAUTHENTICATED,
   403: PERMISSION_DENIED,
   404: UNIMPLEMENTED,
+  414: RESOURCE_EXHAUSTED,
+  431: RESOURCE_EXHAUSTED,
   429: UNAVAILABLE,
   502: UNAVAILABLE,
   503: UNAVAILABLE,

@@ -65,6 +65,8 @@ class ServedHttp2 implements ServedConnection {
   readonly #idle = new Deadline(() => this.#idled())
   readonly #bodies: OpenBodies
   #cutBy: EndReason | undefined
+  /** Calls of gRPC have come by it: so may be what comes and does not say, for it is too large. */
+  carriesGrpc = false
   #spare: Exchange[] = []
 
   constructor(pipe: Pipe, context: ServeContext, { memory, accounts }: Http2Serving) {
@@ -172,18 +174,27 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
 
   begin(headers: HeaderList, isTooLarge: boolean): void {
     const isEnd = this.#stream.isEndReceived
+    if (isTooLarge) head.take(headers)
     const problem = isTooLarge ? TOO_LARGE : head.parse(headers, isEnd)
     this.#isToHead = head.method === 'HEAD'
     if (problem?.kind === 'malformed') this.#malformed(problem.text)
     else if (problem === undefined) {
       this.#left = head.bodyLength
       // Calls of gRPC may be silent between their messages for as long as they like.
-      if (!isEnd && !isGrpc(head)) this.#bodies.opened(this)
+      if (!isEnd) {
+        if (isGrpc(head)) this.#connection.carriesGrpc = true
+        else this.#bodies.opened(this)
+      }
       this.#exchange?.begin(head, !isEnd)
     } else {
       const { status, text } = problem.problem
-      this.#exchange?.refused(head, status, text)
-      this.answerHere(problemAnswer(problem.problem), undefined)
+      const grpcStatus = this.#exchange?.refused(
+        head,
+        status,
+        text,
+        isTooLarge && this.#connection.carriesGrpc,
+      )
+      this.answerHere(problemAnswer(problem.problem), grpcStatus)
     }
     head.forget()
   }

@@ -102,8 +102,8 @@ export interface ConnectionWaiter {
   failed(failure: ConnectFailure): void
 }
 
-/** Says that the connection is not wanted any more. */
-export type CallOff = () => void
+/** Says that the connection is not wanted any more, and why: `connectTimeout` where its time has passed. */
+export type CallOff = (reason: EndReason) => void
 
 /** Where the copies of a request hear of its body. They take what they can at once, and never make it wait. */
 export interface RequestCopies {

@@ -89,7 +89,7 @@ export class Http1Connections {
       if (!cut.aborted)
         waiter.failed({ flag: 'UF', reason: 'internal', message: errorMessage(thrown) })
     })
-    return () => cut.abort()
+    return (reason) => cut.abort(reason)
   }
 
   /** Closes what is idle, and what becomes so. */

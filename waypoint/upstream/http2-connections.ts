@@ -9,6 +9,7 @@ import { H2Connection } from '../../mesh/http2/connection.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { PipeWire } from '../../mesh/http2/pipe-wire.ts'
 import { ok } from '../../mesh/result.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { Deadline, type DeadlineWheel } from '../exchange/deadline-wheel.ts'
 import { CLIENT_SETTINGS, SHRINK_MS } from '../exchange/http2-limits.ts'
 import { CONNECTION_ENDED, Http2Upstream } from '../exchange/http2-upstream.ts'
@@ -82,12 +83,12 @@ export class Http2Connections {
     const opening = this.#opening.get(key)
     if (opening !== undefined && opening.waiting.length < FIRST_STREAMS) {
       opening.waiting.push(wanted)
-      wanted.callOff = () => {
-        opening.callOff(wanted)
+      wanted.callOff = (reason) => {
+        opening.callOff(wanted, reason)
         wanted.trial?.end()
       }
     } else this.#open(key, wanted, chosen.value)
-    return () => wanted.callOff?.()
+    return (reason) => wanted.callOff?.(reason)
   }
 
   /** Closes what is idle, and what becomes so. */
@@ -106,7 +107,7 @@ export class Http2Connections {
     this.#opening.set(key, opening)
     // Whoever opens it has no trial of its own: that is the new connection's.
     first.trial = undefined
-    first.callOff = () => opening.callOff(first)
+    first.callOff = (reason) => opening.callOff(first, reason)
     // Later tries are the request's own, and each goes elsewhere: they must not multiply.
     const tries = first.attempt.number === 0 ? MAX_TRIES : 1
     this.#options.upstreams.open(first.call, opening.cut, ok(chosen), tries).then(
@@ -219,10 +220,10 @@ class Opening {
   }
 
   /** One of them does not wait any more; when nobody does, it is not made. */
-  callOff(wanted: Wanted): void {
+  callOff(wanted: Wanted, reason: EndReason): void {
     const at = this.waiting.indexOf(wanted)
     if (at >= 0) this.waiting.splice(at, 1)
-    if (this.waiting.length === 0) this.cut.abort()
+    if (this.waiting.length === 0) this.cut.abort(reason)
   }
 
   failed(failure: ConnectFailure): void {

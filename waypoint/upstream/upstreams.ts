@@ -21,6 +21,7 @@ import { SocketPipe } from '../../mesh/relay/socket-pipe.ts'
 import type { StartedPipe } from '../../mesh/relay/started-pipe.ts'
 import { StreamPipe } from '../../mesh/relay/stream-pipe.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
+import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Backend, RequestSource } from '../exchange/types.ts'
 import type { Endpoint } from '../exchange/upstream-connection.ts'
 import { chooseUpstream, type UpstreamChoice } from './choose-upstream.ts'
@@ -35,6 +36,14 @@ import { isBoundPod, upstreamHeaders } from './tunnel-headers.ts'
  */
 export const MAX_TRIES = 3
 
+/** Why a connection is called off whose request has waited for as long as its route allows. */
+const LATE: EndReason = 'connectTimeout'
+/**
+ * What takes so long is the endpoint's fault, whatever time the route has; or requests that wait for less than a connection does would find
+ * one that swallows them again and again. Routes with less time than a handshake takes say nothing of it.
+ */
+const LATE_MS = 500
+
 export interface UpstreamsOptions {
   readonly mesh: MeshState
   readonly network: string
@@ -46,6 +55,7 @@ export interface UpstreamsOptions {
   /** Whether what is bound so is bound to this waypoint. */
   readonly isOwn: (waypoint: GatewayAddress | undefined) => boolean
   readonly random?: () => number
+  readonly now?: () => number
 }
 
 /** A call that is to go on. */
@@ -142,11 +152,15 @@ export class Upstreams {
     signal: CutSignal,
   ): Promise<Result<OpenedUpstream, HboneFailure>> {
     const { attempt, workload, target } = chosen
+    const { now = () => performance.now() } = this.#options
+    const begunAt = now()
     const made = await (chosen.kind === 'hbone'
       ? this.#openTunnel(call, chosen, signal)
       : this.#connectPlain(call, chosen, signal))
     if (!made.ok) {
       if (isEndpointsFault(made.error)) attempt.failed(made.error.message)
+      else if (signal.reason === LATE && now() - begunAt >= LATE_MS)
+        attempt.failed('it did not take the connection in the time that its route has')
       attempt.end()
       return made
     }

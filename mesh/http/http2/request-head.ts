@@ -40,6 +40,13 @@ export class Http2RequestHead extends FieldList implements RequestMessage {
     return this.#understandTarget() ?? this.#understandBody(isEnd)
   }
 
+  /** Takes what there is of a head that is too large: who asked for what, perhaps. It is not to go on. */
+  take(part: readonly Field[]): void {
+    const count = countPseudo(part)
+    this.#readPseudo(part, count)
+    this.fields = part.slice(count)
+  }
+
   /** Forgets what it read. */
   forget(): void {
     this.fields = []
@@ -79,8 +86,11 @@ export class Http2RequestHead extends FieldList implements RequestMessage {
     this.method = method ?? ''
     this.target = path ?? ''
     this.authority = authority ?? ''
-    if (method === undefined || method.length > LONGEST_METHOD || !isToken(method))
+    if (method === undefined || method.length > LONGEST_METHOD || !isToken(method)) {
+      // It is told of, and may be as long as a list of headers.
+      this.method = ''
       return ':method is missing or no method'
+    }
     if (method === 'CONNECT') {
       // RFC 9113 8.5; 8.3: an extended one (RFC 8441) was not offered.
       const isPlain = scheme === undefined && path === undefined && authority !== undefined
