@@ -19,6 +19,7 @@ import {
   type WaypointChoices,
 } from '../waypoint/waypoint-gateway.ts'
 import { isProgrammed, waypointReport, type WaypointReport } from '../waypoint/waypoint-report.ts'
+import { whoStillNames } from '../waypoint/who-names.ts'
 
 interface Target {
   readonly lab?: string
@@ -213,11 +214,8 @@ function deleteCommand(): Command {
         if (!deleted.ok) throw kubeError(deleted.error)
         print(`waypoint ${namespace}/${name} deleted`)
       }
-      const { uses } = await namespaceStanding(api, namespace)
-      if (waypoints.some(({ name }) => name === uses))
-        print(
-          `namespace ${namespace} still uses waypoint ${uses}, so that its traffic is refused: kubectl label namespace ${namespace} istio.io/use-waypoint-`,
-        )
+      const gone = waypoints.map(({ name }) => name)
+      for (const line of await whoStillNames(api, namespace, gone)) print(line)
     })
 }
 

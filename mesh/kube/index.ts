@@ -13,7 +13,7 @@
 export { loadKubeConfig } from './access.ts'
 export type { ClusterAccess } from './access.ts'
 export { createKubeApi } from './api.ts'
-export type { KubeApi, ObjectName } from './api.ts'
+export type { KubeApi, KubeList, ObjectName } from './api.ts'
 export type { KubeFailure } from './failure.ts'
 export * from './resources.ts'
 export { watchResource } from './watch-resource.ts'

@@ -15,7 +15,14 @@ import {
 } from '../../cli/waypoint/waypoint-report.ts'
 import { applyManifests } from '../../lab/cluster/apply.ts'
 import { absentKinds } from '../../lab/cluster/mesh.ts'
-import { GATEWAY_CLASSES, GATEWAYS, NAMESPACES, watchResource } from '../../mesh/kube/index.ts'
+import {
+  GATEWAY_CLASSES,
+  GATEWAYS,
+  NAMESPACES,
+  PODS,
+  SERVICES,
+  watchResource,
+} from '../../mesh/kube/index.ts'
 import { expectOk, log, type SmallCluster, smallCluster } from '../controller/small-cluster.ts'
 
 const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
@@ -122,6 +129,52 @@ void t.test('apply makes a waypoint, waits for it, and binds the namespace to it
   })
   t.strictSame(await readWaypoints(cluster.admin, 'shop'), [])
 })
+
+void t.test(
+  'who deletes a waypoint is told who names it still, and what comes of it',
+  async (t) => {
+    const cluster = await clusterWithKinds(t)
+    playController(t, cluster, true)
+    const { admin } = cluster
+    const make = async (namespace: string, name: string, labels: Record<string, string>) => {
+      const ports = [{ port: 80 }]
+      const metadata = { namespace, name, labels }
+      expectOk(await admin.create(SERVICES, { metadata, spec: { ports } }))
+    }
+    expectOk(
+      await admin.create(NAMESPACES, {
+        metadata: {
+          name: 'other',
+          annotations: { 'ambit.io/waypoint-fail-open': 'true' },
+          labels: { 'istio.io/use-waypoint': 'one', 'istio.io/use-waypoint-namespace': 'shop' },
+        },
+      }),
+    )
+    await make('shop', 'catalog', { 'istio.io/use-waypoint': 'one' })
+    await make('shop', 'cart', { 'istio.io/use-waypoint-canary': 'two' })
+    await make('shop', 'kept', { 'istio.io/use-waypoint': 'three' })
+    await make('other', 'own', { 'istio.io/use-waypoint': 'one' })
+    const labels = { 'istio.io/use-waypoint': 'two' }
+    expectOk(
+      await admin.create(PODS, {
+        metadata: { namespace: 'shop', name: 'db', labels },
+        spec: { containers: [{ name: 'app', image: 'app' }] },
+      }),
+    )
+    for (const name of ['one', 'two', 'three'])
+      t.match(await waypoint(cluster, 'apply', '-n', 'shop', '--name', name), { code: 0 })
+    const { code, out } = await waypoint(cluster, 'delete', '-n', 'shop', 'one', 'two')
+    t.equal(code, 0)
+    t.strictSame(out.trim().split('\n'), [
+      'waypoint shop/one deleted',
+      'waypoint shop/two deleted',
+      'namespace other still uses waypoint shop/one, so that its traffic passes without one: kubectl label namespace other istio.io/use-waypoint-',
+      'service shop/catalog still uses waypoint one, so that its traffic is refused: kubectl label service -n shop catalog istio.io/use-waypoint-',
+      'service shop/cart still has waypoint two for a canary, which takes nothing any more: kubectl label service -n shop cart istio.io/use-waypoint-canary-',
+      'pod shop/db still uses waypoint two, so that its traffic is refused: take the label istio.io/use-waypoint from it, and from the template that it is made of',
+    ])
+  },
+)
 
 void t.test(
   'a waypoint that does not become ready is told with its reason, and binds nobody',
