@@ -61,8 +61,10 @@ export interface RouteFacts {
   readonly namespace: string
   readonly name: string
   readonly seen: SeenEntries
-  /** Services; there may be other parents, of which nothing is read. */
+  /** Services; there may be other parents. */
   readonly parents: readonly ParentRef[]
+  /** Gateways, whosoever they are. */
+  readonly gateways: readonly ParentRef[]
   readonly rules: readonly RuleFacts[]
   /** Of a TLSRoute: the names that clients ask for; none: whatever they ask for. */
   readonly hostnames: readonly string[]
@@ -132,10 +134,14 @@ function read(form: RouteForm, object: PolicyObject, { cluster }: Origin): Readi
   const namespace = typeof metadata.namespace === 'string' ? metadata.namespace : ''
   const name = typeof metadata.name === 'string' ? metadata.name : ''
   const seen = readSeenEntries(reader, object, 'parents')
-  const parents = readParents(reader, namespace, fieldsOf(object.spec)?.parentRefs)
+  const { services: parents, gateways } = readParents(
+    reader,
+    namespace,
+    fieldsOf(object.spec)?.parentRefs,
+  )
   const problems: ObjectProblem[] = []
   const read = readRules(form, metadata, object.spec, problems)
-  const facts = { kind: form.kind, cluster, namespace, name, seen, parents, ...read }
+  const facts = { kind: form.kind, cluster, namespace, name, seen, parents, gateways, ...read }
   return { facts, problems: [...reader.problems, ...problems] }
 }
 

@@ -16,6 +16,8 @@ export type ServiceWaypoint =
       readonly name: string
       /** Why it will not serve the Service; undefined when it will, now or once it is ready. */
       readonly flaw: string | undefined
+      /** Another one that serves it beside. */
+      readonly canary: { readonly namespace: string; readonly name: string } | undefined
     }
 
 export const NO_WAYPOINT: ServiceWaypoint = { kind: 'none' }
@@ -70,12 +72,13 @@ export function serviceWaypointOf(
 ): ServiceWaypoint {
   if (binding === undefined) return NO_WAYPOINT
   if (isForeign) return { kind: 'foreign' }
-  const { asked, reason, message } = binding
+  const { asked, reason, message, canary } = binding
   const isServed = reason === 'WaypointAccepted' || reason === 'WaypointIsNotReady'
   return {
     kind: 'asked',
     namespace: asked.namespace,
     name: asked.name,
     flaw: isServed ? undefined : message,
+    canary: canary && { namespace: canary.asked.namespace, name: canary.asked.name },
   }
 }

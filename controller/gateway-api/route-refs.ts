@@ -13,7 +13,7 @@ import {
   readText,
 } from './route-fields.ts'
 
-/** A Service that a route names as its parent. */
+/** A Service, or a Gateway, that a route names as its parent. */
 export interface ParentRef {
   /** As it is written; a status repeats it. */
   readonly written: Fields
@@ -35,22 +35,39 @@ export interface BackendRef {
 }
 
 const MOST_PARENTS = 32
+/** What a parentRef means that says neither group nor kind. */
+const GATEWAY_GROUP = 'gateway.networking.k8s.io'
 const PARENT_FIELDS = ['group', 'kind', 'namespace', 'name', 'sectionName', 'port']
 export const BACKEND_FIELDS = ['group', 'kind', 'namespace', 'name', 'port']
 const MOST_PORTS = 65_535
 
-/** Its parents that are Services; what it says of Gateways is for whoever serves those. */
-export function readParents(
-  reader: FlawReader,
-  namespace: string,
-  value: unknown,
-): readonly ParentRef[] {
+/** The parents of a route, by their kinds; of others nothing is read. */
+export interface RouteParents {
+  readonly services: readonly ParentRef[]
+  /** Whose they are their classes say. */
+  readonly gateways: readonly ParentRef[]
+}
+
+/** Reads them. What is said of Gateways that are no waypoints is for whoever serves those. */
+export function readParents(reader: FlawReader, namespace: string, value: unknown): RouteParents {
   const field = 'spec.parentRefs'
-  return readEntries(reader, field, value, MOST_PARENTS).flatMap((each, at) => {
+  const services: ParentRef[] = []
+  const gateways: ParentRef[] = []
+  for (const [at, each] of readEntries(reader, field, value, MOST_PARENTS).entries()) {
     const written = fieldsOf(each)
-    if (written?.group !== '' || written.kind !== 'Service') return []
-    return readParent(reader, namespace, `${field}[${at}]`, written) ?? []
-  })
+    const group = written?.group ?? GATEWAY_GROUP
+    const kind = written?.kind ?? 'Gateway'
+    const list =
+      group === '' && kind === 'Service'
+        ? services
+        : group === GATEWAY_GROUP && kind === 'Gateway'
+          ? gateways
+          : undefined
+    if (written === undefined || list === undefined) continue
+    const parent = readParent(reader, namespace, `${field}[${at}]`, written)
+    if (parent !== undefined) list.push(parent)
+  }
+  return { services, gateways }
 }
 
 function readParent(

@@ -59,7 +59,7 @@ export function deriveRoutes(
     return waypoint.kind === 'none' ? [] : [[key, waypoint]]
   })
   const judge = (fetch: Fetch, route: RouteFacts): JudgedRoute => {
-    const { cluster, namespace, parents } = route
+    const { cluster, namespace, parents, gateways: ofGateways } = route
     const lookup = {
       service: (ns: string, name: string) => fetch(services, objectKey(cluster, ns, name)),
       grants: (ns: string) => fetch(grantsByNamespace, objectKey(cluster, ns, ALL_NAMES)),
@@ -74,6 +74,10 @@ export function deriveRoutes(
       route,
       rules,
       problems,
+      atWaypoints: ofGateways.filter(
+        (parent) =>
+          fetch(waypoints, objectKey(cluster, parent.namespace, parent.name)) !== undefined,
+      ),
       parents: parents.map((parent) => {
         const at = objectKey(cluster, parent.namespace, parent.name)
         const service = fetch(services, at)
@@ -103,7 +107,7 @@ export function deriveRoutes(
     const all = [fetch(serviceWaypoints, at), ...ofRoutes.map(({ waypoint }) => waypoint)]
     return all.flatMap((each) =>
       each?.kind === 'asked' && each.flaw === undefined
-        ? [{ namespace: each.namespace, name: each.name }]
+        ? [{ namespace: each.namespace, name: each.name }, ...(each.canary ? [each.canary] : [])]
         : [],
     )
   }

@@ -78,17 +78,18 @@ export function bindingOf(facts: BindingFacts): Binding | undefined {
     (ready === 0
       ? { reason: 'WaypointIsNotReady' as const, message: `no pod of ${nameOf(asked)} is ready` }
       : undefined)
-  if (problem === undefined) {
-    const canary = canaryOf(facts, asked)
+  const isOpen = isFailOpen(facts)
+  // While the waypoint is not ready its canary waits with it, unless traffic passes both.
+  const canary = flaw === undefined && !(problem && isOpen) ? canaryOf(facts, asked) : undefined
+  const used = canary === undefined || 'flaw' in canary ? undefined : canary
+  if (problem === undefined)
     return {
       asked,
       reason: 'WaypointAccepted',
       isEnforced: true,
       message: `its traffic goes through ${nameOf(asked)}${sharedWith(facts, canary)}`,
-      canary: canary === undefined || 'flaw' in canary ? undefined : canary,
+      canary: used,
     }
-  }
-  const isOpen = isFailOpen(facts)
   const effect = isOpen
     ? 'traffic goes past it, as its annotation wants'
     : 'its traffic is refused until that is put right'
@@ -97,7 +98,7 @@ export function bindingOf(facts: BindingFacts): Binding | undefined {
     reason: problem.reason,
     isEnforced: !isOpen,
     message: `${problem.message}: ${effect}`,
-    canary: undefined,
+    canary: used,
   }
 }
 

@@ -19,6 +19,8 @@ export interface JudgedRoute {
   readonly rules: readonly HttpRule[]
   readonly problems: readonly RefProblem[]
   readonly parents: readonly JudgedParent[]
+  /** Parents that are waypoints of ours. */
+  readonly atWaypoints: readonly ParentRef[]
 }
 
 export interface JudgedParent {
@@ -67,7 +69,7 @@ type StandingAt = (service: string, attachment: Attached) => Standing
 
 /** Says how a route was taken. */
 export function routeStatus(judged: JudgedRoute, standingAt: StandingAt): RouteStatus {
-  const { route, problems, parents } = judged
+  const { route, problems, parents, atWaypoints } = judged
   const { kind, namespace, name, seen } = route
   const ours = parents.filter(({ attachment }) => attachment.kind !== 'foreign')
   return {
@@ -75,15 +77,31 @@ export function routeStatus(judged: JudgedRoute, standingAt: StandingAt): RouteS
     namespace,
     name,
     seen,
-    parents: ours.map((each) => ({
-      parentRef: each.parent.written,
-      verdicts: [
-        accepted(route, each, standingAt),
-        resolvedRefs(problems),
-        ...partiallyInvalid(route, each),
-        resolvedWaypoints(each),
-      ],
-    })),
+    parents: [
+      ...ours.map((each) => ({
+        parentRef: each.parent.written,
+        verdicts: [
+          accepted(route, each, standingAt),
+          resolvedRefs(problems),
+          ...partiallyInvalid(route, each),
+          resolvedWaypoints(each),
+        ],
+      })),
+      ...atWaypoints.map((parent) => ({
+        parentRef: parent.written,
+        verdicts: [notByGateway(parent), resolvedRefs(problems)],
+      })),
+    ],
+  }
+}
+
+/** GEP-1294: in a mesh routes are at Services. One that names a waypoint would be followed by nobody, and is told so. */
+function notByGateway({ namespace, name }: ParentRef): Verdict {
+  return {
+    type: ACCEPTED,
+    status: 'False',
+    reason: 'NoMatchingParent',
+    message: `Gateway ${namespace}/${name} is a waypoint, which follows the routes of the Services that use it: name those as parents`,
   }
 }
 

@@ -267,6 +267,28 @@ void t.test('it is told of each waypoint that calls its Service, and of no other
   t.end()
 })
 
+void t.test('it is told of the canary of a waypoint, too', (t) => {
+  const shop = start()
+  const { translator } = shop
+  translator.upsert('Gateway', waypoint('next'))
+  const labels = { 'istio.io/use-waypoint': 'way', 'istio.io/use-waypoint-canary': 'next' }
+  const both = [
+    'shop/next: Accepted=True ResolvedRefs=True',
+    'shop/way: Accepted=True ResolvedRefs=True',
+  ]
+  translator.upsert('BackendTLSPolicy', kubePolicy('p'))
+  translator.upsert('Service', kubeService('catalog', {}, { labels }))
+  t.strictSame(shop.conditions('p'), both)
+  const targets = [service('catalog-v1')]
+  translator.upsert('BackendTLSPolicy', kubePolicy('of-v1', { targets }))
+  t.strictSame(shop.conditions('of-v1'), [])
+  translator.upsert('HTTPRoute', kubeRoute('r', [{ backendRefs: [backend('catalog-v1')] }]))
+  t.strictSame(shop.conditions('of-v1'), both, 'both follow the routes')
+  translator.delete('Gateway', 'shop', 'next')
+  t.strictSame(shop.conditions('p'), both.slice(1), 'one that is not there calls nobody')
+  t.end()
+})
+
 void t.test('the policy that the guide prints is taken as it is', (t) => {
   const shop = start()
   const object = parse(printed('backend-tls')) as Policy

@@ -11,6 +11,7 @@ import { type RouteStatus, wantedParents } from '../../controller/status/route-s
 import { spiffeId } from '../../mesh/identity/spiffe.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import { kubeService, startTranslator } from '../core/objects.ts'
+import { gatewayClass, waypoint } from './gateway-objects.ts'
 import {
   backend,
   CATALOG,
@@ -102,6 +103,33 @@ void t.test('a parent with a port or its name is that port alone', (t) => {
     shop.message('shop/torn', 'Accepted'),
     'Service shop/catalog has not port 80 that is a port named admin',
   )
+  t.end()
+})
+
+void t.test('a route that names a waypoint as its parent is told to name its Services', (t) => {
+  const shop = startShop()
+  const gateway = (name: string, more: object = {}): Record<string, unknown> => ({ name, ...more })
+  const rules = [{ backendRefs: [backend('catalog-v1')] }]
+  const parents = [gateway('way'), gateway('edge'), gateway('way', { sectionName: 'mesh' })]
+  shop.translator.upsert('HTTPRoute', kubeRoute('r', rules, { parents }))
+  t.strictSame(shop.conditions('shop/r'), [], 'nobody knows whose it is')
+  shop.translator.upsert('GatewayClass', gatewayClass())
+  shop.translator.upsert('GatewayClass', gatewayClass('theirs', 'example.com/edge'))
+  shop.translator.upsert('Gateway', waypoint('way'))
+  shop.translator.upsert('Gateway', waypoint('edge', { spec: { gatewayClassName: 'theirs' } }))
+  const refused = 'way: Accepted=False/NoMatchingParent ResolvedRefs=True'
+  t.strictSame(shop.conditions('shop/r'), [refused, refused], "another's Gateway is another's")
+  t.match(
+    shop.message('shop/r', 'Accepted'),
+    /^Gateway shop\/way is a waypoint, .* name those as parents$/,
+  )
+  t.equal(shop.rules(), undefined, 'and it counts nowhere')
+  const both = [serviceParent('catalog'), gateway('way')]
+  shop.translator.upsert('HTTPRoute', kubeRoute('r', rules, { parents: both }))
+  t.match(shop.conditions('shop/r'), [/^catalog: Accepted=True/, refused])
+  t.equal(shop.rules()?.length, 1)
+  shop.translator.delete('Gateway', 'shop', 'way')
+  t.match(shop.conditions('shop/r'), [/^catalog: Accepted=True/])
   t.end()
 })
 
@@ -242,7 +270,7 @@ void t.test("whoever runs a Service's waypoint makes routes for all of its clien
     ...{ cluster: 'c', namespace: 'shop', name: 'catalog', hosts: [], createdAt: '', ports: [] },
   } as unknown as Parameters<typeof attachmentOf>[2]
   const waypoint = (namespace: string) =>
-    ({ kind: 'asked', namespace, name: 'w', flaw: undefined }) as const
+    ({ kind: 'asked', namespace, name: 'w', flaw: undefined, canary: undefined }) as const
   const is = (
     route: string,
     at: Parameters<typeof attachmentOf>[3],
