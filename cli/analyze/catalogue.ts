@@ -107,6 +107,13 @@ export const CATALOGUE = {
       'The label istio.io/use-waypoint-canary names the waypoint that it stands beside, stands beside none, or its annotation istio.io/use-waypoint-canary-weight is no whole number from 0 to 100: all connections go as if there were no canary.',
     cure: 'Name another Gateway, name a waypoint by istio.io/use-waypoint, or correct the weight.',
   },
+  AMB115: {
+    severity: 'error',
+    title: 'a route names a waypoint as its parent',
+    cause:
+      'An entry of spec.parentRefs names a Gateway that is a waypoint. Waypoints follow the routes of the Services that use them: nobody follows this one there.',
+    cure: 'Name the Services as parents (group "", kind Service).',
+  },
   AMB201: {
     severity: 'warning',
     title: 'a condition is not evaluated',

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The routes of a cluster, read as the controller reads them: those that have a Service for a parent.
+// The routes of a cluster, read as the controller reads them: those that have a Service, or a Gateway, for a parent.
 
 import { readTcpRoute, readTlsRoute } from '../../controller/gateway-api/connection-routes.ts'
 import { readGrpcRoute } from '../../controller/gateway-api/grpc-route.ts'
@@ -28,7 +28,7 @@ export function readRoutes(objects: Objects): readonly RouteObject[] {
   return ROUTE_KINDS.flatMap((kind) =>
     objects.of(kind).flatMap((object) => {
       const { facts } = READERS[kind](object, ORIGIN)
-      if (facts === undefined || facts.parents.length === 0) return []
+      if (facts === undefined || facts.parents.length + facts.gateways.length === 0) return []
       const { namespace, name } = facts
       return [{ kind, namespace, name, facts }]
     }),

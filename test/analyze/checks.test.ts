@@ -68,6 +68,8 @@ kind: ${kind}
 metadata: { name: ${name}, namespace: shop, creationTimestamp: "2026-11-0${String(day)}T00:00:00Z" }
 spec: { parentRefs: [{ group: "", kind: Service, name: ${parent} }], rules: ${rules} }
 `
+const atGateway = (name: string, gatewayName: string): string =>
+  route(name, '[{}]').replace('group: "", kind: Service, name: way', `name: ${gatewayName}`)
 const network = (name: string, spec: string, namespace = 'shop'): string => `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -361,6 +363,17 @@ const CASES: readonly (readonly [string, string, readonly string[]])[] = [
       'AMB114 shop/much metadata.annotations[istio.io/use-waypoint-canary-weight]',
       'AMB114 shop/same metadata.labels[istio.io/use-waypoint-canary]',
     ],
+  ],
+  [
+    'routes whose parent is a waypoint, or a Gateway of somebody else',
+    [
+      gateway('gate', waypointFor('all'), programmed('True')),
+      gateway('edge', '', '{}', 'theirs'),
+      gatewayClass('theirs', 'example.com/edge'),
+      atGateway('at-gate', 'gate'),
+      atGateway('at-edge', 'edge'),
+    ].join('---'),
+    ['AMB115 shop/at-gate spec.parentRefs'],
   ],
   [
     'a canary of who keeps out of the waypoint of his namespace',

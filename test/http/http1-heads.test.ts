@@ -59,6 +59,10 @@ const BAD_REQUESTS: Readonly<Record<string, readonly [head: string, status: numb
   'a blank in Host': ['GET / HTTP/1.1\r\nHost: h i\r\n\r\n', 400],
   'a port that is none': ['GET / HTTP/1.1\r\nHost: h:80x\r\n\r\n', 400],
   'an absolute target with another host': [`GET http://i/ HTTP/1.1\r\n${HOST}\r\n`, 400],
+  'an absolute target with the port of another scheme': [
+    `GET http://h:443/ HTTP/1.1\r\n${HOST}\r\n`,
+    400,
+  ],
   'an absolute target with a user': [`GET http://a@h/ HTTP/1.1\r\n${HOST}\r\n`, 400],
   'an absolute target of another scheme': [`GET ftp://h/ HTTP/1.1\r\n${HOST}\r\n`, 400],
   'a target without a slash': [`GET index.html HTTP/1.1\r\n${HOST}\r\n`, 400],

@@ -117,6 +117,8 @@ const HEADS: readonly OddCase[] = [
   ]),
   served('an empty line before a request', `\r\n\r\n${get('GET /~a HTTP/1.1')}`, GOT),
   served('an absolute target', get('GET http://h/~a HTTP/1.1'), GOT),
+  served('an absolute target with the port of its scheme', get('GET http://h:80/~a HTTP/1.1'), GOT),
+  served('the same with the port in Host', get('GET http://h/~a HTTP/1.1', 'Host: H:80\r\n'), GOT),
   served('a method of another protocol', get('PROPPATCH /~a HTTP/1.1'), [
     'PROPPATCH /~a ',
     'GET /~next ',

@@ -16,6 +16,8 @@ const OTHERWISE: Readonly<Record<RivalName, Readonly<Record<string, string>>>> =
   haproxy: {
     trailers: 'it refuses a Content-Length there; a waypoint leaves it out',
     'an absolute target': 'it hands that on; a waypoint writes path and Host',
+    'an absolute target with the port of its scheme': 'likewise',
+    'the same with the port in Host': 'likewise',
   },
 }
 

@@ -41,7 +41,7 @@ function targetOf(
 }
 
 function splitAuthority(authority: string): { host: string; port: number | undefined } {
-  const found = /^(.*?)(?::(\d{1,5}))?$/.exec(authority)
-  const port = found?.[2]
-  return { host: found?.[1] ?? authority, port: port === undefined ? undefined : Number(port) }
+  // RFC 3986 3.2.3: a port may be empty, and then says nothing.
+  const [, host = authority, port = ''] = /^(.*?)(?::(\d{0,5}))?$/.exec(authority) ?? []
+  return { host, port: port === '' ? undefined : Number(port) }
 }

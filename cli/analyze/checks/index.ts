@@ -26,6 +26,7 @@ import { STRICT_WEBHOOK } from './strict-webhook.ts'
 import { UNREAD_POLICY } from './unread-policy.ts'
 import { UNREADY_SERVICE } from './unready-service.ts'
 import { UNUSED_PORT } from './unused-port.ts'
+import { WAYPOINT_PARENT } from './waypoint-parent.ts'
 
 export const CHECKS: readonly Check[] = [
   SELECTS_NOTHING,
@@ -36,6 +37,7 @@ export const CHECKS: readonly Check[] = [
   MISSING_BACKEND,
   BACKEND_TLS,
   CANARY_WAYPOINT,
+  WAYPOINT_PARENT,
   UNREAD_POLICY,
   OUTSIDE_MESH,
   EMPTY_RULES,

@@ -19,6 +19,7 @@ export function isAuthority(text: string): boolean {
 }
 
 export interface AbsoluteTarget {
+  readonly isSecure: boolean
   readonly authority: string
   /** From `/` on. */
   readonly target: string
@@ -28,7 +29,16 @@ export interface AbsoluteTarget {
 
 /** Takes `http://host:port/path?query` apart; undefined for anything else, a user in it, or a malformed host. */
 export function absoluteTarget(text: string): AbsoluteTarget | undefined {
-  const [, authority = '', rest = ''] = /^https?:\/\/([^/?]*)(.*)$/is.exec(text) ?? []
+  const [, secure = '', authority = '', rest = ''] =
+    /^http(s?):\/\/([^/?]*)(.*)$/is.exec(text) ?? []
   if (!isAuthority(authority)) return undefined
-  return { authority, target: rest.startsWith('/') ? rest : `/${rest}`, isBare: rest === '' }
+  const target = rest.startsWith('/') ? rest : `/${rest}`
+  return { isSecure: secure !== '', authority, target, isBare: rest === '' }
+}
+
+/** Whether Host names the server that the target does: in any case, and with the port of its scheme or without (RFC 9110 4.2.3). */
+export function isSameAuthority(host: string, { authority, isSecure }: AbsoluteTarget): boolean {
+  const ownPort = isSecure ? /:(?:443)?$/ : /:(?:80)?$/
+  const plain = (text: string): string => text.toLowerCase().replace(ownPort, '')
+  return plain(host) === plain(authority)
 }

@@ -4,7 +4,7 @@
 import { HEADER } from '../header-names.ts'
 import type { RequestMessage } from '../message.ts'
 import { CLASSES, TARGET, TOKEN } from '../octets.ts'
-import { absoluteTarget, isAuthority } from './authority.ts'
+import { absoluteTarget, isAuthority, isSameAuthority } from './authority.ts'
 import { statedLength, UNTIL_CLOSE } from './body-length.ts'
 import { hasToken } from './connection-options.ts'
 import { Http1MessageHead } from './message-head.ts'
@@ -123,8 +123,7 @@ export class Http1RequestHead extends Http1MessageHead implements RequestMessage
     const absolute = absoluteTarget(target)
     if (absolute === undefined) return PROBLEM.target
     // RFC 9112 3.2: a client says the same twice; one that does not is up to something.
-    if (host !== undefined && host.toLowerCase() !== absolute.authority.toLowerCase())
-      return PROBLEM.hostDiffers
+    if (host !== undefined && !isSameAuthority(host, absolute)) return PROBLEM.hostDiffers
     this.authority = absolute.authority
     // RFC 9112 3.2.4: so a client of a proxy asks about the whole server.
     this.target = absolute.isBare && this.method === 'OPTIONS' ? '*' : absolute.target

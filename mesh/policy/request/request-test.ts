@@ -93,10 +93,25 @@ function inLowerCase(value: StringMatch): StringMatch {
   return value.kind === 'present' ? value : { kind: value.kind, text: value.text.toLowerCase() }
 }
 
+/** What a host begins with may end at any dot. */
+function asHost(value: StringMatch): StringMatch {
+  if (value.kind === 'present') return value
+  const text = value.kind === 'prefix' ? value.text.toLowerCase() : hostText(value.text)
+  return { kind: value.kind, text }
+}
+
+const ROOT_DOT = /\.(?=(?::\d*)?$)/
+
+/** A host as it is compared: case does not count, nor the dot at the end of a name, by which clients may write the same host (RFC 1034 3.1). */
+function hostText(authority: string): string {
+  const text = authority.toLowerCase()
+  return text.endsWith('.') || text.includes('.:') ? text.replace(ROOT_DOT, '') : text
+}
+
 /** As what it is compared with is written. */
 function comparable(field: RequestField, value: StringMatch): StringMatch {
   if (value.kind === 'present') return value
-  if (field === 'hosts') return inLowerCase(value)
+  if (field === 'hosts') return asHost(value)
   if (field === 'paths') return pathLiteral(value)
   // Heads show their bytes as Latin-1.
   return { kind: value.kind, text: Buffer.from(value.text, 'utf8').toString('latin1') }
@@ -133,7 +148,7 @@ export function askedText(
     case 'paths':
       return path
     case 'hosts':
-      return authority === '' ? undefined : authority.toLowerCase()
+      return authority === '' ? undefined : hostText(authority)
     case 'headers':
       return header === undefined ? undefined : headers.joined(header)
   }

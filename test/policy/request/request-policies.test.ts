@@ -78,6 +78,13 @@ void t.test('hosts are compared without regard to case, with the port that was w
   t.notOk(matches({ hosts }, { authority: 'catalog.shop:8080' }), 'a port is part of the host')
   t.ok(matches({ hosts: [prefix('catalog.shop:')] }, { authority: 'catalog.shop:8080' }))
   t.ok(matches({ hosts: [suffix('.SHOP')] }, { authority: 'catalog.shop' }))
+  for (const authority of ['catalog.shop.', 'Catalog.SHOP.'])
+    t.ok(matches({ hosts }, { authority }), 'the dot at the end says nothing')
+  t.ok(matches({ hosts: [exact('catalog.shop:80')] }, { authority: 'catalog.shop.:80' }))
+  t.ok(matches({ hosts: [suffix('.shop.')] }, { authority: 'catalog.shop' }))
+  t.ok(matches({ hosts: [exact('catalog.shop.')] }, { authority: 'catalog.shop.' }))
+  t.notOk(matches({ hosts: [prefix('catalog.')] }, { authority: 'catalog' }))
+  t.notOk(matches({ hosts }, { authority: 'catalog.shop..' }), 'two are no name')
   t.ok(matches({ hosts: [PRESENT] }, {}))
   t.notOk(matches({ hosts: [PRESENT] }, { authority: '' }))
   t.ok(

@@ -76,6 +76,8 @@ void t.test('a redirect keeps what it does not name', (t) => {
   t.equal(location({}, { authority: '[fd00::1]:81' }), 'http://[fd00::1]:81/a/b?q=1')
   t.equal(location({}, { authority: '[fd00::1]' }), 'http://[fd00::1]/a/b?q=1')
   t.equal(location({}, { authority: '' }), '/a/b?q=1', 'HTTP/1.0 without a host')
+  t.equal(location({ port: 90 }, { authority: 'cart.shop:' }), 'http://cart.shop:90/a/b?q=1')
+  t.equal(location({}, { authority: '[fd00::1]:' }), 'http://[fd00::1]/a/b?q=1', 'an empty port')
   t.equal(location({}, { path: '*', query: '' }), 'http://cart.shop:8080', 'OPTIONS *')
   for (const kind of ['full', 'prefix'] as const) {
     const sent = location({ path: { kind, value: '.evil.example' } }, { authority: 'cart.shop' })
