@@ -44,6 +44,7 @@ curl:curl:the client of the demonstration
 openssl:openssl:shows the certificates
 unzip:unzip:unpacks kubectl'
 tools_test='
+git:git:fetches what tests are run on
 bpftool:bpftool:a second witness of what is loaded and attached
 python3:python3:clients in tests that need socket options Node does not offer
 chromium:chromium:the browser in which the dashboard is tested'
@@ -142,6 +143,37 @@ if [ "$purpose" != run ] && ! has h2spec && [ ! -x node_modules/.ambit-tools/h2s
   say "h2spec is missing (checks HTTP/2 against its RFCs)"
   step "building h2spec with go" build_h2spec
   [ -x node_modules/.ambit-tools/h2spec ] || say "h2spec could not be built: its test is skipped"
+fi
+
+# Header blocks of a dozen other encoders; without them test/http2/hpack-stories.test.ts is skipped and says so.
+if [ "$purpose" != run ] && [ ! -d node_modules/.ambit-tools/hpack-test-case ] && has git; then
+  fetch_stories() {
+    mkdir -p node_modules/.ambit-tools
+    dir=$(mktemp -d -p node_modules/.ambit-tools)
+    if timeout 120 git clone -q --depth 1 https://github.com/http2jp/hpack-test-case "$dir/hpack-test-case"; then
+      mv "$dir/hpack-test-case" node_modules/.ambit-tools/
+    else
+      echo "their test will be skipped"
+    fi
+    rm -rf "$dir"
+  }
+  say "the stories of hpack-test-case are missing (check header compression)"
+  step "fetching them from GitHub" fetch_stories
+  [ -d node_modules/.ambit-tools/hpack-test-case ] || say "they could not be fetched: their test is skipped"
+fi
+
+# A witness of what others make of odd requests (test/waypoint/rivals.test.ts). Its package would start a server on this machine.
+if [ "$purpose" != run ] && ! has nginx && command -v apt-get >/dev/null; then
+  fetch_nginx() {
+    dir=$(mktemp -d) && mkdir -p node_modules/.ambit-tools
+    (cd "$dir" && for package in nginx nginx-core; do apt-get download -qq "$package" || true; done
+      for file in ./*.deb; do dpkg-deb -x "$file" . || true; done)
+    if [ -x "$dir/usr/sbin/nginx" ]; then cp "$dir/usr/sbin/nginx" node_modules/.ambit-tools/nginx; else echo "its test will be skipped"; fi
+    rm -rf "$dir"
+  }
+  say "nginx is missing (reads odd requests beside the waypoint)"
+  step "fetching its program from the distribution" fetch_nginx
+  [ -x node_modules/.ambit-tools/nginx ] || say "nginx could not be fetched: its part of a test is skipped"
 fi
 
 # What is asked of bpftool, lists of programs and links, a version made for another kernel knows too.

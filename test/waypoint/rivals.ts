@@ -21,8 +21,9 @@ const PATIENCE = '2s'
 
 /** Where a rival's program is; undefined: the machine has none. */
 export function findRival(name: RivalName): string | undefined {
-  // Debian has them where only root looks.
-  return findProgram(name, { after: ['/usr/sbin', '/sbin'] })
+  // Debian has them where only root looks; and scripts/setup.sh has a place of its own.
+  const ours = join(import.meta.dirname, '../../node_modules/.ambit-tools')
+  return findProgram(name, { after: ['/usr/sbin', '/sbin', ours] })
 }
 
 /** A rival that runs. */
