@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Istio's metrics of requests, as a waypoint reports them (reporter="waypoint"): true source, chosen destination. A label set is resolved once
 // and kept as the text that a scrape writes; a request adds to a few numbers of it. Series end with the workloads they are about, as the
-// agents' do; beyond a cap new label sets share one.
+// agents' do; beyond a cap new label sets share one, and whoever has many has his share before that, so that others have theirs.
 
 import {
   type CalledService,
@@ -22,6 +22,11 @@ import { provenIdentity, securityOf } from './seen-parties.ts'
 
 /** Label sets kept at most. Each has some 70 lines in a scrape: what Prometheus is asked to keep is bounded with it. */
 const MAX_SERIES = 2_000
+/**
+ * Label sets that a source and a destination have together for the asking: the answers that an app usually gives. It may give a thousand others,
+ * of which each of the two has at most half as many as there is room left: one that gives them all takes a third of it, and leaves the rest.
+ */
+const USUAL_ANSWERS = 4
 const KEYS_PER_SERIES = 4
 
 /** Istio's own bounds, of milliseconds and of bytes. */
@@ -64,9 +69,19 @@ interface About {
 
 interface Series extends About {
   readonly labels: string
+  /** Whose it is; undefined: everybody's. */
+  readonly owners: Owners | undefined
   requests: number
   readonly slots: Float64Array
   changedAt: number
+}
+
+/** At whose expense a label set is kept. */
+interface Owners {
+  /** Source and destination. */
+  readonly pair: string
+  /** Each of them, where it is beyond what the pair has for the asking. */
+  readonly payers: readonly string[]
 }
 
 /** Workloads and services that there are, by partyKey() and host name. */
@@ -79,6 +94,8 @@ export class RequestSeries {
   readonly #series = new Map<string, Series>()
   /** The same by what is at hand when a request is over. A cache: emptied when pods that came and went have filled it. */
   readonly #byKey = new Map<string, Series>()
+  /** Label sets by pair, and of those that pay by payer. */
+  readonly #owned = new Map<string, number>()
   readonly #maxSeries: number
   readonly #now: () => number
 
@@ -124,6 +141,7 @@ export class RequestSeries {
     for (const [labels, series] of this.#series) {
       if (series.changedAt > before || isLiving(series, living)) continue
       this.#series.delete(labels)
+      this.#count(series.owners, -1)
       ended += 1
     }
     // What it leads to may be gone.
@@ -193,12 +211,19 @@ export class RequestSeries {
     const labels = labelsOf(source, destination, service, told)
     const known = this.#series.get(labels)
     if (known !== undefined) return known
-    if (this.#series.size < this.#maxSeries)
-      return this.#begin(labels, {
+    const owners = this.#room(labelsOf(source, destination, service, NOTHING_TOLD), [
+      `from ${keyOf(source) ?? source.identity ?? ''}`,
+      `to ${keyOf(destination) ?? service?.hostname ?? ''}`,
+    ])
+    if (owners !== undefined) {
+      this.#count(owners, 1)
+      const about: About = {
         source: keyOf(source),
         destination: keyOf(destination),
         service: service?.hostname,
-      })
+      }
+      return this.#begin(labels, about, owners)
+    }
     // The classes of answers are few, and what an operator looks for first.
     const status = Math.floor(told.status / 100) * 100
     const shared = labelsOf(UNKNOWN_PARTY, UNKNOWN_PARTY, undefined, {
@@ -207,16 +232,37 @@ export class RequestSeries {
       isGrpc: false,
       grpcStatus: undefined,
     })
-    return this.#series.get(shared) ?? this.#begin(shared, NOBODY)
+    return this.#series.get(shared) ?? this.#begin(shared, NOBODY, undefined)
   }
 
-  #begin(labels: string, about: About): Series {
+  /** Who pays for another label set of a pair; undefined: there is no room for it. */
+  #room(pair: string, both: readonly string[]): Owners | undefined {
+    const left = this.#maxSeries - this.#series.size
+    if (left <= 0) return undefined
+    if ((this.#owned.get(pair) ?? 0) < USUAL_ANSWERS) return { pair, payers: [] }
+    const isModest = both.every((payer) => (this.#owned.get(payer) ?? 0) < left / 2)
+    return isModest ? { pair, payers: both } : undefined
+  }
+
+  #count(owners: Owners | undefined, change: 1 | -1): void {
+    if (owners === undefined) return
+    for (const owner of [owners.pair, ...owners.payers]) {
+      const count = (this.#owned.get(owner) ?? 0) + change
+      if (count > 0) this.#owned.set(owner, count)
+      else this.#owned.delete(owner)
+    }
+  }
+
+  #begin(labels: string, about: About, owners: Owners | undefined): Series {
     const slots = new Float64Array(SLOTS * HISTOGRAMS.length)
-    const series: Series = { ...about, labels, requests: 0, slots, changedAt: 0 }
+    const series: Series = { ...about, owners, labels, requests: 0, slots, changedAt: 0 }
     this.#series.set(labels, series)
     return series
   }
 }
+
+/** Of a pair, whatever it says. */
+const NOTHING_TOLD: Told = { status: 0, flag: '', isGrpc: false, grpcStatus: undefined }
 
 /** What the client was told. */
 type Told = Pick<RequestRecord, 'status' | 'isGrpc' | 'grpcStatus'> & { readonly flag: string }

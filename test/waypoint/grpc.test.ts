@@ -97,6 +97,9 @@ async function client(t: Test, world: World): Promise<Client> {
   return made
 }
 
+/** Of a list of headers that is too large. */
+const MANY_FIELDS = 1_900
+
 interface Said {
   readonly code: number
   readonly details: string
@@ -104,7 +107,10 @@ interface Said {
   readonly trailer: Metadata
 }
 
-function say(made: Client, text: string, path = '/echo.Echo/Say'): Promise<Said> {
+function say(made: Client, text: string, path = '/echo.Echo/Say', fields = 0): Promise<Said> {
+  const metadata = new Metadata()
+  // Small ones, of which clients do not know how much they count for.
+  for (let at = 0; at < fields; at += 1) metadata.add(`x-${at}`, String(at))
   return new Promise((resolve) => {
     let answer: string | undefined
     const call = made.makeUnaryRequest(
@@ -112,6 +118,7 @@ function say(made: Client, text: string, path = '/echo.Echo/Say'): Promise<Said>
       asIs,
       asIs,
       Buffer.from(text),
+      metadata,
       { deadline: Date.now() + 30_000 },
       (_, value) => {
         answer = value?.toString()
@@ -193,6 +200,32 @@ void t.test(
     ])
   },
 )
+
+void t.test('a call that is too large is told so as gRPC', async (t) => {
+  const world = await makeWaypointWorld(t, { protocol: 'grpc' })
+  await addServer(world, 'v1', await grpcServer(t, 'v1'))
+  const tooLarge = { code: status.RESOURCE_EXHAUSTED, answer: undefined }
+  const first = await client(t, world)
+  t.match(await say(first, 'hello', `/echo.Echo/${'x'.repeat(17_000)}`), tooLarge, 'its path')
+  t.match(await say(first, 'hello'), { code: status.OK }, 'the next one is served')
+  t.match(
+    await say(first, 'hello', '/echo.Echo/Say', MANY_FIELDS),
+    { ...tooLarge, details: 'the headers are too large' },
+    'its metadata, where the connection had calls before',
+  )
+  t.match(await say(first, 'hello'), { code: status.OK })
+  const second = await client(t, world)
+  t.match(
+    await say(second, 'hello', '/echo.Echo/Say', MANY_FIELDS),
+    { ...tooLarge, details: 'the headers are too large' },
+    'and where it is the first',
+  )
+  await world.told.until(() => world.requests.length === 5)
+  const told = { status: 200, grpcStatus: status.RESOURCE_EXHAUSTED, flag: 'DPE', isGrpc: true }
+  t.match(world.requests[0], told)
+  t.match(world.requests[2], { ...told, target: '/echo.Echo/Say', method: 'POST' })
+  t.match(world.requests[4], told)
+})
 
 void t.test('a call is led by its method', async (t) => {
   const world = await makeWaypointWorld(t, { protocol: 'grpc' })

@@ -92,6 +92,46 @@ void t.test('beyond the cap all is counted, by the class of the answer', (t) => 
   t.end()
 })
 
+void t.test('an app that answers whatever there is takes no series from others', (t) => {
+  let now = 0
+  const series = new RequestSeries(100, () => now)
+  const endpointOf = (name: string) => ({
+    address: { address: ip('10.244.1.9'), port: 8080 },
+    workload: sampleWorkload(name),
+  })
+  const odd = (at: number) => ({
+    ...RECORD,
+    endpoint: endpointOf('odd'),
+    status: 200 + (at % 400),
+    isGrpc: true,
+    grpcStatus: at % 17,
+  })
+  const flood = (from: string): void => {
+    for (let at = 0; at < 2_000; at += 1) series.add(callerOf(from), undefined, odd(at))
+  }
+  flood('web')
+  const alone = series.size
+  t.ok(alone > 30 && alone < 45, `${alone} of 100`)
+  flood('jobs')
+  t.ok(series.size <= alone + 4, 'for another caller of it, its usual answers')
+  const honest = 40
+  for (let at = 0; at < honest; at += 1)
+    series.add(callerOf(`caller-${at}`), undefined, { ...RECORD, endpoint: endpointOf('cart') })
+  const told = valuesOf(series.families(), 'istio_requests_total')
+  const named = [...told.keys()].filter((labels) => /sa\/caller-\d+"/.test(labels))
+  t.equal(named.length, honest, 'all others have theirs')
+  t.equal(
+    [...told.values()].reduce((sum, value) => sum + value, 0),
+    4_000 + honest,
+    'and everything is counted',
+  )
+  now = 400_000
+  series.sweep({ workloads: new Set(), services: new Set() })
+  flood('web')
+  t.ok(series.size >= alone - honest, 'what ended is paid for no more')
+  t.end()
+})
+
 void t.test(
   'the endpoint is named by what it has proven, and a plain caller is no mutual TLS',
   (t) => {
