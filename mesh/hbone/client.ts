@@ -261,7 +261,8 @@ class ConnectRequest implements StreamSink {
   onHeaders(headers: HeaderList, isTooLarge: boolean): void {
     const stream = this.#stream
     if (stream === undefined) return
-    const status = Number(valueOf(headers, ':status') ?? Number.NaN)
+    // Of a list that is too large the rest is missing, and with it what would make it another answer.
+    const status = isTooLarge ? Number.NaN : Number(valueOf(headers, ':status') ?? Number.NaN)
     if (status === 200) {
       this.#answered()
       this.#resolve(
@@ -270,8 +271,7 @@ class ConnectRequest implements StreamSink {
       return
     }
     stream.reset(H2_CODE.cancel)
-    const what =
-      isTooLarge || Number.isNaN(status) ? 'malformed response' : `http status: ${status}`
+    const what = Number.isNaN(status) ? 'malformed response' : `http status: ${status}`
     this.#fail({
       reason: 'hboneRefused',
       message: what,
