@@ -190,14 +190,6 @@ await t.test('a connection that always dies fails after the second attempt', asy
   t.equal(world.dials(), 2)
 })
 
-await t.test('an answer whose headers are too large is no tunnel', async (t) => {
-  const world: World = await makeWorld(t, {
-    onTunnel: (incoming) => incoming.accept({ baggage: 'x'.repeat(20_000) }),
-  })
-  const opened = await world.pool.open(world.target, '127.0.0.1:80', {}, PATIENCE())
-  t.match(opened, { ok: false, error: { reason: 'hboneRefused' } })
-})
-
 await t.test('a draining server finishes its tunnels and gets no new ones', async (t) => {
   const world = await makeWorld(t)
   const { tunnel } = await world.open()
