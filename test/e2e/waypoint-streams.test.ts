@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Streams that outlast their waypoint's pod, by what docs/waypoints.md says of it: they go on through the pod that is leaving, whether another
-// takes its place or the whole waypoint is deleted, and the pod goes with the last of them.
+// takes its place or the whole waypoint is deleted, and the pod goes with the last of them. And bodies that no memory holds.
 
 import t, { type Test } from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
@@ -8,6 +8,7 @@ import { PODS } from '../../mesh/kube/index.ts'
 import { missing } from '../helpers.ts'
 import { WORD_PORTS } from './programs/ports.ts'
 import type { StreamEnd, StreamKind } from './programs/words.ts'
+import { forgetPeak, memoryOf, podPid } from './support/memory.ts'
 import { applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
 import { objectsIn } from './support/objects.ts'
 import { type Running, serverManifest, start } from './support/pods.ts'
@@ -18,6 +19,23 @@ const WAYPOINT_PODS = 'gateway.networking.k8s.io/gateway-name=waypoint'
 /** Long enough for a busy machine to start a waypoint. */
 const ROLLED = '--timeout=120s'
 const PATIENCE_MS = 120_000
+
+/** More than anybody would hold, and what a waypoint may have more of for it. */
+const LARGE_BYTES = 2 * 1024 ** 3
+const MOST_GROWN_MIB = 64
+
+const DELUGE = [
+  serverManifest({
+    ...{ namespace: 'shop', name: 'deluge', node: 'node-b' },
+    command: ['node', 'test/e2e/programs/deluge.ts'],
+  }),
+  {
+    apiVersion: 'v1',
+    kind: 'Service',
+    metadata: { namespace: 'shop', name: 'deluge' },
+    spec: { selector: { app: 'deluge' }, ports: [{ name: 'http', port: 80, targetPort: 8080 }] },
+  },
+] as const
 
 /** An app that gives back what it hears, by each protocol. */
 const WORDS = [
@@ -75,7 +93,7 @@ async function allWhole(t: Test, open: readonly Stream[]): Promise<void> {
 await t.test('streams through a waypoint', { skip: missing(...NEEDS) }, async (t) => {
   const lab = await meshLab(t, [SHOP])
   await asPrinted(lab, 'kubectl label namespace shop istio.io/dataplane-mode=ambient')
-  await applyAll(lab, WORDS)
+  await applyAll(lab, [...WORDS, ...DELUGE])
   await waitForCapture(lab, 'shop', true)
   await lab.waitForPods('shop')
   await lab.apply(printed('patient'))
@@ -110,6 +128,32 @@ await t.test('streams through a waypoint', { skip: missing(...NEEDS) }, async (t
     await allWhole(t, open)
     await untilGone(old)
   })
+
+  await t.test(
+    'carry bodies of 2 GiB in 64 MiB, either way, however slow who takes them',
+    async (t) => {
+      const [pod = ''] = await pods()
+      const pid = podPid(lab, `shop/${pod}`)
+      const deluge = 'http://deluge.shop/'
+      const sh = async (script: string): Promise<string> => {
+        const { code, stdout, stderr } = await lab.exec('shop/frontend', ['sh', '-c', script])
+        t.equal(code, 0, stderr)
+        return stdout
+      }
+      t.match(await sh(`curl -sSf ${deluge}1 | wc -c`), /^1$/m, 'it is served')
+      const before = memoryOf(pid, 'VmRSS')
+      forgetPeak(pid)
+      const sent = `head -c ${LARGE_BYTES} /dev/zero | curl -sSf -X POST -T - -H Expect: ${deluge}`
+      t.equal(await sh(sent), String(LARGE_BYTES), 'the app got all of it')
+      const slow = `curl -sSf ${deluge}${LARGE_BYTES} | (sleep 2; wc -c)`
+      t.equal((await sh(slow)).trim(), String(LARGE_BYTES), 'and so did the client')
+      const grown = memoryOf(pid, 'VmHWM') - before
+      t.ok(
+        grown < MOST_GROWN_MIB,
+        `${Math.round(grown)} MiB more than the ${Math.round(before)} before`,
+      )
+    },
+  )
 
   await t.test('outlast their waypoint when it is deleted', async (t) => {
     const old = await pods()

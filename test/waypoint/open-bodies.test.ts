@@ -108,6 +108,31 @@ void t.test('it is not the client that has stopped', async (t) => {
   t.equal(call.records.length, 0, 'a call of gRPC is silent between its messages')
 })
 
+void t.test('whoever still sends when it is answered hears first of the answer', async (t) => {
+  const world = await http2World()
+  await world.say(post(1), data(1, 'half'))
+  world.app().send(message(['HTTP/1.1 403 Forbidden', 'Content-Length: 0']))
+  t.strictSame(await world.resets(), {}, 'clients take both at once for a failure')
+  await world.say(data(1, 'more'))
+  t.strictSame(await world.resets(), {})
+  world.pass(1_050)
+  t.strictSame(await world.resets(), { 1: H2_CODE.noError }, 'then it is to stop')
+
+  const quick = await http2World()
+  await quick.say(post(1), data(1, 'half'))
+  quick.app().send(message(['HTTP/1.1 403 Forbidden', 'Content-Length: 0']))
+  for (let sent = 0; sent < 5; sent += 1) await quick.say(data(1, 'x'.repeat(16_000)))
+  t.strictSame(await quick.resets(), { 1: H2_CODE.noError }, 'as soon as it has sent much')
+
+  const done = await http2World()
+  await done.say(post(1), data(1, 'half'))
+  done.app().send(message(['HTTP/1.1 403 Forbidden', 'Content-Length: 0']))
+  await done.say(data(1, 'all', FLAG.endStream))
+  done.pass(2_000)
+  t.strictSame(await done.resets(), {}, 'who is done is not told')
+  t.equal(done.deadlines.size, 1, 'that of the connection without requests')
+})
+
 void t.test('of requests that are over, none is looked at', async (t) => {
   const world = await http2World()
   await world.say(post(1), data(1, 'half'), post(3), data(3, 'half'))

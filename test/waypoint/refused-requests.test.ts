@@ -83,6 +83,6 @@ void t.test(
     const block = Buffer.concat([headerBlock(request('/large')), entry])
     const large = await open(frame(FRAME.headers, FLAG.endHeaders | FLAG.endStream, 1, block))
     const refused = large.records.find(({ status }) => status === 431)
-    t.match(refused, { method: '', target: '', authority: '', flag: 'DPE' })
+    t.match(refused, { method: 'GET', target: '/large', authority: 'bank', flag: 'DPE' })
   },
 )

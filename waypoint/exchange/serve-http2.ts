@@ -21,7 +21,7 @@ import { PipeWire } from '../../mesh/http2/pipe-wire.ts'
 import { H2_CODE } from '../../mesh/http2/protocol.ts'
 import type { H2Stream, StreamSink } from '../../mesh/http2/stream.ts'
 import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
-import { Deadline } from './deadline-wheel.ts'
+import { Deadline, type DeadlineWheel } from './deadline-wheel.ts'
 import { Exchange, type ExchangeClient } from './exchange.ts'
 import { isGrpc } from './grpc.ts'
 import { SERVER_SETTINGS, SHRINK_MS } from './http2-limits.ts'
@@ -35,6 +35,12 @@ const IDLE_MS = 3_600_000
 const QUIET_MS = 60_000
 /** Exchanges that are kept for the next requests, of 2 KB each. */
 const MOST_SPARE = 32
+/**
+ * For a client that is told to send no more, to have read why: some (curl before 8) take the one for the failure of the other where both come at once.
+ * Meanwhile so much of what it sends is skipped.
+ */
+const STOP_MS = 1_000
+const MOST_SKIPPED_BYTES = 64 * 1024
 /** For the preface and the first SETTINGS, which a client sends at once. */
 const FIRST_SETTINGS_MS = 60_000
 
@@ -103,6 +109,10 @@ class ServedHttp2 implements ServedConnection {
     this.#pipe.reset(reason)
   }
 
+  get deadlines(): DeadlineWheel {
+    return this.#context.deadlines
+  }
+
   get cutBy(): EndReason | undefined {
     return this.#cutBy
   }
@@ -162,6 +172,9 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   #trailers: FieldList | undefined
   /** The answer is complete, or will not be. */
   #isAnswered = false
+  /** Set once the client is to send no more. */
+  #stop: Deadline | undefined
+  #skipped = 0
   /** What breaks within a call to the stream is told after it. */
   #isCalling = false
 
@@ -216,7 +229,11 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
       this.#isBodyMoving = true
       this.#untaken += length
       this.#exchange.data(chunk, 0, length)
-    } else this.#stream.consume(length)
+    } else {
+      this.#stream.consume(length)
+      this.#skipped += length
+      if (this.#stop !== undefined && this.#skipped > MOST_SKIPPED_BYTES) this.#stopClient()
+    }
     return false
   }
 
@@ -248,6 +265,7 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
 
   onClosed(): void {
     this.#bodies.closed(this)
+    if (this.#stop !== undefined) this.#connection.deadlines.clear(this.#stop)
     // Whoever waits for the answer was told why, or will be.
     const exchange = this.#exchange
     if (exchange === undefined || exchange.isRunning) return
@@ -330,11 +348,17 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
     this.#leaveRest()
   }
 
-  /** RFC 9113 8.1: nobody wants the rest of a request that is answered; the client hears so once it has the answer. */
+  /** RFC 9113 8.1: nobody wants the rest of a request that is answered; the client hears so a while after it has the answer. */
   #leaveRest(): void {
     const stream = this.#stream
-    if (this.#isAnswered && !stream.isEndReceived && !stream.hasUnsent)
-      stream.reset(H2_CODE.noError)
+    const isLeft = this.#isAnswered && !stream.isEndReceived && !stream.hasUnsent
+    if (!isLeft || this.#stop !== undefined) return
+    this.#stop = new Deadline(() => this.#stopClient())
+    this.#connection.deadlines.set(this.#stop, STOP_MS)
+  }
+
+  #stopClient(): void {
+    this.#stream.reset(H2_CODE.noError)
   }
 
   /** RFC 9113 8.1.1. */
