@@ -8,8 +8,8 @@ import type { Logger } from '../mesh/telemetry/log.ts'
 import { formatSocketAddress } from '../mesh/model/address.ts'
 import { jsonOfFields } from '../mesh/telemetry/plain-lines.ts'
 import { type WaypointAccessLog } from './access-log.ts'
-import { grpcFault } from './exchange/grpc.ts'
 import type { RequestRecord } from './exchange/types.ts'
+import { hasFailed } from './failed-request.ts'
 import type { Call } from './listener/call.ts'
 import type { CallObserver } from './listener/observer.ts'
 import type { WaypointMetrics } from './metrics.ts'
@@ -67,7 +67,8 @@ export function observeCalls({ log, accessLog, metrics, trace }: ObserverParts):
       metrics.requests.add(source, service, record)
       const traced = traceOf(record.outcome)
       if (traced !== undefined) trace?.(call, record, traced)
-      const level = hasFailed(record) ? 'error' : 'info'
+      // A line of what went wrong, or that a policy said no to, is never left out by a sample.
+      const level = record.flag === 'RBAC' || hasFailed(record) ? 'error' : 'info'
       if (!accessLog.isEnabled(level)) return
       const line = new RequestLine(call, record, traced)
       accessLog.write(level, source.address.address, line, REQUEST_MESSAGE)
@@ -85,11 +86,4 @@ export function observeCalls({ log, accessLog, metrics, trace }: ObserverParts):
       log.warn(fields, 'a caller was refused')
     },
   }
-}
-
-/** Whether the app, or the way to it, is at fault, or a policy said no: a line of that is never left out by a sample. */
-function hasFailed(record: RequestRecord): boolean {
-  const { status, flag } = record
-  if (status >= 500 || status === 0 || flag === 'RBAC') return true
-  return grpcFault(record)?.isServers === true
 }

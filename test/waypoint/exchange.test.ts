@@ -256,7 +256,7 @@ await t.test('a request that policy refuses is answered here; the next one is se
   world.client.send(`lo${GET}`)
   t.equal(world.apps.length, 1, 'the body that nobody wanted is skipped')
   t.equal(world.app().take(), GET)
-  t.match(world.records, [{ status: 403, flag: 'RBAC', endpoint: undefined }])
+  t.match(world.records, [{ status: 403, responseBytes: 3, flag: 'RBAC', endpoint: undefined }])
   t.equal(world.client.unconsumed, 0)
   t.end()
 })

@@ -466,6 +466,8 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     // As Envoy has it: the status of a call of gRPC is not HTTP's.
     this.#grpcStatus = this.#isGrpc ? grpcStatusOf(answer.status) : undefined
     this.#status = this.#isGrpc ? 200 : answer.status
+    if (!this.#isGrpc && this.#method !== 'HEAD')
+      this.#responseBytes = Buffer.byteLength(answer.body)
     this.#finish(answer.flag, message)
     this.#client.answerHere(answer, this.#grpcStatus)
   }
