@@ -8,6 +8,7 @@ import type { ServiceWaypoints } from '../../mesh/model/service-waypoints.ts'
 import {
   CANARY_WAYPOINT_LABEL,
   CANARY_WAYPOINT_WEIGHT,
+  INGRESS_USE_WAYPOINT_LABEL,
   USE_WAYPOINT_LABEL,
   WAYPOINT_FOR_LABEL,
 } from '../../mesh/model/names.ts'
@@ -87,7 +88,7 @@ export function bindingOf(facts: BindingFacts): Binding | undefined {
       asked,
       reason: 'WaypointAccepted',
       isEnforced: true,
-      message: `its traffic goes through ${nameOf(asked)}${sharedWith(facts, canary)}`,
+      message: `its traffic goes through ${nameOf(asked)}${sharedWith(facts, canary)}${ofIngress(facts)}`,
       canary: used,
     }
   const effect = isOpen
@@ -156,6 +157,16 @@ function sharedWith({ podsOf }: BindingFacts, canary: Canary | CanaryFlaw | unde
   const { asked, weight } = canary
   const share = `, ${weight} of 100 connections through its canary ${nameOf(asked)}`
   return (podsOf(asked)?.ready ?? 0) === 0 ? `${share} as soon as a pod of that is ready` : share
+}
+
+/** What a binding says of gateways at the edge, where somebody has asked. */
+function ofIngress({ own, inherited }: BindingFacts): string {
+  const written = own?.ingress ?? inherited?.ingress
+  if (written === undefined) return ''
+  const isSo = 'gateways of the mesh that call the Service go through it as all its clients do'
+  return written === 'true'
+    ? `; ${isSo}`
+    : `; ${INGRESS_USE_WAYPOINT_LABEL} is "${excerpt(written)}", and is not followed: ${isSo}`
 }
 
 function askedOf({ own, inherited }: BindingFacts): AskedWaypoint | undefined {

@@ -8,6 +8,7 @@ import {
   CANARY_WAYPOINT_NAMESPACE_LABEL,
   CANARY_WAYPOINT_WEIGHT,
   FAIL_OPEN_ANNOTATION,
+  INGRESS_USE_WAYPOINT_LABEL,
   USE_WAYPOINT_LABEL,
   USE_WAYPOINT_NAMESPACE_LABEL,
 } from '../../mesh/model/names.ts'
@@ -35,6 +36,8 @@ export interface WaypointUse {
   readonly canary: AskedWaypoint | 'none' | undefined
   /** How many of a hundred connections that is, as it is written; undefined where nothing is. */
   readonly canaryWeight: string | undefined
+  /** Whether gateways at the edge are to call it by its waypoint, as it is written. */
+  readonly ingress: string | undefined
 }
 
 /** The labels that name a waypoint, and its namespace. */
@@ -75,7 +78,8 @@ export function readWaypointUse(
   const isFailOpen = readFailOpen(reader, annotations.get(FAIL_OPEN_ANNOTATION))
   const canary = readAsked(reader, namespace, labels, origin, CANARY)
   const canaryWeight = annotations.get(CANARY_WAYPOINT_WEIGHT)
-  const use = { asked, isFailOpen, canary, canaryWeight }
+  const ingress = labels.get(INGRESS_USE_WAYPOINT_LABEL)
+  const use = { asked, isFailOpen, canary, canaryWeight, ingress }
   return Object.values(use).every((said) => said === undefined) ? undefined : use
 }
 

@@ -24,6 +24,8 @@ export const NEVER_ENROLLED_NAMESPACES: readonly string[] = ['kube-system', 'amb
 export const USE_WAYPOINT_LABEL = 'istio.io/use-waypoint'
 /** Beside it: the namespace of that waypoint, where it is not the object's own. */
 export const USE_WAYPOINT_NAMESPACE_LABEL = 'istio.io/use-waypoint-namespace'
+/** On a namespace or Service: whether gateways at the edge call it by its waypoint; all who call Services do. */
+export const INGRESS_USE_WAYPOINT_LABEL = 'istio.io/ingress-use-waypoint'
 /** On a namespace or Service: another waypoint beside that one, which takes a share of the connections. */
 export const CANARY_WAYPOINT_LABEL = 'istio.io/use-waypoint-canary'
 export const CANARY_WAYPOINT_NAMESPACE_LABEL = 'istio.io/use-waypoint-canary-namespace'

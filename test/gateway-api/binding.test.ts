@@ -2,6 +2,9 @@
 // Who goes through which waypoint: what labels ask for, whom a waypoint takes, and what becomes of those whose waypoint is not there.
 
 import t from 'tap'
+import { bindingOf } from '../../controller/gateway-api/waypoint-binding.ts'
+import { readWaypointUse } from '../../controller/gateway-api/waypoint-use.ts'
+import { ObjectReader } from '../../controller/reading/object-reader.ts'
 import type { GatewayAddress } from '../../mesh/model/gateway.ts'
 import { kubePod, kubeService, startTranslator } from '../core/objects.ts'
 import { serviceKey } from '../model/samples.ts'
@@ -199,6 +202,38 @@ void t.test('a canary takes its share beside the waypoint', async (t) => {
   own.translator.delete('Gateway', 'shop', 'w')
   t.strictSame(own.shares(), [], 'its waypoint went')
   t.strictSame(own.service(), addressOf('w'), 'and the canary opens no way past it')
+})
+
+void t.test('who asks about gateways at the edge is told what they do', async (t) => {
+  const INGRESS = 'istio.io/ingress-use-waypoint'
+  const messageOf = (service: Record<string, string>, around: Record<string, string> = {}) => {
+    const use = (labels: Record<string, string>) =>
+      readWaypointUse(
+        new ObjectReader('Service', {}),
+        'shop',
+        new Map(Object.entries(labels)),
+        new Map(),
+        { cluster: 'c', clusterDomain: 'cluster.local' },
+      )
+    return bindingOf({
+      target: 'service',
+      own: use(service),
+      inherited: use(around),
+      namespace: 'shop',
+      namespaceLabels: undefined,
+      waypointOf: ({ namespace, name }) => {
+        return { namespace, name, traffic: 'service', allowed: { kind: 'same' } }
+      },
+      podsOf: () => ({ ready: 1, all: 1 }),
+    })?.message
+  }
+  t.equal(messageOf({ [USE]: 'w' }), 'its traffic goes through Gateway shop/w')
+  t.match(messageOf({ [USE]: 'w', [INGRESS]: 'true' }), /shop\/w; gateways .* go through it as all/)
+  t.match(
+    messageOf({ [INGRESS]: 'false' }, { [USE]: 'w' }),
+    /shop\/w; istio.io\/ingress-use-waypoint is "false", and is not followed: gateways/,
+  )
+  t.match(messageOf({}, { [USE]: 'w', [INGRESS]: 'true' }), /shop\/w; gateways/, 'of its namespace')
 })
 
 void t.test('a share is a whole number up to a hundred, or nothing', async (t) => {
