@@ -43,7 +43,7 @@ export function findBackend(
   if (!mayRefer(route, ref, lookup))
     return lacking(
       'RefNotPermitted',
-      `${named}, and no ReferenceGrant there lets a ${route.kind} of namespace ${route.namespace} refer to it`,
+      `${named}, and no ReferenceGrant there lets ${route.kind}s of namespace ${route.namespace} refer to it`,
     )
   const service = lookup.service(ref.namespace, ref.name)
   const [hostname] = service?.hosts ?? []

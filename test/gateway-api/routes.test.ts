@@ -180,7 +180,7 @@ void t.test('a backend that cannot be used keeps its share, and says why', (t) =
       'spec.rules[0].backendRefs[2] names Service "shop/catalog-v2", which has no TCP port 81',
       'spec.rules[0].backendRefs[3] names Service "shop/catalog-v2" without saying which of its ports',
       'spec.rules[0].backendRefs[4] names Bucket.storage.example "shop/bucket", and only Services can be backends',
-      'spec.rules[0].backendRefs[5] names Service "other/catalog", and no ReferenceGrant there lets a HTTPRoute of namespace shop refer to it',
+      'spec.rules[0].backendRefs[5] names Service "other/catalog", and no ReferenceGrant there lets HTTPRoutes of namespace shop refer to it',
     ],
   )
   t.match(shop.conditions('shop/r'), [/Accepted=True ResolvedRefs=False\/BackendNotFound/])

@@ -547,6 +547,29 @@ await t.test("a page in a browser may read the waypoint's word that its app is g
   t.end()
 })
 
+await t.test('a head that has stopped is not waited for, and who sent it hears so', (t) => {
+  const world = makeWorld()
+  world.client.send(`GET /slow HTTP/1.1\r\nHost: h\r\nx: `)
+  const other = makeWorld()
+  other.client.send(GET)
+  world.pass(59_000)
+  world.client.send('y')
+  t.equal(world.client.take(), '')
+  world.pass(1_100)
+  t.match(world.client.take(), /^HTTP\/1\.1 408 Request Timeout\r\n[^]*connection: close/)
+  t.ok(world.client.hasEnded)
+  t.equal(world.client.unconsumed, 0)
+  t.match(world.records, [{ status: 408, flag: 'DPE', method: 'GET', target: '/slow' }])
+  const silent = makeWorld()
+  silent.client.send(GET)
+  silent.app().send(OK)
+  silent.client.take()
+  silent.pass(3_601_000)
+  t.equal(silent.client.take(), '', 'who has begun nothing is just closed')
+  t.ok(silent.client.hasEnded)
+  t.end()
+})
+
 await t.test('a body that has stopped is not waited for for ever', (t) => {
   const MINUTE = 60_000
   const begin = message(['POST / HTTP/1.1', 'Host: h', 'Content-Length: 100'], 'he')

@@ -413,7 +413,16 @@ class ServedHttp1 implements PipeSink, ExchangeClient, ServedConnection {
       return this.#pipe.reset('ok')
     }
     if (this.#state === 'body' && this.#exchange.isRunning) return this.#lookAtBody()
+    if (this.#state === 'head' && this.#kept.length > 0) return this.#refuseSlowHead()
     this.#close()
+  }
+
+  #refuseSlowHead(): void {
+    const { bytes, start, end } = this.#kept
+    // What there is of it: others have been read since.
+    head.parse(bytes, start, end)
+    this.#pipe.consume(end - start)
+    this.#refuse(PROBLEM.slowHead)
   }
 
   /** Ends a request whose body has stopped, unless it is the app that takes nothing, or the client gets its answer meanwhile. */

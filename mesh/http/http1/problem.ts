@@ -37,6 +37,7 @@ export const PROBLEM = {
   expectation: problem(417, 'Expect asks for something other than 100-continue'),
   chunk: problem(400, 'the chunked body is malformed'),
   trailer: problem(400, 'the trailers are malformed or too large'),
+  slowHead: problem(408, 'the rest of the request line and headers did not come'),
   slowBody: problem(408, 'the rest of the body did not come'),
   unrequestedSwitch: problem(400, 'the server switches to a protocol that nobody asked for'),
 } as const satisfies Record<string, HttpProblem>
