@@ -2,7 +2,7 @@
 // Reads the head of a request that came by HTTP/2 (RFC 9113 8.3.1). Hot: once a request.
 
 import { FieldList, type Field } from '../field-list.ts'
-import { HEADER } from '../header-names.ts'
+import { HEADER, type HeaderName } from '../header-names.ts'
 import { isAuthority } from '../http1/authority.ts'
 import { type HttpProblem, PROBLEM } from '../http1/problem.ts'
 import type { RequestMessage } from '../message.ts'
@@ -38,6 +38,15 @@ export class Http2RequestHead extends FieldList implements RequestMessage {
     this.fields = all.slice(count)
     if (this.method === 'CONNECT') return { kind: 'refused', problem: PROBLEM.connect }
     return this.#understandTarget() ?? this.#understandBody(isEnd)
+  }
+
+  /** HTTP/2 says the host by :authority (RFC 9113 8.3.1); to whoever asks for Host that is what it says. */
+  override value(name: HeaderName): string | undefined {
+    return name === HEADER.host ? this.#host() : super.value(name)
+  }
+
+  override joined(name: HeaderName): string | undefined {
+    return name === HEADER.host ? this.#host() : super.joined(name)
   }
 
   /** Takes what there is of a head that is too large: who asked for what, perhaps. It is not to go on. */
@@ -106,11 +115,15 @@ export class Http2RequestHead extends FieldList implements RequestMessage {
     if (!isTarget(target)) return malformed(':path has octets that no path may have')
     if (target.charCodeAt(0) !== 0x2f && !(target === '*' && this.method === 'OPTIONS'))
       return malformed(':path does not begin with a slash')
-    const host = this.value(HEADER.host)
+    const host = super.value(HEADER.host)
     if (this.authority === '') this.authority = host ?? ''
     else if (host !== undefined && host.toLowerCase() !== this.authority.toLowerCase())
       return malformed('host and :authority differ (RFC 9113 8.3.1)')
     return isAuthority(this.authority) ? undefined : malformed(':authority is missing or no host')
+  }
+
+  #host(): string | undefined {
+    return this.authority === '' ? undefined : this.authority
   }
 
   #understandBody(isEnd: boolean): RequestProblem | undefined {
