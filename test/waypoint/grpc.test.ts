@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls of gRPC through a waypoint, with grpc-js at both ends.
 
-import { connect, createServer, type AddressInfo } from 'node:net'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { once } from 'node:events'
 import {
   Client,
@@ -162,6 +162,33 @@ void t.test('a stream both ways is heard message by message', async (t) => {
   call.end()
   const [end] = (await once(call, 'status')) as [{ code: number }]
   t.equal(end.code, status.OK)
+})
+
+void t.test('a stream whose app goes ends as one whose connection has', async (t) => {
+  const world = await makeWaypointWorld(t, { protocol: 'grpc' })
+  const port = await grpcServer(t, 'v1')
+  const ways: Socket[] = []
+  await world.addPlain('v1', (socket) => {
+    const to = connect({ port, host: '127.0.0.1' })
+    to.on('error', () => socket.destroy())
+    ways.push(socket)
+    socket.pipe(to).pipe(socket)
+  })
+  const made = await client(t, world)
+  const call = made.makeBidiStreamRequest('/echo.Echo/Talk', asIs, asIs, {
+    deadline: Date.now() + 30_000,
+  })
+  call.on('error', () => undefined)
+  call.write(Buffer.from('one'))
+  const [heard] = (await once(call, 'data')) as [Buffer]
+  t.equal(heard.toString(), 'v1: one')
+  call.resume()
+  const ended = new Promise<object>((resolve) => void call.once('status', resolve))
+  ways[0]?.resetAndDestroy()
+  t.match(await ended, { code: status.UNAVAILABLE, details: /^the upstream ended the call/ })
+  await world.told.until(() => world.requests.length === 1)
+  t.match(world.requests, [{ status: 200, grpcStatus: status.UNAVAILABLE, flag: 'UC' }])
+  t.match(await say(made, 'hello'), { code: status.OK }, 'the next one is served')
 })
 
 void t.test('what the waypoint answers by itself is understood as gRPC', async (t) => {

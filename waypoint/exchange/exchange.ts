@@ -15,7 +15,14 @@ import type { EndReason } from '../../mesh/telemetry/end-reason.ts'
 import { type HttpVersion, versionFor } from './app-protocol.ts'
 import { Deadline } from './deadline-wheel.ts'
 import { failureAnswer, ownAnswer, withUsedUp } from './failure-answer.ts'
-import { CONTENT_TYPE, grpcStatusIn, grpcStatusOf, isGrpc } from './grpc.ts'
+import {
+  CONTENT_TYPE,
+  grpcStatusIn,
+  grpcStatusOf,
+  isGrpc,
+  ownGrpcTrailers,
+  UNAVAILABLE,
+} from './grpc.ts'
 import { OutgoingRequest } from './outgoing-request.ts'
 import { isIdempotent, mayTryAgain } from './retry.ts'
 import type {
@@ -33,6 +40,9 @@ import type { Upstream, UpstreamUser } from './upstream.ts'
 
 /** What of a request is kept so that it can be sent again. */
 const MOST_REPLAYED_BYTES = 64 * 1024
+
+/** What a call of gRPC is told that had begun. */
+const BROKEN_OFF = 'the upstream ended the call before it was complete'
 
 const NOT_CALLED_OFF: CallOff = () => undefined
 
@@ -391,10 +401,7 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     const upstream = this.#upstream
     this.#upstream = undefined
     this.#context.deadlines.clear(this.#try)
-    if (this.#status !== 0) {
-      this.#finish(flag, message)
-      return this.#client.cut(reason)
-    }
+    if (this.#status !== 0) return this.#breakOff(flag, reason, message)
     const isStale = upstream?.isReused === true && !upstream.hasAnswerBytes && !this.#isStaleRetried
     if (isStale && isIdempotent(this.#method) && !this.#isBeyondReplay) return this.#tryAgain(true)
     // As Envoy has it: where no endpoint is fit, the next try finds none either, and nobody is to wait for it.
@@ -444,8 +451,15 @@ export class Exchange implements UpstreamUser, ConnectionWaiter {
     this.#dropUpstream('connectTimeout')
     if (this.#status === 0)
       return this.#answerHere(this.#failure(isUsedUp ? 'URX,UT' : 'UT', message), message)
-    this.#finish('UT', message)
-    this.#client.cut('connectTimeout')
+    this.#breakOff('UT', 'connectTimeout', message)
+  }
+
+  /** The answer has begun and will not be whole. A call of gRPC is told so in its own way, as if the connection had ended; all others are cut. */
+  #breakOff(flag: ResponseFlag, reason: EndReason, message: string | undefined): void {
+    if (this.#isGrpc) this.#grpcStatus = UNAVAILABLE
+    this.#finish(flag, message)
+    if (this.#isGrpc) this.#client.answerEnd(ownGrpcTrailers(UNAVAILABLE, message ?? BROKEN_OFF))
+    else this.#client.cut(reason)
   }
 
   #dropUpstream(reason: EndReason): void {

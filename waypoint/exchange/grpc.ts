@@ -2,6 +2,7 @@
 // What of gRPC the waypoint knows: which requests are calls of it, and how answers of its own have to look to be understood. The status
 // of a call is in the trailers, whatever the status of HTTP says.
 
+import { FieldList } from '../../mesh/http/field-list.ts'
 import { headerName } from '../../mesh/http/header-names.ts'
 import type { Fields } from '../../mesh/http/message.ts'
 import type { RequestRecord } from './types.ts'
@@ -20,7 +21,7 @@ const PERMISSION_DENIED = 7
 const RESOURCE_EXHAUSTED = 8
 const UNIMPLEMENTED = 12
 const INTERNAL = 13
-const UNAVAILABLE = 14
+export const UNAVAILABLE = 14
 const DATA_LOSS = 15
 const UNAUTHENTICATED = 16
 
@@ -79,6 +80,14 @@ export function grpcFault({
 /** The status that an answer of the waypoint's own has for gRPC. */
 export function grpcStatusOf(status: number): number {
   return OF_HTTP[status] ?? UNKNOWN
+}
+
+/** How a call ends that had begun. */
+export function ownGrpcTrailers(status: number, message: string): Fields {
+  return new FieldList([
+    [GRPC_STATUS.text, `${status}`],
+    ['grpc-message', grpcMessage(message)],
+  ])
 }
 
 /** A text as `grpc-message` has it: octets of UTF-8, all but the visible ones of ASCII escaped. */
