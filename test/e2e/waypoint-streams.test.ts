@@ -23,6 +23,8 @@ const PATIENCE_MS = 120_000
 /** More than anybody would hold, and what a waypoint may have more of for it. */
 const LARGE_BYTES = 2 * 1024 ** 3
 const MOST_GROWN_MIB = 64
+/** For each way: at 20 MiB a second, as on a machine with much else to do. */
+const LARGE_MS = 120_000
 
 const DELUGE = [
   serverManifest({
@@ -136,7 +138,9 @@ await t.test('streams through a waypoint', { skip: missing(...NEEDS) }, async (t
       const pid = podPid(lab, `shop/${pod}`)
       const deluge = 'http://deluge.shop/'
       const sh = async (script: string): Promise<string> => {
-        const { code, stdout, stderr } = await lab.exec('shop/frontend', ['sh', '-c', script])
+        const { code, stdout, stderr } = await lab.exec('shop/frontend', ['sh', '-c', script], {
+          timeoutMs: LARGE_MS,
+        })
         t.equal(code, 0, stderr)
         return stdout
       }

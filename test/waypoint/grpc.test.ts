@@ -171,6 +171,7 @@ void t.test('a stream whose app goes ends as one whose connection has', async (t
   await world.addPlain('v1', (socket) => {
     const to = connect({ port, host: '127.0.0.1' })
     to.on('error', () => socket.destroy())
+    socket.on('close', () => to.destroy())
     ways.push(socket)
     socket.pipe(to).pipe(socket)
   })
