@@ -5,12 +5,12 @@
 
 import { readFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
-import http from 'node:http'
 import https from 'node:https'
 import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import path from 'node:path'
 import { checkServerIdentity } from 'node:tls'
+import { http } from '../node-http.ts'
 import type { Result } from '../result.ts'
 import { err, ok } from '../result.ts'
 import { AmbitError, errorMessage } from '../errors.ts'

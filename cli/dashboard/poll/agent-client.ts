@@ -2,8 +2,9 @@
 // Asks one agent again and again, over one connection to each of its ports that is kept as long as it holds: every few seconds a new one
 // through the API server would be dearer than what is asked.
 
-import http from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { http } from '../../../mesh/node-http.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import { err, ok, type Result } from '../../../mesh/result.ts'
 import type { ClusterTarget, PodPort } from '../../cluster/target.ts'
@@ -102,7 +103,7 @@ async function ask(
 ): Promise<Result<string, string>> {
   const late = AbortSignal.timeout(deadlineMs)
   try {
-    const body = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    const body = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = { host: `localhost:${port.toString()}` }
       http.get({ agent, path, headers, signal: late }, resolve).once('error', reject)
     })
