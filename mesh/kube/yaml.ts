@@ -58,6 +58,8 @@ const MEANINGS: Partial<Record<ErrorCode, string>> = {
 const MOST_ALIASES = 100
 /** Deep enough for every object of Kubernetes; the parser's recursion ends by an overflow of the stack otherwise. */
 const TOO_DEEP = 'it is nested too deeply'
+/** Of what JSON is read without that parser: several times what the deepest objects of Kubernetes have. */
+const MOST_LEVELS = 200
 
 /** Fields below these are named by whoever wrote them, and may be secrets themselves. */
 const FREE_KEYS = new Set(['data', 'stringData', 'binaryData', 'annotations', 'labels'])
@@ -94,10 +96,15 @@ export function parseYamlDocuments(text: string): Result<readonly YamlDocument[]
 function writtenJson(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text)
-    return JSON.stringify(value) === text ? value : undefined
+    return isShallow(value, MOST_LEVELS) && JSON.stringify(value) === text ? value : undefined
   } catch {
-    return undefined // Other YAML that begins so, or nested too deeply: the parser says what it is.
+    return undefined // Other YAML that begins so: the parser says what it is.
   }
+}
+
+function isShallow(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return true
+  return levels > 0 && Object.values(value).every((each) => isShallow(each, levels - 1))
 }
 
 function readDocument(
