@@ -2,7 +2,7 @@
 // Asks one agent again and again, over one connection to each of its ports that is kept as long as it holds: every few seconds a new one
 // through the API server would be dearer than what is asked.
 
-import type { IncomingMessage } from 'node:http'
+import type { Agent, IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { http } from '../../../mesh/node-http.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
@@ -29,8 +29,8 @@ export function agentClient(
   pod: string,
   namespace: string = target.systemNamespace,
 ): AgentClient {
-  const agents = new Map<number, http.Agent>()
-  const agentFor = (port: number): http.Agent => {
+  const agents = new Map<number, Agent>()
+  const agentFor = (port: number): Agent => {
     const agent = agents.get(port) ?? new PodHttpAgent(target, { pod, namespace, port })
     agents.set(port, agent)
     return agent
@@ -98,7 +98,7 @@ class PodHttpAgent extends http.Agent {
 }
 
 async function ask(
-  agent: http.Agent,
+  agent: Agent,
   { port, path, deadlineMs, mostBytes }: AgentRequest,
 ): Promise<Result<string, string>> {
   const late = AbortSignal.timeout(deadlineMs)
