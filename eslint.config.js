@@ -44,6 +44,20 @@ export default tseslint.config(
     },
   },
   {
+    files: ['agent/**', 'cli/**', 'controller/**', 'lab/**', 'mesh/**', 'waypoint/**'],
+    rules: {
+      // Such an import loads Node's client of fetch() and WebSocket as well.
+      '@typescript-eslint/no-restricted-imports': [
+        'error',
+        {
+          paths: [
+            { name: 'node:http', allowTypeImports: true, message: 'Take mesh/node-http.ts.' },
+          ],
+        },
+      ],
+    },
+  },
+  {
     files: ['cli/**', 'lab/**', 'bench/**', 'scripts/**', 'test/**'],
     rules: { 'no-console': 'off' },
   }, // these talk to a person

@@ -18,7 +18,7 @@ if [ -x node_modules/.bin/node ] && { [ ! -e "$stamp" ] ||
   rm -rf "$cache"
   mkdir -p "$cache"
   # By the command itself: V8 takes only what was compiled with the flags it runs with, which an agent has of its own.
-  for program in 'agent --compile' 'controller --help' 'waypoint-proxy --help' 'lab --help'; do
+  for program in 'agent --compile' 'controller --help' 'waypoint-proxy --help' '--help'; do
     # shellcheck disable=SC2086 # words
     NODE_COMPILE_CACHE=$PWD/$cache cli/bin/ambit $program >"$cache/.log" 2>&1 ||
       { cat "$cache/.log" >&2; printf 'build: ambit %s failed; its output is above\n' "$program" >&2; exit 1; }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Asks the admin API of a component: an answer as it comes, or its whole JSON.
 
-import http from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { http } from '../../mesh/node-http.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import { parseJson } from '../../mesh/json.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
@@ -21,7 +22,7 @@ export interface AdminRequest {
 /** An answer that has begun. */
 export interface AdminAnswer {
   readonly status: number
-  readonly body: http.IncomingMessage
+  readonly body: IncomingMessage
   /** Ends it, read or not. */
   readonly close: () => void
 }
@@ -57,7 +58,7 @@ export async function openAdmin(
     const opened = connected.value
     connection = opened
     signal?.addEventListener('abort', close, { once: true })
-    const body = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    const body = await new Promise<IncomingMessage>((resolve, reject) => {
       const request = http.request({
         method,
         path,

@@ -27,7 +27,14 @@ import {
   nodeLayout,
 } from '../machine/layout.ts'
 import { type Manifest, parseManifests, readManifests } from '../machine/manifests.ts'
-import { absentKinds, exclusiveObjects, MESH_NAMESPACE, meshManifests } from './mesh.ts'
+import {
+  absentKinds,
+  exclusiveObjects,
+  MESH_NAMESPACE,
+  meshManifests,
+  type MeshParts,
+  readMesh,
+} from './mesh.ts'
 import { type LabState, readState, runningProcesses, writeState } from './state.ts'
 import { bringUp, refuseExisting } from './up.ts'
 import { PodsNotReady, waitFor, waitForPods } from './wait.ts'
@@ -95,13 +102,27 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
           nodes: nodePlans(nodes).map((node) => node.name),
           exclusive: hasMesh ? exclusiveObjects(await meshManifests(labLayout(name))) : [],
         })
-  const layout = await bringUp({ name, nodes, hasMesh, attach, report, signal: options.signal })
+  const reading = Promise.withResolvers<MeshParts>()
+  // Where the lab does not come up nobody asks for it any more.
+  reading.promise.catch(() => undefined)
+  const layout = await bringUp({
+    name,
+    nodes,
+    hasMesh,
+    attach,
+    report,
+    signal: options.signal,
+    meanwhile: () => {
+      if (hasMesh) readMesh(labLayout(name)).then(reading.resolve, reading.reject)
+    },
+  })
   try {
     const lab = await openLab(layout.name)
     const ownership = lab.ownership()
     if (hasMesh) {
-      await applyManifests(lab.api, await absentKinds(lab.api), { ownership })
-      await applyManifests(lab.api, await meshManifests(layout), { ownership })
+      const { kinds, manifests } = await reading.promise
+      await applyManifests(lab.api, await absentKinds(lab.api, kinds), { ownership })
+      await applyManifests(lab.api, manifests, { ownership })
       lab.markMesh()
       report('mesh: controller and agents are installed')
     }

@@ -42,23 +42,41 @@ const CLUSTER_KINDS: Readonly<Record<string, string>> = {
   ClusterRoleBinding: 'clusterrolebindings',
 }
 
-/**
- * The definitions of the kinds of policies, gateways and routes, as far as the cluster has none: those of Istio, of the Gateway API, or
- * of another of our labs, stay as they are.
- */
-export async function absentKinds(api: KubeApi): Promise<readonly Manifest[]> {
-  const absent: Manifest[] = []
-  const kinds = [
+/** What a lab's mesh is made of, read and rendered: nothing of it asks the API server yet. */
+export interface MeshParts {
+  /** The definitions of the kinds of policies, gateways and routes. */
+  readonly kinds: readonly Manifest[]
+  readonly manifests: readonly Manifest[]
+}
+
+/** Reads what is to be applied, which takes a good part of a second of the processor's time. */
+export async function readMesh(lab: LabLayout): Promise<MeshParts> {
+  return { kinds: meshKinds(), manifests: await meshManifests(lab) }
+}
+
+function meshKinds(): readonly Manifest[] {
+  return [
     ...chartKinds().map((kind) => asManifest(kind, kind.object)),
     ...parseManifests(readFileSync(GATEWAY_KINDS, 'utf8'), GATEWAY_KINDS),
   ]
-  for (const manifest of kinds) {
-    const found = await api.get(CUSTOM_RESOURCE_DEFINITIONS, { name: manifest.name })
-    if (found.ok) continue
-    if (found.error.kind !== 'notFound') throw new AmbitError('AMB_KUBE_API', found.error.message)
-    absent.push(manifest)
-  }
-  return absent
+}
+
+/**
+ * Those of the definitions that the cluster has none of: those of Istio, of the Gateway API, or of another of our labs, stay as they are.
+ */
+export async function absentKinds(
+  api: KubeApi,
+  kinds: readonly Manifest[] = meshKinds(),
+): Promise<readonly Manifest[]> {
+  const found = await Promise.all(
+    kinds.map(({ name }) => api.get(CUSTOM_RESOURCE_DEFINITIONS, { name })),
+  )
+  return kinds.filter((_, index) => {
+    const one = found[index]
+    if (one === undefined || one.ok) return false
+    if (one.error.kind !== 'notFound') throw new AmbitError('AMB_KUBE_API', one.error.message)
+    return true
+  })
 }
 
 /** The mesh's manifests for this lab. */

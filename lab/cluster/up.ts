@@ -52,6 +52,8 @@ export interface UpOptions {
   readonly report: (line: string) => void
   /** Aborting rolls everything back. */
   readonly signal?: AbortSignal | undefined
+  /** Called while the control plane starts: the time for what does not need it. */
+  readonly meanwhile: () => void
 }
 
 const DAEMON_PROGRAM = fileURLToPath(new URL('./daemon.ts', import.meta.url))
@@ -135,7 +137,9 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
     const path = join(lab.runDir, 'nodes', 'kubeconfig')
     const daemon = await startDaemon(lab, state.nodes, path)
     save({ apiPort: daemon.hostPort })
-    await track(daemon)
+    const ready = track(daemon)
+    options.meanwhile()
+    await ready
     options.report(`API server: https://127.0.0.1:${daemon.hostPort}`)
     kubeletBasics = ownBasics(lab, path)
   } else {
@@ -144,7 +148,9 @@ async function build(lab: LabLayout, options: UpOptions): Promise<void> {
     writeFileSync(lab.kubeconfig, attach.kubeconfig.content, { mode: SECRET_FILE_MODE })
     save({ attached: attach.state })
     await track(startGateway(lab))
-    await track(startAttachedDaemon(lab, state.nodes, attach))
+    const ready = track(startAttachedDaemon(lab, state.nodes, attach))
+    options.meanwhile()
+    await ready
     for (const line of attach.lines) options.report(line)
     kubeletBasics = attachedBasics(lab, attach)
   }

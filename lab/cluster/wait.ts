@@ -68,9 +68,9 @@ export async function waitForPods(
     })
     const pods = (list.ok ? list.value.items : []).filter((pod) => isAwaited(pod))
     const unready = pods.filter((pod) => !isSettled(pod))
-    // Controllers need a moment to make pods out of what was applied.
-    const hasBegun = list.ok && (await areWorkloadsFull(api, options.namespace, isAwaited))
-    if (hasBegun && unready.length === 0) return
+    // Controllers need a moment to make pods out of what was applied; asked for only then, for asking costs those who start their time.
+    const areAllReady = list.ok && unready.length === 0
+    if (areAllReady && (await areWorkloadsFull(api, options.namespace, isAwaited))) return
     const ready = pods.length - unready.length
     if (ready > mostReady) {
       mostReady = ready

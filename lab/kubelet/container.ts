@@ -78,6 +78,8 @@ export class ContainerRunner {
   #lastState: ContainerState | undefined
   #child: ChildProcess | undefined
   #environment: Readonly<Record<string, string>> = {}
+  /** Of the latest process. */
+  #startedAt = new Date()
   #restartCount = 0
   #failuresInRow = 0
   #isReady = false
@@ -233,6 +235,7 @@ export class ContainerRunner {
     this.#child = child
     this.#environment = inputs.environment
     const startedAt = new Date()
+    this.#startedAt = startedAt
     let setupError = ''
     child.stderr?.setEncoding('utf8').on('data', (text: string) => (setupError += text))
     // The pipe ends when the command takes the shell's place: only then does the container run.
@@ -282,7 +285,10 @@ export class ContainerRunner {
         }
         this.#options.onChange()
       }
-      this.#readinessProbe = new ProbeLoop(readinessProbe, this.#target, onVerdict, true)
+      this.#readinessProbe = new ProbeLoop(readinessProbe, this.#target, onVerdict, {
+        eager: true,
+        startedAt: this.#startedAt,
+      })
     }
     if (livenessProbe !== undefined && !this.#isStopping) {
       this.#watchProbe('Liveness', livenessProbe, () => undefined)
@@ -292,7 +298,6 @@ export class ContainerRunner {
 
   /** A failed startup or liveness probe ends the container; its policy may start it again. */
   #watchProbe(kind: 'Startup' | 'Liveness', probe: Probe, onPass: () => void): void {
-    // startupProbe's default of 3 failures at 10 s applies; only its successes are looked for eagerly.
     this.#healthProbe = new ProbeLoop(
       probe,
       this.#target,
@@ -310,7 +315,7 @@ export class ContainerRunner {
         )
         void this.#restartUnhealthy(probe)
       },
-      false,
+      { eager: kind === 'Startup', startedAt: this.#startedAt },
     )
   }
 

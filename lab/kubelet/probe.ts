@@ -2,10 +2,11 @@
 // One probe of a container, made by the kubelet's own process from the node's network namespace, and the
 // counting that turns probe results into "passing" and "failing".
 
-import { type IncomingMessage, request as httpRequest } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
 import type { V1Probe } from '@kubernetes/client-node'
+import { http } from '../../mesh/node-http.ts'
 import type { Wire } from '../../mesh/kube/resources.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 
@@ -84,7 +85,7 @@ async function httpGet(
     action.scheme === 'HTTPS'
       ? // Kubernetes does not verify the certificate of a probed container either.
         httpsRequest({ ...options, rejectUnauthorized: false }, onResponse)
-      : httpRequest(options, onResponse)
+      : http.request(options, onResponse)
   request.on('error', reject)
   request.end()
   const status = await promise
@@ -113,29 +114,35 @@ export class ProbeLoop {
   readonly #probe: Probe
   readonly #target: ProbeTarget
   readonly #onVerdict: (outcome: ProbeOutcome) => void
-  readonly #firstIntervalMs: number | undefined
+  readonly #isEager: boolean
+  /** Since when somebody waits for a success. */
+  #waitsSince: number
   #timer: NodeJS.Timeout | undefined
+  /** When the next look is due by the probe's own period; what fails before counts for nothing. */
+  #dueAt: number
   #streak = 0
   #last: boolean | undefined
   #verdict: boolean | undefined
   #isStopped = false
 
   /**
-   * Starts at once (after initialDelaySeconds). `eager` shortens the interval until the first success: a lab
-   * is watched by someone who waits.
+   * Starts at once, or when the container has run for initialDelaySeconds. `eager` adds looks between those of the period until the first
+   * success, of which only successes count: a lab is watched by someone who waits.
    */
   constructor(
     probe: Probe,
     target: ProbeTarget,
     onVerdict: (outcome: ProbeOutcome) => void,
-    eager: boolean,
+    options: { readonly eager: boolean; readonly startedAt: Date },
   ) {
     this.#probe = probe
     this.#target = target
     this.#onVerdict = onVerdict
-    this.#firstIntervalMs = eager ? EAGER_INTERVAL_MS : undefined
+    this.#isEager = options.eager
     const delayMs = (probe.initialDelaySeconds ?? PROBE_DEFAULTS.initialDelaySeconds) * 1000
-    this.#timer = setTimeout(() => void this.#round(), delayMs)
+    this.#waitsSince = Math.max(Date.now(), options.startedAt.getTime() + delayMs)
+    this.#dueAt = this.#waitsSince
+    this.#timer = setTimeout(() => void this.#round(true), this.#dueAt - Date.now())
   }
 
   stop(): void {
@@ -143,26 +150,39 @@ export class ProbeLoop {
     clearTimeout(this.#timer)
   }
 
-  async #round(): Promise<void> {
+  async #round(isDue: boolean): Promise<void> {
     const outcome = await runProbe(this.#probe, this.#target)
     if (this.#isStopped) return
+    if (isDue || outcome.passed) this.#count(outcome)
+    const periodMs = (this.#probe.periodSeconds ?? PROBE_DEFAULTS.periodSeconds) * 1000
+    if (isDue || outcome.passed) this.#dueAt = Date.now() + periodMs
+    const untilDueMs = Math.max(0, this.#dueAt - Date.now())
+    const isSoon = this.#isEager && this.#verdict !== true && this.#eagerIntervalMs() < untilDueMs
+    this.#timer = setTimeout(
+      () => void this.#round(!isSoon),
+      isSoon ? this.#eagerIntervalMs() : untilDueMs,
+    )
+  }
+
+  /** The longer it has taken the less often: looks must not take the processor from what they wait for. */
+  #eagerIntervalMs(): number {
+    return Math.max(EAGER_INTERVAL_MS, (Date.now() - this.#waitsSince) * EAGER_SHARE)
+  }
+
+  #count(outcome: ProbeOutcome): void {
     this.#streak = outcome.passed === this.#last ? this.#streak + 1 : 1
     this.#last = outcome.passed
     const threshold = outcome.passed
       ? (this.#probe.successThreshold ?? PROBE_DEFAULTS.successThreshold)
       : (this.#probe.failureThreshold ?? PROBE_DEFAULTS.failureThreshold)
-    if (this.#streak >= threshold && outcome.passed !== this.#verdict) {
-      this.#verdict = outcome.passed
-      this.#onVerdict(outcome)
-    }
-    const periodMs = (this.#probe.periodSeconds ?? PROBE_DEFAULTS.periodSeconds) * 1000
-    const isEager = this.#firstIntervalMs !== undefined && this.#verdict !== true
-    this.#timer = setTimeout(
-      () => void this.#round(),
-      isEager ? Math.min(this.#firstIntervalMs ?? periodMs, periodMs) : periodMs,
-    )
+    if (this.#streak < threshold || outcome.passed === this.#verdict) return
+    this.#verdict = outcome.passed
+    this.#waitsSince = Date.now()
+    this.#onVerdict(outcome)
   }
 }
 
-/** A readiness probe that has not passed yet is repeated this often. */
-const EAGER_INTERVAL_MS = 150
+/** A startup or readiness probe that has not passed yet is repeated this often at most. */
+const EAGER_INTERVAL_MS = 100
+/** Of the time that has been waited already. */
+const EAGER_SHARE = 0.1

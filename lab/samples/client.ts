@@ -2,9 +2,9 @@
 // The sample client: one HTTP GET, then one line of JSON with the answer and what the sockets of this side say.
 // Usage: client.ts URL [MARKER]. Exit 0 on an answer, 1 on none.
 
-import { get } from 'node:http'
 import type { LookupAddress } from 'node:dns'
 import { lookup } from 'node:dns/promises'
+import { http } from '../../mesh/node-http.ts'
 
 const [url, marker] = process.argv.slice(2)
 if (url === undefined) {
@@ -17,7 +17,7 @@ const target = new URL(url)
 const DEADLINE_MS = 5000
 
 const dialled: LookupAddress = await lookup(target.hostname.replace(/^\[|\]$/g, ''))
-const request = get(url, {
+const request = http.get(url, {
   family: dialled.family,
   lookup: (_host, options, callback) => {
     if (options.all === true) callback(null, [dialled])

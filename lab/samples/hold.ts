@@ -2,7 +2,8 @@
 // Connections that live long: opened once, asked again and again until standard input ends, then one line of JSON says what became of
 // them. The first line says that all have been answered. Usage: hold.ts URL [CONNECTIONS]
 
-import { Agent, get } from 'node:http'
+import type { Agent } from 'node:http'
+import { http } from '../../mesh/node-http.ts'
 
 const [url, connections = '4'] = process.argv.slice(2)
 if (url === undefined) {
@@ -27,7 +28,7 @@ let isEnding = false
 /** Asks by the one connection of the agent; rejects when it is not answered. */
 async function ask(agent: Agent, isFirst: boolean): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
-  const request = get(url ?? '', { agent, signal: AbortSignal.timeout(DEADLINE_MS) })
+  const request = http.get(url ?? '', { agent, signal: AbortSignal.timeout(DEADLINE_MS) })
   request.on('error', reject)
   request.on('response', (response) => {
     response.on('error', reject)
@@ -59,7 +60,7 @@ process.stdin.resume()
 process.stdin.on('end', () => (isEnding = true))
 const agents = Array.from(
   { length: Number(connections) },
-  () => new Agent({ keepAlive: true, maxSockets: 1 }),
+  () => new http.Agent({ keepAlive: true, maxSockets: 1 }),
 )
 await Promise.all(agents.map((agent) => ask(agent, true)))
 console.log(`${connections} connections are open`)

@@ -4,8 +4,9 @@
 // were so many calls more of each kind. With a HEADER each of its values is printed as "HEADER VALUE" when an answer has it for the first time.
 // Usage: load.ts URL [NEW-PER-SECOND] [KEPT-CONNECTIONS] [HEADER]
 
-import { Agent, get } from 'node:http'
+import type { Agent } from 'node:http'
 import { createInterface } from 'node:readline'
+import { http } from '../../mesh/node-http.ts'
 
 const [url, rate = '20', kept = '4', header] = process.argv.slice(2)
 if (url === undefined) {
@@ -58,7 +59,7 @@ const phases = new Set<() => void>()
 /** One call, counted. */
 async function call(agent: Agent | false, who: string): Promise<void> {
   const { promise: end, resolve } = Promise.withResolvers<string | undefined>()
-  const request = get(url ?? '', { agent, signal: AbortSignal.timeout(DEADLINE_MS) })
+  const request = http.get(url ?? '', { agent, signal: AbortSignal.timeout(DEADLINE_MS) })
   request.on('error', (error: NodeJS.ErrnoException) => {
     const name = error.code ?? error.message
     resolve(request.reusedSocket ? `reused ${name}` : name)
@@ -99,7 +100,7 @@ function awaitPhase(name: string): void {
 }
 
 async function keepCalling(who: string): Promise<void> {
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   while (!isEnding) {
     await call(agent, who)
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))

@@ -5,9 +5,9 @@
 // ends.
 // Configured by the environment: SERVICE, VERSION, PORT (8080), IDLE_GRACE_MS (2000).
 
-import { createServer } from 'node:http'
 import { type AddressInfo, Server } from 'node:net'
 import { hostname } from 'node:os'
+import { http } from '../../mesh/node-http.ts'
 
 const service = process.env.SERVICE ?? 'server'
 const version = process.env.VERSION ?? 'v1'
@@ -25,7 +25,7 @@ const idleGraceMs = Number(process.env.IDLE_GRACE_MS ?? '2000')
 let flaky = 0
 let isEnding = false
 
-const server = createServer((request, response) => {
+const server = http.createServer((request, response) => {
   const client = (request.socket.remoteAddress ?? '').replace(/^::ffff:/, '')
   if (isEnding) response.shouldKeepAlive = false
   const answer = (body: unknown): void => {

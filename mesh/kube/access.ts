@@ -5,12 +5,13 @@
 
 import { readFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
-import http from 'node:http'
+import type { Agent } from 'node:http'
 import https from 'node:https'
 import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import path from 'node:path'
 import { checkServerIdentity } from 'node:tls'
+import { http } from '../node-http.ts'
 import type { Result } from '../result.ts'
 import { err, ok } from '../result.ts'
 import { AmbitError, errorMessage } from '../errors.ts'
@@ -19,7 +20,7 @@ import { readKubeconfig, type KubeconfigContext } from './kubeconfig.ts'
 /** What one request needs besides its own content. */
 export interface RequestCredentials {
   readonly headers: Readonly<Record<string, string>>
-  readonly agent: http.Agent
+  readonly agent: Agent
 }
 
 /** An API server and the means to authenticate to it. Never logged: it holds secrets. */
@@ -103,7 +104,7 @@ function staticAccess(context: KubeconfigContext): ClusterAccess {
   const server = new URL(context.server)
   let cached: { readonly at: number; readonly credentials: RequestCredentials } | undefined
   let agentKey: string | undefined
-  let agent: http.Agent | undefined
+  let agent: Agent | undefined
 
   const load = async (): Promise<RequestCredentials> => {
     const [ca, certificate, key, token] = await Promise.all([
@@ -207,7 +208,7 @@ function resolvePlugin(exec: unknown, file: string): void {
     exec.command = path.resolve(path.dirname(file), command)
 }
 
-function makeAgent(server: URL, tls: https.AgentOptions): http.Agent {
+function makeAgent(server: URL, tls: https.AgentOptions): Agent {
   const connections = { keepAlive: true, keepAliveMsecs: KEEP_ALIVE_PROBE_MS } as const
   return server.protocol === 'https:'
     ? new https.Agent({ ...connections, ...tls })

@@ -3,9 +3,10 @@
 // channel protocol, which every API server since 1.8 speaks: binary messages whose first byte is the channel, 0 for bytes and 1 for
 // what went wrong; the first message of each channel repeats the port. It knows no half-close: who needs one does not find it here.
 
-import http from 'node:http'
+import type { ClientRequest } from 'node:http'
 import https from 'node:https'
 import { Duplex } from 'node:stream'
+import { http } from '../node-http.ts'
 import { errorMessage } from '../errors.ts'
 import { err, ok, type Result } from '../result.ts'
 import type { ClusterAccess } from './access.ts'
@@ -47,7 +48,7 @@ async function upgrade(
   deadlineMs: number,
   refresh: boolean,
 ): Promise<Result<Duplex, KubeFailure>> {
-  let outgoing: http.ClientRequest
+  let outgoing: ClientRequest
   const handshake = webSocketHandshake(PROTOCOL)
   try {
     const { headers, agent } = await access.credentials({ refresh })

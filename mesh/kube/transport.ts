@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One HTTP exchange with the API server over node:https. Knows nothing of resources; see api.ts for those.
 
-import http from 'node:http'
+import type { ClientRequest, IncomingMessage } from 'node:http'
 import https from 'node:https'
+import { http } from '../node-http.ts'
 import { errorMessage } from '../errors.ts'
 import { parseJson } from '../json.ts'
 import type { Result } from '../result.ts'
@@ -32,7 +33,7 @@ const LARGEST_ERROR_BYTES = 64 * 1024
 export async function openExchange(
   access: ClusterAccess,
   request: KubeRequest,
-): Promise<Result<http.IncomingMessage, KubeFailure>> {
+): Promise<Result<IncomingMessage, KubeFailure>> {
   const first = await attempt(access, request, false)
   // Tokens rotate on disk: a 401 is worth one more try with what is there now.
   if (!first.ok && first.error.kind === 'unauthorized') return attempt(access, request, true)
@@ -71,7 +72,7 @@ async function attempt(
   access: ClusterAccess,
   request: KubeRequest,
   refresh: boolean,
-): Promise<Result<http.IncomingMessage, KubeFailure>> {
+): Promise<Result<IncomingMessage, KubeFailure>> {
   let credentials
   try {
     credentials = await access.credentials({ refresh })
@@ -103,7 +104,7 @@ async function attempt(
   return new Promise((resolve) => {
     let timedOut = false
     let isAnswered = false
-    let outgoing: http.ClientRequest
+    let outgoing: ClientRequest
     try {
       outgoing = (url.protocol === 'https:' ? https : http).request(url, options)
     } catch (thrown) {
@@ -155,7 +156,7 @@ async function attempt(
 }
 
 async function readAll(
-  response: http.IncomingMessage,
+  response: IncomingMessage,
   largestBytes: number,
   signal: AbortSignal,
 ): Promise<string> {

@@ -18,12 +18,20 @@ export function naiveText(match: StringMatch, text: string): boolean {
   return at >= 0 && text.substring(at, at + match.text.length) === match.text
 }
 
+/** What Node has said of a range and an address: properties ask for the same few hundreds of thousands of times. */
+const known = new Map<string, boolean>()
+
 function naiveRange(range: PolicyMatch['sourceIps'][number], address: string): boolean {
   const family = (text: string): 'ipv4' | 'ipv6' => (text.includes(':') ? 'ipv6' : 'ipv4')
   if (family(range.address) !== family(address)) return false
+  const question = `${range.address}/${range.length} ${address}`
+  const answer = known.get(question)
+  if (answer !== undefined) return answer
   const list = new BlockList()
   list.addSubnet(range.address, range.length, family(range.address))
-  return list.check(address, family(address))
+  const isInside = list.check(address, family(address))
+  known.set(question, isInside)
+  return isInside
 }
 
 /** Fields AND, values OR, of a negation none. */

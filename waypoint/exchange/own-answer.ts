@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Answers that no app gives: refused, redirected, or the app cannot be had.
 
-import { STATUS_CODES } from 'node:http'
+import { http } from '../../mesh/node-http.ts'
 import { dateText } from '../../mesh/http/date.ts'
 import type { Field } from '../../mesh/http/field-list.ts'
 import type { HttpProblem } from '../../mesh/http/http1/problem.ts'
@@ -67,7 +67,7 @@ function addedFields(headers: AnswerOutcome['headers']): readonly Field[] {
 export function answerBytes(answer: AnswerOutcome, isToHead: boolean, isLast: boolean): Buffer {
   const { status, body } = answer
   const bytes = Buffer.from(body, 'utf8')
-  let text = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n`
+  let text = `HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? ''}\r\n`
   for (const [name, value] of ownFields(answer, bytes.length)) text += `${name}: ${value}\r\n`
   if (isLast) text += 'connection: close\r\n'
   const head = Buffer.from(`${text}\r\n`, 'latin1')

@@ -2,8 +2,8 @@
 // A client's connection of HTTP/2: each stream is a request with an exchange of its own, and what is malformed is reset, not answered.
 // Hot.
 
-import { STATUS_CODES } from 'node:http'
 import type { Listed } from '../../mesh/async/roster.ts'
+import { http } from '../../mesh/node-http.ts'
 import { FieldList } from '../../mesh/http/field-list.ts'
 import type { HeaderEdits } from '../../mesh/http/header-edits.ts'
 import { type HttpProblem, PROBLEM } from '../../mesh/http/http1/problem.ts'
@@ -308,7 +308,7 @@ class ServedStream implements StreamSink, ExchangeClient, OpenBody {
   }
 
   answerHere({ status, headers, body }: AnswerOutcome, grpcStatus: number | undefined): void {
-    const text = body === '' ? (STATUS_CODES[status] ?? '') : body
+    const text = body === '' ? (http.STATUS_CODES[status] ?? '') : body
     if (grpcStatus !== undefined) {
       const fields = ownGrpcFields({ headers }, grpcStatus, text)
       this.#stream.sendHeaders([[':status', '200'], ...fields], true)

@@ -2,8 +2,9 @@
 // Asks one agent again and again, over one connection to each of its ports that is kept as long as it holds: every few seconds a new one
 // through the API server would be dearer than what is asked.
 
-import http from 'node:http'
+import type { Agent, IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { http } from '../../../mesh/node-http.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import { err, ok, type Result } from '../../../mesh/result.ts'
 import type { ClusterTarget, PodPort } from '../../cluster/target.ts'
@@ -28,8 +29,8 @@ export function agentClient(
   pod: string,
   namespace: string = target.systemNamespace,
 ): AgentClient {
-  const agents = new Map<number, http.Agent>()
-  const agentFor = (port: number): http.Agent => {
+  const agents = new Map<number, Agent>()
+  const agentFor = (port: number): Agent => {
     const agent = agents.get(port) ?? new PodHttpAgent(target, { pod, namespace, port })
     agents.set(port, agent)
     return agent
@@ -97,12 +98,12 @@ class PodHttpAgent extends http.Agent {
 }
 
 async function ask(
-  agent: http.Agent,
+  agent: Agent,
   { port, path, deadlineMs, mostBytes }: AgentRequest,
 ): Promise<Result<string, string>> {
   const late = AbortSignal.timeout(deadlineMs)
   try {
-    const body = await new Promise<http.IncomingMessage>((resolve, reject) => {
+    const body = await new Promise<IncomingMessage>((resolve, reject) => {
       const headers = { host: `localhost:${port.toString()}` }
       http.get({ agent, path, headers, signal: late }, resolve).once('error', reject)
     })

@@ -4,11 +4,17 @@
 // one takes plain HTTP from the lab's own processes and adds the kubeconfig's credentials; the other carries bytes of
 // pods, which bring their own TLS and their own tokens.
 
-import http from 'node:http'
+import type {
+  IncomingHttpHeaders,
+  IncomingMessage,
+  OutgoingHttpHeaders,
+  ServerResponse,
+} from 'node:http'
 import https from 'node:https'
 import { createConnection, createServer, type Server } from 'node:net'
 import { once } from 'node:events'
 import { pipeline } from 'node:stream'
+import { http } from '../../../mesh/node-http.ts'
 import { errorMessage } from '../../../mesh/errors.ts'
 import { type ClusterAccess, loadKubeConfig } from '../../../mesh/kube/access.ts'
 import { createLogger, environmentLogLevel } from '../../../mesh/telemetry/log.ts'
@@ -52,8 +58,8 @@ async function main(options: GatewayArguments): Promise<void> {
 /** Sends one request on with the credentials, and its answer back. */
 async function forward(
   access: ClusterAccess,
-  request: http.IncomingMessage,
-  response: http.ServerResponse,
+  request: IncomingMessage,
+  response: ServerResponse,
 ): Promise<void> {
   const { headers, agent } = await access.credentials()
   const url = new URL(
@@ -78,11 +84,11 @@ async function forward(
   pipeline(request, outgoing, () => undefined)
 }
 
-const endToEnd = (headers: http.IncomingHttpHeaders): http.OutgoingHttpHeaders =>
+const endToEnd = (headers: IncomingHttpHeaders): OutgoingHttpHeaders =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => !HOP_BY_HOP.has(name)))
 
 /** Answers as an API server that cannot serve. */
-function refuse(response: http.ServerResponse, message: string): void {
+function refuse(response: ServerResponse, message: string): void {
   if (response.headersSent) {
     response.destroy()
     return

@@ -4,8 +4,9 @@
 // URL is http:// or grpc://. Exit 1 when a call has no answer.
 
 import { once } from 'node:events'
-import { Agent, type IncomingMessage, request } from 'node:http'
+import type { Agent, IncomingMessage } from 'node:http'
 import { credentials, Metadata } from '@grpc/grpc-js'
+import { http } from '../../../mesh/node-http.ts'
 import { readArguments } from './arguments.ts'
 import { ECHO_METHOD, EchoClient } from './grpc-echo.ts'
 
@@ -36,7 +37,7 @@ function print(index: number, answer: readonly string[], body: string): void {
 }
 
 async function callHttp(index: number, agent: Agent): Promise<void> {
-  const call = request(target, {
+  const call = http.request(target, {
     agent,
     method: flags.get('method')?.[0] ?? 'GET',
     // As they were given: several of one name stay several.
@@ -81,7 +82,7 @@ async function main(): Promise<void> {
     for (let index = 0; index < count; index += 1) await callGrpc(index, client)
     client.close()
   } else {
-    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
     for (let index = 0; index < count; index += 1) await callHttp(index, agent)
     agent.destroy()
   }

@@ -4,12 +4,13 @@
 // behind TLS), --grpc (7070), --tcp (9090). --crt and --key name files of the image, which the lab does not have: the certificate is made
 // at start.
 
-import { createServer as createHttp1Server, type IncomingMessage } from 'node:http'
+import type { IncomingMessage } from 'node:http'
 import { createServer as createHttp2Server, type Http2ServerRequest } from 'node:http2'
 import { createServer as createTcpServer, type Server, type Socket } from 'node:net'
 import { hostname } from 'node:os'
 import { createServer as createTlsServer } from 'node:tls'
 import { Server as GrpcServer, ServerCredentials } from '@grpc/grpc-js'
+import { http } from '../../../mesh/node-http.ts'
 import { makeServerCertificate } from '../../machine/server-certificate.ts'
 import { readArguments } from './arguments.ts'
 import { ECHO_METHOD } from './grpc-echo.ts'
@@ -44,7 +45,7 @@ function answerTo(request: IncomingMessage | Http2ServerRequest): string {
   return report(call, name)
 }
 
-const http1 = createHttp1Server((request, response) => {
+const http1 = http.createServer((request, response) => {
   request.resume()
   response.setHeader('content-type', 'text/plain')
   response.end(answerTo(request))

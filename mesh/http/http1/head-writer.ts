@@ -3,7 +3,7 @@
 // route come last. What came by HTTP/2 has no lines, and is written field by field. Into one buffer of the thread, from which a pipe
 // copies at once. Hot: bench/http-exchange.ts watches it.
 
-import { STATUS_CODES } from 'node:http'
+import { http } from '../../node-http.ts'
 import { dateLine } from '../date.ts'
 import type { HeaderEdits } from '../header-edits.ts'
 import { HEADER, LAST_FIXED_ID } from '../header-names.ts'
@@ -132,7 +132,7 @@ export class HeadWriter {
     const { status } = head
     this.#make(sizeOf(head) + sizeOfEdits(edits))
     this.#copy(VERSION)
-    this.#text(` ${status} ${STATUS_CODES[status] ?? ''}`)
+    this.#text(` ${status} ${http.STATUS_CODES[status] ?? ''}`)
     this.#copy(LINE_END)
     const isBare = isBareStatus(status)
     eachPassing(head, edits, isBare ? this.#writeButLength : this.#write)

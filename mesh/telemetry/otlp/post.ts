@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One request to a collector, bounded in time and in what it may answer.
 
-import http from 'node:http'
+import type { Agent } from 'node:http'
 import https from 'node:https'
 import { promisify } from 'node:util'
 import { constants, gzip } from 'node:zlib'
+import { http } from '../../node-http.ts'
 import { errorMessage } from '../../errors.ts'
 import { outcomeOf, type Outcome } from './answer.ts'
 import type { OtlpTarget } from './target.ts'
@@ -21,7 +22,7 @@ const LEVEL = { level: constants.Z_BEST_SPEED }
 
 export class Collector {
   readonly #target: OtlpTarget
-  readonly #agent: http.Agent | https.Agent
+  readonly #agent: Agent | https.Agent
 
   constructor(target: OtlpTarget) {
     this.#target = target

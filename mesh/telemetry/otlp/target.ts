@@ -2,8 +2,8 @@
 // Where telemetry is sent, out of the flags and the files they name. Headers are secrets as a rule: nothing here or after it tells one.
 
 import { readFile } from 'node:fs/promises'
-import { validateHeaderName, validateHeaderValue } from 'node:http'
 import { createSecureContext } from 'node:tls'
+import { http } from '../../node-http.ts'
 import { AmbitError, errorMessage } from '../../errors.ts'
 import { splitCertificates } from '../../identity/pem.ts'
 
@@ -82,8 +82,8 @@ export function parseHeaders(text: string): Readonly<Record<string, string>> {
 function headerFault(name: string, value: string): string | undefined {
   if (OURS.has(name)) return `${name} cannot be set`
   try {
-    validateHeaderName(name)
-    validateHeaderValue(name, value)
+    http.validateHeaderName(name)
+    http.validateHeaderValue(name, value)
     return undefined
   } catch {
     // Node's own error quotes what is wrong, which may be a secret.

@@ -3,9 +3,9 @@
 // tells what the connections came to. It knows nothing of the mesh.
 
 import { createSocket } from 'node:dgram'
-import { createServer as createHttpServer } from 'node:http'
 import { createServer, type Socket } from 'node:net'
 import { crc32 } from 'node:zlib'
+import { http as nodeHttp } from '../../../mesh/node-http.ts'
 import { HTTP_PORT, TCP_PORTS, UDP_PORT, type Habit } from './ports.ts'
 
 /** How a connection ended, as this side saw it. */
@@ -79,7 +79,7 @@ udp.on('message', (message, { port, address }) => {
 })
 udp.bind(UDP_PORT, '::')
 
-const http = createHttpServer((request, response) => {
+const http = nodeHttp.createServer((request, response) => {
   if (request.method === 'POST' && request.url === '/unblock') {
     for (const socket of blocked) habits.digest(socket)
     for (const socket of blocked) socket.resume()
