@@ -31,6 +31,7 @@ import { certificateRefusals } from './audit/certificate-refusals.ts'
 import { DenialEvents } from './audit/denial-events.ts'
 import { recordConnections } from './audit/node-audit.ts'
 import { recordUnserved } from './audit/enrolment-audit.ts'
+import { ServiceRoute } from '../mesh/grpc/service-route.ts'
 import { openCapture } from './capture/index.ts'
 import { ClosedPods } from './closed-pods.ts'
 import type { AgentConfig } from './config.ts'
@@ -122,7 +123,13 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   const served: { before: readonly IdentifiedPod[]; pool?: WorkerPool } = {
     before: predecessor?.pods ?? [],
   }
+  const route = new ServiceRoute({
+    namespace: config.podNamespace,
+    environment: process.env,
+    logger: log.child({ part: 'control plane' }),
+  })
   const certificates = nodeCertificates(starting, {
+    route,
     roots: () => roots.read(),
     pods: () => [...served.before, ...(served.pool?.pods() ?? [])],
   })
@@ -258,6 +265,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     startDiscovery(starting, {
       api,
       roots,
+      route,
       mesh,
       pool,
       certificates,
