@@ -36,7 +36,7 @@ import { openCapture } from './capture/index.ts'
 import { ClosedPods } from './closed-pods.ts'
 import type { AgentConfig } from './config.ts'
 import { DiscoveryHealth } from '../mesh/xds/discovery-health.ts'
-import { netnsProver, PodEvents } from './enrolment/index.ts'
+import { eligibilityOf, netnsProver, PodEvents } from './enrolment/index.ts'
 import { MeshRoots } from './mesh-roots.ts'
 import { findNodeCgroups } from './node/node-cgroups.ts'
 import { type IdentifiedPod, meetPredecessor } from './handover/index.ts'
@@ -247,6 +247,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
       stateDirectory: config.stateDir,
       logger: log,
       failOpen: config.failOpen,
+      eligibility: eligibilityOf(config),
       // A peer that has not heard from the control plane for so long has no certificate to call anybody with.
       peersForgetMs: config.certificateTtlSeconds * 1000,
       nodeCgroup: node.cgroup,

@@ -5,7 +5,7 @@ import path from 'node:path'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import { installCni, MEMBERS_FILE, MembersKeeper, startCniServer } from './cni/index.ts'
 import type { AgentConfig } from './config.ts'
-import { DEFAULT_ELIGIBILITY, type NodeEnrolment } from './enrolment/index.ts'
+import { eligibilityOf, type NodeEnrolment } from './enrolment/index.ts'
 import { type Starting, unwrap } from './starting.ts'
 
 export interface CniParts {
@@ -86,7 +86,7 @@ async function chainCni(
       confDirectory: place.cniConfDir,
       config: {
         socket: config.cniSocket,
-        excludeNamespaces: [...DEFAULT_ELIGIBILITY.excludeNamespaces],
+        excludeNamespaces: [...eligibilityOf(config).excludeNamespaces],
         members: place.file,
         ...ownPods(config),
       },
