@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tells the control plane which pods speak HBONE, by annotations on the pod: Istio's, which istiod and tools read, and one of our own. Written
+// Tells the control plane which pods speak HBONE, by an annotation on the pod: Istio's, which istiod and tools read as well. Written
 // after capture is live, taken away before it ends (when the pod lives on), tried again until the API server has it.
 //
-// Istio's is its agents' as well, who take it off whatever pod is not theirs, and take for captured by them what has it. So where the cluster is
-// shared it is not written; what others wrote is never taken off; and whoever keeps taking it off is left his way.
+// Istio's agents write it, too, take it off whatever pod is not theirs, and take for captured by them what has it. So where the cluster is
+// shared, one of our own is written in its place; what others wrote is never taken off; and whoever keeps taking it off is left his way.
 
 import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import { PODS, type KubeApi, type KubeFailure, type Pod } from '../../mesh/kube/index.ts'
@@ -74,12 +74,12 @@ export class RedirectionAnnotations {
   isRight(pod: Pod, isCaptured: boolean): boolean {
     const uid = pod.metadata?.uid ?? ''
     const written = this.#written.get(uid) ?? isCaptured
-    const saysIstios = isCaptured && !this.#options.sharesCluster
+    const isLeft = this.#isLeftToOthers(uid)
     return (
       !this.#wanted.has(uid) &&
       written === isCaptured &&
-      says(pod, OWN_REDIRECTION_ANNOTATION) === isCaptured &&
-      (this.#others.has(uid) || says(pod, REDIRECTION_ANNOTATION) === saysIstios)
+      says(pod, OWN_REDIRECTION_ANNOTATION) === (isCaptured && isLeft) &&
+      (this.#others.has(uid) || says(pod, REDIRECTION_ANNOTATION) === (isCaptured && !isLeft))
     )
   }
 
@@ -99,6 +99,11 @@ export class RedirectionAnnotations {
   /** Resolves when everything wanted so far is written or given up. */
   async settled(): Promise<void> {
     await Promise.all(this.#writers.values())
+  }
+
+  /** Whether Istio's annotation is not ours to write on this pod: ours says it then. */
+  #isLeftToOthers(uid: string): boolean {
+    return this.#options.sharesCluster || this.#others.has(uid)
   }
 
   /** Counts that it is put back once more, and gives up where that has no end. */
@@ -151,13 +156,13 @@ export class RedirectionAnnotations {
 
   async #tryToWrite(pod: AnnotatedPod, isCaptured: boolean): Promise<Result<unknown, KubeFailure>> {
     const { api, sharesCluster, signal } = this.#options
+    if (isCaptured && this.#written.get(pod.uid) === true) this.#countPutBack(pod)
+    const isLeft = this.#isLeftToOthers(pod.uid)
     const annotations: Record<string, string | null> = {
-      [OWN_REDIRECTION_ANNOTATION]: isCaptured ? ENABLED : null,
+      [OWN_REDIRECTION_ANNOTATION]: isCaptured && isLeft ? ENABLED : null,
     }
-    if (isCaptured && !sharesCluster) {
-      if (this.#written.get(pod.uid) === true) this.#countPutBack(pod)
-      if (!this.#others.has(pod.uid)) annotations[REDIRECTION_ANNOTATION] = ENABLED
-    } else {
+    if (isCaptured && !isLeft) annotations[REDIRECTION_ANNOTATION] = ENABLED
+    else if (!isCaptured || sharesCluster) {
       const read = await api.get(PODS, { namespace: pod.namespace, name: pod.name }, { signal })
       if (!read.ok) return read
       if (!isTheirs(read.value)) annotations[REDIRECTION_ANNOTATION] = null

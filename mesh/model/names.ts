@@ -8,7 +8,7 @@ import type { WorkloadUid } from './types.ts'
 export const DATAPLANE_MODE_LABEL = 'istio.io/dataplane-mode'
 /** On a pod, written by whoever captures it: it accepts HBONE on 15008 when it says `enabled`. */
 export const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
-/** The same, of our agents alone: in a cluster that another mesh of this kind has a part of, the first is that mesh's. */
+/** The same, of our agents alone, in a cluster that another mesh of this kind has a part of: the first is that mesh's there. */
 export const OWN_REDIRECTION_ANNOTATION = 'ambit.io/redirection'
 /** On a pod that accepts HBONE by itself: `http`. */
 export const TUNNEL_LABEL = 'networking.istio.io/tunnel'
