@@ -20,8 +20,9 @@ root=${AMBIT_ARM64_ROOT:-$work/root}
 [ -x "$root/usr/bin/node" ] || sh scripts/image.sh --arch arm64 --root "$root"
 
 # What of the working copy is compiled for a processor, as the image has it.
-mkdir -p "$work/tree/native/build" "$work/tree/node_modules" "$work/upper" "$work/scratch"
+mkdir -p "$work/tree/native/build" "$work/tree/node_modules/.bin" "$work/upper" "$work/scratch"
 cp "$root"/opt/ambit/native/build/* "$work/tree/native/build/"
+ln -s "$root/usr/bin/node" "$work/tree/node_modules/.bin/node"
 for package in "$root"/opt/ambit/node_modules/@*/*-arm64; do
   to=$work/tree/node_modules/${package#"$root"/opt/ambit/node_modules/}
   mkdir -p "${to%/*}" && cp -r "$package" "$to"
@@ -33,10 +34,12 @@ magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
 mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
 export AMBIT_ARM64_WORK="$work" AMBIT_ARM64_ROOT="$root" AMBIT_ARM64_FORMAT=":ambit-arm64:M::$magic:$mask:$qemu:F"
 mkfifo "$work/here" "$work/begin"
-unshare --user --mount sh -ec '
+# Of processes, too: whatever a test has started ends with it.
+unshare --user --mount --pid --fork --kill-child sh -ec '
   echo >"$AMBIT_ARM64_WORK/here"
   read -r _ <"$AMBIT_ARM64_WORK/begin"
   tree=$PWD
+  mount -t proc proc /proc
   mount -t binfmt_misc none /proc/sys/fs/binfmt_misc
   printf %s "$AMBIT_ARM64_FORMAT" >/proc/sys/fs/binfmt_misc/register
   mount -t overlay -o "userxattr,lowerdir=$AMBIT_ARM64_ROOT/usr/lib:/usr/lib" ambit-arm64 /usr/lib

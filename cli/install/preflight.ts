@@ -263,10 +263,12 @@ async function ciliumFindings(api: KubeApi): Promise<readonly Finding[]> {
             'Cilium takes other plugins out of the CNI configuration: set cni.exclusive=false there',
           ),
         ]),
-    ...(data['bpf-lb-sock'] === 'true' || data['kube-proxy-replacement'] === 'true'
+    // In the host's namespace alone it leaves what pods ask for as it is.
+    ...((data['bpf-lb-sock'] === 'true' || data['kube-proxy-replacement'] === 'true') &&
+    data['bpf-lb-sock-hostns-only'] !== 'true'
       ? [
           warning(
-            'Cilium balances Services at connect(): agents attach before it, which kernels before 6.16 only do below its cgroup',
+            'Cilium balances Services at connect(): agents attach before it, which kernels before 6.15 only do below its cgroup',
           ),
         ]
       : []),

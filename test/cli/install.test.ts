@@ -526,6 +526,10 @@ await t.test('what is in the way is found before anything is made', async (t) =>
   t.match(await findings(), /error: another mesh publishes its root/)
   t.match(second, /warning: Cilium takes other plugins out .*cni\.exclusive=false/)
   t.match(second, /warning: Cilium balances Services/)
+  const settings = { namespace: 'kube-system', name: 'cilium-config' }
+  const hostOnly = { data: { 'bpf-lb-sock-hostns-only': 'true' } }
+  expectOk(await api.patch(CONFIG_MAPS, settings, hostOnly))
+  t.notMatch(await findings(), /Cilium balances Services/, 'not for pods')
 
   expectOk(await api.create(DAEMON_SETS, daemonSet('elsewhere', 'ambit-agent')))
   t.match(await findings(), /error: Ambit is installed in namespace elsewhere already/)
