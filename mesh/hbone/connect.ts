@@ -84,12 +84,16 @@ function handshake(
       }
       resolve(result)
     }
-    const fail = (message: string): void => finish(err({ reason: 'tlsFailure', message }))
+    const fail = (message: string, code?: string): void =>
+      finish(err({ reason: 'tlsFailure', message, code }))
     const onAbort = (): void => finish(err(abandoned()))
-    const onError = (error: Error): void => fail(explainTls(error, socket))
-    const onClose = (): void => fail('the server closed the connection during the handshake')
+    const onError = (error: NodeJS.ErrnoException): void =>
+      fail(explainTls(error, socket), error.code === 'ECONNRESET' ? error.code : undefined)
+    const onClose = (): void =>
+      fail('the server closed the connection during the handshake', 'ECONNRESET')
+    // As of a pod that has just gone, and its namespace with it: nobody is left to answer, or to reset.
     const deadline = setTimeout(
-      () => fail(`not finished within ${HANDSHAKE_DEADLINE_MS} ms`),
+      () => fail(`not finished within ${HANDSHAKE_DEADLINE_MS} ms`, 'ETIMEDOUT'),
       HANDSHAKE_DEADLINE_MS,
     )
     signal.addEventListener('abort', onAbort, { once: true })
