@@ -156,28 +156,34 @@ export class RedirectionAnnotations {
 
   async #tryToWrite(pod: AnnotatedPod, isCaptured: boolean): Promise<Result<unknown, KubeFailure>> {
     const { api, sharesCluster, signal } = this.#options
-    if (isCaptured && this.#written.get(pod.uid) === true) this.#countPutBack(pod)
     const isLeft = this.#isLeftToOthers(pod.uid)
+    const saysIstios = isCaptured && !isLeft
+    const isPutBack = saysIstios && this.#written.get(pod.uid) === true
     const annotations: Record<string, string | null> = {
       [OWN_REDIRECTION_ANNOTATION]: isCaptured && isLeft ? ENABLED : null,
+      ...(saysIstios && { [REDIRECTION_ANNOTATION]: ENABLED }),
     }
-    if (isCaptured && !isLeft) annotations[REDIRECTION_ANNOTATION] = ENABLED
-    else if (!isCaptured || sharesCluster) {
+    // Whose it is has to be known before it is taken off, and that it is gone before somebody is said to have taken it off.
+    if (isPutBack || !isCaptured || sharesCluster) {
       const read = await api.get(PODS, { namespace: pod.namespace, name: pod.name }, { signal })
       if (!read.ok) return read
-      if (!isTheirs(read.value)) annotations[REDIRECTION_ANNOTATION] = null
+      if (isPutBack) {
+        if (says(read.value, REDIRECTION_ANNOTATION)) return ok(undefined)
+      } else if (!isTheirs(read.value)) annotations[REDIRECTION_ANNOTATION] = null
       else {
         this.#others.add(pod.uid)
         if (says(read.value, OWN_REDIRECTION_ANNOTATION) === isCaptured) return ok(undefined)
       }
     }
-    return api.patch(
+    const patched = await api.patch(
       PODS,
       { namespace: pod.namespace, name: pod.name },
       // The uid is a precondition: a successor of the same name answers with a conflict.
       { metadata: { uid: pod.uid, annotations } },
       { subresource: 'status', fieldManager: FIELD_MANAGER, signal },
     )
+    if (isPutBack && patched.ok) this.#countPutBack(pod)
+    return patched
   }
 
   async #isReplaced({ uid, ...pod }: AnnotatedPod): Promise<boolean> {

@@ -11,10 +11,10 @@ import { refused, type Values } from '../../daemonset/render/values.ts'
 
 const read = (): Promise<void> => Promise.resolve()
 const PROGRAMS: Readonly<Record<string, () => Command>> = {
-  // What the pod's own fields give by the environment.
   agent: () => agentCommand(read),
   controller: () => controllerCommand(read),
 }
+/** What must be said, and the pod's own fields say by the environment. */
 const BY_ENVIRONMENT: Readonly<Record<string, readonly string[]>> = { agent: ['--node-name=node'] }
 /** Values whose form only a program knows, by the flag that they become. */
 const VALUES: Readonly<Record<string, string>> = {
