@@ -31,11 +31,12 @@ import { certificateRefusals } from './audit/certificate-refusals.ts'
 import { DenialEvents } from './audit/denial-events.ts'
 import { recordConnections } from './audit/node-audit.ts'
 import { recordUnserved } from './audit/enrolment-audit.ts'
+import { ServiceRoute } from '../mesh/grpc/service-route.ts'
 import { openCapture } from './capture/index.ts'
 import { ClosedPods } from './closed-pods.ts'
 import type { AgentConfig } from './config.ts'
 import { DiscoveryHealth } from '../mesh/xds/discovery-health.ts'
-import { netnsProver, PodEvents } from './enrolment/index.ts'
+import { eligibilityOf, netnsProver, PodEvents } from './enrolment/index.ts'
 import { MeshRoots } from './mesh-roots.ts'
 import { findNodeCgroups } from './node/node-cgroups.ts'
 import { type IdentifiedPod, meetPredecessor } from './handover/index.ts'
@@ -122,7 +123,13 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   const served: { before: readonly IdentifiedPod[]; pool?: WorkerPool } = {
     before: predecessor?.pods ?? [],
   }
+  const route = new ServiceRoute({
+    namespace: config.podNamespace,
+    environment: process.env,
+    logger: log.child({ part: 'control plane' }),
+  })
   const certificates = nodeCertificates(starting, {
+    route,
     roots: () => roots.read(),
     pods: () => [...served.before, ...(served.pool?.pods() ?? [])],
   })
@@ -240,6 +247,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
       stateDirectory: config.stateDir,
       logger: log,
       failOpen: config.failOpen,
+      eligibility: eligibilityOf(config),
       // A peer that has not heard from the control plane for so long has no certificate to call anybody with.
       peersForgetMs: config.certificateTtlSeconds * 1000,
       nodeCgroup: node.cgroup,
@@ -258,6 +266,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     startDiscovery(starting, {
       api,
       roots,
+      route,
       mesh,
       pool,
       certificates,

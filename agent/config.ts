@@ -24,6 +24,7 @@ import {
 import { OTLP_FLAGS } from '../mesh/program/otlp-flags.ts'
 import { PROXY_FLAGS, proxyPortFlags } from '../mesh/program/proxy-flags.ts'
 import { type AccessConfig, accessFlags } from '../mesh/program/access-flags.ts'
+import { parseLabelSelector } from '../mesh/kube/index.ts'
 import { readConnectionFilter } from '../mesh/telemetry/access-spec.ts'
 import type { LogFormat, LogLevel } from '../mesh/telemetry/log.ts'
 import type { OtlpConfig } from '../mesh/telemetry/otlp/target.ts'
@@ -50,6 +51,8 @@ export interface AgentConfig extends OtlpConfig, AccessConfig {
   /** Undefined: beside the configuration that the plugin is chained into. */
   readonly cniMembers?: string
   readonly podLogs: string
+  /** As it is written; empty: every namespace. */
+  readonly namespaceSelector: string
   readonly stateDir: string
   readonly procRoot: string
   readonly xdsAddress: string
@@ -151,6 +154,12 @@ const flags: FlagTable<AgentFlags> = {
     "the kubelet's directory of pods' logs on the host, where the plugin sees whether an agent is left",
     { env: 'AMBIT_POD_LOGS', fallback: '/var/log/pods' },
   ),
+  namespaceSelector: parsed(
+    '--namespace-selector <labels>',
+    "labels of the namespaces that are this mesh's to take pods of, where another one has a part of the cluster; all if left out",
+    parseSelector,
+    { env: 'AMBIT_NAMESPACE_SELECTOR', fallback: '' },
+  ),
   stateDir: text('--state-dir <dir>', 'what to remember of pods', {
     env: 'AMBIT_STATE_DIR',
     fallback: '/run/ambit/state',
@@ -221,6 +230,16 @@ export function agentCommand(run: (config: AgentConfig) => Promise<void>): Comma
 function parseLabelWord(text: string): string {
   if (!/^[A-Za-z0-9_-]{1,63}$/.test(text))
     throw new InvalidArgumentError('It must be a word of letters, digits, _ and -, at most 63.')
+  return text
+}
+
+/** A label selector as kubectl takes it, kept as it is written. */
+function parseSelector(text: string): string {
+  const selector = parseLabelSelector(text)
+  if (!selector.ok)
+    throw new InvalidArgumentError(
+      `It must be a label selector, as "mesh=ambit" or "mesh in (a,b),!legacy": ${selector.error}.`,
+    )
   return text
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The certificates of this node's pods: signed by the mesh's authority, or SPIRE's.
 
+import type { ServiceRoute } from '../mesh/grpc/service-route.ts'
 import { CaClient } from '../mesh/identity/ca-client.ts'
 import { CertificateManager } from '../mesh/identity/certificate-manager.ts'
 import type { RootSource } from '../mesh/identity/root-source.ts'
@@ -11,6 +12,7 @@ import type { IdentifiedPod } from './handover/index.ts'
 import type { Starting } from './starting.ts'
 
 export interface NodeCertificatesParts {
+  readonly route: Pick<ServiceRoute, 'dial'>
   /** The roots of the control plane. */
   readonly roots: RootSource
   /** The pods that are served, or are about to be. */
@@ -36,10 +38,11 @@ export function nodeCertificates(
 
 function signed(
   { config, log, started }: Starting,
-  { roots }: NodeCertificatesParts,
+  { roots, route }: NodeCertificatesParts,
 ): CertificateSupply {
   const authority = new CaClient({
     address: config.caAddress,
+    route,
     roots,
     tokenFile: config.tokenFile,
     clusterId: config.clusterId,

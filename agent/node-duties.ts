@@ -51,7 +51,7 @@ export class NodeDuties {
     )
     this.#cni = await startCni(
       { ...starting, started: stack },
-      { enrolment: node, mesh, isMeshSynced: () => this.#isMeshSynced },
+      { api: enrolment.api, enrolment: node, mesh, isMeshSynced: () => this.#isMeshSynced },
     )
   }
 

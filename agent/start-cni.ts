@@ -3,12 +3,15 @@
 
 import path from 'node:path'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
+import type { KubeApi } from '../mesh/kube/index.ts'
+import { CniCondition } from './cni-condition.ts'
 import { installCni, MEMBERS_FILE, MembersKeeper, startCniServer } from './cni/index.ts'
 import type { AgentConfig } from './config.ts'
-import { DEFAULT_ELIGIBILITY, type NodeEnrolment } from './enrolment/index.ts'
+import { eligibilityOf, type NodeEnrolment } from './enrolment/index.ts'
 import { type Starting, unwrap } from './starting.ts'
 
 export interface CniParts {
+  readonly api: KubeApi
   readonly enrolment: NodeEnrolment
   readonly mesh: MeshState
   /** Whether the control plane has told of all workloads. */
@@ -70,7 +73,7 @@ async function keepMembers(
 
 async function chainCni(
   { config, log, started, ending }: Starting,
-  { enrolment }: CniParts,
+  { api, enrolment }: CniParts,
   place: {
     readonly cniBinDir: string
     readonly cniConfDir: string
@@ -79,6 +82,14 @@ async function chainCni(
   },
 ): Promise<void> {
   const { members } = place
+  const { podNamespace, podName } = config
+  const condition = new CniCondition({
+    api,
+    podNamespace,
+    podName,
+    log: log.child({ part: 'cni' }),
+  })
+  started.use(condition)
   const installation = unwrap(
     await installCni({
       binaryPath: config.cniBinary,
@@ -86,13 +97,14 @@ async function chainCni(
       confDirectory: place.cniConfDir,
       config: {
         socket: config.cniSocket,
-        excludeNamespaces: [...DEFAULT_ELIGIBILITY.excludeNamespaces],
+        excludeNamespaces: [...eligibilityOf(config).excludeNamespaces],
         members: place.file,
         ...ownPods(config),
       },
       logger: log.child({ part: 'cni' }),
       // A plugin without the file would let nobody in while the agent is away.
       mayWrite: async () => members.hasTried && (await enrolment.isInCharge()),
+      onStanding: (problem) => condition.tell(problem),
     }),
   )
   void members.tried.then(() => installation.look())

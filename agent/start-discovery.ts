@@ -4,6 +4,7 @@
 import type { CertificateManager } from '../mesh/identity/certificate-manager.ts'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import type { MeshChange } from '../mesh/model/types.ts'
+import type { ServiceRoute } from '../mesh/grpc/service-route.ts'
 import { XdsClient } from '../mesh/xds/client.ts'
 import {
   meshSubscription,
@@ -22,6 +23,7 @@ import type { Starting } from './starting.ts'
 export interface DiscoveryParts {
   readonly api: KubeApi
   readonly roots: MeshRoots
+  readonly route: ServiceRoute
   readonly mesh: MeshState
   readonly pool: WorkerPool
   readonly certificates: CertificateManager
@@ -37,10 +39,22 @@ export interface DiscoveryParts {
 /** Keeps the mesh state as the control plane has it. */
 export function startDiscovery(
   { config, log, readiness, started }: Starting,
-  { api, roots, mesh, pool, certificates, health, metrics, outdated, onSynced }: DiscoveryParts,
+  {
+    api,
+    roots,
+    route,
+    mesh,
+    pool,
+    certificates,
+    health,
+    metrics,
+    outdated,
+    onSynced,
+  }: DiscoveryParts,
 ): void {
   const xds = new XdsClient({
     address: config.xdsAddress,
+    route,
     roots: () => roots.read(),
     tokenFile: config.tokenFile,
     node: {

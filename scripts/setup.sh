@@ -48,6 +48,9 @@ git:git:fetches what tests are run on
 bpftool:bpftool:a second witness of what is loaded and attached
 python3:python3:clients in tests that need socket options Node does not offer
 chromium:chromium:the browser in which the dashboard is tested'
+# The image is for both architectures: a test compiles for the other one.
+[ "$(uname -m)" != x86_64 ] || tools_test="$tools_test
+aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu:compiles the native parts for arm64"
 tools_bench='
 haproxy:haproxy:the rival of the benchmarks
 wrk:wrk:load generator
@@ -85,6 +88,7 @@ IFS=$old_ifs
 [ -e /usr/include/linux/bpf.h ] || { say "kernel headers for user space are missing: installing linux-libc-dev"; add_package linux-libc-dev; }
 echo 'int main(void){return 0;}' | gcc -static -x c - -o /dev/null 2>/dev/null || { say "the static C library is missing (CNI plugin): installing libc6-dev"; add_package libc6-dev; }
 ldconfig -p 2>/dev/null | grep -q 'libbpf\.so\.[01]' || { say "libbpf is missing (loads eBPF programs): installing libbpf1"; add_package libbpf1; }
+[ "$purpose" = run ] || [ "$(uname -m)" != x86_64 ] || [ -e /usr/aarch64-linux-gnu/include/stdio.h ] || { say "the C library for arm64 is missing: installing libc6-dev-arm64-cross"; add_package libc6-dev-arm64-cross; }
 
 has_package() { apt-cache show "$1" 2>/dev/null | grep -q '^Filename'; }
 if [ -n "$packages" ]; then

@@ -23,6 +23,8 @@ export interface CniInstallOptions {
   readonly logger: Logger
   /** Asked before each look. Once the node is another agent's, that one keeps the plugin, by its own configuration. */
   readonly mayWrite: () => Promise<boolean>
+  /** Told at the first look and whenever it changes: why new pods start without the plugin; undefined when they do not. */
+  readonly onStanding?: (problem: string | undefined) => void
 }
 
 export interface CniInstallation {
@@ -67,6 +69,8 @@ class ChainKeeper implements CniInstallation {
   #checking: Promise<void> = Promise.resolve()
   #checkQueued = false
   readonly #complaints = new Set<string>()
+  #hasStood = false
+  #problem: string | undefined
   chainedIn: string | undefined
 
   constructor(options: CniInstallOptions) {
@@ -123,42 +127,60 @@ class ChainKeeper implements CniInstallation {
         return this.#closed ? undefined : this.#check()
       })
       .catch((thrown: unknown) => {
-        this.#complain(`cannot check the CNI configuration: ${errorMessage(thrown)}`)
+        this.#stands(`cannot keep the CNI configuration: ${errorMessage(thrown)}`)
       })
   }
 
   async #check(): Promise<void> {
     if (!(await this.#options.mayWrite())) return
-    const names = await configurations(this.#options.confDirectory)
+    const { confDirectory } = this.#options
+    const names = await configurations(confDirectory)
     const [first] = names
     const target = names.find((name) => name.endsWith('.conflist'))
-    if (target === undefined)
-      this.#complain('there is no .conflist yet: new pods are not enrolled at their start')
-    else if (first !== undefined && first !== target)
-      this.#complain(`runtimes use ${first}, which is no .conflist and cannot be chained into`)
     for (const name of names)
       if (name !== target && name.endsWith('.conflist'))
-        await this.#unchain(path.join(this.#options.confDirectory, name))
-    const chained = target !== undefined && (await this.#chain(target)) ? target : undefined
-    this.chainedIn = chained
+        await this.#unchain(path.join(confDirectory, name))
+    const chained = target === undefined ? undefined : await this.#chain(target)
+    this.chainedIn = chained?.isDone === true ? target : undefined
+    if (target === undefined)
+      this.#stands(
+        `${confDirectory} has no list of plugins (*.conflist): new pods are not enrolled at their start. Does the runtime keep its CNI configuration elsewhere?`,
+      )
+    else if (first !== undefined && first !== target)
+      this.#stands(
+        `runtimes use ${path.join(confDirectory, first)}, which is no .conflist and cannot be chained into: new pods are not enrolled at their start`,
+      )
+    else if (chained?.isDone === true || chained?.problem !== undefined)
+      this.#stands(chained.problem)
     await this.#restoreBinary()
   }
 
-  async #chain(name: string): Promise<boolean> {
+  async #chain(
+    name: string,
+  ): Promise<{ readonly isDone: boolean; readonly problem?: string | undefined }> {
     const file = path.join(this.#options.confDirectory, name)
     const text = await readIfThere(file)
     // Gone again, or just being written: the watch calls us when there is more.
-    if (text === undefined || text.trim() === '') return false
+    if (text === undefined || text.trim() === '') return { isDone: false }
     const edited = chainPlugin(text, this.#options.config)
     if (!edited.ok) {
-      this.#complain(`cannot chain into ${file}: ${edited.error}`)
-      return false
+      const problem = `cannot chain into ${file}: ${edited.error}`
+      return { isDone: false, problem }
     }
-    if (edited.value === undefined) return true
+    if (edited.value === undefined) return { isDone: true }
     // Else it was rewritten meanwhile, and the watch calls us for what stands there now.
-    if (!(await replaceFile(file, text, edited.value))) return false
+    if (!(await replaceFile(file, text, edited.value))) return { isDone: false }
     this.#logger.info({ file }, 'chained ambit-cni into the CNI configuration')
-    return true
+    return { isDone: true }
+  }
+
+  /** How it stands now: why new pods start without the plugin, or that they do not. */
+  #stands(problem: string | undefined): void {
+    if (problem !== undefined) this.#complain(problem)
+    if (this.#hasStood && problem === this.#problem) return
+    this.#hasStood = true
+    this.#problem = problem
+    this.#options.onStanding?.(problem)
   }
 
   async #unchain(file: string): Promise<void> {

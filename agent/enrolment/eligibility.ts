@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which pods are part of the mesh. The order of the tests is Istio's; the first that applies decides.
 
-import type { Pod } from '../../mesh/kube/index.ts'
+import { type LabelMatcher, parseLabelSelector, type Pod } from '../../mesh/kube/index.ts'
 import {
   DATAPLANE_MODE_LABEL,
   NEVER_ENROLLED_NAMESPACES,
@@ -13,6 +13,7 @@ export type IneligibleReason =
   | 'sidecar'
   | 'ownPod'
   | 'excludedNamespace'
+  | 'namespaceNotSelected'
   | 'optedOut'
   | 'notLabelled'
   | 'guestKernel'
@@ -25,6 +26,8 @@ export interface EligibilityOptions {
   readonly excludeNamespaces: readonly string[]
   /** Where the mesh's own pods live. */
   readonly systemNamespace: string
+  /** By a namespace's labels, whether it is this mesh's to take pods of; undefined: all are. */
+  readonly selectsNamespace?: LabelMatcher | undefined
 }
 
 export type Labels = Readonly<Record<string, string>>
@@ -42,6 +45,22 @@ export const DEFAULT_ELIGIBILITY: EligibilityOptions = {
   systemNamespace: 'ambit-system',
 }
 
+/** As an agent's flags say. The selector has been read once before: one that cannot be parsed selects nothing. */
+export function eligibilityOf(config: {
+  readonly podNamespace: string
+  readonly namespaceSelector: string
+}): EligibilityOptions {
+  const { podNamespace, namespaceSelector } = config
+  const selector = parseLabelSelector(namespaceSelector)
+  return {
+    excludeNamespaces: [...new Set([...NEVER_ENROLLED_NAMESPACES, podNamespace])],
+    systemNamespace: podNamespace,
+    ...(namespaceSelector !== '' && {
+      selectsNamespace: selector.ok ? selector.value : () => false,
+    }),
+  }
+}
+
 /** Decides whether a pod is to be enrolled. */
 export function eligibility(
   pod: Pod,
@@ -55,6 +74,7 @@ export function eligibility(
   if (namespace === options.systemNamespace && NODE_AGENT_APPS.has(labels.app ?? ''))
     return no('ownPod')
   if (options.excludeNamespaces.includes(namespace)) return no('excludedNamespace')
+  if (options.selectsNamespace?.(namespaceLabels) === false) return no('namespaceNotSelected')
   const ownMode = labels[DATAPLANE_MODE_LABEL]
   if (ownMode === 'none') return no('optedOut')
   if (ownMode !== 'ambient' && namespaceLabels[DATAPLANE_MODE_LABEL] !== 'ambient')

@@ -5,7 +5,7 @@
 export { startEnrolment } from './node-enrolment.ts'
 export type { EnrolmentOptions, NodeEnrolment } from './node-enrolment.ts'
 export { type EventTarget, PodEvents, podWarning } from './pod-events.ts'
-export { DEFAULT_ELIGIBILITY } from './eligibility.ts'
+export { eligibilityOf } from './eligibility.ts'
 export type { PodStanding } from './pod-standing.ts'
 export type { EnrolledPod, PodServer, ServedPod } from './types.ts'
 export { netnsProver } from './prove-netns.ts'

@@ -2,7 +2,7 @@
 // Which namespaces have, or may have, pods in the mesh, as far as this node's agent knows: what its CNI plugin goes by while
 // the agent is away. Pure.
 
-import type { Namespace, Pod } from '../../mesh/kube/index.ts'
+import type { LabelMatcher, Namespace, Pod } from '../../mesh/kube/index.ts'
 import { DATAPLANE_MODE_LABEL } from '../../mesh/model/names.ts'
 import type { Workload } from '../../mesh/model/types.ts'
 
@@ -14,6 +14,8 @@ export interface MembershipSources {
   readonly workloads: Iterable<Workload>
   readonly clusterId: string
   readonly excludeNamespaces: readonly string[]
+  /** Whether a namespace of these labels is this mesh's to take pods of; undefined: all are. */
+  readonly selectsNamespace?: LabelMatcher | undefined
 }
 
 /**
@@ -36,5 +38,7 @@ export function meshNamespaces(sources: MembershipSources): readonly string[] {
     )
       found.add(workload.namespace)
   for (const name of sources.excludeNamespaces) found.delete(name)
+  for (const { metadata } of sources.namespaces)
+    if (sources.selectsNamespace?.(metadata?.labels ?? {}) === false) found.delete(metadata?.name)
   return [...found].filter((name): name is string => name !== undefined && name !== '').sort()
 }

@@ -111,7 +111,14 @@ export class NodeEnrolment implements CniHandlers {
     const logger = options.logger.child({ part: 'enrolment' })
     this.#logger = logger
     const { signal } = this.#closing
-    this.#annotations = new RedirectionAnnotations(api, ownership, logger, signal)
+    const rules = options.eligibility ?? DEFAULT_ELIGIBILITY
+    this.#annotations = new RedirectionAnnotations({
+      api,
+      ownership,
+      logger,
+      signal,
+      sharesCluster: rules.selectsNamespace !== undefined,
+    })
     const events = new PodEvents({ api, nodeName, logger, signal })
     const { onRefused } = options
     this.#reports = new PodReports({ events, annotations: this.#annotations, logger, onRefused })
@@ -123,7 +130,7 @@ export class NodeEnrolment implements CniHandlers {
       states: this.#states,
       locate: locator(new PodFinder(() => findPodProcesses(nodeCgroup, procRoot)), options.prove),
       ownership,
-      rules: options.eligibility ?? DEFAULT_ELIGIBILITY,
+      rules,
       failOpen: options.failOpen ?? false,
       peersForgetMs: options.peersForgetMs,
       logger,
@@ -179,6 +186,7 @@ export class NodeEnrolment implements CniHandlers {
       workloads,
       clusterId,
       excludeNamespaces: this.#context.rules.excludeNamespaces,
+      selectsNamespace: this.#context.rules.selectsNamespace,
     })
   }
 
@@ -374,6 +382,12 @@ export class NodeEnrolment implements CniHandlers {
     if (!(await this.#ownership.holds())) return
     await this.#options.capture.sweep(new Set(keep.map((pod) => pod.name.uid)))
     this.#logger.info({ enrolled: this.enrolledPods().length, pods: pods.size }, 'in step')
+    const late = [...this.#pods.values()].filter((pod) => pod.isLate)
+    if (late.length > 0)
+      this.#logger.warn(
+        { pods: late.map(({ name }) => `${name.namespace}/${name.name}`) },
+        'these pods had started before this agent and are captured now: connections that they have open stay outside the mesh',
+      )
   }
 
   #pod(name: PodName): PodEnrolment {

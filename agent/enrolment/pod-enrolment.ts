@@ -67,6 +67,8 @@ export class PodEnrolment {
   /** Settles when that has carried its last connection. */
   #carried = Promise.withResolvers<undefined>()
   #netnsCookie: bigint | undefined
+  /** An earlier agent had captured it. */
+  #isRestored = false
   /** How often the pod has lost its listeners: a loss while a step is under way is not to be overlooked. */
   #losses = 0
   /** What the state file says; undefined when there is none. */
@@ -111,6 +113,11 @@ export class PodEnrolment {
     return this.#actual.kind === 'captured' && !this.#actual.isServed
   }
 
+  /** Captured, and no CNI call nor an earlier agent had told of it: it had begun without the mesh, and what it had open then stays outside. */
+  get isLate(): boolean {
+    return this.isEnrolled && !this.#isRestored && this.#known.network?.containerId === undefined
+  }
+
   get known(): Knowledge {
     return this.#known
   }
@@ -136,6 +143,7 @@ export class PodEnrolment {
       this.#remembered = { network, isEnrolled, leftAt }
       if (!isEnrolled && leftAt === undefined)
         return Promise.resolve({ kind: 'waiting', reason: 'it was not enrolled' })
+      this.#isRestored = true
       if (isEnrolled) this.#actual = { kind: 'uncertain' }
       else this.#becomeLeft(network.identity, leftAt)
     }

@@ -3,12 +3,17 @@
 // not pay for managedFields and container statuses of apps, nor for every annotation of every namespace.
 
 import type { Namespace, Pod } from '../../mesh/kube/index.ts'
-import { REDIRECTION_ANNOTATION, SIDECAR_ANNOTATION } from '../../mesh/model/names.ts'
+import {
+  OWN_REDIRECTION_ANNOTATION,
+  REDIRECTION_ANNOTATION,
+  SIDECAR_ANNOTATION,
+} from '../../mesh/model/names.ts'
 
 /** The annotations that eligibility, sandbox look-up and redirection read. */
 const ANNOTATIONS = [
   SIDECAR_ANNOTATION,
   REDIRECTION_ANNOTATION,
+  OWN_REDIRECTION_ANNOTATION,
   'kubernetes.io/config.hash',
   'kubernetes.io/config.mirror',
 ] as const

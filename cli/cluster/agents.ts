@@ -3,6 +3,7 @@
 
 import { AmbitError } from '../../mesh/errors.ts'
 import { type Pod, PODS } from '../../mesh/kube/index.ts'
+import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
 import type { Result } from '../../mesh/result.ts'
 import { type ConfigDump, readConfigDump } from '../dump/config-dump.ts'
 import { askAdmin } from './admin.ts'
@@ -11,6 +12,8 @@ import type { ClusterTarget } from './target.ts'
 /** Of the DaemonSet. */
 const AGENT_LABEL = 'app=ambit-agent'
 
+type Conditions = NonNullable<NonNullable<Pod['status']>['conditions']>
+
 /** The pod of an agent. */
 export interface AgentPod {
   readonly pod: string
@@ -18,6 +21,8 @@ export interface AgentPod {
   readonly isReady: boolean
   /** Containers' restarts until now. */
   readonly restarts: number
+  /** Why new pods of its node start without the CNI plugin, as it says; undefined where they do not, or nothing is said. */
+  readonly chainProblem?: string | undefined
 }
 
 export interface AgentAnswer<T> extends AgentPod {
@@ -77,5 +82,14 @@ function agentPod({ metadata, spec, status }: Pod): AgentPod {
       (sum, { restartCount }) => sum + restartCount,
       0,
     ),
+    chainProblem: chainProblem(status?.conditions),
   }
+}
+
+/** What an agent says of CNI on its own pod. */
+export function chainProblem(conditions: Conditions | undefined): string | undefined {
+  const condition = conditions?.find(({ type }) => type === CHAINED_CONDITION)
+  return condition?.status === 'False'
+    ? (condition.message ?? 'new pods are not enrolled at their start')
+    : undefined
 }

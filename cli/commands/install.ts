@@ -87,10 +87,11 @@ export function uninstallCommand(): Command {
       ) => {
         const { api, systemNamespace: namespace } = await openTarget(flags)
         const installed = await readInstallation(api, namespace)
-        const { objects } = await installObjects(installed?.values ?? {}, namespace)
+        const { objects, used } = await installObjects(installed?.values ?? {}, namespace)
         await uninstall(api, {
           namespace,
           objects,
+          caSecret: caSecretOf(used),
           takesNamespace: installed?.hasMadeNamespace === true,
           isPurge: flags.purge === true,
           isDryRun: flags.dryRun === true,
@@ -159,6 +160,11 @@ async function requireStored(api: KubeApi, namespace: string): Promise<Values> {
     'AMB_INSTALL',
     `ambit install has installed nothing in namespace ${namespace}`,
   )
+}
+
+function caSecretOf({ controller }: Values): string {
+  const { caSecret } = (controller ?? {}) as { readonly caSecret?: unknown }
+  return typeof caSecret === 'string' ? caSecret : 'ambit-ca-secret'
 }
 
 const collect = (text: string, all: readonly string[] = []): readonly string[] => [...all, text]

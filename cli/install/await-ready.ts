@@ -21,19 +21,32 @@ export interface WaitOptions {
 /** Between two looks: readiness of several objects and their pods is no one event. */
 const POLL_MS = 500
 
-/** Resolves once they are. Throws AMB_INSTALL when there is no progress for that time or where a node is unfit, with the pods that hang and why. */
+/** How long agents that are ready may take to say how CNI stands on their nodes: they know it a moment later. */
+const TOLD_MS = 10_000
+
+/** Resolves once they are, having said where new pods start without the CNI plugin. Throws AMB_INSTALL when there is no progress for that time or where a node is unfit, with the pods that hang and why. */
 export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<void> {
   const { namespace, timeoutMs, report, signal, now = () => performance.now() } = options
   let deadline = now() + timeoutMs
   let most = 0
   let told = ''
+  let toldBy = Number.NaN
   for (;;) {
     signal?.throwIfAborted()
     const progress = await meshProgress(api, namespace)
     const line = lineOf(progress)
     if (line !== told) report(line)
     told = line
-    if (progress.isReady) return
+    if (progress.isReady) {
+      if (Number.isNaN(toldBy)) toldBy = now() + TOLD_MS
+      if (progress.untold === 0 || now() > toldBy) {
+        for (const problem of progress.unchained) report(`warning: ${problem}`)
+        return
+      }
+      await pause(POLL_MS, undefined, { ...(signal === undefined ? {} : { signal }) })
+      continue
+    }
+    toldBy = Number.NaN
     const current = progress.workloads.reduce((all, workload) => all + workload.current, 0)
     // More than ever before: what comes and goes is no progress.
     if (current > most) deadline = now() + timeoutMs

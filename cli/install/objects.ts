@@ -5,6 +5,7 @@ import { chartKinds, type ChartObject, renderChart } from '../../daemonset/rende
 import { setValues } from '../../daemonset/render/set-values.ts'
 import { mergeValues, readValuesFile, type Values } from '../../daemonset/render/values.ts'
 import { defineResource, type KubeObject, type KubeResource } from '../../mesh/kube/index.ts'
+import { requireFlags } from './require-flags.ts'
 
 /** What a person says of the values, in the order in which Helm takes them. */
 export interface ValueFlags {
@@ -57,6 +58,7 @@ export async function installObjects(
   readonly used: Values
 }> {
   const chart = await renderChart({ createNamespace: true, ...values }, { namespace })
+  await requireFlags(chart.objects, chart.values)
   return {
     objects: chart.objects.map(installObject),
     texts: chart.objects.map(({ text }) => text),

@@ -2,6 +2,7 @@
 // Looks at a cluster before anything is installed: what is missing, what is in the way, what had better be said differently. As far as the
 // API tells: what only a node knows, its agent says when it starts. Changes nothing.
 
+import { isRecord } from '../../daemonset/render/functions.ts'
 import type { Values } from '../../daemonset/render/values.ts'
 import {
   CONFIG_MAPS,
@@ -12,7 +13,9 @@ import {
   type KubeObject,
   type Node,
   NODES,
+  SECRETS,
 } from '../../mesh/kube/index.ts'
+import { hasSameCertificates } from '../../mesh/identity/pem.ts'
 import { ROOT_LABEL } from '../../mesh/model/names.ts'
 import { kubeError } from '../waypoint/read-waypoints.ts'
 import type { InstallObject } from './objects.ts'
@@ -31,6 +34,18 @@ export interface PreflightOptions {
 
 const OLDEST_KUBERNETES = [1, 30] as const
 const OLDEST_KERNEL = [5, 15] as const
+/** Others whose CNI is not a list of plugins in a directory of the node's, by what their nodes say. */
+const UNSUPPORTED: Readonly<Record<string, (node: Node) => boolean>> = {
+  'OpenShift, whose pods are made by the chain of Multus': ({ metadata }) =>
+    Object.keys(metadata?.labels ?? {}).some((label) => label.startsWith('node.openshift.io/')),
+  'Fargate, whose nodes run no DaemonSets': ({ metadata }) =>
+    metadata?.labels?.['eks.amazonaws.com/compute-type'] === 'fargate',
+}
+/** What a platform has of its own, where that is not only where CNI is. */
+const QUIRKS: Readonly<Record<string, string>> = {
+  gke: 'whose CNI directories are its own, and which lets no critical pods in without a quota',
+  minikube: 'whose network namespaces may be kept elsewhere (with the docker runtime)',
+}
 const VERBS = ['get', 'create', 'patch', 'delete'] as const
 /** A platform by what its nodes say of themselves. */
 const PLATFORMS: Readonly<Record<string, (node: Node) => boolean>> = {
@@ -59,7 +74,7 @@ export async function preflight(
     versionFindings(api),
     rightFindings(api, options.objects),
     nodeFindings(api, String(options.values['platform'] ?? 'generic')),
-    meshFindings(api, options.namespace),
+    meshFindings(api, options),
     ciliumFindings(api),
     kindFindings(api),
     ownerFindings(api, options.objects),
@@ -127,11 +142,22 @@ async function nodeFindings(api: KubeApi, platform: string): Promise<readonly Fi
           : [error(`node ${name} is ${architecture}: there are images for amd64 and arm64`)]),
       ]
     }),
+    ...Object.entries(UNSUPPORTED).flatMap(([what, fits]) => {
+      const names = linux.filter(fits).map(({ metadata }) => metadata?.name ?? '')
+      if (names.length === 0) return []
+      const all = names.length === linux.length
+      const told = `${names.slice(0, 3).join(', ')}${names.length > 3 ? ' and others' : ''}: ${what}`
+      return [
+        all
+          ? error(`not supported: ${told}`)
+          : warning(`not supported, and left out of the mesh: ${told}`),
+      ]
+    }),
     ...Object.entries(PLATFORMS).flatMap(([name, fits]) =>
-      platform === 'generic' && linux.some(fits)
+      platform !== name && linux.some(fits) && !(name === 'k3s' && platform === 'k3d')
         ? [
             warning(
-              `this looks like ${name}, whose CNI directories are its own: --set platform=${name}`,
+              `this looks like ${name}, ${QUIRKS[name] ?? 'whose CNI directories are its own'}: --set platform=${name}`,
             ),
           ]
         : [],
@@ -139,7 +165,10 @@ async function nodeFindings(api: KubeApi, platform: string): Promise<readonly Fi
   ]
 }
 
-async function meshFindings(api: KubeApi, namespace: string): Promise<readonly Finding[]> {
+async function meshFindings(
+  api: KubeApi,
+  { namespace, values }: PreflightOptions,
+): Promise<readonly Finding[]> {
   const [sets, classes, roots] = await Promise.all([
     api.list(DAEMON_SETS),
     api.list(GATEWAY_CLASSES),
@@ -149,11 +178,15 @@ async function meshFindings(api: KubeApi, namespace: string): Promise<readonly F
   if (!roots.ok) throw kubeError(roots.error)
   const named = (wanted: string) =>
     sets.value.items.find(({ metadata }) => metadata?.name === wanted)
+  const { namespaceSelector } = isRecord(values['mesh']) ? values['mesh'] : {}
+  const isSelecting = typeof namespaceSelector === 'string' && namespaceSelector !== ''
   const findings: Finding[] = []
   if (named('istio-cni-node') !== undefined)
     findings.push(
       warning(
-        "Istio's CNI agent is here: it captures namespaces of the same label; take its label off those that Ambit is to have",
+        isSelecting
+          ? "Istio's CNI agent is here: what mesh.namespaceSelector selects must be out of its enablementSelectors (docs/migration.md)"
+          : "Istio's CNI agent is here, and captures namespaces of the same label: set mesh.namespaceSelector, and keep Istio's agent from what it selects (docs/migration.md)",
       ),
     )
   if (named('ztunnel') !== undefined)
@@ -175,13 +208,18 @@ async function meshFindings(api: KubeApi, namespace: string): Promise<readonly F
   // What is left of an Ambit that was here is no other mesh's.
   const root = roots.value.items.find(
     ({ metadata }) => metadata?.labels?.[ROOT_LABEL] === undefined,
-  )?.metadata?.namespace
-  if (root !== undefined && !isOurs)
+  )
+  if (root !== undefined && !isOurs) {
+    const where = `in every namespace (ConfigMap ${root.metadata?.namespace ?? ''}/istio-ca-root-cert)`
+    const ours = await ownRoots(api, namespace, values)
     findings.push(
-      error(
-        `another mesh publishes its root in every namespace (ConfigMap ${root}/istio-ca-root-cert): two would overwrite each other's`,
-      ),
+      hasSameCertificates(root.data?.['root-cert.pem'] ?? '', ours)
+        ? warning(`another mesh publishes its root ${where}, which is this one's as well`)
+        : error(
+            `another mesh publishes its root ${where}: two would overwrite each other's. Give both the same (docs/migration.md)`,
+          ),
     )
+  }
   const istioClass = classes.ok ? classes.value.items.find(isIstioClass) : undefined
   if (istioClass !== undefined)
     findings.push(
@@ -190,6 +228,19 @@ async function meshFindings(api: KubeApi, namespace: string): Promise<readonly F
       ),
     )
   return findings
+}
+
+/** The roots that this mesh is going to publish, where a Secret says them before it is installed; else nothing. */
+async function ownRoots(api: KubeApi, namespace: string, values: Values): Promise<string> {
+  const { plugInCaSecret, caSecret } = isRecord(values['controller']) ? values['controller'] : {}
+  for (const name of [plugInCaSecret, caSecret]) {
+    if (typeof name !== 'string') continue
+    const secret = await api.get(SECRETS, { namespace, name })
+    const { data = {} } = secret.ok ? secret.value : {}
+    const roots = data['root-cert.pem'] ?? data['ca-cert.pem']
+    if (roots !== undefined) return Buffer.from(roots, 'base64').toString('utf8')
+  }
+  return ''
 }
 
 function isIstioClass({ spec }: { readonly spec?: unknown }): boolean {
@@ -212,10 +263,12 @@ async function ciliumFindings(api: KubeApi): Promise<readonly Finding[]> {
             'Cilium takes other plugins out of the CNI configuration: set cni.exclusive=false there',
           ),
         ]),
-    ...(data['bpf-lb-sock'] === 'true' || data['kube-proxy-replacement'] === 'true'
+    // In the host's namespace alone it leaves what pods ask for as it is.
+    ...((data['bpf-lb-sock'] === 'true' || data['kube-proxy-replacement'] === 'true') &&
+    data['bpf-lb-sock-hostns-only'] !== 'true'
       ? [
           warning(
-            'Cilium balances Services at connect(): agents attach before it, which kernels before 6.16 only do below its cgroup',
+            'Cilium balances Services at connect(): agents attach before it, which kernels before 6.15 only do below its cgroup',
           ),
         ]
       : []),

@@ -11,6 +11,8 @@ import {
 import { isRecord } from '../../daemonset/render/functions.ts'
 import type { ErrorCode } from '../../mesh/errors.ts'
 import { parseJson } from '../../mesh/json.ts'
+import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
+import { chainProblem } from '../cluster/agents.ts'
 import { kubeError } from '../waypoint/read-waypoints.ts'
 
 export interface WorkloadProgress {
@@ -30,6 +32,10 @@ export interface MeshProgress {
   readonly hanging: readonly string[]
   /** Of those, what no waiting cures: the agent found that its node lacks something, and has ended. */
   readonly unfit: readonly string[]
+  /** What agents that are ready say of CNI on their nodes: where new pods start without the plugin, and why. */
+  readonly unchained: readonly string[]
+  /** How many agents that are ready have said nothing of CNI yet. */
+  readonly untold: number
   readonly isReady: boolean
 }
 
@@ -47,6 +53,7 @@ const UNFIT_NODE: ReadonlySet<unknown> = new Set<ErrorCode>([
   'AMB_BPFFS_MISSING',
   'AMB_CGROUP_OUTSIDE',
   'AMB_LIBBPF_MISSING',
+  'AMB_CNI_INSTALL',
 ])
 const QUOTED_WORDS = 400
 const SELECTOR = 'app in (ambit-agent,ambit-controller)'
@@ -73,8 +80,18 @@ export async function meshProgress(api: KubeApi, namespace: string): Promise<Mes
       wanted: ({ spec }) => spec?.replicas ?? 1,
     }),
   ]
+  const agents = pods.value.items.filter(
+    (pod) => pod.metadata?.labels?.['app'] === 'ambit-agent' && whyNotReady(pod) === undefined,
+  )
   return {
     workloads,
+    unchained: agents.flatMap(({ spec, status }) => {
+      const problem = chainProblem(status?.conditions)
+      return problem === undefined ? [] : [`node ${spec?.nodeName ?? ''}: ${problem}`]
+    }),
+    untold: agents.filter(
+      ({ status }) => status?.conditions?.every(({ type }) => type !== CHAINED_CONDITION) !== false,
+    ).length,
     hanging: pods.value.items.flatMap((pod) => whyNotReady(pod) ?? []),
     unfit: pods.value.items
       .filter((pod) => UNFIT_NODE.has(lastWords(pod)?.code))

@@ -30,6 +30,8 @@ import { VALUES_CONFIG_MAP } from './stored-values.ts'
 export interface UninstallOptions {
   readonly namespace: string
   readonly objects: readonly InstallObject[]
+  /** The Secret with the root that the mesh has made for itself (controller.caSecret). */
+  readonly caSecret: string
   /** The namespace goes, too, with whatever else is in it. */
   readonly takesNamespace: boolean
   /** The kinds of policies go, too, and with them every policy. */
@@ -41,10 +43,13 @@ export interface UninstallOptions {
 
 const POLL_MS = 500
 
-/** Throws AMB_INSTALL where nothing is installed, and where agents do not end, before anything else is removed. */
+/**
+ * Throws AMB_INSTALL where nothing is installed, and where agents do not end, before anything else is removed. What helm uninstall, or a kubectl delete
+ * of the manifests, has left of what the controller made is taken away as well.
+ */
 export async function uninstall(api: KubeApi, options: UninstallOptions): Promise<void> {
   const { namespace, objects, report, isDryRun } = options
-  if (!(await isInstalled(api, objects)))
+  if (!(await isInstalled(api, objects)) && !(await hasLeftSomething(api)))
     throw new AmbitError('AMB_INSTALL', `Cannot uninstall: nothing of Ambit is in ${namespace}`)
   const isHelms = await managedByHelm(api, namespace)
   if (isHelms)
@@ -79,7 +84,7 @@ export async function uninstall(api: KubeApi, options: UninstallOptions): Promis
     await remove(title, resource, target)
   // Who makes the mesh's objects must not make them anew.
   if (!isDryRun) await awaitGone(api, 'ambit-controller', options)
-  await removeMade(api, namespace, remove)
+  await removeMade(api, options, remove)
   await tellGateways(api, report)
   if (options.isPurge)
     for (const { title, resource, target } of policyKinds()) await remove(title, resource, target)
@@ -121,6 +126,25 @@ async function isInstalled(api: KubeApi, objects: readonly InstallObject[]): Pro
       .map(({ resource, target }) => api.get(resource, target)),
   )
   return found.some(({ ok }) => ok)
+}
+
+/** Whether anything is there that bears our mark and that the controller of an installation made which is gone. */
+async function hasLeftSomething(api: KubeApi): Promise<boolean> {
+  const roots = must(await api.list(CONFIG_MAPS, { labelSelector: ROOT_LABEL }))
+  if (roots.items.length > 0) return true
+  for (const version of CLUSTER_TRUST_BUNDLES) {
+    const bundles = await api.list(version, { labelSelector: ROOT_LABEL })
+    if (bundles.ok && bundles.value.items.length > 0) return true
+  }
+  return (await ourClasses(api)).length > 0
+}
+
+async function ourClasses(api: KubeApi): Promise<readonly string[]> {
+  const classes = await api.list(GATEWAY_CLASSES)
+  return (classes.ok ? classes.value.items : []).flatMap(({ metadata, spec }) => {
+    const { controllerName } = (spec ?? {}) as { readonly controllerName?: unknown }
+    return controllerName === WAYPOINT_CONTROLLER ? [metadata?.name ?? ''] : []
+  })
 }
 
 async function managedByHelm(api: KubeApi, namespace: string): Promise<boolean> {
@@ -170,7 +194,7 @@ async function standingOf(api: KubeApi, pods: readonly Pod[]): Promise<readonly 
 /** What the controller has made by itself, and the command; what it had under way when it was ended, too. Waypoints' objects are their Gateways'. */
 async function removeMade(
   api: KubeApi,
-  namespace: string,
+  { namespace, caSecret }: UninstallOptions,
   remove: (title: string, resource: KubeResource, target: ObjectName) => Promise<void>,
 ): Promise<void> {
   // By our label: by their name they might be another mesh's.
@@ -184,23 +208,14 @@ async function removeMade(
       await remove(`ClusterTrustBundle ${name}`, version, { name })
     break
   }
-  const classes = await api.list(GATEWAY_CLASSES)
-  for (const { metadata, spec } of classes.ok ? classes.value.items : []) {
-    const { controllerName } = (spec ?? {}) as { readonly controllerName?: unknown }
-    if (controllerName === WAYPOINT_CONTROLLER)
-      await remove(`GatewayClass ${metadata?.name ?? ''}`, GATEWAY_CLASSES, {
-        name: metadata?.name ?? '',
-      })
-  }
+  for (const name of await ourClasses(api))
+    await remove(`GatewayClass ${name}`, GATEWAY_CLASSES, { name })
   const requests = await api.list(CERTIFICATE_SIGNING_REQUESTS, {
     labelSelector: 'app.kubernetes.io/managed-by=ambit-controller',
   })
   for (const { metadata: { name = '' } = {} } of requests.ok ? requests.value.items : [])
     await remove(`CertificateSigningRequest ${name}`, CERTIFICATE_SIGNING_REQUESTS, { name })
-  await remove(`Secret ${namespace}/ambit-ca-secret`, SECRETS, {
-    namespace,
-    name: 'ambit-ca-secret',
-  })
+  await remove(`Secret ${namespace}/${caSecret}`, SECRETS, { namespace, name: caSecret })
   await remove(`Lease ${namespace}/ambit-controller`, LEASES, {
     namespace,
     name: 'ambit-controller',

@@ -26,7 +26,7 @@ export async function verify(
     if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
     checks.push(check(title, found.ok ? difference(object, found.value) : 'it is not there'))
   }
-  const { workloads, hanging } = await meshProgress(api, namespace)
+  const { workloads, hanging, unchained } = await meshProgress(api, namespace)
   for (const { title, ready, wanted, isCurrent } of workloads)
     checks.push(
       check(
@@ -35,6 +35,7 @@ export async function verify(
       ),
     )
   checks.push(...hanging.map((why) => check('pods', why)))
+  checks.push(...unchained.map((why) => check('CNI', why)))
   return checks
 }
 

@@ -170,7 +170,7 @@ function controllerStatus({ pod, node, answer }: ControllerAnswer): ComponentSta
 }
 
 function agentStatus(
-  { pod, node, answer }: AgentAnswer<ConfigDump>,
+  { pod, node, answer, chainProblem }: AgentAnswer<ConfigDump>,
   offered: Resources | undefined,
 ): ComponentStatus {
   const about = { component: 'agent', node, pod } as const
@@ -178,7 +178,9 @@ function agentStatus(
     return { ...about, version: UNKNOWN, state: `no answer: ${answer.error}`, isWell: false }
   const { discovery, pending = [], version } = answer.value
   const known = { ...about, version: version?.version ?? UNKNOWN }
-  const problem = standingProblem(discovery, pending, differingTypes(discovery?.resources, offered))
+  const problem =
+    standingProblem(discovery, pending, differingTypes(discovery?.resources, offered)) ??
+    chainProblem
   return { ...known, state: problem ?? 'in step', isWell: problem === undefined }
 }
 

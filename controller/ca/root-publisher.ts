@@ -11,6 +11,7 @@ import {
   type ResourceWatch,
   watchResource,
 } from '../../mesh/kube/index.ts'
+import { hasSameCertificates } from '../../mesh/identity/pem.ts'
 import { ROOT_LABEL } from '../../mesh/model/names.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { Authority } from './authority-source.ts'
@@ -87,11 +88,11 @@ class RootPublisher {
       fieldSelector: `metadata.name=${ROOT_CONFIG_MAP}`,
       keep: ({ metadata, data }) => ({
         namespace: metadata?.namespace,
-        // Equal texts are one: there is a copy of it in each namespace.
-        rootsPem:
-          data?.[ROOT_KEY] === authority.current.bundlePem
-            ? authority.current.bundlePem
-            : data?.[ROOT_KEY],
+        // There is a copy of it in each namespace. Another mesh that shares our roots publishes them under this name, too: in its own words, which
+        // are not to be replaced by ours, and ours by its, for ever.
+        rootsPem: hasSameCertificates(data?.[ROOT_KEY] ?? '', authority.current.bundlePem)
+          ? authority.current.bundlePem
+          : data?.[ROOT_KEY],
         isMarked: metadata?.labels?.[ROOT_LABEL] === PUBLISHED,
       }),
       updated: (_previous, current) => ofConfigMap(current),

@@ -5,6 +5,7 @@ import type { Pod } from '../../mesh/kube/resources.ts'
 import {
   CANONICAL_NAME_LABEL,
   CANONICAL_REVISION_LABEL,
+  OWN_REDIRECTION_ANNOTATION,
   REDIRECTION_ANNOTATION,
   SIDECAR_ANNOTATION,
   TUNNEL_LABEL,
@@ -65,7 +66,9 @@ export function readPod(pod: Pod, origin: Origin): Reading<PodFacts> {
   const labels = reader.texts('metadata.labels', metadata?.labels)
   const annotations = reader.texts('metadata.annotations', metadata?.annotations)
   const nativeTunnel = labels.get(TUNNEL_LABEL) === 'http'
-  const isEnrolled = annotations.get(REDIRECTION_ANNOTATION) === 'enabled'
+  const isEnrolled = [REDIRECTION_ANNOTATION, OWN_REDIRECTION_ANNOTATION].some(
+    (name) => annotations.get(name) === 'enabled',
+  )
   const conditions = reader.list('status.conditions', status?.conditions)
   const isReady = conditions.some(({ type, status: is }) => type === 'Ready' && is === 'True')
   const controller = reader

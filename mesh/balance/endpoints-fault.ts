@@ -26,6 +26,8 @@ const UNAVAILABLE = 503
 export function isEndpointsFault({ reason, status, code }: HboneFailure): boolean {
   switch (reason) {
     case 'connectFailed':
+    // Cut or not answered in the middle of the handshake; what either end thinks of the other's certificate has no such code.
+    case 'tlsFailure':
       return code !== undefined && ANSWERS.has(code)
     case 'connectTimeout':
     case 'h2HandshakeFailure':

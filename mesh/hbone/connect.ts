@@ -8,7 +8,6 @@ import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import { noteMade, type TlsConnection } from '../http2/adopted-wire.ts'
 import type { SpiffeId } from '../model/types.ts'
-import type { SocketEngine } from '../relay/socket-engine.ts'
 import { type Result, err, ok } from '../result.ts'
 import { END_REASONS } from '../telemetry/end-reason.ts'
 import { CONNECT_DEADLINE_MS, HANDSHAKE_DEADLINE_MS } from './limits.ts'
@@ -19,11 +18,18 @@ export interface SecuredConnection extends TlsConnection {
   readonly peerIdentity: SpiffeId
 }
 
+/**
+ * How long the peer's kernel may acknowledge nothing of what is under way to it in the handshake: so many looks, this far apart. As a rule it
+ * does so at once, however busy its agent is and however long that takes; by then it has been sent several times.
+ */
+const LOOK_MS = 500
+const UNHEARD_LOOKS = 5
+
 /** Dials, then shakes hands on `certificate`. Aborting `signal` gives up at any point and leaves nothing open. */
 export async function connectSecured(
   target: PoolTarget,
   certificate: WorkloadCertificate,
-  options: Pick<HbonePoolOptions, 'dial' | 'trust' | 'engine'>,
+  options: Pick<HbonePoolOptions, 'dial' | 'trust' | 'engine' | 'wayToPeer'>,
   signal: AbortSignal,
 ): Promise<Result<SecuredConnection, HboneFailure>> {
   const deadline = AbortSignal.timeout(CONNECT_DEADLINE_MS)
@@ -44,7 +50,7 @@ export async function connectSecured(
     })
   const trust = options.trust ?? ownDomainOnly(target.sourceIdentity)
   const { expectedIdentities } = target
-  return handshake(dialled.value, certificate, expectedIdentities, trust, options.engine, signal)
+  return handshake(dialled.value, certificate, expectedIdentities, trust, options, signal)
 }
 
 /** The failure of an open whose caller gave up. */
@@ -57,7 +63,7 @@ function handshake(
   certificate: WorkloadCertificate,
   expected: readonly SpiffeId[],
   trust: TrustPolicy,
-  engine: SocketEngine | undefined,
+  { engine, wayToPeer }: Pick<HbonePoolOptions, 'engine' | 'wayToPeer'>,
   signal: AbortSignal,
 ): Promise<Result<SecuredConnection, HboneFailure>> {
   return new Promise((resolve) => {
@@ -74,6 +80,7 @@ function handshake(
     }
     const finish = (result: Result<SecuredConnection, HboneFailure>): void => {
       clearTimeout(deadline)
+      clearInterval(looking)
       signal.removeEventListener('abort', onAbort)
       socket.removeListener('error', onError)
       socket.removeListener('close', onClose)
@@ -84,14 +91,29 @@ function handshake(
       }
       resolve(result)
     }
-    const fail = (message: string): void => finish(err({ reason: 'tlsFailure', message }))
+    const fail = (message: string, code?: string): void =>
+      finish(err({ reason: 'tlsFailure', message, code }))
     const onAbort = (): void => finish(err(abandoned()))
-    const onError = (error: Error): void => fail(explainTls(error, socket))
-    const onClose = (): void => fail('the server closed the connection during the handshake')
+    const onError = (error: NodeJS.ErrnoException): void =>
+      fail(explainTls(error, socket), error.code === 'ECONNRESET' ? error.code : undefined)
+    const onClose = (): void =>
+      fail('the server closed the connection during the handshake', 'ECONNRESET')
     const deadline = setTimeout(
-      () => fail(`not finished within ${HANDSHAKE_DEADLINE_MS} ms`),
+      () => fail(`not finished within ${HANDSHAKE_DEADLINE_MS} ms`, 'ETIMEDOUT'),
       HANDSHAKE_DEADLINE_MS,
     )
+    // A pod that has just gone, and its namespace with it: nobody is left to answer, or to reset.
+    let acknowledged = -1
+    let unheard = 0
+    const looking = setInterval(() => {
+      const way = wayToPeer?.(socket)
+      if (way === undefined) return
+      const isUnheard = way.unacknowledged > 0 && way.acknowledgedBytes === acknowledged
+      acknowledged = way.acknowledgedBytes
+      unheard = isUnheard ? unheard + 1 : 0
+      if (unheard >= UNHEARD_LOOKS)
+        fail(`nothing was acknowledged for ${UNHEARD_LOOKS * LOOK_MS} ms`, 'ETIMEDOUT')
+    }, LOOK_MS)
     signal.addEventListener('abort', onAbort, { once: true })
     socket.once('error', onError)
     socket.once('close', onClose)

@@ -9,6 +9,7 @@ import { errorMessage } from '../errors.ts'
 import { IstioCertificateRequestSchema } from '../proto/gen/certificate_pb.js'
 import { type Result, err, ok } from '../result.ts'
 import { secureChannel } from '../grpc/channel.ts'
+import type { Dialled, ServiceRoute } from '../grpc/service-route.ts'
 import { CLUSTER_ID_HEADER, CREATE_CERTIFICATE, IMPERSONATED_IDENTITY } from './ca-protocol.ts'
 import { joinPem } from './pem.ts'
 import { readRoots, type RootSource } from './root-source.ts'
@@ -24,6 +25,8 @@ export interface CaClientOptions {
   readonly clusterId: string
   /** The name the CA's certificate must have, when it is not the host of the address. */
   readonly serverName?: string
+  /** Asked before each connection where that address is to be dialled; without one, by its name. */
+  readonly route?: Pick<ServiceRoute, 'dial'> | undefined
   /** True for a node, which asks on behalf of its pods; false for a workload, which gets its own identity. */
   readonly impersonate?: boolean
 }
@@ -51,7 +54,8 @@ export class CaClient implements CertificateAuthority {
         metadata: { [IMPERSONATED_IDENTITY]: request.identity },
       }),
     })
-    const client = this.#clientFor(files.value.rootsPem)
+    const client = await this.#clientFor(files.value.rootsPem)
+    if (signal.aborted) return err({ kind: 'unavailable', message: 'the request was given up' })
     return new Promise((resolve) => {
       const call = client.makeUnaryRequest(
         CREATE_CERTIFICATE.path,
@@ -95,10 +99,14 @@ export class CaClient implements CertificateAuthority {
     client.close()
   }
 
-  #clientFor(rootsPem: string): Client {
+  async #clientFor(rootsPem: string): Promise<Client> {
+    if (this.#channel?.rootsPem === rootsPem) return this.#channel.client
+    const { route } = this.#options
+    const dialled: Dialled = (await route?.dial(this.#options.address)) ?? this.#options
+    // Several may have asked the way at once: one client is enough.
     if (this.#channel?.rootsPem === rootsPem) return this.#channel.client
     this.#channel?.client.close()
-    const { address, serverName } = this.#options
+    const { address, serverName = this.#options.serverName } = dialled
     const channel = secureChannel(address, Buffer.from(rootsPem), serverName)
     const client = new Client(address, channel.credentials, {
       ...channel.options,

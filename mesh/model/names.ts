@@ -8,6 +8,8 @@ import type { WorkloadUid } from './types.ts'
 export const DATAPLANE_MODE_LABEL = 'istio.io/dataplane-mode'
 /** On a pod, written by whoever captures it: it accepts HBONE on 15008 when it says `enabled`. */
 export const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection'
+/** The same, of our agents alone, in a cluster that another mesh of this kind has a part of: the first is that mesh's there. */
+export const OWN_REDIRECTION_ANNOTATION = 'ambit.io/redirection'
 /** On a pod that accepts HBONE by itself: `http`. */
 export const TUNNEL_LABEL = 'networking.istio.io/tunnel'
 /** On a pod that has a sidecar of Istio's. */
@@ -42,6 +44,8 @@ export const GATEWAY_CLASS_LABEL = 'gateway.networking.k8s.io/gateway-class-name
 export const WAYPOINT_CONTROLLER = 'ambit.io/waypoint-controller'
 /** Condition of an agent's pod: it has its node. A readiness gate of the chart's. */
 export const SERVING_CONDITION = 'ambit.io/serves-node'
+/** Condition of an agent's pod: `False`, with a message, while new pods of its node start without the CNI plugin. */
+export const CHAINED_CONDITION = 'ambit.io/cni-chained'
 /**
  * On what tells others of the mesh's roots: `published`. The ConfigMap in each namespace has a name of Istio's, so that the name alone does
  * not say whose it is.

@@ -23,6 +23,7 @@ import type { Logger } from '../telemetry/log.ts'
 import { grpcMethod } from '../grpc/method.ts'
 import { type NodeIdentity, nodeMessage } from './node.ts'
 import { secureChannel } from '../grpc/channel.ts'
+import type { ServiceRoute } from '../grpc/service-route.ts'
 import type { ResourceProblem } from './resource-type.ts'
 import type { HeldResources } from './digest.ts'
 import { type FollowedType, PROBLEMS_NAMED } from './subscription.ts'
@@ -55,6 +56,8 @@ export interface XdsClientOptions {
   readonly roots: RootSource
   /** The name the server's certificate must bear, when it is not the host in `address`. */
   readonly serverName?: string
+  /** Asked before each connection where that address is to be dialled; without one, by its name. */
+  readonly route?: Pick<ServiceRoute, 'dial'> | undefined
   /** A bearer token; read anew for each connection, as the kubelet renews it. */
   readonly tokenFile?: string
   readonly node: NodeIdentity
@@ -183,7 +186,9 @@ export class XdsClient {
   }
 
   async #connect(): Promise<Client> {
-    const { address, serverName } = this.#options
+    const { route } = this.#options
+    const dialled = (await route?.dial(this.#options.address)) ?? this.#options
+    const { address, serverName = this.#options.serverName } = dialled
     const roots = await readRoots(this.#options.roots).catch((cause: unknown) => {
       throw new Error(`Cannot read the root certificates: ${errorMessage(cause)}`, { cause })
     })

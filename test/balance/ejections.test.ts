@@ -196,6 +196,8 @@ await t.test(
     for (const status of [400, 401, 403, 404, 429, 500])
       t.notOk(says({ reason: 'hboneRefused', status }), `${status}`)
     t.ok(says({ reason: 'connectTimeout' }))
+    for (const code of ['ETIMEDOUT', 'ECONNRESET'])
+      t.ok(says({ reason: 'tlsFailure', code }), `a handshake that ended with ${code}`)
     for (const reason of [
       'policyDenied',
       'peerIdentityMismatch',

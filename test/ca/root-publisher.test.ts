@@ -45,6 +45,42 @@ void t.test('namespaces that refuse the roots keep them from no other', async (t
   t.pass('and those who let it in later get it then')
 })
 
+void t.test("another mesh's words for the same roots stay, but for the label", async (t) => {
+  const stub = new FaultyApi()
+  await stub.start()
+  t.teardown(() => stub.stop())
+  const root = await makeCa('root')
+  const name = 'istio-ca-root-cert'
+  const theirs = `# of istiod\n${root.pem.trim()}`
+  for (const namespace of ['shop', 'bank']) {
+    stub.put(NAMESPACES, { metadata: { name: namespace } })
+    stub.put(CONFIG_MAPS, {
+      metadata: { namespace, name, labels: { [ROOT_LABEL]: 'published' } },
+      data: { 'root-cert.pem': namespace === 'shop' ? theirs : 'nothing' },
+    })
+  }
+  const ending = new AbortController()
+  const publishing = publishRoot(createKubeApi(stub.access()), {
+    authority: new HeldAuthority(await authorityOf(plugIn(root, [root]))),
+    log: createLogger('test', 'silent'),
+    signal: ending.signal,
+  })
+  t.teardown(async () => {
+    ending.abort()
+    await publishing
+  })
+  const dataOf = (namespace: string) => stub.get(CONFIG_MAPS, `${namespace}/${name}`)?.data
+  await stub.until(
+    () => dataOf('bank')?.['root-cert.pem'] === root.pem,
+    'the other to be put right',
+  )
+  t.equal(dataOf('shop')?.['root-cert.pem'], theirs)
+  t.notOk(
+    stub.requests.some(({ method, url }) => method === 'PATCH' && url.pathname.includes('/shop/')),
+    'two that share their roots do not overwrite one another',
+  )
+})
+
 void t.test('a root that does not say whose it is gets the label', async (t) => {
   const stub = new FaultyApi()
   await stub.start()

@@ -2,6 +2,7 @@
 // Given an enrolled pod, when somebody connects to it, then the agent gets the connection whatever the port, with
 // nothing rewritten, and the application gets only what the agent, the kubelet or the pod itself sends.
 
+import { mkdirSync, rmdirSync, statSync } from 'node:fs'
 import t from 'tap'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { missing } from '../helpers.ts'
@@ -110,6 +111,27 @@ void t.test('inbound', { skip }, async (t) => {
       const v6 = await kubelet.connect({ address: ADDRESS.aV6, port: 8080 })
       t.equal(v6.received, `app saw ${ADDRESS.nodeV6} at ${ADDRESS.aV6}`)
       t.equal((await kubelet.connect({ address: ADDRESS.aV4, port: 8081 })).error, 'ECONNREFUSED')
+      await kubelet.process.stop()
+    },
+  )
+
+  await t.test(
+    'a kubelet that is restarted, in a cgroup of the same path and another id, is known again',
+    async (t) => {
+      const directory = `${world.cgroup}/kubelet`
+      const before = statSync(directory).ino
+      // As systemd does with the cgroup of a service that it stops and starts.
+      rmdirSync(directory)
+      mkdirSync(directory)
+      t.not(statSync(directory).ino, before)
+      const kubelet = world.app('node', 'kubelet')
+      const probe = async (): Promise<string | undefined> =>
+        (await kubelet.connect({ address: ADDRESS.aV4, port: 8080 })).received
+      await until(
+        async () => (await probe()) === `app saw ${ADDRESS.nodeV4} at ${ADDRESS.aV4}`,
+        'its probes to be told from other calls',
+      )
+      t.pass('within the time in which the agent looks for it')
       await kubelet.process.stop()
     },
   )

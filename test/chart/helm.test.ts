@@ -9,6 +9,7 @@ import { spawnSync, type SpawnSyncReturns } from 'node:child_process'
 import t from 'tap'
 import { chartKinds, renderChart } from '../../daemonset/render/chart.ts'
 import type { Values } from '../../daemonset/render/values.ts'
+import { schemaLeaves, valuesAt } from './schema-leaves.ts'
 import { parseManifests } from '../../lab/machine/manifests.ts'
 
 const CHART = fileURLToPath(new URL('../../daemonset/chart', import.meta.url))
@@ -25,7 +26,12 @@ const PLATFORMS = ['generic', 'k3s', 'k3d', 'microk8s', 'minikube', 'gke']
 const EVERYTHING: Values = {
   createNamespace: true,
   image: { repository: 'r.example:5000/ambit', tag: 'v1', pullSecrets: ['one', 'two'] },
-  mesh: { trustDomainAliases: ['old.example'], network: 'net', clusterId: 'east' },
+  mesh: {
+    trustDomainAliases: ['old.example'],
+    network: 'net',
+    clusterId: 'east',
+    namespaceSelector: 'mesh in (ours, mine),!old',
+  },
   otlp: { endpoint: 'http://collector:4318', secretName: 'otlp' },
   spire: {
     adminSocket: 'unix:///run/spire/private/admin.sock',
@@ -122,6 +128,19 @@ void t.test('Helm refuses what we refuse, by the same path', { skip }, async (t)
     t.match(stderr, path, set)
     t.match(stderr, /values don't meet the specifications of the schema/, set)
   }
+})
+
+void t.test('and every value of a wrong kind, whichever it is', { skip }, (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'ambit-chart-'))
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  const file = join(directory, 'values.json')
+  for (const [path] of schemaLeaves()) {
+    writeFileSync(file, JSON.stringify(valuesAt(path, [{ un: 'fit' }])))
+    const { status, stderr } = helm('template', 'mine', CHART, '-f', file)
+    t.not(status, 0, path.join('.'))
+    t.ok(stderr.includes(path.at(-1) ?? ''), `${path.join('.')}: ${stderr}`)
+  }
+  t.end()
 })
 
 interface Named {

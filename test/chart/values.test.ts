@@ -1,37 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The chart's values: every one has a default, a description and a schema that refuses what is wrong, with its path.
 
-import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { renderChart } from '../../daemonset/render/chart.ts'
 import { requireValid } from '../../daemonset/render/schema.ts'
 import { mergeValues, readValuesFile, type Values } from '../../daemonset/render/values.ts'
-
-interface Schema {
-  readonly type?: string
-  readonly description?: string
-  readonly properties?: Readonly<Record<string, Schema>>
-  readonly additionalProperties?: unknown
-}
+import { schemaLeaves, valuesAt } from './schema-leaves.ts'
 
 const chart = new URL('../../daemonset/chart/', import.meta.url)
-const schema = JSON.parse(readFileSync(new URL('values.schema.json', chart), 'utf8')) as Schema
 const defaults = readValuesFile(new URL('values.yaml', chart).pathname)
-
-/** Every value of the schema that holds no values itself, by its path. */
-function leaves(
-  of: Schema,
-  path: readonly string[] = [],
-): readonly (readonly [readonly string[], Schema])[] {
-  return Object.entries(of.properties ?? {}).flatMap(([name, each]) =>
-    each.properties === undefined
-      ? [[[...path, name], each] as const]
-      : leaves(each, [...path, name]),
-  )
-}
-
-const at = (path: readonly string[], value: unknown): Values =>
-  path.reduceRight<unknown>((inner, name) => ({ [name]: inner }), value) as Values
 
 const render = (values: Values): Promise<unknown> => renderChart(values, { namespace: 'mesh' })
 const judge = (values: Values): void => requireValid(mergeValues(defaults, values))
@@ -39,8 +16,7 @@ const judge = (values: Values): void => requireValid(mergeValues(defaults, value
 void t.test('each value has a default and a description, and there is no other', (t) => {
   const ofDefaults = (from: unknown, path: readonly string[]): unknown =>
     path.reduce<unknown>((value, name) => (value as Values)[name], from)
-  for (const [path, { description }] of leaves(schema)) {
-    if (path[0] === 'global') continue
+  for (const [path, { description }] of schemaLeaves()) {
     t.not(ofDefaults(defaults, path), undefined, `${path.join('.')} has a default`)
     t.match(description, /\w.*\.$/, `${path.join('.')} has a description`)
   }
@@ -49,10 +25,9 @@ void t.test('each value has a default and a description, and there is no other',
 
 void t.test('every value of a wrong kind is refused, by its path', (t) => {
   const wrong: unknown[] = [{ un: 'fit' }, [{ un: 'fit' }], -1.5, 'no such thing !']
-  for (const [path] of leaves(schema)) {
-    if (path[0] === 'global') continue
+  for (const [path] of schemaLeaves()) {
     const dotted = path.join('.')
-    const told = wrong.flatMap((value) => refusalOf(() => judge(at(path, value))))
+    const told = wrong.flatMap((value) => refusalOf(() => judge(valuesAt(path, value))))
     // A free text takes a text that says nothing to anybody, and nothing else.
     t.ok(told.length >= 3, `${dotted}: ${told.length} of ${wrong.length} refused`)
     for (const error of told) {
@@ -90,6 +65,14 @@ void t.test('what is wrong is told in words', async (t) => {
     [{ agent: { resources: { limits: { memory: '1 GB' } } } }, /resources\.limits\.memory must/],
     [{ agent: { podLabels: { 'a b': 'c' } } }, /agent\.podLabels\.a b/],
     [{ image: { digest: 'sha256:1' } }, /image\.digest must match pattern/],
+    [{ image: { repository: 'registry//ambit' } }, /image\.repository must match pattern/],
+    [{ waypoint: { image: 'Upper:' } }, /waypoint\.image must match pattern/],
+    [{ agent: { priorityClassName: 'Very High' } }, /agent\.priorityClassName must match pattern/],
+    [{ agent: { extraEnv: [{ name: 'A=B' }] } }, /agent\.extraEnv\[0\]\.name must match pattern/],
+    [{ agent: { extraVolumes: [{ name: 'A_B' }] } }, /agent\.extraVolumes\[0\]\.name must match/],
+    [{ agent: { podAnnotations: { 'a b': 'c' } } }, /agent\.podAnnotations\.a b/],
+    [{ agent: { tolerations: [{ key: 'a b' }] } }, /tolerations\[0\]\.key must match pattern/],
+    [{ mesh: { namespaceSelector: 'a=b;c' } }, /mesh\.namespaceSelector must match pattern/],
     [{ otlp: { endpoint: 'collector:4318' } }, /otlp\.endpoint must match pattern/],
     [{ spire: { adminSocket: '/run/spire/admin.sock' } }, /spire\.adminSocket must match pattern/],
     // Its directory is mounted: not the node's own root.

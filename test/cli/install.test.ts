@@ -189,6 +189,7 @@ await t.test(
     const removal = {
       namespace: NAMESPACE,
       objects,
+      caSecret: 'ambit-ca-secret',
       takesNamespace: true,
       isPurge: true,
       isDryRun: false,
@@ -348,6 +349,40 @@ await t.test(
   },
 )
 
+await t.test('a node on which new pods start without the plugin is named', async (t) => {
+  const { api } = await cluster(t)
+  expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE } }))
+  const tell = async (name: string, nodeName: string, problem: string | undefined) => {
+    const chained = {
+      type: 'ambit.io/cni-chained',
+      status: problem === undefined ? 'True' : 'False',
+      message: problem ?? '',
+    }
+    const conditions = [{ type: 'Ready', status: 'True' }, chained]
+    const metadata = { namespace: NAMESPACE, name, labels: { app: 'ambit-agent' } }
+    expectOk(
+      await api.create(PODS, {
+        metadata,
+        spec: { nodeName, containers: [{ name: 'agent', image: 'ambit' }] },
+      }),
+    )
+    expectOk(await api.patch(PODS, metadata, { status: { conditions } }, { subresource: 'status' }))
+  }
+  await tell('ambit-agent-aaaaa', 'node-a', undefined)
+  await tell('ambit-agent-bbbbb', 'node-b', '/etc/cni/net.d has no list of plugins')
+  const { lines, options } = telling()
+  await Promise.all([install(api, await plan(), options), playReady(api)])
+  t.strictSame(
+    lines.filter((line) => /^warning: node/.test(line)),
+    ['warning: node node-b: /etc/cni/net.d has no list of plugins'],
+  )
+  const checks = await verify(api, (await plan()).objects, NAMESPACE)
+  t.match(
+    checks.filter(({ what }) => what === 'CNI'),
+    [{ isWell: false, why: 'node node-b: /etc/cni/net.d has no list of plugins' }],
+  )
+})
+
 await t.test('why a pod is not ready', (t) => {
   const pod = (status: object): Pod =>
     ({ metadata: { namespace: 'n', name: 'p' }, spec: { nodeName: 'a' }, status }) as unknown as Pod
@@ -432,8 +467,8 @@ await t.test('what is in the way is found before anything is made', async (t) =>
   for (const name of ['istio-system', 'kube-system', 'elsewhere'])
     if (!(await api.get(NAMESPACES, { name })).ok)
       expectOk(await api.create(NAMESPACES, { metadata: { name } }))
-  const findings = async (): Promise<string> => {
-    const { objects, used: values } = await installObjects({}, NAMESPACE)
+  const findings = async (given: Values = {}): Promise<string> => {
+    const { objects, used: values } = await installObjects(given, NAMESPACE)
     const all = await preflight(api, { objects, values, namespace: NAMESPACE })
     return all.map(({ severity, what }) => `${severity}: ${what}`).join('\n')
   }
@@ -443,6 +478,13 @@ await t.test('what is in the way is found before anything is made', async (t) =>
   t.match(first, /warning: this looks like k3s, .* --set platform=k3s/)
   t.match(first, /warning: the cluster has no kinds of the Gateway API/)
   t.notMatch(first, /may not|Cilium|Istio/)
+
+  const node2 = (name: string, labels: Record<string, string>): void =>
+    void expectOk(
+      server.local.create('nodes', undefined, { metadata: { name, labels }, status: {} }),
+    )
+  node2('shift', { 'node.openshift.io/os_id': 'rhcos' })
+  t.match(await findings(), /warning: not supported, and left out of the mesh: shift: OpenShift/)
 
   const root = { namespace: 'istio-system', name: 'istio-ca-root-cert' }
   const left = { ...root, namespace: 'elsewhere', labels: { [ROOT_LABEL]: 'published' } }
@@ -458,9 +500,36 @@ await t.test('what is in the way is found before anything is made', async (t) =>
   )
   const second = await findings()
   t.match(second, /error: another mesh publishes its root .*istio-system\/istio-ca-root-cert/)
-  t.match(second, /warning: Istio's CNI agent is here/)
+  t.match(second, /warning: Istio's CNI agent is here.*set mesh\.namespaceSelector/)
+  t.match(
+    await findings({ mesh: { namespaceSelector: 'mesh=ambit' } }),
+    /warning: Istio's CNI agent is here: what mesh\.namespaceSelector selects must be out/,
+  )
+  t.match(await findings({ platform: 'gke' }), /this looks like k3s/, 'also under another name')
+  t.notMatch(await findings({ platform: 'k3s' }), /this looks like/)
+
+  // The root of the other mesh, copied as the guide says.
+  const pem = (name: string): string =>
+    `-----BEGIN CERTIFICATE-----\n${Buffer.from(name).toString('base64')}\n-----END CERTIFICATE-----\n`
+  const publish = async (roots: string): Promise<void> =>
+    void expectOk(await api.patch(CONFIG_MAPS, root, { data: { 'root-cert.pem': roots } }))
+  await publish(pem('one'))
+  const data = { 'root-cert.pem': Buffer.from(`# ours\n${pem('one')}`).toString('base64') }
+  if (!(await api.get(NAMESPACES, { name: NAMESPACE })).ok)
+    expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE } }))
+  expectOk(await api.create(SECRETS, { metadata: { namespace: NAMESPACE, name: 'cacerts' }, data }))
+  t.match(
+    await findings(),
+    /warning: another mesh publishes its root .* which is this one's as well/,
+  )
+  await publish(pem('other'))
+  t.match(await findings(), /error: another mesh publishes its root/)
   t.match(second, /warning: Cilium takes other plugins out .*cni\.exclusive=false/)
   t.match(second, /warning: Cilium balances Services/)
+  const settings = { namespace: 'kube-system', name: 'cilium-config' }
+  const hostOnly = { data: { 'bpf-lb-sock-hostns-only': 'true' } }
+  expectOk(await api.patch(CONFIG_MAPS, settings, hostOnly))
+  t.notMatch(await findings(), /Cilium balances Services/, 'not for pods')
 
   expectOk(await api.create(DAEMON_SETS, daemonSet('elsewhere', 'ambit-agent')))
   t.match(await findings(), /error: Ambit is installed in namespace elsewhere already/)
@@ -497,6 +566,7 @@ await t.test('agents that do not end keep everything else where it is', async (t
   const options = {
     namespace: NAMESPACE,
     objects,
+    caSecret: 'ambit-ca-secret',
     takesNamespace: false,
     isPurge: false,
     isDryRun: false,
@@ -508,6 +578,40 @@ await t.test('agents that do not end keep everything else where it is', async (t
     message: /pods of ambit-agent have not ended .*ambit-agent-abcde on off, which is not ready/,
   })
   t.ok((await api.get(DEPLOYMENTS, { namespace: NAMESPACE, name: 'ambit-controller' })).ok)
+})
+
+await t.test('what Helm, or a deletion by hand, has left of the mesh is taken away', async (t) => {
+  const { api } = await cluster(t)
+  const { objects } = await installObjects({}, NAMESPACE)
+  const lines: string[] = []
+  const options = {
+    namespace: NAMESPACE,
+    objects,
+    caSecret: 'own-root',
+    takesNamespace: false,
+    isPurge: false,
+    isDryRun: false,
+    timeoutMs: LONG_MS,
+    report: (line: string) => void lines.push(line),
+  }
+  await t.rejects(uninstall(api, options), { message: /nothing of Ambit is in ambit-system/ })
+  expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE } }))
+  const root = { namespace: 'default', name: 'istio-ca-root-cert' }
+  expectOk(await api.create(CONFIG_MAPS, { metadata: root }))
+  await t.rejects(
+    uninstall(api, options),
+    { message: /nothing/ },
+    "another mesh's is nothing of ours",
+  )
+  const labels = { [ROOT_LABEL]: 'published' }
+  expectOk(await api.patch(CONFIG_MAPS, root, { metadata: { labels } }))
+  for (const name of ['own-root', 'cacerts'])
+    expectOk(await api.create(SECRETS, { metadata: { namespace: NAMESPACE, name } }))
+  await uninstall(api, options)
+  t.notOk((await api.get(CONFIG_MAPS, root)).ok)
+  t.notOk((await api.get(SECRETS, { namespace: NAMESPACE, name: 'own-root' })).ok)
+  t.ok((await api.get(SECRETS, { namespace: NAMESPACE, name: 'cacerts' })).ok, 'yours stays')
+  t.ok(lines.includes('ConfigMap default/istio-ca-root-cert removed'))
 })
 
 await t.test('the command prints manifests, and refuses wrong values by their path', async (t) => {
@@ -526,4 +630,29 @@ await t.test('the command prints manifests, and refuses wrong values by their pa
   const wrong = await ambit('install', '-o', 'yaml', '--set', 'agent.wrokers=3')
   t.equal(wrong.code, 1)
   t.match(wrong.err, /agent\.wrokers is no value of this chart\. .*\[AMB_CHART_VALUES\]/)
+})
+
+await t.test('what only the programs can judge they do, before anything is applied', async (t) => {
+  const cases: readonly (readonly [Values, RegExp])[] = [
+    [
+      { agent: { accessLog: { filter: 'has(' } } },
+      /: agent\.accessLog\.filter: .*argument 'has\('/,
+    ],
+    [
+      { agent: { extraArgs: ['--fail-open', '--no-such'] } },
+      /: agent\.extraArgs\[1\]: unknown option/,
+    ],
+    [{ agent: { extraArgs: ['--workers=x'] } }, /: agent\.extraArgs\[0\]: .*argument 'x'/],
+    [{ mesh: { namespaceSelector: 'a in (b' } }, /: mesh\.namespaceSelector: .*label selector/],
+    [
+      { controller: { certificateSigner: 'kubernetes.io/legacy' } },
+      /: controller\.certificateSigner: .*Kubernetes' own$/,
+    ],
+    [{ controller: { extraArgs: ['--log-level=loud'] } }, /: controller\.extraArgs\[0\]: /],
+  ]
+  for (const [values, reason] of cases)
+    await t.rejects(installObjects(values, NAMESPACE), {
+      code: 'AMB_CHART_VALUES',
+      message: reason,
+    })
 })

@@ -142,6 +142,14 @@ void t.test('an agent that holds something else than is offered is out of step, 
   t.end()
 })
 
+void t.test('a node on which new pods start without the CNI plugin is not well', (t) => {
+  const unchained = { ...agent('node-a', sound()), chainProblem: 'no list of plugins' }
+  const status = meshStatus([controller('aa')], [unchained], NOW)
+  t.match(status.components[1], { state: 'no list of plugins', isWell: false })
+  t.equal(status.isWell, false)
+  t.end()
+})
+
 void t.test('an agent without control plane says since when and why', (t) => {
   const discovery = shopDump().discovery
   if (discovery === undefined) return

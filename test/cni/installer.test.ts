@@ -25,6 +25,8 @@ interface Setting {
   readonly bin: string
   readonly conf: string
   readonly logged: string[]
+  /** What was told of why new pods start without the plugin. */
+  readonly stood: (string | undefined)[]
   /** `socket` tells the configurations of several agents apart. */
   install(agent?: {
     readonly socket: string
@@ -42,6 +44,7 @@ async function setUp(test: Test): Promise<Setting> {
   const binaryPath = path.join(directory, 'built')
   await writeFile(binaryPath, 'the plugin')
   const logged: string[] = []
+  const stood: (string | undefined)[] = []
   const logger = pino({ level: 'debug' }, { write: (line: string) => void logged.push(line) })
   const installations: CniInstallation[] = []
   test.teardown(async () => {
@@ -58,6 +61,7 @@ async function setUp(test: Test): Promise<Setting> {
     bin,
     conf,
     logged,
+    stood,
     async install({ socket, mayWrite } = { socket: CONFIG.socket, mayWrite: always }) {
       const result = await installCni({
         binaryPath,
@@ -66,6 +70,7 @@ async function setUp(test: Test): Promise<Setting> {
         config: { ...CONFIG, socket },
         logger,
         mayWrite,
+        onStanding: (problem) => stood.push(problem),
       })
       if (!result.ok) throw result.error
       installations.push(result.value)
@@ -132,7 +137,7 @@ void t.test('waits for a list to appear, and comes back when the CNI rewrites it
   const { conf, install, until, logged } = await setUp(t)
   const installation = await install()
   t.equal(installation.chainedIn, undefined)
-  t.ok(logged.some((line) => line.includes('there is no .conflist yet')))
+  t.ok(logged.some((line) => line.includes('has no list of plugins')))
   const file = path.join(conf, '10-lab.conflist')
   for (let round = 0; round < 3; round += 1) {
     await writeFile(file, CONFLIST)
@@ -179,6 +184,31 @@ void t.test('while a CNI rewrites its list, whoever starts pods reads whole list
   for (const types of seen) t.match(types, /^bridge,portmap(,ambit-cni)?$/, 'once, and as the last')
 })
 
+void t.test('why new pods start without the plugin is told, and when that is over', async (t) => {
+  const { conf, install, stood, until } = await setUp(t)
+  const installation = await install()
+  t.match(stood, [/net\.d has no list of plugins .*Does the runtime keep .* elsewhere\?/])
+  await writeFile(path.join(conf, '10-lab.conflist'), CONFLIST)
+  await until('10-lab.conflist', ['bridge', 'portmap', 'ambit-cni'])
+  await installation.look()
+  t.strictSame(stood.slice(1), [undefined], 'chained, and told once')
+  await writeFile(path.join(conf, '05-single.conf'), '{"type":"bridge"}')
+  await installation.look()
+  t.match(stood.at(-1), /runtimes use .*05-single\.conf, which is no \.conflist/)
+  await rm(path.join(conf, '05-single.conf'))
+  await installation.look()
+  t.equal(stood.at(-1), undefined)
+  await writeFile(path.join(conf, '10-lab.conflist'), '{"plugins":[]}')
+  await installation.look()
+  t.match(stood.at(-1), /cannot chain into .*10-lab\.conflist: field plugins names no plugin/)
+})
+
+void t.test('an agent that is not in charge tells nothing of it', async (t) => {
+  const { install, stood } = await setUp(t)
+  await install({ socket: '/run/old.sock', mayWrite: () => Promise.resolve(false) })
+  t.strictSame(stood, [])
+})
+
 void t.test('what a CNI has written since it was read is not replaced', async (t) => {
   const { conf } = await setUp(t)
   await mkdir(conf)
@@ -209,7 +239,7 @@ void t.test('says when runtimes would use a file that cannot be chained into', a
   await writeFile(path.join(conf, '10-lab.conflist'), CONFLIST)
   await install()
   await until('10-lab.conflist', ['bridge', 'portmap', 'ambit-cni'])
-  t.ok(logged.some((line) => line.includes('runtimes use 05-single.conf')))
+  t.ok(logged.some((line) => line.includes('runtimes use') && line.includes('05-single.conf')))
 })
 
 void t.test('a plugin that was not built is an error with the next step', async (t) => {

@@ -116,6 +116,11 @@ void t.test('a pod speaks HBONE when its node captures it or it does so itself',
   t.strictSame(tunnel({}), ['none', false])
   t.strictSame(tunnel(annotated('enabled')), ['hbone', false])
   t.strictSame(tunnel(annotated('pending')), ['none', false])
+  t.strictSame(
+    tunnel({ annotations: { 'ambit.io/redirection': 'enabled' } }),
+    ['hbone', false],
+    'by our own annotation, where Istio has its own for itself',
+  )
   t.strictSame(tunnel({ labels: { 'networking.istio.io/tunnel': 'http' } }), ['hbone', true])
 })
 

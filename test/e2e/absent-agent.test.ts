@@ -15,6 +15,7 @@ import t from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { nodeLayout } from '../../lab/machine/layout.ts'
 import { PODS } from '../../mesh/kube/index.ts'
+import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
 import { missing } from '../helpers.ts'
 import { agentPid } from './support/memory.ts'
 import {
@@ -123,6 +124,24 @@ await t.test('given a mesh of one node', { skip }, async (t) => {
     await lab.waitForPods('ambit-system')
     t.not(await agentOf(lab, NODE), before)
     t.ok(await canCall(lab, 'shop/old'), 'a pod of the mesh is served')
+  })
+
+  await t.test('a node whose CNI configuration is not there is named until it is', async (t) => {
+    const chained = async () => {
+      const [agent] = await objectsIn(lab, PODS, MESH_NAMESPACE, AGENTS)
+      return agent?.status?.conditions?.find(({ type }) => type === CHAINED_CONDITION)
+    }
+    const until = async (status: string) =>
+      await lab.waitFor(`CNI to stand ${status}`, async () => {
+        const condition = await chained()
+        return condition?.status === status ? condition : undefined
+      })
+    await until('True')
+    const file = conflistOf(layout.cniNetDir)
+    renameSync(file, `${file}.elsewhere`)
+    t.match((await until('False')).message, /has no list of plugins/)
+    renameSync(`${file}.elsewhere`, file)
+    await until('True')
   })
 
   const daemonSet = await daemonSetOf(lab)

@@ -2,7 +2,9 @@
 // Certificates, seen from outside with another TLS implementation, and renewed again and again while traffic flows.
 
 import t from 'tap'
-import { X509Certificate } from 'node:crypto'
+import { generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
 import { TCP_PORTS } from './programs/ports.ts'
@@ -55,6 +57,26 @@ async function handshake(lab: Lab, address: string, ...flags: readonly string[])
 function certificatesIn(text: string): readonly X509Certificate[] {
   const pems = text.match(/-----BEGIN CERTIFICATE-----[^]+?-----END CERTIFICATE-----/g) ?? []
   return pems.map((pem) => new X509Certificate(pem))
+}
+
+/** How a private key looks: in PEM, and as PKCS #8 of P-256 (RFC 5208, RFC 5480), in base64 and in bytes. */
+const KEY_FORMS = [
+  Buffer.from('PRIVATE KEY-----'),
+  Buffer.from('MIGHAgEAMBMGByqGSM49'),
+  Buffer.from('308187020100301306072a8648ce3d0201', 'hex'),
+]
+
+/** The files of a lab in which something looks like one: logs, what agents remember, what the kubelets gave to pods. */
+function filesWithKeys({ layout }: Lab): readonly string[] {
+  return [layout.logsDir, layout.podsDir, join(layout.runDir, 'nodes')]
+    .flatMap((directory) => readdirSync(directory, { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter((file) => {
+      // One that was only there for a moment is gone with whatever it held.
+      const content = existsSync(file) ? readFileSync(file) : Buffer.alloc(0)
+      return KEY_FORMS.some((form) => content.includes(form))
+    })
 }
 
 await t.test('in a labelled namespace', { skip }, async (t) => {
@@ -224,5 +246,21 @@ await t.test('in a labelled namespace', { skip }, async (t) => {
       line['src.workload'] === 'late' && line['src.identity'] === IDENTITY
     await linesWhere(lab, 'node-b', 'lines of the pod that came late', isLate, 10)
     t.pass('and is authenticated')
+  })
+
+  await t.test('keys are neither on disk nor in a log, after all those renewals', (t) => {
+    t.strictSame(filesWithKeys(lab), [])
+    const planted = join(lab.layout.logsDir, 'planted')
+    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' })
+    for (const content of [
+      privateKey.export({ type: 'pkcs8', format: 'der' }),
+      privateKey.export({ type: 'pkcs8', format: 'der' }).toString('base64'),
+      privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    ]) {
+      writeFileSync(planted, content)
+      t.strictSame(filesWithKeys(lab), [planted], 'one would be found')
+    }
+    rmSync(planted)
+    t.end()
   })
 })

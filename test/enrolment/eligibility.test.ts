@@ -2,7 +2,11 @@
 // Which pods are in the mesh: one line a case, in the order in which the tests apply.
 
 import t from 'tap'
-import { DEFAULT_ELIGIBILITY, eligibility } from '../../agent/enrolment/eligibility.ts'
+import {
+  DEFAULT_ELIGIBILITY,
+  eligibility,
+  eligibilityOf,
+} from '../../agent/enrolment/eligibility.ts'
 import type { Pod } from '../../mesh/kube/index.ts'
 
 const MODE = 'istio.io/dataplane-mode'
@@ -134,6 +138,31 @@ for (const { is, so, namespaceLabels = {}, ...given } of CASES)
 void t.test('the excluded namespaces can be chosen', (t) => {
   const pod: Pod = { metadata: { name: 'web', namespace: 'kube-system', labels: ambient } }
   t.same(eligibility(pod, {}, { ...DEFAULT_ELIGIBILITY, excludeNamespaces: [] }), { enrol: true })
+  t.end()
+})
+
+void t.test("the mesh's own namespace is never in it, whatever its name", (t) => {
+  const rules = eligibilityOf({ podNamespace: 'mesh', namespaceSelector: '' })
+  t.strictSame(rules.excludeNamespaces, ['kube-system', 'ambit-system', 'mesh'])
+  const pod: Pod = { metadata: { name: 'x', namespace: 'mesh', labels: ambient } }
+  t.same(eligibility(pod, ambient, rules), { enrol: false, reason: 'excludedNamespace' })
+  t.end()
+})
+
+void t.test('where another mesh has a part of the cluster, its namespaces are left alone', (t) => {
+  const rules = eligibilityOf({
+    podNamespace: 'ambit-system',
+    namespaceSelector: 'mesh in (a, b),!old',
+  })
+  const pod: Pod = { metadata: { name: 'web', namespace: 'shop', labels: ambient } }
+  const with_ = (labels: Record<string, string>) => eligibility(pod, labels, rules)
+  t.same(with_({ mesh: 'a' }), { enrol: true })
+  t.same(with_({ mesh: 'b', old: '' }), { enrol: false, reason: 'namespaceNotSelected' })
+  t.same(
+    with_({ ...ambient }),
+    { enrol: false, reason: 'namespaceNotSelected' },
+    'whatever its label',
+  )
   t.end()
 })
 

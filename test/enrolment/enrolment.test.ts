@@ -4,6 +4,7 @@
 import { rm } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
+import { eligibilityOf } from '../../agent/enrolment/index.ts'
 import { EVENTS, PODS, type Event } from '../../mesh/kube/index.ts'
 import { AMBIENT, inTime, NONE, setUpNode, stateFiles } from './node-setting.ts'
 import { portTaken } from './recording-capture.ts'
@@ -360,6 +361,80 @@ void t.test('an annotation somebody removes is put back', async (t) => {
   pod('web', { annotations: {} })
   t.equal(annotation('web'), undefined)
   await until(() => annotation('web') === 'enabled', 'the annotation again')
+})
+
+const ISTIO = 'ambient.istio.io/redirection'
+const OURS = 'ambit.io/redirection'
+const writtenBy = (manager: string): object => ({
+  managedFields: [
+    {
+      manager,
+      operation: 'Update',
+      fieldsType: 'FieldsV1',
+      fieldsV1: { 'f:metadata': { 'f:annotations': { [`f:${ISTIO}`]: {} } } },
+    },
+  ],
+})
+
+void t.test("the annotation of another mesh's pods is not touched", async (t) => {
+  const { start, label, pod, sandbox, stub, until } = await setUpNode(t)
+  const annotations = (name: string) => stub.get(PODS, `shop/${name}`)?.metadata?.annotations
+  label('shop', { mesh: 'theirs' })
+  const object = pod('theirs', { annotations: { [ISTIO]: 'enabled' } })
+  stub.put(PODS, { ...object, metadata: { ...object.metadata, ...writtenBy('istio-cni') } })
+  const left = pod('ours', { annotations: { [ISTIO]: 'enabled' } })
+  stub.put(PODS, { ...left, metadata: { ...left.metadata, ...writtenBy('ambit-agent') } })
+  const enrolment = await start()
+  await enrolment.synced
+  // Of an agent that was killed before it could: that one is ours.
+  await until(() => annotations('ours')?.[ISTIO] === undefined, 'ours to go')
+  t.equal(annotations('theirs')?.[ISTIO], 'enabled')
+  // Whatever changes of that pod, nothing is written.
+  const before = stub.requests.filter(({ method }) => method === 'PATCH').length
+  pod('theirs', { labels: { version: '2' } })
+  pod('last')
+  await enrolment.onAdd(await sandbox(pod('last')), inTime())
+  t.equal(stub.requests.filter(({ method }) => method === 'PATCH').length, before)
+  t.equal(annotations('theirs')?.[ISTIO], 'enabled')
+})
+
+void t.test('where the cluster is shared, pods are annotated by our name alone', async (t) => {
+  const { start, label, pod, sandbox, stub, until } = await setUpNode(t)
+  const annotations = () => stub.get(PODS, 'shop/web')?.metadata?.annotations
+  label('shop', { ...AMBIENT, mesh: 'ours' })
+  const enrolment = await start({
+    eligibility: eligibilityOf({ podNamespace: 'ambit-system', namespaceSelector: 'mesh=ours' }),
+  })
+  await enrolment.synced
+  t.ok((await enrolment.onAdd(await sandbox(pod('web')), inTime())).ok)
+  await until(() => annotations()?.[OURS] === 'enabled', 'the annotation')
+  t.equal(annotations()?.[ISTIO], undefined)
+  label('shop', AMBIENT)
+  await until(() => annotations()?.[OURS] === undefined, 'it is not selected any more')
+})
+
+void t.test('who keeps taking the annotation off is left his way', async (t) => {
+  const { start, label, pod, sandbox, stub, logged, until } = await setUpNode(t)
+  const annotations = () => stub.get(PODS, 'shop/web')?.metadata?.annotations
+  label('shop', AMBIENT)
+  const enrolment = await start()
+  await enrolment.synced
+  await enrolment.onAdd(await sandbox(pod('web')), inTime())
+  const isGivenUp = (): boolean => logged.some((line) => line.includes('keeps taking'))
+  for (let round = 0; !isGivenUp(); round += 1) {
+    if (round > 20) throw new Error('it is put back without end')
+    await until(() => annotations()?.[ISTIO] === 'enabled', 'the annotation')
+    // As an agent does that finds a pod annotated which is none of its own.
+    const { [ISTIO]: _, ...others } = annotations() ?? {}
+    pod('web', { annotations: others })
+    await until(() => annotations()?.[ISTIO] === 'enabled' || isGivenUp(), 'either')
+  }
+  await until(() => annotations()?.[OURS] === 'enabled', 'ours to say it')
+  t.equal(annotations()?.[ISTIO], undefined)
+  // What somebody does to ours is still put right, and only that.
+  pod('web', { annotations: {} })
+  await until(() => annotations()?.[OURS] === 'enabled', 'ours again')
+  t.equal(annotations()?.[ISTIO], undefined)
 })
 
 void t.test('uninstalling withdraws every pod and takes the annotations off', async (t) => {

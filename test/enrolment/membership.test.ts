@@ -36,6 +36,22 @@ void t.test('labelled namespaces, and no others', (t) => {
   t.end()
 })
 
+void t.test("those of another mesh are not kept closed for this one's sake", (t) => {
+  const namespace = (name: string, labels: Record<string, string>): object => ({
+    metadata: { name, labels: { ...AMBIENT, ...labels } },
+  })
+  t.same(
+    told({
+      namespaces: [namespace('shop', { mesh: 'ours' }), namespace('theirs', {})],
+      // Its pods speak HBONE by the other mesh's agents.
+      workloads: [sampleWorkload('theirs-web', { namespace: 'theirs', tunnelProtocol: 'hbone' })],
+      selectsNamespace: ({ mesh }) => mesh === 'ours',
+    }),
+    ['shop'],
+  )
+  t.end()
+})
+
 void t.test('those where a pod of this node asks for the mesh by itself', (t) => {
   const pod = (namespace: string, labels: Record<string, string>): object => ({
     metadata: { namespace, labels },

@@ -218,6 +218,9 @@ void t.test('a pod older than the agent is found by its processes and its status
   const enrolment = await start({ procRoot })
   await enrolment.synced
   t.same(capture.calls, ['+web'])
+  const late = setting.logged.filter((line) => line.includes('had started before this agent'))
+  t.equal(late.length, 1)
+  t.match(late[0], '"pods":["shop/web"]', 'and is named')
   const captured = capture.enrolled.get(web.metadata?.uid ?? '')?.pod
   t.match(captured, { addresses: ['10.244.1.9'], netnsPath: path.join(procRoot, '42/ns/net') })
   await until(() => annotation('web') === 'enabled', 'the annotation')

@@ -2,7 +2,7 @@
 // The pool: who shares a connection, when one is dialled, and what happens when one dies.
 
 import { once } from 'node:events'
-import { type AddressInfo, type Socket, connect } from 'node:net'
+import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { createServer as createTlsServer } from 'node:tls'
@@ -11,6 +11,7 @@ import { connectSecured } from '../../mesh/hbone/connect.ts'
 import { establishClient } from '../../mesh/hbone/client.ts'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
+import type { WayToPeer } from '../../mesh/http2/peer-silence.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
 import type { HboneTunnel, IncomingTunnel, OpenedTunnel } from '../../mesh/hbone/types.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
@@ -275,6 +276,49 @@ await t.test('a renewed certificate serves new connections; live ones go on', as
   t.equal(await says(before.tunnel, 'old'), 'old')
   t.equal(await says(after.value.tunnel, 'new'), 'new')
 })
+
+await t.test(
+  'who acknowledges nothing of the handshake is given up before who is slow',
+  async (t) => {
+    const world = await makeWorld(t)
+    const silent = createServer((socket) => {
+      socket.on('error', () => undefined)
+    })
+    silent.listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    t.teardown(() => silent.close())
+    const { port } = silent.address() as AddressInfo
+    const shake = async (way: () => WayToPeer, signal: AbortSignal) =>
+      await connectSecured(
+        world.target,
+        world.clientCertificate,
+        {
+          dial: async () => {
+            const socket = connect(port, '127.0.0.1')
+            await once(socket, 'connect')
+            t.teardown(() => socket.destroy())
+            return ok(socket)
+          },
+          wayToPeer: way,
+        },
+        signal,
+      )
+    const gone = (): WayToPeer => ({ acknowledgedBytes: 1, unacknowledged: 1, heardAgoMs: 0 })
+    t.match(await shake(gone, PATIENCE()), {
+      ok: false,
+      error: { reason: 'tlsFailure', code: 'ETIMEDOUT', message: /nothing was acknowledged/ },
+    })
+    // A busy agent, whose kernel has it all; and one to which there is always something under way.
+    let acknowledgedBytes = 0
+    const ways: (() => WayToPeer)[] = [
+      () => ({ acknowledgedBytes: 300, unacknowledged: 0, heardAgoMs: 9_000 }),
+      () => ({ acknowledgedBytes: (acknowledgedBytes += 1), unacknowledged: 1, heardAgoMs: 0 }),
+    ]
+    const slow = await Promise.all(ways.map((way) => shake(way, AbortSignal.timeout(4_000))))
+    for (const each of slow)
+      t.match(each, { ok: false, error: { reason: 'clientReset' } }, 'waited for')
+  },
+)
 
 await t.test('a server that falls silent is given up after the PING timeout', async (t) => {
   const world = await makeWorld(t)

@@ -145,6 +145,32 @@ await t.test(
   },
 )
 
+await t.test(
+  'an endpoint that goes in the middle of the handshake costs its caller nothing',
+  async (t) => {
+    const { near, call } = await story(t, [named('well')])
+    // As of a pod whose namespace goes: the connection is there, and then nobody who shakes hands.
+    let begun = 0
+    const leaving = createServer((socket) => {
+      begun += 1
+      socket.on('error', () => undefined)
+      socket.once('data', () => socket.resetAndDestroy())
+    })
+    const address = newAddress()
+    leaving.listen(15_008, address)
+    await once(leaving, 'listening')
+    t.teardown(() => leaving.close())
+    const service = testService('catalog', '10.96.0.20' as IpAddress)
+    const workload = workloadOf(testPod('leaving', address), inService(service, 8080))
+    near.send({ kind: 'mesh', changes: [{ kind: 'workload', workload }] })
+    await until(async () => {
+      t.equal(await call(), 'well')
+      return begun > 0
+    }, 'a try of it')
+    await until(() => changesOf(near).includes('ejected'), 'it to be left alone')
+  },
+)
+
 await t.test('when its app comes back, so do its connections', async (t) => {
   const { near, endpoints, ports, call } = await story(t, [undefined, named('e1')])
   await until(async () => {
