@@ -2,7 +2,7 @@
 // Publishes the roots as a ClusterTrustBundle, where the server has that kind: whoever wants to trust the mesh mounts it by its signer's
 // name, in any namespace, and no ConfigMap has to be there before its pod. Runs on the leader only, beside the ConfigMaps.
 
-import { Backoff, delay } from '../../mesh/async/backoff.ts'
+import { Backoff, type BackoffOptions, delay } from '../../mesh/async/backoff.ts'
 import {
   CLUSTER_TRUST_BUNDLES,
   type ClusterTrustBundle,
@@ -29,27 +29,31 @@ export interface TrustBundleOptions {
   readonly log: Logger
   /** Ends the publishing. */
   readonly signal: AbortSignal
+  /** Tests have less patience. */
+  readonly retries?: BackoffOptions
 }
 
 type Bundles = KubeResource<ClusterTrustBundle>
 
 /**
  * Publishes until the signal aborts, and puts the bundle right when the roots change, or when somebody edits or deletes it. Resolves at once
- * where the server has no such kind, or lets the controller have none.
+ * where the server has no such kind. Where it lets the controller have none, as with the roles of an earlier version, that is said once, and
+ * tried again.
  */
 export async function publishTrustBundle(api: KubeApi, options: TrustBundleOptions): Promise<void> {
   const { log, signal } = options
-  const backoff = new Backoff(RETRIES)
+  const backoff = new Backoff(options.retries ?? RETRIES)
+  let complaint = ''
   while (!signal.aborted) {
     const served = await servedVersion(api, signal)
     if (served.ok) {
       if (served.value === undefined) return log.debug('the server has no ClusterTrustBundles')
       return await publish(api, served.value, options)
     }
-    if (served.error.kind === 'forbidden')
-      return log.warn({ reason: served.error.message }, 'no ClusterTrustBundle is published')
-    if (!signal.aborted)
-      log.warn({ reason: served.error.message }, 'cannot ask for ClusterTrustBundles')
+    const reason = served.error.message
+    if (!signal.aborted && reason !== complaint)
+      log.warn({ reason }, 'cannot ask for ClusterTrustBundles; none is published until then')
+    complaint = reason
     await delay(backoff.next(), signal)
   }
 }
