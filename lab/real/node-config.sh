@@ -42,6 +42,7 @@ tlsPrivateKeyFile: /etc/kubernetes/kubelet-$name.key
 cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
+maxPods: 240
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 clusterDNS: [10.212.0.10]
 clusterDomain: cluster.local

@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { nodeLayout } from '../../lab/machine/layout.ts'
 import type { LoadReport } from '../../lab/samples/load.ts'
-import { type Pod, PODS } from '../../mesh/kube/index.ts'
+import { PODS } from '../../mesh/kube/index.ts'
 import { GATEWAY_NAME_LABEL } from '../../mesh/model/names.ts'
 import { missing } from '../helpers.ts'
 import { HTTP_PORT, TCP_PORTS } from './programs/ports.ts'
@@ -17,8 +17,11 @@ import type { Steady } from './programs/steady.ts'
 import { AGENTS, applyAll, labOf, MESH_NAMESPACE, NEEDS } from './support/mesh-lab.ts'
 import { isCaptured, isReady, objectsIn } from './support/objects.ts'
 import {
+  areOf,
   installAgents,
   installController,
+  isGoing,
+  isOf,
   missingPrevious,
   PRESENT,
   previousVersion,
@@ -302,50 +305,13 @@ async function startAll(t: Test, lab: Lab): Promise<AllTraffic> {
   }
 }
 
-/** Whether the pod runs that checkout. */
-function isOf({ root }: Version, pod: Pod): boolean {
-  const command = pod.spec?.containers[0]?.command ?? []
-  return command.some((word) => word.includes(`${root}/cli/bin/ambit`))
-}
-
-function isFit({ status }: Pod): boolean {
-  return (
-    status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') === true
-  )
-}
-
-function isGoing({ metadata }: Pod): boolean {
-  return metadata?.deletionTimestamp !== undefined
-}
-
-/** Every pod of this kind that stays is of the version, and ready. */
-async function areOf(
-  lab: Lab,
-  what: string,
-  namespace: string,
-  label: string,
-  version: Version,
-  count: number,
-): Promise<void> {
-  await lab.waitFor(
-    `${what} of ${version.name}`,
-    async () => {
-      const staying = (await objectsIn(lab, PODS, namespace, label)).filter((pod) => !isGoing(pod))
-      const isDone =
-        staying.length === count && staying.every((pod) => isOf(version, pod) && isFit(pod))
-      return isDone ? true : undefined
-    },
-    PATIENCE_MS,
-  )
-}
-
 async function controllerIs(lab: Lab, version: Version): Promise<void> {
-  await areOf(lab, 'controller', MESH_NAMESPACE, CONTROLLERS, version, 1)
-  await areOf(lab, 'waypoint', 'mesh', WAYPOINT_PODS, version, 1)
+  await areOf(lab, 'controller', MESH_NAMESPACE, CONTROLLERS, version, 1, PATIENCE_MS)
+  await areOf(lab, 'waypoint', 'mesh', WAYPOINT_PODS, version, 1, PATIENCE_MS)
 }
 
 async function agentsAre(lab: Lab, version: Version): Promise<void> {
-  await areOf(lab, 'agents', MESH_NAMESPACE, AGENTS, version, lab.nodes.length)
+  await areOf(lab, 'agents', MESH_NAMESPACE, AGENTS, version, lab.nodes.length, PATIENCE_MS)
 }
 
 /** The agents of a version came while others served their nodes, and have their pods from them. */

@@ -61,21 +61,21 @@ export function lifeObjects(): readonly object[] {
   ]
 }
 
-const metadata = (name: string): object => ({ name, namespace: NAMESPACE })
-const serviceAccount = (name: string): object => ({
+const metadata = (name: string, namespace = NAMESPACE): object => ({ name, namespace })
+const serviceAccount = (name: string, namespace = NAMESPACE): object => ({
   apiVersion: 'v1',
   kind: 'ServiceAccount',
-  metadata: metadata(name),
+  metadata: metadata(name, namespace),
 })
 
 /** A pod from which programs of the sample are run, with an identity of its own. */
-export function clientObjects(name: string): readonly object[] {
+export function clientObjects(name: string, namespace = NAMESPACE): readonly object[] {
   return [
-    serviceAccount(name),
+    serviceAccount(name, namespace),
     {
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { name, namespace: NAMESPACE, labels: { app: name } },
+      metadata: { name, namespace, labels: { app: name } },
       spec: {
         serviceAccountName: name,
         terminationGracePeriodSeconds: 1,

@@ -11,18 +11,21 @@ import { NAMESPACE } from './life-objects.ts'
 
 const URL = `http://web.${NAMESPACE}/`
 
-interface Running<Report> {
+export interface Running<Report> {
+  /** Resolves once there have been calls of each kind since now; of load.ts alone. */
+  phase(name: string): Promise<void>
   /** Tells it to end; gives its last line. */
   finish(): Promise<Report>
 }
 
-/** Starts a program of lab/samples in a pod ("namespace/name"), about the Service `web`; resolves when it says that it is under way. */
+/** Starts a program of lab/samples in a pod ("namespace/name"), about the Service `web` or another URL; resolves when it says that it is under way. */
 export async function startSample<Report>(
   lab: DemoLab,
   pod: string,
   program: 'load.ts' | 'hold.ts',
+  url = URL,
 ): Promise<Running<Report>> {
-  const words = [...(await inContainer(lab, pod)), 'node', `lab/samples/${program}`, URL]
+  const words = [...(await inContainer(lab, pod)), 'node', `lab/samples/${program}`, url]
   const child = spawn(words[0] ?? '', words.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] })
   const closed = once(child, 'close')
   let text = ''
@@ -33,12 +36,20 @@ export async function startSample<Report>(
     once(child.stdout, 'data'),
     closed.then(() => Promise.reject(new Error(`Cannot run ${program} in ${pod}: ${complaint}`))),
   ])
+  const phase = async (name: string): Promise<void> => {
+    child.stdin.write(`${name}\n`)
+    while (!text.includes(`done ${name}\n`)) {
+      const more = once(child.stdout, 'data')
+      const ended = closed.then(() => Promise.reject(new Error(`${program} in ${pod} ended`)))
+      await Promise.race([more, ended])
+    }
+  }
   const finish = async (): Promise<Report> => {
     child.stdin.end()
     await closed
     return JSON.parse(text.trim().split('\n').at(-1) ?? '') as Report
   }
-  return { finish }
+  return { phase, finish }
 }
 
 /** Puts load on the Service `web` from a pod of its namespace while `event` goes on, and gives what became of the calls. */

@@ -14,7 +14,10 @@ import {
   DEPLOYMENTS,
   type KubeObject,
   type KubeResource,
+  type Pod,
+  PODS,
 } from '../../../mesh/kube/index.ts'
+import { objectsIn } from './objects.ts'
 
 /** Names the checkout. */
 const VARIABLE = 'AMBIT_PREVIOUS'
@@ -79,6 +82,22 @@ async function meshOf(lab: Lab, { root }: Version): Promise<Mesh> {
   return JSON.parse(await command([process.execPath, ...script])) as Mesh
 }
 
+/** Brings kinds and rights to a version, and leaves all programs as they are. */
+export async function installRights(lab: Lab, version: Version): Promise<void> {
+  const { kinds, objects } = await meshOf(lab, version)
+  await apply(lab, [...kinds, ...objects.filter((each) => !isWorkload(each))])
+}
+
+/** Brings controller and agents to a version, and leaves their rights as they are. */
+export async function installPrograms(lab: Lab, version: Version, drainS: number): Promise<void> {
+  const { objects } = await meshOf(lab, version)
+  const workloads = objects.filter(isWorkload)
+  await apply(
+    lab,
+    workloads.map((each) => (isAgents(each) ? patient(each, drainS) : each)),
+  )
+}
+
 /** Brings kinds, rights and the controller to a version: all but the agents. */
 export async function installController(lab: Lab, version: Version): Promise<void> {
   const { kinds, objects } = await meshOf(lab, version)
@@ -95,6 +114,7 @@ export async function installAgents(lab: Lab, version: Version, drainS: number):
 }
 
 const isAgents = ({ kind }: Fields): boolean => kind === 'DaemonSet'
+const isWorkload = ({ kind }: Fields): boolean => WORKLOADS.some((each) => each.kind === kind)
 
 /** More than the drain, for the rest of the end. Seconds. */
 const REST_S = 5
@@ -139,4 +159,43 @@ async function replace(lab: Lab, item: Fields): Promise<boolean> {
   const put = await lab.api.update(resource, item)
   if (!put.ok) throw new Error(put.error.message)
   return true
+}
+
+/** Whether the pod runs that checkout. */
+export function isOf({ root }: Version, pod: Pod): boolean {
+  const command = pod.spec?.containers[0]?.command ?? []
+  return command.some((word) => word.includes(`${root}/cli/bin/ambit`))
+}
+
+function isFit({ status }: Pod): boolean {
+  return (
+    status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') === true
+  )
+}
+
+/** Whether it was told to end. */
+export function isGoing({ metadata }: Pod): boolean {
+  return metadata?.deletionTimestamp !== undefined
+}
+
+/** Waits until every pod of this kind that stays is of the version, and ready. */
+export async function areOf(
+  lab: Lab,
+  what: string,
+  namespace: string,
+  label: string,
+  version: Version,
+  count: number,
+  patienceMs: number,
+): Promise<void> {
+  await lab.waitFor(
+    `${what} of ${version.name}`,
+    async () => {
+      const staying = (await objectsIn(lab, PODS, namespace, label)).filter((pod) => !isGoing(pod))
+      const isDone =
+        staying.length === count && staying.every((pod) => isOf(version, pod) && isFit(pod))
+      return isDone ? true : undefined
+    },
+    patienceMs,
+  )
 }
