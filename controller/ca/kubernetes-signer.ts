@@ -52,6 +52,7 @@ export class KubernetesSigner implements LeafSigner {
   /** One watch for all: a node that starts asks for hundreds at once. */
   readonly #watch: ResourceWatch<Outcome>
   readonly #waiting = new Map<string, (outcome: Result<string, string>) => void>()
+  readonly #forgetting = new Set<Promise<void>>()
 
   constructor(api: KubeApi, options: KubernetesSignerOptions) {
     this.#api = api
@@ -72,36 +73,52 @@ export class KubernetesSigner implements LeafSigner {
     })
   }
 
-  get #callDeadlineMs(): number {
-    return Math.max(SIGN_DEADLINE_MS, this.#options.deadlineMs ?? 0)
+  get #deadlineMs(): number {
+    return this.#options.deadlineMs ?? SIGN_DEADLINE_MS
   }
 
+  /** Resolves when what it has asked for is taken away. */
   async close(): Promise<void> {
     await this.#watch.close()
+    await Promise.all(this.#forgetting)
   }
 
   async sign(request: LeafSigning): Promise<Result<string, Refusal>> {
     const name = `ambit-${randomUUID()}`
+    // One for all that it takes: whoever asks hears from us before it gives up, and why.
+    const ending = new AbortController()
     const outcome = Promise.withResolvers<Result<string, string>>()
     this.#waiting.set(name, outcome.resolve)
     const late = setTimeout(() => {
       const { signerName } = this.#options
       outcome.resolve(err(`nobody signed it in time; is there a signer of ${signerName}?`))
-    }, this.#options.deadlineMs ?? SIGN_DEADLINE_MS)
+      ending.abort()
+    }, this.#deadlineMs)
     try {
-      const asked = await this.#ask(name, request)
-      if (!asked.ok) return unavailable(asked.error.message)
+      const asked = await this.#ask(name, request, ending.signal)
+      if (!asked.ok)
+        return unavailable(
+          ending.signal.aborted
+            ? `the API server has not taken the request within ${this.#deadlineMs / 1000} s`
+            : asked.error.message,
+        )
       const signed = await outcome.promise
       return signed.ok ? signed : unavailable(signed.error)
     } finally {
       clearTimeout(late)
       this.#waiting.delete(name)
-      await this.#forget(name)
+      // Nobody waits for that.
+      const forgetting = this.#forget(name).finally(() => this.#forgetting.delete(forgetting))
+      this.#forgetting.add(forgetting)
     }
   }
 
   /** Creates the request and approves it. */
-  async #ask(name: string, request: LeafSigning): Promise<Result<unknown, KubeFailure>> {
+  async #ask(
+    name: string,
+    request: LeafSigning,
+    signal: AbortSignal,
+  ): Promise<Result<unknown, KubeFailure>> {
     const { signerName } = this.#options
     const { csrPem, lifetimeSeconds, identity } = request
     const created = await this.#api.create(
@@ -115,7 +132,7 @@ export class KubernetesSigner implements LeafSigner {
           usages: USAGES,
         },
       },
-      { deadlineMs: this.#callDeadlineMs },
+      { signal },
     )
     if (!created.ok) return created
     const approval = {
@@ -133,7 +150,7 @@ export class KubernetesSigner implements LeafSigner {
         kind: CERTIFICATE_SIGNING_REQUESTS.kind,
         status: { ...created.value.status, conditions: [approval] },
       },
-      { subresource: 'approval', deadlineMs: this.#callDeadlineMs },
+      { subresource: 'approval', signal },
     )
   }
 

@@ -66,7 +66,9 @@ export class CaClient implements CertificateAuthority {
         (error, response) => {
           signal.removeEventListener('abort', onAbort)
           if (error?.code === status.UNAVAILABLE) this.#drop(client)
-          if (error !== null) resolve(err(failureOf(error, this.#options.address)))
+          // What gRPC says of a call that was given up here is that it was.
+          if (error !== null && signal.aborted) resolve(err(givenUp(signal, this.#options.address)))
+          else if (error !== null) resolve(err(failureOf(error, this.#options.address)))
           else resolve(chainOf(response?.certChain ?? []))
         },
       )
@@ -127,6 +129,10 @@ function chainOf(certChain: readonly string[]): Result<SignedChain, CaFailure> {
       message: `the CA answered ${certChain.length} certificates; a leaf and a root are needed`,
     })
   return ok({ chainPem: joinPem(certChain.slice(0, -1)), rootsPem: joinPem([rootsPem]) })
+}
+
+function givenUp({ reason }: AbortSignal, address: string): CaFailure {
+  return { kind: 'unavailable', message: `the CA at ${address}: ${errorMessage(reason)}` }
 }
 
 function failureOf(error: ServiceError, address: string): CaFailure {

@@ -163,7 +163,9 @@ export class SignedCertificates implements CertificateSupply {
   async #request(order: CertificateOrder): Promise<Result<WorkloadCertificate, CaFailure>> {
     const { identity } = order
     const timeout = new AbortController()
-    const cancelTimeout = this.#clock.after(FETCH_TIMEOUT_MS, () => timeout.abort())
+    const cancelTimeout = this.#clock.after(FETCH_TIMEOUT_MS, () =>
+      timeout.abort(new Error(`no answer within ${FETCH_TIMEOUT_MS / 1000} s`)),
+    )
     try {
       const key = await createKeyAndCsr(identity)
       const signed = await this.#authority.sign(

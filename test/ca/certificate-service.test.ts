@@ -4,7 +4,9 @@
 import t from 'tap'
 import { execFileSync } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
+import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { Server } from '@grpc/grpc-js'
@@ -541,6 +543,27 @@ void t.test(
     )
   },
 )
+
+void t.test('of a CA that does not answer it is said why it was given up', async (t) => {
+  const { rootFile, tokenFile } = await cluster(t)
+  const silent = createServer().listen(0, '127.0.0.1')
+  await once(silent, 'listening')
+  const { port } = silent.address() as AddressInfo
+  const address = `127.0.0.1:${port}`
+  const client = new CaClient({ address, roots: rootFile, tokenFile, clusterId: 'Kubernetes' })
+  t.teardown(() => {
+    client.close()
+    silent.close()
+  })
+  const { csrPem } = await createKeyAndCsr(CATALOG)
+  const givingUp = new AbortController()
+  silent.on('connection', (socket) => {
+    t.teardown(() => socket.destroy())
+    givingUp.abort(new Error('no answer within 10 s'))
+  })
+  const asked = client.sign({ identity: CATALOG, csrPem, ttlSeconds: 3600 }, givingUp.signal)
+  t.match(await asked, refused('unavailable', new RegExp(`${address}: no answer within 10 s`)))
+})
 
 void t.test('a CA that comes back is reached by the very next request', async (t) => {
   const { client, restart } = await cluster(t)

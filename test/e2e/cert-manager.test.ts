@@ -117,7 +117,7 @@ await t.test('with cert-manager', { skip }, async (t) => {
     t.comment(`all have theirs after ${((performance.now() - startMs) / 1000).toFixed(1)} s`)
     await answers(lab, CALLS)
     await nothingIsLeft(t, lab)
-    await lab.kubectl('delete', 'namespace', 'crowd')
+    await lab.kubectl('delete', 'namespace', 'crowd', '--wait=false')
   })
 
   await t.test('an Issuer of a namespace signs, too', async (t) => {
