@@ -5,7 +5,7 @@
 import t, { type Test } from 'tap'
 import { createLab, type Lab, takeDown } from '../../lab/cluster/index.ts'
 import { missingPrograms, startRealApiServer } from '../../lab/kubernetes/real/api-server.ts'
-import { type Pod, PODS } from '../../mesh/kube/index.ts'
+import { defineResource, type KubeObject, type Pod, PODS } from '../../mesh/kube/index.ts'
 import { missing } from '../helpers.ts'
 import { TCP_PORTS } from './programs/ports.ts'
 import type { Steady } from './programs/steady.ts'
@@ -13,6 +13,7 @@ import { AGENTS, applyAll, MESH_NAMESPACE, NEEDS, waitForCapture } from './suppo
 import { objectsIn } from './support/objects.ts'
 import {
   areOf,
+  installKinds,
   installPrograms,
   installRights,
   isOf,
@@ -28,10 +29,24 @@ import { inForce } from './support/policy-objects.ts'
 const skip = missing(...NEEDS) || missingPrevious() || missingPrograms('kube-apiserver', 'etcd')
 const CONTROLLERS = 'app=ambit-controller'
 const KINDS = [CONTROLLERS, AGENTS] as const
+/** Taken out of the controller's role, as of a version that did not know it. */
+const NEWEST_KIND = 'backendtlspolicies'
 const DRAIN_S = 1_200
 const HELD = 4
 const ROUNDS_PER_PHASE = 40
 const PATIENCE_MS = 180_000
+
+interface ClusterRole extends KubeObject {
+  readonly rules?: readonly { readonly resources?: readonly string[] }[]
+}
+
+const CLUSTER_ROLES = defineResource<ClusterRole>(
+  'rbac.authorization.k8s.io',
+  'v1',
+  'clusterroles',
+  'ClusterRole',
+  'cluster',
+)
 
 const NO_STRANGER = {
   apiVersion: 'security.istio.io/v1',
@@ -46,6 +61,8 @@ const NO_STRANGER = {
 await t.test('programs of one version with the rights of another', { skip }, async (t) => {
   const previous = previousVersion()
   const lab = await labOnTrueServer(t)
+  // Whoever may not read a kind hears of it only where there is the kind.
+  await installKinds(lab, PRESENT)
   await installRights(lab, previous)
   await installPrograms(lab, previous, DRAIN_S)
   const client = (name: string): object =>
@@ -74,15 +91,23 @@ await t.test('programs of one version with the rights of another', { skip }, asy
   await Promise.all(steady.map((each) => each.said('steady')))
   const stranger = await startRefused(t, lab, 'mesh/stranger', 'http://far.mesh/')
   const phase = async (name: string): Promise<void> => {
+    t.comment(`${new Date().toISOString()} ${name}`)
     for (const { child } of steady) child.stdin?.write(`${name}\n`)
     await Promise.all(steady.map((each) => each.said(`done ${name}`)))
   }
   await phase('before')
+  // Whoever watches it already goes on.
+  await forbidKind(lab, NEWEST_KIND)
 
   await t.test('this version, before its roles', async (t) => {
     await installPrograms(lab, PRESENT, DRAIN_S)
     await runs(lab, PRESENT)
-    t.comment(await complaints(lab))
+    const told = await lab.waitFor('word of the right that is missing', async () => {
+      const found = await complaints(lab, PRESENT)
+      return found.includes(`Cannot list ${NEWEST_KIND}`) ? found : undefined
+    })
+    t.comment(told)
+    t.equal(told.split('\n').filter((line) => line.includes(NEWEST_KIND)).length, 1, 'once')
     await phase('ahead of its roles')
     await installRights(lab, PRESENT)
     await isWhole(lab, PRESENT)
@@ -92,7 +117,7 @@ await t.test('programs of one version with the rights of another', { skip }, asy
   await t.test('the previous version, with roles that are newer', async (t) => {
     await installPrograms(lab, previous, DRAIN_S)
     await runs(lab, previous)
-    t.comment(await complaints(lab))
+    t.comment(await complaints(lab, previous))
     await phase('behind its roles')
     await installRights(lab, previous)
     await isWhole(lab, previous)
@@ -120,6 +145,19 @@ async function labOnTrueServer(t: Test): Promise<Lab> {
     if (leftovers.length > 0) throw new Error(`left of lab ${name}: ${leftovers.join('; ')}`)
   })
   return await createLab({ name, mesh: false, attach: { kubeconfig: server.kubeconfig } })
+}
+
+/** Takes the right to read a kind from the controllers. */
+async function forbidKind(lab: Lab, plural: string): Promise<void> {
+  const role = { name: 'ambit-controller' }
+  const found = await lab.api.get(CLUSTER_ROLES, role)
+  if (!found.ok) throw new Error(found.error.message)
+  const rules = (found.value.rules ?? []).map((rule) => ({
+    ...rule,
+    ...(rule.resources && { resources: rule.resources.filter((name) => name !== plural) }),
+  }))
+  const patched = await lab.api.patch(CLUSTER_ROLES, role, { rules }, { type: 'merge' })
+  if (!patched.ok) throw new Error(patched.error.message)
 }
 
 /** Waits until the version's programs run; ready or not. */
@@ -154,12 +192,15 @@ async function nobodyEnded(t: Test, lab: Lab): Promise<void> {
         t.equal(restartCount, 0, `${metadata?.name ?? ''} runs for the first time`)
 }
 
-/** What they have said of rights that they have not. */
-async function complaints(lab: Lab): Promise<string> {
+/** What a version's programs have said of rights that they have not. */
+async function complaints(lab: Lab, version: Version): Promise<string> {
   const found: string[] = []
   for (const label of KINDS)
-    for (const { metadata } of await objectsIn(lab, PODS, MESH_NAMESPACE, label))
+    for (const pod of await objectsIn(lab, PODS, MESH_NAMESPACE, label)) {
+      const { metadata } = pod
+      if (!isOf(version, pod)) continue
       for (const line of lab.log(`${MESH_NAMESPACE}/${metadata?.name ?? ''}`).split('\n'))
         if (line.includes('forbidden')) found.push(`${metadata?.name ?? ''}: ${line}`)
+    }
   return found.join('\n')
 }

@@ -82,10 +82,18 @@ async function meshOf(lab: Lab, { root }: Version): Promise<Mesh> {
   return JSON.parse(await command([process.execPath, ...script])) as Mesh
 }
 
-/** Brings kinds and rights to a version, and leaves all programs as they are. */
+/** Defines the kinds that a version reads, as far as the cluster lacks them. */
+export async function installKinds(lab: Lab, version: Version): Promise<void> {
+  await apply(lab, (await meshOf(lab, version)).kinds)
+}
+
+/** Brings rights to a version, and leaves all programs as they are. */
 export async function installRights(lab: Lab, version: Version): Promise<void> {
-  const { kinds, objects } = await meshOf(lab, version)
-  await apply(lab, [...kinds, ...objects.filter((each) => !isWorkload(each))])
+  const { objects } = await meshOf(lab, version)
+  await apply(
+    lab,
+    objects.filter((each) => !isWorkload(each)),
+  )
 }
 
 /** Brings controller and agents to a version, and leaves their rights as they are. */
