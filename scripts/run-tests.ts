@@ -21,8 +21,8 @@ const QUOTED_LINES = 40
 
 /** These bring whole labs up, which wait as much as they work: beside each a file that brings none up, as long as there are such. */
 const LABS = /^test\/(lab|e2e|cluster)\//
-/** These hold the mesh to times of milliseconds, so they run when all others are done, one at a time. */
-const ALONE = /^test\/e2e\/(hostile-neighbour|load)\.test\.ts$/
+/** These hold the mesh to times of milliseconds, or have the one cluster for themselves: they run when all others are done, one at a time. */
+const ALONE = /^test\/e2e\/(hostile-neighbour|load)\.test\.ts$|\.story\.ts$/
 
 /**
  * Compiled code of what tests and labs run: each start of a file and of a lab's parts takes half the processor's time with it. The
