@@ -71,6 +71,8 @@ async function sampleImage(): Promise<ImageContent> {
     files: {
       '/usr/local/bin/node': ourNode(),
       '/app/lab/samples': inRepository('lab/samples'),
+      // The one piece of the product that they import.
+      '/app/mesh/node-http.ts': inRepository('mesh/node-http.ts'),
       '/app/package.json': inRepository('package.json'),
     },
     programs: await pathsOf('sh', 'sleep', 'cat', 'curl'),
