@@ -2,7 +2,7 @@
 // What of gRPC the waypoint knows: which requests are calls of it, and how answers of its own have to look to be understood. The status
 // of a call is in the trailers, whatever the status of HTTP says.
 
-import { FieldList } from '../../mesh/http/field-list.ts'
+import { type Field, FieldList } from '../../mesh/http/field-list.ts'
 import { headerName } from '../../mesh/http/header-names.ts'
 import type { Fields } from '../../mesh/http/message.ts'
 import type { RequestRecord } from './types.ts'
@@ -84,14 +84,19 @@ export function grpcStatusOf(status: number): number {
 
 /** How a call ends that had begun. */
 export function ownGrpcTrailers(status: number, message: string): Fields {
-  return new FieldList([
+  return new FieldList(grpcStatusFields(status, message))
+}
+
+/** What became of a call, in the head of an answer or in its trailers. */
+export function grpcStatusFields(status: number, message: string): readonly Field[] {
+  return [
     [GRPC_STATUS.text, `${status}`],
     ['grpc-message', grpcMessage(message)],
-  ])
+  ]
 }
 
 /** A text as `grpc-message` has it: octets of UTF-8, all but the visible ones of ASCII escaped. */
-export function grpcMessage(text: string): string {
+function grpcMessage(text: string): string {
   let message = ''
   for (const octet of Buffer.from(text.trim(), 'utf8'))
     message +=

@@ -6,7 +6,7 @@ import { dateText } from '../../mesh/http/date.ts'
 import type { Field } from '../../mesh/http/field-list.ts'
 import type { HttpProblem } from '../../mesh/http/http1/problem.ts'
 import { isFieldValue, isToken } from '../../mesh/http/octets.ts'
-import { grpcMessage } from './grpc.ts'
+import { grpcStatusFields } from './grpc.ts'
 import type { AnswerOutcome } from './types.ts'
 
 /** Fields that the framing of the answer brings. */
@@ -48,8 +48,7 @@ export function ownGrpcFields(
     ['date', dateText()],
     ...addedFields(headers).filter(([name]) => name !== 'content-type'),
     ['content-type', 'application/grpc'],
-    ['grpc-status', `${grpcStatus}`],
-    ['grpc-message', grpcMessage(message)],
+    ...grpcStatusFields(grpcStatus, message),
   ]
 }
 
