@@ -29,6 +29,8 @@ const PARTS = [
 /** What manifests have for `ambit:VERSION`, written out. */
 const ambitImageName = (): string => `docker.io/library/ambit:${packageVersion()}`
 export const SAMPLE_IMAGE = 'localhost/sample:cluster'
+/** Of the repository, what the sample application and what drives load consist of. */
+export const SAMPLE_PARTS: readonly string[] = ['lab/samples', 'mesh/node-http.ts', 'package.json']
 
 /** Makes all of them as archives in IMAGES_DIRECTORY, where a node takes them from when it starts. */
 export async function makeImages(report: (line: string) => void): Promise<void> {
@@ -64,17 +66,13 @@ export async function makeImages(report: (line: string) => void): Promise<void> 
 const inRepository = (path: string): string => realpathSync(join(REPOSITORY, path))
 const ourNode = (): string => inRepository('node_modules/.bin/node')
 
-/** Node, a shell and curl, with lab/samples and what drives load. */
+/** Node, a shell and curl, with the sample application. */
 async function sampleImage(): Promise<ImageContent> {
+  const files: Record<string, string> = { '/usr/local/bin/node': ourNode() }
+  for (const part of SAMPLE_PARTS) files[`/app/${part}`] = inRepository(part)
   return {
     name: SAMPLE_IMAGE,
-    files: {
-      '/usr/local/bin/node': ourNode(),
-      '/app/lab/samples': inRepository('lab/samples'),
-      // The one piece of the product that they import.
-      '/app/mesh/node-http.ts': inRepository('mesh/node-http.ts'),
-      '/app/package.json': inRepository('package.json'),
-    },
+    files,
     programs: await pathsOf('sh', 'sleep', 'cat', 'curl'),
     workingDirectory: '/app',
   }
