@@ -287,7 +287,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   started.defer(() => duties.giveUp())
   if (predecessor !== undefined) unwrap(capture.supersede())
   await duties.begin()
-  await takeCharge(starting, { capture, pool, servers, duties, socketPath, quit })
+  await takeCharge(starting, { capture, pool, certificates, servers, duties, socketPath, quit })
   await predecessor?.taken()
   if (predecessor?.keepsPorts === true) await servers.open()
   prepared?.release()

@@ -5,8 +5,8 @@
 
 import { errorMessage } from '../mesh/errors.ts'
 import type { CertificateManager } from '../mesh/identity/certificate-manager.ts'
-import type { SpiffeId } from '../mesh/model/types.ts'
 import { VERSION } from '../mesh/program/version.ts'
+import type { Logger } from '../mesh/telemetry/log.ts'
 import type { NodeCapture } from './capture/index.ts'
 import type { AgentServers } from './admin/start-servers.ts'
 import { Succession, type Predecessor } from './handover/index.ts'
@@ -14,8 +14,8 @@ import type { NodeDuties } from './node-duties.ts'
 import type { WorkerPool } from './proxy/worker/worker-pool.ts'
 import type { Starting } from './starting.ts'
 
-/** For one that the CA does not give at once (its pod may be gone): its pod waits for it after the hand-over. Milliseconds. */
-const CERTIFICATES_MS = 10_000
+/** After which who is waited for is told. Milliseconds. */
+const PATIENCE_MS = 10_000
 
 export interface PreparedParts {
   readonly certificates: CertificateManager
@@ -30,8 +30,8 @@ export interface Prepared {
 }
 
 /**
- * Resolves when this agent can serve the predecessor's pods, however long the control plane lets it wait: until then nobody serves them
- * better; or when the predecessor is gone. Rejects with the signal's reason when the start is given up.
+ * Resolves when this agent can serve the predecessor's pods, however long the control plane and the authority let it wait: until then
+ * nobody serves them better; or when the predecessor is gone. Rejects with the signal's reason when the start is given up.
  */
 export async function prepare(
   { log }: Starting,
@@ -48,11 +48,8 @@ export async function prepare(
   })
   const waiting = new AbortController()
   try {
-    const { identities } = predecessor
-    const ready = Promise.all([
-      meshSynced,
-      warmUp(certificates, identities, AbortSignal.any([signal, waiting.signal])),
-    ])
+    const patience = AbortSignal.any([signal, waiting.signal])
+    const ready = Promise.all([meshSynced, warmUp(log, certificates, predecessor, patience)])
     await Promise.race([ready, gone, given.promise])
     if (predecessor.gone.aborted)
       log.warn('the predecessor is gone: this agent takes the node over as it is')
@@ -67,20 +64,41 @@ export async function prepare(
   }
 }
 
-/** Whoever serves the pods retains their certificates, too. */
+/**
+ * Asks for the certificates of all pods, and waits for those that the predecessor has: until this agent has one, too, HBONE to that pod
+ * would hang here. One that is refused is not waited for: its pod may be gone. Whoever serves the pods retains them, too.
+ */
 async function warmUp(
+  log: Logger,
   certificates: CertificateManager,
-  identities: readonly SpiffeId[],
+  { identities, certified }: Pick<Predecessor, 'identities' | 'certified'>,
   signal: AbortSignal,
 ): Promise<void> {
-  const patience = AbortSignal.any([signal, AbortSignal.timeout(CERTIFICATES_MS)])
   for (const identity of identities) certificates.retain(identity)
-  await Promise.all(identities.map((identity) => certificates.get(identity, patience)))
+  const missing = new Set(certified)
+  const told = setTimeout(() => {
+    if (missing.size > 0)
+      log.warn(
+        { identities: [...missing] },
+        'the predecessor goes on until there are certificates for these, too',
+      )
+  }, PATIENCE_MS)
+  try {
+    await Promise.all(
+      certified.map(async (identity) => {
+        await certificates.get(identity, signal)
+        missing.delete(identity)
+      }),
+    )
+  } finally {
+    clearTimeout(told)
+  }
 }
 
 export interface SuccessionParts {
   readonly capture: Pick<NodeCapture, 'isSuperseded'>
   readonly pool: WorkerPool
+  readonly certificates: Pick<CertificateManager, 'current'>
   readonly servers: AgentServers
   readonly duties: NodeDuties
   readonly socketPath: string
@@ -91,7 +109,7 @@ export interface SuccessionParts {
 /** Puts this agent in charge of the node, for others to follow. Throws AMB_HANDOVER. */
 export async function takeCharge(
   { log, started }: Starting,
-  { capture, pool, servers, duties, socketPath, quit }: SuccessionParts,
+  { capture, pool, certificates, servers, duties, socketPath, quit }: SuccessionParts,
 ): Promise<void> {
   /** Half an agent helps nobody: the next start is at once. */
   const orEnd = async (what: string, step: () => Promise<unknown>): Promise<void> => {
@@ -108,6 +126,7 @@ export async function takeCharge(
     log: log.child({ part: 'handover' }),
     handlers: {
       pods: () => pool.pods(),
+      isCertified: (identity) => certificates.current(identity) !== undefined,
       makeRoom: () => orEnd('cannot free the ports', () => servers.close()),
       stay: () => orEnd('cannot have the ports back', () => servers.open()),
       standDown: () =>

@@ -34,6 +34,8 @@ export type Message =
       /** It has the ports until the node is taken. Else they are free. */
       readonly keepsPorts?: boolean
       readonly identities: readonly SpiffeId[]
+      /** Of these, the ones that it has certificates for; earlier versions did not say it. */
+      readonly certified?: readonly SpiffeId[]
       /** Whose they are, for who asks for certificates by pods; earlier versions did not say it. */
       readonly pods?: readonly IdentifiedPod[]
     }
@@ -111,6 +113,7 @@ function isMessage(value: unknown): value is Message {
   const {
     kind,
     identities,
+    certified = [],
     pods = [],
     keepsPorts = false,
   } = value as Readonly<Record<string, unknown>>
@@ -118,11 +121,15 @@ function isMessage(value: unknown): value is Message {
   if (kind !== 'offer') return true
   return (
     typeof keepsPorts === 'boolean' &&
-    Array.isArray(identities) &&
-    identities.every((each) => typeof each === 'string') &&
+    isListOfStrings(identities) &&
+    isListOfStrings(certified) &&
     Array.isArray(pods) &&
     pods.every(isIdentifiedPod)
   )
+}
+
+function isListOfStrings(value: unknown): boolean {
+  return Array.isArray(value) && value.every((each) => typeof each === 'string')
 }
 
 function isIdentifiedPod(value: unknown): value is IdentifiedPod {

@@ -15,6 +15,7 @@ const ANSWER_MS = 5_000
 /** What it has told of itself. */
 export interface Offer {
   readonly identities: readonly SpiffeId[]
+  readonly certified?: readonly SpiffeId[]
   readonly pods?: readonly IdentifiedPod[]
   readonly keepsPorts?: boolean
 }
@@ -22,6 +23,8 @@ export interface Offer {
 export class Predecessor {
   /** Identities of the pods that it serves. */
   readonly identities: readonly SpiffeId[]
+  /** Of these, the ones that it has certificates for: whoever takes over without one serves worse than it does. */
+  readonly certified: readonly SpiffeId[]
   /** Those pods; none where it is too old to say. */
   readonly pods: readonly IdentifiedPod[]
   /** Its ports are free when it has been told that the node is taken, or is gone, and not before. */
@@ -30,9 +33,13 @@ export class Predecessor {
   readonly gone: AbortSignal
   readonly #channel: Channel
 
-  constructor(channel: Channel, { identities, pods = [], keepsPorts = false }: Offer) {
+  constructor(
+    channel: Channel,
+    { identities, certified = identities, pods = [], keepsPorts = false }: Offer,
+  ) {
     this.#channel = channel
     this.identities = identities
+    this.certified = certified
     this.pods = pods
     this.keepsPorts = keepsPorts
     const gone = new AbortController()

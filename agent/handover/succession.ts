@@ -6,6 +6,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { delay } from '../../mesh/async/backoff.ts'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { type GiveUpName, listenForRoot } from '../unix-socket.ts'
 import { Channel, type Hello, type IdentifiedPod, PROTOCOL } from './channel.ts'
@@ -15,6 +16,8 @@ import { dial } from './predecessor.ts'
 export interface SuccessionHandlers {
   /** Those that are served. */
   readonly pods: () => readonly IdentifiedPod[]
+  /** Whether it has a certificate for them. */
+  readonly isCertified: (identity: SpiffeId) => boolean
   /** Frees the ports. */
   readonly makeRoom: () => Promise<void>
   /** The successor came to nothing, and had been given the ports: takes them again. */
@@ -122,7 +125,8 @@ export class Succession {
     if (!keepsPorts) await handlers.makeRoom()
     const pods = handlers.pods().map(({ uid, identity }) => ({ uid, identity }))
     const identities = [...new Set(pods.map(({ identity }) => identity))]
-    channel.send({ kind: 'offer', version, keepsPorts, identities, pods })
+    const certified = identities.filter((identity) => handlers.isCertified(identity))
+    channel.send({ kind: 'offer', version, keepsPorts, identities, certified, pods })
     const answer = await channel.receive()
     this.#successor = undefined
     if (this.#closing.signal.aborted) return

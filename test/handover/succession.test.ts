@@ -17,6 +17,9 @@ import { until } from '../support/until.ts'
 const log = pino({ level: 'silent' })
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId
 const WEB_POD = { uid: '6f0c' as PodUid, identity: WEB }
+/** It waits for its first certificate. */
+const NEW = 'spiffe://cluster.local/ns/shop/sa/new' as SpiffeId
+const NEW_POD = { uid: '7a1d' as PodUid, identity: NEW }
 const PATIENCE_MS = 200
 
 async function socketIn(t: Test): Promise<string> {
@@ -43,7 +46,8 @@ async function inCharge(t: Test, socketPath: string): Promise<Agent> {
     log,
     patienceMs: PATIENCE_MS,
     handlers: {
-      pods: () => [WEB_POD],
+      pods: () => [WEB_POD, NEW_POD],
+      isCertified: (identity) => identity === WEB,
       makeRoom: note('make room'),
       stay: note('stay'),
       standDown: note('stand down'),
@@ -97,8 +101,9 @@ void t.test('given an agent in charge', async (t) => {
   await t.test('its successor is told whose pods it serves, and takes nothing yet', async (t) => {
     const predecessor = await meet(socketPath)
     t.same(first.told, [])
-    t.same(predecessor?.identities, [WEB])
-    t.same(predecessor?.pods, [WEB_POD])
+    t.same(predecessor?.identities, [WEB, NEW])
+    t.same(predecessor?.certified, [WEB], 'and which of them it can serve with HBONE')
+    t.same(predecessor?.pods, [WEB_POD, NEW_POD])
     t.equal(predecessor?.keepsPorts, true)
     t.equal(predecessor?.gone.aborted, false)
 
@@ -218,6 +223,7 @@ void t.test('given an agent of another version in charge', async (t) => {
     t.teardown(() => later.close())
     const predecessor = await meet(socketPath)
     t.same(predecessor?.identities, [WEB])
+    t.same(predecessor?.certified, [WEB], 'one that does not say it has them all')
     predecessor?.leave()
   })
 })

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// A successor takes a node over when it can serve what its predecessor serves: certificates of its pods are a part of that.
+
+import { mock } from 'node:test'
+import t, { type Test } from 'tap'
+import { pino } from 'pino'
+import type { Predecessor } from '../../agent/handover/index.ts'
+import type { Starting } from '../../agent/starting.ts'
+import { prepare } from '../../agent/take-over.ts'
+import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
+import type { CertificateOrder, WorkloadCertificate } from '../../mesh/identity/types.ts'
+import type { SpiffeId } from '../../mesh/model/types.ts'
+
+const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId
+const NEW = 'spiffe://cluster.local/ns/shop/sa/new' as SpiffeId
+/** As often as a refusal is told before it is the answer. */
+const REFUSALS = 3
+
+function certificateOf(identity: SpiffeId): WorkloadCertificate {
+  return {
+    identity,
+    chainPem: '',
+    privateKeyPem: '',
+    rootsPem: '',
+    serialNumber: '01',
+    notBefore: new Date(),
+    notAfter: new Date(Date.now() + 3_600_000),
+  }
+}
+
+interface Successor {
+  readonly orders: ReadonlyMap<SpiffeId, CertificateOrder>
+  readonly certificates: CertificateManager
+  readonly synced: () => void
+  readonly predecessorEnds: () => void
+  readonly giveUp: (reason: Error) => void
+  readonly isReady: () => boolean
+  /** What it has logged. */
+  readonly lines: readonly string[]
+  /** Once it is ready, or has failed. */
+  readonly ready: ReturnType<typeof prepare>
+}
+
+/** Of a predecessor that has a certificate for one of its two identities. */
+function successor(t: Test): Successor {
+  const orders = new Map<SpiffeId, CertificateOrder>()
+  const lines: string[] = []
+  const log = pino({ level: 'warn' }, { write: (line) => void lines.push(line) })
+  const certificates = new CertificateManager({
+    supply: {
+      begin: (order) => void orders.set(order.identity, order),
+      hasten: () => undefined,
+      renewAll: () => undefined,
+      close: () => undefined,
+    },
+    log,
+  })
+  t.teardown(() => certificates.close())
+  const gone = new AbortController()
+  const given = new AbortController()
+  const meshSynced = Promise.withResolvers<void>()
+  const predecessor = { identities: [WEB, NEW], certified: [WEB], gone: gone.signal }
+  let isReady = false
+  const ready = prepare(
+    { log } as Starting,
+    predecessor as unknown as Predecessor,
+    { certificates, meshSynced: meshSynced.promise },
+    given.signal,
+  )
+  ready.then(
+    () => (isReady = true),
+    () => undefined,
+  )
+  return {
+    orders,
+    certificates,
+    synced: () => meshSynced.resolve(),
+    predecessorEnds: () => gone.abort(),
+    giveUp: (reason) => given.abort(reason),
+    isReady: () => isReady,
+    lines,
+    ready,
+  }
+}
+
+/** Everything that is due has been done. */
+async function settled(): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve))
+}
+
+const UNAVAILABLE = { kind: 'unavailable', message: 'nobody answers' } as const
+const DENIED = { kind: 'denied', message: 'no such pod' } as const
+
+void t.test('it waits for the certificates that its predecessor has', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const { orders, synced, ready, isReady, lines } = successor(t)
+  t.same([...orders.keys()], [WEB, NEW], 'all are asked for')
+  synced()
+  for (let failure = 0; failure < 2 * REFUSALS; failure += 1) orders.get(WEB)?.fail(UNAVAILABLE)
+  mock.timers.tick(60_000)
+  await settled()
+  t.notOk(isReady(), 'for as long as the authority is away')
+  const told = lines.filter((line) => line.includes('the predecessor goes on'))
+  t.equal(told.length, 1, 'and tells whose')
+  t.match(told[0], `"identities":["${WEB}"]`)
+  orders.get(WEB)?.give(certificateOf(WEB))
+  await ready
+  t.pass('and not for one that the predecessor does not have, either')
+})
+
+void t.test('it waits for the state of the mesh, too', async (t) => {
+  const { orders, synced, ready, isReady } = successor(t)
+  orders.get(WEB)?.give(certificateOf(WEB))
+  await settled()
+  t.notOk(isReady())
+  synced()
+  await ready
+  t.ok(isReady())
+})
+
+void t.test('what is refused is not waited for', async (t) => {
+  const { orders, synced, ready, isReady } = successor(t)
+  synced()
+  for (let refusal = 1; refusal < REFUSALS; refusal += 1) orders.get(WEB)?.fail(DENIED)
+  await settled()
+  t.notOk(isReady(), 'a first refusal may be haste')
+  orders.get(WEB)?.fail(DENIED)
+  await ready
+  t.ok(isReady())
+})
+
+void t.test('one whose predecessor is gone takes over as it is', async (t) => {
+  const { predecessorEnds, ready, certificates } = successor(t)
+  predecessorEnds()
+  const { release } = await ready
+  t.same(
+    certificates.status().map(({ identity }) => identity),
+    [WEB, NEW],
+    'what it has asked for is kept for the pods',
+  )
+  release()
+  t.same(certificates.status(), [])
+})
+
+void t.test('a start that is given up says why', async (t) => {
+  const { giveUp, ready } = successor(t)
+  giveUp(new Error('told to end'))
+  await t.rejects(ready, { message: 'told to end' })
+})
