@@ -76,9 +76,17 @@ export async function preparePodNetwork(
   if (pod.mustHaveAddress === true) await proveAddress(thread, netnsFd, pod)
   try {
     // All at once: each answer that is waited for by itself costs a turn of two threads.
-    const opened = await Promise.allSettled(
-      FAMILIES.map((family) => openListeners(thread, netnsFd, pod, family, storageMapFd)),
-    )
+    const openAll = (): Promise<readonly PromiseSettledResult<Opened>[]> =>
+      Promise.allSettled(
+        FAMILIES.map((family) => openListeners(thread, netnsFd, pod, family, storageMapFd)),
+      )
+    let opened = await openAll()
+    // Container runtimes set loopback up beside the CNI plugins, and may come to it later than we do. The pod must not be taken for one
+    // without IPv6 then.
+    if (opened.some(isWithoutFamily) && (await setLoopbackUp(thread, netnsFd))) {
+      for (const each of opened) if (each.status === 'fulfilled') closeOpened(each.value)
+      opened = await openAll()
+    }
     for (const [index, family] of FAMILIES.entries()) {
       const made = opened[index]?.status === 'fulfilled' ? opened[index].value : undefined
       if (made !== undefined) byFamily.set(family, made)
@@ -170,13 +178,29 @@ async function proveAddress(thread: NetnsThread, netnsFd: number, pod: CapturePo
 }
 
 /** The listeners of one family; undefined when the pod has IPv6 switched off. */
+type Opened = Readonly<Record<keyof PodListeners, number>> | undefined
+
+function isWithoutFamily(opened: PromiseSettledResult<Opened>): boolean {
+  return opened.status === 'rejected' ? isFamilyMissing(opened.reason) : opened.value === undefined
+}
+
+/** Sets loopback up; false when it was. */
+async function setLoopbackUp(thread: NetnsThread, netnsFd: number): Promise<boolean> {
+  const { repaired } = await keepRouting(thread, netnsFd, [])
+  return repaired.length > 0
+}
+
+function closeOpened(opened: Opened): void {
+  for (const fd of Object.values(opened ?? {})) closeFd(fd)
+}
+
 async function openListeners(
   thread: NetnsThread,
   netnsFd: number,
   pod: CapturePod,
   family: 4 | 6,
   storageMapFd: number,
-): Promise<Record<keyof PodListeners, number> | undefined> {
+): Promise<Opened> {
   const endpoints = ENDPOINTS[family]
   const opened = await Promise.allSettled(
     endpoints.map((endpoint) => listenAt(thread, netnsFd, endpoint, storageMapFd)),
@@ -188,7 +212,7 @@ async function openListeners(
     if (result?.status === 'fulfilled') made[role] = result.value
     else refused ??= { role, reason: result?.reason }
   }
-  if (refused === undefined) return made as Record<keyof PodListeners, number>
+  if (refused === undefined) return made as Opened
   for (const fd of Object.values(made)) closeFd(fd)
   const { role, reason } = refused
   if (family === 6 && role === 'inbound' && isFamilyMissing(reason)) return undefined

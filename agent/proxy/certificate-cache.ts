@@ -2,6 +2,7 @@
 // A worker's copy of the certificates its pods use. The main thread keeps and renews them; a worker that misses one
 // asks and waits until its own deadline, never longer than a connection may.
 
+import { isOvertaken } from '../../mesh/hbone/trust-change.ts'
 import type { HboneFailure } from '../../mesh/hbone/types.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
@@ -31,9 +32,14 @@ export class CertificateCache {
       : undefined
   }
 
-  set(certificate: WorkloadCertificate): void {
-    this.#certificates.set(certificate.identity, certificate)
-    this.#answer(certificate.identity, ok(certificate))
+  /** False for one that is here already, as the main thread sends it with each pod: what was made of it goes on in use. */
+  set(certificate: WorkloadCertificate): boolean {
+    const { identity } = certificate
+    const known = this.#certificates.get(identity)
+    if (known !== undefined && !isOvertaken(known, certificate)) return false
+    this.#certificates.set(identity, certificate)
+    this.#answer(identity, ok(certificate))
+    return true
   }
 
   /** The CA said no: those who wait need not wait for the deadline. */

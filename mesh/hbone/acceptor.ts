@@ -3,7 +3,7 @@
 // deadline, and hands on only connections whose client proved an identity of our trust domain.
 
 import { type Server, type Socket, createServer } from 'node:net'
-import { type Server as TlsServer, type TLSSocket, createServer as createTlsServer } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
 import { ownDomainOnly, type TrustPolicy } from '../identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../identity/types.ts'
 import { noteMade, type TlsConnection } from '../http2/adopted-wire.ts'
@@ -14,7 +14,8 @@ import { hasLastDescriptor } from '../relay/last-descriptors.ts'
 import { END_REASONS, type EndReason } from '../telemetry/end-reason.ts'
 import { resetSocket } from '../relay/reset-socket.ts'
 import { socketAddressOf } from '../model/address.ts'
-import { checkClient, explainTls, secureContextOptions, serverTlsOptions } from './tls.ts'
+import { checkClient, explainTls } from './tls.ts'
+import { handshakesWith } from './tls-contexts.ts'
 import { isOvertaken } from './trust-change.ts'
 import type { HboneServerOptions, ListenPlace } from './types.ts'
 
@@ -99,6 +100,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
   const trust = options.trust ?? ownDomainOnly(options.certificate.identity)
   const bySocket = new Map<Socket, Knock>()
   let { certificate } = options
+  let tls = handshakesWith(certificate)
 
   const forget = (knock: Knock): boolean => {
     if (!bySocket.delete(knock.raw)) return false
@@ -118,11 +120,8 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
     cutHandshake(knock.raw)
   }
 
-  // Fed by hand, never listening itself: net.Server accepts, so that strangers can be bounded before TLS begins.
-  const tls: TlsServer = createTlsServer(serverTlsOptions(certificate))
-  tls.on('secureConnection', (socket: TLSSocket) => {
-    const knock = knockOf(socket, bySocket)
-    if (knock === undefined) return void socket.destroy() // refused meanwhile
+  const onSecure = (knock: Knock, socket: TLSSocket): void => {
+    if (!bySocket.has(knock.raw)) return void socket.destroy() // refused meanwhile
     const isOutdated = isOvertaken(knock.certificate, certificate)
     const identity = checkClient(socket, trust, isOutdated ? certificate.rootsPem : undefined)
     if (!identity.ok) {
@@ -141,12 +140,7 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       deadlineAt: knock.deadlineAt,
       isOvertaken: isOutdated,
     })
-  })
-  tls.on('tlsClientError', (error: Error, socket: TLSSocket) => {
-    const knock = knockOf(socket, bySocket)
-    if (knock !== undefined) refuse(knock, explainTls(error, socket))
-    socket.destroy()
-  })
+  }
 
   const tcp: Server = createServer({ noDelay: true }, (raw) => {
     const peer = socketAddressOf(raw.remoteAddress, raw.remotePort)
@@ -192,7 +186,15 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
       // One turn later, for TLS reports its more telling reason only after this.
       setImmediate(refuse, knock, 'the client closed the connection during the handshake')
     })
-    knock.made = noteMade(options.engine, () => tls.emit('connection', raw)).made
+    const handshaker = {
+      onSecure: (socket: TLSSocket): void => onSecure(knock, socket),
+      onFailed: (error: Error, socket: TLSSocket): void => {
+        refuse(knock, explainTls(error, socket))
+        socket.destroy()
+      },
+    }
+    // TLS begins here and not with accept, so that strangers are bounded before.
+    knock.made = noteMade(options.engine, () => tls.begin(raw, handshaker)).made
   })
 
   let stopped: Promise<void> | undefined
@@ -218,8 +220,8 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
         })
       }),
     setCertificate(renewed) {
+      tls = handshakesWith(renewed)
       certificate = renewed
-      tls.setSecureContext(secureContextOptions(renewed))
     },
     stopListening,
     close() {
@@ -238,9 +240,4 @@ export function createAcceptor(options: AcceptorOptions): Acceptor {
  */
 function cutHandshake(raw: Socket): void {
   raw.destroy()
-}
-
-/** Node keeps the TCP socket under a TLS socket in `_parent`; there is no public way back to it. */
-function knockOf(socket: TLSSocket, bySocket: ReadonlyMap<Socket, Knock>): Knock | undefined {
-  return bySocket.get(Reflect.get(socket, '_parent') as Socket)
 }

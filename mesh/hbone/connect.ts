@@ -11,7 +11,8 @@ import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
 import { END_REASONS } from '../telemetry/end-reason.ts'
 import { CONNECT_DEADLINE_MS, HANDSHAKE_DEADLINE_MS } from './limits.ts'
-import { checkServer, clientTlsOptions, explainTls } from './tls.ts'
+import { checkServer, CLIENT_TLS_OPTIONS, explainTls } from './tls.ts'
+import { secureContextOf } from './tls-contexts.ts'
 import type { HboneFailure, HbonePoolOptions, PoolTarget } from './types.ts'
 
 export interface SecuredConnection extends TlsConnection {
@@ -71,7 +72,8 @@ function handshake(
     let socket: TLSSocket
     let made: number
     try {
-      const tls = { ...clientTlsOptions(certificate), socket: raw }
+      const secureContext = secureContextOf(certificate)
+      const tls = { ...CLIENT_TLS_OPTIONS, secureContext, socket: raw }
       ;({ connection: socket, made } = noteMade(engine, () => tlsConnect(tls)))
     } catch (thrown) {
       // Key material that OpenSSL cannot read.

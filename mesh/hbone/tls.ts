@@ -42,14 +42,11 @@ export function serverTlsOptions(certificate: WorkloadCertificate): TlsOptions {
   }
 }
 
-/** Options of a client: no SNI is sent, and no DNS name is compared, for identity is the SPIFFE ID alone. */
-export function clientTlsOptions(certificate: WorkloadCertificate): ConnectionOptions {
-  return {
-    ...secureContextOptions(certificate),
-    rejectUnauthorized: true,
-    ALPNProtocols: [ALPN_HTTP2],
-    checkServerIdentity: () => undefined, // replaced by checkServer() once the handshake is done
-  }
+/** Options of a client but for its certificate: no SNI is sent, and no DNS name is compared, for identity is the SPIFFE ID alone. */
+export const CLIENT_TLS_OPTIONS: ConnectionOptions = {
+  rejectUnauthorized: true,
+  ALPNProtocols: [ALPN_HTTP2],
+  checkServerIdentity: () => undefined, // replaced by checkServer() once the handshake is done
 }
 
 /** Whether the peer of a connection that stands leads to one of these roots now: its handshake may have asked others. */

@@ -69,11 +69,15 @@ void t.test('upkeep', { skip }, async (t) => {
     }
   })
 
+  await t.test('a pod whose runtime has not come to its loopback yet is enrolled', async (t) => {
+    world.inside('b', 'ip link set lo down')
+    t.match(await agent.enrol(world.pod('b')), { listeners: 6 }, 'with both families')
+    t.match(world.inside('b', 'ip link show lo'), /<LOOPBACK,UP/)
+  })
+
   await t.test(
     'sysctls that a runtime or an init container sets after enrolment are set back',
     async (t) => {
-      world.inside('b', 'ip addr show')
-      t.match(await agent.enrol(world.pod('b')), { listeners: 6 })
       const other = world.app('b')
       await other.serve('0.0.0.0', 8080)
       world.inside(

@@ -16,7 +16,7 @@ import { getHeapSnapshot } from 'node:v8'
 import t, { type Test } from 'tap'
 import { socketEngine } from '../support/engine.ts'
 import { Cut } from '../../mesh/async/cut.ts'
-import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
+import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
 import type { HboneTunnel } from '../../mesh/hbone/types.ts'
 import { noteMade } from '../../mesh/http2/adopted-wire.ts'
 import { FRAME, PREFACE } from '../../mesh/http2/protocol.ts'
@@ -59,7 +59,11 @@ void t.test(
     const world = await makeWorld(t)
     const raw = connect({ port: world.port, host: '127.0.0.1' })
     t.teardown(() => raw.destroy())
-    const tls = tlsConnect({ ...clientTlsOptions(world.clientCertificate), socket: raw })
+    const tls = tlsConnect({
+      ...CLIENT_TLS_OPTIONS,
+      ...secureContextOptions(world.clientCertificate),
+      socket: raw,
+    })
     // Queued before the handshake, so that it comes with the last flight of it.
     tls.write(Buffer.concat([PREFACE, frame(FRAME.settings, 0, 0), ping('early....')]))
     const seen = await bytesUntil(tls, ping('early....', ACK))
@@ -210,7 +214,11 @@ void t.test(
     const shake = async (): Promise<{ socket: TLSSocket; made: number }> => {
       const raw = connect({ port: world.port, host: '127.0.0.1' })
       await once(raw, 'connect')
-      const tls = { ...clientTlsOptions(world.clientCertificate), socket: raw }
+      const tls = {
+        ...CLIENT_TLS_OPTIONS,
+        ...secureContextOptions(world.clientCertificate),
+        socket: raw,
+      }
       const { connection: socket, made } = noteMade(engine, () => tlsConnect(tls))
       t.teardown(() => {
         socket.destroy()

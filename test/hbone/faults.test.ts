@@ -7,7 +7,7 @@ import { type Socket, connect } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import t, { type Test } from 'tap'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/http2/protocol.ts'
-import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
+import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
 import type { HboneTunnel } from '../../mesh/hbone/types.ts'
 import * as x509 from '../../mesh/identity/x509.ts'
 import { type TestRoot, makeCertificate, makeRoot, testIdentity } from './certs.ts'
@@ -235,7 +235,10 @@ await t.test('a certificate that says nothing of its purposes is as good', async
 
 await t.test('a client without a certificate gets no tunnel', async (t) => {
   const world = await makeWorld(t)
-  const { ca, ALPNProtocols } = { ...clientTlsOptions(world.clientCertificate) }
+  const { ca, ALPNProtocols } = {
+    ...CLIENT_TLS_OPTIONS,
+    ...secureContextOptions(world.clientCertificate),
+  }
   const socket = tlsConnect({
     port: world.port,
     host: '127.0.0.1',
@@ -257,7 +260,8 @@ await t.test('a peer that only speaks TLS 1.2, or no h2, gets no tunnel', async 
   ] as const) {
     const before = world.refused.length
     const socket = tlsConnect({
-      ...clientTlsOptions(world.clientCertificate),
+      ...CLIENT_TLS_OPTIONS,
+      ...secureContextOptions(world.clientCertificate),
       ...change,
       ...('ALPNProtocols' in change && { ALPNProtocols: ['http/1.1'] }),
       port: world.port,
@@ -278,7 +282,8 @@ await t.test(
       session?: Buffer,
     ): Promise<{ socket: TLSSocket; session: Buffer | undefined }> => {
       const socket = tlsConnect({
-        ...clientTlsOptions(world.clientCertificate),
+        ...CLIENT_TLS_OPTIONS,
+        ...secureContextOptions(world.clientCertificate),
         secureOptions: 0,
         port: world.port,
         host: '127.0.0.1',

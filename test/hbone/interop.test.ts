@@ -20,7 +20,7 @@ import t, { type Test } from 'tap'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
-import { clientTlsOptions, serverTlsOptions } from '../../mesh/hbone/tls.ts'
+import { CLIENT_TLS_OPTIONS, secureContextOptions, serverTlsOptions } from '../../mesh/hbone/tls.ts'
 import type { OpenedTunnel } from '../../mesh/hbone/types.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { ok } from '../../mesh/result.ts'
@@ -31,7 +31,8 @@ const MIB = 1024 * 1024
 
 async function nodeClient(t: Test, world: World): Promise<ClientHttp2Session> {
   const session = http2Connect(`https://127.0.0.1:${world.port}`, {
-    ...clientTlsOptions(world.clientCertificate),
+    ...CLIENT_TLS_OPTIONS,
+    ...secureContextOptions(world.clientCertificate),
     settings: { initialWindowSize: 1 * MIB },
     maxSessionMemory: 100, // MB: else Node itself resets streams with so much unsent
   })

@@ -7,7 +7,7 @@ import { type TLSSocket, connect } from 'node:tls'
 import type { Test } from 'tap'
 import { FRAME, PREFACE } from '../../mesh/http2/protocol.ts'
 import { HeaderBlockWriter, type HeaderList } from '../../mesh/http2/hpack.ts'
-import { clientTlsOptions } from '../../mesh/hbone/tls.ts'
+import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 
 export interface SeenFrame {
@@ -67,7 +67,11 @@ export async function rawPeer(
   host = '127.0.0.1',
 ): Promise<RawPeer> {
   const raw = tcpConnect({ port, host, localAddress })
-  const socket = connect({ ...clientTlsOptions(certificate), socket: raw })
+  const socket = connect({
+    ...CLIENT_TLS_OPTIONS,
+    ...secureContextOptions(certificate),
+    socket: raw,
+  })
   t.teardown(() => {
     socket.destroy()
     raw.destroy()

@@ -193,7 +193,7 @@ export class DataPlane {
         if (this.#options.sameNode === 'direct') this.#localPods.add(message.pod)
         return
       case 'certificate':
-        this.#certificates.set(message.certificate)
+        if (!this.#certificates.set(message.certificate)) return
         for (const proxy of [...this.#proxies.values(), ...this.#leaving])
           if (proxy.identity === message.certificate.identity)
             proxy.setCertificate(message.certificate).catch((thrown: unknown) => {
