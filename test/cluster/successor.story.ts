@@ -60,14 +60,14 @@ async function misdirect(lab: DemoLab): Promise<void> {
   await lab.kubectl('patch', ...AGENTS, '--type=json', '-p', patch)
 }
 
-/** The first pod of the update, as "namespace/name", once its container runs. */
+/** The first pod of the update, as "namespace/name", once its container is ready: the agent before it answers for it. */
 async function successorOf(lab: DemoLab, before: readonly string[]): Promise<string> {
   for (;;) {
     const now = await podsOf(lab, SYSTEM, 'ambit-agent')
     const successor = now.find((pod) => !before.includes(pod))
     if (successor === undefined) continue
-    const running = '--for=jsonpath={.status.containerStatuses[0].started}=true'
-    await lab.kubectl('wait', `pod/${nameOf(successor)}`, '-n', SYSTEM, running, TIMEOUT)
+    const answered = '--for=condition=ContainersReady'
+    await lab.kubectl('wait', `pod/${nameOf(successor)}`, '-n', SYSTEM, answered, TIMEOUT)
     return successor
   }
 }
