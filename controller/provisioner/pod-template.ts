@@ -33,6 +33,11 @@ const COMPILED_DIR = '/var/cache/ambit'
 const COMPILED_LIMIT = '32Mi'
 /** Holds the drain of 20 s and the rest of the end. */
 const GRACE_SECONDS = 30
+/**
+ * For as long as the control plane is away: nothing that a waypoint waits for comes sooner by a restart, and the kubelet lets minutes pass
+ * between one and the next.
+ */
+const STARTUP_SECONDS = 86_400
 /** SPIFFE's own: an inline volume, which a namespace of the restricted Pod Security Standard may have as well. */
 const WORKLOAD_API_DRIVER = 'csi.spiffe.io'
 
@@ -119,7 +124,7 @@ function container(order: WaypointOrder, settings: ProvisionSettings): Fields {
       { name: 'metrics', containerPort: 15_020, protocol: 'TCP' },
       { name: 'status', containerPort: 15_021, protocol: 'TCP' },
     ],
-    startupProbe: { ...readiness, periodSeconds: 1, failureThreshold: 60 },
+    startupProbe: { ...readiness, periodSeconds: 1, failureThreshold: STARTUP_SECONDS },
     readinessProbe: { ...readiness, periodSeconds: 5, failureThreshold: 2 },
     securityContext: {
       allowPrivilegeEscalation: false,

@@ -95,6 +95,13 @@ void t.test('a waypoint is an account, a Service and a Deployment', async (t) =>
   })
 })
 
+void t.test('a waypoint may wait for the control plane as long as that takes', async (t) => {
+  const startupProbe = { periodSeconds: 1, failureThreshold: 86_400 }
+  t.match(objectsOf()['deployment'], {
+    spec: { template: { spec: { containers: [{ startupProbe }] } } },
+  })
+})
+
 void t.test('a waypoint that has its identity from SPIFFE is given the socket', (t) => {
   const { environment, workloadApiDirectory } = provisionSettings({
     waypointImage: 'ambit:1',
