@@ -46,6 +46,8 @@ interface Entry {
   certificate: WorkloadCertificate | undefined
   lastFailure: CaFailure | undefined
   failures: number
+  /** Of these, the last ones in a row that were an answer. */
+  refusals: number
   readonly waiters: Set<Waiter>
   readonly abort: AbortController
   readonly order: CertificateOrder
@@ -168,6 +170,7 @@ export class CertificateManager implements CertificateSource {
       certificate: undefined,
       lastFailure: undefined,
       failures: 0,
+      refusals: 0,
       waiters: new Set(),
       abort,
       order: {
@@ -211,6 +214,7 @@ export class CertificateManager implements CertificateSource {
     entry.certificate = certificate
     entry.lastFailure = undefined
     entry.failures = 0
+    entry.refusals = 0
     const { serialNumber, notAfter } = certificate
     this.#log.debug({ identity, serialNumber, notAfter, isRenewal }, 'certificate issued')
     for (const waiter of entry.waiters) waiter(ok(certificate))
@@ -221,6 +225,8 @@ export class CertificateManager implements CertificateSource {
     if (entry.abort.signal.aborted) return
     entry.lastFailure = failure
     entry.failures += 1
+    // Who has just come back may not know the pods yet.
+    entry.refusals = failure.kind === 'unavailable' ? 0 : entry.refusals + 1
     const hasCertificate = this.current(identity) !== undefined
     const { failures } = entry
     this.#log[hasCertificate ? 'warn' : 'error'](
@@ -241,11 +247,7 @@ export class CertificateManager implements CertificateSource {
 }
 
 function isFinal(entry: Entry): boolean {
-  return (
-    entry.lastFailure !== undefined &&
-    entry.lastFailure.kind !== 'unavailable' &&
-    entry.failures >= REFUSALS_BEFORE_FAILING_FAST
-  )
+  return entry.refusals >= REFUSALS_BEFORE_FAILING_FAST
 }
 
 function gaveUp(identity: SpiffeId, entry: Entry): Result<never, CaFailure> {

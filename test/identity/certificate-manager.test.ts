@@ -246,6 +246,22 @@ void t.test(
   },
 )
 
+void t.test('a first refusal after an outage may be haste, too', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 0)
+  const waiting = manager.get(CATALOG, deadline())
+  for (const kind of ['unavailable', 'unavailable', 'unavailable', 'denied'] as const) {
+    ;(await authority.next()).refuse(kind)
+    t.equal(await authority.isIdle(), true)
+    clock.advance(5000)
+  }
+  ;(await authority.next()).grant()
+  t.match(
+    await waiting,
+    { ok: true },
+    'whoever waits is not told the first word of one that came back',
+  )
+})
+
 void t.test(
   'a lasting refusal is told each time, one that may be haste and a CA that is away are not',
   async (t) => {
