@@ -79,7 +79,12 @@ export function startDiscovery(
       onSynced()
       log.info(mesh.size, 'the mesh state is complete')
     },
-    ...observedBy({ health, counters: metrics.discovery, log }),
+    ...observedBy({
+      health,
+      counters: metrics.discovery,
+      log,
+      onConnected: () => certificates.retryFailed(),
+    }),
   })
   health.of(xds)
   xds.start()

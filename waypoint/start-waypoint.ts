@@ -54,6 +54,7 @@ export interface RunningWaypoint extends Running {
   readonly hbonePort: Promise<number>
 }
 
+const NEVER_ABORTED = new AbortController().signal
 /** Where it never listened. */
 const NO_PORT = 0
 
@@ -160,7 +161,15 @@ async function start(
     started,
   )
   const synced = Promise.withResolvers<void>()
-  const xds = startDiscovery({ config, mesh, health, metrics, log, onSynced: synced.resolve })
+  const xds = startDiscovery({
+    config,
+    mesh,
+    health,
+    metrics,
+    log,
+    onConnected: () => certificates.retryFailed(),
+    onSynced: synced.resolve,
+  })
   started.defer(() => xds.stop())
   const renew = (): void => {
     certificates.renewAll('the roots of the mesh have changed')
@@ -174,6 +183,8 @@ async function start(
     first.resolve()
   })
   certificates.retain(identity)
+  // All its callers wait for it, and are nowhere to be counted: it is asked for as one that a connection waits for.
+  void certificates.get(identity, NEVER_ABORTED)
   const ending = { hasBegun: false }
   const whenReady = async (): Promise<number> => {
     await Promise.all([

@@ -117,6 +117,11 @@ export class CertificateManager implements CertificateSource {
     this.#supply.renewAll(reason)
   }
 
+  /** Their source may be there again: what has failed is asked for soon. */
+  retryFailed(): void {
+    this.#supply.retryFailed()
+  }
+
   onCertificate(listener: (certificate: WorkloadCertificate) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)

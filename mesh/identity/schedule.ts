@@ -19,8 +19,17 @@ export function refreshDelayMs(notAfterMs: number, nowMs: number, random: number
   return Math.max(MIN_REFRESH_DELAY_MS, Math.round(half * (1 - REFRESH_JITTER * random)))
 }
 
-/** Delay before the next attempt after `failures` (1 or more) failed ones in a row. */
-export function retryDelayMs(failures: number, random: number, someoneWaits: boolean): number {
-  const cap = someoneWaits ? WAITED_FOR_RETRY_CAP_MS : RETRY_CAP_MS
+/**
+ * Delay before the next attempt after `failures` (1 or more) failed ones in a row. `leftMs`: of the certificate's life, so that it does not
+ * expire while nobody asks.
+ */
+export function retryDelayMs(
+  failures: number,
+  random: number,
+  someoneWaits: boolean,
+  leftMs = 0,
+): number {
+  const longest = leftMs > 0 ? Math.min(RETRY_CAP_MS, leftMs / 2) : RETRY_CAP_MS
+  const cap = someoneWaits ? WAITED_FOR_RETRY_CAP_MS : Math.max(WAITED_FOR_RETRY_CAP_MS, longest)
   return Math.round(backoffMs(failures, RETRY_BASE_MS, cap, random))
 }

@@ -45,6 +45,10 @@ const RENEW_AGAIN_TIMES = 3
 
 interface Fetching {
   readonly order: CertificateOrder
+  /** Since a certificate was given, or the authority was known to be there. */
+  failures: number
+  /** Of the certificate in hand. */
+  notAfterMs: number
   isUnderWay: boolean
   /** What is being fetched may be of yesterday: once more after it. */
   isStale: boolean
@@ -80,6 +84,8 @@ export class SignedCertificates implements CertificateSupply {
     const { identity } = order
     const fetching: Fetching = {
       order,
+      failures: 0,
+      notAfterMs: 0,
       isUnderWay: false,
       isStale: false,
       cancelTimer: undefined,
@@ -98,12 +104,17 @@ export class SignedCertificates implements CertificateSupply {
   hasten({ identity }: CertificateOrder): void {
     const fetching = this.#fetching.get(identity)
     if (fetching === undefined || fetching.isUnderWay) return
-    if (fetching.cancelTimer === undefined) {
-      this.#enqueue(fetching, 'realtime')
-      return
+    if (fetching.cancelTimer === undefined) this.#enqueue(fetching, 'realtime')
+    else this.#bringNearer(fetching)
+  }
+
+  /** As after a first failure, also what is under way should it fail: how often it did before says nothing any more. */
+  retryFailed(): void {
+    for (const fetching of this.#fetching.values()) {
+      if (fetching.failures === 0) continue
+      fetching.failures = 0
+      if (fetching.cancelTimer !== undefined) this.#bringNearer(fetching)
     }
-    const delay = retryDelayMs(Math.max(1, fetching.order.failures), this.#random(), true)
-    if (this.#clock.now() + delay < fetching.nextAttemptAtMs) this.#attemptAfter(fetching, delay)
   }
 
   /**
@@ -139,6 +150,12 @@ export class SignedCertificates implements CertificateSupply {
         if (this.#rootsPem === before) this.#renewAll(reason, timesMore - 1)
       })
     })
+  }
+
+  #bringNearer(fetching: Fetching): void {
+    const delayMs = retryDelayMs(Math.max(1, fetching.failures), this.#random(), true)
+    if (this.#clock.now() + delayMs < fetching.nextAttemptAtMs)
+      this.#attemptAfter(fetching, delayMs)
   }
 
   #enqueue(fetching: Fetching, priority: FetchPriority): void {
@@ -185,12 +202,16 @@ export class SignedCertificates implements CertificateSupply {
 
   #give(fetching: Fetching, certificate: WorkloadCertificate): void {
     const { notAfter, rootsPem } = certificate
+    const wasAway = fetching.failures > 0
+    fetching.failures = 0
+    fetching.notAfterMs = notAfter.getTime()
     this.#attemptAfter(
       fetching,
-      refreshDelayMs(notAfter.getTime(), this.#clock.now(), this.#random()),
+      refreshDelayMs(fetching.notAfterMs, this.#clock.now(), this.#random()),
     )
     fetching.order.give(certificate)
     this.#noteRoots(rootsPem)
+    if (wasAway) this.retryFailed()
   }
 
   /** The CA is the first to know: what it answers to one is true for all. */
@@ -201,10 +222,15 @@ export class SignedCertificates implements CertificateSupply {
   }
 
   #fail(fetching: Fetching, failure: CaFailure): void {
-    const { order } = fetching
+    const { order, notAfterMs } = fetching
+    fetching.failures += 1
     order.fail(failure)
     if (order.signal.aborted) return
-    this.#attemptAfter(fetching, retryDelayMs(order.failures, this.#random(), order.isWaitedFor))
+    const leftMs = notAfterMs - this.#clock.now()
+    this.#attemptAfter(
+      fetching,
+      retryDelayMs(fetching.failures, this.#random(), order.isWaitedFor, leftMs),
+    )
   }
 
   #attemptAfter(fetching: Fetching, delayMs: number): void {

@@ -61,6 +61,8 @@ export interface CertificateSupply {
   hasten(order: CertificateOrder): void
   /** The roots of the mesh have changed. */
   renewAll(reason: string): void
+  /** Whoever gives certificates may be there again: what is put off for later, because it failed, is due. */
+  retryFailed(): void
   /** Ends everything that is under way, once all orders are at their end. */
   close(): void
 }

@@ -10,6 +10,8 @@ export interface DiscoveryObservers {
   readonly health: DiscoveryHealth
   readonly counters: DiscoveryCounters
   readonly log: Logger
+  /** The control plane is there, for the first time or again. */
+  readonly onConnected: () => void
 }
 
 /** The client's options that tell them. */
@@ -17,13 +19,17 @@ export function observedBy({
   health,
   counters,
   log,
+  onConnected,
 }: DiscoveryObservers): Pick<
   XdsClientOptions,
   'logger' | 'onConnectionState' | 'onEnd' | 'onResponse' | 'onProblems'
 > {
   return {
     logger: log.child({ part: 'xds' }),
-    onConnectionState: (state) => health.noted(state),
+    onConnectionState: (state) => {
+      health.noted(state)
+      if (state.kind === 'connected') onConnected()
+    },
     onEnd: (end) => counters.ended(end),
     onResponse: (typeUrl, bytes) => counters.told(typeUrl, bytes),
     onProblems: (typeUrl, problems) =>

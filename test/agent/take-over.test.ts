@@ -51,6 +51,7 @@ function successor(t: Test): Successor {
       begin: (order) => void orders.set(order.identity, order),
       hasten: () => undefined,
       renewAll: () => undefined,
+      retryFailed: () => undefined,
       close: () => undefined,
     },
     log,

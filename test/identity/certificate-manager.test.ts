@@ -232,6 +232,89 @@ void t.test(
   },
 )
 
+/** As in an outage that lasts: each attempt fails when it comes. */
+async function fail(
+  authority: HandAuthority,
+  clock: FakeClock,
+  delays: readonly number[],
+): Promise<void> {
+  for (const delay of delays) {
+    ;(await authority.next()).refuse('unavailable')
+    await authority.isIdle()
+    clock.advance(delay)
+  }
+}
+
+const OUTAGE = [1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000]
+
+void t.test('a CA that may be back is asked at once, as if for the first time', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 1)
+  manager.retain(CATALOG)
+  await fail(authority, clock, OUTAGE)
+  ;(await authority.next()).refuse('unavailable')
+  t.equal(await authority.isIdle(), true, 'nobody waits: the next attempt is in 150 s')
+  manager.retryFailed()
+  clock.advance(1000)
+  ;(await authority.next()).refuse('unavailable')
+  t.equal(await authority.isIdle(), true)
+  clock.advance(1000)
+  const issued = nextCertificate(manager)
+  ;(await authority.next()).grant()
+  await issued
+  manager.retryFailed()
+  clock.advance(DAY_MS / 4)
+  t.equal(await authority.isIdle(), true, 'and of one that has not failed there is nothing to ask')
+})
+
+void t.test('a CA that is back for one is back for all', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 1)
+  manager.retain(CATALOG)
+  manager.retain(FRONTEND)
+  for (const delay of [...OUTAGE, 0]) {
+    for (const asked of [await authority.next(), await authority.next()])
+      asked.refuse('unavailable')
+    await authority.isIdle()
+    clock.advance(delay)
+  }
+  const waited = manager.get(FRONTEND, deadline())
+  clock.advance(5000)
+  const urgent = await authority.next()
+  t.equal(urgent.request.identity, FRONTEND)
+  urgent.grant()
+  t.match(await waited, { ok: true })
+  clock.advance(1000)
+  t.equal((await authority.next()).request.identity, CATALOG, 'for which nobody waits')
+})
+
+void t.test(
+  'a certificate that nears its end is asked for so often that it is not missed',
+  async (t) => {
+    for (const random of [0, 1]) {
+      t.equal(retryDelayMs(60, random, false, DAY_MS), 75_000 + 75_000 * random)
+      t.equal(retryDelayMs(60, random, false, 60_000), 15_000 + 15_000 * random)
+      t.equal(retryDelayMs(60, random, false, 100), 2500 + 2500 * random, 'and not in a storm')
+      t.equal(retryDelayMs(60, random, true, 60_000), 2500 + 2500 * random)
+    }
+    const { authority, manager, clock } = await setUp(t, 1)
+    const first = nextCertificate(manager)
+    manager.retain(CATALOG)
+    ;(await authority.next()).grant()
+    const old = await first
+    clock.advance(DAY_MS / 2)
+    await fail(authority, clock, OUTAGE)
+    ;(await authority.next()).refuse('unavailable')
+    await authority.isIdle()
+    clock.advance(old.notAfter.getTime() - 100_000 - clock.now())
+    ;(await authority.next()).refuse('unavailable')
+    await authority.isIdle()
+    clock.advance(50_000)
+    const renewed = nextCertificate(manager)
+    t.ok(manager.current(CATALOG), 'it is still valid')
+    ;(await authority.next()).grant()
+    t.not((await renewed).serialNumber, old.serialNumber)
+  },
+)
+
 void t.test(
   'a first refusal may be haste: get() waits on; a lasting one is answered at once',
   async (t) => {

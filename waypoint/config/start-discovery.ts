@@ -21,13 +21,15 @@ export interface DiscoveryParts {
   readonly health: DiscoveryHealth
   readonly metrics: WaypointMetrics
   readonly log: Logger
+  /** Called when the control plane is there, for the first time or again. */
+  readonly onConnected: () => void
   /** Called when the control plane has told of everything. */
   readonly onSynced: () => void
 }
 
 /** Keeps the mesh state as the control plane has it, until the client is stopped. */
 export function startDiscovery(parts: DiscoveryParts): XdsClient {
-  const { config, mesh, health, metrics, log, onSynced } = parts
+  const { config, mesh, health, metrics, log, onConnected, onSynced } = parts
   const xds = new XdsClient({
     address: config.xdsAddress,
     roots: config.caRootFile,
@@ -51,7 +53,7 @@ export function startDiscovery(parts: DiscoveryParts): XdsClient {
       log.info(mesh.size, 'the mesh state is complete')
       onSynced()
     },
-    ...observedBy({ health, counters: metrics.discovery, log }),
+    ...observedBy({ health, counters: metrics.discovery, log, onConnected }),
   })
   health.of(xds)
   xds.start()

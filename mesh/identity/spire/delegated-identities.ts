@@ -100,6 +100,9 @@ export class DelegatedIdentities implements CertificateSupply {
   /** Nothing: roots of SPIRE's certificates are SPIRE's, and pushed. */
   renewAll(): void {}
 
+  /** Nothing: who is back is the control plane, not SPIRE. */
+  retryFailed(): void {}
+
   close(): void {
     this.#bundleStream?.close()
     this.#socket.close()

@@ -73,6 +73,9 @@ export class WorkloadApi implements CertificateSupply {
   /** Nothing: roots of SPIRE's certificates are SPIRE's, and pushed. */
   renewAll(): void {}
 
+  /** Nothing: who is back is the control plane, not SPIRE. */
+  retryFailed(): void {}
+
   close(): void {
     this.#socket.close()
   }
