@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
-import { type AddressInfo, createServer } from 'node:net'
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { connect } from 'node:tls'
 import { Server } from '@grpc/grpc-js'
@@ -563,6 +563,40 @@ void t.test('of a CA that does not answer it is said why it was given up', async
   })
   const asked = client.sign({ identity: CATALOG, csrPem, ttlSeconds: 3600 }, givingUp.signal)
   t.match(await asked, refused('unavailable', new RegExp(`${address}: no answer within 10 s`)))
+})
+
+void t.test('a CA whose node is gone without a word is looked for anew', async (t) => {
+  const { port, rootFile, tokenFile } = await cluster(t)
+  const open: Socket[] = []
+  const way = createServer((socket) => {
+    const onwards = connectTcp({ port, host: '127.0.0.1' })
+    open.push(
+      socket.on('error', () => undefined),
+      onwards.on('error', () => undefined),
+    )
+    socket.pipe(onwards).pipe(socket)
+  }).listen(0, '127.0.0.1')
+  await once(way, 'listening')
+  const client = new CaClient({
+    address: `127.0.0.1:${(way.address() as AddressInfo).port}`,
+    roots: rootFile,
+    tokenFile,
+    clusterId: 'Kubernetes',
+  })
+  t.teardown(() => {
+    client.close()
+    for (const socket of open) socket.destroy()
+    way.close()
+  })
+  t.match(await ask(client, CATALOG), { ok: true })
+  const [before] = open
+  before?.unpipe()
+  const givingUp = new AbortController()
+  before?.resume().once('data', () => givingUp.abort(new Error('no answer within 10 s')))
+  const { csrPem } = await createKeyAndCsr(CATALOG)
+  const asked = client.sign({ identity: CATALOG, csrPem, ttlSeconds: 3600 }, givingUp.signal)
+  t.match(await asked, refused('unavailable', /no answer within 10 s/))
+  t.match(await ask(client, CATALOG), { ok: true }, 'the Service leads to another by now')
 })
 
 void t.test('a CA that comes back is reached by the very next request', async (t) => {
