@@ -120,6 +120,12 @@ export async function takeCharge(
       quit()
     }
   }
+  const takeBack = async (): Promise<void> => {
+    // Served without capture, pods would look well and be cut off.
+    if (capture.isSuperseded())
+      throw new Error('an agent with another layout of the maps has taken its programs off')
+    await duties.begin()
+  }
   const succession = new Succession({
     socketPath,
     version: VERSION,
@@ -129,6 +135,12 @@ export async function takeCharge(
       isCertified: (identity) => certificates.current(identity) !== undefined,
       makeRoom: () => orEnd('cannot free the ports', () => servers.close()),
       stay: () => orEnd('cannot have the ports back', () => servers.open()),
+      resume: () =>
+        orEnd('cannot take back what the successor had begun', async () => {
+          if (await duties.isInCharge()) return
+          await takeBack()
+          await succession.listen()
+        }),
       standDown: () =>
         orEnd('cannot stand down', async () => {
           await duties.giveUp()
@@ -137,10 +149,7 @@ export async function takeCharge(
         }),
       takeBack: () =>
         orEnd('cannot take the node back', async () => {
-          // Served without capture, pods would look well and be cut off.
-          if (capture.isSuperseded())
-            throw new Error('an agent with another layout of the maps has taken its programs off')
-          await duties.begin()
+          await takeBack()
           await servers.open()
           await succession.listen()
         }),

@@ -22,6 +22,8 @@ export interface SuccessionHandlers {
   readonly makeRoom: () => Promise<void>
   /** The successor came to nothing, and had been given the ports: takes them again. */
   readonly stay: () => Promise<void>
+  /** It came to nothing, and may have begun with the pods: takes back what it had taken. */
+  readonly resume: () => Promise<void>
   /** Another has the node: serves what there is, and nothing new. */
   readonly standDown: () => Promise<void>
   /** Nobody has the node any more: takes it, and the ports. */
@@ -55,9 +57,10 @@ export class Succession {
     this.#options = options
   }
 
-  /** From now on this agent is the one in charge. Throws AMB_HANDOVER. */
+  /** From now on this agent is the one in charge, also where it was before. Throws AMB_HANDOVER. */
   async listen(): Promise<void> {
     const { socketPath, log } = this.#options
+    await this.#stopListening()
     const server = createServer((socket) => void this.#meet(socket))
     try {
       this.#giveUpName = await listenForRoot(server, socketPath)
@@ -128,13 +131,16 @@ export class Succession {
     const certified = identities.filter((identity) => handlers.isCertified(identity))
     channel.send({ kind: 'offer', version, keepsPorts, identities, certified, pods })
     const answer = await channel.receive()
-    this.#successor = undefined
     if (this.#closing.signal.aborted) return
     if (answer?.kind !== 'taken') {
       log.warn({ successor: theirs }, 'the successor is gone: this agent goes on')
       if (!keepsPorts) await handlers.stay()
+      await handlers.resume()
+      // Not before: the next one is to find all as it was.
+      this.#successor = undefined
       return
     }
+    this.#successor = undefined
     this.#isStoodDown = true
     await handlers.standDown()
     if (keepsPorts) await handlers.makeRoom()

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // A successor takes a node over when it can serve what its predecessor serves: certificates of its pods are a part of that.
 
+import { mkdtemp, rm } from 'node:fs/promises'
 import { mock } from 'node:test'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import t, { type Test } from 'tap'
 import { pino } from 'pino'
-import type { Predecessor } from '../../agent/handover/index.ts'
+import type { AgentServers } from '../../agent/admin/start-servers.ts'
+import { meetPredecessor, type Predecessor } from '../../agent/handover/index.ts'
+import type { NodeDuties } from '../../agent/node-duties.ts'
+import type { WorkerPool } from '../../agent/proxy/worker/worker-pool.ts'
 import type { Starting } from '../../agent/starting.ts'
-import { prepare } from '../../agent/take-over.ts'
+import { prepare, takeCharge } from '../../agent/take-over.ts'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
 import type { CertificateOrder, WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
+import { until } from '../support/until.ts'
 
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId
 const NEW = 'spiffe://cluster.local/ns/shop/sa/new' as SpiffeId
@@ -148,4 +155,54 @@ void t.test('a start that is given up says why', async (t) => {
   const { giveUp, ready } = successor(t)
   giveUp(new Error('told to end'))
   await t.rejects(ready, { message: 'told to end' })
+})
+
+void t.test('given an agent in charge, whose successor comes to nothing', async (t) => {
+  const directory = await mkdtemp(path.join(tmpdir(), 'ambit-take-over-'))
+  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  const socketPath = path.join(directory, 'agent.sock')
+  const node = { isOurs: true, begun: 0 }
+  await using started = new AsyncDisposableStack()
+  await takeCharge({ log: pino({ level: 'silent' }), started } as unknown as Starting, {
+    capture: { isSuperseded: () => false },
+    pool: { pods: () => [] } as unknown as WorkerPool,
+    certificates: { current: () => undefined },
+    servers: {} as AgentServers,
+    duties: {
+      isInCharge: () => Promise.resolve(node.isOurs),
+      begin: () => {
+        node.begun += 1
+        node.isOurs = true
+        return Promise.resolve()
+      },
+    } as NodeDuties,
+    socketPath,
+    quit: () => t.fail('it goes on'),
+  })
+  /** As soon as the agent has heard of the end of the one before. */
+  const meet = async (): Promise<Predecessor> => {
+    const met: { one?: Predecessor | undefined } = {}
+    await until(async () => {
+      const log = pino({ level: 'silent' })
+      const next = meetPredecessor({ socketPath, version: '2.0.0', log })
+      met.one = await next.catch(() => undefined)
+      return met.one !== undefined
+    }, 'it to meet a successor')
+    if (met.one === undefined) throw new Error('nobody was met')
+    return met.one
+  }
+
+  await t.test('before it has begun with the pods: it goes on', async () => {
+    ;(await meet()).leave()
+  })
+
+  await t.test('after it has: it takes them back at once', async (t) => {
+    const successor = await meet()
+    t.equal(node.begun, 0)
+    node.isOurs = false
+    successor.leave()
+    await until(() => node.begun > 0, 'the pods to be taken back')
+    ;(await meet()).leave()
+    t.equal(node.begun, 1)
+  })
 })
