@@ -39,7 +39,7 @@ import { DiscoveryHealth } from '../mesh/xds/discovery-health.ts'
 import { eligibilityOf, netnsProver, PodEvents } from './enrolment/index.ts'
 import { MeshRoots } from './mesh-roots.ts'
 import { findNodeCgroups } from './node/node-cgroups.ts'
-import { type IdentifiedPod, meetPredecessor } from './handover/index.ts'
+import { meetPredecessor, type Predecessor } from './handover/index.ts'
 import { nodeCertificates } from './node-certificates.ts'
 import { NodeDuties } from './node-duties.ts'
 import { createPodServer } from './pod-server.ts'
@@ -98,7 +98,8 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   const socketPath = path.join(path.dirname(config.cniSocket), HANDOVER_SOCKET)
   started.defer(() => (ending.unpin ? removeTraces(config, log) : undefined))
   // First of all: one of an earlier version frees its ports by it.
-  const predecessor = await meetPredecessor({ socketPath, version: VERSION, log })
+  const { trustDomain } = config
+  const predecessor = await meetPredecessor({ socketPath, version: VERSION, trustDomain, log })
   started.defer(() => predecessor?.leave())
   const node = findNodeCgroups(config, log)
   const capture = unwrap(
@@ -120,9 +121,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     namespace: config.podNamespace,
     log: log.child({ part: 'identity' }),
   })
-  const served: { before: readonly IdentifiedPod[]; pool?: WorkerPool } = {
-    before: predecessor?.pods ?? [],
-  }
+  const served: { before: Predecessor | undefined; pool?: WorkerPool } = { before: predecessor }
   const route = new ServiceRoute({
     namespace: config.podNamespace,
     environment: process.env,
@@ -131,7 +130,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   const certificates = nodeCertificates(starting, {
     route,
     roots: () => roots.read(),
-    pods: () => [...served.before, ...(served.pool?.pods() ?? [])],
+    pods: () => [...(served.before?.pods ?? []), ...(served.pool?.pods() ?? [])],
   })
 
   const mesh = new MeshState({ network: config.network, rootNamespace: config.rootNamespace })
@@ -228,7 +227,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   policies.closed = tellOfClosedPods(starting, api, { mesh, pool, held })
   denials.events = tellOfDenials(starting, api)
   certificates.onRefused(certificateRefusals({ pods: () => pool.pods(), events: denials.events }))
-  const { trustDomain, clusterId, drainDeadlineMs, podName, podNamespace } = config
+  const { clusterId, drainDeadlineMs, podName, podNamespace } = config
   const duties = new NodeDuties({
     starting,
     mesh,
@@ -293,7 +292,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
   await predecessor?.taken()
   if (predecessor?.keepsPorts === true) await servers.open()
   prepared?.release()
-  served.before = []
+  served.before = undefined
   // Whoever was here before is ended as soon as this agent is ready, and has let go by then.
   readiness.done('hand-over')
   started.use(

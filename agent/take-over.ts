@@ -3,8 +3,10 @@
 // policies, certificates), takes the pods over in one go, and only then is the predecessor told to let go. So no call of any pod meets an
 // agent that cannot serve it.
 
+import { delay } from '../mesh/async/backoff.ts'
 import { errorMessage } from '../mesh/errors.ts'
 import type { CertificateManager } from '../mesh/identity/certificate-manager.ts'
+import type { SpiffeId } from '../mesh/model/types.ts'
 import { VERSION } from '../mesh/program/version.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import type { NodeCapture } from './capture/index.ts'
@@ -16,6 +18,8 @@ import type { Starting } from './starting.ts'
 
 /** After which who is waited for is told. Milliseconds. */
 const PATIENCE_MS = 10_000
+/** Between two questions to the predecessor whether it still has what is refused here. Milliseconds. */
+const AGAIN_MS = 1_000
 
 export interface PreparedParts {
   readonly certificates: CertificateManager
@@ -47,9 +51,10 @@ export async function prepare(
     predecessor.gone.addEventListener('abort', () => resolve(), { once: true })
   })
   const waiting = new AbortController()
+  const kept = new Set<SpiffeId>()
   try {
     const patience = AbortSignal.any([signal, waiting.signal])
-    const ready = Promise.all([meshSynced, warmUp(log, certificates, predecessor, patience)])
+    const ready = warmUp(log, predecessor, { certificates, meshSynced, kept }, patience)
     await Promise.race([ready, gone, given.promise])
     if (predecessor.gone.aborted)
       log.warn('the predecessor is gone: this agent takes the node over as it is')
@@ -59,39 +64,57 @@ export async function prepare(
   }
   return {
     release: () => {
-      for (const identity of predecessor.identities) certificates.release(identity)
+      for (const identity of kept) certificates.release(identity)
     },
   }
 }
 
+interface WarmUpParts extends PreparedParts {
+  /** Those that are asked for. Whoever serves the pods retains them, too. */
+  readonly kept: Set<SpiffeId>
+}
+
 /**
  * Asks for the certificates of all pods, and waits for those that the predecessor has: until this agent has one, too, HBONE to that pod
- * would hang here. One that is refused is not waited for: its pod may be gone. Whoever serves the pods retains them, too.
+ * would hang here. Pods come and go meanwhile, and one that is refused may be gone: so the predecessor is asked again, before this agent
+ * is ready, and as long as it lacks one. Of a predecessor that cannot be asked, what is refused is not waited for.
  */
 async function warmUp(
   log: Logger,
-  certificates: CertificateManager,
-  { identities, certified }: Pick<Predecessor, 'identities' | 'certified'>,
+  predecessor: Predecessor,
+  { certificates, meshSynced, kept }: WarmUpParts,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const identity of identities) certificates.retain(identity)
-  const missing = new Set(certified)
-  const told = setTimeout(() => {
-    if (missing.size > 0)
+  const missing = (): readonly SpiffeId[] =>
+    predecessor.certified.filter((identity) => certificates.current(identity) === undefined)
+  const keepAll = (): void => {
+    for (const identity of predecessor.identities) {
+      if (!kept.has(identity)) certificates.retain(identity)
+      kept.add(identity)
+    }
+  }
+  let told = ''
+  const telling = setInterval(() => {
+    const identities = missing()
+    const text = identities.join()
+    if (text !== '' && text !== told)
       log.warn(
-        { identities: [...missing] },
+        { identities },
         'the predecessor goes on until there are certificates for these, too',
       )
+    told = text
   }, PATIENCE_MS)
-  try {
-    await Promise.all(
-      certified.map(async (identity) => {
-        await certificates.get(identity, signal)
-        missing.delete(identity)
-      }),
-    )
-  } finally {
-    clearTimeout(told)
+  signal.addEventListener('abort', () => clearInterval(telling), { once: true })
+  keepAll()
+  for (;;) {
+    await Promise.all([
+      meshSynced,
+      ...missing().map((identity) => certificates.get(identity, signal)),
+    ])
+    if (signal.aborted || !(await predecessor.tellAgain())) return
+    keepAll()
+    if (missing().length === 0) return
+    await delay(AGAIN_MS, signal)
   }
 }
 

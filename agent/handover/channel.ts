@@ -38,9 +38,13 @@ export type Message =
       readonly certified?: readonly SpiffeId[]
       /** Whose they are, for who asks for certificates by pods; earlier versions did not say it. */
       readonly pods?: readonly IdentifiedPod[]
+      /** It can be asked again; earlier versions do not answer to that. */
+      readonly tellsAgain?: boolean
     }
   /** The predecessor: not now. */
   | { readonly kind: 'busy'; readonly reason: string }
+  /** The successor: what would be offered now? It may have taken a while to get ready. */
+  | { readonly kind: 'again' }
   /** The successor: what comes from now on is its own. */
   | { readonly kind: 'taken' }
   /** The predecessor: it only serves what it has, and the ports are free. */
@@ -55,6 +59,7 @@ const KINDS: ReadonlySet<string> = new Set<Message['kind']>([
   'hello',
   'offer',
   'busy',
+  'again',
   'taken',
   'stoodDown',
   'follow',
@@ -116,11 +121,13 @@ function isMessage(value: unknown): value is Message {
     certified = [],
     pods = [],
     keepsPorts = false,
+    tellsAgain = false,
   } = value as Readonly<Record<string, unknown>>
   if (typeof kind !== 'string' || !KINDS.has(kind)) return false
   if (kind !== 'offer') return true
   return (
     typeof keepsPorts === 'boolean' &&
+    typeof tellsAgain === 'boolean' &&
     isListOfStrings(identities) &&
     isListOfStrings(certified) &&
     Array.isArray(pods) &&

@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { AmbitError } from '../../mesh/errors.ts'
 import { inTime, LATE } from '../../mesh/async/deadline.ts'
+import { parseSpiffeId, spiffeId } from '../../mesh/identity/spiffe.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { Channel, type IdentifiedPod, PROTOCOL } from './channel.ts'
@@ -18,33 +19,60 @@ export interface Offer {
   readonly certified?: readonly SpiffeId[]
   readonly pods?: readonly IdentifiedPod[]
   readonly keepsPorts?: boolean
+  readonly tellsAgain?: boolean
 }
 
 export class Predecessor {
-  /** Identities of the pods that it serves. */
-  readonly identities: readonly SpiffeId[]
-  /** Of these, the ones that it has certificates for: whoever takes over without one serves worse than it does. */
-  readonly certified: readonly SpiffeId[]
-  /** Those pods; none where it is too old to say. */
-  readonly pods: readonly IdentifiedPod[]
+  readonly #trustDomain: string
+  #offer: Offer
   /** Its ports are free when it has been told that the node is taken, or is gone, and not before. */
   readonly keepsPorts: boolean
   /** Aborts when it is there no longer. */
   readonly gone: AbortSignal
   readonly #channel: Channel
 
-  constructor(
-    channel: Channel,
-    { identities, certified = identities, pods = [], keepsPorts = false }: Offer,
-  ) {
+  /** `trustDomain`: of the agent that comes after it. */
+  constructor(channel: Channel, offer: Offer, trustDomain: string) {
     this.#channel = channel
-    this.identities = identities
-    this.certified = certified
-    this.pods = pods
-    this.keepsPorts = keepsPorts
+    this.#trustDomain = trustDomain
+    this.#offer = offer
+    this.keepsPorts = offer.keepsPorts === true
     const gone = new AbortController()
     this.gone = gone.signal
     void channel.closed.then(() => gone.abort())
+  }
+
+  /** Identities that the pods which it serves have with this agent, as it told last. */
+  get identities(): readonly SpiffeId[] {
+    return this.#offer.identities.map((identity) => this.#here(identity))
+  }
+
+  /** Of these, the ones that it has certificates for: whoever takes over without one serves worse than it does. */
+  get certified(): readonly SpiffeId[] {
+    const { identities, certified = identities } = this.#offer
+    return certified.map((identity) => this.#here(identity))
+  }
+
+  /** Those pods; none where it is too old to say. */
+  get pods(): readonly IdentifiedPod[] {
+    const { pods = [] } = this.#offer
+    return pods.map(({ uid, identity }) => ({ uid, identity: this.#here(identity) }))
+  }
+
+  /** The mesh may have got another name. */
+  #here(identity: SpiffeId): SpiffeId {
+    const parts = parseSpiffeId(identity)
+    return parts === undefined ? identity : spiffeId({ ...parts, trustDomain: this.#trustDomain })
+  }
+
+  /** Has it tell anew what it serves. False where it is too old for that, or gone. */
+  async tellAgain(): Promise<boolean> {
+    if (this.#offer.tellsAgain !== true) return false
+    this.#channel.send({ kind: 'again' })
+    const answer = await this.#channel.receive()
+    if (answer?.kind !== 'offer') return false
+    this.#offer = answer
+    return true
   }
 
   /** Tells it that the node is taken; resolves when it has let go of it, or is gone. */
@@ -63,6 +91,7 @@ export class Predecessor {
 export interface MeetOptions {
   readonly socketPath: string
   readonly version: string
+  readonly trustDomain: string
   readonly log: Logger
 }
 
@@ -73,6 +102,7 @@ export interface MeetOptions {
 export async function meetPredecessor({
   socketPath,
   version,
+  trustDomain,
   log,
 }: MeetOptions): Promise<Predecessor | undefined> {
   const socket = await dial(socketPath)
@@ -85,7 +115,7 @@ export async function meetPredecessor({
       { version: answer.version, identities: answer.identities.length },
       'another agent serves this node: it goes on until this one can take over',
     )
-    return new Predecessor(channel, answer)
+    return new Predecessor(channel, answer, trustDomain)
   }
   channel.end()
   if (answer !== LATE && answer?.kind === 'busy')

@@ -9,7 +9,7 @@ import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { type GiveUpName, listenForRoot } from '../unix-socket.ts'
-import { Channel, type Hello, type IdentifiedPod, PROTOCOL } from './channel.ts'
+import { Channel, type Hello, type IdentifiedPod, type Message, PROTOCOL } from './channel.ts'
 import { dial } from './predecessor.ts'
 
 /** What the agent does about it. None of them may reject. */
@@ -122,15 +122,15 @@ export class Succession {
   }
 
   async #handOver(channel: Channel, theirs: string, keepsPorts: boolean): Promise<void> {
-    const { handlers, version, log } = this.#options
+    const { handlers, log } = this.#options
     this.#successor = channel
     log.info({ successor: theirs }, 'a successor is here: this agent serves until it is ready')
     if (!keepsPorts) await handlers.makeRoom()
-    const pods = handlers.pods().map(({ uid, identity }) => ({ uid, identity }))
-    const identities = [...new Set(pods.map(({ identity }) => identity))]
-    const certified = identities.filter((identity) => handlers.isCertified(identity))
-    channel.send({ kind: 'offer', version, keepsPorts, identities, certified, pods })
-    const answer = await channel.receive()
+    let answer: Message | undefined
+    do {
+      this.#offer(channel, keepsPorts)
+      answer = await channel.receive()
+    } while (answer?.kind === 'again')
     if (this.#closing.signal.aborted) return
     if (answer?.kind !== 'taken') {
       log.warn({ successor: theirs }, 'the successor is gone: this agent goes on')
@@ -148,6 +148,15 @@ export class Succession {
     log.info({ successor: theirs }, 'the successor has the node: this agent serves what it has')
     await this.#stopListening()
     void this.#outlive()
+  }
+
+  #offer(channel: Channel, keepsPorts: boolean): void {
+    const { handlers, version } = this.#options
+    const pods = handlers.pods().map(({ uid, identity }) => ({ uid, identity }))
+    const identities = [...new Set(pods.map(({ identity }) => identity))]
+    const certified = identities.filter((identity) => handlers.isCertified(identity))
+    const tellsAgain = true
+    channel.send({ kind: 'offer', version, keepsPorts, identities, certified, pods, tellsAgain })
   }
 
   #refusal(): string | undefined {

@@ -40,6 +40,11 @@ interface Successor {
   readonly certificates: CertificateManager
   readonly synced: () => void
   readonly predecessorEnds: () => void
+  /** What the predecessor tells when it is asked again; one that was never told anything does not answer. */
+  readonly tells: (later: {
+    readonly identities: SpiffeId[]
+    readonly certified: SpiffeId[]
+  }) => void
   readonly giveUp: (reason: Error) => void
   readonly isReady: () => boolean
   /** What it has logged. */
@@ -67,7 +72,16 @@ function successor(t: Test): Successor {
   const gone = new AbortController()
   const given = new AbortController()
   const meshSynced = Promise.withResolvers<void>()
-  const predecessor = { identities: [WEB, NEW], certified: [WEB], gone: gone.signal }
+  let later: object | undefined
+  const predecessor = {
+    identities: [WEB, NEW],
+    certified: [WEB],
+    gone: gone.signal,
+    tellAgain: () => {
+      Object.assign(predecessor, later)
+      return Promise.resolve(later !== undefined)
+    },
+  }
   let isReady = false
   const ready = prepare(
     { log } as Starting,
@@ -84,11 +98,18 @@ function successor(t: Test): Successor {
     certificates,
     synced: () => meshSynced.resolve(),
     predecessorEnds: () => gone.abort(),
+    tells: (next) => (later = next),
     giveUp: (reason) => given.abort(reason),
     isReady: () => isReady,
     lines,
     ready,
   }
+}
+
+/** It goes on by mock.timers.tick(). */
+function stopTime(t: Test): void {
+  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
+  t.teardown(() => mock.timers.reset())
 }
 
 /** Everything that is due has been done. */
@@ -100,8 +121,7 @@ const UNAVAILABLE = { kind: 'unavailable', message: 'nobody answers' } as const
 const DENIED = { kind: 'denied', message: 'no such pod' } as const
 
 void t.test('it waits for the certificates that its predecessor has', async (t) => {
-  mock.timers.enable({ apis: ['setTimeout'] })
-  t.teardown(() => mock.timers.reset())
+  stopTime(t)
   const { orders, synced, ready, isReady, lines } = successor(t)
   t.same([...orders.keys()], [WEB, NEW], 'all are asked for')
   synced()
@@ -127,16 +147,59 @@ void t.test('it waits for the state of the mesh, too', async (t) => {
   t.ok(isReady())
 })
 
-void t.test('what is refused is not waited for', async (t) => {
-  const { orders, synced, ready, isReady } = successor(t)
+void t.test('what is refused is waited for while the predecessor serves it', async (t) => {
+  stopTime(t)
+  const { orders, synced, tells, ready, isReady } = successor(t)
   synced()
-  for (let refusal = 1; refusal < REFUSALS; refusal += 1) orders.get(WEB)?.fail(DENIED)
+  tells({ identities: [WEB], certified: [WEB] })
+  for (let refusal = 1; refusal <= REFUSALS; refusal += 1) orders.get(WEB)?.fail(DENIED)
+  for (let second = 0; second < 60; second += 1) {
+    await settled()
+    mock.timers.tick(1_000)
+  }
+  t.notOk(isReady(), 'as where it is this agent that the authority will give nothing')
+  tells({ identities: [], certified: [] })
   await settled()
-  t.notOk(isReady(), 'a first refusal may be haste')
-  orders.get(WEB)?.fail(DENIED)
+  mock.timers.tick(1_000)
   await ready
-  t.ok(isReady())
+  t.pass('and no longer')
 })
+
+void t.test(
+  'a pod that has come since the predecessor told of its pods is waited for, too',
+  async (t) => {
+    stopTime(t)
+    const { orders, synced, tells, ready, isReady, certificates } = successor(t)
+    orders.get(WEB)?.give(certificateOf(WEB))
+    await settled()
+    const late = 'spiffe://cluster.local/ns/shop/sa/late' as SpiffeId
+    tells({ identities: [WEB, late], certified: [WEB, late] })
+    synced()
+    await settled()
+    t.ok(orders.has(late), 'its certificate is asked for')
+    mock.timers.tick(1_000)
+    await settled()
+    t.notOk(isReady())
+    orders.get(late)?.give(certificateOf(late))
+    const { release } = await ready
+    release()
+    t.same(certificates.status(), [], 'nor is it kept longer than the others')
+  },
+)
+
+void t.test(
+  'of a predecessor that cannot be asked again what is refused is not waited for',
+  async (t) => {
+    const { orders, synced, ready, isReady } = successor(t)
+    synced()
+    for (let refusal = 1; refusal < REFUSALS; refusal += 1) orders.get(WEB)?.fail(DENIED)
+    await settled()
+    t.notOk(isReady(), 'a first refusal may be haste')
+    orders.get(WEB)?.fail(DENIED)
+    await ready
+    t.ok(isReady())
+  },
+)
 
 void t.test('one whose predecessor is gone takes over as it is', async (t) => {
   const { predecessorEnds, ready, certificates } = successor(t)
@@ -184,7 +247,12 @@ void t.test('given an agent in charge, whose successor comes to nothing', async 
     const met: { one?: Predecessor | undefined } = {}
     await until(async () => {
       const log = pino({ level: 'silent' })
-      const next = meetPredecessor({ socketPath, version: '2.0.0', log })
+      const next = meetPredecessor({
+        socketPath,
+        version: '2.0.0',
+        trustDomain: 'cluster.local',
+        log,
+      })
       met.one = await next.catch(() => undefined)
       return met.one !== undefined
     }, 'it to meet a successor')

@@ -30,12 +30,15 @@ async function socketIn(t: Test): Promise<string> {
 
 interface Agent {
   readonly told: string[]
+  /** Those that it serves. */
+  readonly pods: { readonly uid: PodUid; readonly identity: SpiffeId }[]
   readonly succession: Succession
 }
 
 /** An agent in charge, and what it was told to do. */
 async function inCharge(t: Test, socketPath: string): Promise<Agent> {
   const told: string[] = []
+  const pods = [WEB_POD, NEW_POD]
   const note = (what: string) => (): Promise<void> => {
     told.push(what)
     return Promise.resolve()
@@ -46,7 +49,7 @@ async function inCharge(t: Test, socketPath: string): Promise<Agent> {
     log,
     patienceMs: PATIENCE_MS,
     handlers: {
-      pods: () => [WEB_POD, NEW_POD],
+      pods: () => pods,
       isCertified: (identity) => identity === WEB,
       makeRoom: note('make room'),
       stay: note('stay'),
@@ -57,10 +60,11 @@ async function inCharge(t: Test, socketPath: string): Promise<Agent> {
   })
   await succession.listen()
   t.teardown(() => succession.close())
-  return { told, succession }
+  return { told, pods, succession }
 }
 
-const meet = (socketPath: string) => meetPredecessor({ socketPath, version: '2.0.0', log })
+const meet = (socketPath: string, trustDomain = 'cluster.local') =>
+  meetPredecessor({ socketPath, version: '2.0.0', trustDomain, log })
 
 /** As soon as it has heard that the successor before is gone. */
 async function metAgain(socketPath: string): Promise<Predecessor> {
@@ -108,6 +112,12 @@ void t.test('given an agent in charge', async (t) => {
     t.equal(predecessor?.keepsPorts, true)
     t.equal(predecessor?.gone.aborted, false)
 
+    first.pods.shift()
+    t.equal(await predecessor?.tellAgain(), true)
+    t.same(predecessor?.pods, [NEW_POD], 'and anew, for it may take a while to get ready')
+    t.same(predecessor?.certified, [])
+    first.pods.unshift(WEB_POD)
+
     await t.rejects(meet(socketPath), { code: 'AMB_HANDOVER', message: /another successor/ })
 
     predecessor?.leave()
@@ -153,6 +163,16 @@ void t.test('given an agent in charge', async (t) => {
       },
     )
   })
+})
+
+void t.test('a successor in a mesh that has got another name', async (t) => {
+  const socketPath = await socketIn(t)
+  await inCharge(t, socketPath)
+  const predecessor = await meet(socketPath, 'example.org')
+  const here = 'spiffe://example.org/ns/shop/sa/web'
+  t.same(predecessor?.certified, [here], 'hears of the identities that the pods will have')
+  t.match(predecessor?.pods, [{ uid: WEB_POD.uid, identity: here }, {}])
+  predecessor?.leave()
 })
 
 void t.test('a successor that fails after it has taken the node', async (t) => {
@@ -228,6 +248,7 @@ void t.test('given an agent of another version in charge', async (t) => {
     const predecessor = await meet(socketPath)
     t.same(predecessor?.identities, [WEB])
     t.same(predecessor?.certified, [WEB], 'one that does not say it has them all')
+    t.equal(await predecessor?.tellAgain(), false, 'nor that it can be asked again')
     predecessor?.leave()
   })
 })
