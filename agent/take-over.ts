@@ -46,8 +46,11 @@ export async function prepare(
   const given = Promise.withResolvers<never>()
   given.promise.catch(() => undefined)
   const giveUp = (): void => given.reject(signal.reason)
+  if (signal.aborted) giveUp()
   signal.addEventListener('abort', giveUp)
   const gone = new Promise<void>((resolve) => {
+    // It may have gone, and this start be given up, while the parts were being made.
+    if (predecessor.gone.aborted) resolve()
     predecessor.gone.addEventListener('abort', () => resolve(), { once: true })
   })
   const waiting = new AbortController()
@@ -55,7 +58,7 @@ export async function prepare(
   try {
     const patience = AbortSignal.any([signal, waiting.signal])
     const ready = warmUp(log, predecessor, { certificates, meshSynced, kept }, patience)
-    await Promise.race([ready, gone, given.promise])
+    await Promise.race([given.promise, ready, gone])
     if (predecessor.gone.aborted)
       log.warn('the predecessor is gone: this agent takes the node over as it is')
   } finally {
@@ -85,6 +88,7 @@ async function warmUp(
   { certificates, meshSynced, kept }: WarmUpParts,
   signal: AbortSignal,
 ): Promise<void> {
+  if (signal.aborted) return
   const missing = (): readonly SpiffeId[] =>
     predecessor.certified.filter((identity) => certificates.current(identity) === undefined)
   const keepAll = (): void => {

@@ -54,7 +54,7 @@ interface Successor {
 }
 
 /** Of a predecessor that has a certificate for one of its two identities. */
-function successor(t: Test): Successor {
+function successor(t: Test, { isAlone = false, isGivenUp = false } = {}): Successor {
   const orders = new Map<SpiffeId, CertificateOrder>()
   const lines: string[] = []
   const log = pino({ level: 'warn' }, { write: (line) => void lines.push(line) })
@@ -70,7 +70,9 @@ function successor(t: Test): Successor {
   })
   t.teardown(() => certificates.close())
   const gone = new AbortController()
+  if (isAlone) gone.abort()
   const given = new AbortController()
+  if (isGivenUp) given.abort(new Error('told to end'))
   const meshSynced = Promise.withResolvers<void>()
   let later: object | undefined
   const predecessor = {
@@ -214,10 +216,17 @@ void t.test('one whose predecessor is gone takes over as it is', async (t) => {
   t.same(certificates.status(), [])
 })
 
+void t.test('so does one whose predecessor went while it was being started', async (t) => {
+  const { ready } = successor(t, { isAlone: true })
+  await ready
+  t.pass('without the control plane')
+})
+
 void t.test('a start that is given up says why', async (t) => {
   const { giveUp, ready } = successor(t)
   giveUp(new Error('told to end'))
   await t.rejects(ready, { message: 'told to end' })
+  await t.rejects(successor(t, { isGivenUp: true }).ready, { message: 'told to end' }, 'also early')
 })
 
 void t.test('given an agent in charge, whose successor comes to nothing', async (t) => {
