@@ -10,8 +10,11 @@ import type { SpiffeId } from '../../mesh/model/types.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { Channel, type IdentifiedPod, PROTOCOL } from './channel.ts'
 
-/** An answer takes an agent milliseconds. One that hangs is not waited for. */
-const ANSWER_MS = 5_000
+/**
+ * An answer takes an agent milliseconds, and longer on a node that is starved, where its workers serve all the same. One that hangs has been
+ * ended by then by the kubelet, whose probes of its life give it 35 s (daemonset/chart).
+ */
+const ANSWER_MS = 40_000
 
 /** What it has told of itself. */
 export interface Offer {

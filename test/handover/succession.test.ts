@@ -4,7 +4,8 @@
 import t, { type Test } from 'tap'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { once } from 'node:events'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
+import { mock } from 'node:test'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
@@ -198,6 +199,23 @@ void t.test('a successor that fails after it has taken the node', async (t) => {
   t.equal(first.told.at(-1), 'make room', 'may be started again')
   await until(() => first.told.at(-1) === 'take back', 'the node to be taken back after a while')
   t.pass('but is not waited for without end')
+})
+
+void t.test('an agent that is slow to answer is waited for while it may live', async (t) => {
+  const socketPath = await socketIn(t)
+  const met = Promise.withResolvers<Socket>()
+  const slow = createServer((socket) => socket.once('data', () => met.resolve(socket)))
+  await new Promise<void>((resolve) => slow.listen(socketPath, resolve))
+  t.teardown(() => slow.close())
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const meeting = meet(socketPath)
+  const socket = await met.promise
+  mock.timers.tick(30_000)
+  socket.write(`${JSON.stringify({ kind: 'offer', version: '1.0.0', identities: [WEB] })}\n`)
+  const predecessor = await meeting
+  t.same(predecessor?.identities, [WEB])
+  predecessor?.leave()
 })
 
 void t.test('one that speaks another language is not answered, and loses nothing', async (t) => {
