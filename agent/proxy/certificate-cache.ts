@@ -11,11 +11,20 @@ import { err, ok, type Result } from '../../mesh/result.ts'
 /** A certificate is usually prefetched at enrolment; a CA that needs longer than this is down. */
 const WAIT_MS = 5_000
 
+/** What the main thread says where it has none. */
+export interface CertificateFailure {
+  readonly identity: SpiffeId
+  readonly message: string
+  readonly isFinal: boolean
+}
+
 type Waiter = (result: Result<WorkloadCertificate, HboneFailure>) => void
 
 export class CertificateCache {
   readonly #certificates = new Map<SpiffeId, WorkloadCertificate>()
   readonly #waiters = new Map<SpiffeId, Set<Waiter>>()
+  /** Why there was none when it was last asked for. */
+  readonly #reasons = new Map<SpiffeId, string>()
   readonly #want: (identity: SpiffeId) => void
   readonly #waitMs: number
 
@@ -38,17 +47,23 @@ export class CertificateCache {
     const known = this.#certificates.get(identity)
     if (known !== undefined && !isOvertaken(known, certificate)) return false
     this.#certificates.set(identity, certificate)
+    this.#reasons.delete(identity)
     this.#answer(identity, ok(certificate))
     return true
   }
 
-  /** The CA said no: those who wait need not wait for the deadline. */
-  fail(identity: SpiffeId, message: string): void {
-    this.#answer(identity, err({ reason: 'identityError', message }))
+  /** Where the CA said no, those who wait need not wait for the deadline; else it is theirs, however long others have waited before. */
+  fail({ identity, message, isFinal }: CertificateFailure): void {
+    if (isFinal) this.#answer(identity, err({ reason: 'identityError', message }))
+    else if (this.#waiters.has(identity)) {
+      this.#reasons.set(identity, message)
+      this.#want(identity)
+    }
   }
 
   forget(identity: SpiffeId): void {
     this.#certificates.delete(identity)
+    this.#reasons.delete(identity)
   }
 
   async get(
@@ -71,7 +86,7 @@ export class CertificateCache {
         resolve(
           err({
             reason: 'identityError',
-            message: `no certificate for ${identity} within ${this.#waitMs} ms`,
+            message: this.#lateMessage(identity),
           }),
         ),
       this.#waitMs,
@@ -85,6 +100,12 @@ export class CertificateCache {
     if (waiters.size === 0 && this.#waiters.get(identity) === waiters)
       this.#waiters.delete(identity)
     return result
+  }
+
+  #lateMessage(identity: SpiffeId): string {
+    const reason = this.#reasons.get(identity)
+    const late = `no certificate for ${identity} within ${this.#waitMs} ms`
+    return reason === undefined ? late : `${late}: ${reason}`
   }
 
   #answer(identity: SpiffeId, result: Result<WorkloadCertificate, HboneFailure>): void {

@@ -204,7 +204,7 @@ export class DataPlane {
             })
         return
       case 'certificateFailed':
-        this.#certificates.fail(message.identity, message.message)
+        this.#certificates.fail(message)
         return
       case 'certificateForgotten':
         this.#certificates.forget(message.identity)

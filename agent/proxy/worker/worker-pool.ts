@@ -28,8 +28,8 @@ import type { EjectionChange } from '../ejection-lines.ts'
 import type { PodAuditEvents } from '../pod-audit.ts'
 import type { AuditedPod, WorkerStart } from './worker-protocol.ts'
 
-/** A certificate asked for by a connection is worth waiting for no longer than the connection would. */
-const CERTIFICATE_WAIT_MS = 10_000
+/** Shorter than a connection waits, so that it can say why it did so in vain. While any waits, its worker asks again. */
+const CERTIFICATE_WAIT_MS = 4_000
 
 /** A worker that dies at once each time must not make the agent spin. */
 const RESTART_DELAY_MS = { first: 50, longest: 10_000 }
@@ -320,7 +320,11 @@ export class WorkerPool {
       AbortSignal.timeout(CERTIFICATE_WAIT_MS),
     )
     if (result.ok) link.send({ kind: 'certificate', certificate: result.value })
-    else link.send({ kind: 'certificateFailed', identity, message: result.error.message })
+    else {
+      const { kind, message } = result.error
+      const isFinal = kind !== 'unavailable'
+      link.send({ kind: 'certificateFailed', identity, message, isFinal })
+    }
   }
 
   #spreadCertificate(certificate: WorkloadCertificate): void {

@@ -67,7 +67,13 @@ export type ToWorker =
       readonly lastSaid?: LastSaid | undefined
     }
   | { readonly kind: 'certificate'; readonly certificate: WorkloadCertificate }
-  | { readonly kind: 'certificateFailed'; readonly identity: SpiffeId; readonly message: string }
+  /** There is none yet, or, with `isFinal`, waiting for one is in vain. */
+  | {
+      readonly kind: 'certificateFailed'
+      readonly identity: SpiffeId
+      readonly message: string
+      readonly isFinal: boolean
+    }
   | { readonly kind: 'certificateForgotten'; readonly identity: SpiffeId }
   /** In place of those before; connections whose peers they name are cut. */
   | { readonly kind: 'revocations'; readonly lists: readonly RevocationList[] }
