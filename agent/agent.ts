@@ -254,6 +254,7 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
       procRoot: config.procRoot,
       onRefused: (pod, error) => recordUnserved(audit, pod, error),
     },
+    onBegun: () => held.begin(),
     onSynced: () => {
       serving.pool = pool
       readiness.done("this node's pods")

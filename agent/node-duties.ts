@@ -18,6 +18,8 @@ export interface NodeDutiesOptions {
   readonly starting: Starting
   readonly enrolment: Omit<EnrolmentOptions, 'onMembership'>
   readonly mesh: MeshState
+  /** This agent has the node, and its pods are served. */
+  readonly onBegun: () => void
   /** All pods of the node are known. */
   readonly onSynced: () => void
 }
@@ -35,7 +37,7 @@ export class NodeDuties {
 
   /** Takes the node over: serves at once the pods that an earlier agent had enrolled, then follows the API server. */
   async begin(): Promise<void> {
-    const { starting, enrolment, mesh, onSynced } = this.#options
+    const { starting, enrolment, mesh, onBegun, onSynced } = this.#options
     const { log, ending } = starting
     await this.giveUp()
     const stack = new AsyncDisposableStack()
@@ -53,6 +55,7 @@ export class NodeDuties {
       { ...starting, started: stack },
       { api: enrolment.api, enrolment: node, mesh, isMeshSynced: () => this.#isMeshSynced },
     )
+    onBegun()
   }
 
   /** The control plane has told of everything. */

@@ -84,6 +84,11 @@ export class PolicyStore {
     return changes
   }
 
+  /** This agent writes from now on: what the one before wrote last may lack what both have heard since, and be in its own words. */
+  begin(): void {
+    if (this.#options.mesh.policies.knowledge === 'current') this.#writeSoon()
+  }
+
   /** Writes what is not written yet, and stops. */
   async close(): Promise<void> {
     this.#unsubscribe()
@@ -138,6 +143,10 @@ export class PolicyStore {
       }
     // Before discovery has told of everything, what is known is less than what is held.
     if (!isOurs || this.#options.mesh.policies.knowledge !== 'current') return
+    this.#writeSoon()
+  }
+
+  #writeSoon(): void {
     this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS)
   }
 

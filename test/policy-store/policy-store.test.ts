@@ -26,6 +26,7 @@ import type { MeshChange } from '../../mesh/model/types.ts'
 import { PolicySet } from '../../mesh/policy/evaluate.ts'
 import { podUid, sampleWorkload } from '../model/samples.ts'
 import { sampleCall, samplePolicy } from '../policy/samples.ts'
+import { until } from '../support/until.ts'
 
 const OWN = sampleWorkload('web', { authorizationPolicies: ['shop/named', 'shop/missing'] })
 const ELSEWHERE = sampleWorkload('far', { node: 'node-b', namespace: 'bank' })
@@ -64,7 +65,7 @@ interface LogLine {
 /** An agent of the node: its mesh state, and what it keeps. */
 async function startAgent(
   directory: string,
-  mayWrite = true,
+  mayWrite: boolean | (() => boolean) = true,
   nodeName = 'node-a',
   served: readonly string[] = [],
 ) {
@@ -79,7 +80,7 @@ async function startAgent(
     isServed: (uid) => served.includes(uid),
     mayWrite: () => {
       writes += 1
-      return Promise.resolve(mayWrite)
+      return Promise.resolve(typeof mayWrite === 'boolean' ? mayWrite : mayWrite())
     },
     log,
   })
@@ -235,6 +236,24 @@ void t.test('an agent that another has succeeded writes nothing', async (t) => {
   await store.close()
   await t.rejects(readdir(directory), { code: 'ENOENT' })
 })
+
+void t.test(
+  'one that succeeds another writes what it knows once the node is its own',
+  async (t) => {
+    const directory = await directoryFor(t)
+    await keptIn(directory, [MESH_WIDE])
+    let isInCharge = false
+    const { mesh, store, writes } = await startAgent(directory, () => isInCharge)
+    mesh.apply([...told(POLICIES), SYNCED])
+    await until(() => writes() > 0, 'it to ask whether it may write')
+    isInCharge = true
+    store.begin()
+    await store.close()
+    const next = await startAgent(directory)
+    t.ok(keysOf(next.mesh).includes(IN_NAMESPACE.key), 'though nothing has changed since')
+    await next.store.close()
+  },
+)
 
 void t.test('a policy that flaps is written a few times, and the last one stands', async (t) => {
   const directory = await directoryFor(t)
