@@ -26,12 +26,13 @@ export class CertificateCache {
   /** Why there was none when it was last asked for. */
   readonly #reasons = new Map<SpiffeId, string>()
   readonly #want: (identity: SpiffeId) => void
-  readonly #waitMs: number
+  /** How long whoever needs one waits for it. */
+  readonly waitMs: number
 
   /** `want` asks the main thread for a certificate; the answer comes by `set` or `fail`. */
   constructor(want: (identity: SpiffeId) => void, waitMs = WAIT_MS) {
     this.#want = want
-    this.#waitMs = waitMs
+    this.waitMs = waitMs
   }
 
   current(identity: SpiffeId): WorkloadCertificate | undefined {
@@ -89,7 +90,7 @@ export class CertificateCache {
             message: this.#lateMessage(identity),
           }),
         ),
-      this.#waitMs,
+      this.waitMs,
     )
     const onAbort = (): void => resolve(err({ reason: 'drained', message: 'aborted' }))
     signal.addEventListener('abort', onAbort)
@@ -104,7 +105,7 @@ export class CertificateCache {
 
   #lateMessage(identity: SpiffeId): string {
     const reason = this.#reasons.get(identity)
-    const late = `no certificate for ${identity} within ${this.#waitMs} ms`
+    const late = `no certificate for ${identity} within ${this.waitMs} ms`
     return reason === undefined ? late : `${late}: ${reason}`
   }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // One set of a pod's listeners, as an enrolment gave it to the data plane: captured connections are served at once, HBONE
-// with the first certificate. The next set takes its place while this one goes on with what it has.
+// with the first certificate; while that does not come, nobody waits for it for long. The next set takes its place while this one goes on with what it has.
 
+import { createServer, type Server, type Socket } from 'node:net'
 import { setImmediate as eventLoopTurn, setTimeout as delay } from 'node:timers/promises'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { HboneServer } from '../../mesh/hbone/types.ts'
@@ -31,6 +32,10 @@ export interface ListeningOptions {
   /** Accepts what is captured; undefined: Node does. */
   readonly engine: SocketEngine | undefined
   readonly makeHboneServer: (certificate: WorkloadCertificate) => HboneServer
+  /** How long clients of HBONE wait for the first certificate. */
+  readonly certificateWaitMs: number
+  /** One comes, or has waited, for whom there is none: he is to be sent away. */
+  readonly onUncertified: (socket: Socket) => void
   readonly log: Logger
 }
 
@@ -41,6 +46,9 @@ export class Listening {
   readonly #hbone: HboneServer[] = []
   /** HBONE listening fds that wait for the first certificate; the kernel's queue holds the clients meanwhile. */
   #waitingFds: readonly number[]
+  /** Those who send clients away while there is no certificate. */
+  #porters: readonly Server[] = []
+  #patience: NodeJS.Timeout | undefined
   /** Also for what is still being opened. */
   #isClosed = false
 
@@ -76,6 +84,22 @@ export class Listening {
       ...inbound.map((fd) => serve(fd, this.#options.onInbound)),
     ])
     for (const each of opened) if (each.status === 'rejected') throw each.reason
+    if (this.#waitingFds.length > 0 && !this.#isClosed)
+      this.#patience = setTimeout(() => this.#sendAway(), this.#options.certificateWaitMs)
+  }
+
+  #sendAway(): void {
+    const { log, onUncertified } = this.#options
+    const fds = this.#waitingFds
+    this.#waitingFds = []
+    this.#porters = fds.map((fd) =>
+      createServer({ pauseOnConnect: true }, (socket) => {
+        socket.on('error', () => undefined)
+        onUncertified(socket)
+      })
+        .on('error', (error) => log.error({ error: errorMessage(error) }, 'accept failed'))
+        .listen({ fd }),
+    )
   }
 
   /** An error of accept must not take the worker down; the listener goes on. */
@@ -91,13 +115,15 @@ export class Listening {
   async setCertificate(certificate: WorkloadCertificate): Promise<void> {
     if (this.#isClosed) return
     for (const server of this.#hbone) server.setCertificate(certificate)
-    const fds = this.#waitingFds
+    clearTimeout(this.#patience)
+    const places = [...this.#waitingFds.map((fd) => ({ fd })), ...this.#porters]
     this.#waitingFds = []
+    this.#porters = []
     await Promise.all(
-      fds.map((fd) => {
+      places.map((place) => {
         const server = this.#options.makeHboneServer(certificate)
         this.#hbone.push(server)
-        return server.listen({ fd })
+        return server.listen(place)
       }),
     )
   }
@@ -123,8 +149,11 @@ export class Listening {
     if (this.#isClosed) return
     this.#isClosed = true
     for (const server of this.#servers) server.close()
+    clearTimeout(this.#patience)
     for (const fd of this.#waitingFds) closeFd(fd)
     this.#waitingFds = []
+    for (const porter of this.#porters) porter.close()
+    this.#porters = []
     for (const server of this.#hbone) void server.stopListening()
   }
 

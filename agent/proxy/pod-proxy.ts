@@ -2,6 +2,7 @@
 // The proxy of one pod inside its worker: owns the pod's listeners, its HBONE server and client pool, and every
 // connection of the pod, from `start` until `remove`.
 
+import type { Socket } from 'node:net'
 import { errorMessage } from '../../mesh/errors.ts'
 import { CONNECT_DEADLINE_MS } from '../../mesh/hbone/limits.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
@@ -15,6 +16,7 @@ import { resetSocket } from '../../mesh/relay/reset-socket.ts'
 import type { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import type { TrustPolicy } from '../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
+import { socketAddressOf } from '../../mesh/model/address.ts'
 import type { SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
@@ -164,7 +166,8 @@ export class PodProxy {
 
   /**
    * Serves these listeners, in place of those before when the pod was enrolled again or leaves the mesh; running
-   * connections are not touched. Resolves when captured traffic is served; HBONE follows with the first certificate.
+   * connections are not touched. Resolves when captured traffic is served; HBONE follows with the first certificate, and where that is long
+   * in coming those who call are turned away meanwhile, for they may have others to call.
    */
   async serve(listeners: PodListeners): Promise<void> {
     const former = this.#listening
@@ -174,6 +177,8 @@ export class PodProxy {
       onInbound: (socket) => this.#run(handleInboundPlaintext, socket),
       engine: this.#options.engine,
       makeHboneServer: (certificate) => this.#makeHboneServer(certificate),
+      certificateWaitMs: certificates.waitMs,
+      onUncertified: (socket) => this.#turnAway(socket),
       log,
     })
     this.#listening = listening
@@ -234,6 +239,13 @@ export class PodProxy {
       },
       onRefused: (event) => this.#refused(event),
     })
+  }
+
+  #turnAway(socket: Socket): void {
+    const { identity } = this.pod
+    const peer = socketAddressOf(socket.remoteAddress, socket.remotePort)
+    resetSocket(socket)
+    this.#refused({ peer, reason: 'identityError', message: `no certificate for ${identity} yet` })
   }
 
   get identity(): SpiffeId {

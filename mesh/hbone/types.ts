@@ -3,7 +3,7 @@
 // The wire behaviour is that of reference "HBONE on the wire" (HTTP/2 CONNECT, RFC 9113 8.5, over mutual TLS 1.3).
 
 import type { CutSignal } from '../async/cut.ts'
-import type { Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { SocketEngine } from '../relay/socket-engine.ts'
 import type { HeldMemory } from '../http2/held-memory.ts'
@@ -160,8 +160,8 @@ export interface HboneServerOptions {
   }) => void
 }
 
-/** A listening socket that is owned from then on, or where to make one. */
-export type ListenPlace = { readonly fd: number } | HostPort
+/** A listening socket that is owned from then on, by its descriptor or taken over from a server that is not closed; or where to make one. */
+export type ListenPlace = { readonly fd: number } | Server | HostPort
 
 /** Serves HBONE for one workload. */
 export interface HboneServer {

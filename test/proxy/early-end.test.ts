@@ -3,12 +3,16 @@
 
 import { once } from 'node:events'
 import { connect, Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import t from 'tap'
+import type { LocalPod } from '../../agent/proxy/local-pod.ts'
+import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { addressBytes } from '../../native/libc.ts'
 import { openSocket } from '../../native/socket-spec.ts'
+import { makeCertificate, makeRoot } from '../hbone/certs.ts'
 import { resetOf } from './conversation.ts'
-import { newAddress, startAgent, testPod } from './loopback-world.ts'
+import { newAddress, startAgent, type TestAgent, testPod } from './loopback-world.ts'
 
 await t.test('a call that gives way while it waits for the mesh is told so, at once', async (t) => {
   const agent = await startAgent(t, { maxConnectionsPerPod: 3, judge: () => undefined })
@@ -52,4 +56,60 @@ await t.test('a pod that is removed while it begins to be served leaves no liste
     ]
     t.equal(error?.code, 'ECONNREFUSED', `port ${port}`)
   }
+})
+
+/** Serves HBONE alone, for want of a certificate to nobody. */
+async function serveUncertified(agent: TestAgent, pod: LocalPod): Promise<IpAddress> {
+  const [address] = pod.addresses as [IpAddress]
+  const listener = openSocket({
+    family: 4,
+    kind: 'tcp',
+    options: ['reuseAddress'],
+    bind: { address: addressBytes(address), port: 15008 },
+    backlog: 8,
+  })
+  const listeners = { outbound: [], inbound: [], hbone: [listener] }
+  await agent.ask({ kind: 'servePod', pod, listeners })
+  return address
+}
+
+await t.test('a pod without a certificate keeps nobody waiting for long', async (t) => {
+  const root = await makeRoot()
+  const agent = await startAgent(t, { root, certificateWaitMs: 50 })
+  const pod = testPod('frontend')
+  const address = await serveUncertified(agent, pod)
+  const call = async (): Promise<string | undefined> => {
+    const caller = connect(15008, address)
+    t.teardown(() => caller.destroy())
+    return resetOf(caller)
+  }
+  t.equal(await call(), 'ECONNRESET', 'who has waited')
+  t.equal(await call(), 'ECONNRESET', 'and who comes later')
+  t.match(await agent.line(({ direction }) => direction === 'inbound'), {
+    error: /no certificate for .*frontend/,
+  })
+
+  agent.send({ kind: 'certificate', certificate: await makeCertificate(root, pod.identity) })
+  const own = await makeCertificate(root, testPod('caller').identity)
+  const socket = connectTls({
+    ...CLIENT_TLS_OPTIONS,
+    ...secureContextOptions(own),
+    port: 15008,
+    host: address,
+  })
+  t.teardown(() => socket.destroy())
+  await once(socket, 'secureConnect')
+  t.pass('with the first certificate it is served')
+
+  await agent.ask({ kind: 'stopPod', uid: pod.uid, deadlineMs: 0 })
+  t.equal(await call(), 'ECONNREFUSED', 'and nothing of it is left at its end')
+})
+
+await t.test('nor is anything left of one that never got a certificate', async (t) => {
+  const agent = await startAgent(t, { certificateWaitMs: 0 })
+  const pod = testPod('frontend')
+  const address = await serveUncertified(agent, pod)
+  t.equal(await resetOf(connect(15008, address)), 'ECONNRESET')
+  await agent.ask({ kind: 'stopPod', uid: pod.uid, deadlineMs: 0 })
+  t.equal(await resetOf(connect(15008, address)), 'ECONNREFUSED')
 })

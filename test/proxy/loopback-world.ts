@@ -205,6 +205,7 @@ export interface AgentChoices {
   /** File descriptors for connections. */
   readonly descriptors?: number
   readonly reportTrafficMs?: number
+  readonly certificateWaitMs?: number
   /** Whose sockets serve apps: the native engine's when left out. */
   readonly sockets?: Kind
   readonly sameNodeSecurityLabel?: string
@@ -286,6 +287,7 @@ export async function startAgent(t: Test, options: AgentChoices = {}): Promise<T
     ...(options.now && { now: options.now }),
     counts: new ConnectionCounts(options.countTable ?? countTable(1), options.worker ?? 0),
     ...(options.judge === undefined ? {} : { judge: options.judge }),
+    certificateWaitMs: options.certificateWaitMs,
     ...(options.reportTrafficMs === undefined ? {} : { reportTrafficMs: options.reportTrafficMs }),
     placeLimits: {
       descriptors: options.descriptors ?? 10_000,

@@ -72,6 +72,7 @@ export interface DataPlaneOptions {
   readonly post: (message: FromWorker) => void
   /** For tests. */
   readonly reportTrafficMs?: number
+  readonly certificateWaitMs?: number | undefined
   readonly judge?: Judge
   readonly now?: () => number
 }
@@ -126,8 +127,9 @@ export class DataPlane {
     this.#options = options
     this.#trust = options.trust && trustPolicy(options.trust, this.#revocations)
     this.#mesh = new SyncedMesh(options)
-    this.#certificates = new CertificateCache((identity) =>
-      options.post({ kind: 'certificateWanted', identity }),
+    this.#certificates = new CertificateCache(
+      (identity) => options.post({ kind: 'certificateWanted', identity }),
+      options.certificateWaitMs,
     )
     this.#counters = new TrafficCounters(
       (deltas) => options.post({ kind: 'traffic', deltas }),
