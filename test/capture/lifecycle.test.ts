@@ -142,6 +142,26 @@ void t.test('an agent with another layout whose predecessor still serves', { ski
   t.ok(await isServed(), 'until they are enrolled')
 })
 
+void t.test(
+  'a successor that dies over the pods, and its predecessor lives',
+  { skip },
+  async (t) => {
+    const world = new World(t)
+    const outside = world.app('remote')
+    const strict = world.app('a')
+    const first = await world.openAgent()
+    await first.enrol(world.pod('a'))
+    const second = await world.openAgent()
+    await second.enrol(world.pod('a'))
+    await second.process.stop('SIGKILL')
+    t.equal((await strict.connect(SERVICE)).error, 'EPERM', 'the pods are closed')
+    t.equal((await outside.connect({ address: ADDRESS.aV4, port: 8080 })).error, 'ECONNREFUSED')
+    await first.enrol(world.pod('a'))
+    t.equal((await strict.connect(SERVICE)).received, CAPTURED, 'until it enrols them again')
+    t.match((await outside.connect({ address: ADDRESS.aV4, port: 8080 })).received, /^plaintext/)
+  },
+)
+
 void t.test('an agent of another version with the same layout', { skip }, async (t) => {
   const world = new World(t)
   const first = await world.openAgent()
