@@ -284,8 +284,8 @@ async function start(starting: Starting, quit: () => void, signal: AbortSignal):
     const parts = { certificates, meshSynced: meshSynced.promise }
     prepared = await prepare(starting, predecessor, parts, signal)
   }
-  // Where the start fails from here on, the predecessor has to know at once: the pods are not its own any more.
-  started.defer(() => predecessor?.leave())
+  // Where the start fails from here on, the pods are not the predecessor's any more: before they are let go of here it is to have them.
+  started.defer(() => predecessor?.takesBack())
   started.defer(() => duties.giveUp())
   if (predecessor !== undefined) unwrap(capture.supersede())
   await duties.begin()

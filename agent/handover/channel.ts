@@ -47,6 +47,8 @@ export type Message =
   | { readonly kind: 'again' }
   /** The successor: what comes from now on is its own. */
   | { readonly kind: 'taken' }
+  /** The successor: it comes to nothing, and may have begun with the pods. */
+  | { readonly kind: 'failed' }
   /** The predecessor: it only serves what it has, and the ports are free. */
   | { readonly kind: 'stoodDown' }
   /** A predecessor, to whoever is in charge: it wants to hear of its end. */
@@ -61,6 +63,7 @@ const KINDS: ReadonlySet<string> = new Set<Message['kind']>([
   'busy',
   'again',
   'taken',
+  'failed',
   'stoodDown',
   'follow',
   'following',

@@ -16,6 +16,9 @@ import { Channel, type IdentifiedPod, PROTOCOL } from './channel.ts'
  */
 const ANSWER_MS = 40_000
 
+/** Enrolling a node's pods anew takes it less; an earlier version only hears that the channel is closed. */
+const TAKE_BACK_MS = 2_000
+
 /** What it has told of itself. */
 export interface Offer {
   readonly identities: readonly SpiffeId[]
@@ -82,6 +85,13 @@ export class Predecessor {
   async taken(): Promise<void> {
     this.#channel.send({ kind: 'taken' })
     await this.#channel.receive()
+    this.#channel.end()
+  }
+
+  /** Leaves the pods to it, which this agent may have begun with; resolves when it has them, or is gone, or does not say so. */
+  async takesBack(): Promise<void> {
+    this.#channel.send({ kind: 'failed' })
+    await inTime(this.#channel.closed, TAKE_BACK_MS)
     this.#channel.end()
   }
 

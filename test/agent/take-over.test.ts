@@ -277,9 +277,18 @@ void t.test('given an agent in charge, whose successor comes to nothing', async 
     const successor = await meet()
     t.equal(node.begun, 0)
     node.isOurs = false
-    successor.leave()
-    await until(() => node.begun > 0, 'the pods to be taken back')
+    await successor.takesBack()
+    t.equal(node.begun, 1, 'when the successor lets go of them it has them')
     ;(await meet()).leave()
     t.equal(node.begun, 1)
+  })
+
+  await t.test('and where nobody says so, for it was killed', async (t) => {
+    const successor = await meet()
+    node.isOurs = false
+    successor.leave()
+    await until(() => node.begun > 1, 'the pods to be taken back')
+    ;(await meet()).leave()
+    t.equal(node.begun, 2)
   })
 })
