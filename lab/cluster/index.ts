@@ -294,11 +294,13 @@ export class Lab {
   /** Log of a container's current run, as far as it is written. */
   log(pod: string, container?: string): string {
     const record = this.pod(pod)
-    const found = pickContainer(record, container)
-    return readFileSync(
-      containerLog(this.layout, record.uid, found.name, found.restartCount),
-      'utf8',
-    )
+    const { name, restartCount } = pickContainer(record, container)
+    const runs = [restartCount, restartCount - 1]
+    // A run that is about to begin has no log yet.
+    const path = runs
+      .map((run) => containerLog(this.layout, record.uid, name, run))
+      .find((each) => existsSync(each))
+    return path === undefined ? '' : readFileSync(path, 'utf8')
   }
 
   /** Waits until `check` gives something other than undefined; the error names `what` and the last failure. */

@@ -183,6 +183,39 @@ await t.test('while traffic flows', { skip }, async (t) => {
     t.ok((await get(lab, 'mesh/client', `http://${late}:${HTTP_PORT}/`)).pod, 'it is served')
     t.notMatch(lab.log(`${MESH_NAMESPACE}/${successor}`), /without it/)
   })
+
+  await t.test('one that fails while it takes the node leaves it as it was', async (t) => {
+    await onlyNew()
+    const before = await agents()
+    const running = await traffic(t)
+    const path = `/spec/template/spec/containers/0/args/${args.length}`
+    const change = async (...changes: readonly object[]): Promise<void> => {
+      await kubectl('patch', AGENT_SET, '--type=json', '-p', JSON.stringify(changes))
+    }
+    await change({ op: 'add', path, value: '--cni-binary=/nowhere' })
+    const successor = await lab.waitFor('a successor that has failed twice', async () => {
+      const fresh = (await agents()).find((name) => !before.includes(name))
+      if (fresh === undefined) return undefined
+      const [container] = lab.pod(`${MESH_NAMESPACE}/${fresh}`).containers
+      return (container?.restartCount ?? 0) >= 2 ? fresh : undefined
+    })
+    await phase(running, 'meanwhile')
+    await lab.waitFor('it to say why', () =>
+      lab.log(`${MESH_NAMESPACE}/${successor}`).includes('AMB_CNI_INSTALL') ? true : undefined,
+    )
+    await applyAll(lab, [serverManifest({ namespace: 'mesh', name: 'later', node: 'node-a' })])
+    await lab.waitForPods('mesh')
+    await waitForCapture(lab, 'mesh', true)
+    t.pass('the agent before it still enrols')
+    await change({ op: 'remove', path })
+    await rolledOut()
+    await nothingLost(t, running)
+    const now = await agents()
+    t.ok(
+      before.every((name) => now.includes(name)),
+      'the agents have served all the while',
+    )
+  })
 })
 
 /** What is said of a pod of the mesh, by type. */
