@@ -149,8 +149,7 @@ async function crowd(
     ({ metadata }) => metadata.annotations?.['ambient.istio.io/redirection'] === 'enabled',
   )
   t.equal(inMesh.length, count)
-  t.comment(`others: ${tellOf(report)}`)
-  t.equal(report.failed, 0, `others notice nothing, in ${report.calls} calls`)
+  t.equal(report.failed, 0, `others notice nothing: ${tellOf(report)}`)
   t.comment(`the node's agent: ${(await agentMemory(lab)).toFixed(0)} MiB`)
   await scale(lab, 0)
   await untilAsMany(async () => count - (await namesOfCrowd(lab)).length, count)

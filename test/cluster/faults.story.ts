@@ -44,7 +44,7 @@ await t.test('faults under policy and traffic', { skip: missingCluster('nodes') 
 
   await t.test('the API server is killed: nobody notices', async (t) => {
     const served = await whileBothCall(t, lab, async () => await apiServer(t, lab))
-    t.equal(served.failed, 0, `of ${served.calls} calls`)
+    t.equal(served.failed, 0, tellOf(served))
     await inForce(lab, STRICT)
     t.pass('what is applied afterwards comes into force')
   })
@@ -53,13 +53,13 @@ await t.test('faults under policy and traffic', { skip: missingCluster('nodes') 
       const controllers = await podsOf(lab, SYSTEM, 'ambit-controller')
       await Promise.all(controllers.map((pod) => killContainer(lab, pod)))
     })
-    t.equal(served.failed, 0, `of ${served.calls} calls`)
+    t.equal(served.failed, 0, tellOf(served))
   })
   await t.test('agents are killed in turn: calls fail, closed, and go on', async (t) => {
     for (const agent of await podsOf(lab, SYSTEM, 'ambit-agent')) {
       await whileBothCall(t, lab, async () => await killContainer(lab, agent))
       const served = await whileBothCall(t, lab, async () => Promise.resolve())
-      t.equal(served.failed, 0, `once ${agent} is ready again, of ${served.calls} calls`)
+      t.equal(served.failed, 0, `once ${agent} is ready again: ${tellOf(served)}`)
     }
   })
 })

@@ -92,8 +92,7 @@ async function upgraded(t: Test, lab: DemoLab): Promise<void> {
     await Promise.race([upgrade, untilReplaced(lab, before)])
   })
   t.comment(`all nodes are taken over after ${secondsSince(startMs)} s`)
-  t.comment(tellOf(report))
-  t.equal(report.failed, 0, `of ${report.calls} calls`)
+  t.equal(report.failed, 0, tellOf(report))
   const { answers, ended } = await held.finish()
   t.strictSame(ended, [], `held connections live on, ${answers} answers`)
   await upgrade
@@ -119,8 +118,7 @@ async function takenBack(t: Test, lab: DemoLab): Promise<void> {
     // The pods of the failed one are still ending.
     while (!(await isWell(lab)));
   })
-  t.comment(tellOf(report))
-  t.equal(report.failed, 0, `of ${report.calls} calls`)
+  t.equal(report.failed, 0, tellOf(report))
   t.equal(await lab.kubectl(...args), template)
   const after = await podsOf(lab, SYSTEM, 'ambit-agent')
   t.strictSame(after.toSorted(), before.toSorted(), 'the agents have served all the while')

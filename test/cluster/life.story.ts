@@ -57,8 +57,7 @@ async function rollout(lab: DemoLab): Promise<LoadReport> {
 
 async function rolled(t: Test, lab: DemoLab): Promise<void> {
   const report = await rollout(lab)
-  t.comment(tellOf(report))
-  t.equal(report.failed, 0, `of ${report.calls} calls`)
+  t.equal(report.failed, 0, tellOf(report))
 }
 
 /** Of the pods that serve; the one that calls stays where it is. */
@@ -71,8 +70,7 @@ async function drained(t: Test, lab: DemoLab): Promise<void> {
     await lab.kubectl('rollout', 'status', '-n', NAMESPACE, 'deployment/web', TIMEOUT)
   })
   await lab.kubectl('uncordon', node)
-  t.comment(tellOf(report))
-  t.equal(report.failed, 0, `of ${report.calls} calls`)
+  t.equal(report.failed, 0, tellOf(report))
 }
 
 async function takenOff(t: Test, lab: DemoLab): Promise<void> {

@@ -83,7 +83,7 @@ await t.test('a namespace goes under traffic', { skip: missingCluster('nodes') }
     t.strictSame(await endingOf(lab), ['client', 'server'], 'its pods are still there')
     for (const [who, report] of reports) {
       t.comment(`${who}: ${tellOf(report)}`)
-      if (who in served) t.equal(report.failed, 0, `${who}: of ${report.calls} calls`)
+      if (who in served) t.equal(report.failed, 0, `${who}: ${tellOf(report)}`)
       else t.equal(report.failed, report.calls, `${who} is never served, in ${report.calls} calls`)
     }
     await lab.kubectl('delete', 'pods', '-n', PASSING, '--all', '--grace-period=1', '--wait=false')
