@@ -23,6 +23,11 @@ import { serveListeningFd } from './upstream.ts'
 const CONNECT_MS = 50
 /** Between two looks at handshakes under way. Their clients' answers are out for as long as a round trip takes. */
 const HANDSHAKE_LOOK_MS = 10
+/**
+ * A pod may be ready before an authority that is busy has certified it, and a client that is sent away may have nobody else to call: it waits for
+ * as long as its own deadlines let it. A pod that has no certificate for so many times the wait of its own connections will not have one soon.
+ */
+const CLIENTS_PATIENCE = 6
 /** A client may never answer, and where capture goes on (the agent stops) connections may never cease to come. */
 const ACCEPT_DEADLINE_MS = 1_000
 
@@ -32,7 +37,7 @@ export interface ListeningOptions {
   /** Accepts what is captured; undefined: Node does. */
   readonly engine: SocketEngine | undefined
   readonly makeHboneServer: (certificate: WorkloadCertificate) => HboneServer
-  /** How long clients of HBONE wait for the first certificate. */
+  /** How long the pod's own connections wait for a certificate. */
   readonly certificateWaitMs: number
   /** One comes, or has waited, for whom there is none: he is to be sent away. */
   readonly onUncertified: (socket: Socket) => void
@@ -85,7 +90,10 @@ export class Listening {
     ])
     for (const each of opened) if (each.status === 'rejected') throw each.reason
     if (this.#waitingFds.length > 0 && !this.#isClosed)
-      this.#patience = setTimeout(() => this.#sendAway(), this.#options.certificateWaitMs)
+      this.#patience = setTimeout(
+        () => this.#sendAway(),
+        CLIENTS_PATIENCE * this.#options.certificateWaitMs,
+      )
   }
 
   #sendAway(): void {
