@@ -182,11 +182,13 @@ serveRpc({
   counters: () => need().counters(),
   /** What has been told of pods' networks since the last call. */
   reports: () => reports.splice(0),
-  /** The things that the first report of this kind on this pod names, from now on or since the last call. */
-  reported: ({ uid, kind }: { uid: string; kind: string }) =>
+  /** The things that the first report of one of these kinds on this pod names, from now on or since the last call. */
+  reported: ({ uid, kinds }: { uid: string; kinds: readonly string[] }) =>
     new Promise<readonly string[]>((resolve) => {
       const check = (): void => {
-        const index = reports.findIndex((report) => report.uid === uid && report.kind === kind)
+        const index = reports.findIndex(
+          (report) => report.uid === uid && kinds.includes(report.kind),
+        )
         if (index < 0) return
         waiting.delete(check)
         resolve(reports.splice(index, 1)[0]?.what ?? [])
