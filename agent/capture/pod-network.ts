@@ -72,24 +72,27 @@ export async function preparePodNetwork(
   pod: CapturePod,
   storageMapFd: number,
 ): Promise<PodNetwork> {
-  const byFamily = new Map<4 | 6, Record<keyof PodListeners, number>>()
+  const byFamily = new Map<4 | 6, NonNullable<Opened>>()
   if (pod.mustHaveAddress === true) await proveAddress(thread, netnsFd, pod)
   try {
     // All at once: each answer that is waited for by itself costs a turn of two threads.
-    const openAll = (): Promise<readonly PromiseSettledResult<Opened>[]> =>
-      Promise.allSettled(
+    const openAll = async (): Promise<readonly PromiseSettledResult<Opened>[]> => {
+      const opened = await Promise.allSettled(
         FAMILIES.map((family) => openListeners(thread, netnsFd, pod, family, storageMapFd)),
       )
+      for (const [index, family] of FAMILIES.entries()) {
+        const made = opened[index]?.status === 'fulfilled' ? opened[index].value : undefined
+        if (made !== undefined) byFamily.set(family, made)
+      }
+      return opened
+    }
     let opened = await openAll()
     // Container runtimes set loopback up beside the CNI plugins, and may come to it later than we do. The pod must not be taken for one
     // without IPv6 then.
     if (opened.some(isWithoutFamily) && (await setLoopbackUp(thread, netnsFd))) {
-      for (const each of opened) if (each.status === 'fulfilled') closeOpened(each.value)
+      closeListenersOf(byFamily)
+      byFamily.clear()
       opened = await openAll()
-    }
-    for (const [index, family] of FAMILIES.entries()) {
-      const made = opened[index]?.status === 'fulfilled' ? opened[index].value : undefined
-      if (made !== undefined) byFamily.set(family, made)
     }
     const refused = opened.find((each) => each.status === 'rejected')
     if (refused !== undefined) throw refused.reason
@@ -188,10 +191,6 @@ function isWithoutFamily(opened: PromiseSettledResult<Opened>): boolean {
 async function setLoopbackUp(thread: NetnsThread, netnsFd: number): Promise<boolean> {
   const { repaired } = await keepRouting(thread, netnsFd, [])
   return repaired.length > 0
-}
-
-function closeOpened(opened: Opened): void {
-  for (const fd of Object.values(opened ?? {})) closeFd(fd)
 }
 
 async function openListeners(

@@ -16,7 +16,7 @@ import { getHeapSnapshot } from 'node:v8'
 import t, { type Test } from 'tap'
 import { socketEngine } from '../support/engine.ts'
 import { Cut } from '../../mesh/async/cut.ts'
-import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
+import { clientTlsOptions } from './certs.ts'
 import type { HboneTunnel } from '../../mesh/hbone/types.ts'
 import { noteMade } from '../../mesh/http2/adopted-wire.ts'
 import { FRAME, PREFACE } from '../../mesh/http2/protocol.ts'
@@ -60,8 +60,7 @@ void t.test(
     const raw = connect({ port: world.port, host: '127.0.0.1' })
     t.teardown(() => raw.destroy())
     const tls = tlsConnect({
-      ...CLIENT_TLS_OPTIONS,
-      ...secureContextOptions(world.clientCertificate),
+      ...clientTlsOptions(world.clientCertificate),
       socket: raw,
     })
     // Queued before the handshake, so that it comes with the last flight of it.
@@ -215,8 +214,7 @@ void t.test(
       const raw = connect({ port: world.port, host: '127.0.0.1' })
       await once(raw, 'connect')
       const tls = {
-        ...CLIENT_TLS_OPTIONS,
-        ...secureContextOptions(world.clientCertificate),
+        ...clientTlsOptions(world.clientCertificate),
         socket: raw,
       }
       const { connection: socket, made } = noteMade(engine, () => tlsConnect(tls))

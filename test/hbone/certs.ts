@@ -2,6 +2,8 @@
 // Certificates for the HBONE tests: a root, workload certificates of any identity and validity, and bad ones.
 
 import type { webcrypto } from 'node:crypto'
+import type { ConnectionOptions } from 'node:tls'
+import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
 import * as x509 from '../../mesh/identity/x509.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
@@ -102,3 +104,9 @@ export async function makeCertificate(
 /** The identity of a service account in the tests' trust domain. */
 export const testIdentity = (name: string, trustDomain = 'cluster.local'): SpiffeId =>
   `spiffe://${trustDomain}/ns/shop/sa/${name}` as SpiffeId
+
+/** All options of a client of HBONE that has this certificate, for who dials by itself. */
+export const clientTlsOptions = (certificate: WorkloadCertificate): ConnectionOptions => ({
+  ...CLIENT_TLS_OPTIONS,
+  ...secureContextOptions(certificate),
+})

@@ -7,10 +7,15 @@ import { type Socket, connect } from 'node:net'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import t, { type Test } from 'tap'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/http2/protocol.ts'
-import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
 import type { HboneTunnel } from '../../mesh/hbone/types.ts'
 import * as x509 from '../../mesh/identity/x509.ts'
-import { type TestRoot, makeCertificate, makeRoot, testIdentity } from './certs.ts'
+import {
+  clientTlsOptions,
+  type TestRoot,
+  makeCertificate,
+  makeRoot,
+  testIdentity,
+} from './certs.ts'
 import { type World, makeWorld } from './harness.ts'
 import { CONNECT, frame, goAwayCode, headers, rawPeer } from './raw-peer.ts'
 
@@ -236,8 +241,7 @@ await t.test('a certificate that says nothing of its purposes is as good', async
 await t.test('a client without a certificate gets no tunnel', async (t) => {
   const world = await makeWorld(t)
   const { ca, ALPNProtocols } = {
-    ...CLIENT_TLS_OPTIONS,
-    ...secureContextOptions(world.clientCertificate),
+    ...clientTlsOptions(world.clientCertificate),
   }
   const socket = tlsConnect({
     port: world.port,
@@ -260,8 +264,7 @@ await t.test('a peer that only speaks TLS 1.2, or no h2, gets no tunnel', async 
   ] as const) {
     const before = world.refused.length
     const socket = tlsConnect({
-      ...CLIENT_TLS_OPTIONS,
-      ...secureContextOptions(world.clientCertificate),
+      ...clientTlsOptions(world.clientCertificate),
       ...change,
       ...('ALPNProtocols' in change && { ALPNProtocols: ['http/1.1'] }),
       port: world.port,
@@ -282,8 +285,7 @@ await t.test(
       session?: Buffer,
     ): Promise<{ socket: TLSSocket; session: Buffer | undefined }> => {
       const socket = tlsConnect({
-        ...CLIENT_TLS_OPTIONS,
-        ...secureContextOptions(world.clientCertificate),
+        ...clientTlsOptions(world.clientCertificate),
         secureOptions: 0,
         port: world.port,
         host: '127.0.0.1',

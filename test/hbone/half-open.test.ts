@@ -7,7 +7,7 @@ import { connect as tlsConnect } from 'node:tls'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { type KnockLimits, type Knocker, Knocking, sourceKey } from '../../mesh/hbone/knocking.ts'
-import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
+import { clientTlsOptions } from './certs.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { type World, makeWorld } from './harness.ts'
 
@@ -169,8 +169,7 @@ async function shakesHands(t: Test, world: World, localAddress: string): Promise
   t.teardown(() => raw.destroy())
   await once(raw, 'connect')
   const socket = tlsConnect({
-    ...CLIENT_TLS_OPTIONS,
-    ...secureContextOptions(world.clientCertificate),
+    ...clientTlsOptions(world.clientCertificate),
     socket: raw,
   })
   const [settings] = (await once(socket, 'data')) as [Buffer]

@@ -20,19 +20,18 @@ import t, { type Test } from 'tap'
 import { HELD_LIMIT_BYTES } from '../../mesh/hbone/limits.ts'
 import { HeldMemory } from '../../mesh/http2/held-memory.ts'
 import { createHbonePool } from '../../mesh/hbone/pool.ts'
-import { CLIENT_TLS_OPTIONS, secureContextOptions, serverTlsOptions } from '../../mesh/hbone/tls.ts'
+import { serverTlsOptions } from '../../mesh/hbone/tls.ts'
 import type { OpenedTunnel } from '../../mesh/hbone/types.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { ok } from '../../mesh/result.ts'
-import { makeCertificate, makeRoot, testIdentity } from './certs.ts'
+import { clientTlsOptions, makeCertificate, makeRoot, testIdentity } from './certs.ts'
 import { type World, makeWorld } from './harness.ts'
 
 const MIB = 1024 * 1024
 
 async function nodeClient(t: Test, world: World): Promise<ClientHttp2Session> {
   const session = http2Connect(`https://127.0.0.1:${world.port}`, {
-    ...CLIENT_TLS_OPTIONS,
-    ...secureContextOptions(world.clientCertificate),
+    ...clientTlsOptions(world.clientCertificate),
     settings: { initialWindowSize: 1 * MIB },
     maxSessionMemory: 100, // MB: else Node itself resets streams with so much unsent
   })

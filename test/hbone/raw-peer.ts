@@ -7,7 +7,7 @@ import { type TLSSocket, connect } from 'node:tls'
 import type { Test } from 'tap'
 import { FRAME, PREFACE } from '../../mesh/http2/protocol.ts'
 import { HeaderBlockWriter, type HeaderList } from '../../mesh/http2/hpack.ts'
-import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
+import { clientTlsOptions } from './certs.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 
 export interface SeenFrame {
@@ -68,8 +68,7 @@ export async function rawPeer(
 ): Promise<RawPeer> {
   const raw = tcpConnect({ port, host, localAddress })
   const socket = connect({
-    ...CLIENT_TLS_OPTIONS,
-    ...secureContextOptions(certificate),
+    ...clientTlsOptions(certificate),
     socket: raw,
   })
   t.teardown(() => {

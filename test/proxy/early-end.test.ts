@@ -6,11 +6,10 @@ import { connect, Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import t from 'tap'
 import type { LocalPod } from '../../agent/proxy/local-pod.ts'
-import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { addressBytes } from '../../native/libc.ts'
 import { openSocket } from '../../native/socket-spec.ts'
-import { makeCertificate, makeRoot } from '../hbone/certs.ts'
+import { clientTlsOptions, makeCertificate, makeRoot } from '../hbone/certs.ts'
 import { resetOf } from './conversation.ts'
 import { newAddress, startAgent, type TestAgent, testPod } from './loopback-world.ts'
 
@@ -92,8 +91,7 @@ await t.test('a pod without a certificate keeps nobody waiting for long', async 
   agent.send({ kind: 'certificate', certificate: await makeCertificate(root, pod.identity) })
   const own = await makeCertificate(root, testPod('caller').identity)
   const socket = connectTls({
-    ...CLIENT_TLS_OPTIONS,
-    ...secureContextOptions(own),
+    ...clientTlsOptions(own),
     port: 15008,
     host: address,
   })

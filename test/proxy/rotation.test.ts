@@ -7,10 +7,9 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
-import { CLIENT_TLS_OPTIONS, secureContextOptions } from '../../mesh/hbone/tls.ts'
 import type { WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { IpAddress, MeshChange } from '../../mesh/model/types.ts'
-import { makeCertificate, makeRoot, type TestRoot } from '../hbone/certs.ts'
+import { clientTlsOptions, makeCertificate, makeRoot, type TestRoot } from '../hbone/certs.ts'
 import {
   inService,
   type ServedPod,
@@ -133,7 +132,7 @@ await t.test('the root of the mesh is replaced under traffic', async (t) => {
     rootsPem: `${old.pem}\n${young.pem}`,
   }
   const raw = connectTcp({ host: serverAddress, port: 15008, localAddress: '127.0.0.1' })
-  const tls = connectTls({ ...CLIENT_TLS_OPTIONS, ...secureContextOptions(rogue), socket: raw })
+  const tls = connectTls({ ...clientTlsOptions(rogue), socket: raw })
   t.teardown(() => tls.destroy())
   // Refused by the server, after a handshake that looked good from here.
   await new Promise((resolve) => tls.on('error', () => undefined).once('close', resolve))
