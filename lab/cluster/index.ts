@@ -4,7 +4,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createKubeApi, type KubeApi } from '../../mesh/kube/api.ts'
 import { loadKubeConfig } from '../../mesh/kube/access.ts'
@@ -13,7 +13,7 @@ import { FABRIC_BRIDGE, NODE_UPLINK } from '../network/fabric.ts'
 import { type CommandOutput, tryCommand } from '../machine/command.ts'
 import { type ContainerCommand, containerCommand } from '../kubelet/container-exec.ts'
 import { enterCgroup } from '../machine/enter-cgroup.ts'
-import { containerLog, type PodRecord, readPodRecords } from '../kubelet/pod-record.ts'
+import { containerLogs, type PodRecord, readPodRecords } from '../kubelet/pod-record.ts'
 import { type Ownership, ownershipOf } from '../kubernetes/real/ownership.ts'
 import { type AttachOptions, planAttachment } from '../kubernetes/real/plan.ts'
 import { nodePlans } from '../network/addressing.ts'
@@ -158,7 +158,7 @@ function withLogs(error: PodsNotReady, layout: LabLayout): AmbitError {
     .filter((record) => error.pods.includes(`${record.namespace}/${record.name}`))
     .flatMap((record) =>
       record.containers.flatMap((container) => {
-        const log = latestLog(layout, record, container)
+        const log = latestLog(layout, record, container).slice(-QUOTED_LOG_BYTES).trim()
         return log === ''
           ? []
           : [`the end of the log of ${record.namespace}/${record.name} ${container.name}:\n${log}`]
@@ -172,11 +172,8 @@ function latestLog(
   record: PodRecord,
   container: PodRecord['containers'][number],
 ): string {
-  for (let run = container.restartCount; run >= 0; run -= 1) {
-    const path = containerLog(layout, record.uid, container.name, run)
-    if (existsSync(path)) return readFileSync(path, 'utf8').slice(-QUOTED_LOG_BYTES).trim()
-  }
-  return ''
+  const [path] = containerLogs(layout, record.uid, container)
+  return path === undefined ? '' : readFileSync(path, 'utf8')
 }
 
 /** Gives a handle on a lab that is up. Throws AMB_LAB_MISSING when there is none of that name. */
@@ -291,16 +288,10 @@ export class Lab {
     })
   }
 
-  /** Log of a container's current run, as far as it is written. */
+  /** Log of a container's latest run that has one, as far as it is written. */
   log(pod: string, container?: string): string {
     const record = this.pod(pod)
-    const { name, restartCount } = pickContainer(record, container)
-    const runs = [restartCount, restartCount - 1]
-    // A run that is about to begin has no log yet.
-    const path = runs
-      .map((run) => containerLog(this.layout, record.uid, name, run))
-      .find((each) => existsSync(each))
-    return path === undefined ? '' : readFileSync(path, 'utf8')
+    return latestLog(this.layout, record, pickContainer(record, container))
   }
 
   /** Waits until `check` gives something other than undefined; the error names `what` and the last failure. */

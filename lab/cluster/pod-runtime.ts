@@ -3,7 +3,7 @@
 // container of the lab itself.
 
 import { spawn } from 'node:child_process'
-import { createReadStream, existsSync, readFileSync, watch } from 'node:fs'
+import { createReadStream, readFileSync, watch } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { PassThrough, Readable } from 'node:stream'
 import { err, ok, type Result } from '../../mesh/result.ts'
@@ -15,7 +15,12 @@ import type {
   PodRuntime,
 } from '../kubernetes/own/apiserver/pod-runtime.ts'
 import { type ContainerCommand, containerCommand } from '../kubelet/container-exec.ts'
-import { type ContainerRecord, containerLog, readPodRecord } from '../kubelet/pod-record.ts'
+import {
+  type ContainerRecord,
+  containerLog,
+  containerLogs,
+  readPodRecord,
+} from '../kubelet/pod-record.ts'
 import { shellQuote } from '../kubelet/start-script.ts'
 import type { LabLayout } from '../machine/layout.ts'
 
@@ -62,18 +67,13 @@ function findContainer(
   return ok(container)
 }
 
-/** The log of the latest run that there is (a container in back-off has not begun its next), or the one before. */
+/** The log of the latest run that there is, or the one before. */
 function logOf(
   lab: LabLayout,
   container: ContainerRecord,
   request: LogRequest,
 ): string | undefined {
-  const runs = [0, -1, -2]
-    .map((back) => container.restartCount + back)
-    .filter((run) => run >= 0)
-    .map((run) => containerLog(lab, request.podUid, container.name, run))
-    .filter((path) => existsSync(path))
-  return runs[request.previous ? 1 : 0]
+  return containerLogs(lab, request.podUid, container)[request.previous ? 1 : 0]
 }
 
 function startSession(

@@ -2,7 +2,7 @@
 // What a kubelet writes down about a pod it runs, so that others of the lab (exec, logs, status) can reach the
 // pod's processes without asking it. One file per pod, replaced as a whole.
 
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type LabLayout, SECRET_FILE_MODE } from '../machine/layout.ts'
 import type { ProcessRecord } from '../machine/process-record.ts'
@@ -42,6 +42,21 @@ export function containerLog(
   restartCount: number,
 ): string {
   return join(podDirectory(lab, uid), 'logs', `${container}.${restartCount}.log`)
+}
+
+/** Of a container's runs, this one and those before it that somebody may still ask for. */
+const RUNS_BACK = [0, 1, 2]
+
+/** The logs that there are of a container's runs, the latest first: one in back-off has not begun its next. */
+export function containerLogs(
+  lab: LabLayout,
+  uid: string,
+  { name, restartCount }: Pick<ContainerRecord, 'name' | 'restartCount'>,
+): readonly string[] {
+  return RUNS_BACK.map((back) => restartCount - back)
+    .filter((run) => run >= 0)
+    .map((run) => containerLog(lab, uid, name, run))
+    .filter((path) => existsSync(path))
 }
 
 /** Writes or replaces a pod's record. */
