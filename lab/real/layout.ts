@@ -8,6 +8,17 @@ import { fileURLToPath } from 'node:url'
 /** The first one is the control plane's, too. */
 export const NODES = ['node-a', 'node-b'] as const
 
+/** Who gives pods their network: Kubernetes' own plugins, with routes that are made by hand, or a CNI of its own, which also enforces NetworkPolicies. */
+export const NETWORKS = ['bridge', 'kube-router'] as const
+export type Network = (typeof NETWORKS)[number]
+
+/** What there is to choose of a cluster. */
+export interface ClusterKind {
+  /** Version of Kubernetes, vX.Y.Z. */
+  readonly kubernetes: string
+  readonly network: Network
+}
+
 /** On a disk: containerd's overlay file systems cannot lie on another one. */
 export const STATE_DIRECTORY = process.env['AMBIT_CLUSTER_DIR'] ?? '/var/lib/ambit-cluster'
 
@@ -17,6 +28,9 @@ const CACHE_DIRECTORY = join(
   'ambit/cluster',
 )
 export const PROGRAMS_DIRECTORY = join(CACHE_DIRECTORY, 'programs')
+/** Those of one version of Kubernetes, vX.Y.Z. */
+export const kubernetesDirectory = (version: string): string =>
+  join(CACHE_DIRECTORY, `kubernetes-${version}`)
 export const SOURCES_DIRECTORY = join(CACHE_DIRECTORY, 'sources')
 export const IMAGES_DIRECTORY = join(STATE_DIRECTORY, 'images')
 export const PKI_DIRECTORY = join(STATE_DIRECTORY, 'pki')

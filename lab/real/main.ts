@@ -2,17 +2,17 @@
 // `npm run cluster`: a real Kubernetes of two nodes on this machine, up until it is taken down.
 
 import { spawnSync } from 'node:child_process'
+import { parseArgs } from 'node:util'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import { takeClusterDown } from './down.ts'
 import { makeImages } from './images.ts'
 import { loadImages } from './load-images.ts'
-import { KUBECONFIG, NODES } from './layout.ts'
+import { type ClusterKind, KUBECONFIG, NETWORKS, NODES } from './layout.ts'
 import { inNode } from './node-command.ts'
-import { ensurePrograms } from './programs.ts'
-
+import { ensurePrograms, KUBERNETES_VERSION } from './programs.ts'
 import { bringClusterUp } from './up.ts'
 
-const USAGE = `usage: npm run cluster [-- up | down | build | load | kubeconfig | enter NODE [COMMAND...]]
+const USAGE = `usage: npm run cluster [-- up [OPTIONS] | down | build [OPTIONS] | load | kubeconfig | enter NODE [COMMAND...]]
 
 A real Kubernetes of two nodes on this machine: kube-apiserver, controllers, scheduler, etcd, and on each node kubelet,
 containerd, runc, kube-proxy and CNI plugins, in namespaces and cgroups of their own.
@@ -22,7 +22,13 @@ containerd, runc, kube-proxy and CNI plugins, in namespaces and cgroups of their
   build       only make the programs that it needs; they are kept
   load        make the images anew and give them to the nodes
   kubeconfig  print the path of its administrator's kubeconfig
-  enter       run a command (a shell) on a node`
+  enter       run a command (a shell) on a node
+
+  --kubernetes VERSION  of Kubernetes, ${KUBERNETES_VERSION} unless given
+  --network NAME        of pods: bridge (Kubernetes' own plugins, unless given) or kube-router (which enforces
+                        NetworkPolicies, too)`
+
+const VERSION = /^v1\.\d+\.\d+$/
 
 const report = (line: string): void => console.log(line)
 const USAGE_CODE = 2
@@ -31,7 +37,7 @@ async function main(args: readonly string[]): Promise<number> {
   const [verb = 'up', ...rest] = args
   switch (verb) {
     case 'up':
-      await bringClusterUp(report)
+      await bringClusterUp(kindIn(rest), report)
       report(`\nThe cluster is up:\n\n  export KUBECONFIG=${KUBECONFIG}\n  npm run cluster -- down`)
       return 0
     case 'down':
@@ -39,7 +45,7 @@ async function main(args: readonly string[]): Promise<number> {
       report('nothing of the cluster is left')
       return 0
     case 'build':
-      await ensurePrograms(report)
+      await ensurePrograms(kindIn(rest), report)
       return 0
     case 'load':
       await makeImages(report)
@@ -54,6 +60,21 @@ async function main(args: readonly string[]): Promise<number> {
       console.log(USAGE)
       return verb === '--help' ? 0 : USAGE_CODE
   }
+}
+
+/** Throws AmbitError for a choice that there is not, TypeError for an option. */
+function kindIn(args: readonly string[]): ClusterKind {
+  const options = {
+    kubernetes: { type: 'string', default: KUBERNETES_VERSION },
+    network: { type: 'string', default: NETWORKS[0] },
+  } as const
+  const { kubernetes, network: asked } = parseArgs({ args: [...args], options }).values
+  if (!VERSION.test(kubernetes))
+    throw new AmbitError('AMB_CLUSTER', `--kubernetes=${kubernetes} is no version vX.Y.Z`)
+  const network = NETWORKS.find((name) => name === asked)
+  if (network === undefined)
+    throw new AmbitError('AMB_CLUSTER', `--network=${asked} is none of ${NETWORKS.join(', ')}`)
+  return { kubernetes, network }
 }
 
 function enter([node = NODES[0], ...given]: readonly string[]): number {

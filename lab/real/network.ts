@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import { command } from '../machine/command.ts'
 import { OUTSIDE_IP4 } from '../network/addressing.ts'
-import { GATEWAY_IP, nodeIp, NODES, podCidr } from './layout.ts'
+import { GATEWAY_IP, type Network, nodeIp, NODES, podCidr } from './layout.ts'
 import { inNetworkOf } from './node-command.ts'
 import { pidOf, recordProcess } from './state.ts'
 
@@ -32,8 +32,8 @@ export async function makeFabric(): Promise<void> {
   ])
 }
 
-/** Gives a node its eth0, and the ways to the pods of the others. */
-export async function connectNode(index: number): Promise<void> {
+/** Gives a node its eth0 and, where no CNI does, the ways to the pods of the others. */
+export async function connectNode(index: number, network: Network): Promise<void> {
   const name = NODES[index]
   if (name === undefined) throw new RangeError(`Cannot connect node ${index}: there is none`)
   const pid = pidOf(name)
@@ -41,7 +41,7 @@ export async function connectNode(index: number): Promise<void> {
     `link add ${name} type veth peer name eth0 netns ${pid}`,
     `link set ${name} master br0 up`,
   ])
-  const others = NODES.map((_, other) => other).filter((other) => other !== index)
+  const others = network === 'bridge' ? [...NODES.keys()].filter((other) => other !== index) : []
   await ip(name, [
     'link set lo up',
     'link set eth0 up',

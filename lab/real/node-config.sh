@@ -2,17 +2,10 @@
 # Sourced by node.sh: what a node's daemons are told, in files.
 
 write_config() {
-  cat >/etc/cni/net.d/10-pods.conflist <<EOF
-{
-  "cniVersion": "1.0.0",
-  "name": "pods",
-  "plugins": [
-    {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-     "ipam": {"type": "host-local", "ranges": [[{"subnet": "$pod_cidr"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-    {"type": "portmap", "capabilities": {"portMappings": true}}
-  ]
-}
-EOF
+  minor=$(kubelet --version | sed 's/.* v1\.\([0-9]*\)\..*/\1/')
+  # What 1.31 brought: version 1 of cgroups is refused unless told, and nftables need no gate.
+  if [ "$minor" -ge 31 ]; then cgroup_v1='failCgroupV1: false' gates='{}'; else cgroup_v1='' gates='{NFTablesProxyMode: true}'; fi
+  write_network
   # A machine may be a container itself, which lowers no oom score.
   cat >/etc/containerd/config.toml <<EOF
 version = 3
@@ -40,7 +33,7 @@ authorization: {mode: Webhook}
 tlsCertFile: /etc/kubernetes/kubelet-$name.crt
 tlsPrivateKeyFile: /etc/kubernetes/kubelet-$name.key
 cgroupDriver: cgroupfs
-failCgroupV1: false
+$cgroup_v1
 failSwapOn: false
 maxPods: 240
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
@@ -55,10 +48,43 @@ EOF
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
+featureGates: $gates
 clientConnection: {kubeconfig: /etc/kubernetes/proxy.conf}
 hostnameOverride: $name
 clusterCIDR: 10.244.0.0/16
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 healthzBindAddress: 127.0.0.1:10256
 EOF
+}
+
+# What a CNI's own installer would leave there.
+write_network() {
+  case $network in
+    bridge)
+      cat >/etc/cni/net.d/10-pods.conflist <<EOF
+{
+  "cniVersion": "1.0.0",
+  "name": "pods",
+  "plugins": [
+    {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
+     "ipam": {"type": "host-local", "ranges": [[{"subnet": "$pod_cidr"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+    {"type": "portmap", "capabilities": {"portMappings": true}}
+  ]
+}
+EOF
+      ;;
+    # The range of pods is written into it by kube-router, when it has read the node's object.
+    kube-router)
+      cat >/etc/cni/net.d/10-kuberouter.conflist <<EOF
+{
+  "cniVersion": "0.3.0",
+  "name": "mynet",
+  "plugins": [
+    {"name": "kubernetes", "type": "bridge", "bridge": "kube-bridge", "isDefaultGateway": true, "hairpinMode": true, "ipam": {"type": "host-local"}},
+    {"type": "portmap", "capabilities": {"snat": true, "portMappings": true}}
+  ]
+}
+EOF
+      ;;
+  esac
 }

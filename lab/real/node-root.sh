@@ -18,8 +18,9 @@ make_root() {
   mount -t tmpfs -o mode=755 run $root/run
   mount -t tmpfs -o mode=1777 tmp $root/tmp
   rm -rf $root/etc/cni $root/opt/cni
-  mkdir -p $root/run/netns $root/opt/cni/bin $root/opt/ambit-cluster $root/etc/cni/net.d $root/etc/kubernetes $root/etc/containerd
+  mkdir -p $root/run/netns $root/opt/cni/bin $root/opt/ambit-cluster $root/opt/kubernetes $root/etc/cni/net.d $root/etc/kubernetes $root/etc/containerd
   mount --bind "$programs" $root/opt/ambit-cluster
+  mount --bind "$kubernetes" $root/opt/kubernetes
   for place in containerd kubelet; do
     mkdir -p "$directory/$place" "$root/var/lib/$place"
     mount --bind "$directory/$place" "$root/var/lib/$place"
@@ -43,7 +44,7 @@ make_root() {
   umount -l /old
   cd /
   mount --make-rshared /
-  export PATH=/opt/ambit-cluster:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+  export PATH=/opt/kubernetes:/opt/ambit-cluster:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
   hostname "$name"
   echo "$name" >/etc/hostname
   echo "127.0.0.1 localhost $name" >/etc/hosts

@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # The first process of a node: makes its root, which is this machine's read through an overlay in memory, then runs the node's daemons
 # and starts again those that end, as systemd would.
-# node.sh NAME IP POD-CIDR DIRECTORY PROGRAMS PKI IMAGES [control-plane]
+# node.sh NAME IP POD-CIDR DIRECTORY NETWORK PROGRAMS KUBERNETES PKI IMAGES [control-plane]
 set -eu
-name=$1 ip=$2 pod_cidr=$3 directory=$4 programs=$5 pki=$6 images=$7 duty=${8:-}
+name=$1 ip=$2 pod_cidr=$3 directory=$4 network=$5 programs=$6 kubernetes=$7 pki=$8 images=$9
+shift 9
+duty=${1:-}
 . "$(dirname "$0")/node-root.sh"
 . "$(dirname "$0")/node-config.sh"
 
@@ -57,6 +59,10 @@ if [ "$duty" = control-plane ]; then
     --cluster-signing-key-file=$keys/ca.key --bind-address=127.0.0.1
   unit kube-scheduler kube-scheduler --kubeconfig=$keys/scheduler.conf --authentication-kubeconfig=$keys/scheduler.conf \
     --authorization-kubeconfig=$keys/scheduler.conf --bind-address=127.0.0.1
+fi
+if [ "$network" = kube-router ]; then
+  export NODE_NAME="$name" KUBE_ROUTER_CNI_CONF_FILE=/etc/cni/net.d/10-kuberouter.conflist
+  unit kube-router kube-router --kubeconfig=$keys/admin.conf --run-router=true --run-firewall=true --run-service-proxy=false
 fi
 unit kube-proxy kube-proxy --config=$keys/proxy.yaml
 unit kubelet kubelet --config=$keys/kubelet.yaml "--kubeconfig=$keys/kubelet-$name.conf" "--hostname-override=$name" "--node-ip=$ip"

@@ -17,8 +17,11 @@ import {
   API_PORT,
   API_SERVICE_IP,
   CGROUP_PREFIX,
+  type ClusterKind,
   IMAGES_DIRECTORY,
   KUBECONFIG,
+  kubernetesDirectory,
+  type Network,
   nodeIp,
   NODES,
   PKI_DIRECTORY,
@@ -34,24 +37,28 @@ import { pidOf, readProcesses, recordProcess } from './state.ts'
 type Report = (line: string) => void
 
 const TOOLS = ['ip', 'nft', 'nsenter', 'unshare', 'openssl', 'gcc', 'ldd', 'kubectl']
+const TOOLS_OF: Readonly<Record<Network, readonly string[]>> = {
+  bridge: [],
+  'kube-router': ['iptables', 'ipset'],
+}
 /** On a machine with other work. */
 const READY_DEADLINE_MS = 180_000
 const POLL_MS = 200
 const PRIVATE_DIRECTORY_MODE = 0o700
 
 /** Throws AmbitError where one is up already, or a part of it does not start. */
-export async function bringClusterUp(report: Report): Promise<void> {
+export async function bringClusterUp(kind: ClusterKind, report: Report): Promise<void> {
   requireRoot('make a cluster')
-  for (const tool of TOOLS) requireTool(tool, 'make a cluster')
+  for (const tool of [...TOOLS, ...TOOLS_OF[kind.network]]) requireTool(tool, 'make a cluster')
   if (Object.values(readProcesses()).some(isRunning))
     throw new AmbitError('AMB_CLUSTER', 'Cannot bring a cluster up: there is one')
-  await ensurePrograms(report)
+  await ensurePrograms(kind, report)
   mkdirSync(STATE_DIRECTORY, { recursive: true, mode: PRIVATE_DIRECTORY_MODE })
   await makeKeys()
   await makeImages(report)
-  report(`starting ${NODES.join(' and ')}`)
+  report(`starting ${NODES.join(' and ')} of Kubernetes ${kind.kubernetes}`)
   await makeFabric()
-  for (const [index] of NODES.entries()) await startNode(index)
+  for (const [index] of NODES.entries()) await startNode(index, kind)
   await openGateway()
   report('waiting for the API server and the nodes')
   await untilNodesReady()
@@ -82,13 +89,14 @@ async function makeKeys(): Promise<void> {
   ])
 }
 
-async function startNode(index: number): Promise<void> {
+async function startNode(index: number, { kubernetes, network }: ClusterKind): Promise<void> {
   const name = NODES[index] ?? ''
   const directory = join(STATE_DIRECTORY, name)
   mkdirSync(join(directory, 'logs'), { recursive: true })
   const log = openSync(join(directory, 'logs/node.log'), 'a')
-  const argv = [CGROUP_PREFIX, name, nodeIp(index), podCidr(index), directory]
-  const places = [PROGRAMS_DIRECTORY, PKI_DIRECTORY, IMAGES_DIRECTORY]
+  const argv = [CGROUP_PREFIX, name, nodeIp(index), podCidr(index), directory, network]
+  const programs = [PROGRAMS_DIRECTORY, kubernetesDirectory(kubernetes)]
+  const places = [...programs, PKI_DIRECTORY, IMAGES_DIRECTORY]
   const child = spawn(
     join(ROOM, 'start-node.sh'),
     [...argv, ...places, ...(index === 0 ? ['control-plane'] : [])],
@@ -99,7 +107,7 @@ async function startNode(index: number): Promise<void> {
   const file = join(directory, 'init.pid')
   await until(`the start of ${name}`, () => Promise.resolve(readPid(file) !== undefined))
   recordProcess(name, readPid(file) ?? 0)
-  await connectNode(index)
+  await connectNode(index, network)
 }
 
 function readPid(file: string): number | undefined {
@@ -149,7 +157,16 @@ async function untilNodesReady(): Promise<void> {
     const { stdout } = await ask('get', 'nodes', '-o', 'name')
     return stdout.trim().split('\n').length >= NODES.length
   })
+  await assignPodRanges()
   await kubectl('wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=120s')
+}
+
+/** To the nodes' objects, where a CNI of its own looks for them: by us, for each is to have the range that the machine knows. */
+async function assignPodRanges(): Promise<void> {
+  for (const [index, name] of NODES.entries()) {
+    const spec = { podCIDR: podCidr(index), podCIDRs: [podCidr(index)] }
+    await kubectl('patch', 'node', name, '-p', JSON.stringify({ spec }))
+  }
 }
 
 /** Polls: before the server serves there is nothing to be told by. */
