@@ -34,6 +34,8 @@ export function readProbedCall(answer: unknown): Result<ProbedCall, string> {
 
 const PORT_DROPPED =
   'a NetworkPolicy of the CNI or a firewall (of a node, of the cloud) drops port 15008 between the nodes: let it through'
+const PORT_REJECTED =
+  'a NetworkPolicy of the CNI or a firewall rejects port 15008 between the nodes: let it through; or the called pod has left the mesh this moment'
 const NOT_CAPTURED =
   'the connection did not pass the agent: the pod is not captured, or open while nobody serves it ("ambit status")'
 const CHANGED =
@@ -96,7 +98,7 @@ function likelyCause(
       if (outcome === 'unknown' || securities.includes(securityOf(seen))) return undefined
       return seen === undefined ? NOT_CAPTURED : CHANGED
     case 'refused': {
-      const onTheWay = seen?.reason && ON_THE_WAY.get(seen.reason)
+      const onTheWay = seen && hindranceOf(seen)
       if (outcome === 'fails')
         return stop?.step === 'certificate' || stop?.step === 'endpoint' ? undefined : onTheWay
       if (outcome === 'varies' || outcome === 'unknown') return onTheWay
@@ -115,10 +117,20 @@ function refusalCause(seen: SeenCall | undefined, error: string | undefined): st
   return seen.reason === 'connectFailed' || seen.reason === 'hboneRefused' ? NO_LISTENER : CHANGED
 }
 
+/** What kept a call from being asked for admission; undefined where nothing did. */
+function hindranceOf({ reason, dialled }: SeenCall): string | undefined {
+  if (reason === 'connectFailed') return isHbone(dialled) ? PORT_REJECTED : undefined
+  return reason && ON_THE_WAY.get(reason)
+}
+
+function isHbone(dialled: string | undefined): boolean {
+  return dialled !== undefined && parseSocketAddress(dialled)?.port === MESH_PORTS.hbone
+}
+
 function silenceOf(seen: SeenCall | undefined): string {
   const dialled = seen?.dialled
   if (dialled === undefined) return CHANGED
-  return parseSocketAddress(dialled)?.port === MESH_PORTS.hbone
+  return isHbone(dialled)
     ? PORT_DROPPED
     : `nothing comes back from ${dialled}: a firewall or a NetworkPolicy of the CNI drops it, or there is no such host`
 }

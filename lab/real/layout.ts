@@ -37,6 +37,9 @@ export const PKI_DIRECTORY = join(STATE_DIRECTORY, 'pki')
 /** Of its administrator, by an address of this machine's loopback. */
 export const KUBECONFIG = join(STATE_DIRECTORY, 'kubeconfig')
 
+/** Of the cluster that is up: a ClusterKind, as JSON. */
+export const KIND_FILE = join(STATE_DIRECTORY, 'kind.json')
+
 /** Where tests look for kube-apiserver and etcd. */
 export const TOOLS_DIRECTORY = fileURLToPath(
   new URL('../../node_modules/.ambit-tools', import.meta.url),

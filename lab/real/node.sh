@@ -62,7 +62,8 @@ if [ "$duty" = control-plane ]; then
 fi
 if [ "$network" = kube-router ]; then
   export NODE_NAME="$name" KUBE_ROUTER_CNI_CONF_FILE=/etc/cni/net.d/10-kuberouter.conflist
-  unit kube-router kube-router --kubeconfig=$keys/admin.conf --run-router=true --run-firewall=true --run-service-proxy=false
+  unit kube-router kube-router --kubeconfig=$keys/admin.conf --run-router=true --run-firewall=true --run-service-proxy=false \
+    --service-cluster-ip-range=10.212.0.0/16
 fi
 unit kube-proxy kube-proxy --config=$keys/proxy.yaml
 unit kubelet kubelet --config=$keys/kubelet.yaml "--kubeconfig=$keys/kubelet-$name.conf" "--hostname-override=$name" "--node-ip=$ip"

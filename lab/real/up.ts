@@ -19,6 +19,7 @@ import {
   CGROUP_PREFIX,
   type ClusterKind,
   IMAGES_DIRECTORY,
+  KIND_FILE,
   KUBECONFIG,
   kubernetesDirectory,
   type Network,
@@ -54,6 +55,7 @@ export async function bringClusterUp(kind: ClusterKind, report: Report): Promise
     throw new AmbitError('AMB_CLUSTER', 'Cannot bring a cluster up: there is one')
   await ensurePrograms(kind, report)
   mkdirSync(STATE_DIRECTORY, { recursive: true, mode: PRIVATE_DIRECTORY_MODE })
+  writeFileSync(KIND_FILE, JSON.stringify(kind))
   await makeKeys()
   await makeImages(report)
   report(`starting ${NODES.join(' and ')} of Kubernetes ${kind.kubernetes}`)

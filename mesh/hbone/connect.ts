@@ -38,7 +38,7 @@ export async function connectSecured(
   if (!dialled.ok)
     return deadline.aborted && !signal.aborted
       ? err({ reason: 'connectTimeout', message: END_REASONS.connectTimeout.text })
-      : dialled
+      : err(withLikelyCause(dialled.error))
   if (signal.aborted) {
     dialled.value.destroy()
     return err(abandoned())
@@ -52,6 +52,16 @@ export async function connectSecured(
   const trust = options.trust ?? ownDomainOnly(target.sourceIdentity)
   const { expectedIdentities } = target
   return handshake(dialled.value, certificate, expectedIdentities, trust, options, signal)
+}
+
+/**
+ * A port that answers by a refusal is nobody's of the mesh, or somebody on the way speaks for it: CNIs that reject what a NetworkPolicy does
+ * not let through do so by a reset or by an ICMP error. Whoever reads the log knows of neither.
+ */
+function withLikelyCause(failure: HboneFailure): HboneFailure {
+  if (failure.code !== 'ECONNREFUSED' && failure.code !== 'EHOSTUNREACH') return failure
+  const message = `${failure.message}, maybe a NetworkPolicy is rejecting HBONE port 15008, or the pod has left the mesh`
+  return { ...failure, message }
 }
 
 /** The failure of an open whose caller gave up. */

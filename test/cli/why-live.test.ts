@@ -42,6 +42,11 @@ const refused = (reason: SeenCall['reason'], message = ''): ProbedCall => ({
   tookMs: 4,
   seen: { ...SEEN, ...(reason && { reason }), message },
 })
+const refusedAt = (dialled: string): ProbedCall => ({
+  outcome: 'refused',
+  tookMs: 4,
+  seen: { ...SEEN, dialled, reason: 'connectFailed', message: 'connect ECONNREFUSED' },
+})
 const byKernel = (error: string): ProbedCall => ({ outcome: 'refused', tookMs: 0, error })
 const silent = (dialled?: string): ProbedCall => ({
   outcome: 'timedOut',
@@ -89,7 +94,11 @@ void t.test('where they differ, the likely cause is named', (t) => {
     [BY_HBONE, refused('hboneRefused', 'http status: 401'), /ambit audit/],
     [BY_HBONE, refused('policyDenied'), /ambit audit/],
     [BY_HBONE, refused('hboneRefused', 'http status: 503'), /nobody listens/],
-    [connects('plaintext'), refused('connectFailed', 'connect ECONNREFUSED'), /nobody listens/],
+    [connects('plaintext'), refusedAt('192.0.2.1:443'), /nobody listens/],
+    [connects('node_local'), refusedAt('10.244.1.3:8080'), /nobody listens/],
+    [BY_HBONE, refusedAt('10.244.2.3:15008'), /rejects port 15008/],
+    [failsAt('admission'), refusedAt('[fd00::3]:15008'), /rejects port 15008/],
+    [VARIES, refusedAt('10.244.2.3:15008'), /rejects port 15008/],
     [BY_HBONE, refused('tlsFailure'), /ambit certs/],
     [BY_HBONE, refused('tooManyConnections'), /ask again/],
     [BY_HBONE, byKernel('EPERM'), /does not listen/],

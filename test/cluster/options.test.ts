@@ -16,7 +16,7 @@ const REFUSALS: readonly (readonly [args: readonly string[], reason: RegExp])[] 
 ]
 
 for (const [args, reason] of REFUSALS)
-  t.test(`refused: ${args.join(' ')}`, (t) => {
+  await t.test(`refused: ${args.join(' ')}`, (t) => {
     const { status, stderr, stdout } = spawnSync(process.execPath, [PROGRAM, ...args], {
       encoding: 'utf8',
     })

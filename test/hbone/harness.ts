@@ -33,7 +33,8 @@ type Refused = Parameters<HboneServerOptions['onRefused']>[0]
 
 /** Why a TCP connect failed, as the `dial` of a pool tells it. */
 export function dialFailure(error: unknown): HboneFailure {
-  return { reason: 'connectFailed', message: `cannot connect: ${errorMessage(error)}` }
+  const { code } = error as NodeJS.ErrnoException
+  return { reason: 'connectFailed', message: `cannot connect: ${errorMessage(error)}`, code }
 }
 
 /** A listening TCP socket as a bare fd that nobody else owns, as the agent's namespace worker hands it over. */

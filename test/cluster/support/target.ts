@@ -2,8 +2,8 @@
 // Which cluster the stories are told on: that of KUBECONFIG, of whose nodes nothing is known, else the one of this machine
 // (`npm run cluster`), whose nodes can be entered.
 
-import { existsSync } from 'node:fs'
-import { KUBECONFIG } from '../../../lab/real/layout.ts'
+import { existsSync, readFileSync } from 'node:fs'
+import { type ClusterKind, KIND_FILE, KUBECONFIG, type Network } from '../../../lab/real/layout.ts'
 
 export interface StoryTarget {
   readonly kubeconfig: string
@@ -26,4 +26,14 @@ export function missingCluster(needs: 'nodes' | 'api'): string | false {
   return needs === 'nodes' && !target.isOurs
     ? 'needs nodes that can be entered: npm run cluster, without KUBECONFIG'
     : false
+}
+
+/** For tap's `skip`, where a story is about who gives pods their network. */
+export function missingNetwork(network: Network): string | false {
+  const missing = missingCluster('nodes')
+  if (missing !== false) return missing
+  const kind = JSON.parse(readFileSync(KIND_FILE, 'utf8')) as ClusterKind
+  return (
+    kind.network !== network && `needs another network: npm run cluster -- up --network ${network}`
+  )
 }
