@@ -388,7 +388,8 @@ contract(
     ])
     t.match(
       change.stderr,
-      /spec\.clusterIPs\[0\]: Invalid value: \["10\.96\.0\.77"\]: may not change once set/,
+      // The second form is that of earlier versions.
+      /spec\.clusterIPs\[0\]: Invalid value: (\[|\[\]string\{)"10\.96\.0\.77"[\]}]: may not change once set/,
     )
     const deployment = DEPLOYMENT.replace('labels: {app: web}', 'labels: {app: other}')
     t.match(
