@@ -22,7 +22,7 @@ import {
   words,
 } from '../mesh/program/flags.ts'
 import { OTLP_FLAGS } from '../mesh/program/otlp-flags.ts'
-import { PROXY_FLAGS, proxyPortFlags } from '../mesh/program/proxy-flags.ts'
+import { PROXY_FLAGS, PROXY_PORT_FLAGS } from '../mesh/program/proxy-flags.ts'
 import { type AccessConfig, accessFlags } from '../mesh/program/access-flags.ts'
 import { parseLabelSelector } from '../mesh/kube/index.ts'
 import { readConnectionFilter } from '../mesh/telemetry/access-spec.ts'
@@ -203,7 +203,7 @@ const flags: FlagTable<AgentFlags> = {
     wholeNumber(1),
     { env: 'AMBIT_MAX_CONNECTIONS_PER_POD', fallback: DEFAULT_MAX_CONNECTIONS },
   ),
-  ...proxyPortFlags('0.0.0.0'),
+  ...PROXY_PORT_FLAGS,
   failOpen: onOff('--fail-open', 'let pods out in plaintext while no agent runs', {
     env: 'AMBIT_FAIL_OPEN',
   }),

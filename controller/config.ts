@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The controller's configuration: flags, each with an environment variable, each checked before anything starts.
 
-import { existsSync } from 'node:fs'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { HostPort } from '../mesh/model/host-port.ts'
 import { DEFAULT_ROOT_NAMESPACE } from '../mesh/model/policy-index.ts'
 import {
+  ANY_HOST,
   choice,
   flagCommand,
   type FlagTable,
@@ -77,8 +77,6 @@ export interface ControllerConfig extends OtlpConfig {
 const DEFAULT_NAMESPACE = 'ambit-system'
 /** The user of Istio's proxies, so that policies on pods that let those in let ours in, too. */
 const PROXY_USER = 1_337
-/** All addresses of both families, or of IPv4 where the kernel has no IPv6. */
-const ANY_HOST = existsSync('/proc/net/if_inet6') ? '[::]' : '0.0.0.0'
 
 const flags: FlagTable<ControllerConfig> = {
   ...KUBE_FLAGS,

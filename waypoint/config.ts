@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The waypoint's configuration: flags, each with an environment variable, each checked before anything starts.
 
-import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import type { HostPort } from '../mesh/model/host-port.ts'
 import { type AccessConfig, accessFlags, parseShare } from '../mesh/program/access-flags.ts'
 import {
+  ANY_HOST,
   flagCommand,
   type FlagTable,
   hostPort,
@@ -19,7 +19,7 @@ import {
   wholeNumber,
 } from '../mesh/program/flags.ts'
 import { OTLP_FLAGS } from '../mesh/program/otlp-flags.ts'
-import { PROXY_FLAGS, proxyPortFlags } from '../mesh/program/proxy-flags.ts'
+import { PROXY_FLAGS, PROXY_PORT_FLAGS } from '../mesh/program/proxy-flags.ts'
 import type { LogFormat, LogLevel } from '../mesh/telemetry/log.ts'
 import type { OtlpConfig } from '../mesh/telemetry/otlp/target.ts'
 import { readRequestFilter } from './access-log.ts'
@@ -57,9 +57,6 @@ export interface WaypointConfig extends OtlpConfig, AccessConfig {
   /** Of the requests about which no caller has decided, the share that is traced; it takes an endpoint for OTLP. */
   readonly traceSample: number
 }
-
-/** All addresses of both families, or of IPv4 where the kernel has no IPv6. */
-const ANY_HOST = existsSync('/proc/net/if_inet6') ? '[::]' : '0.0.0.0'
 
 /** At some 10 KB each, idle, this is half a gigabyte. */
 const DEFAULT_MAX_TUNNELS = 50_000
@@ -109,7 +106,7 @@ const flags: FlagTable<WaypointFlags> = {
     env: 'AMBIT_HBONE_ADDRESS',
     fallback: `${ANY_HOST}:15008`,
   }),
-  ...proxyPortFlags(ANY_HOST),
+  ...PROXY_PORT_FLAGS,
   logLevel: logLevel(),
   logFormat: logFormat(),
   ...accessFlags('requests', 'response_code >= 500 || duration > 500', readRequestFilter),

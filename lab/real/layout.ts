@@ -4,6 +4,7 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { Families } from './addresses.ts'
 
 /** The first one is the control plane's, too. */
 export const NODES = ['node-a', 'node-b'] as const
@@ -17,6 +18,7 @@ export interface ClusterKind {
   /** Version of Kubernetes, vX.Y.Z. */
   readonly kubernetes: string
   readonly network: Network
+  readonly families: Families
 }
 
 /** On a disk: containerd's overlay file systems cannot lie on another one. */
@@ -50,12 +52,3 @@ export const ROOM = fileURLToPath(new URL('.', import.meta.url))
 export const CGROUP_PREFIX = 'ambit-cluster-'
 
 export const API_PORT = 6443
-/** The first address of the range of Services, 10.212.0.0/16, as node.sh gives it to the API server. */
-export const API_SERVICE_IP = '10.212.0.1'
-const NODE_NETWORK = '172.31.77'
-export const GATEWAY_IP = `${NODE_NETWORK}.1`
-const FIRST_NODE_HOST = 11
-
-/** The n-th node's own address, and the range of its pods. */
-export const nodeIp = (index: number): string => `${NODE_NETWORK}.${FIRST_NODE_HOST + index}`
-export const podCidr = (index: number): string => `10.244.${index + 1}.0/24`

@@ -4,6 +4,7 @@
 import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
+import { FAMILIES } from './addresses.ts'
 import { takeClusterDown } from './down.ts'
 import { makeImages } from './images.ts'
 import { loadImages } from './load-images.ts'
@@ -26,7 +27,8 @@ containerd, runc, kube-proxy and CNI plugins, in namespaces and cgroups of their
 
   --kubernetes VERSION  of Kubernetes, ${KUBERNETES_VERSION} unless given
   --network NAME        of pods: bridge (Kubernetes' own plugins, unless given) or kube-router (which enforces
-                        NetworkPolicies, too)`
+                        NetworkPolicies, too)
+  --addresses FAMILIES  of nodes, pods and Services: ipv4 (unless given), ipv6, or dual`
 
 const VERSION = /^v1\.\d+\.\d+$/
 
@@ -67,14 +69,25 @@ function kindIn(args: readonly string[]): ClusterKind {
   const options = {
     kubernetes: { type: 'string', default: KUBERNETES_VERSION },
     network: { type: 'string', default: NETWORKS[0] },
+    addresses: { type: 'string', default: FAMILIES[0] },
   } as const
-  const { kubernetes, network: asked } = parseArgs({ args: [...args], options }).values
+  const { kubernetes, ...asked } = parseArgs({ args: [...args], options }).values
   if (!VERSION.test(kubernetes))
     throw new AmbitError('AMB_CLUSTER', `--kubernetes=${kubernetes} is no version vX.Y.Z`)
-  const network = NETWORKS.find((name) => name === asked)
-  if (network === undefined)
-    throw new AmbitError('AMB_CLUSTER', `--network=${asked} is none of ${NETWORKS.join(', ')}`)
-  return { kubernetes, network }
+  const network = oneOf('network', NETWORKS, asked.network)
+  const families = oneOf('addresses', FAMILIES, asked.addresses)
+  if (network === 'kube-router' && families !== 'ipv4')
+    throw new AmbitError(
+      'AMB_CLUSTER',
+      '--network=kube-router is there with --addresses=ipv4 alone',
+    )
+  return { kubernetes, network, families }
+}
+
+function oneOf<T extends string>(option: string, choices: readonly T[], asked: string): T {
+  const choice = choices.find((each) => each === asked)
+  if (choice !== undefined) return choice
+  throw new AmbitError('AMB_CLUSTER', `--${option}=${asked} is none of ${choices.join(', ')}`)
 }
 
 function enter([node = NODES[0], ...given]: readonly string[]): number {

@@ -4,8 +4,8 @@
 
 import { spawn } from 'node:child_process'
 import { command } from '../machine/command.ts'
-import { OUTSIDE_IP4 } from '../network/addressing.ts'
-import { GATEWAY_IP, type Network, nodeIp, NODES, podCidr } from './layout.ts'
+import type { AddressPlan } from './addresses.ts'
+import { type Network, NODES } from './layout.ts'
 import { inNetworkOf } from './node-command.ts'
 import { pidOf, recordProcess } from './state.ts'
 
@@ -13,7 +13,7 @@ const FABRIC = 'fabric'
 type Place = Parameters<typeof inNetworkOf>[0]
 
 /** Makes the bridge; a process that does nothing keeps its namespace. */
-export async function makeFabric(): Promise<void> {
+export async function makeFabric(plan: AddressPlan): Promise<void> {
   const child = spawn('unshare', ['--net', 'sleep', 'infinity'], {
     detached: true,
     stdio: 'ignore',
@@ -24,16 +24,19 @@ export async function makeFabric(): Promise<void> {
   await ip(FABRIC, [
     'link set lo up',
     'link add br0 type bridge',
-    `address add ${GATEWAY_IP}/24 dev br0`,
-    // Somebody who is no node and no pod.
-    `address add ${OUTSIDE_IP4}/32 dev br0`,
+    ...withPrefixes(plan.gateways, plan).map((gateway) => addAddress(gateway, 'br0')),
+    ...plan.outside.map((outside) => addAddress(outside, 'br0')),
     'link set br0 up',
-    ...NODES.map((_, index) => `route add ${podCidr(index)} via ${nodeIp(index)}`),
+    ...NODES.flatMap((_, index) => waysToPods(plan, index)),
   ])
 }
 
 /** Gives a node its eth0 and, where no CNI does, the ways to the pods of the others. */
-export async function connectNode(index: number, network: Network): Promise<void> {
+export async function connectNode(
+  plan: AddressPlan,
+  index: number,
+  network: Network,
+): Promise<void> {
   const name = NODES[index]
   if (name === undefined) throw new RangeError(`Cannot connect node ${index}: there is none`)
   const pid = pidOf(name)
@@ -45,10 +48,25 @@ export async function connectNode(index: number, network: Network): Promise<void
   await ip(name, [
     'link set lo up',
     'link set eth0 up',
-    `address add ${nodeIp(index)}/24 dev eth0`,
-    `route add default via ${GATEWAY_IP}`,
-    ...others.map((other) => `route add ${podCidr(other)} via ${nodeIp(other)}`),
+    ...withPrefixes(plan.nodes(index), plan).map((address) => addAddress(address, 'eth0')),
+    ...plan.gateways.map((gateway) => `route add default via ${gateway}`),
+    ...others.flatMap((other) => waysToPods(plan, other)),
   ])
+}
+
+/** Each address is its only holder's: nobody waits for IPv6 to find that out. */
+function addAddress(withPrefix: string, device: string): string {
+  return `address add ${withPrefix} dev ${device}${withPrefix.includes(':') ? ' nodad' : ''}`
+}
+
+function withPrefixes(addresses: readonly string[], { prefixes }: AddressPlan): readonly string[] {
+  return addresses.map((address, family) => `${address}/${prefixes[family] ?? ''}`)
+}
+
+/** To those of the n-th node. */
+function waysToPods(plan: AddressPlan, index: number): readonly string[] {
+  const nodes = plan.nodes(index)
+  return plan.pods(index).map((range, family) => `route add ${range} via ${nodes[family] ?? ''}`)
 }
 
 async function ip(role: Place, lines: readonly string[]): Promise<void> {

@@ -30,16 +30,16 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: /etc/kubernetes/ca.crt}}
 authorization: {mode: Webhook}
-tlsCertFile: /etc/kubernetes/kubelet-$name.crt
-tlsPrivateKeyFile: /etc/kubernetes/kubelet-$name.key
+tlsCertFile: /etc/kubernetes/kubelet-$NODE.crt
+tlsPrivateKeyFile: /etc/kubernetes/kubelet-$NODE.key
 cgroupDriver: cgroupfs
 $cgroup_v1
 failSwapOn: false
 maxPods: 240
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
-clusterDNS: [10.212.0.10]
+clusterDNS: ["$DNS_SERVICE_IP"]
 clusterDomain: cluster.local
-address: $ip
+address: "$ip"
 healthzBindAddress: 127.0.0.1
 makeIPTablesUtilChains: false
 evictionHard: {memory.available: "50Mi", nodefs.available: "1%", imagefs.available: "1%", nodefs.inodesFree: "1%"}
@@ -50,8 +50,8 @@ kind: KubeProxyConfiguration
 mode: nftables
 featureGates: $gates
 clientConnection: {kubeconfig: /etc/kubernetes/proxy.conf}
-hostnameOverride: $name
-clusterCIDR: 10.244.0.0/16
+hostnameOverride: $NODE
+clusterCIDR: "$ALL_POD_RANGES"
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 healthzBindAddress: 127.0.0.1:10256
 EOF
@@ -59,7 +59,11 @@ EOF
 
 # What a CNI's own installer would leave there.
 write_network() {
-  case $network in
+  ranges=$(echo "$POD_RANGES" | sed 's/[^,]*/[{"subnet": "&"}]/g')
+  routes=''
+  case $POD_RANGES in *.*) routes='{"dst": "0.0.0.0/0"}' ;; esac
+  case $POD_RANGES in *:*) routes="${routes:+$routes, }{\"dst\": \"::/0\"}" ;; esac
+  case $NETWORK in
     bridge)
       cat >/etc/cni/net.d/10-pods.conflist <<EOF
 {
@@ -67,7 +71,7 @@ write_network() {
   "name": "pods",
   "plugins": [
     {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-     "ipam": {"type": "host-local", "ranges": [[{"subnet": "$pod_cidr"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+     "ipam": {"type": "host-local", "ranges": [$ranges], "routes": [$routes]}},
     {"type": "portmap", "capabilities": {"portMappings": true}}
   ]
 }

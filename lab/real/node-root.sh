@@ -19,22 +19,22 @@ make_root() {
   mount -t tmpfs -o mode=1777 tmp $root/tmp
   rm -rf $root/etc/cni $root/opt/cni
   mkdir -p $root/run/netns $root/opt/cni/bin $root/opt/ambit-cluster $root/opt/kubernetes $root/etc/cni/net.d $root/etc/kubernetes $root/etc/containerd
-  mount --bind "$programs" $root/opt/ambit-cluster
-  mount --bind "$kubernetes" $root/opt/kubernetes
+  mount --bind "$PROGRAMS" $root/opt/ambit-cluster
+  mount --bind "$KUBERNETES" $root/opt/kubernetes
   for place in containerd kubelet; do
-    mkdir -p "$directory/$place" "$root/var/lib/$place"
-    mount --bind "$directory/$place" "$root/var/lib/$place"
+    mkdir -p "$DIRECTORY/$place" "$root/var/lib/$place"
+    mount --bind "$DIRECTORY/$place" "$root/var/lib/$place"
   done
-  mkdir -p "$directory/logs"
-  mount --bind "$directory/logs" $root/var/log
+  mkdir -p "$DIRECTORY/logs"
+  mount --bind "$DIRECTORY/logs" $root/var/log
   mkdir -p $root/var/log/pods
   # What changes below an overlay may never be seen through it.
-  for place in "$directory" "$images"; do
+  for place in "$DIRECTORY" "$IMAGES"; do
     mkdir -p "$root$place"
     mount --bind "$place" "$root$place"
   done
-  cp "$pki"/* $root/etc/kubernetes/
-  for plugin in bridge host-local loopback portmap ptp; do cp "$programs/$plugin" $root/opt/cni/bin/; done
+  cp "$PKI"/* $root/etc/kubernetes/
+  for plugin in bridge host-local loopback portmap ptp; do cp "$PROGRAMS/$plugin" $root/opt/cni/bin/; done
   mount -t bpf bpf $root/sys/fs/bpf
   mount_cgroups
   mount --make-rprivate $root
@@ -45,13 +45,13 @@ make_root() {
   cd /
   mount --make-rshared /
   export PATH=/opt/kubernetes:/opt/ambit-cluster:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-  hostname "$name"
-  echo "$name" >/etc/hostname
-  echo "127.0.0.1 localhost $name" >/etc/hosts
+  hostname "$NODE"
+  echo "$NODE" >/etc/hostname
+  echo "127.0.0.1 localhost $NODE" >/etc/hosts
   # Nobody answers there (RFC 5737): what a node needs it has.
   echo 'nameserver 192.0.2.53' >/etc/resolv.conf
   tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
-  sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0
+  sysctl -q -w net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv6.conf.all.forwarding=1
 }
 
 # The machine's hierarchies, at the same places, from the node's cgroups on. Version 2 alone, version 1, or both.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The keys of a cluster, in the current directory: an authority, certificates and kubeconfigs of its parts.
-# pki.sh SERVER SERVICE-IP NODE=IP...
+# pki.sh SERVER SERVICE-IP NODE=IP[,IP]...
 set -eu
 umask 077
 server=$1 service_ip=$2
@@ -36,6 +36,8 @@ EOF
 }
 
 host=${server#https://}; host=${host%:*}
+# IPv6 is in brackets there.
+host=${host#\[}; host=${host%\]}
 names=DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,DNS:kubernetes.default.svc.cluster.local
 certificate apiserver /CN=kube-apiserver "$names,IP:$service_ip,IP:127.0.0.1,IP:$host"
 certificate apiserver-kubelet /O=system:masters/CN=kube-apiserver-kubelet-client
@@ -45,7 +47,7 @@ certificate scheduler /CN=system:kube-scheduler
 certificate proxy /CN=system:kube-proxy
 for part in admin controller-manager scheduler proxy; do kubeconfig "$part"; done
 for node; do
-  certificate "kubelet-${node%=*}" "/O=system:nodes/CN=system:node:${node%=*}" "DNS:${node%=*},IP:${node#*=}"
+  certificate "kubelet-${node%=*}" "/O=system:nodes/CN=system:node:${node%=*}" "DNS:${node%=*},IP:$(echo "${node#*=}" | sed 's/,/,IP:/')"
   kubeconfig "kubelet-${node%=*}"
 done
 rm -f openssl.log

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Puts itself into a cgroup of the node in every hierarchy, then becomes the node's first process in namespaces of its own: so the new
-# cgroup namespace has the node's cgroups as its roots.  start-node.sh PREFIX NAME ARGS-OF-NODE.SH...
+# cgroup namespace has the node's cgroups as its roots.  start-node.sh PREFIX NAME
 set -eu
 prefix=$1 name=$2
 room=$(dirname "$0")
@@ -20,5 +20,4 @@ awk '$3 == "cgroup" || $3 == "cgroup2" { print $2 }' /proc/mounts | while read -
   # $$ is the shell itself, also in this part of the pipe.
   echo $$ >"$group/cgroup.procs"
 done
-shift
-exec unshare --mount --net --pid --cgroup --uts --ipc --fork --propagation private "$room/node.sh" "$@"
+exec unshare --mount --net --pid --cgroup --uts --ipc --fork --propagation private "$room/node.sh"

@@ -8,14 +8,15 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AmbitError } from '../../mesh/errors.ts'
+import { formatHostPort } from '../../mesh/model/host-port.ts'
 import { listenInNetns } from '../../native/netns.ts'
 import { command, type CommandOutput, tryCommand } from '../machine/command.ts'
 import { isRunning } from '../machine/process-record.ts'
 import { requireRoot, requireTool } from '../machine/requirements.ts'
+import { type AddressPlan, addressPlan, nodeIp } from './addresses.ts'
 import { makeImages } from './images.ts'
 import {
   API_PORT,
-  API_SERVICE_IP,
   CGROUP_PREFIX,
   type ClusterKind,
   IMAGES_DIRECTORY,
@@ -23,10 +24,8 @@ import {
   KUBECONFIG,
   kubernetesDirectory,
   type Network,
-  nodeIp,
   NODES,
   PKI_DIRECTORY,
-  podCidr,
   PROGRAMS_DIRECTORY,
   ROOM,
   STATE_DIRECTORY,
@@ -56,60 +55,77 @@ export async function bringClusterUp(kind: ClusterKind, report: Report): Promise
   await ensurePrograms(kind, report)
   mkdirSync(STATE_DIRECTORY, { recursive: true, mode: PRIVATE_DIRECTORY_MODE })
   writeFileSync(KIND_FILE, JSON.stringify(kind))
-  await makeKeys()
+  const plan = addressPlan(kind.families)
+  await makeKeys(plan)
   await makeImages(report)
   report(`starting ${NODES.join(' and ')} of Kubernetes ${kind.kubernetes}`)
-  await makeFabric()
-  for (const [index] of NODES.entries()) await startNode(index, kind)
-  await openGateway()
+  await makeFabric(plan)
+  for (const [index] of NODES.entries()) await startNode(index, kind, plan)
+  await openGateway(plan)
   report('waiting for the API server and the nodes')
-  await untilNodesReady()
-  await kubectl('apply', '-f', join(ROOM, 'manifests/coredns.yaml'))
+  await untilNodesReady(plan)
+  const dns = readFileSync(join(ROOM, 'manifests/coredns.yaml'), 'utf8')
+  await kubectl(['apply', '-f', '-'], dns.replace('DNS_SERVICE_IP', plan.dnsService))
 }
 
 /** Runs kubectl as the administrator. */
-async function kubectl(...args: readonly string[]): Promise<string> {
+async function kubectl(args: readonly string[], input?: string): Promise<string> {
   return await command(['kubectl', `--kubeconfig=${KUBECONFIG}`, ...args], {
     timeoutMs: READY_DEADLINE_MS,
+    ...(input === undefined ? {} : { input }),
   })
 }
 
-async function makeKeys(): Promise<void> {
+/** Of the API server, as nodes call it. */
+const apiAddress = (plan: AddressPlan): string =>
+  formatHostPort({ host: nodeIp(plan, 0), port: API_PORT })
+
+async function makeKeys(plan: AddressPlan): Promise<void> {
   mkdirSync(PKI_DIRECTORY, { recursive: true, mode: PRIVATE_DIRECTORY_MODE })
-  const nodes = NODES.map((name, index) => `${name}=${nodeIp(index)}`)
+  const nodes = NODES.map((name, index) => `${name}=${plan.nodes(index).join(',')}`)
   const script = 'cd "$0"; exec sh "$@"'
-  const server = `https://${nodeIp(0)}:${API_PORT}`
-  await command([
-    'sh',
-    '-euc',
-    script,
-    PKI_DIRECTORY,
-    join(ROOM, 'pki.sh'),
-    server,
-    API_SERVICE_IP,
-    ...nodes,
-  ])
+  const server = `https://${apiAddress(plan)}`
+  const argv = [join(ROOM, 'pki.sh'), server, plan.apiService, ...nodes]
+  await command(['sh', '-euc', script, PKI_DIRECTORY, ...argv])
 }
 
-async function startNode(index: number, { kubernetes, network }: ClusterKind): Promise<void> {
+async function startNode(
+  index: number,
+  { kubernetes, network }: ClusterKind,
+  plan: AddressPlan,
+): Promise<void> {
   const name = NODES[index] ?? ''
   const directory = join(STATE_DIRECTORY, name)
   mkdirSync(join(directory, 'logs'), { recursive: true })
   const log = openSync(join(directory, 'logs/node.log'), 'a')
-  const argv = [CGROUP_PREFIX, name, nodeIp(index), podCidr(index), directory, network]
-  const programs = [PROGRAMS_DIRECTORY, kubernetesDirectory(kubernetes)]
-  const places = [...programs, PKI_DIRECTORY, IMAGES_DIRECTORY]
-  const child = spawn(
-    join(ROOM, 'start-node.sh'),
-    [...argv, ...places, ...(index === 0 ? ['control-plane'] : [])],
-    { cwd: '/', detached: true, stdio: ['ignore', log, log] },
-  )
+  // What node.sh says at its head.
+  const told = {
+    NODE: name,
+    NODE_IPS: plan.nodes(index).join(','),
+    POD_RANGES: plan.pods(index).join(','),
+    ALL_POD_RANGES: plan.allPods.join(','),
+    SERVICE_RANGES: plan.services.join(','),
+    DNS_SERVICE_IP: plan.dnsService,
+    NETWORK: network,
+    DIRECTORY: directory,
+    PROGRAMS: PROGRAMS_DIRECTORY,
+    KUBERNETES: kubernetesDirectory(kubernetes),
+    PKI: PKI_DIRECTORY,
+    IMAGES: IMAGES_DIRECTORY,
+    DUTY: index === 0 ? 'control-plane' : 'none',
+  }
+  const child = spawn(join(ROOM, 'start-node.sh'), [CGROUP_PREFIX, name], {
+    cwd: '/',
+    env: { ...process.env, ...told },
+    detached: true,
+    stdio: ['ignore', log, log],
+  })
   child.unref()
   closeSync(log)
   const file = join(directory, 'init.pid')
   await until(`the start of ${name}`, () => Promise.resolve(readPid(file) !== undefined))
   recordProcess(name, readPid(file) ?? 0)
-  await connectNode(index, network)
+  await connectNode(plan, index, network)
 }
 
 function readPid(file: string): number | undefined {
@@ -122,7 +138,7 @@ function readPid(file: string): number | undefined {
 }
 
 /** Opens the way to the API server at a port of this machine's loopback, and writes the kubeconfig. */
-async function openGateway(): Promise<void> {
+async function openGateway(plan: AddressPlan): Promise<void> {
   const listener = await listenInNetns({
     netns: '/proc/self/ns/net',
     address: '127.0.0.1',
@@ -130,11 +146,15 @@ async function openGateway(): Promise<void> {
   })
   const log = openSync(join(STATE_DIRECTORY, 'gateway.log'), 'a')
   const node = `--net=/proc/${pidOf(NODES[0])}/ns/net`
-  const child = spawn('nsenter', [node, process.execPath, join(ROOM, 'gateway.ts')], {
-    cwd: '/',
-    detached: true,
-    stdio: ['ignore', log, log, 'ipc', listener],
-  })
+  const child = spawn(
+    'nsenter',
+    [node, process.execPath, join(ROOM, 'gateway.ts'), nodeIp(plan, 0)],
+    {
+      cwd: '/',
+      detached: true,
+      stdio: ['ignore', log, log, 'ipc', listener],
+    },
+  )
   recordProcess('gateway', child.pid ?? 0)
   closeSync(log)
   closeSync(listener)
@@ -143,11 +163,11 @@ async function openGateway(): Promise<void> {
   })) as [AddressInfo]
   child.unref()
   const admin = readFileSync(join(PKI_DIRECTORY, 'admin.conf'), 'utf8')
-  const local = admin.replace(`${nodeIp(0)}:${API_PORT}`, `127.0.0.1:${port}`)
+  const local = admin.replace(apiAddress(plan), `127.0.0.1:${port}`)
   writeFileSync(KUBECONFIG, local, { mode: 0o600 })
 }
 
-async function untilNodesReady(): Promise<void> {
+async function untilNodesReady(plan: AddressPlan): Promise<void> {
   const ask = async (...args: readonly string[]): Promise<CommandOutput> =>
     await tryCommand(['kubectl', `--kubeconfig=${KUBECONFIG}`, '--request-timeout=2s', ...args])
   // Not by its objects: for those kubectl first asks what kinds there are, again and again.
@@ -159,15 +179,16 @@ async function untilNodesReady(): Promise<void> {
     const { stdout } = await ask('get', 'nodes', '-o', 'name')
     return stdout.trim().split('\n').length >= NODES.length
   })
-  await assignPodRanges()
-  await kubectl('wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=120s')
+  await assignPodRanges(plan)
+  await kubectl(['wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=120s'])
 }
 
 /** To the nodes' objects, where a CNI of its own looks for them: by us, for each is to have the range that the machine knows. */
-async function assignPodRanges(): Promise<void> {
+async function assignPodRanges(plan: AddressPlan): Promise<void> {
   for (const [index, name] of NODES.entries()) {
-    const spec = { podCIDR: podCidr(index), podCIDRs: [podCidr(index)] }
-    await kubectl('patch', 'node', name, '-p', JSON.stringify({ spec }))
+    const podCIDRs = plan.pods(index)
+    const spec = { podCIDR: podCIDRs[0], podCIDRs }
+    await kubectl(['patch', 'node', name, '-p', JSON.stringify({ spec })])
   }
 }
 

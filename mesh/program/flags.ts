@@ -2,10 +2,17 @@
 // Flags of the long-running programs as tables: a configuration's fields, each with its flag, environment variable, default and
 // reader. Every value is checked before anything starts; the command line wins over the environment, which wins over the default.
 
+import { existsSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { isLoopback, parseIpAddress } from '../model/address.ts'
 import { type HostPort, parseHostPort } from '../model/host-port.ts'
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../telemetry/log.ts'
+
+/**
+ * All addresses of both families, or of IPv4 where the kernel has no IPv6: nodes and pods of a cluster may have either alone, and by that
+ * the kubelet probes.
+ */
+export const ANY_HOST = existsSync('/proc/net/if_inet6') ? '[::]' : '0.0.0.0'
 
 /** sockaddr_un, unix(7): 108 with the zero that ends it. */
 const LONGEST_SOCKET_PATH = 107

@@ -2,6 +2,7 @@
 // Flags of every proxy of the mesh: where the control plane is, by what it is known and what it is asked with, and whom to trust.
 
 import {
+  ANY_HOST,
   hostPort,
   loopbackPort,
   optionalText,
@@ -70,19 +71,18 @@ export const PROXY_FLAGS = {
   ),
 } as const
 
-/** The ports of those who watch over a proxy, by Istio's numbers; `anyHost`: the address that stands for all of its own. */
-export const proxyPortFlags = (anyHost: string) =>
-  ({
-    adminAddress: loopbackPort('--admin-address', 'the admin API, on loopback', {
-      env: 'ADMIN_ADDR',
-      fallback: '127.0.0.1:15000',
-    }),
-    metricsAddress: hostPort('--metrics-address', 'Prometheus', {
-      env: 'STATS_ADDR',
-      fallback: `${anyHost}:15020`,
-    }),
-    readinessAddress: hostPort('--readiness-address', '/healthz/ready', {
-      env: 'READINESS_ADDR',
-      fallback: `${anyHost}:15021`,
-    }),
-  }) as const
+/** The ports of those who watch over a proxy, by Istio's numbers. */
+export const PROXY_PORT_FLAGS = {
+  adminAddress: loopbackPort('--admin-address', 'the admin API, on loopback', {
+    env: 'ADMIN_ADDR',
+    fallback: '127.0.0.1:15000',
+  }),
+  metricsAddress: hostPort('--metrics-address', 'Prometheus', {
+    env: 'STATS_ADDR',
+    fallback: `${ANY_HOST}:15020`,
+  }),
+  readinessAddress: hostPort('--readiness-address', '/healthz/ready', {
+    env: 'READINESS_ADDR',
+    fallback: `${ANY_HOST}:15021`,
+  }),
+} as const
