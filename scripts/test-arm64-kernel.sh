@@ -29,7 +29,7 @@ if [ ! -x "$root/usr/bin/node" ]; then
   lists=$cache/apt-arm64
   apt-get -qq -y -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State::lists="$lists/lists" -o Dir::Cache="$lists/cache" \
     -o Dir::State::status=/dev/null -o APT::Sandbox::User=root -o Dir::Cache::archives="$work/debs" --no-install-recommends --download-only \
-    install iproute2 nftables util-linux mount procps bash coreutils sed grep >/dev/null
+    install iproute2 kmod nftables util-linux mount procps bash coreutils sed grep >/dev/null
   for file in "$work"/debs/*.deb; do dpkg-deb --fsys-tarfile "$file" | tar -x --keep-directory-symlink -C "$root"; done
   ln -sf bash "$root/usr/bin/sh"
   printf 'root:x:0:0::/root:/bin/sh\n' >"$root/etc/passwd"

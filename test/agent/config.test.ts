@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent's flags: defaults, environment, and that nonsense is refused before anything starts.
 
+import { existsSync } from 'node:fs'
 import { CommanderError } from 'commander'
 import t from 'tap'
 import { type AgentConfig, agentCommand, defaultWorkers } from '../../agent/config.ts'
@@ -32,6 +33,17 @@ void t.test('the node name alone is enough', async (t) => {
     unpinOnExit: false,
   })
 })
+
+void t.test(
+  'the kubelet reaches the probes, and Prometheus the metrics, by the family that nodes have',
+  { skip: !existsSync('/proc/net/if_inet6') && 'this kernel has no IPv6' },
+  async (t) => {
+    t.match(await parse('--node-name', 'node-a'), {
+      metricsAddress: { host: '::', port: 15020 },
+      readinessAddress: { host: '::', port: 15021 },
+    })
+  },
+)
 
 void t.test('flags win, IPv6 addresses and lists are read', async (t) => {
   const config = await parse(

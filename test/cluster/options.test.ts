@@ -11,6 +11,8 @@ const REFUSALS: readonly (readonly [args: readonly string[], reason: RegExp])[] 
   [['up', '--kubernetes', '1.30'], /--kubernetes=1\.30 is no version vX\.Y\.Z/],
   [['build', '--kubernetes=v1.30.14/..'], /is no version vX\.Y\.Z/],
   [['up', '--network', 'calico'], /--network=calico is none of bridge, kube-router/],
+  [['up', '--addresses=ipv5'], /--addresses=ipv5 is none of ipv4, ipv6, dual/],
+  [['up', '--network=kube-router', '--addresses=dual'], /with --addresses=ipv4 alone/],
   [['up', '--nodes=3'], /'--nodes'/],
   [['up', 'v1.30.14'], /Unexpected argument 'v1\.30\.14'/],
 ]

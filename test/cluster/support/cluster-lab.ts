@@ -12,7 +12,7 @@ import type { StoryTarget } from './target.ts'
 
 const AMBIT = fileURLToPath(new URL('../../../cli/bin/ambit', import.meta.url))
 const MESH_NAMESPACE = 'ambit-system'
-const QUOTED_OUTPUT = 500
+const QUOTED_OUTPUT = 2_000
 /** Some commands wait for pods to start. */
 const COMMAND_TIMEOUT_MS = 180_000
 const LARGEST_LOG_BYTES = 64 * 1024 * 1024
