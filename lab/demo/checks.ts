@@ -4,6 +4,8 @@
 
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
+import { formatHostPort } from '../../mesh/model/host-port.ts'
+import { OUTSIDE_IP4, OUTSIDE_IP6 } from '../network/addressing.ts'
 import { type Check, CheckFailed, type ClientReport, type DemoLab, expect } from './check.ts'
 import { policyChecks } from './policy-checks.ts'
 import { waypointChecks } from './waypoint-checks.ts'
@@ -20,6 +22,9 @@ interface AccessLine {
 /** Ends a wait in vain. No claim about speed: only a fault is ever that slow, also on a busy machine. What is awaited is told with its time. */
 const IN_VAIN_MS = 30_000
 const POLL_MS = 20
+
+const APP_PORT = 8080
+const urlOf = (ip: string): string => `http://${formatHostPort({ host: ip, port: APP_PORT })}/`
 
 /** Builds the story; state flows from check to check in closures, in the order of the list. */
 export function demoChecks(lab: DemoLab): readonly Check[] {
@@ -217,12 +222,14 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
       run: async () => {
         const seen = countLines('node-a')
         const target = await podIp('shop/catalog-v1')
-        const report = await call('shop/frontend', `http://${target}:8080/`)
+        const report = await call('shop/frontend', urlOf(target))
         expect(report.answer?.pod === 'catalog-v1', JSON.stringify(report))
         const line = await waitForLine(
           'node-a',
           seen,
-          (entry) => entry.direction === 'outbound' && entry['dst.hbone_addr'] === `${target}:8080`,
+          (entry) =>
+            entry.direction === 'outbound' &&
+            entry['dst.hbone_addr'] === formatHostPort({ host: target, port: APP_PORT }),
         )
         return `dst.addr=${String(line['dst.addr'])} dst.hbone_addr=${String(line['dst.hbone_addr'])}`
       },
@@ -232,7 +239,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
       run: async () => {
         const seen = countLines('node-b')
         const own = await podIp('shop/catalog-v1')
-        const byIp = await call('shop/catalog-v1', `http://${own}:8080/`)
+        const byIp = await call('shop/catalog-v1', urlOf(own))
         const byLoopback = await call('shop/catalog-v1', 'http://127.0.0.1:8080/')
         expect(byIp.answer?.client === own, `by own IP: ${JSON.stringify(byIp)}`)
         expect(
@@ -240,7 +247,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
           `by loopback: ${JSON.stringify(byLoopback)}`,
         )
         // A captured call afterwards proves that the log has caught up.
-        await call('shop/frontend', `http://${own}:8080/`)
+        await call('shop/frontend', urlOf(own))
         await waitForLine(
           'node-b',
           seen,
@@ -279,12 +286,15 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
       title: 'a call to an address outside the mesh passes through',
       run: async () => {
         const seen = countLines('node-a')
-        const report = await call('shop/frontend', 'http://203.0.113.10/')
+        const own = await podIp('shop/frontend')
+        const outside = { host: own.includes(':') ? OUTSIDE_IP6 : OUTSIDE_IP4, port: 80 }
+        const report = await call('shop/frontend', `http://${formatHostPort(outside)}/`)
         expect(report.answer?.service === 'outside', JSON.stringify(report))
         const line = await waitForLine(
           'node-a',
           seen,
-          (entry) => entry.direction === 'outbound' && entry['dst.addr'] === '203.0.113.10:80',
+          (entry) =>
+            entry.direction === 'outbound' && entry['dst.addr'] === formatHostPort(outside),
         )
         expect(
           line['dst.hbone_addr'] === undefined,
@@ -338,14 +348,14 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
       run: async () => {
         const seen = countLines('node-b')
         const target = await podIp('shop/catalog-v1')
-        await lab.nodeExec('node-b', 'curl', '-sf', '-m', '5', `http://${target}:8080/`)
+        await lab.nodeExec('node-b', 'curl', '-sf', '-m', '5', urlOf(target))
         const line = await waitForLine(
           'node-b',
           seen,
           (entry) =>
             entry.direction === 'inbound' &&
             entry['src.identity'] === undefined &&
-            String(entry['dst.addr']).startsWith(target),
+            entry['dst.addr'] === formatHostPort({ host: target, port: APP_PORT }),
         )
         return `captured as plaintext: src.addr=${String(line['src.addr'])}`
       },

@@ -40,15 +40,15 @@ const IPV4: AddressPlan = {
 }
 
 const IPV6: AddressPlan = {
-  gateways: ['fd97:31::1'],
+  gateways: ['fd98:31::1'],
   outside: [`${OUTSIDE_IP6}/128`],
   prefixes: [64],
-  nodes: (index) => [`fd97:31::${FIRST_NODE_HOST + index}`],
-  pods: (index) => [`fd97:244:0:${index + 1}::/64`],
-  allPods: ['fd97:244::/48'],
-  services: ['fd97:212::/112'],
-  apiService: 'fd97:212::1',
-  dnsService: 'fd97:212::a',
+  nodes: (index) => [`fd98:31::${FIRST_NODE_HOST + index}`],
+  pods: (index) => [`fd98:244:0:${index + 1}::/64`],
+  allPods: ['fd98:244::/48'],
+  services: ['fd98:212::/112'],
+  apiService: 'fd98:212::1',
+  dnsService: 'fd98:212::a',
 }
 
 /** Both, IPv4 first, as clusters of two families mostly are. */

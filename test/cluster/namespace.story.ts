@@ -5,6 +5,7 @@
 import t from 'tap'
 import type { DemoLab } from '../../lab/demo/check.ts'
 import { SAMPLE_IMAGE } from '../../lab/real/images.ts'
+import { formatHostPort } from '../../mesh/model/host-port.ts'
 import type { LoadReport } from '../../lab/samples/load.ts'
 import { clientObjects, lifeObjects, NAMESPACE } from './support/life-objects.ts'
 import { type Running, startSample, tellOf } from './support/load.ts'
@@ -127,7 +128,8 @@ async function startPassing(lab: DemoLab): Promise<string> {
   await lab.kubectl('wait', '-n', PASSING, 'pod', '--all', '--for=condition=Ready', TIMEOUT)
   await untilCaptured(lab, PASSING)
   const field = 'jsonpath={.status.podIP}'
-  return `http://${await lab.kubectl('get', 'pod', '-n', PASSING, 'server', '-o', field)}:${PORT}/`
+  const host = await lab.kubectl('get', 'pod', '-n', PASSING, 'server', '-o', field)
+  return `http://${formatHostPort({ host, port: PORT })}/`
 }
 
 /** Its pods that have been told to end and have not. */
