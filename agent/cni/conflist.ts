@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Edits of a CNI configuration list: our plugin at its end, or gone from it. Pure, on the text of the file.
 
-import { parseJson } from '../../mesh/json.ts'
+import { parseExactJson } from '../../mesh/json.ts'
 import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 
@@ -53,7 +53,7 @@ function rewrite(text: string, list: Conflist, plugins: readonly unknown[]): str
 
 function parse(text: string): Result<Conflist, string> {
   // Configurations of CNI plugins hold tokens and passwords, at times: the text is not quoted.
-  const parsed = parseJson(text)
+  const parsed = parseExactJson(text)
   if (!parsed.ok) return parsed
   const { value } = parsed
   if (

@@ -513,9 +513,12 @@ static int handle_container(struct call *call)
 	if (missing)
 		return fail(call, CNI_INVALID_ENVIRONMENT, "Cannot handle the call: a variable is unset or too long",
 			    missing);
+	/* Of whichever pod: it must go all the same, and the agent finds by itself what has gone. */
 	if (!read_arguments(call, arguments ? arguments : ""))
-		return fail(call, CNI_INVALID_ENVIRONMENT, "Cannot handle the call: a pod's name in CNI_ARGS is none",
-			    arguments);
+		return is(call, "DEL") ?
+			       0 :
+			       fail(call, CNI_INVALID_ENVIRONMENT,
+				    "Cannot handle the call: a pod's name in CNI_ARGS is none", arguments);
 	if (!call->has_previous_result && !is(call, "DEL"))
 		return fail(call, CNI_INVALID_CONFIG, "Cannot use the network configuration",
 			    "field prevResult is missing: ambit-cni must be chained behind another plugin");
@@ -523,8 +526,10 @@ static int handle_container(struct call *call)
 	if (!call->pod_namespace[0] && !call->pod_name[0])
 		return is_add ? pass_on(call) : 0;
 	if (!call->pod_namespace[0] || !call->pod_name[0])
-		return fail(call, CNI_INVALID_ENVIRONMENT, "Cannot handle the call: CNI_ARGS names half a pod",
-			    arguments);
+		return is(call, "DEL") ?
+			       0 :
+			       fail(call, CNI_INVALID_ENVIRONMENT,
+				    "Cannot handle the call: CNI_ARGS names half a pod", arguments);
 	if (is_excluded(call))
 		return is_add ? pass_on(call) : 0;
 	if (is(call, "DEL"))

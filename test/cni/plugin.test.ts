@@ -177,12 +177,14 @@ void t.test('a container that is no pod passes; half a pod does not', { skip }, 
     'K8S_POD_NAME=web',
     'K8S_POD_NAMESPACE=shop',
     'K8S_POD_NAMESPACE=a/b;K8S_POD_NAME=c',
-  ])
+  ]) {
     t.match(
       await runPlugin('ADD', config, { CNI_ARGS: args }),
       { code: 1, json: { code: 4 } },
       args,
     )
+    t.match(await runPlugin('DEL', config, { CNI_ARGS: args }), { code: 0, stdout: '' }, 'and goes')
+  }
 })
 
 void t.test('a slow agent is given up in time', { skip }, async (t) => {
