@@ -4,7 +4,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { AmbitError } from '../../mesh/errors.ts'
 import type { KubeApi } from '../../mesh/kube/index.ts'
-import { type MeshProgress, meshProgress } from './readiness.ts'
+import { type MeshProgress, meshProgress, NOWHERE } from './readiness.ts'
 
 export interface WaitOptions {
   readonly namespace: string
@@ -41,6 +41,8 @@ export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<vo
       if (Number.isNaN(toldBy)) toldBy = now() + TOLD_MS
       if (progress.untold === 0 || now() > toldBy) {
         for (const problem of progress.unchained) report(`warning: ${problem}`)
+        for (const { title, wanted } of progress.workloads)
+          if (wanted === 0) report(`warning: ${title}: ${NOWHERE}`)
         return
       }
       await pause(POLL_MS, undefined, { ...(signal === undefined ? {} : { signal }) })

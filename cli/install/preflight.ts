@@ -11,14 +11,16 @@ import {
   GATEWAY_CLASSES,
   type KubeApi,
   type KubeObject,
+  NAMESPACES,
   type Node,
   NODES,
   SECRETS,
 } from '../../mesh/kube/index.ts'
 import { hasSameCertificates } from '../../mesh/identity/pem.ts'
 import { ROOT_LABEL } from '../../mesh/model/names.ts'
-import { kubeError } from '../waypoint/read-waypoints.ts'
-import type { InstallObject } from './objects.ts'
+import { kubeError } from './kube-error.ts'
+import { absentKinds, type InstallObject } from './objects.ts'
+import { valuesConfigMap } from './stored-values.ts'
 
 /** `error` keeps an installation from working; `warning` is worth a thought. */
 export interface Finding {
@@ -46,7 +48,8 @@ const QUIRKS: Readonly<Record<string, string>> = {
   gke: 'whose CNI directories are its own, and which lets no critical pods in without a quota',
   minikube: 'whose network namespaces may be kept elsewhere (with the docker runtime)',
 }
-const VERBS = ['get', 'create', 'patch', 'delete'] as const
+/** To look, to apply, to take back. */
+const VERBS = ['get', 'list', 'create', 'patch', 'update', 'delete'] as const
 /** A platform by what its nodes say of themselves. */
 const PLATFORMS: Readonly<Record<string, (node: Node) => boolean>> = {
   k3s: ({ status }) => /\+k3s/.test(status?.nodeInfo?.kubeletVersion ?? ''),
@@ -72,7 +75,8 @@ export async function preflight(
 ): Promise<readonly Finding[]> {
   const findings = await Promise.all([
     versionFindings(api),
-    rightFindings(api, options.objects),
+    rightFindings(api, options),
+    namespaceFindings(api, options.namespace),
     nodeFindings(api, String(options.values['platform'] ?? 'generic')),
     meshFindings(api, options),
     ciliumFindings(api),
@@ -105,10 +109,11 @@ async function versionFindings(api: KubeApi): Promise<readonly Finding[]> {
 /** Whether the caller may do all of it: half an installation helps nobody. */
 async function rightFindings(
   api: KubeApi,
-  objects: readonly InstallObject[],
+  { objects, namespace }: PreflightOptions,
 ): Promise<readonly Finding[]> {
+  const all = [...objects, ...(await absentKinds(api)), valuesConfigMap(namespace)]
   const wanted = new Map(
-    objects.flatMap(({ resource: { group, plural: resource }, target: { namespace = '' } }) =>
+    all.flatMap(({ resource: { group, plural: resource }, target: { namespace = '' } }) =>
       VERBS.map((verb) => [`${verb} ${resource}`, { group, resource, namespace, verb }] as const),
     ),
   )
@@ -119,8 +124,8 @@ async function rightFindings(
       return review.value.status?.allowed === true ? [] : [title]
     }),
   )
-  const all = denied.flat()
-  return all.length === 0 ? [] : [error(`these credentials may not ${all.join(', ')}`)]
+  const lacking = denied.flat()
+  return lacking.length === 0 ? [] : [error(`these credentials may not ${lacking.join(', ')}`)]
 }
 
 async function nodeFindings(api: KubeApi, platform: string): Promise<readonly Finding[]> {
@@ -286,18 +291,46 @@ async function kindFindings(api: KubeApi): Promise<readonly Finding[]> {
   ]
 }
 
-/** What Helm made is Helm's to change. */
+/** Nothing can be made in a namespace that is going. */
+async function namespaceFindings(api: KubeApi, name: string): Promise<readonly Finding[]> {
+  const found = await api.get(NAMESPACES, { name })
+  if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
+  return found.ok && found.value.metadata?.deletionTimestamp !== undefined
+    ? [
+        error(
+          `namespace ${name} is being deleted: install once it is gone (kubectl wait --for=delete namespace/${name})`,
+        ),
+      ]
+    : []
+}
+
+/** What Helm made is Helm's to change, and what somebody else made is theirs. */
 async function ownerFindings(
   api: KubeApi,
   objects: readonly InstallObject[],
 ): Promise<readonly Finding[]> {
-  const set = objects.find(({ object }) => object.kind === 'DaemonSet')
-  if (set === undefined) return []
-  const found = await api.get(set.resource, set.target)
-  if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
-  return found.ok && found.value.metadata?.labels?.['app.kubernetes.io/managed-by'] === 'Helm'
-    ? [error(`${set.title} is Helm's: upgrade and uninstall with helm`)]
-    : []
+  const findings = await Promise.all(
+    objects.map(async ({ resource, target, title }): Promise<readonly Finding[]> => {
+      if (resource.kind === 'Namespace') return []
+      const found = await api.get<KubeObject>(resource, target)
+      if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
+      if (!found.ok) return []
+      const { labels = {}, annotations = {} } = found.value.metadata ?? {}
+      if (labels['app.kubernetes.io/managed-by'] === 'Helm') {
+        const release = annotations['meta.helm.sh/release-name']
+        const whose = release === undefined ? '' : ` (release ${release})`
+        return [error(`${title} is Helm's${whose}: upgrade and uninstall with helm`)]
+      }
+      return labels['app.kubernetes.io/name'] === 'ambit'
+        ? []
+        : [
+            error(
+              `${title} is there, and none of Ambit's by its labels: it would be overwritten. Rename or delete it`,
+            ),
+          ]
+    }),
+  )
+  return findings.flat()
 }
 
 /** Whether a version, as v1.30.2 or 5.15.0-91-generic, comes before another; one that cannot be read does not. */

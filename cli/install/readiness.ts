@@ -13,7 +13,7 @@ import type { ErrorCode } from '../../mesh/errors.ts'
 import { parseJson } from '../../mesh/json.ts'
 import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
 import { chainProblem } from '../cluster/agents.ts'
-import { kubeError } from '../waypoint/read-waypoints.ts'
+import { kubeError } from './kube-error.ts'
 
 export interface WorkloadProgress {
   /** `DaemonSet ambit-agent`. */
@@ -56,6 +56,8 @@ const UNFIT_NODE: ReadonlySet<unknown> = new Set<ErrorCode>([
   'AMB_CNI_INSTALL',
 ])
 const QUOTED_WORDS = 400
+/** Of a workload that is ready because it wants no pods. */
+export const NOWHERE = 'it is to run nowhere: no node fits its nodeSelector, or it is scaled to 0'
 const SELECTOR = 'app in (ambit-agent,ambit-controller)'
 
 /** Reads it. Throws AMB_KUBE_API; a workload that is not there has no pods and wants one. */
