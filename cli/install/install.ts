@@ -78,8 +78,10 @@ export async function install(
     const left = await takeBack(api, { ...options, journal, made, plan })
     const rest =
       left.length === 0 ? 'everything is as it was before' : `not taken back: ${left.join('; ')}`
-    throw new AmbitError('AMB_INSTALL', `Cannot install: ${errorMessage(thrown)}; ${rest}`, {
-      cause: thrown,
+    // Of whatever it was that the signal has ended, nobody wants to know.
+    const cause: unknown = signal?.aborted === true ? signal.reason : thrown
+    throw new AmbitError('AMB_INSTALL', `Cannot install: ${errorMessage(cause)}; ${rest}`, {
+      cause,
     })
   }
   await removeStale(api, stale, report)

@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util'
 import type { KubeApi, KubeFailure, KubeObject } from '../../mesh/kube/index.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
 import { kubeError } from './kube-error.ts'
-import { FIELD_MANAGER, type InstallObject } from './objects.ts'
+import { FIELD_MANAGER, type InstallObject, isApplied } from './objects.ts'
 import { isMomentary } from './patient-api.ts'
 
 interface Entry {
@@ -118,9 +118,6 @@ async function restore(api: KubeApi, item: InstallObject, before: KubeObject): P
   }
   return failure === undefined ? ok('nothing') : err(failure)
 }
-
-const isApplied = ({ metadata }: KubeObject): boolean =>
-  metadata?.managedFields?.some(({ manager }) => manager === FIELD_MANAGER) === true
 
 /** Without what the server alone says, and whatever version there is by now. */
 function asItWas(object: KubeObject): KubeObject {

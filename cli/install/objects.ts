@@ -99,8 +99,11 @@ export function caSecretOf({ controller }: Values): string {
 }
 
 /** Whether a kind of policies is one that Ambit has brought, and no other mesh. */
-export const isOwnKind = ({ metadata }: KubeObject): boolean =>
-  metadata?.labels?.[PART_OF] === 'ambit' ||
+export const isOwnKind = (kind: KubeObject): boolean =>
+  kind.metadata?.labels?.[PART_OF] === 'ambit' || isApplied(kind)
+
+/** Whether the command has applied it. */
+export const isApplied = ({ metadata }: KubeObject): boolean =>
   metadata?.managedFields?.some(({ manager }) => manager === FIELD_MANAGER) === true
 
 /** What is in the cluster of an installation in this namespace, whatever values and version it is of; without the namespace. Throws AMB_KUBE_API. */

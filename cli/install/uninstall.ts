@@ -7,7 +7,14 @@ import { DAEMON_SETS, GATEWAYS, type KubeApi } from '../../mesh/kube/index.ts'
 import { kubeError } from './kube-error.ts'
 import { awaitEmptied, requireGone } from './await-gone.ts'
 import { type MadeObject, madeObjects, markedObjects } from './made-objects.ts'
-import { type InstallObject, isOwnKind, labelledObjects, policyKinds } from './objects.ts'
+import {
+  FIELD_MANAGER,
+  type InstallObject,
+  isApplied,
+  isOwnKind,
+  labelledObjects,
+  policyKinds,
+} from './objects.ts'
 import { valuesConfigMap } from './stored-values.ts'
 
 export interface UninstallOptions {
@@ -64,12 +71,32 @@ export async function uninstall(api: KubeApi, options: UninstallOptions): Promis
   if (options.isPurge) await removeKinds(api, remove, report)
   for (const item of others.filter(isNamespace)) {
     if (options.takesNamespace) await remove(item)
-    else report(`${item.title} stays: ambit install has not made it`)
+    else {
+      if (!isDryRun) await giveUpLabels(api, item)
+      report(`${item.title} stays: ambit install has not made it`)
+    }
   }
   // It says whether the namespace goes: an uninstallation that was cut off before that is taken up again.
   await remove(valuesConfigMap(namespace))
   if (options.takesNamespace && !isDryRun)
     for (const item of others.filter(isNamespace)) await awaitEmptied(api, item, options)
+}
+
+/** Takes off a namespace that stays what ambit install has set there, and nobody else: by applying that it sets nothing. */
+async function giveUpLabels(
+  api: KubeApi,
+  { resource, target, object }: InstallObject,
+): Promise<void> {
+  const found = await api.get(resource, target)
+  if (!found.ok || !isApplied(found.value)) return
+  const { apiVersion, kind } = object
+  const nothing = { apiVersion, kind, metadata: target }
+  const done = await api.patch(resource, target, nothing, {
+    type: 'apply',
+    fieldManager: FIELD_MANAGER,
+    force: true,
+  })
+  if (!done.ok && done.error.kind !== 'notFound') throw kubeError(done.error)
 }
 
 /** With what the cluster has of an installation by other values, or of another version: its labels say so. */

@@ -214,6 +214,47 @@ await t.test('what is in the way of objects is found before any is made', async 
   )
 })
 
+await t.test(
+  'who interrupts is told that, and a namespace of theirs keeps its own labels',
+  async (t) => {
+    const { server, api } = await cluster(t)
+    const labels = { mine: 'yes' }
+    expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE, labels } }))
+    const interrupt = new AbortController()
+    const { options } = telling(undefined, { signal: interrupt.signal })
+    const report = (line: string): void => {
+      if (line.startsWith('DaemonSet ambit-agent 0/'))
+        interrupt.abort(new Error('it was interrupted'))
+    }
+    await t.rejects(install(api, await plan(), { ...options, report }), {
+      message: /^Cannot install: it was interrupted; everything is as it was before$/,
+    })
+    const read = async (): Promise<unknown> => {
+      const { metadata } = expectOk(await api.get(NAMESPACES, { name: NAMESPACE }))
+      const { 'kubernetes.io/metadata.name': _name, ...rest } = metadata?.labels ?? {}
+      return rest
+    }
+    t.strictSame(await read(), labels)
+    await install(api, await plan(), telling(server).options)
+    t.match(await read(), { ...labels, 'pod-security.kubernetes.io/enforce': 'privileged' })
+    await uninstall(api, { ...(await removal()), takesNamespace: false })
+    t.strictSame(await read(), labels)
+  },
+)
+
+async function removal(): Promise<Parameters<typeof uninstall>[1]> {
+  return {
+    namespace: NAMESPACE,
+    objects: (await plan()).objects,
+    caSecret: 'ambit-ca-secret',
+    takesNamespace: false,
+    isPurge: false,
+    isDryRun: false,
+    timeoutMs: 60_000,
+    report: () => undefined,
+  }
+}
+
 await t.test('what a value has taken away, an upgrade takes off the cluster', async (t) => {
   const { server, api } = await cluster(t)
   await install(api, await plan(), telling(server).options)
@@ -241,13 +282,9 @@ await t.test('what a value has taken away, an upgrade takes off the cluster', as
     expectOk(await api.create(theirs.resource, { ...theirs.object, metadata }))
     const told: string[] = []
     await uninstall(api, {
-      namespace: NAMESPACE,
+      ...(await removal()),
       objects: without.objects,
-      caSecret: 'ambit-ca-secret',
-      takesNamespace: false,
       isPurge: true,
-      isDryRun: false,
-      timeoutMs: 60_000,
       report: (line) => void told.push(line),
     })
     t.ok(told.includes(`${title} removed`), told.join('\n'))
