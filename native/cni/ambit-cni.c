@@ -400,9 +400,21 @@ static bool is_orphaned(const struct call *call, const struct members *members)
 	       agent_has_no_pod(call->pod_logs, call->agent_pods, call->pod_namespace, call->pod_name);
 }
 
+/* Where the agent's pods are, for people: the beginning of agent_pods. */
+static struct span agent_namespace(const struct call *call)
+{
+	static const char usual[] = "ambit-system";
+	size_t length = strcspn(call->agent_pods, "_");
+
+	if (length == 0)
+		return (struct span){ usual, strlen(usual) };
+	return (struct span){ call->agent_pods, length };
+}
+
 /* ADD or CHECK of a pod of which the agent did not tell whether it is one of the mesh's; the exit code. */
 static int decide_alone(const struct call *call, const struct members *members, const char *why)
 {
+	struct span mesh = agent_namespace(call);
 	char details[2048];
 
 	if (is_orphaned(call, members)) {
@@ -416,15 +428,16 @@ static int decide_alone(const struct call *call, const struct members *members, 
 	if (members->problem[0]) {
 		snprintf(details, sizeof(details),
 			 "%s; and which namespaces are in the mesh cannot be told by %s: %s. Until the agent is back only the "
-			 "namespaces of excludeNamespaces start: kubectl get pods -n ambit-system -o wide shows why it is away",
-			 why, call->members_path[0] ? call->members_path : "a file", members->problem);
+			 "namespaces of excludeNamespaces start: kubectl get pods -n %.*s -o wide shows why it is away",
+			 why, call->members_path[0] ? call->members_path : "a file", members->problem,
+			 (int)mesh.length, mesh.start);
 		return fail(call, CNI_TRY_AGAIN, "Cannot ask the Ambit agent", details);
 	}
 	if (members_have(members, call->pod_namespace)) {
 		snprintf(details, sizeof(details),
 			 "%s; and namespace %s has pods in the mesh, so that this one might be among them: it starts when the "
-			 "agent is back. kubectl get pods -n ambit-system -o wide shows why it is away",
-			 why, call->pod_namespace);
+			 "agent is back. kubectl get pods -n %.*s -o wide shows why it is away",
+			 why, call->pod_namespace, (int)mesh.length, mesh.start);
 		return fail(call, CNI_TRY_AGAIN, "Cannot ask the Ambit agent", details);
 	}
 	fprintf(stderr,
