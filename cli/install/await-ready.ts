@@ -41,6 +41,8 @@ export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<vo
       if (Number.isNaN(toldBy)) toldBy = now() + TOLD_MS
       if (progress.untold === 0 || now() > toldBy) {
         for (const problem of progress.unchained) report(`warning: ${problem}`)
+        for (const node of progress.off)
+          report(`warning: node ${node} is not ready: its agent comes when the node does`)
         for (const { title, wanted } of progress.workloads)
           if (wanted === 0) report(`warning: ${title}: ${NOWHERE}`)
         return

@@ -20,6 +20,8 @@ import {
   type KubeApi,
   type KubeObject,
   NAMESPACES,
+  NODES,
+  PODS,
   SECRETS,
   SERVICES,
 } from '../../mesh/kube/index.ts'
@@ -241,6 +243,39 @@ await t.test(
     t.strictSame(await read(), labels)
   },
 )
+
+await t.test('a node that is off keeps no cluster from its mesh', async (t) => {
+  const { server, api } = await cluster(t)
+  server.put(NODES, {
+    metadata: { name: 'off' },
+    status: { conditions: [{ type: 'Ready', status: 'Unknown' }] },
+  } as KubeObject)
+  expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE } }))
+  server.put(PODS, {
+    metadata: { namespace: NAMESPACE, name: 'ambit-agent-x', labels: { app: 'ambit-agent' } },
+    spec: { nodeName: 'off', containers: [{ name: 'agent', image: 'ambit' }] },
+    status: { phase: 'Pending' },
+  } as KubeObject)
+  const { lines, options } = telling(server, { timeoutMs: 5_000 })
+  await install(api, await plan(), {
+    ...options,
+    report: (line) => {
+      options.report(line)
+      const found = server.get(DAEMON_SETS, `${NAMESPACE}/ambit-agent`)
+      if (found === undefined || !line.includes('ambit-values')) return
+      const observedGeneration = found.metadata?.generation
+      const status = { ...AGENTS_READY, numberReady: 1, observedGeneration }
+      server.put(DAEMON_SETS, { ...found, status } as KubeObject)
+    },
+  })
+  t.ok(
+    lines.includes('warning: node off is not ready: its agent comes when the node does'),
+    lines.join('\n'),
+  )
+  const checks = await verify(api, (await plan()).objects, NAMESPACE)
+  const unwell = checks.filter(({ isWell }) => !isWell).map(({ what, why }) => `${what}: ${why}`)
+  t.match(unwell, [/DaemonSet ambit-agent is ready: 1 of 2/, /pods: pod ambit-agent-x on off/])
+})
 
 async function removal(): Promise<Parameters<typeof uninstall>[1]> {
   return {
