@@ -3,7 +3,7 @@
 
 import { chartKinds, type ChartObject, renderChart } from '../../daemonset/render/chart.ts'
 import { setValues } from '../../daemonset/render/set-values.ts'
-import { mergeValues, readValuesFile, type Values } from '../../daemonset/render/values.ts'
+import { overlayValues, readValuesFile, type Values } from '../../daemonset/render/values.ts'
 import {
   defineResource,
   type KubeApi,
@@ -52,7 +52,7 @@ const PART_OF = 'app.kubernetes.io/part-of'
 
 /** The values of files and --set over those that are known already. Throws AMB_CHART_VALUES. */
 export function valuesOf(flags: ValueFlags, known: Values = {}): Values {
-  const ofFiles = (flags.values ?? []).map(readValuesFile).reduce(mergeValues, known)
+  const ofFiles = (flags.values ?? []).map(readValuesFile).reduce(overlayValues, known)
   const set = (flags.set ?? []).reduce((all, text) => setValues(all, text), ofFiles)
   return (flags.setString ?? []).reduce((all, text) => setValues(all, text, true), set)
 }

@@ -2,10 +2,18 @@
 // Installing, verifying and uninstalling where something is amiss: a server that fails midway, what others have made, what earlier
 // installations have left.
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { install, type InstallOptions } from '../../cli/install/install.ts'
 import { Journal } from '../../cli/install/journal.ts'
-import { installObjects, type InstallObject, policyKinds } from '../../cli/install/objects.ts'
+import {
+  installObjects,
+  type InstallObject,
+  policyKinds,
+  valuesOf,
+} from '../../cli/install/objects.ts'
 import { preflight } from '../../cli/install/preflight.ts'
 import { storedInstallation } from '../../cli/install/stored-values.ts'
 import { uninstall } from '../../cli/install/uninstall.ts'
@@ -276,6 +284,28 @@ await t.test('a node that is off keeps no cluster from its mesh', async (t) => {
   const unwell = checks.filter(({ isWell }) => !isWell).map(({ what, why }) => `${what}: ${why}`)
   t.match(unwell, [/DaemonSet ambit-agent is ready: 1 of 2/, /pods: pod ambit-agent-x on off/])
 })
+
+await t.test(
+  'null of a later file, or of an upgrade, takes the value of the chart away',
+  async (t) => {
+    const directory = mkdtempSync(join(tmpdir(), 'ambit-values-'))
+    t.teardown(() => rmSync(directory, { recursive: true }))
+    const values = [
+      'agent: { tolerations: [{ key: a, operator: Exists }] }',
+      'agent: { tolerations: null }',
+    ]
+    const files = values.map((_, at) => join(directory, `${at}.yaml`))
+    for (const [at, file] of files.entries()) writeFileSync(file, values[at] ?? '')
+    const first = valuesOf({ values: files.slice(0, 1) })
+    for (const given of [
+      valuesOf({ values: files }),
+      valuesOf({ values: files.slice(1) }, first),
+    ]) {
+      const { used } = await installObjects(given, NAMESPACE)
+      t.equal(JSON.stringify(used['agent']).includes('tolerations'), false)
+    }
+  },
+)
 
 async function removal(): Promise<Parameters<typeof uninstall>[1]> {
   return {
