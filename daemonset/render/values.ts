@@ -21,6 +21,11 @@ export function readValuesFile(file: string): Values {
     const { line, field, what } = documents.error
     throw refused(`Cannot read ${file}:${line}: ${field === '' ? '' : `field ${field}: `}${what}`)
   }
+  // Nobody would miss what is not read.
+  if (documents.value.length > 1)
+    throw refused(
+      `Cannot read ${file}: it has ${documents.value.length} documents, and values are one`,
+    )
   const value = documents.value[0]?.value ?? {}
   if (!isRecord(value)) throw refused(`Cannot read ${file}: values are a mapping`)
   return value

@@ -296,6 +296,12 @@ await t.test(
     ]
     const files = values.map((_, at) => join(directory, `${at}.yaml`))
     for (const [at, file] of files.entries()) writeFileSync(file, values[at] ?? '')
+    const both = join(directory, 'both.yaml')
+    writeFileSync(both, values.join('\n---\n'))
+    t.throws(() => valuesOf({ values: [both] }), {
+      code: 'AMB_CHART_VALUES',
+      message: /both\.yaml: it has 2 documents/,
+    })
     const first = valuesOf({ values: files.slice(0, 1) })
     for (const given of [
       valuesOf({ values: files }),
