@@ -178,7 +178,10 @@ class ChainKeeper implements CniInstallation {
       // The watch calls us for what stands there now.
       if (done.kind === 'changed') return
       if (done.kind === 'chained') chainedIn = name
-      else problems.push(done.problem)
+      else {
+        problems.push(done.problem)
+        await this.#unchain(name)
+      }
     }
     this.chainedIn = chainedIn
     if (problems.length === 0 && chainedIn === undefined)

@@ -127,7 +127,7 @@ void t.test('the plugin is added as the last, once, and taken out again', (t) =>
 
 void t.test('what others have written keeps its numbers to the digit', (t) => {
   const numbers = '"mtu": 9223372036854775807, "rate": 1.0, "burst": 1E400, "less": -0'
-  const list = `{"plugins":[{"type":"bandwidth", ${numbers}}]}`
+  const list = `{"cniVersion":"1.0.0","plugins":[{"type":"bandwidth", ${numbers}}]}`
   const chained = chainPlugin(list, CONFIG)
   if (!chained.ok || chained.value === undefined) throw new Error('not chained')
   const written = (text: string): readonly string[] =>
@@ -144,6 +144,26 @@ void t.test('what cannot be chained into is said', (t) => {
   t.match(chainPlugin('{', CONFIG), { ok: false, error: /not JSON/ })
   t.match(chainPlugin('{"type":"bridge"}', CONFIG), { ok: false, error: /plugins is missing/ })
   t.match(chainPlugin('{"plugins":[]}', CONFIG), { ok: false, error: /no plugin to chain behind/ })
+  const list = (versions: object): string =>
+    JSON.stringify({ ...versions, plugins: [{ type: 'bridge' }] })
+  for (const versions of [{}, { cniVersion: 1 }, { cniVersions: [] }])
+    t.match(chainPlugin(list(versions), CONFIG), { ok: false, error: /cniVersion is missing: amb/ })
+  for (const [cniVersion, cniVersions] of [
+    ['0.2.0', undefined],
+    ['2.0.0', undefined],
+    ['1.0', undefined],
+    ['1.0.0', ['1.0.0', '1.10.0', '1.1.0']],
+    ['x', undefined],
+  ] as const)
+    t.match(chainPlugin(list({ cniVersion, cniVersions }), CONFIG), {
+      ok: false,
+      error: /cniVersion is ".*": ambit-cni takes 0\.3\.0, 0\.3\.1, 0\.4\.0, 1\.0\.0, 1\.1\.0/,
+    })
+  for (const versions of [
+    { cniVersion: '0.3.0' },
+    { cniVersion: '0.4.0', cniVersions: ['0.2.0', '1.1.0', '1.0.0'] },
+  ])
+    t.match(chainPlugin(list(versions), CONFIG), { ok: true, value: /ambit-cni/ })
   t.end()
 })
 
@@ -285,6 +305,10 @@ void t.test(
         'a FIFO': [(file) => execFileSync('mkfifo', [file]), /no regular file/],
         'an empty file': [(file) => writeFile(file, ''), /not JSON/],
         'half a list': [(file) => writeFile(file, CONFLIST.slice(0, 40)), /not JSON/],
+        'a list of a version that the plugin refuses': [
+          (file) => writeFile(file, CONFLIST.replace('1.0.0', '0.2.0')),
+          /cniVersion is "0\.2\.0"/,
+        ],
         'a huge file': [
           (file) => writeFile(file, ' '.repeat(1024 * 1024 + 1)),
           /larger than 1 MiB/,
