@@ -18,7 +18,7 @@ import {
 } from '../install/objects.ts'
 import { patientApi } from '../install/patient-api.ts'
 import { install } from '../install/install.ts'
-import { readInstallation } from '../install/stored-values.ts'
+import { readInstallation, requireNoOther } from '../install/stored-values.ts'
 import { uninstall } from '../install/uninstall.ts'
 import { verify, verifyOthers } from '../install/verify.ts'
 
@@ -42,7 +42,12 @@ const ENDING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 export function installCommand(): Command {
   return applying('install', 'install the mesh in a cluster, once').action(
     async (flags: ApplyFlags) => {
-      await apply(flags, valuesOf(flags))
+      const given = valuesOf(flags)
+      if (flags.output !== 'yaml') {
+        const { api } = await openTarget(flags)
+        await requireNoOther(api, flags.systemNamespace, given)
+      }
+      await apply(flags, given)
     },
   )
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The values of an installation, kept in the cluster: an upgrade starts from them, and verify compares with them.
 
+import { isDeepStrictEqual } from 'node:util'
 import { isRecord } from '../../daemonset/render/functions.ts'
 import type { Values } from '../../daemonset/render/values.ts'
 import { AmbitError } from '../../mesh/errors.ts'
@@ -60,3 +61,22 @@ export async function readInstallation(
     )
   return { values: read.value, hasMadeNamespace: madeNamespace === 'true' }
 }
+
+/**
+ * Throws AMB_INSTALL where an installation by other values is there: who installs again without them would take them back, the image's registry
+ * first of all.
+ */
+export async function requireNoOther(
+  api: KubeApi,
+  namespace: string,
+  values: Values,
+): Promise<void> {
+  const installed = await readInstallation(api, namespace)
+  if (installed === undefined || isDeepStrictEqual(installed.values, asStored(values))) return
+  throw new AmbitError(
+    'AMB_INSTALL',
+    `Ambit is installed in namespace ${namespace} by other values: ambit upgrade goes on from those, and with --reset-values begins with the chart's`,
+  )
+}
+
+const asStored = (values: Values): unknown => JSON.parse(JSON.stringify(values)) as unknown

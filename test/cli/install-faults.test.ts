@@ -15,7 +15,7 @@ import {
   valuesOf,
 } from '../../cli/install/objects.ts'
 import { preflight } from '../../cli/install/preflight.ts'
-import { storedInstallation } from '../../cli/install/stored-values.ts'
+import { requireNoOther, storedInstallation } from '../../cli/install/stored-values.ts'
 import { uninstall } from '../../cli/install/uninstall.ts'
 import { verify, verifyOthers } from '../../cli/install/verify.ts'
 import type { Values } from '../../daemonset/render/values.ts'
@@ -444,6 +444,19 @@ await t.test('verify of what Helm or kubectl has installed says what it can', as
     /DaemonSet ambit-agent is ready: it is to run nowhere/,
     /Deployment ambit-controller is ready: 0 of 1/,
   ])
+})
+
+await t.test('who installs again does not take the values back that there are', async (t) => {
+  const { server, api } = await cluster(t)
+  const given = valuesOf({ set: ['image.repository=registry.example/ambit,agent.workers=2'] })
+  await t.resolves(requireNoOther(api, NAMESPACE, {}), 'nothing is there')
+  await install(api, await plan(given), telling(server).options)
+  await t.resolves(requireNoOther(api, NAMESPACE, given))
+  await t.rejects(requireNoOther(api, NAMESPACE, {}), {
+    code: 'AMB_INSTALL',
+    message:
+      /installed in namespace ambit-system by other values: ambit upgrade goes on from those/,
+  })
 })
 
 await t.test('values that cannot be read are named, with what to do', async (t) => {
