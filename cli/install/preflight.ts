@@ -19,7 +19,7 @@ import {
 import { hasSameCertificates } from '../../mesh/identity/pem.ts'
 import { ROOT_LABEL } from '../../mesh/model/names.ts'
 import { kubeError } from './kube-error.ts'
-import { absentKinds, type InstallObject } from './objects.ts'
+import { absentKinds, type InstallObject, policyKinds } from './objects.ts'
 import { valuesConfigMap } from './stored-values.ts'
 
 /** `error` keeps an installation from working; `warning` is worth a thought. */
@@ -76,7 +76,7 @@ export async function preflight(
   const findings = await Promise.all([
     versionFindings(api),
     rightFindings(api, options),
-    namespaceFindings(api, options.namespace),
+    goingFindings(api, options),
     nodeFindings(api, String(options.values['platform'] ?? 'generic')),
     meshFindings(api, options),
     ciliumFindings(api),
@@ -291,17 +291,27 @@ async function kindFindings(api: KubeApi): Promise<readonly Finding[]> {
   ]
 }
 
-/** Nothing can be made in a namespace that is going. */
-async function namespaceFindings(api: KubeApi, name: string): Promise<readonly Finding[]> {
-  const found = await api.get(NAMESPACES, { name })
-  if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
-  return found.ok && found.value.metadata?.deletionTimestamp !== undefined
-    ? [
-        error(
-          `namespace ${name} is being deleted: install once it is gone (kubectl wait --for=delete namespace/${name})`,
-        ),
-      ]
-    : []
+/** What is going is there still, and gone a moment later: nothing is made in such a namespace, and such a kind is not made anew. */
+async function goingFindings(
+  api: KubeApi,
+  { objects, namespace }: PreflightOptions,
+): Promise<readonly Finding[]> {
+  const all: readonly Omit<InstallObject, 'object'>[] = [
+    { resource: NAMESPACES, target: { name: namespace }, title: `namespace ${namespace}` },
+    ...objects.filter(({ resource }) => resource.kind !== 'Namespace'),
+    ...policyKinds(),
+  ]
+  const findings = await Promise.all(
+    all.map(async ({ resource, target, title }): Promise<readonly Finding[]> => {
+      const found = await api.get<KubeObject>(resource, target)
+      if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
+      if (!found.ok || found.value.metadata?.deletionTimestamp === undefined) return []
+      const where = target.namespace === undefined ? '' : ` -n ${target.namespace}`
+      const wait = `kubectl wait --for=delete ${resource.plural}/${target.name}${where}`
+      return [error(`${title} is being deleted: install once it is gone (${wait})`)]
+    }),
+  )
+  return findings.flat()
 }
 
 /** What Helm made is Helm's to change, and what somebody else made is theirs. */

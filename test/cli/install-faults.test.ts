@@ -209,9 +209,16 @@ await t.test('what is in the way of objects is found before any is made', async 
   } as KubeObject)
   t.match(
     await findings(),
-    /error: namespace ambit-system is being deleted: .*kubectl wait --for=delete namespace\/ambit-system/,
+    /error: namespace ambit-system is being deleted: .*kubectl wait --for=delete namespaces\/ambit-system/,
   )
   server.put(NAMESPACES, { metadata: { name: NAMESPACE }, spec } as KubeObject)
+  const [kind] = policyKinds()
+  if (kind === undefined) throw new Error('no kinds')
+  const deletionTimestamp = new Date().toISOString()
+  const { metadata } = kind.object
+  server.put(kind.resource, { ...kind.object, metadata: { ...metadata, deletionTimestamp } })
+  t.match(await findings(), /error: CustomResourceDefinition authorization\S+ is being deleted: /)
+  server.remove(kind.resource, kind.target.name)
   const service = { metadata: { namespace: NAMESPACE, name: 'ambit-controller' } }
   server.put(SERVICES, service)
   t.match(await findings(), /error: Service ambit-system\/ambit-controller is there, and none of/)
