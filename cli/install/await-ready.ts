@@ -5,6 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { AmbitError } from '../../mesh/errors.ts'
 import type { KubeApi } from '../../mesh/kube/index.ts'
 import { type MeshProgress, meshProgress, NOWHERE } from './readiness.ts'
+import { refusedPods } from './refused-pods.ts'
 
 export interface WaitOptions {
   readonly namespace: string
@@ -58,7 +59,8 @@ export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<vo
     if (options.areAgentsNew === true && progress.unfit.length > 0)
       throw new AmbitError('AMB_INSTALL', `Not every node fits: ${progress.unfit.join('; ')}`)
     if (now() > deadline) {
-      const why = progress.hanging.length === 0 ? line : progress.hanging.join('; ')
+      const reasons = [...(await refusedPods(api, namespace)), ...progress.hanging]
+      const why = reasons.length === 0 ? line : reasons.join('; ')
       throw new AmbitError(
         'AMB_INSTALL',
         `The mesh is not ready, and nothing more has become so for ${Math.round(timeoutMs / 1000)} s: ${why}`,

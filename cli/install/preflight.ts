@@ -11,9 +11,11 @@ import {
   GATEWAY_CLASSES,
   type KubeApi,
   type KubeObject,
+  type KubeResource,
   NAMESPACES,
   type Node,
   NODES,
+  type ObjectName,
   SECRETS,
 } from '../../mesh/kube/index.ts'
 import { hasSameCertificates } from '../../mesh/identity/pem.ts'
@@ -64,6 +66,13 @@ const KINDS = defineResource(
   'CustomResourceDefinition',
   'cluster',
 )
+const PRIORITY_CLASSES = defineResource(
+  'scheduling.k8s.io',
+  'v1',
+  'priorityclasses',
+  'PriorityClass',
+  'cluster',
+)
 const REVIEWS = defineResource<
   KubeObject & { readonly spec: object; readonly status?: { readonly allowed?: boolean } }
 >('authorization.k8s.io', 'v1', 'selfsubjectaccessreviews', 'SelfSubjectAccessReview', 'cluster')
@@ -77,6 +86,7 @@ export async function preflight(
     versionFindings(api),
     rightFindings(api, options),
     goingFindings(api, options),
+    namedFindings(api, options),
     nodeFindings(api, String(options.values['platform'] ?? 'generic')),
     meshFindings(api, options),
     ciliumFindings(api),
@@ -289,6 +299,44 @@ async function kindFindings(api: KubeApi): Promise<readonly Finding[]> {
       'the cluster has no kinds of the Gateway API: there are no waypoints until they are installed (https://gateway-api.sigs.k8s.io)',
     ),
   ]
+}
+
+/** What values name, and pods cannot be without. */
+async function namedFindings(
+  api: KubeApi,
+  { values, namespace }: PreflightOptions,
+): Promise<readonly Finding[]> {
+  const valueAt = (...path: readonly string[]): unknown =>
+    path.reduce<unknown>((value, name) => (isRecord(value) ? value[name] : undefined), values)
+  const absent = async (resource: KubeResource, target: ObjectName): Promise<boolean> => {
+    const found = await api.get(resource, target)
+    // Who may not look is told by pods.
+    return !found.ok && found.error.kind === 'notFound'
+  }
+  const classes = ['agent', 'controller'].map(async (program): Promise<readonly Finding[]> => {
+    const name = valueAt(program, 'priorityClassName')
+    if (typeof name !== 'string' || name === '' || name.startsWith('system-')) return []
+    return (await absent(PRIORITY_CLASSES, { name }))
+      ? [error(`${program}.priorityClassName: the cluster has no PriorityClass ${name}`)]
+      : []
+  })
+  const exported = valueAt('otlp', 'secretName')
+  const pull = valueAt('image', 'pullSecrets')
+  const secrets = [
+    ...(typeof exported === 'string' && exported !== ''
+      ? [[exported, error, 'otlp.secretName', 'no pod starts without it'] as const]
+      : []),
+    ...(Array.isArray(pull) ? pull : []).map(
+      (name) =>
+        [String(name), warning, 'image.pullSecrets', 'nodes fetch the image without it'] as const,
+    ),
+  ].map(
+    async ([name, finding, path, why]): Promise<readonly Finding[]> =>
+      (await absent(SECRETS, { namespace, name }))
+        ? [finding(`${path}: there is no Secret ${namespace}/${name}: ${why}`)]
+        : [],
+  )
+  return (await Promise.all([...classes, ...secrets])).flat()
 }
 
 /** What is going is there still, and gone a moment later: nothing is made in such a namespace, and such a kind is not made anew. */

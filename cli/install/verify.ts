@@ -14,6 +14,7 @@ import { chartFacts } from '../../daemonset/render/chart.ts'
 import { kubeError } from './kube-error.ts'
 import { type InstallObject, policyKinds } from './objects.ts'
 import { meshProgress, NOWHERE } from './readiness.ts'
+import { refusedPods } from './refused-pods.ts'
 
 export interface Check {
   readonly what: string
@@ -64,7 +65,8 @@ export async function verifyOthers(api: KubeApi, namespace: string): Promise<rea
 }
 
 async function runningChecks(api: KubeApi, namespace: string): Promise<readonly Check[]> {
-  const { workloads, hanging, unchained } = await meshProgress(api, namespace)
+  const { workloads, hanging, unchained, isReady } = await meshProgress(api, namespace)
+  const refused = isReady ? [] : await refusedPods(api, namespace)
   return [
     ...workloads.map(({ title, ready, wanted, isCurrent }) =>
       check(
@@ -76,7 +78,7 @@ async function runningChecks(api: KubeApi, namespace: string): Promise<readonly 
             : `${ready} of ${wanted}${isCurrent ? '' : ', updating'}`,
       ),
     ),
-    ...hanging.map((why) => check('pods', why)),
+    ...[...refused, ...hanging].map((why) => check('pods', why)),
     ...unchained.map((why) => check('CNI', why)),
   ]
 }

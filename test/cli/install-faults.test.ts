@@ -25,6 +25,7 @@ import {
   DAEMON_SETS,
   defineResource,
   DEPLOYMENTS,
+  EVENTS,
   type KubeApi,
   type KubeObject,
   NAMESPACES,
@@ -332,6 +333,55 @@ async function removal(): Promise<Parameters<typeof uninstall>[1]> {
     report: () => undefined,
   }
 }
+
+await t.test('what values name and the cluster has not is found before', async (t) => {
+  const { api } = await cluster(t)
+  const given = {
+    agent: { priorityClassName: 'ours' },
+    controller: { priorityClassName: 'system-cluster-critical' },
+    image: { pullSecrets: ['registry'] },
+    otlp: { endpoint: 'http://collector:4318', secretName: 'headers' },
+  }
+  const found = await preflight(api, { ...(await plan(given)), values: (await plan(given)).used })
+  t.strictSame(
+    found.map(({ severity, what }) => `${severity}: ${what}`).filter((line) => !/kinds/.test(line)),
+    [
+      'error: agent.priorityClassName: the cluster has no PriorityClass ours',
+      'error: otlp.secretName: there is no Secret ambit-system/headers: no pod starts without it',
+      'warning: image.pullSecrets: there is no Secret ambit-system/registry: nodes fetch the image without it',
+    ],
+  )
+})
+
+await t.test('why pods are not even made is told', async (t) => {
+  const { server, api } = await cluster(t)
+  expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE } }))
+  const refusal = (name: string, kind: string, of: string, message: string, minute: number): void =>
+    void server.put(EVENTS, {
+      metadata: { namespace: NAMESPACE, name },
+      involvedObject: { kind, name: of },
+      reason: 'FailedCreate',
+      message,
+      lastTimestamp: `2026-01-01T00:0${minute}:00Z`,
+    })
+  refusal('a', 'DaemonSet', 'ambit-agent', 'exceeded quota', 1)
+  refusal('b', 'DaemonSet', 'ambit-agent', 'violates PodSecurity "baseline:latest"', 2)
+  refusal('c', 'ReplicaSet', 'ambit-controller-7d9', 'no PriorityClass with name ours', 1)
+  server.put(EVENTS, {
+    metadata: { namespace: NAMESPACE, name: 'old' },
+    involvedObject: { kind: 'DaemonSet', name: 'ambit-agent', uid: 'of-one-before' },
+    reason: 'FailedCreate',
+    message: 'long mended',
+    lastTimestamp: '2026-01-02T00:00:00Z',
+  })
+  refusal('d', 'ReplicaSet', 'shop-7d9', 'of others', 1)
+  const why =
+    /DaemonSet ambit-agent cannot make pods: violates PodSecurity "baseline:latest"; ReplicaSet ambit-controller-7d9 cannot make pods: no PriorityClass/
+  const { options } = telling(undefined, { timeoutMs: 1 })
+  await t.rejects(install(api, await plan(), options), { message: why })
+  const checks = await verify(api, (await plan()).objects, NAMESPACE)
+  t.equal(checks.filter(({ why }) => why.includes('cannot make pods')).length, 2)
+})
 
 await t.test('what a value has taken away, an upgrade takes off the cluster', async (t) => {
   const { server, api } = await cluster(t)
