@@ -5,7 +5,13 @@ import path from 'node:path'
 import type { MeshState } from '../mesh/model/mesh-state.ts'
 import type { KubeApi } from '../mesh/kube/index.ts'
 import { CniCondition } from './cni-condition.ts'
-import { installCni, MEMBERS_FILE, MembersKeeper, startCniServer } from './cni/index.ts'
+import {
+  type CniInstallation,
+  installCni,
+  MEMBERS_FILE,
+  MembersKeeper,
+  startCniServer,
+} from './cni/index.ts'
 import type { AgentConfig } from './config.ts'
 import { eligibilityOf, type NodeEnrolment } from './enrolment/index.ts'
 import { type Starting, unwrap } from './starting.ts'
@@ -51,7 +57,7 @@ export async function startCni(starting: Starting, parts: CniParts): Promise<Sta
 }
 
 async function keepMembers(
-  { config, log, started, ending }: Starting,
+  { config, log, started }: Starting,
   { enrolment, mesh, isMeshSynced }: CniParts,
   file: string,
 ): Promise<MembersKeeper> {
@@ -65,8 +71,7 @@ async function keepMembers(
     },
     logger: log.child({ part: 'cni' }),
   })
-  // After the plugin is taken out: as long as it is called, it needs the file.
-  started.defer(() => (ending.unpin ? members.remove() : members.close()))
+  started.defer(() => members.close())
   started.defer(mesh.subscribe(() => members.changed(MESH_CHANGES_MS)))
   return members
 }
@@ -109,9 +114,21 @@ async function chainCni(
   )
   void members.tried.then(() => installation.look())
   started.defer(async () => {
-    if (ending.unpin) unwrap(await installation.uninstall())
+    if (ending.unpin) await leaveNode(installation, members)
     else await installation.close()
   })
+}
+
+/**
+ * Takes the plugin off the node, and then the file that it goes by. Not where the plugin stays in a list that cannot be changed: without the file
+ * it would let no pod start for ever, and by the file's age it finds that it was left behind. Throws AMB_CNI_INSTALL.
+ */
+export async function leaveNode(
+  installation: Pick<CniInstallation, 'uninstall'>,
+  members: Pick<MembersKeeper, 'remove'>,
+): Promise<void> {
+  unwrap(await installation.uninstall())
+  await members.remove()
 }
 
 /** How the kubelet's directories of the agents' logs begin, by this one's name: that of its DaemonSet, and five letters. */

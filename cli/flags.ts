@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Flags that several commands have in common.
 
-import { Command, Option } from 'commander'
+import { Command, InvalidArgumentError, Option } from 'commander'
 import type { TargetFlags } from './cluster/target.ts'
 
 export type OutputFormat = 'table' | 'json' | 'yaml'
@@ -23,7 +23,13 @@ export function clusterCommand(name: string, description: string): Command {
     .option('--name <lab>', 'a lab of this machine, not the cluster of the kubeconfig')
     .option('--kubeconfig <file>', 'kubeconfig (default: $KUBECONFIG, else ~/.kube/config)')
     .option('--context <name>', "another context than the kubeconfig's current one")
-    .option('--system-namespace <name>', 'where the mesh is installed', 'ambit-system')
+    .option('--system-namespace <name>', 'where the mesh is installed', asNamespace, 'ambit-system')
+}
+
+/** RFC 1123, as Kubernetes has it for namespaces. */
+function asNamespace(text: string): string {
+  if (/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(text)) return text
+  throw new InvalidArgumentError('It must be the name of a namespace.')
 }
 
 /** One that prints a table or data. */

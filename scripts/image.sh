@@ -8,6 +8,10 @@ cd "$(dirname "$0")/.."
 for tool in apt-get dpkg-deb tar gzip npm git; do
   command -v "$tool" >/dev/null || { echo "image: $tool is missing: it takes a Debian or Ubuntu with npm and git" >&2; exit 1; }
 done
+for tool in clang gcc make; do
+  command -v "$tool" >/dev/null || { echo "image: $tool is missing: apt-get install clang gcc make libbpf-dev libc6-dev linux-libc-dev" >&2; exit 1; }
+done
+sh scripts/packages.sh
 sh scripts/build.sh
 . scripts/env.sh
 exec node daemonset/image/main.ts "$@"

@@ -109,16 +109,7 @@ fi
 
 # npm writes .package-lock.json when an installation is complete.
 node_ok() { [ -x node_modules/.bin/node ] && [ -e node_modules/.package-lock.json ] && [ ! package-lock.json -nt node_modules/.package-lock.json ]; }
-if ! node_ok; then
-  step "installing Node 26 and the libraries (npm ci)" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-  # npm 9 and older, when they drop the Node of the other architecture, drop the link to ours with it.
-  for node in node_modules/node-linux-*/bin/node; do
-    if [ ! -x node_modules/.bin/node ] && [ -x "$node" ]; then ln -sf "../${node#node_modules/}" node_modules/.bin/node; fi
-  done
-  # npx looks here first; without it, it would ask to install this package into its cache.
-  ln -sf ../../cli/bin/ambit node_modules/.bin/ambit
-  [ -x node_modules/.bin/node ] || die "npm brought no Node for $(uname -m): x86_64 and aarch64 are supported."
-fi
+node_ok || step "installing Node 26 and the libraries (npm ci)" sh scripts/packages.sh
 
 # Debian's kubectl is too old to run commands in pods by WebSocket, Ubuntu has none: take the one npm carries.
 if ! command -v kubectl >/dev/null 2>&1 && [ ! -x node_modules/.ambit-tools/kubectl ]; then

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Edits of a CNI configuration list: our plugin at its end, or gone from it. Pure, on the text of the file.
 
-import { parseJson } from '../../mesh/json.ts'
+import { parseExactJson } from '../../mesh/json.ts'
 import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 
 /** `type` of our entry, which is also the name of the binary. */
 export const CNI_PLUGIN_TYPE = 'ambit-cni'
+
+/** Of the CNI specification, those that the plugin takes: SUPPORTED_VERSIONS of native/cni/ambit-cni.c. */
+export const PLUGIN_VERSIONS: ReadonlySet<string> = new Set([
+  '0.3.0',
+  '0.3.1',
+  '0.4.0',
+  '1.0.0',
+  '1.1.0',
+])
 
 /** What our entry in the list says, besides its type. */
 export interface CniPluginConfig {
@@ -34,6 +43,12 @@ export function chainPlugin(
   if (!list.ok) return list
   const others = list.value.plugins.filter((plugin) => !isOurs(plugin))
   if (others.length === 0) return err('field plugins names no plugin to chain behind')
+  // The plugin would refuse every pod of the node.
+  const version = versionOf(list.value)
+  if (!PLUGIN_VERSIONS.has(version))
+    return err(
+      `field cniVersion ${version === '' ? 'is missing' : `is ${JSON.stringify(version)}`}: ambit-cni takes ${[...PLUGIN_VERSIONS].join(', ')}`,
+    )
   return ok(rewrite(text, list.value, [...others, { type: CNI_PLUGIN_TYPE, ...config }]))
 }
 
@@ -53,7 +68,7 @@ function rewrite(text: string, list: Conflist, plugins: readonly unknown[]): str
 
 function parse(text: string): Result<Conflist, string> {
   // Configurations of CNI plugins hold tokens and passwords, at times: the text is not quoted.
-  const parsed = parseJson(text)
+  const parsed = parseExactJson(text)
   if (!parsed.ok) return parsed
   const { value } = parsed
   if (
@@ -64,6 +79,24 @@ function parse(text: string): Result<Conflist, string> {
   )
     return ok(value as Conflist)
   return err('field plugins is missing or no list')
+}
+
+/** By which runtimes call the plugins of a list: the highest of those that it names; empty where it names none. */
+function versionOf({ cniVersion, cniVersions }: Conflist): string {
+  const named: readonly unknown[] = [cniVersion, ...(Array.isArray(cniVersions) ? cniVersions : [])]
+  return named
+    .filter((each) => typeof each === 'string')
+    .reduce((highest, each) => (isHigher(each, highest) ? each : highest), '')
+}
+
+function isHigher(one: string, other: string): boolean {
+  if (other === '') return true
+  const [ones, others] = [one, other].map((version) => version.split('.').map(Number))
+  for (const [at, part] of (ones ?? []).entries()) {
+    const against = others?.[at] ?? 0
+    if (part !== against) return part > against
+  }
+  return false
 }
 
 const isOurs = (plugin: unknown): boolean =>

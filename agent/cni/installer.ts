@@ -3,14 +3,25 @@
 // configuration whenever they feel like it, and a pod made in between would start outside the mesh.
 
 import { watch, type FSWatcher } from 'node:fs'
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import {
+  copyFile,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises'
 import path from 'node:path'
 import { AmbitError, errorMessage } from '../../mesh/errors.ts'
 import type { Result } from '../../mesh/result.ts'
 import { err, ok } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { chainPlugin, CNI_PLUGIN_TYPE, unchainPlugin, type CniPluginConfig } from './conflist.ts'
-import { replaceFile, temporaryName } from './replace-file.ts'
+import { removeTemporaries, replaceFile, temporaryName, unlessMissing } from './replace-file.ts'
 
 export interface CniInstallOptions {
   /** The built plugin. */
@@ -34,7 +45,7 @@ export interface CniInstallation {
   look(): Promise<void>
   /** Stops watching; leaves everything in place (restart, upgrade). */
   close(): Promise<void>
-  /** Stops watching, takes our plugin out of every configuration, removes the binary. */
+  /** Stops watching, takes our plugin out of every configuration, removes the binary: that stays where a configuration still names it. */
   uninstall(): Promise<Result<void, AmbitError>>
 }
 
@@ -42,6 +53,16 @@ export interface CniInstallation {
 const RECHECK_MS = 10_000
 /** What runtimes consider a configuration; the first of them by name is in force. */
 const CONFIGURATION_FILE = /\.(conflist|conf|json)$/
+/** More than the plugin takes of a runtime. */
+const LARGEST_CONFIGURATION = 1024 * 1024
+const BINARY_MODE = 0o755
+/** No change of a file takes as long. */
+const ABANDONED_MS = 60_000
+
+/** A configuration as it stands there, or why it is none that can be changed. */
+type Read =
+  | { readonly kind: 'text'; readonly file: string; readonly text: string }
+  | { readonly kind: 'unusable'; readonly problem: string }
 
 /** Installs, and keeps installed until closed. Fails only when the binary or the directories cannot be had. */
 export async function installCni(
@@ -50,6 +71,8 @@ export async function installCni(
   try {
     await mkdir(options.binDirectory, { recursive: true })
     await mkdir(options.confDirectory, { recursive: true })
+    for (const directory of [options.binDirectory, options.confDirectory])
+      await removeTemporaries(directory, ABANDONED_MS)
     await installBinary(options)
     const keeper = new ChainKeeper(options)
     await keeper.start()
@@ -107,10 +130,18 @@ class ChainKeeper implements CniInstallation {
 
   async uninstall(): Promise<Result<void, AmbitError>> {
     await this.close()
+    const { binDirectory, confDirectory } = this.#options
     try {
-      for (const name of await configurations(this.#options.confDirectory))
-        await this.#unchain(path.join(this.#options.confDirectory, name))
-      await rm(path.join(this.#options.binDirectory, CNI_PLUGIN_TYPE), { force: true })
+      const problems: string[] = []
+      // One that cannot be changed keeps none of the others from it.
+      for (const name of await configurations(confDirectory))
+        await this.#unchain(name).catch((thrown: unknown) => {
+          problems.push(`${path.join(confDirectory, name)}: ${errorMessage(thrown)}`)
+        })
+      // Runtimes start no pod at all by a list whose plugin is not there.
+      if (problems.length > 0) throw new Error(problems.join('; '))
+      await rm(path.join(binDirectory, CNI_PLUGIN_TYPE), { force: true })
+      for (const directory of [binDirectory, confDirectory]) await removeTemporaries(directory, 0)
       this.chainedIn = undefined
       return ok(undefined)
     } catch (thrown) {
@@ -134,44 +165,59 @@ class ChainKeeper implements CniInstallation {
   async #check(): Promise<void> {
     if (!(await this.#options.mayWrite())) return
     const { confDirectory } = this.#options
-    const names = await configurations(confDirectory)
-    const [first] = names
-    const target = names.find((name) => name.endsWith('.conflist'))
-    for (const name of names)
-      if (name !== target && name.endsWith('.conflist'))
-        await this.#unchain(path.join(confDirectory, name))
-    const chained = target === undefined ? undefined : await this.#chain(target)
-    this.chainedIn = chained?.isDone === true ? target : undefined
-    if (target === undefined)
-      this.#stands(
+    const problems: string[] = []
+    let chainedIn: string | undefined
+    for (const name of await configurations(confDirectory)) {
+      if (chainedIn !== undefined) {
+        await this.#unchain(name).catch((thrown: unknown) =>
+          this.#complain(`cannot take ambit-cni out of ${name}: ${errorMessage(thrown)}`),
+        )
+        continue
+      }
+      const done = await this.#chain(name)
+      // The watch calls us for what stands there now.
+      if (done.kind === 'changed') return
+      if (done.kind === 'chained') chainedIn = name
+      else {
+        problems.push(done.problem)
+        await this.#unchain(name)
+      }
+    }
+    this.chainedIn = chainedIn
+    if (problems.length === 0 && chainedIn === undefined)
+      problems.push(
         `${confDirectory} has no list of plugins (*.conflist): new pods are not enrolled at their start. Does the runtime keep its CNI configuration elsewhere?`,
       )
-    else if (first !== undefined && first !== target)
-      this.#stands(
-        `runtimes use ${path.join(confDirectory, first)}, which is no .conflist and cannot be chained into: new pods are not enrolled at their start`,
-      )
-    else if (chained?.isDone === true || chained?.problem !== undefined)
-      this.#stands(chained.problem)
+    // Of several it is the first that runtimes use, or stumble over.
+    this.#stands(problems[0])
     await this.#restoreBinary()
   }
 
+  /** Chains into a file, if it is one to chain into. */
   async #chain(
     name: string,
-  ): Promise<{ readonly isDone: boolean; readonly problem?: string | undefined }> {
-    const file = path.join(this.#options.confDirectory, name)
-    const text = await readIfThere(file)
-    // Gone again, or just being written: the watch calls us when there is more.
-    if (text === undefined || text.trim() === '') return { isDone: false }
-    const edited = chainPlugin(text, this.#options.config)
-    if (!edited.ok) {
-      const problem = `cannot chain into ${file}: ${edited.error}`
-      return { isDone: false, problem }
-    }
-    if (edited.value === undefined) return { isDone: true }
-    // Else it was rewritten meanwhile, and the watch calls us for what stands there now.
-    if (!(await replaceFile(file, text, edited.value))) return { isDone: false }
-    this.#logger.info({ file }, 'chained ambit-cni into the CNI configuration')
-    return { isDone: true }
+  ): Promise<
+    | { readonly kind: 'chained' }
+    | { readonly kind: 'changed' }
+    | { readonly kind: 'unusable'; readonly problem: string }
+  > {
+    const place = path.join(this.#options.confDirectory, name)
+    if (!name.endsWith('.conflist'))
+      return {
+        kind: 'unusable',
+        problem: `runtimes use ${place}, which is no .conflist and cannot be chained into: new pods are not enrolled at their start`,
+      }
+    const read = await readConfiguration(place)
+    if (read === undefined) return { kind: 'changed' }
+    const unusable = (problem: string) =>
+      ({ kind: 'unusable', problem: `cannot chain into ${place}: ${problem}` }) as const
+    if (read.kind === 'unusable') return unusable(read.problem)
+    const edited = chainPlugin(read.text, this.#options.config)
+    if (!edited.ok) return unusable(edited.error)
+    if (edited.value === undefined) return { kind: 'chained' }
+    if (!(await replaceFile(read.file, read.text, edited.value))) return { kind: 'changed' }
+    this.#logger.info({ file: read.file }, 'chained ambit-cni into the CNI configuration')
+    return { kind: 'chained' }
   }
 
   /** How it stands now: why new pods start without the plugin, or that they do not. */
@@ -183,25 +229,35 @@ class ChainKeeper implements CniInstallation {
     this.#options.onStanding?.(problem)
   }
 
-  async #unchain(file: string): Promise<void> {
-    const text = await readIfThere(file)
-    if (text === undefined || !text.includes(CNI_PLUGIN_TYPE)) return
-    const edited = unchainPlugin(text)
+  /** Of what is no list that can be read, our plugin was never a part. */
+  async #unchain(name: string): Promise<void> {
+    if (!name.endsWith('.conflist')) return
+    const place = path.join(this.#options.confDirectory, name)
+    const read = await readConfiguration(place)
+    if (read?.kind !== 'text' || !read.text.includes(CNI_PLUGIN_TYPE)) return
+    const edited = unchainPlugin(read.text)
     if (!edited.ok) {
-      this.#complain(`cannot take ambit-cni out of ${file}: ${edited.error}`)
+      this.#complain(`cannot take ambit-cni out of ${place}: ${edited.error}`)
       return
     }
     if (edited.value === undefined) return
-    if (!(await replaceFile(file, text, edited.value))) return this.#unchain(file)
-    this.#logger.info({ file }, 'took ambit-cni out of the CNI configuration')
+    if (!(await replaceFile(read.file, read.text, edited.value))) return this.#unchain(name)
+    this.#logger.info({ file: read.file }, 'took ambit-cni out of the CNI configuration')
   }
 
-  /** Some CNI installers empty the directory of binaries. */
+  /** Some CNI installers empty the directory of binaries, and a full disk cuts off what is copied there. */
   async #restoreBinary(): Promise<void> {
-    const target = path.join(this.#options.binDirectory, CNI_PLUGIN_TYPE)
-    if ((await stat(target).catch(ignoreMissing)) !== undefined) return
+    const { binaryPath, binDirectory } = this.#options
+    const target = path.join(binDirectory, CNI_PLUGIN_TYPE)
+    const found = await stat(target).catch(unlessMissing)
+    const { size } = await stat(binaryPath)
+    if (found?.isFile() === true && found.size === size && (found.mode & 0o777) === BINARY_MODE)
+      return
     await installBinary(this.#options)
-    this.#logger.warn({ target }, 'the ambit-cni binary had been removed; put it back')
+    this.#logger.warn(
+      { target },
+      `the ambit-cni binary had been ${found === undefined ? 'removed' : 'changed'}; put it back`,
+    )
   }
 
   /** Says each thing once, not every ten seconds. */
@@ -219,7 +275,7 @@ async function installBinary({ binaryPath, binDirectory }: CniInstallOptions): P
     await copyFile(binaryPath, temporary)
     const handle = await open(temporary, 'r+')
     try {
-      await handle.chmod(0o755)
+      await handle.chmod(BINARY_MODE)
       await handle.sync()
     } finally {
       await handle.close()
@@ -233,18 +289,33 @@ async function installBinary({ binaryPath, binDirectory }: CniInstallOptions): P
 }
 
 async function configurations(directory: string): Promise<readonly string[]> {
-  const names = await readdir(directory)
-  // By code units, as runtimes sort them; localeCompare would order otherwise.
-  return names.filter((name) => CONFIGURATION_FILE.test(name) && !name.startsWith('.')).sort()
+  const entries = await readdir(directory, { withFileTypes: true })
+  return (
+    entries
+      // Directories are passed over by runtimes, whatever they are called.
+      .filter((entry) => CONFIGURATION_FILE.test(entry.name) && !entry.isDirectory())
+      .map(({ name }) => name)
+      .filter((name) => !name.startsWith('.'))
+      // By code units, as runtimes sort them; localeCompare would order otherwise.
+      .sort()
+  )
 }
 
-async function readIfThere(file: string): Promise<string | undefined> {
-  return readFile(file, 'utf8').catch(ignoreMissing)
-}
-
-function ignoreMissing(thrown: unknown): undefined {
-  if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-  throw thrown
+/** Undefined where it has gone since the directory was read. */
+async function readConfiguration(place: string): Promise<Read | undefined> {
+  try {
+    // What a link leads to is changed, and the link stays: whoever writes there goes on to be heard.
+    const file = await realpath(place)
+    const found = await stat(file)
+    // Before it is opened: a FIFO would be waited for.
+    if (!found.isFile()) return { kind: 'unusable', problem: 'it is no regular file' }
+    if (found.size > LARGEST_CONFIGURATION)
+      return { kind: 'unusable', problem: 'it is larger than 1 MiB' }
+    return { kind: 'text', file, text: await readFile(file, 'utf8') }
+  } catch (thrown) {
+    if ((await lstat(place).catch(unlessMissing)) === undefined) return undefined
+    return { kind: 'unusable', problem: errorMessage(thrown) }
+  }
 }
 
 function installError(

@@ -3,10 +3,10 @@
 // lies beside the CNI configuration, so that it is there as long as the plugin is called, a restart of the machine
 // included. The mirror of native/cni/members.c, which believes it only as a whole, and only from root.
 
-import { randomUUID } from 'node:crypto'
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises'
 import path from 'node:path'
 import { parseJson } from '../../mesh/json.ts'
+import { temporaryName } from './replace-file.ts'
 
 const FILE_VERSION = 1
 
@@ -38,10 +38,7 @@ export async function writeMembers(
     writtenAt: new Date().toISOString(),
     namespaces,
   })
-  const temporary = path.join(
-    path.dirname(file),
-    `.${path.basename(file)}.${randomUUID()}.ambit-tmp`,
-  )
+  const temporary = temporaryName(file)
   try {
     // 'wx': whoever may make files there must not be able to lead us elsewhere by a link.
     await withFile(temporary, 'wx', async (handle) => {

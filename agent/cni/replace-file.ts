@@ -4,8 +4,10 @@
 
 import { randomUUID } from 'node:crypto'
 import { readFileSync, renameSync } from 'node:fs'
-import { open, rm, stat } from 'node:fs/promises'
+import { open, readdir, rm, stat } from 'node:fs/promises'
 import path from 'node:path'
+
+const TEMPORARY = '.ambit-tmp'
 
 /**
  * Replaces the content that was read with another, keeping the file's mode. False, and nothing done, where something else stands there by now:
@@ -37,4 +39,20 @@ export async function replaceFile(file: string, read: string, text: string): Pro
 
 /** Hidden, and without an ending that a runtime would read. Two agents' pids may be the same, each in its container. */
 export const temporaryName = (file: string): string =>
-  path.join(path.dirname(file), `.${path.basename(file)}.${randomUUID()}.ambit-tmp`)
+  path.join(path.dirname(file), `.${path.basename(file)}.${randomUUID()}${TEMPORARY}`)
+
+/** Removes what agents that were killed amid a change have left in a directory; what is younger than that another may be writing. */
+export async function removeTemporaries(directory: string, ageMs: number): Promise<void> {
+  for (const name of await readdir(directory)) {
+    if (!name.startsWith('.') || !name.endsWith(TEMPORARY)) continue
+    const file = path.join(directory, name)
+    const found = await stat(file).catch(unlessMissing)
+    if (found !== undefined && Date.now() - found.mtimeMs >= ageMs) await rm(file, { force: true })
+  }
+}
+
+/** For a file that may go at any time: undefined where it is gone. */
+export function unlessMissing(thrown: unknown): undefined {
+  if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+  throw thrown
+}

@@ -5,6 +5,7 @@
 // be rolled back: what is new in a file is a field that an earlier agent does without. Of another format nothing is guessed: its pod is looked
 // for as if it had never been met, and what is captured of it stays so.
 
+import type { Dirent } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { parseJson } from '../../mesh/json.ts'
@@ -92,19 +93,17 @@ export class PodStateFiles {
    * no agent wrote.
    */
   async load(): Promise<readonly PodState[]> {
-    const names = await readdir(this.#directory).catch((thrown: unknown) => {
-      if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return []
-      throw thrown
-    })
     const own = await ownNetns()
     const states: PodState[] = []
-    for (const name of names) {
+    for (const entry of await entriesOf(this.#directory)) {
+      const { name } = entry
       if (NOT_OF_PODS.has(name)) continue
       const file = path.join(this.#directory, name)
-      const uid = FILE_NAME.exec(name)?.[1]
+      // Agents write files: a FIFO would be waited for, and a link may lead anywhere.
+      const uid = entry.isFile() ? FILE_NAME.exec(name)?.[1] : undefined
       const state =
         uid === undefined
-          ? UNFINISHED.test(name)
+          ? entry.isFile() && UNFINISHED.test(name)
             ? 'it was never finished'
             : FOREIGN
           : await this.#read(file, uid, own).catch((thrown: unknown) => String(thrown))
@@ -171,11 +170,9 @@ export class PodStateFiles {
 
 /** Removes what agents have written in the directory, their epoch included: for an agent that takes the mesh off its node. */
 export async function removePodStates(directory: string): Promise<void> {
-  const names = await readdir(directory).catch((thrown: unknown) => {
-    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return []
-    throw thrown
-  })
-  for (const name of names) {
+  for (const entry of await entriesOf(directory)) {
+    const { name } = entry
+    if (!entry.isFile()) continue
     const file = path.join(directory, name)
     const isOurs =
       name === EPOCH_FILE ||
@@ -183,6 +180,13 @@ export async function removePodStates(directory: string): Promise<void> {
       (FILE_NAME.test(name) && isOfAgent(parsedOrNothing(await readFile(file, 'utf8'))))
     if (isOurs) await rm(file, { force: true })
   }
+}
+
+async function entriesOf(directory: string): Promise<readonly Dirent[]> {
+  return readdir(directory, { withFileTypes: true }).catch((thrown: unknown) => {
+    if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return []
+    throw thrown
+  })
 }
 
 function parsedOrNothing(text: string): unknown {

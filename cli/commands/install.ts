@@ -3,17 +3,24 @@
 
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Values } from '../../daemonset/render/values.ts'
-import { AmbitError } from '../../mesh/errors.ts'
+import { AmbitError, type ErrorCode } from '../../mesh/errors.ts'
 import type { KubeApi } from '../../mesh/kube/index.ts'
 import { openTarget, type TargetFlags } from '../cluster/target.ts'
 import { clusterCommand, type ShowFlags, showing } from '../flags.ts'
 import { formatTable, print } from '../output.ts'
 import { show } from '../show.ts'
-import { installObjects, type ValueFlags, valuesOf } from '../install/objects.ts'
+import {
+  caSecretOf,
+  type InstallObject,
+  installObjects,
+  type ValueFlags,
+  valuesOf,
+} from '../install/objects.ts'
+import { patientApi } from '../install/patient-api.ts'
 import { install } from '../install/install.ts'
-import { readInstallation } from '../install/stored-values.ts'
+import { readInstallation, requireNoOther } from '../install/stored-values.ts'
 import { uninstall } from '../install/uninstall.ts'
-import { verify } from '../install/verify.ts'
+import { verify, verifyOthers } from '../install/verify.ts'
 
 interface ApplyFlags extends TargetFlags, ValueFlags {
   readonly dryRun?: true
@@ -26,11 +33,21 @@ interface ApplyFlags extends TargetFlags, ValueFlags {
 const READY_TIMEOUT_S = 300
 /** An agent's drain, and what it does besides. */
 const GONE_TIMEOUT_S = 120
+/** How long a server may be away before an uninstallation ends where it is. */
+const PATIENCE_MS = 60_000
+const UNREADABLE: ReadonlySet<string> = new Set<ErrorCode>(['AMB_INSTALL', 'AMB_CHART_VALUES'])
+/** Ctrl-C, a pipeline that is cancelled, a terminal whose connection is lost. */
+const ENDING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 export function installCommand(): Command {
   return applying('install', 'install the mesh in a cluster, once').action(
     async (flags: ApplyFlags) => {
-      await apply(flags, valuesOf(flags))
+      const given = valuesOf(flags)
+      if (flags.output !== 'yaml') {
+        const { api } = await openTarget(flags)
+        await requireNoOther(api, flags.systemNamespace, given)
+      }
+      await apply(flags, given)
     },
   )
 }
@@ -57,11 +74,15 @@ export function verifyCommand(): Command {
   ).action((flags: TargetFlags & ShowFlags) =>
     show(flags, async () => {
       const { api, systemNamespace } = await openTarget(flags)
-      const { objects } = await installObjects(
-        await requireStored(api, systemNamespace),
-        systemNamespace,
-      )
-      const checks = await verify(api, objects, systemNamespace)
+      const installed = await readInstallation(api, systemNamespace)
+      const checks =
+        installed === undefined
+          ? await verifyOthers(api, systemNamespace)
+          : await verify(
+              api,
+              (await installObjects(installed.values, systemNamespace)).objects,
+              systemNamespace,
+            )
       const rows = checks.map(({ what, isWell, why }) => [what, isWell ? 'ok' : why])
       return {
         data: checks,
@@ -86,13 +107,13 @@ export function uninstallCommand(): Command {
         },
       ) => {
         const { api, systemNamespace: namespace } = await openTarget(flags)
-        const installed = await readInstallation(api, namespace)
-        const { objects, used } = await installObjects(installed?.values ?? {}, namespace)
-        await uninstall(api, {
+        const { objects, caSecret, takesNamespace } = await installedObjects(api, namespace)
+        // What a server that is away for a moment has kept from being removed would stay.
+        await uninstall(patientApi(api, { report: print, forMs: PATIENCE_MS }), {
           namespace,
           objects,
-          caSecret: caSecretOf(used),
-          takesNamespace: installed?.hasMadeNamespace === true,
+          caSecret,
+          takesNamespace,
           isPurge: flags.purge === true,
           isDryRun: flags.dryRun === true,
           timeoutMs: flags.timeout * 1000,
@@ -133,8 +154,12 @@ async function apply(flags: ApplyFlags, given: Values): Promise<void> {
   }
   const { api } = await openTarget(flags)
   const interrupted = new AbortController()
-  const onInterrupt = (): void => interrupted.abort(new Error('it was interrupted'))
-  process.once('SIGINT', onInterrupt)
+  // A second one ends the process: the handler is gone by then.
+  const onInterrupt = (): void => {
+    for (const signal of ENDING_SIGNALS) process.removeListener(signal, onInterrupt)
+    interrupted.abort(new Error('it was interrupted'))
+  }
+  for (const signal of ENDING_SIGNALS) process.once(signal, onInterrupt)
   try {
     await install(
       api,
@@ -148,7 +173,7 @@ async function apply(flags: ApplyFlags, given: Values): Promise<void> {
       },
     )
   } finally {
-    process.removeListener('SIGINT', onInterrupt)
+    for (const signal of ENDING_SIGNALS) process.removeListener(signal, onInterrupt)
   }
   if (flags.dryRun !== true) print(`\n${notes.trim()}`)
 }
@@ -158,13 +183,30 @@ async function requireStored(api: KubeApi, namespace: string): Promise<Values> {
   if (installed !== undefined) return installed.values
   throw new AmbitError(
     'AMB_INSTALL',
-    `ambit install has installed nothing in namespace ${namespace}`,
+    `ambit install has installed nothing in namespace ${namespace}: what Helm or kubectl has installed, they upgrade`,
   )
 }
 
-function caSecretOf({ controller }: Values): string {
-  const { caSecret } = (controller ?? {}) as { readonly caSecret?: unknown }
-  return typeof caSecret === 'string' ? caSecret : 'ambit-ca-secret'
+/** What is to be removed. Values that cannot be read, or that this version does not take, keep nobody from that: labels tell the rest. */
+async function installedObjects(
+  api: KubeApi,
+  namespace: string,
+): Promise<{
+  readonly objects: readonly InstallObject[]
+  readonly caSecret: string
+  readonly takesNamespace: boolean
+}> {
+  try {
+    const installed = await readInstallation(api, namespace)
+    const { objects, used } = await installObjects(installed?.values ?? {}, namespace)
+    const takesNamespace = installed?.hasMadeNamespace === true
+    return { objects, caSecret: caSecretOf(used), takesNamespace }
+  } catch (thrown) {
+    if (!(thrown instanceof AmbitError) || !UNREADABLE.has(thrown.code)) throw thrown
+    print(`warning: ${thrown.message}; the namespace stays`)
+    const { objects, used } = await installObjects({}, namespace)
+    return { objects, caSecret: caSecretOf(used), takesNamespace: false }
+  }
 }
 
 const collect = (text: string, all: readonly string[] = []): readonly string[] => [...all, text]

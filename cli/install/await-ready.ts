@@ -4,7 +4,8 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { AmbitError } from '../../mesh/errors.ts'
 import type { KubeApi } from '../../mesh/kube/index.ts'
-import { type MeshProgress, meshProgress } from './readiness.ts'
+import { type MeshProgress, meshProgress, NOWHERE } from './readiness.ts'
+import { refusedPods } from './refused-pods.ts'
 
 export interface WaitOptions {
   readonly namespace: string
@@ -41,6 +42,10 @@ export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<vo
       if (Number.isNaN(toldBy)) toldBy = now() + TOLD_MS
       if (progress.untold === 0 || now() > toldBy) {
         for (const problem of progress.unchained) report(`warning: ${problem}`)
+        for (const node of progress.off)
+          report(`warning: node ${node} is not ready: its agent comes when the node does`)
+        for (const { title, wanted } of progress.workloads)
+          if (wanted === 0) report(`warning: ${title}: ${NOWHERE}`)
         return
       }
       await pause(POLL_MS, undefined, { ...(signal === undefined ? {} : { signal }) })
@@ -54,7 +59,8 @@ export async function awaitReady(api: KubeApi, options: WaitOptions): Promise<vo
     if (options.areAgentsNew === true && progress.unfit.length > 0)
       throw new AmbitError('AMB_INSTALL', `Not every node fits: ${progress.unfit.join('; ')}`)
     if (now() > deadline) {
-      const why = progress.hanging.length === 0 ? line : progress.hanging.join('; ')
+      const reasons = [...(await refusedPods(api, namespace)), ...progress.hanging]
+      const why = reasons.length === 0 ? line : reasons.join('; ')
       throw new AmbitError(
         'AMB_INSTALL',
         `The mesh is not ready, and nothing more has become so for ${Math.round(timeoutMs / 1000)} s: ${why}`,

@@ -11,14 +11,18 @@ import {
   GATEWAY_CLASSES,
   type KubeApi,
   type KubeObject,
+  type KubeResource,
+  NAMESPACES,
   type Node,
   NODES,
+  type ObjectName,
   SECRETS,
 } from '../../mesh/kube/index.ts'
 import { hasSameCertificates } from '../../mesh/identity/pem.ts'
 import { ROOT_LABEL } from '../../mesh/model/names.ts'
-import { kubeError } from '../waypoint/read-waypoints.ts'
-import type { InstallObject } from './objects.ts'
+import { kubeError } from './kube-error.ts'
+import { absentKinds, type InstallObject, policyKinds } from './objects.ts'
+import { valuesConfigMap } from './stored-values.ts'
 
 /** `error` keeps an installation from working; `warning` is worth a thought. */
 export interface Finding {
@@ -46,7 +50,8 @@ const QUIRKS: Readonly<Record<string, string>> = {
   gke: 'whose CNI directories are its own, and which lets no critical pods in without a quota',
   minikube: 'whose network namespaces may be kept elsewhere (with the docker runtime)',
 }
-const VERBS = ['get', 'create', 'patch', 'delete'] as const
+/** To look, to apply, to take back. */
+const VERBS = ['get', 'list', 'create', 'patch', 'update', 'delete'] as const
 /** A platform by what its nodes say of themselves. */
 const PLATFORMS: Readonly<Record<string, (node: Node) => boolean>> = {
   k3s: ({ status }) => /\+k3s/.test(status?.nodeInfo?.kubeletVersion ?? ''),
@@ -61,6 +66,13 @@ const KINDS = defineResource(
   'CustomResourceDefinition',
   'cluster',
 )
+const PRIORITY_CLASSES = defineResource(
+  'scheduling.k8s.io',
+  'v1',
+  'priorityclasses',
+  'PriorityClass',
+  'cluster',
+)
 const REVIEWS = defineResource<
   KubeObject & { readonly spec: object; readonly status?: { readonly allowed?: boolean } }
 >('authorization.k8s.io', 'v1', 'selfsubjectaccessreviews', 'SelfSubjectAccessReview', 'cluster')
@@ -72,7 +84,9 @@ export async function preflight(
 ): Promise<readonly Finding[]> {
   const findings = await Promise.all([
     versionFindings(api),
-    rightFindings(api, options.objects),
+    rightFindings(api, options),
+    goingFindings(api, options),
+    namedFindings(api, options),
     nodeFindings(api, String(options.values['platform'] ?? 'generic')),
     meshFindings(api, options),
     ciliumFindings(api),
@@ -105,10 +119,11 @@ async function versionFindings(api: KubeApi): Promise<readonly Finding[]> {
 /** Whether the caller may do all of it: half an installation helps nobody. */
 async function rightFindings(
   api: KubeApi,
-  objects: readonly InstallObject[],
+  { objects, namespace }: PreflightOptions,
 ): Promise<readonly Finding[]> {
+  const all = [...objects, ...(await absentKinds(api)), valuesConfigMap(namespace)]
   const wanted = new Map(
-    objects.flatMap(({ resource: { group, plural: resource }, target: { namespace = '' } }) =>
+    all.flatMap(({ resource: { group, plural: resource }, target: { namespace = '' } }) =>
       VERBS.map((verb) => [`${verb} ${resource}`, { group, resource, namespace, verb }] as const),
     ),
   )
@@ -119,8 +134,8 @@ async function rightFindings(
       return review.value.status?.allowed === true ? [] : [title]
     }),
   )
-  const all = denied.flat()
-  return all.length === 0 ? [] : [error(`these credentials may not ${all.join(', ')}`)]
+  const lacking = denied.flat()
+  return lacking.length === 0 ? [] : [error(`these credentials may not ${lacking.join(', ')}`)]
 }
 
 async function nodeFindings(api: KubeApi, platform: string): Promise<readonly Finding[]> {
@@ -286,18 +301,94 @@ async function kindFindings(api: KubeApi): Promise<readonly Finding[]> {
   ]
 }
 
-/** What Helm made is Helm's to change. */
+/** What values name, and pods cannot be without. */
+async function namedFindings(
+  api: KubeApi,
+  { values, namespace }: PreflightOptions,
+): Promise<readonly Finding[]> {
+  const valueAt = (...path: readonly string[]): unknown =>
+    path.reduce<unknown>((value, name) => (isRecord(value) ? value[name] : undefined), values)
+  const absent = async (resource: KubeResource, target: ObjectName): Promise<boolean> => {
+    const found = await api.get(resource, target)
+    // Who may not look is told by pods.
+    return !found.ok && found.error.kind === 'notFound'
+  }
+  const classes = ['agent', 'controller'].map(async (program): Promise<readonly Finding[]> => {
+    const name = valueAt(program, 'priorityClassName')
+    if (typeof name !== 'string' || name === '' || name.startsWith('system-')) return []
+    return (await absent(PRIORITY_CLASSES, { name }))
+      ? [error(`${program}.priorityClassName: the cluster has no PriorityClass ${name}`)]
+      : []
+  })
+  const exported = valueAt('otlp', 'secretName')
+  const pull = valueAt('image', 'pullSecrets')
+  const secrets = [
+    ...(typeof exported === 'string' && exported !== ''
+      ? [[exported, error, 'otlp.secretName', 'no pod starts without it'] as const]
+      : []),
+    ...(Array.isArray(pull) ? pull : []).map(
+      (name) =>
+        [String(name), warning, 'image.pullSecrets', 'nodes fetch the image without it'] as const,
+    ),
+  ].map(
+    async ([name, finding, path, why]): Promise<readonly Finding[]> =>
+      (await absent(SECRETS, { namespace, name }))
+        ? [finding(`${path}: there is no Secret ${namespace}/${name}: ${why}`)]
+        : [],
+  )
+  return (await Promise.all([...classes, ...secrets])).flat()
+}
+
+/** What is going is there still, and gone a moment later: nothing is made in such a namespace, and such a kind is not made anew. */
+async function goingFindings(
+  api: KubeApi,
+  { objects, namespace }: PreflightOptions,
+): Promise<readonly Finding[]> {
+  const all: readonly Omit<InstallObject, 'object'>[] = [
+    { resource: NAMESPACES, target: { name: namespace }, title: `namespace ${namespace}` },
+    ...objects.filter(({ resource }) => resource.kind !== 'Namespace'),
+    ...policyKinds(),
+  ]
+  const findings = await Promise.all(
+    all.map(async ({ resource, target, title }): Promise<readonly Finding[]> => {
+      const found = await api.get<KubeObject>(resource, target)
+      if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
+      if (!found.ok || found.value.metadata?.deletionTimestamp === undefined) return []
+      const where = target.namespace === undefined ? '' : ` -n ${target.namespace}`
+      const wait = `kubectl wait --for=delete ${resource.plural}/${target.name}${where}`
+      return [error(`${title} is being deleted: install once it is gone (${wait})`)]
+    }),
+  )
+  return findings.flat()
+}
+
+/** What Helm made is Helm's to change, and what somebody else made is theirs. */
 async function ownerFindings(
   api: KubeApi,
   objects: readonly InstallObject[],
 ): Promise<readonly Finding[]> {
-  const set = objects.find(({ object }) => object.kind === 'DaemonSet')
-  if (set === undefined) return []
-  const found = await api.get(set.resource, set.target)
-  if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
-  return found.ok && found.value.metadata?.labels?.['app.kubernetes.io/managed-by'] === 'Helm'
-    ? [error(`${set.title} is Helm's: upgrade and uninstall with helm`)]
-    : []
+  const findings = await Promise.all(
+    objects.map(async ({ resource, target, title }): Promise<readonly Finding[]> => {
+      if (resource.kind === 'Namespace') return []
+      const found = await api.get<KubeObject>(resource, target)
+      if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
+      if (!found.ok) return []
+      const { labels = {}, annotations = {} } = found.value.metadata ?? {}
+      if (labels['app.kubernetes.io/managed-by'] === 'Helm') {
+        const release = annotations['meta.helm.sh/release-name']
+        const whose = release === undefined ? '' : ` (release ${release})`
+        return [error(`${title} is Helm's${whose}: upgrade and uninstall with helm`)]
+      }
+      return labels['app.kubernetes.io/name'] === 'ambit'
+        ? []
+        : [
+            error(
+              `${title} is there, and none of Ambit's by its labels: it would be overwritten. Rename or delete it`,
+            ),
+          ]
+    }),
+  )
+  return findings.flat()
 }
 
 /** Whether a version, as v1.30.2 or 5.15.0-91-generic, comes before another; one that cannot be read does not. */

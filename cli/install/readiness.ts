@@ -5,6 +5,7 @@ import {
   defineResource,
   type KubeApi,
   type KubeObject,
+  NODES,
   type Pod,
   PODS,
 } from '../../mesh/kube/index.ts'
@@ -13,7 +14,7 @@ import type { ErrorCode } from '../../mesh/errors.ts'
 import { parseJson } from '../../mesh/json.ts'
 import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
 import { chainProblem } from '../cluster/agents.ts'
-import { kubeError } from '../waypoint/read-waypoints.ts'
+import { kubeError } from './kube-error.ts'
 
 export interface WorkloadProgress {
   /** `DaemonSet ambit-agent`. */
@@ -24,6 +25,8 @@ export interface WorkloadProgress {
   readonly current: number
   /** Its pods are those of its last change. */
   readonly isCurrent: boolean
+  /** All of them are, and ready, but for agents of nodes that are off. */
+  readonly isReady: boolean
 }
 
 export interface MeshProgress {
@@ -36,6 +39,8 @@ export interface MeshProgress {
   readonly unchained: readonly string[]
   /** How many agents that are ready have said nothing of CNI yet. */
   readonly untold: number
+  /** Nodes that are off, with an agent that is not ready: it comes when the node does. Known once nothing else is missing. */
+  readonly off: readonly string[]
   readonly isReady: boolean
 }
 
@@ -56,6 +61,10 @@ const UNFIT_NODE: ReadonlySet<unknown> = new Set<ErrorCode>([
   'AMB_CNI_INSTALL',
 ])
 const QUOTED_WORDS = 400
+/** Where more are off, or agents are still starting, each is not asked after at every look. */
+const MOST_NODES_OFF = 10
+/** Of a workload that is ready because it wants no pods. */
+export const NOWHERE = 'it is to run nowhere: no node fits its nodeSelector, or it is scaled to 0'
 const SELECTOR = 'app in (ambit-agent,ambit-controller)'
 
 /** Reads it. Throws AMB_KUBE_API; a workload that is not there has no pods and wants one. */
@@ -68,11 +77,13 @@ export async function meshProgress(api: KubeApi, namespace: string): Promise<Mes
   if (!pods.ok) throw kubeError(pods.error)
   for (const read of [set, deployment])
     if (!read.ok && read.error.kind !== 'notFound') throw kubeError(read.error)
+  const off = await nodesOff(api, pods.value.items)
   const workloads = [
     progressOf('DaemonSet ambit-agent', set.ok ? set.value : undefined, {
       ready: 'numberReady',
       updated: 'updatedNumberScheduled',
       wanted: ({ status }) => status?.['desiredNumberScheduled'] ?? 0,
+      excused: off.length,
     }),
     progressOf('Deployment ambit-controller', deployment.ok ? deployment.value : undefined, {
       ready: 'readyReplicas',
@@ -85,6 +96,7 @@ export async function meshProgress(api: KubeApi, namespace: string): Promise<Mes
   )
   return {
     workloads,
+    off,
     unchained: agents.flatMap(({ spec, status }) => {
       const problem = chainProblem(status?.conditions)
       return problem === undefined ? [] : [`node ${spec?.nodeName ?? ''}: ${problem}`]
@@ -96,8 +108,28 @@ export async function meshProgress(api: KubeApi, namespace: string): Promise<Mes
     unfit: pods.value.items
       .filter((pod) => UNFIT_NODE.has(lastWords(pod)?.code))
       .flatMap((pod) => whyNotReady(pod) ?? []),
-    isReady: workloads.every(({ ready, wanted, isCurrent }) => isCurrent && ready >= wanted),
+    isReady: workloads.every(({ isReady }) => isReady),
   }
+}
+
+/** Nodes whose agents are not ready for that they are off themselves: no installation is to end for want of those. */
+async function nodesOff(api: KubeApi, pods: readonly Pod[]): Promise<readonly string[]> {
+  const names = new Set(
+    pods
+      .filter((pod) => pod.metadata?.labels?.['app'] === 'ambit-agent')
+      .filter((pod) => whyNotReady(pod) !== undefined)
+      .flatMap(({ spec }) => spec?.nodeName ?? []),
+  )
+  if (names.size > MOST_NODES_OFF) return []
+  const off = await Promise.all(
+    [...names].map(async (name) => {
+      const node = await api.get(NODES, { name })
+      if (!node.ok && node.error.kind !== 'notFound') throw kubeError(node.error)
+      const ready = node.ok && node.value.status?.conditions?.find(({ type }) => type === 'Ready')
+      return ready === undefined || ready === false || ready.status === 'True' ? [] : [name]
+    }),
+  )
+  return off.flat()
 }
 
 function progressOf(
@@ -107,9 +139,12 @@ function progressOf(
     readonly ready: string
     readonly updated: string
     readonly wanted: (workload: Workload) => number
+    /** How many are not waited for. */
+    readonly excused?: number
   },
 ): WorkloadProgress {
-  if (workload === undefined) return { title, ready: 0, wanted: 1, current: 0, isCurrent: false }
+  if (workload === undefined)
+    return { title, ready: 0, wanted: 1, current: 0, isCurrent: false, isReady: false }
   const { status = {}, metadata } = workload
   const wanted = fields.wanted(workload)
   const ready = status[fields.ready] ?? 0
@@ -122,6 +157,7 @@ function progressOf(
     wanted,
     current: Math.min(ready, updated),
     isCurrent: isSeen && updated >= wanted,
+    isReady: isSeen && Math.min(ready, updated) >= wanted - (fields.excused ?? 0),
   }
 }
 

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The values of an installation, kept in the cluster: an upgrade starts from them, and verify compares with them.
 
+import { isDeepStrictEqual } from 'node:util'
 import { isRecord } from '../../daemonset/render/functions.ts'
 import type { Values } from '../../daemonset/render/values.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import { CONFIG_MAPS, type ConfigMap, type KubeApi } from '../../mesh/kube/index.ts'
 import { parseJson } from '../../mesh/json.ts'
-import { kubeError } from '../waypoint/read-waypoints.ts'
+import { kubeError } from './kube-error.ts'
 import type { InstallObject } from './objects.ts'
 
 /** Beside the mesh. Values hold no secrets: what is one is named by its Secret. */
-export const VALUES_CONFIG_MAP = 'ambit-values'
+const VALUES_CONFIG_MAP = 'ambit-values'
 
 export interface StoredInstallation {
   readonly values: Values
@@ -29,10 +30,14 @@ export function storedInstallation(namespace: string, stored: StoredInstallation
       madeNamespace: String(stored.hasMadeNamespace),
     },
   }
+  return { ...valuesConfigMap(namespace), object }
+}
+
+/** Where they are kept. */
+export function valuesConfigMap(namespace: string): Omit<InstallObject, 'object'> {
   return {
     resource: CONFIG_MAPS,
     target: { namespace, name: VALUES_CONFIG_MAP },
-    object,
     title: `ConfigMap ${namespace}/${VALUES_CONFIG_MAP}`,
   }
 }
@@ -52,7 +57,26 @@ export async function readInstallation(
   if (!read.ok || !isRecord(read.value))
     throw new AmbitError(
       'AMB_INSTALL',
-      `Cannot read ConfigMap ${namespace}/${VALUES_CONFIG_MAP}: data.values is no JSON object`,
+      `Cannot read ConfigMap ${namespace}/${VALUES_CONFIG_MAP}: data.values is no JSON object; without it (kubectl delete configmap -n ${namespace} ${VALUES_CONFIG_MAP}) ambit install begins with the values of the chart`,
     )
   return { values: read.value, hasMadeNamespace: madeNamespace === 'true' }
 }
+
+/**
+ * Throws AMB_INSTALL where an installation by other values is there: who installs again without them would take them back, the image's registry
+ * first of all.
+ */
+export async function requireNoOther(
+  api: KubeApi,
+  namespace: string,
+  values: Values,
+): Promise<void> {
+  const installed = await readInstallation(api, namespace)
+  if (installed === undefined || isDeepStrictEqual(installed.values, asStored(values))) return
+  throw new AmbitError(
+    'AMB_INSTALL',
+    `Ambit is installed in namespace ${namespace} by other values: ambit upgrade goes on from those, and with --reset-values begins with the chart's`,
+  )
+}
+
+const asStored = (values: Values): unknown => JSON.parse(JSON.stringify(values)) as unknown

@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether what is installed is there, as it was applied, of this version, and ready.
 
-import type { KubeApi, KubeObject } from '../../mesh/kube/index.ts'
+import { AmbitError } from '../../mesh/errors.ts'
+import {
+  DAEMON_SETS,
+  DEPLOYMENTS,
+  type KubeApi,
+  type KubeObject,
+  type KubeResource,
+  type ObjectName,
+} from '../../mesh/kube/index.ts'
 import { chartFacts } from '../../daemonset/render/chart.ts'
-import { kubeError } from '../waypoint/read-waypoints.ts'
-import type { InstallObject } from './objects.ts'
-import { meshProgress } from './readiness.ts'
+import { kubeError } from './kube-error.ts'
+import { type InstallObject, policyKinds } from './objects.ts'
+import { meshProgress, NOWHERE } from './readiness.ts'
+import { refusedPods } from './refused-pods.ts'
 
 export interface Check {
   readonly what: string
@@ -14,6 +23,8 @@ export interface Check {
   readonly why: string
 }
 
+const REMEDY = 'ambit upgrade puts it right'
+
 /** All checks, in the order of the installation. Throws AMB_KUBE_API where the cluster cannot be asked. */
 export async function verify(
   api: KubeApi,
@@ -21,40 +32,93 @@ export async function verify(
   namespace: string,
 ): Promise<readonly Check[]> {
   const checks: Check[] = []
-  for (const { resource, target, object, title } of objects) {
-    const found = await api.get<KubeObject>(resource, target)
-    if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
-    checks.push(check(title, found.ok ? difference(object, found.value) : 'it is not there'))
+  for (const { resource, target, title } of policyKinds()) {
+    const found = await read(api, resource, target)
+    checks.push(check(title, found === undefined ? `it is not there: ${REMEDY}` : ''))
   }
-  const { workloads, hanging, unchained } = await meshProgress(api, namespace)
-  for (const { title, ready, wanted, isCurrent } of workloads)
-    checks.push(
+  for (const { resource, target, object, title } of objects) {
+    const found = await read(api, resource, target)
+    const why = found === undefined ? 'it is not there' : difference(object, found)
+    checks.push(check(title, why === '' ? '' : `${why}: ${REMEDY}`))
+  }
+  return [...checks, ...(await runningChecks(api, namespace))]
+}
+
+/** Of what Helm or kubectl has installed: by which values, nobody here knows. Throws AMB_INSTALL where nothing is. */
+export async function verifyOthers(api: KubeApi, namespace: string): Promise<readonly Check[]> {
+  const checks: Check[] = []
+  for (const { resource, target, title } of policyKinds()) {
+    const found = await read(api, resource, target)
+    checks.push(check(title, found === undefined ? 'it is not there' : ''))
+  }
+  for (const [resource, name] of [
+    [DAEMON_SETS, 'ambit-agent'],
+    [DEPLOYMENTS, 'ambit-controller'],
+  ] as const) {
+    const found = await read(api, resource, { namespace, name })
+    const title = `${resource.kind} ${namespace}/${name}`
+    checks.push(check(title, found === undefined ? 'it is not there' : otherVersion(found)))
+    if (found === undefined && resource === DAEMON_SETS)
+      throw new AmbitError('AMB_INSTALL', `Nothing of Ambit is installed in namespace ${namespace}`)
+  }
+  return [...checks, ...(await runningChecks(api, namespace))]
+}
+
+async function runningChecks(api: KubeApi, namespace: string): Promise<readonly Check[]> {
+  const { workloads, hanging, unchained, isReady } = await meshProgress(api, namespace)
+  const refused = isReady ? [] : await refusedPods(api, namespace)
+  return [
+    ...workloads.map(({ title, ready, wanted, isCurrent }) =>
       check(
         `${title} is ready`,
-        isCurrent && ready >= wanted ? '' : `${ready} of ${wanted}${isCurrent ? '' : ', updating'}`,
+        wanted === 0
+          ? NOWHERE
+          : isCurrent && ready >= wanted
+            ? ''
+            : `${ready} of ${wanted}${isCurrent ? '' : ', updating'}`,
       ),
-    )
-  checks.push(...hanging.map((why) => check('pods', why)))
-  checks.push(...unchained.map((why) => check('CNI', why)))
-  return checks
+    ),
+    ...[...refused, ...hanging].map((why) => check('pods', why)),
+    ...unchained.map((why) => check('CNI', why)),
+  ]
+}
+
+/** Undefined where it is not there. */
+async function read(
+  api: KubeApi,
+  resource: KubeResource,
+  target: ObjectName,
+): Promise<KubeObject | undefined> {
+  const found = await api.get(resource, target)
+  if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
+  return found.ok ? found.value : undefined
 }
 
 const check = (what: string, why: string): Check => ({ what, isWell: why === '', why })
 
-/** The first field that says something else; the server adds more, which is no difference. */
-function difference(wanted: KubeObject, found: KubeObject): string {
+function otherVersion(found: KubeObject): string {
   const version = found.metadata?.labels?.['app.kubernetes.io/version']
   const { AppVersion } = chartFacts()
-  if (version !== undefined && version !== AppVersion)
-    return `it is of version ${version}, this command of ${AppVersion}`
+  return version === undefined || version === AppVersion
+    ? ''
+    : `it is of version ${version}, this command of ${AppVersion}`
+}
+
+/** The first field that says something else; the server adds more fields, which is no difference, but nothing to a list. */
+function difference(wanted: KubeObject, found: KubeObject): string {
+  const version = otherVersion(found)
+  if (version !== '') return version
   const path = firstDifference(wanted, found, '')
   return path === undefined ? '' : `field ${path} is not what was installed`
 }
 
 function firstDifference(wanted: unknown, found: unknown, path: string): string | undefined {
   if (Array.isArray(wanted)) {
-    if (!Array.isArray(found) || found.length < wanted.length) return path
-    return first(wanted.map((each, at) => firstDifference(each, found[at], `${path}[${at}]`)))
+    if (!Array.isArray(found)) return path
+    const changed = first(
+      wanted.map((each, at) => firstDifference(each, found[at], `${path}[${at}]`)),
+    )
+    return changed ?? (found.length > wanted.length ? `${path}[${wanted.length}]` : undefined)
   }
   if (typeof wanted === 'object' && wanted !== null) {
     if (typeof found !== 'object' || found === null)
@@ -66,12 +130,41 @@ function firstDifference(wanted: unknown, found: unknown, path: string): string 
       ),
     )
   }
-  // Quantities and numbers come back in the server's own form.
-  return wanted === found || String(wanted) === String(found) || isQuantityOf(path)
-    ? undefined
-    : path
+  if (wanted === found || String(wanted) === String(found)) return undefined
+  // They come back in the server's own form.
+  const quantity = isQuantityOf(path) ? quantityOf(wanted) : undefined
+  return quantity !== undefined && quantity === quantityOf(found) ? undefined : path
 }
 
 const first = (paths: readonly (string | undefined)[]): string | undefined =>
   paths.find((path) => path !== undefined)
 const isQuantityOf = (path: string): boolean => /\.(requests|limits|hard)\.|sizeLimit/.test(path)
+
+const SUFFIXES: Readonly<Record<string, number>> = {
+  n: 1e-9,
+  u: 1e-6,
+  m: 1e-3,
+  '': 1,
+  k: 1e3,
+  M: 1e6,
+  G: 1e9,
+  T: 1e12,
+  P: 1e15,
+  E: 1e18,
+  Ki: 2 ** 10,
+  Mi: 2 ** 20,
+  Gi: 2 ** 30,
+  Ti: 2 ** 40,
+  Pi: 2 ** 50,
+  Ei: 2 ** 60,
+}
+
+/** How much a quantity of Kubernetes is, to nine digits behind the point; undefined where it is none. */
+function quantityOf(value: unknown): string | undefined {
+  const [, number = '', suffix = ''] =
+    /^([0-9.]+(?:[eE][0-9]+)?)([A-Za-z]*)$/.exec(String(value)) ?? []
+  const factor = SUFFIXES[suffix]
+  return number === '' || factor === undefined
+    ? undefined
+    : (Number(number) * factor).toPrecision(12)
+}

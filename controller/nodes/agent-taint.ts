@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Takes a taint off each node whose agent is ready. Who gives new nodes that taint has no pod there that starts before the mesh can capture
+// Takes a taint off each node whose agent is ready and has its CNI plugin in place. Who gives new nodes that taint has no pod there that starts before the mesh can capture
 // it. The leader does this and not the agents: the right to change nodes, which RBAC cannot narrow to one, stays with the control plane.
 
 import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import type { Collection } from '../../mesh/collections/index.ts'
-import { type KubeApi, type KubeFailure, type Node, NODES } from '../../mesh/kube/index.ts'
+import { type KubeApi, type KubeFailure, type Node, NODES, PODS } from '../../mesh/kube/index.ts'
+import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { NodeFacts } from '../core/node.ts'
 import type { ObjectKey } from '../core/origin.ts'
@@ -28,35 +29,42 @@ export interface AgentTaintOptions {
 const GATHER_MS = 200
 const RETRIES = { firstMs: 1_000, longestMs: 30_000 }
 
-/** The names of nodes that have the taint and an agent that is ready. Pure. */
+/** A node, and its agent's pod. */
+interface Openable {
+  readonly node: string
+  readonly agent: { readonly namespace: string; readonly name: string }
+}
+
+/** The nodes that have the taint and an agent that is ready. Pure. */
 function openableNodes({
   key,
   nodes,
   pods,
   agents,
   cluster,
-}: Omit<AgentTaintOptions, 'log' | 'signal'>): readonly string[] {
+}: Omit<AgentTaintOptions, 'log' | 'signal'>): readonly Openable[] {
   const tainted = new Set<string>()
   for (const node of nodes.values())
     if (node.cluster === cluster && node.taints.includes(key)) tainted.add(node.name)
   // As a rule there is none, and nobody looks through all pods.
   if (tainted.size === 0) return []
-  const open = new Set<string>()
-  for (const { node, isHealthy, template } of pods.values())
+  const open = new Map<string, Openable>()
+  for (const { name, node, isHealthy, template } of pods.values())
     if (
       isHealthy &&
       template.cluster === cluster &&
       tainted.has(node) &&
       agents.has(`${template.namespace}/${template.serviceAccount}`)
     )
-      open.add(node)
-  return [...open]
+      open.set(node, { node, agent: { namespace: template.namespace, name } })
+  return [...open.values()]
 }
 
 /** Takes it off until the signal aborts. */
 export async function removeAgentTaint(api: KubeApi, options: AgentTaintOptions): Promise<void> {
   const { key, nodes, pods, log, signal } = options
   const backoff = new Backoff(RETRIES)
+  const told = new Map<string, string>()
   let changed = Promise.withResolvers<void>()
   const wakeUp = (): void => changed.resolve()
   const unsubscribers = [nodes.subscribe(wakeUp), pods.subscribe(wakeUp)]
@@ -66,7 +74,20 @@ export async function removeAgentTaint(api: KubeApi, options: AgentTaintOptions)
       changed = Promise.withResolvers()
       const wake = changed.promise
       let hasFailed = false
-      for (const name of openableNodes(options)) {
+      for (const { node: name, agent } of openableNodes(options)) {
+        const problem = await chainProblem(api, agent, signal)
+        if (problem !== undefined) {
+          // The condition is none of the facts that wake us.
+          hasFailed = true
+          if (told.get(name) !== problem)
+            log.warn(
+              { node: name, taint: key, reason: problem },
+              'the taint stays: pods would start there before the mesh can capture them',
+            )
+          told.set(name, problem)
+          continue
+        }
+        told.delete(name)
         const failure = await untaint(api, name, key, signal)
         if (failure === undefined) log.info({ node: name, taint: key }, 'the node takes pods now')
         else if (failure.kind !== 'notFound' && failure.kind !== 'aborted') {
@@ -82,6 +103,18 @@ export async function removeAgentTaint(api: KubeApi, options: AgentTaintOptions)
     for (const unsubscribe of unsubscribers) unsubscribe()
     signal.removeEventListener('abort', wakeUp)
   }
+}
+
+/** Why pods of the agent's node would start without the CNI plugin, as the agent says; undefined where it does not say that. */
+async function chainProblem(
+  api: KubeApi,
+  agent: Openable['agent'],
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  const read = await api.get(PODS, agent, { signal })
+  if (!read.ok) return read.error.message
+  const condition = read.value.status?.conditions?.find(({ type }) => type === CHAINED_CONDITION)
+  return condition?.status === 'False' ? (condition.message ?? 'CNI is not chained') : undefined
 }
 
 async function untaint(

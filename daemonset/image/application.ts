@@ -2,7 +2,16 @@
 // The part of the image that is ours and npm's: Node, the packages that the product runs with, its source, what was compiled of it.
 
 import { execFileSync } from 'node:child_process'
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isRecord } from '../render/functions.ts'
@@ -56,7 +65,11 @@ export function installPackages(
       '--libc=glibc',
       `--cache=${path.join(cache, 'npm')}`,
     ],
-    { cwd: home, stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, PATH } },
+    {
+      cwd: home,
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, PATH, ...asMachine(cache, cpu) },
+    },
   )
   const modules = path.join(home, 'node_modules')
   const packages = packagesIn(modules)
@@ -68,6 +81,13 @@ export function installPackages(
   removeUnused(modules)
   for (const name of ['package-lock.json', '.npmrc']) rmSync(path.join(home, name))
   return packages
+}
+
+/** npm before 10 knows no --cpu and asks its Node which machine this is: that says what is wanted. */
+function asMachine(cache: string, cpu: string): Readonly<Record<string, string>> {
+  const file = path.join(cache, `machine-${cpu}.cjs`)
+  writeFileSync(file, `Object.defineProperty(process, 'arch', { value: '${cpu}' })\n`)
+  return { NODE_OPTIONS: `--require ${JSON.stringify(file)}` }
 }
 
 /** Copies the product: its source, and what was compiled into `built`. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts the root file system of the image together, in layers from what changes least to what changes most.
 
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { VERSION } from '../../mesh/program/version.ts'
 import { type BuiltFiles, copyProduct, installPackages } from './application.ts'
@@ -59,7 +59,9 @@ export function makeRoot(options: RootOptions): {
   report('packages of Debian')
   const debian = unpackDebian(system, cache, architecture)
   for (const name of MOUNT_POINTS) mkdirSync(path.join(system, name), { recursive: true })
-  mkdirSync(path.join(system, 'tmp'), { mode: 0o1777 })
+  mkdirSync(path.join(system, 'tmp'))
+  // Not by mkdir, whose mode the umask of whoever builds cuts down.
+  chmodSync(path.join(system, 'tmp'), 0o1777)
   mkdirSync(path.join(system, 'etc'), { recursive: true })
   for (const [name, text] of Object.entries(TEXTS)) writeFileSync(path.join(system, name), text)
   report('Node and the packages of npm')

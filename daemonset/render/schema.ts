@@ -21,17 +21,29 @@ export function requireValid(values: Values): void {
 function problemsOf(errors: readonly ErrorObject[]): readonly string[] {
   const byPath = new Map<string, string[]>()
   for (const error of errors) {
-    if (/^(anyOf|allOf)$/.test(error.keyword)) continue
+    if (/^(anyOf|allOf|if)$/.test(error.keyword) || isOuter(error, errors)) continue
     const path = pathOf(error)
     byPath.set(path, [...(byPath.get(path) ?? []), wordsOf(error)])
   }
   return [...byPath].map(([path, words]) => `${path} ${[...new Set(words)].join(', or ')}`)
 }
 
-function pathOf({ instancePath, keyword, params }: ErrorObject): string {
+/** What is wrong with a name is said twice: by what it breaks, and as a name that does. */
+function isOuter(
+  { keyword, instancePath, params }: ErrorObject,
+  all: readonly ErrorObject[],
+): boolean {
+  if (keyword !== 'propertyNames') return false
+  return all.some(
+    (each) => each.instancePath === instancePath && each.propertyName === params['propertyName'],
+  )
+}
+
+function pathOf({ instancePath, keyword, params, propertyName }: ErrorObject): string {
   const parts = instancePath.split('/').slice(1).map(unescaped)
   if (keyword === 'additionalProperties') parts.push(String(params['additionalProperty']))
-  if (keyword === 'propertyNames') parts.push(String(params['propertyName']))
+  if (keyword === 'required') parts.push(String(params['missingProperty']))
+  if (propertyName !== undefined) parts.push(propertyName)
   const path = parts.map((part) => (/^\d+$/.test(part) ? `[${part}]` : `.${part}`)).join('')
   return path === '' ? 'the whole' : path.replace(/^\./, '')
 }
@@ -40,7 +52,11 @@ const unescaped = (part: string): string => part.replaceAll('~1', '/').replaceAl
 
 function wordsOf({ keyword, params, message }: ErrorObject): string {
   if (keyword === 'additionalProperties') return 'is no value of this chart'
-  if (keyword === 'enum')
-    return `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}`
+  if (keyword === 'required') return 'is missing'
+  if (keyword === 'not') return 'is set by the chart itself'
+  if (keyword === 'enum') {
+    const allowed = (params['allowedValues'] as unknown[]).join(', ')
+    return allowed === '' ? 'must be empty' : `must be one of ${allowed}`
+  }
   return message ?? `breaks ${keyword}`
 }

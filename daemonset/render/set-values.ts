@@ -4,6 +4,9 @@
 import { isRecord } from './functions.ts'
 import { refused, type Values } from './values.ts'
 
+/** Helm's own bound: what is skipped takes room. */
+const LAST_INDEX = 65_536
+
 /** Reads one --set over values; with `isText` (--set-string) nothing is taken for a number, true, false or null. */
 export function setValues(values: Values, text: string, isText = false): Values {
   return splitOutside(text, ',').reduce((all, assignment) => {
@@ -33,6 +36,9 @@ function pathOf(text: string, whole: string): readonly (string | number)[] {
     const numbers = [...indexes.matchAll(/\d+/g)].map(([digits]) => Number(digits))
     return [unescaped(name), ...numbers]
   })
+  const far = path.find((part) => typeof part === 'number' && part > LAST_INDEX)
+  if (far !== undefined)
+    throw refused(`Cannot read --set ${whole}: [${far}] is beyond the last place, [${LAST_INDEX}]`)
   if (path.includes(''))
     throw refused(`Cannot read --set ${whole}: "${text}" is no path of a value`)
   return path

@@ -21,18 +21,33 @@ export function readValuesFile(file: string): Values {
     const { line, field, what } = documents.error
     throw refused(`Cannot read ${file}:${line}: ${field === '' ? '' : `field ${field}: `}${what}`)
   }
+  // Nobody would miss what is not read.
+  if (documents.value.length > 1)
+    throw refused(
+      `Cannot read ${file}: it has ${documents.value.length} documents, and values are one`,
+    )
   const value = documents.value[0]?.value ?? {}
   if (!isRecord(value)) throw refused(`Cannot read ${file}: values are a mapping`)
   return value
 }
 
-/** The one over the other: mappings are merged, all else is replaced, and null takes a value away. */
+/** Values over the chart's own: mappings are merged, all else is replaced, and null takes a value away. */
 export function mergeValues(below: Values, above: Values): Values {
   const merged: Record<string, unknown> = { ...below }
   for (const [key, value] of Object.entries(above)) {
     const known = merged[key]
     if (value === null) delete merged[key]
     else merged[key] = isRecord(known) && isRecord(value) ? mergeValues(known, value) : value
+  }
+  return merged
+}
+
+/** What is given later over what was given before: null stays, for it is the chart's own value that it takes away. */
+export function overlayValues(below: Values, above: Values): Values {
+  const merged: Record<string, unknown> = { ...below }
+  for (const [key, value] of Object.entries(above)) {
+    const known = merged[key]
+    merged[key] = isRecord(known) && isRecord(value) ? overlayValues(known, value) : value
   }
   return merged
 }

@@ -400,9 +400,21 @@ static bool is_orphaned(const struct call *call, const struct members *members)
 	       agent_has_no_pod(call->pod_logs, call->agent_pods, call->pod_namespace, call->pod_name);
 }
 
+/* Where the agent's pods are, for people: the beginning of agent_pods. */
+static struct span agent_namespace(const struct call *call)
+{
+	static const char usual[] = "ambit-system";
+	size_t length = strcspn(call->agent_pods, "_");
+
+	if (length == 0)
+		return (struct span){ usual, strlen(usual) };
+	return (struct span){ call->agent_pods, length };
+}
+
 /* ADD or CHECK of a pod of which the agent did not tell whether it is one of the mesh's; the exit code. */
 static int decide_alone(const struct call *call, const struct members *members, const char *why)
 {
+	struct span mesh = agent_namespace(call);
 	char details[2048];
 
 	if (is_orphaned(call, members)) {
@@ -416,15 +428,16 @@ static int decide_alone(const struct call *call, const struct members *members, 
 	if (members->problem[0]) {
 		snprintf(details, sizeof(details),
 			 "%s; and which namespaces are in the mesh cannot be told by %s: %s. Until the agent is back only the "
-			 "namespaces of excludeNamespaces start: kubectl get pods -n ambit-system -o wide shows why it is away",
-			 why, call->members_path[0] ? call->members_path : "a file", members->problem);
+			 "namespaces of excludeNamespaces start: kubectl get pods -n %.*s -o wide shows why it is away",
+			 why, call->members_path[0] ? call->members_path : "a file", members->problem,
+			 (int)mesh.length, mesh.start);
 		return fail(call, CNI_TRY_AGAIN, "Cannot ask the Ambit agent", details);
 	}
 	if (members_have(members, call->pod_namespace)) {
 		snprintf(details, sizeof(details),
 			 "%s; and namespace %s has pods in the mesh, so that this one might be among them: it starts when the "
-			 "agent is back. kubectl get pods -n ambit-system -o wide shows why it is away",
-			 why, call->pod_namespace);
+			 "agent is back. kubectl get pods -n %.*s -o wide shows why it is away",
+			 why, call->pod_namespace, (int)mesh.length, mesh.start);
 		return fail(call, CNI_TRY_AGAIN, "Cannot ask the Ambit agent", details);
 	}
 	fprintf(stderr,
@@ -513,9 +526,12 @@ static int handle_container(struct call *call)
 	if (missing)
 		return fail(call, CNI_INVALID_ENVIRONMENT, "Cannot handle the call: a variable is unset or too long",
 			    missing);
+	/* Of whichever pod: it must go all the same, and the agent finds by itself what has gone. */
 	if (!read_arguments(call, arguments ? arguments : ""))
-		return fail(call, CNI_INVALID_ENVIRONMENT, "Cannot handle the call: a pod's name in CNI_ARGS is none",
-			    arguments);
+		return is(call, "DEL") ?
+			       0 :
+			       fail(call, CNI_INVALID_ENVIRONMENT,
+				    "Cannot handle the call: a pod's name in CNI_ARGS is none", arguments);
 	if (!call->has_previous_result && !is(call, "DEL"))
 		return fail(call, CNI_INVALID_CONFIG, "Cannot use the network configuration",
 			    "field prevResult is missing: ambit-cni must be chained behind another plugin");
@@ -523,8 +539,10 @@ static int handle_container(struct call *call)
 	if (!call->pod_namespace[0] && !call->pod_name[0])
 		return is_add ? pass_on(call) : 0;
 	if (!call->pod_namespace[0] || !call->pod_name[0])
-		return fail(call, CNI_INVALID_ENVIRONMENT, "Cannot handle the call: CNI_ARGS names half a pod",
-			    arguments);
+		return is(call, "DEL") ?
+			       0 :
+			       fail(call, CNI_INVALID_ENVIRONMENT,
+				    "Cannot handle the call: CNI_ARGS names half a pod", arguments);
 	if (is_excluded(call))
 		return is_add ? pass_on(call) : 0;
 	if (is(call, "DEL"))

@@ -11,6 +11,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs'
@@ -186,6 +187,7 @@ void t.test(
       'the plugin starts',
     )
     t.ok(readdirSync(join(root, 'usr/share/sbom')).includes('ambit.spdx.json'))
+    t.equal(statSync(join(root, 'tmp')).mode & 0o7777, 0o1777)
     t.end()
   },
 )

@@ -108,3 +108,23 @@ void t.test('a lab runs the same objects on its own machine', async (t) => {
     /setpriv --bounding-set=-all,\+net_admin,/,
   )
 })
+
+void t.test('no agent is to run on nodes that run no DaemonSets, and one may be', async (t) => {
+  const rules = async (values: Values): Promise<unknown> =>
+    at(await rendered(values, 'DaemonSet'), 'spec', 'template', 'spec', 'affinity')
+  t.match(await rules({}), {
+    nodeAffinity: {
+      requiredDuringSchedulingIgnoredDuringExecution: {
+        nodeSelectorTerms: [
+          {
+            matchExpressions: [
+              { key: 'eks.amazonaws.com/compute-type', operator: 'NotIn', values: ['fargate'] },
+              { key: 'type', operator: 'NotIn', values: ['virtual-kubelet'] },
+            ],
+          },
+        ],
+      },
+    },
+  })
+  t.equal(await rules({ agent: { affinity: null } }), undefined)
+})

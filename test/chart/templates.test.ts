@@ -103,6 +103,10 @@ void t.test('--set reads paths and values as Helm does', (t) => {
   t.strictSame(read('tag=1.10,zero=007'), { tag: '1.10', zero: '007' }, 'no numbers')
   t.strictSame(read('tag=1,b=true', true), { tag: '1', b: 'true' }, '--set-string')
   t.throws(() => read('a'), { code: 'AMB_CHART_VALUES', message: /"a" is no path=value/ })
+  t.throws(() => read('a[99999999]=x'), {
+    code: 'AMB_CHART_VALUES',
+    message: /\[99999999\] is bey/,
+  })
   t.throws(() => read('a..b=1'), { code: 'AMB_CHART_VALUES', message: /"a..b" is no path/ })
   t.end()
 })

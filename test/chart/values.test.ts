@@ -75,6 +75,28 @@ void t.test('what is wrong is told in words', async (t) => {
     [{ mesh: { namespaceSelector: 'a=b;c' } }, /mesh\.namespaceSelector must match pattern/],
     [{ otlp: { endpoint: 'collector:4318' } }, /otlp\.endpoint must match pattern/],
     [{ spire: { adminSocket: '/run/spire/admin.sock' } }, /spire\.adminSocket must match pattern/],
+    [
+      { agent: { podLabels: { app: 'mine' } } },
+      /agent\.podLabels\.app is set by the chart itself$/,
+    ],
+    [{ agent: { extraEnv: [{ name: 'NODE_NAME' }] } }, /extraEnv\[0\]\.name is set by the chart/],
+    [
+      { agent: { extraVolumes: [{ name: 'proc' }] } },
+      /extraVolumes\[0\]\.name is set by the chart/,
+    ],
+    [{ image: null }, /: image is missing$/],
+    [{ controller: { replicas: null } }, /controller\.replicas is missing/],
+    [{ agent: { tolerations: [{}] } }, /tolerations\[0\]\.key is missing$/],
+    [
+      { agent: { tolerations: [{ key: 'a', operator: 'Exists', value: 'b' }] } },
+      /tolerations\[0\]\.value must be empty$/,
+    ],
+    [
+      { agent: { tolerations: [{ key: 'a', effect: 'NoSchedule', tolerationSeconds: 1 }] } },
+      /tolerations\[0\]\.effect must be one of NoExecute$/,
+    ],
+    [{ cni: { confDir: '/etc/../cni' } }, /cni\.confDir must match pattern/],
+    [{ cni: { netnsDir: '/run:netns' } }, /cni\.netnsDir must match pattern/],
     // Its directory is mounted: not the node's own root.
     [{ spire: { adminSocket: 'unix:///admin.sock' } }, /spire\.adminSocket must match pattern/],
   ]
@@ -87,4 +109,58 @@ void t.test('what is wrong is told in words', async (t) => {
     },
     'all of them at once',
   )
+})
+
+void t.test('what null takes away may be away where the chart does without', async (t) => {
+  const nothing = { nodeSelector: null, tolerations: null, resources: null, podLabels: null }
+  const more = { podAnnotations: null, affinity: null, extraEnv: null, extraArgs: null }
+  const agent = { ...nothing, ...more, kubeletCgroups: null, priorityClassName: null }
+  await t.resolves(render({ agent, controller: { ...nothing, ...more, servingNames: null } }))
+})
+
+void t.test('a text that YAML would take for something else stays a text', async (t) => {
+  for (const word of ['123', 'true', 'null', 'no', '1e3', '0x1f']) {
+    const { objects } = await renderChart(
+      { image: { pullSecrets: [word] }, createNamespace: true, agent: { seLinuxType: 'spc_t' } },
+      { namespace: word, name: word },
+    )
+    const text = JSON.stringify(objects.map(({ object }) => object))
+    // To a reader of YAML 1.1 "no" is false, too.
+    const bare = new RegExp(`(name|namespace|instance): ${word}$`, 'm')
+    for (const each of objects) t.notMatch(each.text, bare)
+    t.match(text, `"namespace":"${word}"`)
+    t.match(text, `"imagePullSecrets":[{"name":"${word}"}]`)
+  }
+  const flags = async (values: Values): Promise<readonly unknown[]> =>
+    (await renderChart(values, { namespace: 'mesh' })).objects
+      .flatMap(({ object }) => /"args":(\[.*?\])/.exec(JSON.stringify(object))?.[1] ?? [])
+      .flatMap((args) => JSON.parse(args) as unknown[])
+  const colons = await flags({
+    mesh: { clusterId: 'east:', network: 'net:' },
+    otlp: { endpoint: 'http://collector:' },
+    controller: { servingNames: ['fe80::'] },
+    agent: { podLogs: '/var/log/pods:' },
+  })
+  for (const wanted of [
+    '--cluster-id=east:',
+    '--serving-names=fe80::',
+    '--pod-logs=/var/log/pods:',
+  ])
+    t.ok(colons.includes(wanted), wanted)
+})
+
+void t.test('annotations for scraping may be others', async (t) => {
+  const podAnnotations = { 'prometheus.io/scrape': 'false', mine: 'yes' }
+  const { objects } = await renderChart(
+    { agent: { podAnnotations }, controller: { podAnnotations } },
+    { namespace: 'mesh' },
+  )
+  for (const { object } of objects.filter(({ kind }) => /DaemonSet|Deployment/.test(kind)))
+    t.match(object, {
+      spec: {
+        template: {
+          metadata: { annotations: { ...podAnnotations, 'prometheus.io/path': '/metrics' } },
+        },
+      },
+    })
 })

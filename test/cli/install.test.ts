@@ -35,6 +35,7 @@ import { until } from '../support/until.ts'
 const MAIN = fileURLToPath(new URL('../../cli/main.ts', import.meta.url))
 const NAMESPACE = 'ambit-system'
 const LONG_MS = 60_000
+const ROLES = defineResource('rbac.authorization.k8s.io', 'v1', 'roles', 'Role')
 const SERVICE_ACCOUNTS = defineResource('', 'v1', 'serviceaccounts', 'ServiceAccount')
 
 async function cluster(t: Test): Promise<{ readonly server: FaultyApi; readonly api: KubeApi }> {
@@ -166,13 +167,17 @@ await t.test(
         ],
       )
       t.strictSame(await wrong(), [
-        'DaemonSet ambit-system/ambit-agent: field spec.template.spec.containers[0].args[17] is not what was installed',
+        'DaemonSet ambit-system/ambit-agent: field spec.template.spec.containers[0].args[17] is not what was installed: ambit upgrade puts it right',
       ])
     })
 
     await t.test('verify finds what is gone', async (t) => {
       expectOk(await api.delete(SERVICE_ACCOUNTS, { namespace: NAMESPACE, name: 'ambit-agent' }))
-      t.ok((await wrong()).includes('ServiceAccount ambit-system/ambit-agent: it is not there'))
+      t.ok(
+        (await wrong()).includes(
+          'ServiceAccount ambit-system/ambit-agent: it is not there: ambit upgrade puts it right',
+        ),
+      )
     })
 
     // What the controller has made.
@@ -291,9 +296,9 @@ await t.test('who waits in vain is told which pod hangs and why', async (t) => {
   await t.rejects(install(api, await plan(), options), {
     code: 'AMB_INSTALL',
     message:
-      /not ready, and nothing more has become so for 0 s: pod ambit-agent-abcde on node-a: its containers are not started yet; everything/,
+      /not ready, and nothing more has become so for 0 s: pod ambit-agent-abcde on node-a: its containers are not started yet; not taken back: still ending: pod ambit-agent-abcde on node-a, which is not ready/,
   })
-  t.ok(lines.includes('taking it back'))
+  t.ok(lines.some((line) => line.startsWith('taking it back')))
 })
 
 await t.test(
@@ -301,6 +306,7 @@ await t.test(
   async (t) => {
     const { api } = await cluster(t)
     const { lines, options } = telling()
+    expectOk(await api.create(NAMESPACES, { metadata: { name: NAMESPACE } }))
     const before = await everything(api)
     const line = JSON.stringify({
       level: 'fatal',
@@ -330,6 +336,10 @@ await t.test(
       const target = { namespace: NAMESPACE, name: pod.metadata.name }
       const status = { status: { containerStatuses } }
       expectOk(await api.patch(PODS, target, status, { subresource: 'status' }))
+      // What the cluster's own controllers do to the pods of a DaemonSet that is deleted.
+      await until(async () => !(await api.get(DAEMON_SETS, set)).ok, 'the DaemonSet to go', 50_000)
+      t.ok((await api.get(ROLES, set)).ok, 'what agents need for their end is there still')
+      expectOk(await api.delete(PODS, target, { gracePeriodSeconds: 0 }))
     }
     const [failed, said] = await Promise.allSettled([install(api, await plan(), options), fail()])
     t.match(said, { status: 'fulfilled' }, 'the pod says it')
@@ -341,11 +351,8 @@ await t.test(
           /Not every node fits: pod ambit-agent-abcde on node-a: Cannot open capture: this kernel lacks cgroup hooks \[AMB_KERNEL_FEATURE\]; everything is as it was/,
       },
     })
-    t.ok(lines.includes('taking it back'))
-    t.strictSame(
-      (await everything(api)).filter((title) => !title.startsWith('Namespace')),
-      before.filter((title) => !title.startsWith('Namespace')),
-    )
+    t.ok(lines.some((line) => line.startsWith('taking it back')))
+    t.strictSame(await everything(api), before)
   },
 )
 
@@ -626,7 +633,7 @@ await t.test('the command prints manifests, and refuses wrong values by their pa
   const yaml = await ambit('install', '-o', 'yaml', '--set', 'agent.workers=3,platform=k3s')
   t.equal(yaml.code, 0, yaml.err)
   t.match(yaml.out, /--workers=3\n/)
-  t.match(yaml.out, /path: \/var\/lib\/rancher\/k3s\/data\/cni/)
+  t.match(yaml.out, /path: "\/var\/lib\/rancher\/k3s\/data\/cni"/)
   const wrong = await ambit('install', '-o', 'yaml', '--set', 'agent.wrokers=3')
   t.equal(wrong.code, 1)
   t.match(wrong.err, /agent\.wrokers is no value of this chart\. .*\[AMB_CHART_VALUES\]/)

@@ -122,6 +122,14 @@ void t.test('given an agent that left its file and is away', { skip }, async (t)
       /not running.*namespace shop has pods in the mesh.*starts when the agent is back/
     t.match(await node.add('shop'), { code: 1, json: { code: 11, details } })
     t.match(await node.run('CHECK', 'shop'), CLOSED)
+    const elsewhere = node.config({ agentPods: 'mesh_ambit-agent-' })
+    for (const [config, where] of [
+      [node.config(), 'ambit-system'],
+      [elsewhere, 'mesh'],
+    ] as const) {
+      const { json } = await runPlugin('ADD', config, podArguments('shop'))
+      t.match(json, { details: `kubectl get pods -n ${where} -o wide` })
+    }
   })
 
   await t.test('names are compared as a whole', async (t) => {

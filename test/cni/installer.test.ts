@@ -2,13 +2,29 @@
 // Chaining into a CNI's configuration, and staying there whatever the CNI does.
 
 import t, { type Test } from 'tap'
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import {
+  chmod,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { pino } from 'pino'
-import { installCni, type CniInstallation } from '../../agent/cni/index.ts'
+import { installCni, MembersKeeper, type CniInstallation } from '../../agent/cni/index.ts'
+import { readMembers, writeMembers } from '../../agent/cni/members-file.ts'
 import { chainPlugin, unchainPlugin } from '../../agent/cni/conflist.ts'
 import { replaceFile } from '../../agent/cni/replace-file.ts'
+import { leaveNode } from '../../agent/start-cni.ts'
 import { until } from '../support/until.ts'
 
 const CONFIG = { socket: '/run/ambit/cni.sock', excludeNamespaces: ['kube-system'] }
@@ -109,10 +125,45 @@ void t.test('the plugin is added as the last, once, and taken out again', (t) =>
   t.end()
 })
 
+void t.test('what others have written keeps its numbers to the digit', (t) => {
+  const numbers = '"mtu": 9223372036854775807, "rate": 1.0, "burst": 1E400, "less": -0'
+  const list = `{"cniVersion":"1.0.0","plugins":[{"type":"bandwidth", ${numbers}}]}`
+  const chained = chainPlugin(list, CONFIG)
+  if (!chained.ok || chained.value === undefined) throw new Error('not chained')
+  const written = (text: string): readonly string[] =>
+    text.match(/(?<=": )[-\d.E]+(?=[,\n}])/g) ?? []
+  const wanted = ['9223372036854775807', '1.0', '1E400', '-0']
+  t.strictSame(written(chained.value), wanted)
+  t.same(chainPlugin(chained.value, CONFIG), { ok: true, value: undefined })
+  const unchained = unchainPlugin(chained.value)
+  t.strictSame(written(unchained.ok ? (unchained.value ?? '') : ''), wanted)
+  t.end()
+})
+
 void t.test('what cannot be chained into is said', (t) => {
   t.match(chainPlugin('{', CONFIG), { ok: false, error: /not JSON/ })
   t.match(chainPlugin('{"type":"bridge"}', CONFIG), { ok: false, error: /plugins is missing/ })
   t.match(chainPlugin('{"plugins":[]}', CONFIG), { ok: false, error: /no plugin to chain behind/ })
+  const list = (versions: object): string =>
+    JSON.stringify({ ...versions, plugins: [{ type: 'bridge' }] })
+  for (const versions of [{}, { cniVersion: 1 }, { cniVersions: [] }])
+    t.match(chainPlugin(list(versions), CONFIG), { ok: false, error: /cniVersion is missing: amb/ })
+  for (const [cniVersion, cniVersions] of [
+    ['0.2.0', undefined],
+    ['2.0.0', undefined],
+    ['1.0', undefined],
+    ['1.0.0', ['1.0.0', '1.10.0', '1.1.0']],
+    ['x', undefined],
+  ] as const)
+    t.match(chainPlugin(list({ cniVersion, cniVersions }), CONFIG), {
+      ok: false,
+      error: /cniVersion is ".*": ambit-cni takes 0\.3\.0, 0\.3\.1, 0\.4\.0, 1\.0\.0, 1\.1\.0/,
+    })
+  for (const versions of [
+    { cniVersion: '0.3.0' },
+    { cniVersion: '0.4.0', cniVersions: ['0.2.0', '1.1.0', '1.0.0'] },
+  ])
+    t.match(chainPlugin(list(versions), CONFIG), { ok: true, value: /ambit-cni/ })
   t.end()
 })
 
@@ -241,6 +292,129 @@ void t.test('says when runtimes would use a file that cannot be chained into', a
   await until('10-lab.conflist', ['bridge', 'portmap', 'ambit-cni'])
   t.ok(logged.some((line) => line.includes('runtimes use') && line.includes('05-single.conf')))
 })
+
+void t.test(
+  'a list behind what is none is chained into, and what comes before it is told',
+  async (t) => {
+    const odd: Readonly<Record<string, readonly [(file: string) => unknown, RegExp | undefined]>> =
+      {
+        // As runtimes do, who look for files.
+        'a directory': [(file) => mkdir(file), undefined],
+        'a link that leads nowhere': [(file) => symlink('/nowhere', file), /ENOENT/],
+        'a link to a directory': [(file) => symlink('/', file), /no regular file/],
+        'a FIFO': [(file) => execFileSync('mkfifo', [file]), /no regular file/],
+        'an empty file': [(file) => writeFile(file, ''), /not JSON/],
+        'half a list': [(file) => writeFile(file, CONFLIST.slice(0, 40)), /not JSON/],
+        'a list of a version that the plugin refuses': [
+          (file) => writeFile(file, CONFLIST.replace('1.0.0', '0.2.0')),
+          /cniVersion is "0\.2\.0"/,
+        ],
+        'a huge file': [
+          (file) => writeFile(file, ' '.repeat(1024 * 1024 + 1)),
+          /larger than 1 MiB/,
+        ],
+      }
+    for (const [what, [make, problem]] of Object.entries(odd)) {
+      const { bin, conf, install, stood, types } = await setUp(t)
+      await mkdir(conf)
+      await make(path.join(conf, '00-odd.conflist'))
+      await writeFile(path.join(conf, '10-lab.conflist'), CONFLIST)
+      const installation = await install()
+      t.equal(installation.chainedIn, '10-lab.conflist', what)
+      t.same(await types('10-lab.conflist'), ['bridge', 'portmap', 'ambit-cni'], what)
+      t.match(stood, [problem], what)
+      t.match(await installation.uninstall(), { ok: true }, what)
+      t.same(await types('10-lab.conflist'), ['bridge', 'portmap'], what)
+      t.same(await readdir(bin), [], what)
+    }
+  },
+)
+
+void t.test('a link to a list stays one', async (t) => {
+  const { conf, install, types } = await setUp(t)
+  await mkdir(path.join(conf, 'elsewhere'), { recursive: true })
+  await writeFile(path.join(conf, 'elsewhere/list'), CONFLIST)
+  const link = path.join(conf, '10-lab.conflist')
+  await symlink('elsewhere/list', link)
+  const installation = await install()
+  t.ok((await lstat(link)).isSymbolicLink())
+  t.same(await types('elsewhere/list'), ['bridge', 'portmap', 'ambit-cni'])
+  t.match(await installation.uninstall(), { ok: true })
+  t.ok((await lstat(link)).isSymbolicLink())
+  t.same(await types('elsewhere/list'), ['bridge', 'portmap'])
+})
+
+void t.test('a binary that was cut off, or may not be run, is put back', async (t) => {
+  const { bin, install, logged } = await setUp(t)
+  const installation = await install()
+  const binary = path.join(bin, 'ambit-cni')
+  for (const spoil of [
+    () => writeFile(binary, 'the'),
+    () => chmod(binary, 0o644),
+    () => rm(binary),
+  ]) {
+    await spoil()
+    await installation.look()
+    t.equal(await readFile(binary, 'utf8'), 'the plugin')
+    t.equal((await stat(binary)).mode & 0o777, 0o755)
+  }
+  t.equal(logged.filter((line) => line.includes('put it back')).length, 3)
+})
+
+void t.test('what a killed agent was writing does not stay', async (t) => {
+  const { bin, conf, install } = await setUp(t)
+  const left = (directory: string, name: string): string =>
+    path.join(directory, `.${name}.1.ambit-tmp`)
+  for (const directory of [bin, conf]) await mkdir(directory)
+  const long = new Date(Date.now() - 120_000)
+  for (const file of [left(bin, 'ambit-cni'), left(conf, 'a.conflist'), left(conf, 'young')])
+    await writeFile(file, '')
+  for (const file of [left(bin, 'ambit-cni'), left(conf, 'a.conflist')])
+    await utimes(file, long, long)
+  const installation = await install()
+  t.same(await readdir(bin), ['ambit-cni'])
+  t.same(await readdir(conf), ['.young.1.ambit-tmp'], 'which another may be writing just now')
+  t.match(await installation.uninstall(), { ok: true })
+  t.same([...(await readdir(bin)), ...(await readdir(conf))], [])
+})
+
+void t.test(
+  'a list that cannot be changed keeps what it calls on the node, and no other list from being changed',
+  async (t) => {
+    const { bin, conf, install, types } = await setUp(t)
+    await mkdir(conf)
+    await writeFile(path.join(conf, '20-other.conflist'), CONFLIST)
+    const installation = await install()
+    const file = path.join(conf, 'ambit-members')
+    await writeMembers(file, ['shop'], 1)
+    const members = await MembersKeeper.start({
+      file,
+      epoch: 1,
+      mayWrite: always,
+      known: () => undefined,
+      logger: pino({ level: 'silent' }),
+    })
+    t.teardown(() => members.close())
+    const held = await readFile(path.join(conf, '20-other.conflist'))
+    // No room for the name of what would replace it.
+    const name = `10-${'x'.repeat(240)}.conflist`
+    await writeFile(path.join(conf, name), held)
+    await t.rejects(leaveNode(installation, members), {
+      code: 'AMB_CNI_INSTALL',
+      message: /10-x+\.conflist: .*ENAMETOOLONG/,
+    })
+    t.same(await types('20-other.conflist'), ['bridge', 'portmap'])
+    t.same(await readdir(bin), ['ambit-cni'])
+    t.strictSame(
+      await readMembers(file),
+      ['shop'],
+      'by whose age the plugin finds that it was left',
+    )
+    await rm(path.join(conf, name))
+    await leaveNode(installation, members)
+    t.same([...(await readdir(bin)), ...(await readdir(conf))], ['20-other.conflist'])
+  },
+)
 
 void t.test('a plugin that was not built is an error with the next step', async (t) => {
   const { bin, conf } = await setUp(t)

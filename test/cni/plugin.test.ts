@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import fc from 'fast-check'
 import { pino } from 'pino'
+import { PLUGIN_VERSIONS } from '../../agent/cni/conflist.ts'
 import { startCniServer, type CniHandlers, type CniPod } from '../../agent/cni/index.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import { err, ok } from '../../mesh/result.ts'
@@ -63,6 +64,7 @@ void t.test('VERSION lists what is supported', { skip }, async (t) => {
     cniVersion: '1.1.0',
     supportedVersions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'],
   })
+  t.same(run.json?.['supportedVersions'], [...PLUGIN_VERSIONS], 'and no other list is chained into')
 })
 
 void t.test('ADD asks the agent and passes the previous result on', { skip }, async (t) => {
@@ -177,12 +179,14 @@ void t.test('a container that is no pod passes; half a pod does not', { skip }, 
     'K8S_POD_NAME=web',
     'K8S_POD_NAMESPACE=shop',
     'K8S_POD_NAMESPACE=a/b;K8S_POD_NAME=c',
-  ])
+  ]) {
     t.match(
       await runPlugin('ADD', config, { CNI_ARGS: args }),
       { code: 1, json: { code: 4 } },
       args,
     )
+    t.match(await runPlugin('DEL', config, { CNI_ARGS: args }), { code: 0, stdout: '' }, 'and goes')
+  }
 })
 
 void t.test('a slow agent is given up in time', { skip }, async (t) => {

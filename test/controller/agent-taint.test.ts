@@ -2,14 +2,14 @@
 // Given nodes with a taint that keeps pods off until their agent is ready, when it is, then the controller takes off that taint, and
 // nothing else.
 
+import { pino } from 'pino'
 import t from 'tap'
 import { readNode } from '../../controller/core/node.ts'
 import { objectKey, podKey } from '../../controller/core/origin.ts'
 import { readPod } from '../../controller/core/pod.ts'
 import { removeAgentTaint } from '../../controller/nodes/agent-taint.ts'
 import { Graph } from '../../mesh/collections/index.ts'
-import { createKubeApi, type Node, NODES, type Pod } from '../../mesh/kube/index.ts'
-import { createLogger } from '../../mesh/telemetry/log.ts'
+import { createKubeApi, type Node, NODES, type Pod, PODS } from '../../mesh/kube/index.ts'
 import { FaultyApi } from '../support/faulty-api.ts'
 
 const TAINT = 'ambit.io/agent-not-ready'
@@ -43,15 +43,24 @@ void t.test('a node takes pods when its agent is ready, and not before', async (
   }
   nodes.complete()
   pods.complete()
-  const agent = (namespace: string, name: string, nodeName: string, status: string): void => {
+  const agent = (
+    namespace: string,
+    name: string,
+    nodeName: string,
+    status: string,
+    isChained = 'True',
+  ): void => {
+    const chained = { type: 'ambit.io/cni-chained', status: isChained, message: 'no list' }
     const pod = {
       metadata: { namespace, name },
       spec: { nodeName, serviceAccountName: 'ambit-agent', containers: [] },
-      status: { conditions: [{ type: 'Ready', status }] },
+      status: { conditions: [{ type: 'Ready', status }, chained] },
     } as Pod
+    stub.put(PODS, pod)
     const { facts } = readPod(pod, ORIGIN)
     if (facts !== undefined) pods.set(podKey('Kubernetes', namespace, name), facts)
   }
+  const logged: string[] = []
   const ending = new AbortController()
   const removing = removeAgentTaint(createKubeApi(stub.access()), {
     key: TAINT,
@@ -59,7 +68,7 @@ void t.test('a node takes pods when its agent is ready, and not before', async (
     pods,
     agents: new Set(['ambit-system/ambit-agent']),
     cluster: 'Kubernetes',
-    log: createLogger('test', 'silent'),
+    log: pino({}, { write: (line: string) => void logged.push(line) }),
     signal: ending.signal,
   })
   t.teardown(async () => {
@@ -78,6 +87,9 @@ void t.test('a node takes pods when its agent is ready, and not before', async (
   await stub.until(() => !keys('node-a').includes(TAINT), 'an open node')
   t.same(keys('node-a'), ['mine/other'], 'what somebody else has put there stays')
   t.same(keys('node-b'), [TAINT, 'mine/other', TAINT], 'its agent is not ready')
+  agent('ambit-system', 'agent-b', 'node-b', 'True', 'False')
+  await stub.until(() => logged.some((line) => line.includes('no list')), 'a word of why')
+  t.same(keys('node-b'), [TAINT, 'mine/other', TAINT], 'pods would start there without the plugin')
   agent('ambit-system', 'agent-b', 'node-b', 'True')
   await stub.until(() => !keys('node-b').includes(TAINT), 'the other open node')
 })

@@ -24,25 +24,25 @@
 {{- define "ambit.labels" -}}
 app.kubernetes.io/name: ambit
 app.kubernetes.io/part-of: ambit
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end -}}
 
 {{/* Flags that every process of the mesh is told alike. */}}
 {{- define "ambit.meshArgs" -}}
-- --trust-domain={{ .Values.mesh.trustDomain }}
-- --cluster-id={{ .Values.mesh.clusterId }}
-- --cluster-domain={{ .Values.mesh.clusterDomain }}
-- --root-namespace={{ .Values.mesh.rootNamespace }}
+- {{ printf "--trust-domain=%s" .Values.mesh.trustDomain | quote }}
+- {{ printf "--cluster-id=%s" .Values.mesh.clusterId | quote }}
+- {{ printf "--cluster-domain=%s" .Values.mesh.clusterDomain | quote }}
+- {{ printf "--root-namespace=%s" .Values.mesh.rootNamespace | quote }}
 {{- with .Values.mesh.network }}
-- --network={{ . }}
+- {{ printf "--network=%s" . | quote }}
 {{- end }}
 {{- with .Values.mesh.trustDomainAliases }}
-- --trust-domain-aliases={{ join "," . }}
+- {{ printf "--trust-domain-aliases=%s" (join "," .) | quote }}
 {{- end }}
 {{- with .Values.otlp.endpoint }}
-- --otlp-endpoint={{ . }}
+- {{ printf "--otlp-endpoint=%s" . | quote }}
 - --otlp-interval={{ int $.Values.otlp.intervalSeconds }}
 {{- end }}
 {{- if and .Values.otlp.endpoint .Values.otlp.secretName }}
