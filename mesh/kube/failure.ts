@@ -39,6 +39,12 @@ interface StatusBody {
   readonly reason: string
 }
 
+/**
+ * The longest a server is obeyed that asks for patience: API servers ask for a second, and what stands before one and asks for an hour, or for more than
+ * a timer takes, is not to keep us from it once it is well.
+ */
+const LONGEST_RETRY_AFTER_MS = 60_000
+
 /** Classifies an HTTP answer other than 2xx. `body` is what the server sent, normally a Status object. */
 export function failureOfStatus(
   call: string,
@@ -53,8 +59,8 @@ export function failureOfStatus(
     message: `Cannot ${call}: ${message === '' ? `HTTP status ${status}` : message} (HTTP ${status})`,
     status,
     reason,
-    ...(retryAfter !== undefined && Number.isFinite(seconds)
-      ? { retryAfterMs: seconds * 1000 }
+    ...(retryAfter !== undefined && seconds >= 0
+      ? { retryAfterMs: Math.min(seconds * 1000, LONGEST_RETRY_AFTER_MS) }
       : {}),
   }
 }
