@@ -187,6 +187,7 @@ async function start(
     // It knows pods from discovery, too.
     standingOf: (caller) => standingOf(caller, directory, pods),
     log: log.child({ part: 'gate' }),
+    onCall: (peer) => listener.called(peer),
     onAuthenticated: (peer, account) => listener.authenticated(peer, account),
     onRefused: (kind) => metrics.callRefused(kind),
   })
