@@ -222,6 +222,7 @@ async function start(
     ignoresNetworkPolicies: config.networkPolicies === 'ignore',
   })
   parts.defer(() => cluster.close())
+  metrics.watchStaleness(() => cluster.stale())
   cluster.synced.then(
     () => {
       discovery.complete()
@@ -268,6 +269,7 @@ async function start(
     podName: config.podName,
     isLeader: election.isLeader,
     pending: readiness.pending(),
+    stale: cluster.stale(),
     trustDomain: config.trustDomain,
     rootNotAfter: authority.current.notAfter.toISOString(),
     resources: discovery.xds.offered(),
