@@ -217,7 +217,11 @@ class Reflector<T extends KubeObject, V> {
    * it has come so far again (kube-apiserver leaves out what is not newer): for hours nobody would hear of a change.
    */
   async #look(): Promise<KubeFailure | undefined> {
-    const query = selectorQuery(this.#options)
+    const { fieldSelector } = this.#options
+    // Where it is, it says with any list; of what is selected, that it has one it may have to look for among all that there is. By its name an object is found at once,
+    // and rights may be to that alone.
+    const isNamed = fieldSelector?.startsWith('metadata.name=') === true
+    const query = selectorQuery(isNamed ? { fieldSelector } : {})
     query.set('limit', '1')
     const answer = await this.#api.raw<{ readonly metadata?: ObjectMeta }>({
       method: 'GET',
@@ -225,8 +229,9 @@ class Reflector<T extends KubeObject, V> {
       call: `list one of ${this.#resource.plural}`,
       signal: this.#signal,
     })
-    if (!answer.ok) return answer.error
+    if (!answer.ok && answer.error.kind !== 'forbidden') return answer.error
     this.#isDoubtful = false
+    if (!answer.ok) return undefined
     const { resourceVersion } = answer.value.metadata ?? {}
     if (isBefore(resourceVersion, this.#resourceVersion)) this.#goBack(resourceVersion)
     return undefined

@@ -491,7 +491,7 @@ void t.test('a server that went back to a backup is listed anew', async (t) => {
 
   serve(1000, '1')
   // Half of nothing: each watch is long enough to have told something.
-  await watch({ watchTimeoutSeconds: 0 }).synced
+  await watch({ watchTimeoutSeconds: 0, fieldSelector: 'spec.nodeName=node-a' }).synced
   await watched()
   serve(999, '2')
   for (const response of open) response.end()
@@ -518,6 +518,12 @@ void t.test('a server that went back to a backup is listed anew', async (t) => {
   await until(() => told.length > 3, 'what the server has now')
   t.equal(told.at(-1), 'web3>web4', 'after a watch that tells of an earlier version')
   t.equal(logged.filter((line) => line.includes('gone back to an earlier state')).length, 3)
+  const asked = stub.requests.filter(({ url }) => url.searchParams.get('limit') === '1')
+  t.ok(asked.length >= 2)
+  t.ok(
+    asked.every(({ url }) => !url.searchParams.has('fieldSelector')),
+    'one of all: of a selection it would have to be looked for',
+  )
 })
 
 void t.test('a server that asks for a day of patience gets a minute', (t) => {
