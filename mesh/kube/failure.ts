@@ -34,6 +34,14 @@ export interface KubeFailure {
   readonly retryAfterMs?: number
 }
 
+/**
+ * Whether it is the API server's own word that there is no such object. A 404 alone is what anything answers that stands in its place, a balancer
+ * without a backend say: not enough to make a new root for the mesh, or to take it off a node.
+ */
+export function isMissing(failure: KubeFailure): boolean {
+  return failure.kind === 'notFound' && failure.reason === 'NotFound'
+}
+
 interface StatusBody {
   readonly message: string
   readonly reason: string

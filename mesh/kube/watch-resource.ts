@@ -156,6 +156,19 @@ interface WatchOutcome {
   readonly wasHealthy: boolean
 }
 
+/** What the server has, as far as it is read. */
+interface ApiGroupList {
+  readonly kind?: string
+  readonly groups?: readonly {
+    readonly name: string
+    readonly versions: readonly { readonly version: string }[]
+  }[]
+}
+
+interface ApiResourceList {
+  readonly resources?: readonly { readonly name: string }[]
+}
+
 class Reflector<T extends KubeObject, V> {
   readonly #api: KubeApi
   readonly #resource: KubeResource<T>
@@ -202,9 +215,13 @@ class Reflector<T extends KubeObject, V> {
       }
       if (this.#signal.aborted) return
       if (failure?.kind === 'notFound' && this.#options.isOptional === true) {
-        this.#noteAbsentKind()
-        await delay(this.#options.absentRetryMs ?? ABSENT_KIND_RETRY_MS, this.#signal)
-        continue
+        failure = this.#isKindAbsent ? undefined : await this.#whyKindMayBeThere(failure)
+        if (this.#signal.aborted) return
+        if (failure === undefined) {
+          this.#noteAbsentKind()
+          await delay(this.#options.absentRetryMs ?? ABSENT_KIND_RETRY_MS, this.#signal)
+          continue
+        }
       }
       const waitMs = Math.max(backoff.next(), failure?.retryAfterMs ?? 0)
       if (failure !== undefined) this.#report(failure, waitMs)
@@ -276,6 +293,29 @@ class Reflector<T extends KubeObject, V> {
     this.#tell(() => this.#options.answered?.())
     this.#markSynced()
     return undefined
+  }
+
+  /**
+   * A 404 is what anything answers that stands in the server's place for a moment; that there are no policies because it said so would open every pod. Undefined where the
+   * server's own list of what it has does not have the kind.
+   */
+  async #whyKindMayBeThere(notFound: KubeFailure): Promise<KubeFailure | undefined> {
+    const { group, version, plural } = this.#resource
+    const signal = this.#signal
+    const call = `look for the kind of ${plural}`
+    const groups = await this.#api.raw<ApiGroupList>({ method: 'GET', path: '/apis', call, signal })
+    if (!groups.ok) return unlessForbidden(groups.error)
+    if (groups.value.kind !== 'APIGroupList')
+      return failureOfTransport(call, 'what answers is no API server')
+    const served = groups.value.groups?.find(({ name }) => name === group)?.versions ?? []
+    if (group !== '' && !served.some((each) => each.version === version)) return undefined
+    const path = group === '' ? `/api/${version}` : `/apis/${group}/${version}`
+    const kinds = await this.#api.raw<ApiResourceList>({ method: 'GET', path, call, signal })
+    if (!kinds.ok) return unlessForbidden(kinds.error)
+    const isThere = kinds.value.resources?.some(({ name }) => name === plural) === true
+    return isThere
+      ? { ...notFound, kind: 'unavailable', message: `${notFound.message}, though it has the kind` }
+      : undefined
   }
 
   #noteAbsentKind(): void {
@@ -426,6 +466,11 @@ class Reflector<T extends KubeObject, V> {
     if (this.#refusal !== undefined) this.#logger.info('the server lets us watch again')
     this.#refusal = undefined
   }
+}
+
+/** Whoever may not ask has to believe the 404. */
+function unlessForbidden(failure: KubeFailure): KubeFailure | undefined {
+  return failure.kind === 'forbidden' ? undefined : { ...failure, kind: 'unavailable' }
 }
 
 /** Whether one version is earlier than another. They are numbers, of any length (KEP-5504); of what is none nothing can be said. */

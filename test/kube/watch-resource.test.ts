@@ -415,7 +415,14 @@ void t.test('an object that cannot be read stays as it was known; the others go 
 void t.test('a kind that the server does not have is a list of nothing, said once', async (t) => {
   const { stub, told, failures, logged, watch } = await setUp(t)
   stub.put(PODS, pod('a'))
-  stub.fail('GET', /pods/, 2, 404, 'NotFound')
+  const lackKind = (times: number): void => {
+    stub.fail('GET', /pods/, times, 404, 'NotFound')
+    stub.fail('GET', /^\/api\/v1$/, 1, (_, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end('{"kind":"APIResourceList","resources":[{"name":"nodes"}]}')
+    })
+  }
+  lackKind(2)
   const pods = watch({ isOptional: true, absentRetryMs: 5 })
   await pods.synced
   t.same([told, pods.size], [[], 0])
@@ -426,7 +433,7 @@ void t.test('a kind that the server does not have is a list of nothing, said onc
 
   // Objects go before their kind, and each is told of: what was there when it seemed to go is held.
   await stub.until(() => stub.watches.size === 1, 'the watch')
-  stub.fail('GET', /pods/, 3, 404, 'NotFound')
+  lackKind(3)
   stub.put(PODS, pod('b'))
   await until(() => told.length === 2, 'another')
   stub.endWatches(PODS, 'cut')
@@ -535,3 +542,32 @@ void t.test('a server that asks for a day of patience gets a minute', (t) => {
   for (const odd of ['-1', 'soon', 'Wed, 21 Oct 2026 07:28:00 GMT']) t.equal(asked(odd), undefined)
   t.end()
 })
+
+void t.test(
+  'a 404 of something in the place of the server is not that it lacks a kind',
+  async (t) => {
+    const { stub, told, failures, watch } = await setUp(t)
+    stub.put(PODS, pod('a'))
+    const page = (_: unknown, response: ServerResponse): void => {
+      response.writeHead(404, { 'content-type': 'text/plain' })
+      response.end('404 page not found')
+    }
+    for (const path of [/pods/, /^\/apis$/]) stub.fail('GET', path, 2, page)
+    stub.fail('GET', /pods/, 1, page)
+    stub.fail('GET', /^\/apis$/, 1, (_, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end('{}')
+    })
+    // And one that comes between two answers of the server's own.
+    stub.fail('GET', /pods/, 1, page)
+    const pods = watch({ isOptional: true })
+    await pods.synced
+    t.same(told, ['+a'], 'it has never been a list of nothing')
+    t.same(
+      failures.map(({ kind }) => kind),
+      ['unavailable', 'unavailable', 'unavailable', 'unavailable'],
+    )
+    t.match(failures[2]?.message, /no API server/)
+    t.match(failures[3]?.message, /though it has the kind/)
+  },
+)
