@@ -546,3 +546,19 @@ void t.test('what is odd about the dates of a certificate is said, and it is use
   const behind = await ask(300_000, 1)
   t.match(behind.lines, [/not valid yet by the clock of this machine/])
 })
+
+void t.test('who waits after the clock was set forwards does not wait for hours', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 0)
+  manager.retain(CATALOG)
+  const first = nextCertificate(manager)
+  ;(await authority.next()).grant()
+  await first
+  clock.set(2 * DAY_MS)
+  t.equal(manager.current(CATALOG), undefined, 'it has ended')
+  const waiting = manager.get(CATALOG, deadline())
+  clock.advance(1_000)
+  await authority.next()
+  t.equal(authority.asked, 2, 'it is asked for anew')
+  manager.close()
+  t.match(await waiting, { ok: false })
+})
