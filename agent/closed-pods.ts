@@ -27,13 +27,27 @@ export interface ClosedPodsOptions {
 
 /** Nobody waits for this: calls are refused, and say so, whether it has been told or not. */
 const LOOK_EVERY_MS = 1_000
+/**
+ * Pods that start by the hundred, and whose agent is one of a thousand, may be there before discovery tells of them: that is no fault yet. Their calls are
+ * refused, and counted, as soon as waiting is over.
+ */
+const UNKNOWN_TOLD_AFTER_MS = 30_000
+/** Pods that a line names; the rest are counted. */
+const NAMED = 3
+
+/** A pod that a policy is missing of. */
+interface Closed {
+  /** Its calls are refused: what is missing came neither in time nor in a form that can be read. */
+  isLate: boolean
+  /** What was said last of it. */
+  told: string | undefined
+}
 
 export class ClosedPods {
   readonly #options: ClosedPodsOptions
   readonly #policies: PoliciesOfPods
   readonly #timer: NodeJS.Timeout
-  /** What was said last of each pod that is closed; undefined while what is missing may still come. */
-  readonly #closed = new Map<PodUid, string | undefined>()
+  readonly #closed = new Map<PodUid, Closed>()
 
   constructor(options: ClosedPodsOptions) {
     this.#options = options
@@ -44,7 +58,7 @@ export class ClosedPods {
   /** How many pods a policy is missing of. */
   get size(): number {
     let size = 0
-    for (const said of this.#closed.values()) if (said !== undefined) size += 1
+    for (const { isLate } of this.#closed.values()) if (isLate) size += 1
     return size
   }
 
@@ -56,6 +70,7 @@ export class ClosedPods {
   look(): void {
     const { pods, lastSaid, now = () => performance.now() } = this.#options
     const gone = new Set(this.#closed.keys())
+    const unknown: LocalPod[] = []
     for (const pod of pods()) {
       gone.delete(pod.uid)
       this.#policies.follow(pod, lastSaid(pod.workloadUid))
@@ -66,32 +81,62 @@ export class ClosedPods {
         continue
       }
       policies.gapMetAtMs ??= now()
-      const isPending = gap.kind !== 'unreadable' && now() < policies.gapMetAtMs + POLICY_WAIT_MS
-      if (isPending) this.#closed.set(pod.uid, this.#closed.get(pod.uid))
-      else this.#say(pod, gap)
+      const sinceMs = now() - policies.gapMetAtMs
+      const closed = this.#closed.get(pod.uid) ?? { isLate: false, told: undefined }
+      this.#closed.set(pod.uid, closed)
+      closed.isLate = gap.kind === 'unreadable' || sinceMs >= POLICY_WAIT_MS
+      const isDue = gap.kind === 'unknown' ? sinceMs >= UNKNOWN_TOLD_AFTER_MS : closed.isLate
+      if (!isDue || closed.told === gap.message) continue
+      closed.told = gap.message
+      if (gap.kind === 'unknown') unknown.push(pod)
+      else this.#log(pod, gap)
+      this.#tellOwner(pod, gap)
     }
     for (const uid of gone) {
       this.#closed.delete(uid)
       this.#policies.forget(uid)
     }
+    if (unknown.length > 0) this.#logUnknown(unknown)
   }
 
-  #say(pod: LocalPod, gap: PodGap): void {
-    const { mode, events, log } = this.#options
-    if (this.#closed.get(pod.uid) === gap.message) return
-    this.#closed.set(pod.uid, gap.message)
-    const outcome =
-      mode === 'refuse'
-        ? 'all calls into it are refused'
-        : 'calls into it are served as its other policies say (--missing-policies serve)'
-    const error = new AmbitError(
-      'AMB_POLICY_MISSING',
-      `Cannot enforce the policies of pod ${pod.namespace}/${pod.name}: ${gap.message}: ${outcome}`,
-    )
-    log.error(
+  #log(pod: LocalPod, gap: PodGap): void {
+    const error = this.#errorOf(`pod ${pod.namespace}/${pod.name}: ${gap.message}`)
+    this.#options.log.error(
       { uid: pod.uid, code: error.code, policy: gap.key },
       `${error.message}. ${error.hint}`,
     )
-    events.warn(pod, 'PolicyMissing', `${error.message} (${error.code}: ${error.hint})`)
+  }
+
+  /** One line for all of them: whatever keeps discovery from telling of one keeps it from telling of many. */
+  #logUnknown(pods: readonly LocalPod[]): void {
+    const names = pods.slice(0, NAMED).map(({ namespace, name }) => `${namespace}/${name}`)
+    const more = pods.length > NAMED ? ` and ${pods.length - NAMED} more` : ''
+    const error = this.#errorOf(
+      `${names.join(', ')}${more}: the control plane has told nothing of them for ${UNKNOWN_TOLD_AFTER_MS / 1000} s`,
+    )
+    this.#options.log.warn(
+      { code: error.code, pods: pods.length },
+      `${error.message}. ${error.hint}`,
+    )
+  }
+
+  #tellOwner(pod: LocalPod, gap: PodGap): void {
+    const error = this.#errorOf(`pod ${pod.namespace}/${pod.name}: ${gap.message}`)
+    this.#options.events.warn(
+      pod,
+      'PolicyMissing',
+      `${error.message} (${error.code}: ${error.hint})`,
+    )
+  }
+
+  #errorOf(reason: string): AmbitError {
+    const outcome =
+      this.#options.mode === 'refuse'
+        ? 'all calls into it are refused'
+        : 'calls into it are served as its other policies say (--missing-policies serve)'
+    return new AmbitError(
+      'AMB_POLICY_MISSING',
+      `Cannot enforce the policies of ${reason}: ${outcome}`,
+    )
   }
 }

@@ -6,6 +6,7 @@ import { Backoff, delay } from '../mesh/async/backoff.ts'
 import {
   DAEMON_SETS,
   type DaemonSet,
+  isMissing,
   type KubeApi,
   type Pod,
   PODS,
@@ -56,7 +57,7 @@ export class OwnDaemonSet {
       { deadlineMs: ASK_DEADLINE_MS },
     )
     if (read.ok) return isEnding(read.value)
-    return read.error.kind === 'notFound' || this.#isSeenGone
+    return isMissing(read.error) || this.#isSeenGone
   }
 
   /**
@@ -103,7 +104,7 @@ export class OwnDaemonSet {
         break
       }
       // Not run by Kubernetes.
-      if (pod.error.kind === 'notFound') break
+      if (isMissing(pod.error)) break
       await delay(backoff.next(), signal)
     }
     if (this.#name === undefined) {

@@ -124,9 +124,9 @@ const resources = store.all()
 let message: Uint8Array = new Uint8Array()
 const encoder = new ResponseEncoder(ADDRESS.typeUrl)
 const responseMs = time(() => {
-  message = encoder.encode('1', { resources, removed: [] })
+  message = encoder.encode({ resources, removed: [] }).bytes
 })
-const anotherMs = time(() => void encoder.encode('2', { resources: [...resources], removed: [] }))
+const anotherMs = time(() => void encoder.encode({ resources: [...resources], removed: [] }))
 const state = new MeshState()
 const subscription = meshSubscription((changes) => state.apply(changes))
 const receiveMs = time(() => {

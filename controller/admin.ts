@@ -7,6 +7,7 @@ import { loopbackServer } from '../mesh/program/loopback-server.ts'
 import { addProfileRoutes } from '../mesh/program/profile-routes.ts'
 import type { LogLevels } from '../mesh/telemetry/log-levels.ts'
 import type { HeldResources } from '../mesh/xds/digest.ts'
+import type { StaleSeconds } from './sources/staleness.ts'
 import type { ClientReport } from '../mesh/xds/server.ts'
 
 /** What an operator may know of a replica. */
@@ -16,6 +17,8 @@ export interface ControllerReport {
   readonly isLeader: boolean
   /** What it waits for before it is ready. */
   readonly pending: readonly string[]
+  /** For how many seconds it has heard nothing of each kind of objects; those alone of which that is so. */
+  readonly stale: StaleSeconds
   readonly trustDomain: string
   /** When the authority's certificate ends. */
   readonly rootNotAfter: string

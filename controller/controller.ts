@@ -187,6 +187,7 @@ async function start(
     // It knows pods from discovery, too.
     standingOf: (caller) => standingOf(caller, directory, pods),
     log: log.child({ part: 'gate' }),
+    onCall: (peer) => listener.called(peer),
     onAuthenticated: (peer, account) => listener.authenticated(peer, account),
     onRefused: (kind) => metrics.callRefused(kind),
   })
@@ -221,6 +222,7 @@ async function start(
     ignoresNetworkPolicies: config.networkPolicies === 'ignore',
   })
   parts.defer(() => cluster.close())
+  metrics.watchStaleness(() => cluster.stale())
   cluster.synced.then(
     () => {
       discovery.complete()
@@ -267,6 +269,7 @@ async function start(
     podName: config.podName,
     isLeader: election.isLeader,
     pending: readiness.pending(),
+    stale: cluster.stale(),
     trustDomain: config.trustDomain,
     rootNotAfter: authority.current.notAfter.toISOString(),
     resources: discovery.xds.offered(),

@@ -21,6 +21,8 @@ export interface ControllerMetrics extends MetricsSource {
   connectionCut(bound: string): void
   /** Where to read how many connections the gRPC port has, at each scrape. */
   watchConnections(read: () => Readonly<Record<string, number>>): void
+  /** Where to read for how many seconds nothing has been heard of kinds of objects, at each scrape. */
+  watchStaleness(read: () => Readonly<Record<string, number>>): void
   /** Where to read metrics that others keep. */
   include(others: () => readonly MetricFamily[]): void
 }
@@ -77,6 +79,17 @@ export function createMetrics(): ControllerMetrics {
       for (const [of, count] of Object.entries(readConnections())) connections.set({ of }, count)
     },
   })
+  let readStaleness = (): Readonly<Record<string, number>> => ({})
+  const stale: Gauge<'kind'> = new Gauge({
+    name: 'ambit_controller_stale_seconds',
+    help: 'How long nothing has been heard of a kind of objects that cannot be listed or watched.',
+    labelNames: ['kind'],
+    registers: [registry],
+    collect: (): void => {
+      stale.reset()
+      for (const [kind, seconds] of Object.entries(readStaleness())) stale.set({ kind }, seconds)
+    },
+  })
   let readOthers = (): readonly MetricFamily[] => []
   return {
     families: async () => [...(await registryFamilies(registry)), ...readOthers()],
@@ -89,6 +102,9 @@ export function createMetrics(): ControllerMetrics {
     connectionCut: (bound) => cut.inc({ bound }),
     watchConnections: (read) => {
       readConnections = read
+    },
+    watchStaleness: (read) => {
+      readStaleness = read
     },
     include: (others) => {
       readOthers = others

@@ -134,7 +134,8 @@ export class ListingApiServer {
       if (item !== undefined) items.push(item)
     }
     const rest = to < count ? { continue: String(to) } : {}
-    answer(200, { metadata: { resourceVersion: String(this.#version), ...rest }, items })
+    const metadata = { resourceVersion: String(this.#version), ...rest }
+    answer(200, { kind: 'List', metadata, items })
   }
 
   #write(path: string, body: KubeObject): object {

@@ -15,6 +15,8 @@ export interface ControllerStatus {
   readonly version: string
   readonly isLeader: boolean
   readonly pending: readonly string[]
+  /** For how many seconds it has heard nothing of each of these kinds of objects; an older one does not say. */
+  readonly stale?: Readonly<Record<string, number>>
   readonly rootNotAfter: string
   readonly resources: Readonly<Record<string, { readonly count: number; readonly digest: string }>>
 }

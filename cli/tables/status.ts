@@ -157,16 +157,27 @@ export function statusText(status: MeshStatus): readonly (string | Table)[] {
   return text
 }
 
+/** An API server that is restarted is back in less. */
+const STALE_SECONDS = 60
 const OUT_OF_STEP = 'out of step'
 
 function controllerStatus({ pod, node, answer }: ControllerAnswer): ComponentStatus {
   const about = { component: 'controller', node, pod } as const
   if (!answer.ok)
     return { ...about, version: UNKNOWN, state: `no answer: ${answer.error}`, isWell: false }
-  const { version, isLeader, pending } = answer.value
+  const { version, isLeader, pending, stale = {} } = answer.value
   if (pending.length > 0)
     return { ...about, version, state: `not ready: waits for ${pending.join(', ')}`, isWell: false }
-  return { ...about, version, state: isLeader ? 'leader' : 'stands by', isWell: true }
+  const role = isLeader ? 'leader' : 'stands by'
+  const unheard = Object.entries(stale).filter(([, seconds]) => seconds >= STALE_SECONDS)
+  if (unheard.length === 0) return { ...about, version, state: role, isWell: true }
+  const kinds = unheard.map(([kind, seconds]) => `${kind} for ${seconds} s`)
+  return {
+    ...about,
+    version,
+    state: `${role}, has not heard of ${kinds.join(', ')}`,
+    isWell: false,
+  }
 }
 
 function agentStatus(

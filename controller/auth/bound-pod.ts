@@ -2,7 +2,7 @@
 // The pod behind a token. A component of the mesh is believed because of the pod that it runs in, not because somebody
 // holds a token of its account.
 
-import { type KubeApi, PODS } from '../../mesh/kube/index.ts'
+import { isMissing, type KubeApi, PODS } from '../../mesh/kube/index.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
 import { type PodIndex, scheduledPod } from './pod-index.ts'
 import type { PodFacts } from '../core/pod.ts'
@@ -57,7 +57,7 @@ async function livePod(
 ): Promise<Result<PodFacts | undefined, Refusal>> {
   const live = await api.get(PODS, { namespace, name }, { deadlineMs: LIVE_READ_DEADLINE_MS })
   if (live.ok) return ok(scheduledPod(live.value))
-  if (live.error.kind === 'notFound') return ok(undefined)
+  if (isMissing(live.error)) return ok(undefined)
   return err({ kind: 'unavailable', reason: live.error.message })
 }
 

@@ -20,12 +20,14 @@ import { type Caller, callerName, type Refusal } from './caller.ts'
 import type { TokenAuthenticator } from './token-authenticator.ts'
 
 export interface CallGateOptions {
-  readonly authenticator: TokenAuthenticator
+  readonly authenticator: Pick<TokenAuthenticator, 'authenticate'>
   readonly log: Logger
   /** How a caller stands to the mesh, without asking anybody. */
   readonly standingOf: (caller: Caller) => Standing
-  /** Told of each call that may pass, before it does: the peer as address:port, and an account to charge it to. */
-  readonly onAuthenticated: (peer: string, account: string) => void
+  /** Told of each call, before anything is done for it, and of its peer as address:port; false: that was one too many, and nobody is to be answered. */
+  readonly onCall: (peer: string) => boolean
+  /** Told of each call that may pass, before it does, with an account to charge it to; false as by onCall. */
+  readonly onAuthenticated: (peer: string, account: string) => boolean
   /** Told of each call that may not. */
   readonly onRefused: (kind: Refusal['kind']) => void
   /** For tests. */
@@ -33,7 +35,7 @@ export interface CallGateOptions {
 }
 
 /**
- * `agent`: requests may be large, calls may last, and no bound is needed. `waypoint`: whoever may write a namespace's objects can be one:
+ * `agent`: requests may be large, and calls may last; who has taken a node over can be one, and has a bound of its own. `waypoint`: whoever may write a namespace's objects can be one:
  * its calls may last, and are counted. `ordinary`: any pod.
  */
 export type Standing = 'agent' | 'waypoint' | 'ordinary'
@@ -46,6 +48,8 @@ const STRANGERS_LINES = { burst: 100, perSecond: 10 }
  * gRPC reads a whole message, of up to 16 MiB, before its method sees it.
  */
 const ORDINARY_CALLS = { perSource: 2, total: 32 }
+/** An agent has one stream, for a moment two, and asks for eight certificates at once. What each sends may be 16 MiB. */
+const AGENT_CALLS = { perSource: 32, total: Number.POSITIVE_INFINITY }
 /** A waypoint has one stream, for a moment two while it changes over, and asks for a certificate now and then. */
 const WAYPOINT_CALLS = { perSource: 4, total: 4_000 }
 /** What an ordinary call may take: so long one that trickles in can hold its place. */
@@ -64,6 +68,7 @@ export const GRPC_STATUS = {
 export function callGate(options: CallGateOptions): ServerInterceptor {
   const strangers = new LogBudget(STRANGERS_LINES)
   const calls = {
+    agent: new PerSource(AGENT_CALLS),
     waypoint: new PerSource(WAYPOINT_CALLS),
     ordinary: new PerSource(ORDINARY_CALLS),
   }
@@ -86,24 +91,22 @@ export function callGate(options: CallGateOptions): ServerInterceptor {
     ending: Ending,
   ): Promise<void> => {
     const peer = call.getPeer()
+    if (!options.onCall(peer)) return
     const caller = await options.authenticator.authenticate(
       metadata.get('authorization')[0]?.toString(),
       peer,
     )
     if (!caller.ok) return refuse(call, method, caller.error)
     const account = accountOf(caller.value)
-    options.onAuthenticated(peer, account)
-    if (ending.isOver) return
+    if (!options.onAuthenticated(peer, account) || ending.isOver) return
     const standing = options.standingOf(caller.value)
-    if (standing !== 'agent') {
-      const counted = calls[standing]
-      if (!counted.enter(account))
-        return refuse(call, method, { kind: 'throttled', reason: 'too many calls at once' })
-      const deadline = standing === 'ordinary' ? startDeadline(call, options) : undefined
-      ending.onEnd = () => {
-        clearTimeout(deadline)
-        counted.leave(account)
-      }
+    const counted = calls[standing]
+    if (!counted.enter(account))
+      return refuse(call, method, { kind: 'throttled', reason: 'too many calls at once' })
+    const deadline = standing === 'ordinary' ? startDeadline(call, options) : undefined
+    ending.onEnd = () => {
+      clearTimeout(deadline)
+      counted.leave(account)
     }
     pass(metadata)
   }

@@ -10,6 +10,7 @@ import { ReviewBudget } from './review-budget.ts'
 
 export interface TokenAuthenticatorOptions {
   readonly audience: string
+  /** For tests: both clocks, the one that says how long ago something was and the one by which a token ends. */
   readonly now?: () => number
 }
 
@@ -36,7 +37,9 @@ const POD_UID_EXTRA = 'authentication.kubernetes.io/pod-uid'
 export class TokenAuthenticator {
   readonly #api: KubeApi
   readonly #audience: string
+  /** Nobody sets it: a yes is not believed for longer because a clock went back. */
   readonly #now: () => number
+  readonly #wallNow: () => number
   /**
    * Of tokens that were accepted at their last review. Kept apart, where refusals cannot push them out, and kept when they are to be
    * reviewed again: nobody made them up, so that no flood of made-up ones stands in the way of an agent that reconnects.
@@ -50,7 +53,8 @@ export class TokenAuthenticator {
   constructor(api: KubeApi, options: TokenAuthenticatorOptions) {
     this.#api = api
     this.#audience = options.audience
-    this.#now = options.now ?? Date.now
+    this.#now = options.now ?? (() => performance.now())
+    this.#wallNow = options.now ?? Date.now
     this.#budget = new ReviewBudget(options.now)
   }
 
@@ -108,8 +112,8 @@ export class TokenAuthenticator {
   #remember(key: string, token: string, verdict: Verdict): void {
     const now = this.#now()
     if (verdict.ok) {
-      const untilMs = Math.min(now + ACCEPTED_TTL_MS, expiryOf(token) ?? Number.POSITIVE_INFINITY)
-      return put(this.#accepted, key, verdict, untilMs)
+      const leftMs = (expiryOf(token) ?? Number.POSITIVE_INFINITY) - this.#wallNow()
+      return put(this.#accepted, key, verdict, now + Math.min(ACCEPTED_TTL_MS, leftMs))
     }
     // Not being able to ask is no verdict. It is remembered only where no budget bounds how often the API server is asked.
     if (verdict.error.kind !== 'unauthenticated') {

@@ -12,7 +12,13 @@ import {
 } from '../../mesh/identity/authority.ts'
 import { proveAuthority } from '../../mesh/identity/prove.ts'
 import { createRoot } from '../../mesh/identity/root.ts'
-import { type KubeApi, type KubeFailure, type Secret, SECRETS } from '../../mesh/kube/index.ts'
+import {
+  isMissing,
+  type KubeApi,
+  type KubeFailure,
+  type Secret,
+  SECRETS,
+} from '../../mesh/kube/index.ts'
 import { type Result, err } from '../../mesh/result.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 
@@ -58,7 +64,7 @@ export async function loadOrCreateAuthority(
   const { namespace, plugIn } = options
   const plugged = await api.get(SECRETS, { namespace, name: plugIn })
   if (plugged.ok) return kept('plugIn', plugged.value, options)
-  if (plugged.error.kind !== 'notFound') return err({ kind: 'kube', failure: plugged.error })
+  if (!isMissing(plugged.error)) return err({ kind: 'kube', failure: plugged.error })
   return loadOrCreateRoot(api, options)
 }
 
@@ -71,7 +77,7 @@ async function loadOrCreateRoot(
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const found = await api.get(SECRETS, { namespace, name })
     if (found.ok) return kept('selfMade', found.value, options)
-    if (found.error.kind !== 'notFound') return err({ kind: 'kube', failure: found.error })
+    if (!isMissing(found.error)) return err({ kind: 'kube', failure: found.error })
     const created = await api.create(SECRETS, await newRootSecret(options))
     if (created.ok) {
       log.info({ secret: `${namespace}/${name}`, trustDomain }, 'created a self-signed root')

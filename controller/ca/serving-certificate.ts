@@ -8,11 +8,10 @@ import { errorMessage } from '../../mesh/errors.ts'
 import type { Clock } from '../../mesh/identity/clock.ts'
 import { exportPrivateKeyPem } from '../../mesh/identity/csr.ts'
 import type { LeafName } from '../../mesh/identity/issue.ts'
-import { refreshDelayMs } from '../../mesh/identity/schedule.ts'
+import { BACKDATE_MS, refreshDelayMs } from '../../mesh/identity/schedule.ts'
 import { KEY_ALGORITHM } from '../../mesh/identity/x509.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { Authority } from './authority-source.ts'
-import { BACKDATE_MS } from './sign-request.ts'
 
 export interface ServingCertificateOptions {
   readonly names: readonly LeafName[]

@@ -3,6 +3,7 @@
 
 import { checkCsr } from './csr-check.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
+import { BACKDATE_MS } from '../../mesh/identity/schedule.ts'
 import type { SigningAuthority } from '../../mesh/identity/authority.ts'
 import type { SignedChain } from '../../mesh/identity/types.ts'
 import { type Result, err, ok } from '../../mesh/result.ts'
@@ -27,8 +28,6 @@ export interface IssuedLeaf extends SignedChain {
  * long as this. Istio allows ninety days; clients that ask for more than ours get ours.
  */
 export const LIFETIME_LIMITS: LifetimeLimits = { defaultSeconds: 86_400, maxSeconds: 86_400 }
-/** Clocks of nodes may run this far behind ours and still accept a fresh certificate. */
-export const BACKDATE_MS = 120_000
 
 /**
  * Signs a request for an identity; the refusal says what is wrong with the request, or with us.
@@ -58,7 +57,8 @@ export async function signRequest(
   const chainPem = await authority.sign({
     names: [{ type: 'url', value: request.identity }],
     publicKeyDer: publicKey.value,
-    notBefore: new Date(nowMs - BACKDATE_MS),
+    // Of one that lives for minutes less: what is left of it tells an operator whether it is renewed.
+    notBefore: new Date(nowMs - Math.min(BACKDATE_MS, lifetime.value * 500)),
     notAfter,
   })
   const { identity } = request
@@ -67,6 +67,8 @@ export async function signRequest(
 
 /** Clocks of whoever signs may be ahead of ours, and its certificates begin when it likes. */
 const END_SLACK_MS = 600_000
+/** A clock that is so far ahead is soon caught up with; beyond, peers would refuse it for long. */
+const LATEST_START_MS = 10_000
 /** The Kubernetes API has no certificates for less. */
 const LEAST_LIFETIME_MS = 600_000
 
@@ -84,7 +86,8 @@ async function signElsewhere(
     nowMs + Math.max(lifetimeSeconds * 1000, LEAST_LIFETIME_MS) + END_SLACK_MS,
   )
   const rootsPem = authority.bundlePem
-  const wanted = { identity, publicKeyDer, latestEnd, rootsPem }
+  const latestStart = new Date(nowMs + LATEST_START_MS)
+  const wanted = { identity, publicKeyDer, latestStart, latestEnd, rootsPem }
   const judged = judgeChain(signed.value, wanted, new Date(nowMs))
   if (!judged.ok) return err({ kind: 'unavailable', reason: judged.error })
   return ok({ identity, ...judged.value, rootsPem })

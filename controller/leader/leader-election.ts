@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One writer among the replicas, by a Kubernetes Lease. Times are judged by how long ago this process saw the
-// record change, never by comparing clocks of different machines.
+// record change, never by comparing clocks of different machines, nor by one that somebody may set.
 
 import type { Clock } from '../../mesh/identity/clock.ts'
 import { type KubeApi, type Lease, LEASES } from '../../mesh/kube/index.ts'
@@ -88,7 +88,7 @@ export class LeaderElection {
   }
 
   async #round(): Promise<void> {
-    const startedMs = this.#options.clock.now()
+    const startedMs = this.#options.clock.elapsed()
     const outcome = await this.#attempt()
     if (outcome === 'held') this.#renewed(startedMs)
     else if (outcome === 'other') this.#stepDown('another replica holds the lease')
@@ -112,7 +112,7 @@ export class LeaderElection {
       observed === undefined ||
       observed.holder === '' ||
       observed.holder === this.#options.holder ||
-      clock.now() - observed.atMs > observed.leaseMs
+      clock.elapsed() - observed.atMs > observed.leaseMs
     if (!isFree) return 'other'
     // The resourceVersion makes this a compare-and-swap: of two who try, one gets a conflict.
     const updated = await this.#api.update(LEASES, this.#record(lease), { deadlineMs })
@@ -138,7 +138,7 @@ export class LeaderElection {
       version,
       holder: lease.spec?.holderIdentity ?? '',
       leaseMs: (lease.spec?.leaseDurationSeconds ?? 0) * 1000,
-      atMs: this.#options.clock.now(),
+      atMs: this.#options.clock.elapsed(),
     }
   }
 
@@ -163,7 +163,7 @@ export class LeaderElection {
     const { clock, log, onElected, holder, namespace, name } = this.#options
     this.#lastRenewedMs = startedMs
     this.#cancelStepDown?.()
-    const leftMs = this.#lastRenewedMs + this.#timings.renewDeadlineMs - clock.now()
+    const leftMs = this.#lastRenewedMs + this.#timings.renewDeadlineMs - clock.elapsed()
     this.#cancelStepDown = clock.after(leftMs, () =>
       this.#stepDown('the lease could not be renewed in time'),
     )

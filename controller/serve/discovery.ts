@@ -7,6 +7,7 @@ import { Graph } from '../../mesh/collections/index.ts'
 import { errorMessage } from '../../mesh/errors.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
+import { MAX_EXPLICIT_NAMES } from '../../mesh/xds/client-view.ts'
 import { addXdsService, XdsServer, type XdsServerOptions } from '../../mesh/xds/server.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { AUTHORIZATION } from '../../mesh/xds/types/authorization.ts'
@@ -42,6 +43,8 @@ import type { StatusSource } from '../status/wanted-status.ts'
 import { sharesOf, visibleTo } from './visibility.ts'
 import { WaypointAudience } from './waypoint-audience.ts'
 
+/** That a waypoint may ask for one by one: it does not. */
+const NAMES_OF_WAYPOINT = 100
 /** Lines about flawed objects: anybody who may write one can write it again and again. */
 const FLAWED_LINES = { burst: 100, perSecond: 10 }
 
@@ -86,6 +89,8 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
     authenticate,
     // Whoever may make pods in a namespace can have any number that speak for a waypoint of it, and never take in what they are told.
     ownerOf: (caller) => (caller.role === 'agent' ? caller.name : caller.namespace),
+    // Agents may be Istio's, which can ask for addresses one by one; waypoints are told all that they may see.
+    maxNamesOf: ({ role }) => (role === 'agent' ? MAX_EXPLICIT_NAMES : NAMES_OF_WAYPOINT),
   })
   // In this order: who has a Service's node ports has the nodes, and who has a workload has its policies.
   const nodes = xds.offer(NODE, visibleTo(NODE))

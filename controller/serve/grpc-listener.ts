@@ -4,6 +4,8 @@
 
 import { type AddressInfo, createServer, type Server as TcpServer, type Socket } from 'node:net'
 import type { ConnectionInjector, Server, ServerCredentials } from '@grpc/grpc-js'
+import type { BucketSize } from '../../mesh/async/bucket.ts'
+import { KeyedBuckets } from '../../mesh/async/keyed-buckets.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import { formatHostPort, type HostPort } from '../../mesh/model/host-port.ts'
 import { Newcomers, type NewcomerLimits } from '../../mesh/program/newcomers.ts'
@@ -12,8 +14,16 @@ import { LogBudget } from '../../mesh/telemetry/log-budget.ts'
 import { CallerConnections, type CallerLimits } from './caller-connections.ts'
 import type { ConnectionBudget } from './connection-budget.ts'
 
-/** Why a connection was ended by us: a bound that it had to make room for, or the time it took. */
-export type ConnectionCut = 'address' | 'network' | 'total' | 'silent' | 'caller' | 'callersTotal'
+/** Why a connection was ended by us: a bound that it had to make room for, the time it took, or the work that it made. */
+export type ConnectionCut =
+  | 'address'
+  | 'network'
+  | 'total'
+  | 'silent'
+  | 'caller'
+  | 'callersTotal'
+  | 'calls'
+  | 'flood'
 
 export interface GrpcListenerOptions {
   readonly server: Server
@@ -34,6 +44,17 @@ const NEWCOMERS_PER_ADDRESS = 16
 const NEWCOMERS_PER_NETWORK = 512
 /** An agent has two, and for a moment four, while it reads new roots. */
 const CONNECTIONS_PER_CALLER = 16
+/** Calls of a connection until one of them has a good token. Each costs a part of a millisecond, whatever becomes of it; clients make the first one count. */
+const CALLS_OF_NEWCOMER = 64
+/** Calls of one caller: an agent whose node is full asks for some five hundred certificates at once. */
+const CALLS_OF_CALLER: BucketSize = { burst: 1_000, perSecond: 50 }
+/**
+ * Connections of one address that came to nothing; a handshake costs a millisecond. Beyond, its connections are reset before it, but so many a second: who
+ * comes again and again pays for it, as at port 15008.
+ */
+const IN_VAIN_OF_ADDRESS: BucketSize = { burst: 200, perSecond: 20 }
+/** What one costs that made too many calls without a token. */
+const TOO_MANY_CALLS = 20
 /** Knocks that the kernel keeps while we are busy. */
 const BACKLOG = 1024
 /** Lines about connections that are cut: any pod can cause them. */
@@ -43,7 +64,10 @@ interface Connection {
   readonly raw: Socket
   /** As grpc-js tells it of a call: address:port. */
   readonly peer: string
+  readonly address: string
   readonly deadline: NodeJS.Timeout
+  /** Until one of them had a good token. */
+  calls: number
 }
 
 export class GrpcListener {
@@ -54,6 +78,8 @@ export class GrpcListener {
   readonly #newcomers: Newcomers<Connection>
   readonly #callers: CallerConnections<Connection>
   readonly #lines = new LogBudget(CUT_LINES)
+  readonly #inVain = new KeyedBuckets(IN_VAIN_OF_ADDRESS)
+  readonly #calls = new KeyedBuckets(CALLS_OF_CALLER)
 
   constructor(options: GrpcListenerOptions) {
     this.#options = options
@@ -89,12 +115,30 @@ export class GrpcListener {
     })
   }
 
-  /** A call with a good token came over the connection of this peer: it is that caller's from now on. */
-  authenticated(peer: string, caller: string): void {
+  /** A call came over the connection of this peer, who may be anybody; false when that was one too many, and the connection is cut. */
+  called(peer: string): boolean {
     const connection = this.#byPeer.get(peer)
-    if (connection === undefined || !this.#newcomers.delete(connection)) return
-    clearTimeout(connection.deadline)
-    this.#callers.add(caller, connection)
+    if (connection === undefined) return true
+    connection.calls += 1
+    if (connection.calls <= CALLS_OF_NEWCOMER || !this.#newcomers.has(connection)) return true
+    this.#inVain.of(connection.address).charge(TOO_MANY_CALLS)
+    this.#cutForCalls(connection)
+    return false
+  }
+
+  /** A call with a good token came over the connection of this peer: it is that caller's from now on. False as by called(). */
+  authenticated(peer: string, caller: string): boolean {
+    const connection = this.#byPeer.get(peer)
+    if (connection === undefined) return true
+    if (this.#newcomers.delete(connection)) {
+      clearTimeout(connection.deadline)
+      this.#callers.add(caller, connection)
+    }
+    if (this.#calls.take(caller)) return true
+    // Whose it is is known: others may be behind the address.
+    this.#inVain.of(connection.address).charge(1)
+    this.#cutForCalls(connection)
+    return false
   }
 
   get connections(): { readonly newcomers: number; readonly callers: number } {
@@ -114,6 +158,12 @@ export class GrpcListener {
       raw.destroy() // gone before we looked
       return
     }
+    if (!this.#inVain.peek(remoteAddress)) {
+      this.#options.onCut?.('flood')
+      this.#tell('reset a connection to the gRPC port', CUT_REASONS.flood, remoteAddress)
+      raw.resetAndDestroy()
+      return
+    }
     const peer = `${remoteAddress}:${remotePort}`
     if (this.#byPeer.has(peer)) {
       // From one port to two of our addresses: a call could not be told to be of one or the other. No client does it.
@@ -124,13 +174,19 @@ export class GrpcListener {
       if (this.#newcomers.delete(connection)) this.#cut(connection, 'silent')
     }, this.#options.firstCallDeadlineMs ?? FIRST_CALL_DEADLINE_MS)
     deadline.unref()
-    const connection: Connection = { raw, peer, deadline }
+    const connection: Connection = { raw, peer, address: remoteAddress, deadline, calls: 0 }
     // TLS reads and writes past this socket and reports on its own; what is left to happen here is told by 'close'.
     raw.on('error', () => undefined)
     raw.once('close', () => this.#forget(connection))
     this.#byPeer.set(peer, connection)
     this.#newcomers.add(remoteAddress, connection)
     this.#grpc.injectConnection(raw)
+  }
+
+  #cutForCalls(connection: Connection): void {
+    this.#newcomers.delete(connection)
+    this.#callers.delete(connection)
+    this.#cut(connection, 'calls')
   }
 
   #cut(connection: Connection, cut: ConnectionCut): void {
@@ -141,7 +197,7 @@ export class GrpcListener {
 
   #forget(connection: Connection): void {
     clearTimeout(connection.deadline)
-    this.#newcomers.delete(connection)
+    if (this.#newcomers.delete(connection)) this.#inVain.of(connection.address).charge(1)
     this.#callers.delete(connection)
     this.#byPeer.delete(connection.peer)
   }
@@ -160,4 +216,6 @@ const CUT_REASONS: Readonly<Record<ConnectionCut, string>> = {
   silent: 'no call with a good token came in time',
   caller: 'its caller has too many',
   callersTotal: 'too many in all, and its caller has the most',
+  calls: 'too many calls, or too many without a good token',
+  flood: 'too many of its address came to nothing',
 }

@@ -11,7 +11,6 @@ import {
   GRPC_ROUTES,
   HTTP_ROUTES,
   type KubeApi,
-  type KubeFailure,
   type KubeObject,
   type KubeResource,
   NAMESPACES,
@@ -30,6 +29,7 @@ import type { InputFacts, InputKind, InputObjects } from '../core/input.ts'
 import { objectKey, type ObjectKey, type Origin } from '../core/origin.ts'
 import { DepartingPolicies, isClosing } from './departing-policies.ts'
 import { keyOf, type ObjectSources, type ReadObject } from './object-sources.ts'
+import { Staleness, type StaleSeconds } from './staleness.ts'
 
 /** An object that is nothing to the mesh or has flaws. Nearly none is or has: of all others the facts alone are kept. */
 class Flawed<F> {
@@ -49,6 +49,8 @@ const NAMELESS = ''
 export interface ClusterWatch {
   /** Resolves when all first lists have been told; rejects only if closed before. */
   readonly synced: Promise<void>
+  /** How long nothing has been heard of each kind of which that is so. */
+  stale(): StaleSeconds
   close(): Promise<void>
 }
 
@@ -60,9 +62,9 @@ export function watchCluster(options: {
   readonly logger: Logger
   /** Where there are to be none. */
   readonly ignoresNetworkPolicies?: boolean
-  readonly onFailure?: (kind: InputKind, failure: KubeFailure) => void
 }): ClusterWatch {
-  const { api, origin, sources, logger, ignoresNetworkPolicies = false, onFailure } = options
+  const { api, origin, sources, logger, ignoresNetworkPolicies = false } = options
+  const staleness = new Staleness(logger)
   const departing = new DepartingPolicies({
     api,
     isKnown: (namespace) =>
@@ -108,7 +110,8 @@ export function watchCluster(options: {
       deleted: (_last, key) => {
         if (key !== NAMELESS) remove(kind, key as ObjectKey)
       },
-      failed: (failure) => onFailure?.(kind, failure),
+      failed: () => staleness.failed(kind),
+      answered: () => staleness.answered(kind),
     })
   }
   const pods = follow('Pod', PODS)
@@ -156,6 +159,7 @@ export function watchCluster(options: {
   synced.catch(() => undefined)
   return {
     synced,
+    stale: () => staleness.seconds(),
     close: async () => {
       unsubscribe()
       departing.close()

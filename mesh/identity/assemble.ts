@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // From what a CA answered to a certificate that may be used: the leaf must be for the identity that was
-// asked for and for the key that goes with it, and must be valid now. A CA that answers otherwise is not trusted.
+// asked for and for the key that goes with it, must be valid now, and be of use to peers that trust the roots
+// that came with it. A CA that answers otherwise is not trusted.
 
-import { X509Certificate } from 'node:crypto'
-import { errorMessage } from '../errors.ts'
 import type { SpiffeId } from '../model/types.ts'
 import { type Result, err, ok } from '../result.ts'
 import type { KeyAndCsr } from './csr.ts'
 import { peerSpiffeId } from './peer.ts'
-import { splitCertificates } from './pem.ts'
+import { joinPem, splitCertificates } from './pem.ts'
+import { readChain, usablePath } from './usable-chain.ts'
 import type { CaFailure, SignedChain, WorkloadCertificate } from './types.ts'
 
 /** Checks a CA's answer and joins it with the key; `answerer` is whose answer it is, for messages. */
@@ -19,19 +19,13 @@ export function assembleCertificate(
   now: Date,
   answerer = 'the CA',
 ): Result<WorkloadCertificate, CaFailure> {
-  const [leafPem] = splitCertificates(signed.chainPem)
-  if (leafPem === undefined) return invalid(identity, `${answerer} answered no certificate`)
+  if (splitCertificates(signed.chainPem).length === 0)
+    return invalid(identity, `${answerer} answered no certificate`)
   if (splitCertificates(signed.rootsPem).length === 0)
     return invalid(identity, `${answerer} answered no root`)
-  let leaf: X509Certificate
-  try {
-    leaf = new X509Certificate(leafPem)
-  } catch (thrown) {
-    return invalid(
-      identity,
-      `${answerer} answered no readable certificate: ${errorMessage(thrown)}`,
-    )
-  }
+  const read = readChain(signed.chainPem)
+  if (!read.ok) return invalid(identity, `${answerer} answered one that ${read.error.message}`)
+  const { leaf } = read.value
   const named = peerSpiffeId(leaf)
   if (!named.ok) return invalid(identity, named.error.message)
   if (named.value !== identity)
@@ -40,9 +34,12 @@ export function assembleCertificate(
   if (!leafKey.equals(key.publicKeyDer))
     return invalid(identity, 'the certificate is not for the key that goes with it')
   if (leaf.validToDate <= now) return invalid(identity, `it expired at ${leaf.validTo}`)
+  // What peers would refuse must not take the place of a certificate that works, nor what cannot be read go to the workers.
+  const path = usablePath(read.value, signed.rootsPem, now)
+  if (!path.ok) return invalid(identity, `${answerer} answered one that ${path.error.message}`)
   return ok({
     identity,
-    chainPem: signed.chainPem,
+    chainPem: joinPem(path.value.map(String)),
     privateKeyPem: key.privateKeyPem,
     rootsPem: signed.rootsPem,
     serialNumber: leaf.serialNumber.toLowerCase(),

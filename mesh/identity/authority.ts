@@ -10,6 +10,7 @@ import { isInDate, isSelfSigned, pathToRoot } from './chain.ts'
 import { issueLeaf, type LeafRequest } from './issue.ts'
 import { joinPem, splitCertificates } from './pem.ts'
 import { readSigningKey, weaknessOf } from './signing-key.ts'
+import { nameOf } from './usable-chain.ts'
 import { hasKeyIdentifier, mayIssueBelow, maySignCertificates } from './x509.ts'
 
 export interface SigningAuthority {
@@ -109,7 +110,12 @@ function checkedPath(
   roots: readonly X509Certificate[],
   now: Date,
 ): Result<readonly X509Certificate[], AuthorityDefect> {
-  const path = pathToRoot(issuer, chain, roots)
+  const path = pathToRoot(
+    issuer,
+    chain,
+    roots,
+    (each) => defectOfAuthority(each, 'chain', now) === undefined,
+  )
   if (path === undefined)
     return defect(
       'chain',
@@ -201,13 +207,6 @@ function bundleOf(roots: readonly X509Certificate[]): string {
 
 function earliest(dates: readonly Date[]): Date {
   return new Date(Math.min(...dates.map((date) => date.getTime())))
-}
-
-/** A certificate in a message: its subject in one line, or else its serial number. */
-function nameOf(certificate: X509Certificate): string {
-  // Typed as a string, but undefined for an empty subject.
-  const subject = (certificate.subject as string | undefined)?.replaceAll('\n', ', ')
-  return subject === undefined ? `certificate ${certificate.serialNumber}` : `"${subject}"`
 }
 
 function defect(part: AuthorityPart, reason: string): Result<never, AuthorityDefect> {

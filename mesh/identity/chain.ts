@@ -20,22 +20,39 @@ export function isSelfSigned(certificate: X509Certificate): boolean {
 /**
  * The certificates from `first` up to a root, that root last; undefined when they lead to none of the roots. What lies
  * between is looked for in `others`, in any order. Dates are not looked at.
+ *
+ * @param isSound whether a certificate above the first is good to go by. One key may have several of a name, as an authority that was prolonged has, or one
+ * that is signed by two: a way through sound ones is taken where there is any, as OpenSSL does.
  */
 export function pathToRoot(
   first: X509Certificate,
   others: readonly X509Certificate[],
   roots: readonly X509Certificate[],
+  isSound: (certificate: X509Certificate) => boolean = () => true,
 ): readonly X509Certificate[] | undefined {
-  const path = [first]
-  for (let at = first; path.length <= MOST_CERTIFICATES; ) {
-    const root = roots.find((each) => each.raw.equals(at.raw))
-    if (root !== undefined) return path
-    const issuer =
-      roots.find((each) => isIssuedBy(at, each)) ??
-      others.find((each) => !each.raw.equals(at.raw) && isIssuedBy(at, each))
-    if (issuer === undefined) return undefined
-    path.push(issuer)
-    at = issuer
+  const issuers = [...roots, ...others]
+  return (
+    climb([first], issuers.filter(isSound), roots, new Set()) ??
+    climb([first], issuers, roots, new Set())
+  )
+}
+
+/** `inVain`: issuers that lead to no root. */
+function climb(
+  path: readonly X509Certificate[],
+  issuers: readonly X509Certificate[],
+  roots: readonly X509Certificate[],
+  inVain: Set<X509Certificate>,
+): readonly X509Certificate[] | undefined {
+  const at = path.at(-1)
+  if (at === undefined || roots.some((each) => each.raw.equals(at.raw))) return path
+  if (path.length > MOST_CERTIFICATES) return undefined
+  for (const issuer of issuers) {
+    if (inVain.has(issuer) || path.some((each) => each.raw.equals(issuer.raw))) continue
+    if (!isIssuedBy(at, issuer)) continue
+    const found = climb([...path, issuer], issuers, roots, inVain)
+    if (found !== undefined) return found
+    inVain.add(issuer)
   }
   return undefined
 }
@@ -55,7 +72,7 @@ export function leadsTo(
     sent.push(at)
     at = at.issuerCertificate
   }
-  const path = pathToRoot(peer, sent, roots)
+  const path = pathToRoot(peer, sent, roots, (each) => isInDate(each, now))
   return path !== undefined && path.every((each) => isInDate(each, now))
 }
 

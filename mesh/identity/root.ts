@@ -3,6 +3,7 @@
 
 import type { AuthorityPem } from './authority.ts'
 import { exportPrivateKeyPem } from './csr.ts'
+import { BACKDATE_MS } from './schedule.ts'
 import { newSerialNumber } from './serial.ts'
 import {
   BasicConstraintsExtension,
@@ -24,8 +25,6 @@ export interface RootOptions {
 const DAY_MS = 86_400_000
 /** Ten years, as Istio's self-signed root: rotation of a root touches every workload. */
 const ROOT_LIFETIME_MS = 3650 * DAY_MS
-/** Backdated so that a node whose clock runs behind accepts it at once. */
-const BACKDATE_MS = 120_000
 
 /** Makes a self-signed P-256 root that may sign leaves only (path length 0). */
 export async function createRoot(options: RootOptions): Promise<AuthorityPem> {

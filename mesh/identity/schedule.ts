@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// When to ask for the next certificate: pure arithmetic on times.
+// When a certificate begins, and when to ask for the next one: pure arithmetic on times.
 
 import { backoffMs } from '../async/backoff.ts'
 
@@ -12,6 +12,12 @@ const RETRY_BASE_MS = 1000
 const RETRY_CAP_MS = 150_000
 /** While a connection waits for the certificate, retries come at least this often. */
 const WAITED_FOR_RETRY_CAP_MS = 5000
+
+/**
+ * Certificates begin so long before they are signed: a node whose clock is behind accepts them at once, for each time a pod's is renewed that node
+ * would refuse the pod for as long as it is behind. It costs nothing: how long they last is counted from the signing.
+ */
+export const BACKDATE_MS = 600_000
 
 /** Delay from now until the refresh: half of what is left of the lifetime, up to a tenth earlier. */
 export function refreshDelayMs(notAfterMs: number, nowMs: number, random: number): number {

@@ -39,6 +39,8 @@ const FETCH_TIMEOUT_MS = 10_000
  * the longest time between two, should two replicas of the CA answer with different roots for a while.
  */
 const RENEW_ALL_WITHIN_MS = 4_000
+/** By so much a certificate may last longer than was asked for and nobody need be told: clocks differ. */
+const LONGER_MS = 600_000
 /** A watch of the controller that is later than this is broken, and its retries are not for us to wait for. */
 const RENEW_AGAIN_AFTER_MS = 60_000
 const RENEW_AGAIN_TIMES = 3
@@ -154,7 +156,10 @@ export class SignedCertificates implements CertificateSupply {
 
   #bringNearer(fetching: Fetching): void {
     const delayMs = retryDelayMs(Math.max(1, fetching.failures), this.#random(), true)
-    if (this.#clock.now() + delayMs < fetching.nextAttemptAtMs)
+    const now = this.#clock.now()
+    const { nextAttemptAtMs } = fetching
+    // One that is overdue waits by a clock that has not been set.
+    if (now + delayMs < nextAttemptAtMs || nextAttemptAtMs < now)
       this.#attemptAfter(fetching, delayMs)
   }
 
@@ -201,14 +206,26 @@ export class SignedCertificates implements CertificateSupply {
   }
 
   #give(fetching: Fetching, certificate: WorkloadCertificate): void {
-    const { notAfter, rootsPem } = certificate
+    const { identity, notAfter, notBefore, rootsPem } = certificate
     const wasAway = fetching.failures > 0
+    const now = this.#clock.now()
+    const askedForMs = now + this.#ttlSeconds * 1000
     fetching.failures = 0
     fetching.notAfterMs = notAfter.getTime()
-    this.#attemptAfter(
-      fetching,
-      refreshDelayMs(fetching.notAfterMs, this.#clock.now(), this.#random()),
-    )
+    // How long a stolen key is worth something is for whoever signs to say, and for the operator to know.
+    if (fetching.notAfterMs > askedForMs + LONGER_MS)
+      this.#log.warn(
+        { identity, notAfter },
+        'the CA gives certificates that last longer than was asked for',
+      )
+    // Peers whose clocks are right accept it.
+    if (notBefore.getTime() > now)
+      this.#log.warn(
+        { identity, notBefore },
+        'a new certificate is not valid yet by the clock of this machine, which is behind',
+      )
+    const refreshFor = Math.min(fetching.notAfterMs, askedForMs)
+    this.#attemptAfter(fetching, refreshDelayMs(refreshFor, now, this.#random()))
     fetching.order.give(certificate)
     this.#noteRoots(rootsPem)
     if (wasAway) this.retryFailed()

@@ -48,6 +48,12 @@ export function maySignCertificates(der: Uint8Array): boolean {
   return usages === null || (usages.usages & KeyUsageFlags.keyCertSign) !== 0
 }
 
+/** Whether a certificate's key usage allows signatures other than of certificates, as each handshake needs; one that says nothing of usage does. */
+export function maySignDigitally(der: Uint8Array): boolean {
+  const usages = new X509Certificate(Uint8Array.from(der)).getExtension(KeyUsagesExtension)
+  return usages === null || (usages.usages & KeyUsageFlags.digitalSignature) !== 0
+}
+
 /** Whether a certificate says by what its key is known. RFC 5280 4.2.1.2. */
 export function hasKeyIdentifier(der: Uint8Array): boolean {
   const certificate = new X509Certificate(Uint8Array.from(der))

@@ -4,7 +4,7 @@
 import type { Result } from '../result.ts'
 import { err, ok } from '../result.ts'
 import type { ClusterAccess } from './access.ts'
-import type { KubeFailure } from './failure.ts'
+import { failureOfTransport, type KubeFailure } from './failure.ts'
 import { objectKey, resourcePath, type KubeObject, type KubeResource } from './resources.ts'
 import { exchange, type KubeRequest } from './transport.ts'
 
@@ -116,17 +116,25 @@ interface ListBody<T> {
   readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string }
 }
 
+/** What an answer is, where what was asked for is not in it: a proxy's own words, or half of the server's. */
+const NO_OBJECT = 'the answer is no object of Kubernetes'
+const NO_LIST = 'the answer is no list of Kubernetes'
+
 /** Makes the API of a cluster. Holds no connection until used. */
 export function createKubeApi(access: ClusterAccess): KubeApi {
-  const send = <T>(
+  const send = async <T>(
     options: CallOptions | undefined,
     request: Omit<KubeRequest, 'deadlineMs' | 'signal'>,
-  ): Promise<Result<T, KubeFailure>> =>
-    exchange<T>(access, {
+  ): Promise<Result<T, KubeFailure>> => {
+    const answer = await exchange<T>(access, {
       ...request,
       deadlineMs: options?.deadlineMs ?? CALL_DEADLINE_MS,
       ...(options?.signal === undefined ? {} : { signal: options.signal }),
     })
+    return answer.ok && !isObject(answer.value)
+      ? err(failureOfTransport(request.call, NO_OBJECT))
+      : answer
+  }
 
   return {
     access,
@@ -218,10 +226,11 @@ async function listAll<T extends KubeObject, V>(
     if (isPaged) query.set('limit', String(PAGE_SIZE))
     if (continueToken !== '') query.set('continue', continueToken)
     const text = query.toString()
+    const call = `list ${resource.plural}`
     const page = await send<ListBody<T>>(options, {
       method: 'GET',
       path: resourcePath(resource, options) + (text === '' ? '' : `?${text}`),
-      call: `list ${resource.plural}`,
+      call,
     })
     if (!page.ok) {
       // The snapshot behind a continue token was compacted: start again, in one piece.
@@ -233,12 +242,26 @@ async function listAll<T extends KubeObject, V>(
       }
       return err(page.error)
     }
+    // It would be a list of nothing, and whatever was known gone.
+    if (!isList(page.value)) return err(failureOfTransport(call, NO_LIST))
     // Items of a list carry neither apiVersion nor kind.
     for (const item of page.value.items ?? []) items.push(keep(withType(resource, item)))
     continueToken = page.value.metadata?.continue ?? ''
     if (continueToken === '')
       return ok({ items, resourceVersion: page.value.metadata?.resourceVersion ?? '' })
   }
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Whether it is a list of objects: an empty one of Go's has null. */
+function isList(body: ListBody<unknown> & { readonly kind?: unknown }): boolean {
+  const { kind, items } = body
+  if (typeof kind !== 'string' || !kind.endsWith('List')) return false
+  if (items === undefined || items === null) return true
+  return Array.isArray(items) && items.every(isObject)
 }
 
 /** The query of a list or watch. */

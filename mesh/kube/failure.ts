@@ -34,10 +34,24 @@ export interface KubeFailure {
   readonly retryAfterMs?: number
 }
 
+/**
+ * Whether it is the API server's own word that there is no such object. A 404 alone is what anything answers that stands in its place, a balancer
+ * without a backend say: not enough to make a new root for the mesh, or to take it off a node.
+ */
+export function isMissing(failure: KubeFailure): boolean {
+  return failure.kind === 'notFound' && failure.reason === 'NotFound'
+}
+
 interface StatusBody {
   readonly message: string
   readonly reason: string
 }
+
+/**
+ * The longest a server is obeyed that asks for patience: API servers ask for a second, and what stands before one and asks for an hour, or for more than
+ * a timer takes, is not to keep us from it once it is well.
+ */
+const LONGEST_RETRY_AFTER_MS = 60_000
 
 /** Classifies an HTTP answer other than 2xx. `body` is what the server sent, normally a Status object. */
 export function failureOfStatus(
@@ -53,8 +67,8 @@ export function failureOfStatus(
     message: `Cannot ${call}: ${message === '' ? `HTTP status ${status}` : message} (HTTP ${status})`,
     status,
     reason,
-    ...(retryAfter !== undefined && Number.isFinite(seconds)
-      ? { retryAfterMs: seconds * 1000 }
+    ...(retryAfter !== undefined && seconds >= 0
+      ? { retryAfterMs: Math.min(seconds * 1000, LONGEST_RETRY_AFTER_MS) }
       : {}),
   }
 }

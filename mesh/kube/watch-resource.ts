@@ -8,7 +8,13 @@ import { errorMessage } from '../errors.ts'
 import { selectorQuery, type KubeApi, type Selectors } from './api.ts'
 import { Backoff, delay, type BackoffOptions } from '../async/backoff.ts'
 import { failureOfStatus, failureOfTransport, type KubeFailure } from './failure.ts'
-import { objectKey, resourcePath, type KubeObject, type KubeResource } from './resources.ts'
+import {
+  objectKey,
+  resourcePath,
+  type KubeObject,
+  type KubeResource,
+  type ObjectMeta,
+} from './resources.ts'
 import { openExchange } from './transport.ts'
 import { MalformedWatchEvent, readWatchEvents } from './watch-stream.ts'
 
@@ -21,6 +27,8 @@ export interface WatchHandlers<V> {
   readonly listed?: () => void
   /** A list or watch failed and is going to be tried again. */
   readonly failed?: (failure: KubeFailure) => void
+  /** A list was had, or a watch stands. */
+  readonly answered?: () => void
 }
 
 export interface WatchOptions<V> extends Selectors, WatchHandlers<V> {
@@ -74,6 +82,8 @@ const WATCH_TIMEOUT_SECONDS = 300
 const WATCH_OVERDUE_MS = 30_000
 /** How often a kind is looked for that the server may never have: soon enough for whoever installs it, no load. */
 const ABSENT_KIND_RETRY_MS = 5_000
+/** No object has it. */
+const FORGOTTEN_VERSION = ''
 /** A watch that lived this long was healthy: the next failure starts at the shortest delay again. */
 const HEALTHY_WATCH_MS = 5_000
 
@@ -146,6 +156,19 @@ interface WatchOutcome {
   readonly wasHealthy: boolean
 }
 
+/** What the server has, as far as it is read. */
+interface ApiGroupList {
+  readonly kind?: string
+  readonly groups?: readonly {
+    readonly name: string
+    readonly versions: readonly { readonly version: string }[]
+  }[]
+}
+
+interface ApiResourceList {
+  readonly resources?: readonly { readonly name: string }[]
+}
+
 class Reflector<T extends KubeObject, V> {
   readonly #api: KubeApi
   readonly #resource: KubeResource<T>
@@ -156,6 +179,8 @@ class Reflector<T extends KubeObject, V> {
   readonly #logger: Logger
   /** Where to go on watching from; undefined when a list is due. */
   #resourceVersion: string | undefined
+  /** The server may have gone back to a backup since that version: see #look(). */
+  #isDoubtful = false
   isSynced = false
   #isKindAbsent = false
   /** Why we are refused, once told; undefined while we are not. */
@@ -179,9 +204,10 @@ class Reflector<T extends KubeObject, V> {
   async run(): Promise<void> {
     const backoff = new Backoff(this.#options.backoff)
     while (!this.#signal.aborted) {
-      let failure: KubeFailure | undefined
-      if (this.#resourceVersion === undefined) failure = await this.#list()
-      if (this.#resourceVersion !== undefined && !this.#signal.aborted) {
+      const isDoubtful = this.#isDoubtful && this.#resourceVersion !== undefined
+      let failure = isDoubtful ? await this.#look() : undefined
+      if (failure === undefined && this.#resourceVersion === undefined) failure = await this.#list()
+      if (failure === undefined && this.#resourceVersion !== undefined && !this.#signal.aborted) {
         const outcome = await this.#watch(this.#resourceVersion)
         if (outcome.relist) this.#resourceVersion = undefined
         if (outcome.wasHealthy) backoff.reset()
@@ -189,14 +215,54 @@ class Reflector<T extends KubeObject, V> {
       }
       if (this.#signal.aborted) return
       if (failure?.kind === 'notFound' && this.#options.isOptional === true) {
-        this.#noteAbsentKind()
-        await delay(this.#options.absentRetryMs ?? ABSENT_KIND_RETRY_MS, this.#signal)
-        continue
+        failure = this.#isKindAbsent ? undefined : await this.#whyKindMayBeThere(failure)
+        if (this.#signal.aborted) return
+        if (failure === undefined) {
+          this.#noteAbsentKind()
+          await delay(this.#options.absentRetryMs ?? ABSENT_KIND_RETRY_MS, this.#signal)
+          continue
+        }
       }
       const waitMs = Math.max(backoff.next(), failure?.retryAfterMs ?? 0)
       if (failure !== undefined) this.#report(failure, waitMs)
       await delay(waitMs, this.#signal)
     }
+  }
+
+  /**
+   * Asks where the server is. One that was restored from a backup is at an earlier version than we are, and tells a watch from ours on nothing until
+   * it has come so far again (kube-apiserver leaves out what is not newer): for hours nobody would hear of a change.
+   */
+  async #look(): Promise<KubeFailure | undefined> {
+    const { fieldSelector } = this.#options
+    // Where it is, it says with any list; of what is selected, that it has one it may have to look for among all that there is. By its name an object is found at once,
+    // and rights may be to that alone.
+    const isNamed = fieldSelector?.startsWith('metadata.name=') === true
+    const query = selectorQuery(isNamed ? { fieldSelector } : {})
+    query.set('limit', '1')
+    const answer = await this.#api.raw<{ readonly metadata?: ObjectMeta }>({
+      method: 'GET',
+      path: `${resourcePath(this.#resource, this.#options)}?${query.toString()}`,
+      call: `list one of ${this.#resource.plural}`,
+      signal: this.#signal,
+    })
+    if (!answer.ok && answer.error.kind !== 'forbidden') return answer.error
+    this.#isDoubtful = false
+    if (!answer.ok) return undefined
+    const { resourceVersion } = answer.value.metadata ?? {}
+    if (isBefore(resourceVersion, this.#resourceVersion)) this.#goBack(resourceVersion)
+    return undefined
+  }
+
+  #goBack(to: string | undefined): void {
+    this.#logger.warn(
+      { from: this.#resourceVersion, to },
+      'the server has gone back to an earlier state, as from a backup: all is listed anew',
+    )
+    this.#resourceVersion = undefined
+    // What it has changed since may bear a version that we know of something else.
+    for (const [key, { uid, value }] of this.kept)
+      this.kept.set(key, { uid, value, resourceVersion: FORGOTTEN_VERSION })
   }
 
   async #list(): Promise<KubeFailure | undefined> {
@@ -211,17 +277,45 @@ class Reflector<T extends KubeObject, V> {
       keep: (object: T) => this.#read(object),
     })
     if (!listed.ok) return listed.error
+    if (listed.value.resourceVersion === '')
+      // Nothing could be watched from there.
+      return failureOfTransport(`list ${this.#resource.plural}`, 'the list has no resourceVersion')
     const gone = new Set(this.kept.keys())
     for (const { key } of listed.value.items) gone.delete(key)
     for (const key of gone) this.#remove(key)
     for (const { key, kept } of listed.value.items) if (kept !== undefined) this.#put(key, kept)
     this.#resourceVersion = listed.value.resourceVersion
+    this.#isDoubtful = false
     if (this.#isKindAbsent) this.#logger.info('the server has the kind now')
     this.#isKindAbsent = false
     this.isSynced = true
     this.#tell(() => this.#options.listed?.())
+    this.#tell(() => this.#options.answered?.())
     this.#markSynced()
     return undefined
+  }
+
+  /**
+   * A 404 is what anything answers that stands in the server's place for a moment; that there are no policies because it said so would open every pod. Undefined where the
+   * server's own list of what it has does not have the kind.
+   */
+  async #whyKindMayBeThere(notFound: KubeFailure): Promise<KubeFailure | undefined> {
+    const { group, version, plural } = this.#resource
+    const signal = this.#signal
+    const call = `look for the kind of ${plural}`
+    const groups = await this.#api.raw<ApiGroupList>({ method: 'GET', path: '/apis', call, signal })
+    if (!groups.ok) return unlessForbidden(groups.error)
+    if (groups.value.kind !== 'APIGroupList')
+      return failureOfTransport(call, 'what answers is no API server')
+    const served = groups.value.groups?.find(({ name }) => name === group)?.versions ?? []
+    if (group !== '' && !served.some((each) => each.version === version)) return undefined
+    const path = group === '' ? `/api/${version}` : `/apis/${group}/${version}`
+    const kinds = await this.#api.raw<ApiResourceList>({ method: 'GET', path, call, signal })
+    if (!kinds.ok) return unlessForbidden(kinds.error)
+    const isThere = kinds.value.resources?.some(({ name }) => name === plural) === true
+    return isThere
+      ? { ...notFound, kind: 'unavailable', message: `${notFound.message}, though it has the kind` }
+      : undefined
   }
 
   #noteAbsentKind(): void {
@@ -251,6 +345,7 @@ class Reflector<T extends KubeObject, V> {
       deadlineMs: WATCH_HEADERS_DEADLINE_MS,
     })
     if (!opened.ok) {
+      this.#isDoubtful = opened.error.status === 0
       // 410: compacted. 400 and 504 are what servers say to a version they have not reached (restored backups).
       const relist =
         opened.error.kind === 'gone' || opened.error.status === 400 || opened.error.status === 504
@@ -275,6 +370,12 @@ class Reflector<T extends KubeObject, V> {
           return { failure, relist: true, wasHealthy: wasHealthy() }
         }
         const version = event.object.metadata?.resourceVersion
+        // Not of what is deleted, of which there are servers that tell its last version.
+        if (event.type !== 'DELETED' && isBefore(version, this.#resourceVersion)) {
+          this.#goBack(version)
+          // A server whose versions go up and down would have us list without a pause.
+          return { relist: true, wasHealthy: false }
+        }
         if (event.type !== 'BOOKMARK') this.#take(event.object, event.type === 'DELETED')
         if (version !== undefined && version !== '') this.#resourceVersion = version
         hasTold = true
@@ -290,6 +391,8 @@ class Reflector<T extends KubeObject, V> {
     } finally {
       clearTimeout(overdue)
       stream.destroy()
+      // Not even a bookmark, which servers send once a minute.
+      if (!hasTold && performance.now() - openedAt >= timeoutSeconds * 500) this.#isDoubtful = true
     }
   }
 
@@ -359,7 +462,20 @@ class Reflector<T extends KubeObject, V> {
   }
 
   #noteGranted(): void {
+    this.#tell(() => this.#options.answered?.())
     if (this.#refusal !== undefined) this.#logger.info('the server lets us watch again')
     this.#refusal = undefined
   }
+}
+
+/** Whoever may not ask has to believe the 404. */
+function unlessForbidden(failure: KubeFailure): KubeFailure | undefined {
+  return failure.kind === 'forbidden' ? undefined : { ...failure, kind: 'unavailable' }
+}
+
+/** Whether one version is earlier than another. They are numbers, of any length (KEP-5504); of what is none nothing can be said. */
+function isBefore(version: string | undefined, other: string | undefined): boolean {
+  if (version === undefined || other === undefined) return false
+  if (!/^[1-9]\d*$/.test(version) || !/^[1-9]\d*$/.test(other)) return false
+  return version.length === other.length ? version < other : version.length < other.length
 }

@@ -43,6 +43,10 @@ export class Newcomers<T> {
     return this.#byAddress.get(address)?.size ?? 0
   }
 
+  has(newcomer: T): boolean {
+    return this.#accounts.has(newcomer)
+  }
+
   /** Takes one in, from the address as a socket tells it. */
   add(address: string, newcomer: T): void {
     const network = sourceNetwork(address)

@@ -11,9 +11,13 @@ import type { HeldVersions } from './request.ts'
 import { type Resources, VisibleResources } from './visible-resources.ts'
 
 /** Names one client may ask for one by one; more is no honest client. */
-const MAX_EXPLICIT_NAMES = 200_000
+export const MAX_EXPLICIT_NAMES = 200_000
+/** What is offered has shorter ones: cluster, namespace and name of an object, or a host name and its namespace. */
+const LONGEST_NAME = 1_024
 
 const NOTHING: HeldVersions = new Map()
+/** No answer has it. */
+const NONCE_TO_COME = ''
 
 /** What to send next. */
 export interface PendingBatch {
@@ -39,6 +43,8 @@ export class ClientView {
   readonly #awaitedNames = new Set<string>()
   #hasAnswered = false
   #awaitedNonce: string | undefined
+  /** Of the last response. */
+  #lastNonce: string | undefined
   #wasAcknowledged = false
   /** Resources in the response that the client has still to answer. */
   #outstanding = 0
@@ -48,13 +54,21 @@ export class ClientView {
   readonly #refused = new Set<string>()
   /** What the client has of a type that it does not see whole; undefined where it sees all. */
   readonly #held: Set<string> | undefined
+  readonly #maxNames: number
 
   /**
    * @param tracks whether isInStep() will be asked
    * @param sees what of the store the client may see; all, where nothing is said. When its answer changes for a name, onChange() is to be
    * told of that.
+   * @param maxNames how many it may ask for one by one
    */
-  constructor(store: Resources, tracks = false, sees?: (name: string) => boolean) {
+  constructor(
+    store: Resources,
+    tracks = false,
+    sees?: (name: string) => boolean,
+    maxNames = MAX_EXPLICIT_NAMES,
+  ) {
+    this.#maxNames = maxNames
     this.#store = sees === undefined ? store : new VisibleResources(store, sees)
     this.#held = sees && new Set()
     this.#unacknowledged = tracks ? new Set() : undefined
@@ -85,6 +99,9 @@ export class ClientView {
     }
     for (const name of request.resourceNamesSubscribe) {
       if (name === WILDCARD) continue
+      // It is kept for as long as the stream lasts, and nothing else bounds what a client makes us keep.
+      if (name.length > LONGEST_NAME)
+        return { violation: `asks for a name of ${name.length} characters`, isAnswer }
       this.#explicit.add(name)
       this.#awaitedNames.add(name)
     }
@@ -100,10 +117,11 @@ export class ClientView {
       }
     }
     if (isFirst && !this.#isWildcard) this.#followHeld(held)
-    if (Math.max(this.#explicit.size, this.#awaitedNames.size) > MAX_EXPLICIT_NAMES)
-      return { violation: `asks for more than ${MAX_EXPLICIT_NAMES} names`, isAnswer }
+    if (Math.max(this.#explicit.size, this.#awaitedNames.size) > this.#maxNames)
+      return { violation: `asks for more than ${this.#maxNames} names one by one`, isAnswer }
     const refusal = request.errorDetail?.message
-    return refusal === undefined ? { isAnswer } : { refusal, isAnswer }
+    // One that refuses what it was not sent says nothing.
+    return refusal === undefined || !isAnswer ? { isAnswer } : { refusal, isAnswer }
   }
 
   #onAnswer(isRefusal: boolean): void {
@@ -136,13 +154,13 @@ export class ClientView {
 
   /**
    * Takes what is to be sent now: nothing while the last response is unanswered. Call it only when the store is
-   * complete.
+   * complete, and sentAs() then.
    *
    * @param holdsRemovals leaves what is gone for another time
    */
-  takeBatch(nonce: string, holdsRemovals = false): PendingBatch | undefined {
+  takeBatch(holdsRemovals = false): PendingBatch | undefined {
     if (this.#awaitedNonce !== undefined) return undefined
-    if (this.#awaitsAllAnew) return this.#takeAll(nonce)
+    if (this.#awaitsAllAnew) return this.#takeAll()
     // Even an empty mesh is an answer: the client waits for it.
     const owesResponse = this.#awaitsAll !== undefined
     this.#resolveAwaited()
@@ -164,7 +182,18 @@ export class ClientView {
       this.#unacknowledged?.add(name)
     }
     if (resources.length === 0 && removed.length === 0 && !owesResponse) return undefined
-    return this.#sent(nonce, { resources, removed })
+    return this.#taken({ resources, removed })
+  }
+
+  /** The batch goes out under this nonce, which is not that of the response before. */
+  sentAs(nonce: string): void {
+    this.#awaitedNonce = nonce
+    this.#lastNonce = nonce
+  }
+
+  /** The nonce of the last response. */
+  get lastNonce(): string | undefined {
+    return this.#lastNonce
   }
 
   /** Whether the client is to be sent all there is, and nothing else: it holds nothing. */
@@ -178,18 +207,18 @@ export class ClientView {
   }
 
   /** As going through all names would, without that: of a large mesh it is most of what such a client costs. */
-  #takeAll(nonce: string): PendingBatch {
+  #takeAll(): PendingBatch {
     const resources = this.#store.all()
     this.#awaitsAll = undefined
     if (this.#held !== undefined) for (const { name } of resources) this.#held.add(name)
     if (this.#unacknowledged !== undefined)
       for (const { name } of resources) this.#unacknowledged.add(name)
-    return this.#sent(nonce, { resources, removed: [] })
+    return this.#taken({ resources, removed: [] })
   }
 
-  #sent(nonce: string, batch: PendingBatch): PendingBatch {
+  #taken(batch: PendingBatch): PendingBatch {
     this.#hasAnswered = true
-    this.#awaitedNonce = nonce
+    this.#awaitedNonce = NONCE_TO_COME
     this.#outstanding = batch.resources.length
     return batch
   }
@@ -249,7 +278,7 @@ export class ClientView {
   /** A client that comes again holds what it once asked for by whatever name: it is told what became of it, and what will. */
   #followHeld(held: HeldVersions): void {
     if (held.size === 0) return
-    for (const [name] of held) this.#explicit.add(name)
+    for (const [name] of held) if (name.length <= LONGEST_NAME) this.#explicit.add(name)
     this.#awaitsAll ??= held
     this.#isAllWithdrawn = true
   }

@@ -23,6 +23,8 @@ import type { Logger } from '../telemetry/log.ts'
 import { grpcMethod } from '../grpc/method.ts'
 import { type NodeIdentity, nodeMessage } from './node.ts'
 import { secureChannel } from '../grpc/channel.ts'
+import { excerpt } from '../telemetry/excerpt.ts'
+import { LogBudget } from '../telemetry/log-budget.ts'
 import type { ServiceRoute } from '../grpc/service-route.ts'
 import type { ResourceProblem } from './resource-type.ts'
 import type { HeldResources } from './digest.ts'
@@ -34,6 +36,9 @@ const CONNECT_TIMEOUT_MS = 10_000
 /** Finds a peer that vanished without a FIN; above the shortest interval Istio's server tolerates (15 s). */
 const KEEPALIVE_TIME_MS = 30_000
 const KEEPALIVE_TIMEOUT_MS = 10_000
+
+/** Lines about what a control plane sends that makes no sense: one that has gone mad sends it without an end. */
+const CONTROL_PLANE_LINES = { burst: 100, perSecond: 1 }
 
 /** The reason of an end that the other side wished. */
 const CLOSED = 'the control plane closed the stream'
@@ -92,6 +97,8 @@ export class XdsClient {
   #pause: AbortController | undefined
   /** Why the last attempt failed; undefined since a response was handled. */
   #lastReason: string | undefined
+  readonly #strange = new LogBudget(CONTROL_PLANE_LINES)
+  readonly #refused = new LogBudget(CONTROL_PLANE_LINES)
   /** Failed attempts since a response was last handled. */
   readonly #backoff = new Backoff()
 
@@ -240,7 +247,12 @@ export class XdsClient {
     const { typeUrl } = response
     const subscription = this.#subscriptions.get(typeUrl)
     if (subscription === undefined) {
-      logger.warn({ typeUrl }, 'ignoring a response of a type nobody asked for')
+      const keptBack = this.#strange.take()
+      if (keptBack !== undefined)
+        logger.warn(
+          { typeUrl: excerpt(typeUrl), keptBack },
+          'ignoring a response of a type nobody asked for',
+        )
       return
     }
     this.#options.onResponse?.(typeUrl, resourceBytes(response))
@@ -259,10 +271,12 @@ export class XdsClient {
     if (problems.length > 0) {
       // A schema that we do not understand makes as many as there are pods.
       const shown = problems.slice(0, PROBLEMS_NAMED)
-      logger.error(
-        { typeUrl, problems: shown, refused: problems.length },
-        'refused resources from the control plane',
-      )
+      const keptBack = this.#refused.take()
+      if (keptBack !== undefined)
+        logger.error(
+          { typeUrl, problems: shown, refused: problems.length, keptBack },
+          'refused resources from the control plane',
+        )
       onProblems?.(typeUrl, problems)
     }
     stream.write(reply)

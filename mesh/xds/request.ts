@@ -26,6 +26,8 @@ export interface DeltaRequest {
   /** Without initial_resource_versions. */
   readonly message: DeltaDiscoveryRequest
   readonly held: HeldVersions
+  /** How long it was. */
+  readonly bytes: number
 }
 
 /** Reads a request; throws when the bytes are none. */
@@ -51,6 +53,7 @@ export function readRequest(bytes: Buffer): DeltaRequest {
   return {
     message: fromBinary(DeltaDiscoveryRequestSchema, rest),
     held: new EncodedVersions(bytes, entries),
+    bytes: bytes.length,
   }
 }
 

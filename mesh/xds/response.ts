@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes DeltaDiscoveryResponses (envoy.service.discovery.v3, mesh/proto/discovery.proto) of one type out of payloads that are already
-// encoded. What many clients are to be sent is written once: all of them but the nonce is the same for each who gets the same resources.
+// encoded. What many clients are to be sent is written once, nonce and all: it is the same bytes for each who gets the same resources. A copy for each would
+// be most of what a crowd costs: a whole mesh is tens of megabytes, and V8 marks its heap anew for every two that are allocated.
 
 import { BYTES } from '../model/codec/wire-reader.ts'
 import type { PendingBatch } from './client-view.ts'
@@ -19,10 +20,14 @@ const RESOURCE = { version: tag(1), resource: tag(2), name: tag(3), aliases: tag
 /** Of google.protobuf.Any. */
 const ANY = { typeUrl: tag(1), value: tag(2) } as const
 
-/** A batch that was written, without what is each client's own. */
-interface Written {
+/** A response as it goes to each client who is sent this batch. */
+export interface EncodedResponse {
+  readonly nonce: string
+  readonly bytes: Uint8Array
+}
+
+interface Written extends EncodedResponse {
   readonly batch: PendingBatch
-  readonly body: Uint8Array
 }
 
 /** Encodes the responses of one type. */
@@ -30,31 +35,26 @@ export class ResponseEncoder {
   readonly #typeUrl: string
   /** What was written last. It is used for whoever is to be sent the very same resources, whatever made them that: nobody's view is asked. */
   #last: Written | undefined
+  /** Responses that were written: their nonces. */
+  #count = 0
 
   constructor(typeUrl: string) {
     this.#typeUrl = typeUrl
   }
 
-  /** The response that carries this batch. */
-  encode(nonce: string, batch: PendingBatch): Uint8Array {
-    const body = this.#bodyOf(batch)
-    const response = new Cursor(2 * fieldLength(nonce.length) + body.length)
-    response.text(RESPONSE.systemVersion, nonce)
-    response.text(RESPONSE.nonce, nonce)
-    response.append(body)
-    return response.bytes
+  /** The response that carries this batch. `former`: the nonce of the client's last one, from which this one's has to differ. */
+  encode(batch: PendingBatch, former?: string): EncodedResponse {
+    const last = this.#last
+    if (last !== undefined && last.nonce !== former && isSame(last.batch, batch)) return last
+    this.#count += 1
+    const nonce = String(this.#count)
+    this.#last = { batch, nonce, bytes: encodeResponse(this.#typeUrl, nonce, batch) }
+    return this.#last
   }
 
   /** Forgets what it wrote: a whole mesh is large, and it may be long until somebody asks for it again. */
   forget(): void {
     this.#last = undefined
-  }
-
-  #bodyOf(batch: PendingBatch): Uint8Array {
-    if (this.#last !== undefined && isSame(this.#last.batch, batch)) return this.#last.body
-    const body = encodeBody(this.#typeUrl, batch)
-    this.#last = { batch, body }
-    return body
   }
 }
 
@@ -70,23 +70,29 @@ function isSameList<T>(one: readonly T[], other: readonly T[]): boolean {
   return true
 }
 
-function encodeBody(typeUrl: string, { resources, removed }: PendingBatch): Uint8Array {
-  let length = fieldLength(typeUrl.length)
+function encodeResponse(
+  typeUrl: string,
+  nonce: string,
+  { resources, removed }: PendingBatch,
+): Uint8Array {
+  let length = fieldLength(typeUrl.length) + 2 * fieldLength(nonce.length)
   for (const each of resources) length += fieldLength(resourceLength(typeUrl, each))
   for (const name of removed) length += fieldLength(Buffer.byteLength(name))
-  const body = new Cursor(length)
+  const response = new Cursor(length)
+  response.text(RESPONSE.systemVersion, nonce)
+  response.text(RESPONSE.nonce, nonce)
   for (const each of resources) {
-    body.open(RESPONSE.resources, resourceLength(typeUrl, each))
-    body.text(RESOURCE.version, each.version)
-    body.open(RESOURCE.resource, anyLength(typeUrl, each))
-    body.text(ANY.typeUrl, typeUrl)
-    body.latin1(ANY.value, each.payload)
-    body.text(RESOURCE.name, each.name)
-    for (const alias of aliasesOf(each)) body.text(RESOURCE.aliases, alias)
+    response.open(RESPONSE.resources, resourceLength(typeUrl, each))
+    response.text(RESOURCE.version, each.version)
+    response.open(RESOURCE.resource, anyLength(typeUrl, each))
+    response.text(ANY.typeUrl, typeUrl)
+    response.latin1(ANY.value, each.payload)
+    response.text(RESOURCE.name, each.name)
+    for (const alias of aliasesOf(each)) response.text(RESOURCE.aliases, alias)
   }
-  body.text(RESPONSE.typeUrl, typeUrl)
-  for (const name of removed) body.text(RESPONSE.removed, name)
-  return body.bytes
+  response.text(RESPONSE.typeUrl, typeUrl)
+  for (const name of removed) response.text(RESPONSE.removed, name)
+  return response.bytes
 }
 
 function resourceLength(typeUrl: string, stored: StoredResource): number {
@@ -148,10 +154,5 @@ class Cursor {
   latin1(fieldTag: number, value: string): void {
     this.open(fieldTag, value.length)
     this.#at += this.bytes.write(value, this.#at, 'latin1')
-  }
-
-  append(bytes: Uint8Array): void {
-    this.bytes.set(bytes, this.#at)
-    this.#at += bytes.length
   }
 }

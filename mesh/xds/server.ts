@@ -8,6 +8,8 @@ import { AggregatedDiscoveryService } from '../proto/gen/discovery_pb.js'
 import { err, type Result } from '../result.ts'
 import type { Logger } from '../telemetry/log.ts'
 import { LogBudget } from '../telemetry/log-budget.ts'
+import { Bucket, type BucketSize } from '../async/bucket.ts'
+import { excerpt } from '../telemetry/excerpt.ts'
 import { BulkPlaces } from './bulk-places.ts'
 import { ClientView } from './client-view.ts'
 import { Debounce } from './debounce.ts'
@@ -24,7 +26,10 @@ const AUTHENTICATION_TIMEOUT_MS = 10_000
 
 /** A response of more resources is bulk: some 400 KB. All clients at once may be sent smaller ones, for those are what changes are. */
 const BULK_RESOURCES = 1_000
-/** Set aside for clients that are told much, each of whom may take what all resources take: twice, for gRPC copies a message to frame it. */
+/**
+ * Set aside for clients that are told much, each of whom may take what all resources take: twice, for gRPC copies a message to frame it, and what is not the
+ * same for all is encoded for each.
+ */
 const BULK_BYTES = 512 * 1024 * 1024
 const COPIES = 2
 /** However large the mesh is; and while nobody knows how large it is. */
@@ -37,6 +42,23 @@ const ENCODED_IDLE_MS = 10_000
 
 /** Lines about callers that are refused: any pod can cause them. */
 const STRANGERS_LINES = { burst: 100, perSecond: 10 }
+/** Lines about clients that refuse what they are sent: one that lies can do so without an end. */
+const REFUSAL_LINES = { burst: 100, perSecond: 10 }
+
+/**
+ * Streams of one caller: it has one, and for a moment two, where the one before is not known to be dead. Each may make us keep what it has asked for; over the bound
+ * the oldest goes.
+ */
+const STREAMS_OF_CALLER = 4
+/**
+ * Requests that are read of one stream: a few at its beginning, of whatever size they may have, and one for each response. Whoever sends more waits at its
+ * end of the wire, so that it has no more of our one thread than others.
+ */
+const REQUESTS: BucketSize = { burst: 4_000, perSecond: 400 }
+/** So many bytes of a request cost as much as a request. */
+const BYTES_PER_TOKEN = 16 * 1024
+/** How soon it is looked whether such a stream is to be read again. */
+const PACE_MS = 100
 
 /** Options the grpc.Server that carries discovery needs. */
 export const XDS_SERVER_OPTIONS = {
@@ -73,6 +95,10 @@ export interface XdsServerOptions<C extends XdsCaller> {
    * out.
    */
   readonly ownerOf?: (caller: C) => string
+  /** How many resources a caller may ask for one by one; see MAX_EXPLICIT_NAMES. */
+  readonly maxNamesOf?: (caller: C) => number
+  /** Whose stream it is, where one caller is to have no more than a few: the name of the caller if left out. */
+  readonly streamsOf?: (caller: C) => string
   /** How long `authenticate` may take. */
   readonly authenticationTimeoutMs?: number
   /** What is set aside for clients that are told much, and how long each may take; tests pass their own. */
@@ -81,6 +107,8 @@ export interface XdsServerOptions<C extends XdsCaller> {
     readonly resources?: number
     readonly deadlineMs?: number
   }
+  /** How many requests are read of one stream; tests pass their own. */
+  readonly requests?: BucketSize
   /** A client came or went. */
   readonly onClientCount?: (count: number) => void
   /** A client refused a response in part or whole. */
@@ -158,10 +186,14 @@ interface ConnectedClient<C> {
   readonly call: DeltaCall
   readonly views: Map<string, ClientView>
   readonly caller: C
+  /** Whose stream it is. */
+  readonly owner: string
   node: string
-  nonce: number
   /** Its requests are read. Until then they wait where they come from. */
   isRead: boolean
+  readonly requests: Bucket
+  /** It has sent too many: it is looked at again then. */
+  pace: NodeJS.Timeout | undefined
   /** The transport took all we wrote. */
   isWritable: boolean
 }
@@ -174,7 +206,10 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   readonly #options: XdsServerOptions<C>
   readonly #offers = new Map<string, OfferedType<C>>()
   readonly #clients = new Set<ConnectedClient<C>>()
+  /** Of each caller the oldest first. */
+  readonly #streams = new Map<string, Set<ConnectedClient<C>>>()
   readonly #strangers = new LogBudget(STRANGERS_LINES)
+  readonly #refusals = new LogBudget(REFUSAL_LINES)
   readonly #debounce = new Debounce(() => this.#pushChanges())
   readonly #bulk: BulkPlaces<ConnectedClient<C>>
   #encodedIdle: NodeJS.Timeout | undefined
@@ -298,7 +333,9 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     clearTimeout(this.#encodedIdle)
     for (const { call } of this.#clients)
       call.emit('error', { code: status.UNAVAILABLE, details: 'the control plane is stopping' })
+    for (const { pace } of this.#clients) clearTimeout(pace)
     this.#clients.clear()
+    this.#streams.clear()
   }
 
   /** Serves one stream; addXdsService() calls it. */
@@ -324,13 +361,16 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       call,
       views: new Map(),
       caller: verdict.value,
+      owner: this.#options.streamsOf?.(verdict.value) ?? caller,
       node: '',
-      nonce: 0,
       isRead: false,
+      requests: new Bucket(this.#options.requests ?? REQUESTS),
+      pace: undefined,
       isWritable: true,
     }
     const leave = (): void => this.#drop(client)
     this.#clients.add(client)
+    this.#countStream(client)
     this.#options.onClientCount?.(this.#clients.size)
     call.on('cancelled', leave)
     call.on('close', leave)
@@ -341,6 +381,22 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     // Tells the client at once that it is connected and let in.
     call.sendMetadata(new Metadata())
     this.#bulk.enter(client)
+  }
+
+  #countStream(client: ConnectedClient<C>): void {
+    const { owner } = client
+    const own = this.#streams.get(owner) ?? new Set()
+    this.#streams.set(owner, own.add(client))
+    const [oldest] = own
+    if (own.size <= STREAMS_OF_CALLER || oldest === undefined) return
+    const keptBack = this.#strangers.take()
+    if (keptBack !== undefined)
+      this.#options.logger.warn(
+        { caller: client.caller.name, keptBack },
+        'a caller has too many streams: the oldest is ended',
+      )
+    this.#drop(oldest)
+    fail(oldest.call, status.RESOURCE_EXHAUSTED, 'its caller has too many streams')
   }
 
   /** As many as there is memory for, were each sent everything. */
@@ -365,7 +421,21 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       this.#drop(client)
       call.end()
     })
-    call.on('data', (request: DeltaRequest) => this.#onRequest(client, request))
+    call.on('data', (request: DeltaRequest) => {
+      this.#onRequest(client, request)
+      client.requests.charge(1 + request.bytes / BYTES_PER_TOKEN)
+      if (!client.requests.hasToken) this.#paceLater(client)
+    })
+  }
+
+  #paceLater(client: ConnectedClient<C>): void {
+    client.call.pause()
+    clearTimeout(client.pace)
+    client.pace = setTimeout(() => {
+      if (client.requests.hasToken) client.call.resume()
+      else this.#paceLater(client)
+    }, PACE_MS)
+    client.pace.unref()
   }
 
   get #bulkResources(): number {
@@ -394,6 +464,10 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
 
   #drop(client: ConnectedClient<C>): void {
     if (!this.#clients.delete(client)) return
+    clearTimeout(client.pace)
+    const own = this.#streams.get(client.owner)
+    own?.delete(client)
+    if (own?.size === 0) this.#streams.delete(client.owner)
     this.#bulk.leave(client)
     this.#options.onClientCount?.(this.#clients.size)
     for (const typeUrl of client.views.keys()) this.#offers.get(typeUrl)?.options.onProgress?.()
@@ -420,13 +494,17 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   #onRequest(client: ConnectedClient<C>, { message: request, held }: DeltaRequest): void {
     const { logger, onRefusal } = this.#options
     const { typeUrl } = request
-    if (request.node !== undefined) client.node = request.node.id
+    // It is kept, and told in lines and reports.
+    if (request.node !== undefined) client.node = excerpt(request.node.id)
     const view = this.#view(client, typeUrl)
     if (view === undefined) {
       const keptBack = this.#strangers.take()
       const { name: caller } = client.caller
       if (keptBack !== undefined)
-        logger.info({ caller, typeUrl, keptBack }, 'nothing of this type is offered to the caller')
+        logger.info(
+          { caller, typeUrl: excerpt(typeUrl), keptBack },
+          'nothing of this type is offered to the caller',
+        )
       return
     }
     const { refusal, violation, isAnswer } = view.onRequest(request, held)
@@ -440,8 +518,14 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     if (refusal !== undefined) {
       const { node } = client
       const caller = client.caller.name
-      logger.error({ caller, node, typeUrl, refusal }, 'client refused resources')
-      onRefusal?.({ caller, node, typeUrl, message: refusal })
+      const message = excerpt(refusal)
+      const keptBack = this.#refusals.take()
+      if (keptBack !== undefined)
+        logger.error(
+          { caller, node, typeUrl, refusal: message, keptBack },
+          'client refused resources',
+        )
+      onRefusal?.({ caller, node, typeUrl, message })
     }
     // First, so that who is to be told more of that kind waits behind the others.
     if (isAnswer && this.#bulk.has(client) && !this.#takesBulk(client)) this.#bulk.leave(client)
@@ -461,6 +545,7 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       offer.store,
       onProgress !== undefined,
       sees && ((name) => sees(caller, name)),
+      this.#options.maxNamesOf?.(caller),
     )
     client.views.set(typeUrl, view)
     return view
@@ -509,11 +594,11 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     }
     const { namedBy } = offered.options
     const isNamed = namedBy !== undefined && client.views.get(namedBy.typeUrl)?.isBehind === true
-    const nonce = String(client.nonce + 1)
-    const batch = view.takeBatch(nonce, isNamed)
+    const batch = view.takeBatch(isNamed)
     if (batch === undefined) return
-    client.nonce += 1
-    client.isWritable = client.call.write(offered.encoder.encode(nonce, batch))
+    const { nonce, bytes } = offered.encoder.encode(batch, view.lastNonce)
+    view.sentAs(nonce)
+    client.isWritable = client.call.write(bytes)
     this.#forgetEncodedLater()
   }
 

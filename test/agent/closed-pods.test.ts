@@ -37,12 +37,21 @@ await t.test('what is missing is told once it is too late, what nobody can read 
   t.same(look(), [], 'an agent that has just started waits')
   t.equal(closed.size, 0)
   now = POLICY_WAIT_MS
+  t.same(look(), [], 'discovery may tell of a crowd a little later')
+  t.equal(closed.size, 2, 'but calls are refused')
+  t.same(logged, [])
+  now = 30_000
   t.match(look(), [
     /^catalog PolicyMissing .*policies of the pod are not known yet: all calls into it are refused/,
     /^other PolicyMissing /,
   ])
   t.equal(closed.size, 2)
   t.same(look(), [], 'once')
+  t.match(
+    logged,
+    [/"level":40.*AMB_POLICY_MISSING.*"pods":2.*\/catalog, elsewhere\/other: the/],
+    'in one line',
+  )
 
   mesh.apply([KNOWN, naming(catalog, ['shop/a']), naming(other, []), policy('shop/a')])
   t.same(look(), [])

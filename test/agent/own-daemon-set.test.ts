@@ -107,6 +107,16 @@ void t.test('an API server that is away proves nothing', async (t) => {
   await kube.start()
 })
 
+void t.test('nor does a 404 of something in its place', async (t) => {
+  const { kube, owner } = await setUp(t)
+  kube.fail('GET', /daemonsets\/ambit-agent/, 1, (_, response) => {
+    response.writeHead(404, { 'content-type': 'text/plain' })
+    response.end('default backend - 404')
+  })
+  t.equal(await owner.isGone(), false, 'the mesh does not leave the node for it')
+  t.equal(await owner.isGone(), false)
+})
+
 void t.test('an agent that no DaemonSet runs leaves everything in place', async (t) => {
   const { owner, logged } = await setUp(t, [])
   await until(() => logged.some((line) => line.includes('no DaemonSet')), 'its finding')

@@ -27,7 +27,9 @@ async function server(t: Test, lists: Readonly<Record<string, readonly object[]>
       const items = lists[path]
       response.writeHead(items === undefined ? status : 200, { 'content-type': 'application/json' })
       response.end(
-        JSON.stringify(items === undefined ? { message: 'no', reason: 'no' } : { items }),
+        JSON.stringify(
+          items === undefined ? { message: 'no', reason: 'no' } : { kind: 'List', items },
+        ),
       )
     })
     .listen(0, '127.0.0.1')

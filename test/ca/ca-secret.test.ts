@@ -4,8 +4,9 @@
 import t from 'tap'
 import { loadOrCreateAuthority } from '../../controller/ca/ca-secret.ts'
 import { createRoot } from '../../mesh/identity/root.ts'
-import { SECRETS } from '../../mesh/kube/index.ts'
+import { createKubeApi, SECRETS } from '../../mesh/kube/index.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
+import { FaultyApi } from '../support/faulty-api.ts'
 import { ScriptedKube } from '../support/scripted-kube.ts'
 
 const options = {
@@ -97,4 +98,18 @@ void t.test('an API server that is away is told apart from a broken Secret', asy
   const kube = new ScriptedKube()
   kube.isAway = true
   t.match(await loadOrCreateAuthority(kube.api, options), { ok: false, error: { kind: 'kube' } })
+})
+
+void t.test('a 404 of something in its place makes no new root', async (t) => {
+  const kube = new FaultyApi()
+  await kube.start()
+  t.teardown(() => kube.stop())
+  kube.put(SECRETS, { metadata: { namespace: options.namespace, name: options.plugIn } })
+  kube.fail('GET', /secrets/, 2, (_, response) => {
+    response.writeHead(404, { 'content-type': 'text/html' })
+    response.end('<h1>404</h1>')
+  })
+  const api = createKubeApi(kube.access())
+  t.match(await loadOrCreateAuthority(api, options), { ok: false, error: { kind: 'kube' } })
+  t.equal(kube.get(SECRETS, `${options.namespace}/${options.selfMade}`), undefined)
 })

@@ -225,10 +225,11 @@ void t.test(
 
 void t.test('lifetimes are a day by default and at most, since nothing is revoked', async (t) => {
   const { client } = await cluster(t)
-  for (const [asked, given] of [
-    [0, 86_400],
-    [3600, 3600],
-    [1e9, 86_400],
+  for (const [asked, given, before] of [
+    [0, 86_400, 600],
+    [3600, 3600, 600],
+    [1e9, 86_400, 600],
+    [60, 60, 30],
   ] as const) {
     const key = await createKeyAndCsr(CATALOG)
     const signed = await ask(client(), CATALOG, { csrPem: key.csrPem, ttlSeconds: asked })
@@ -237,6 +238,8 @@ void t.test('lifetimes are a day by default and at most, since nothing is revoke
     if (!certificate.ok) throw new Error(certificate.error.message)
     const seconds = (certificate.value.notAfter.getTime() - Date.now()) / 1000
     t.ok(Math.abs(seconds - given) < 10, `${asked} gives ${given}, was ${seconds}`)
+    const since = (Date.now() - certificate.value.notBefore.getTime()) / 1000
+    t.ok(Math.abs(since - before) < 10, 'also for clocks that are behind')
   }
   t.match(await ask(client(), CATALOG, { ttlSeconds: -1 }), refused('invalid', /negative/))
 })

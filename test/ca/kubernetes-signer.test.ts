@@ -44,13 +44,13 @@ const otherKey = await createKeyAndCsr(CATALOG)
 /** A leaf as it should be, or not. */
 function leaf(
   by: SigningAuthority,
-  { identity = CATALOG, publicKeyDer = key.publicKeyDer, hours = 24 } = {},
+  { identity = CATALOG, publicKeyDer = key.publicKeyDer, fromHours = -1, hours = 24 } = {},
 ): Promise<string> {
   const now = Date.now()
   return by.sign({
     names: [{ type: 'url', value: identity }],
     publicKeyDer,
-    notBefore: new Date(now - HOUR_MS),
+    notBefore: new Date(now + fromHours * HOUR_MS),
     notAfter: new Date(now + hours * HOUR_MS),
   })
 }
@@ -86,7 +86,11 @@ async function world(
   api.fail('GET', PATH, Infinity, (request, response) => {
     if (request.url?.includes('watch=true') !== true) {
       const items = [...requests.values()]
-      answer(response, 200, { metadata: { resourceVersion: '100' }, items })
+      answer(response, 200, {
+        kind: 'CertificateSigningRequestList',
+        metadata: { resourceVersion: '100' },
+        items,
+      })
       return
     }
     response.writeHead(200, { 'content-type': 'application/json' })
@@ -177,6 +181,7 @@ for (const [what, make, reason] of [
   ],
   ['that lasts for a week', () => leaf(mesh, { hours: 168 }), /longer than was asked for/],
   ['that has ended', () => leaf(mesh, { hours: -0.5 }), /ended at/],
+  ['of tomorrow', () => leaf(mesh, { fromHours: 1 }), /not valid before .* clock ahead/],
   ['of a root that the mesh does not know', () => leaf(stranger), /none of the mesh's roots/],
   [
     'of an authority itself',

@@ -29,13 +29,18 @@ const agent = (node: string, dump: ConfigDump | string): AgentAnswer<ConfigDump>
   answer: typeof dump === 'string' ? err(dump) : ok(dump),
 })
 
-const controller = (digest: string, isLeader = true): ControllerAnswer => ({
+const controller = (
+  digest: string,
+  isLeader = true,
+  stale: Readonly<Record<string, number>> = {},
+): ControllerAnswer => ({
   pod: 'ambit-controller-1',
   node: 'node-a',
   answer: ok({
     version: '0.1.0',
     isLeader,
     pending: [],
+    stale,
     rootNotAfter: '2036-01-01T00:00:00Z',
     resources: held(digest),
   }),
@@ -191,3 +196,14 @@ void t.test(
     t.end()
   },
 )
+
+void t.test('a controller that hears nothing of the cluster is not well', (t) => {
+  const agents = [agent('node-a', sound())]
+  const brief = meshStatus([controller('aa', true, { Pod: 5 })], agents, NOW)
+  t.equal(brief.isWell, true, 'an API server may be restarted')
+  const stale = { Pod: 90, Service: 75, Node: 3 }
+  const status = meshStatus([controller('aa', false, stale)], agents, NOW)
+  t.equal(status.isWell, false)
+  t.equal(status.components[0]?.state, 'stands by, has not heard of Pod for 90 s, Service for 75 s')
+  t.end()
+})

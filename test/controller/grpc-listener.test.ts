@@ -72,6 +72,7 @@ async function door(
     ...(options.ordinaryCallDeadlineMs !== undefined && {
       ordinaryCallDeadlineMs: options.ordinaryCallDeadlineMs,
     }),
+    onCall: (peer) => listener.called(peer),
     onAuthenticated: (peer, account) => listener.authenticated(peer, account),
     onRefused: () => undefined,
   })
@@ -165,7 +166,7 @@ void t.test('bad tokens, however many, do not make a connection somebody', async
   let accepted = 0
   while (cuts.length === 0) if ((await stranger.say('made-up')) === status.OK) accepted += 1
   t.equal(accepted, 0)
-  t.equal(cuts[0], 'silent')
+  t.equal(cuts[0], 'calls')
   t.equal(listener.connections.callers, 0)
 })
 
@@ -176,6 +177,37 @@ void t.test('what a stranger sends is not read', async (t) => {
   t.same(heard, [])
   t.equal(await client().say('a', 8_000_000), status.OK)
   t.same(heard, [8_000_000])
+})
+
+void t.test('who calls and calls without a token is cut, and then not let in', async (t) => {
+  const { port, client, cuts, listener } = await door(t)
+  const known = client()
+  t.equal(await known.say('a'), status.OK)
+  const liar = client()
+  const codes = await Promise.all(Array.from({ length: 65 }, () => liar.say('nobody')))
+  t.ok(codes.includes(status.UNAVAILABLE), 'of those under way when it was cut')
+  t.same(cuts, ['calls'])
+  t.same(listener.connections, { newcomers: 0, callers: 1 })
+  t.equal(await known.say('a'), status.OK)
+  const knock = async (): Promise<void> => {
+    const socket = connect({ host: '127.0.0.1', port, localAddress: '127.0.0.2' })
+    socket.on('error', () => undefined).once('connect', () => socket.destroy())
+    await new Promise((resolve) => socket.once('close', resolve))
+    while (listener.connections.newcomers > 0) await new Promise(setImmediate)
+  }
+  // Each comes to nothing.
+  while (!cuts.includes('flood')) await knock()
+  t.equal(cuts.at(-1), 'flood')
+  t.equal(await client().say('b'), status.OK, 'other addresses are served')
+})
+
+void t.test('one caller cannot make calls without an end, however it connects', async (t) => {
+  const { client, cuts } = await door(t)
+  const liar = client()
+  for (let round = 0; round < 20; round += 1)
+    await Promise.all(Array.from({ length: 52 }, () => liar.say('a')))
+  t.ok(cuts.length > 0 && cuts.every((cut) => cut === 'calls'))
+  t.equal(await client().say('b'), status.OK, 'others are served')
 })
 
 void t.test('a crowd from one address makes room for one another, and for callers', async (t) => {

@@ -95,6 +95,25 @@ void t.test('a leader that stops cleanly is followed within seconds', async (t) 
   await b.election.stop()
 })
 
+void t.test('a clock that is set neither keeps a successor out nor lets it in', async (t) => {
+  const kube = new ScriptedKube()
+  const clock = new FakeClock()
+  const a = replica(kube, clock, 'a')
+  await pass(clock, 1000)
+  const others = new FakeClock()
+  const b = replica(kube, others, 'b')
+  // The leader crashes: its clock does not go on.
+  await pass(others, 2_500)
+  others.set(3_600_000)
+  await pass(others, 2_500)
+  t.equal(b.election.isLeader, false, 'forwards: the lease is five seconds old')
+  others.set(-48 * 3_600_000)
+  await pass(others, 13_000)
+  t.equal(b.election.isLeader, true, 'back: nobody waits for two days')
+  await b.election.stop()
+  await a.election.stop()
+})
+
 void t.test('a crashed leader is followed once its lease has run out, not before', async (t) => {
   const kube = new ScriptedKube()
   const clock = new FakeClock()

@@ -37,7 +37,7 @@ const IDENTITY = 'spiffe://cluster.local/ns/mesh/sa/default'
 const SERVER_AUTHENTICATION = '1.3.6.1.5.5.7.3.1'
 const CLIENT_AUTHENTICATION = '1.3.6.1.5.5.7.3.2'
 /** notBefore lies this far in the past, so that nodes with slow clocks accept a new certificate. Seconds. */
-const BACKDATE_S = 120
+const BACKDATE_S = 600
 
 /** What openssl says of a handshake with a pod's HBONE port, from a pod outside the mesh. */
 async function handshake(lab: Lab, address: string, ...flags: readonly string[]): Promise<string> {

@@ -196,3 +196,40 @@ void t.test(
     t.equal(leadsTo(m, [], new Date()), false)
   },
 )
+
+void t.test('an authority that was prolonged under its key is used in its new form', async (t) => {
+  const past = { notBefore: new Date(Date.now() - HOUR_MS), notAfter: new Date(Date.now() - 1000) }
+  const old = await makeCa('root', past)
+  const root = await makeCa('root', { again: old })
+  const oldMiddle = await makeCa('middle', { parent: old, ...past })
+  const middle = await makeCa('middle', { parent: root, again: oldMiddle })
+  const issuer = await makeCa('issuer', { parent: middle })
+  const authority = await authorityOf(plugIn(issuer, [old, root], [oldMiddle, middle]))
+  t.equal(authority.bundlePem, root.pem)
+  t.equal(authority.chainPem, issuer.pem + middle.pem)
+  t.same(await proveAuthority(authority, 'cluster.local'), { ok: true, value: undefined })
+  const [i, o, m, oldRoot, newRoot] = [issuer, oldMiddle, middle, old, root].map(
+    ({ pem }) => new X509Certificate(pem),
+  )
+  if (!i || !o || !m || !oldRoot || !newRoot) throw new Error('five were made')
+  t.equal(leadsTo(m, [oldRoot, newRoot], new Date()), true, 'a connection that stands goes on')
+  t.same(pathToRoot(i, [o, m], [oldRoot]), [i, o, oldRoot], 'where none is sound, there is a way')
+})
+
+void t.test('a way up is found in no time among many that look like it', async (t) => {
+  const root = await makeCa('a')
+  const other = await makeCa('b')
+  // Of one name and key, and each below the other: without an end.
+  const issuer = await makeCa('c', { parent: root })
+  const loops: string[] = []
+  for (let at = 0; at < 8; at += 1) {
+    loops.push((await makeCa('a', { again: root, parent: other })).pem)
+    loops.push((await makeCa('b', { again: other, parent: root })).pem)
+  }
+  const [i, o] = [issuer, await makeCa('elsewhere')].map(({ pem }) => new X509Certificate(pem))
+  if (!i || !o) throw new Error('two were made')
+  const others = loops.map((pem) => new X509Certificate(pem))
+  const begun = performance.now()
+  t.equal(pathToRoot(i, others, [o]), undefined)
+  t.ok(performance.now() - begun < 1_000)
+})

@@ -2,6 +2,7 @@
 // The certificate manager as its users meet it: nothing waits that need not, nothing expires unnoticed.
 
 import t from 'tap'
+import { pino } from 'pino'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
 import { localAuthority } from './local-authority.ts'
@@ -511,4 +512,53 @@ void t.test('an answer with other roots makes the others be fetched anew, too', 
     t.equal(manager.current(identity)?.rootsPem, roots, identity)
   clock.advance(10_000)
   t.equal(await authority.isIdle(), true, 'and then there is peace')
+})
+
+void t.test('what is odd about the dates of a certificate is said, and it is used', async (t) => {
+  const root = await loadAuthority(await createRoot({ organization: 'cluster.local' }))
+  if (!root.ok) throw new Error(root.error.reason)
+  const real = localAuthority(root.value)
+  /** A node whose clock is so far behind, and a CA that gives so many times the days that are asked for. */
+  const ask = async (behindMs: number, times: number) => {
+    const clock = new FakeClock(behindMs)
+    const authority = new HandAuthority({
+      sign: (request, signal) =>
+        real.sign({ ...request, ttlSeconds: times * request.ttlSeconds }, signal),
+    })
+    const lines: string[] = []
+    const written = pino({ level: 'warn' }, { write: (line: string) => void lines.push(line) })
+    const supply = new SignedCertificates({ authority, log: written, clock, random: () => 0 })
+    const manager = new CertificateManager({ supply, log, clock })
+    t.teardown(() => manager.close())
+    manager.retain(CATALOG)
+    const issued = nextCertificate(manager)
+    ;(await authority.next()).grant()
+    await issued
+    return { clock, authority, lines }
+  }
+  const sound = await ask(0, 1)
+  t.same(sound.lines, [])
+  const long = await ask(0, 365)
+  t.match(long.lines, [/last longer than was asked for/])
+  long.clock.advance(DAY_MS / 2 + 1_000)
+  await long.authority.next()
+  t.equal(long.authority.asked, 2, 'and it is renewed as if it lasted as long as was asked for')
+  const behind = await ask(300_000, 1)
+  t.match(behind.lines, [/not valid yet by the clock of this machine/])
+})
+
+void t.test('who waits after the clock was set forwards does not wait for hours', async (t) => {
+  const { authority, manager, clock } = await setUp(t, 0)
+  manager.retain(CATALOG)
+  const first = nextCertificate(manager)
+  ;(await authority.next()).grant()
+  await first
+  clock.set(2 * DAY_MS)
+  t.equal(manager.current(CATALOG), undefined, 'it has ended')
+  const waiting = manager.get(CATALOG, deadline())
+  clock.advance(1_000)
+  await authority.next()
+  t.equal(authority.asked, 2, 'it is asked for anew')
+  manager.close()
+  t.match(await waiting, { ok: false })
 })

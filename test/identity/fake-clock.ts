@@ -11,6 +11,7 @@ interface Timer {
 /** Starts at the machine's time or so long before it, so that real certificates are in date, and stands still. */
 export class FakeClock implements Clock {
   #nowMs: number
+  #setByMs = 0
   readonly #timers = new Set<Timer>()
 
   constructor(behindMs = 0) {
@@ -18,6 +19,15 @@ export class FakeClock implements Clock {
   }
 
   now(): number {
+    return this.#nowMs + this.#setByMs
+  }
+
+  /** Somebody sets it, forwards or back; no time passes. */
+  set(byMs: number): void {
+    this.#setByMs += byMs
+  }
+
+  elapsed(): number {
     return this.#nowMs
   }
 

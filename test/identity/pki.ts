@@ -18,6 +18,7 @@ import {
   ExtendedKeyUsageExtension,
   KeyUsageFlags,
   KeyUsagesExtension,
+  SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
@@ -69,15 +70,22 @@ export interface CaOptions {
   /** What its key may be used for; signing certificates when left out. */
   readonly usage?: KeyUsageFlags
   readonly extendedUsage?: readonly string[]
+  /** URIs that it names. */
+  readonly names?: readonly string[]
+  /** The same authority again: its key with other dates. */
+  readonly again?: TestCa
+  /** SubjectPublicKeyInfo of a key that somebody else has. */
+  readonly publicKeyDer?: Uint8Array
   /** Another subject key identifier than the usual one. */
   readonly keyIdentifier?: string | 'none'
 }
 
 /** Makes a root, or an intermediate below `parent`. */
 export async function makeCa(name: string, options: CaOptions = {}): Promise<TestCa> {
-  const kind = options.kind ?? 'P-256'
-  const key = await crypto.subtle.generateKey(KEYS[kind][0], true, ['sign', 'verify'])
-  const { parent, keyIdentifier } = options
+  const { parent, keyIdentifier, again, names = [] } = options
+  const kind = again?.kind ?? options.kind ?? 'P-256'
+  const key =
+    again?.key ?? (await crypto.subtle.generateKey(KEYS[kind][0], true, ['sign', 'verify']))
   const issuer = parent === undefined ? undefined : new X509Certificate(parent.pem)
   const certificate = await X509CertificateGenerator.create({
     serialNumber: newSerialNumber(),
@@ -85,7 +93,7 @@ export async function makeCa(name: string, options: CaOptions = {}): Promise<Tes
     issuer: issuer?.subjectName ?? [{ O: [name] }],
     notBefore: options.notBefore ?? new Date(Date.now() - DAY_MS),
     notAfter: options.notAfter ?? new Date(Date.now() + DAY_MS),
-    publicKey: key.publicKey,
+    publicKey: options.publicKeyDer ? Uint8Array.from(options.publicKeyDer) : key.publicKey,
     signingKey: (parent?.key ?? key).privateKey,
     signingAlgorithm: KEYS[parent?.kind ?? kind][1],
     extensions: [
@@ -99,6 +107,9 @@ export async function makeCa(name: string, options: CaOptions = {}): Promise<Tes
               : new SubjectKeyIdentifierExtension(keyIdentifier),
           ]),
       ...(issuer === undefined ? [] : [await AuthorityKeyIdentifierExtension.create(issuer)]),
+      ...(names.length === 0
+        ? []
+        : [new SubjectAlternativeNameExtension(names.map((value) => ({ type: 'url', value })))]),
       ...(options.extendedUsage === undefined
         ? []
         : [new ExtendedKeyUsageExtension([...options.extendedUsage])]),

@@ -13,9 +13,13 @@ import { createKeyAndCsr } from '../../mesh/identity/csr.ts'
 import { loadAuthority, type SigningAuthority } from '../../mesh/identity/authority.ts'
 import type { LeafName } from '../../mesh/identity/issue.ts'
 import { localAuthority } from './local-authority.ts'
+import { type CaOptions, makeCa, type TestCa } from './pki.ts'
 import { peerSpiffeId, spiffeIdOfDer } from '../../mesh/identity/peer.ts'
 import { readCertificate } from '../../mesh/identity/der.ts'
 import {
+  KeyUsageFlags,
+  OID_CLIENT_AUTH,
+  OID_SERVER_AUTH,
   SubjectAlternativeNameExtension,
   X509Certificate as GeneralCertificate,
 } from '../../mesh/identity/x509.ts'
@@ -226,6 +230,88 @@ void t.test(
       ok: false,
       error: { message: /no certificate/ },
     })
+  },
+)
+
+void t.test(
+  'assembleCertificate() refuses what no peer would accept, or a worker read',
+  async (t) => {
+    const root = await makeCa('root')
+    const other = await makeCa('other root')
+    const middle = await makeCa('middle', { parent: root, pathLength: 1 })
+    const issuer = await makeCa('issuer', { parent: middle, pathLength: 0 })
+    const key = await createKeyAndCsr(CATALOG)
+    const usual: CaOptions = {
+      isCa: false,
+      usage: KeyUsageFlags.digitalSignature,
+      names: [CATALOG],
+      publicKeyDer: key.publicKeyDer,
+    }
+    const leaf = async (parent: TestCa, options: CaOptions = {}): Promise<string> =>
+      (await makeCa('leaf', { parent, ...usual, ...options })).pem
+    const past = { notBefore: new Date(Date.now() - 9_000), notAfter: new Date(Date.now() - 1_000) }
+    const tomorrow = { notBefore: new Date(Date.now() + 9_000_000) }
+    const expired = await makeCa('expired', { parent: root, ...past })
+    const early = await makeCa('early', { parent: root, ...tomorrow })
+    const noCa = await makeCa('no authority', { parent: root, isCa: false })
+    const deep = await makeCa('deep', { parent: issuer })
+    const garbage = '-----BEGIN CERTIFICATE-----\nMAAwAA==\n-----END CERTIFICATE-----\n'
+    const good = await leaf(issuer)
+    const between = middle.pem + issuer.pem
+    const table: readonly (readonly [string, string, string, RegExp])[] = [
+      [
+        'a root that cannot be read',
+        good + between,
+        root.pem + garbage,
+        /roots that are not readable/,
+      ],
+      ['an intermediate that cannot be read', good + garbage, root.pem, /one that is not readable/],
+      [
+        'a chain with a gap',
+        good + issuer.pem,
+        root.pem,
+        /leads to none of the roots \("O=root"\)/,
+      ],
+      ['the roots of another mesh', good + between, other.pem, /leads to none of the roots/],
+      [
+        'a server alone',
+        await leaf(root, { extendedUsage: [OID_SERVER_AUTH] }),
+        root.pem,
+        /a client/,
+      ],
+      [
+        'a client alone',
+        await leaf(root, { extendedUsage: [OID_CLIENT_AUTH] }),
+        root.pem,
+        /a server/,
+      ],
+      [
+        'a key that may not sign',
+        await leaf(root, { usage: KeyUsageFlags.keyEncipherment }),
+        root.pem,
+        /may not sign by its key usage/,
+      ],
+      [
+        'an issuer that has ended',
+        (await leaf(expired)) + expired.pem,
+        root.pem,
+        /which expired at/,
+      ],
+      ['an issuer of tomorrow', (await leaf(early)) + early.pem, root.pem, /check the clocks/],
+      ['an issuer that is none', (await leaf(noCa)) + noCa.pem, root.pem, /which is no authority/],
+      ['an issuer too many', (await leaf(deep)) + deep.pem + between, root.pem, /path length/],
+      ['itself for a root', good, good, /is a root itself/],
+    ]
+    for (const [what, chainPem, rootsPem, message] of table) {
+      const outcome = assembleCertificate(CATALOG, key, { chainPem, rootsPem }, new Date())
+      t.match(outcome, { ok: false, error: { kind: 'invalid', message } }, what)
+    }
+    const mixed = { chainPem: good + between + root.pem, rootsPem: other.pem + root.pem }
+    t.match(
+      assembleCertificate(CATALOG, key, mixed, new Date()),
+      { ok: true, value: { chainPem: good + issuer.pem + middle.pem } },
+      'what stands in another order is put right',
+    )
   },
 )
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The reflector against an API server that breaks in every way one does.
 
+import type { ServerResponse } from 'node:http'
 import t, { type Test } from 'tap'
 import { pino } from 'pino'
 import {
@@ -13,6 +14,7 @@ import {
   type ResourceWatch,
   type WatchOptions,
 } from '../../mesh/kube/index.ts'
+import { failureOfStatus } from '../../mesh/kube/failure.ts'
 import { FaultyApi } from '../support/faulty-api.ts'
 import { until } from '../support/until.ts'
 
@@ -413,7 +415,14 @@ void t.test('an object that cannot be read stays as it was known; the others go 
 void t.test('a kind that the server does not have is a list of nothing, said once', async (t) => {
   const { stub, told, failures, logged, watch } = await setUp(t)
   stub.put(PODS, pod('a'))
-  stub.fail('GET', /pods/, 2, 404, 'NotFound')
+  const lackKind = (times: number): void => {
+    stub.fail('GET', /pods/, times, 404, 'NotFound')
+    stub.fail('GET', /^\/api\/v1$/, 1, (_, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end('{"kind":"APIResourceList","resources":[{"name":"nodes"}]}')
+    })
+  }
+  lackKind(2)
   const pods = watch({ isOptional: true, absentRetryMs: 5 })
   await pods.synced
   t.same([told, pods.size], [[], 0])
@@ -424,7 +433,7 @@ void t.test('a kind that the server does not have is a list of nothing, said onc
 
   // Objects go before their kind, and each is told of: what was there when it seemed to go is held.
   await stub.until(() => stub.watches.size === 1, 'the watch')
-  stub.fail('GET', /pods/, 3, 404, 'NotFound')
+  lackKind(3)
   stub.put(PODS, pod('b'))
   await until(() => told.length === 2, 'another')
   stub.endWatches(PODS, 'cut')
@@ -433,3 +442,132 @@ void t.test('a kind that the server does not have is a list of nothing, said onc
   await until(() => told.length === 3, 'the end of one')
   t.same(told, ['+a', '+b', '-a'])
 })
+
+void t.test('an answer that is no list is a failure, and takes nothing away', async (t) => {
+  const { stub, told, failures, watch } = await setUp(t)
+  stub.put(PODS, pod('stays'))
+  await watch().synced
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  const nonsense = [
+    'null',
+    '[]',
+    '"ok"',
+    '{}',
+    '{"kind":"Status","status":"Success"}',
+    '{"kind":"PodList","items":{},"metadata":{"resourceVersion":"7"}}',
+    '{"kind":"PodList","items":[null],"metadata":{"resourceVersion":"7"}}',
+    '{"kind":"PodList","items":[]}',
+  ]
+  for (const body of nonsense)
+    stub.fail('GET', /pods\?limit=/, 1, (_, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end(body)
+    })
+  stub.fail('GET', /watch=true/, 1, 410, 'Expired')
+  stub.endWatches(PODS)
+  await stub.until(() => stub.watches.size === 1, 'the watch')
+  stub.put(PODS, pod('after'))
+  await until(() => told.includes('+after'), 'the pod')
+  t.same(told, ['+stays', '+after'], 'nothing was deleted')
+  const answers = failures.filter(({ message }) =>
+    /Cannot list pods: the (?:answer|list)/.test(message),
+  )
+  t.equal(answers.length, nonsense.length)
+})
+
+void t.test('a server that went back to a backup is listed anew', async (t) => {
+  const { stub, told, logged, watch } = await setUp(t)
+  const open = new Set<ServerResponse>()
+  /** A server at a version, whose watches tell nothing by themselves. */
+  const serve = (version: number, v: string): void => {
+    stub.heal()
+    const { metadata } = pod('web', { v })
+    const items = [{ metadata: { ...metadata, uid: 'one', resourceVersion: '40' } }]
+    const list = { kind: 'PodList', metadata: { resourceVersion: String(version) }, items }
+    stub.fail('GET', /pods\?.*limit=/, Infinity, (_, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end(JSON.stringify(list))
+    })
+    stub.fail('GET', /watch=true/, Infinity, (_, response) => {
+      response.flushHeaders()
+      open.add(response)
+      response.once('close', () => open.delete(response))
+    })
+  }
+  const watched = (): Promise<void> => until(() => open.size === 1, 'the watch')
+
+  serve(1000, '1')
+  // Half of nothing: each watch is long enough to have told something.
+  await watch({ watchTimeoutSeconds: 0, fieldSelector: 'spec.nodeName=node-a' }).synced
+  await watched()
+  serve(999, '2')
+  for (const response of open) response.end()
+  await until(() => told.length > 1, 'what the server has now')
+  t.same(
+    told,
+    ['+web1', 'web1>web2'],
+    'after a watch that told nothing, though the version is the same',
+  )
+
+  await watched()
+  const { port } = stub
+  await stub.stop()
+  await until(() => open.size === 0, 'the end of the watch')
+  serve(90, '3')
+  await stub.start(port)
+  await until(() => told.length > 2, 'what the server has now')
+  t.equal(told.at(-1), 'web2>web3', 'after it was away')
+
+  await watched()
+  serve(50, '4')
+  const object = { kind: 'Pod', metadata: { resourceVersion: '50' } }
+  for (const response of open) response.write(`${JSON.stringify({ type: 'BOOKMARK', object })}\n`)
+  await until(() => told.length > 3, 'what the server has now')
+  t.equal(told.at(-1), 'web3>web4', 'after a watch that tells of an earlier version')
+  t.equal(logged.filter((line) => line.includes('gone back to an earlier state')).length, 3)
+  const asked = stub.requests.filter(({ url }) => url.searchParams.get('limit') === '1')
+  t.ok(asked.length >= 2)
+  t.ok(
+    asked.every(({ url }) => !url.searchParams.has('fieldSelector')),
+    'one of all: of a selection it would have to be looked for',
+  )
+})
+
+void t.test('a server that asks for a day of patience gets a minute', (t) => {
+  const asked = (after: string): number | undefined =>
+    failureOfStatus('list pods', 429, '', after).retryAfterMs
+  t.equal(asked('2'), 2_000)
+  t.equal(asked('86400'), 60_000)
+  t.equal(asked('1e300'), 60_000)
+  for (const odd of ['-1', 'soon', 'Wed, 21 Oct 2026 07:28:00 GMT']) t.equal(asked(odd), undefined)
+  t.end()
+})
+
+void t.test(
+  'a 404 of something in the place of the server is not that it lacks a kind',
+  async (t) => {
+    const { stub, told, failures, watch } = await setUp(t)
+    stub.put(PODS, pod('a'))
+    const page = (_: unknown, response: ServerResponse): void => {
+      response.writeHead(404, { 'content-type': 'text/plain' })
+      response.end('404 page not found')
+    }
+    for (const path of [/pods/, /^\/apis$/]) stub.fail('GET', path, 2, page)
+    stub.fail('GET', /pods/, 1, page)
+    stub.fail('GET', /^\/apis$/, 1, (_, response) => {
+      response.setHeader('content-type', 'application/json')
+      response.end('{}')
+    })
+    // And one that comes between two answers of the server's own.
+    stub.fail('GET', /pods/, 1, page)
+    const pods = watch({ isOptional: true })
+    await pods.synced
+    t.same(told, ['+a'], 'it has never been a list of nothing')
+    t.same(
+      failures.map(({ kind }) => kind),
+      ['unavailable', 'unavailable', 'unavailable', 'unavailable'],
+    )
+    t.match(failures[2]?.message, /no API server/)
+    t.match(failures[3]?.message, /though it has the kind/)
+  },
+)

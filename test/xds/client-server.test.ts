@@ -2,10 +2,21 @@
 // Discovery end to end over gRPC and TLS on loopback: what the server offers arrives in the client's mesh state, whatever
 // happens to the stream in between.
 
+import { create } from '@bufbuild/protobuf'
+import { Server, ServerCredentials, type ServerDuplexStream } from '@grpc/grpc-js'
 import { writeFile } from 'node:fs/promises'
 import { networkInterfaces } from 'node:os'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
+import {
+  type DeltaDiscoveryRequest,
+  type DeltaDiscoveryResponse,
+  DeltaDiscoveryResponseSchema,
+  ResourceSchema,
+} from '../../mesh/proto/gen/discovery_pb.js'
+import type { Logger } from '../../mesh/telemetry/log.ts'
+import { ADDRESS } from '../../mesh/xds/types/address.ts'
+import { DELTA } from './bare-stream.ts'
 import { MeshState } from '../../mesh/model/mesh-state.ts'
 import type { ResourceProblem } from '../../mesh/xds/resource-type.ts'
 import { meshSubscription } from '../../mesh/xds/mesh-subscription.ts'
@@ -30,7 +41,13 @@ const pki = await makePki()
 async function startClient(
   test: Test,
   port: number,
-  choices: { rootPem?: string; token?: string; host?: string; serverName?: string } = {},
+  choices: {
+    rootPem?: string
+    token?: string
+    host?: string
+    serverName?: string
+    logger?: Logger
+  } = {},
 ) {
   const { rootPem = pki.rootPem, token = TOKEN, host = '127.0.0.1', serverName } = choices
   const files = await makeFiles(rootPem, token)
@@ -48,7 +65,7 @@ async function startClient(
     roots: files.rootFile,
     tokenFile: files.tokenFile,
     node: NODE,
-    logger: silent,
+    logger: choices.logger ?? silent,
     subscriptions: [
       meshSubscription((changes) => {
         batches.push(changes.length)
@@ -406,3 +423,43 @@ void t.test(
     }
   },
 )
+
+void t.test('a control plane that has gone mad does not fill the log', async (t) => {
+  const server = new Server()
+  server.addService(
+    { stream: DELTA },
+    {
+      stream: (call: ServerDuplexStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse>) => {
+        call.resume()
+        const resource = { name: 'a', resource: { typeUrl: 'b', value: new Uint8Array() } }
+        for (let count = 0; count < 300; count += 1) {
+          call.write(create(DeltaDiscoveryResponseSchema, { typeUrl: 'nobody.asked/For.This' }))
+          call.write(
+            create(DeltaDiscoveryResponseSchema, {
+              typeUrl: ADDRESS.typeUrl,
+              resources: [create(ResourceSchema, resource)],
+              nonce: String(count),
+            }),
+          )
+        }
+      },
+    },
+  )
+  const papers = {
+    cert_chain: Buffer.from(pki.certificatePem),
+    private_key: Buffer.from(pki.keyPem),
+  }
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createSsl(null, [papers]), (error, bound) =>
+      error === null ? resolve(bound) : reject(error),
+    ),
+  )
+  t.teardown(() => server.forceShutdown())
+  const lines: string[] = []
+  const logger = pino({}, { write: (line: string) => void lines.push(line) })
+  const agent = await startClient(t, port, { logger })
+  await agent.until(() => agent.problems.length === 300)
+  const about = (text: string) => lines.filter((line) => line.includes(text)).length
+  t.ok(about('ignoring a response of a type nobody asked for') < 110)
+  t.ok(about('refused resources from the control plane') < 110)
+})

@@ -75,9 +75,10 @@ void t.test(
           )
         }
         const receive = (): void => {
-          const batch = view.takeBatch(String(nonce + 1))
+          const batch = view.takeBatch()
           if (batch === undefined) return
           nonce += 1
+          view.sentAs(String(nonce))
           for (const { name, version } of batch.resources) held.set(name, version)
           for (const name of batch.removed) held.delete(name)
         }
@@ -145,7 +146,8 @@ function onDemand(store: ResourceStore): {
     },
     hears() {
       nonce += 1
-      const batch = view.takeBatch(String(nonce))
+      const batch = view.takeBatch()
+      if (batch !== undefined) view.sentAs(String(nonce))
       view.onRequest(create(DeltaDiscoveryRequestSchema, { responseNonce: String(nonce) }))
       const { resources = [], removed = [] } = batch ?? {}
       return [...resources.map(({ name }) => name), ...removed.map((name) => `-${name}`)].join(' ')

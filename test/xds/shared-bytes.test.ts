@@ -65,16 +65,17 @@ void t.test('callers who see different things never get each other’s bytes', a
         )
         clients.set(caller, { view, held })
       }
-      let nonces = 0
       const send = (): void => {
         for (const [caller, { view, held }] of clients)
           for (;;) {
-            nonces += 1
-            const nonce = String(nonces)
-            const batch = view.takeBatch(nonce)
+            const { lastNonce } = view
+            const batch = view.takeBatch()
             if (batch === undefined) break
-            const sent = fromBinary(DeltaDiscoveryResponseSchema, encoder.encode(nonce, batch))
-            t.equal(sent.nonce, nonce, 'with a nonce of its own')
+            const { nonce, bytes } = encoder.encode(batch, lastNonce)
+            view.sentAs(nonce)
+            const sent = fromBinary(DeltaDiscoveryResponseSchema, bytes)
+            t.ok(Number(nonce) > Number(lastNonce ?? 0), 'no nonce comes twice in a stream')
+            t.equal(sent.nonce, nonce)
             t.equal(sent.systemVersionInfo, nonce)
             t.equal(sent.typeUrl, TYPE_URL)
             for (const name of sent.removedResources) held.delete(name)
@@ -119,17 +120,20 @@ void t.test('the same resources are the same bytes, whoever they are for', async
   store.set(resource('a', 1))
   store.set(resource('b', 1))
   const encoder = new ResponseEncoder(TYPE_URL)
-  const encode = (nonce: string) =>
-    fromBinary(
-      DeltaDiscoveryResponseSchema,
-      encoder.encode(nonce, { resources: store.all(), removed: ['gone'] }),
-    )
-  const first = encode('1')
-  t.match(encode('22'), { ...first, nonce: '22', systemVersionInfo: '22' })
+  const encode = (former?: string) =>
+    encoder.encode({ resources: [...store.all()], removed: ['gone'] }, former)
+  const read = (bytes: Uint8Array) => fromBinary(DeltaDiscoveryResponseSchema, bytes)
+  const first = encode()
+  t.equal(encode().bytes, first.bytes, 'not even copied: a whole mesh is large')
+  const again = encode(first.nonce)
+  t.not(again.nonce, first.nonce, 'but for whom it would be the same answer twice')
+  t.strictSame(read(again.bytes).resources, read(first.bytes).resources)
   store.set(resource('b', 2))
-  t.notMatch(encode('3').resources[1]?.version, first.resources[1]?.version, 'a change is told')
+  const [, changed] = read(encode().bytes).resources
+  t.not(changed?.version, read(first.bytes).resources[1]?.version, 'a change is told')
+  const before = encode()
   encoder.forget()
-  t.strictSame(encode('4').resources, encode('5').resources)
+  t.not(encode().nonce, before.nonce, 'whoever was sent it before it was forgotten')
 })
 
 void t.test('a request is read as in one piece, but for what its client holds', async (t) => {

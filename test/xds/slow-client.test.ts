@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Clients that read slowly, ask for single names, or misbehave, seen from the server by a bare gRPC stream.
 
+import { create } from '@bufbuild/protobuf'
 import { Client, Metadata } from '@grpc/grpc-js'
+import { pino } from 'pino'
 import t from 'tap'
 import type { DeltaDiscoveryResponse } from '../../mesh/proto/gen/discovery_pb.js'
 import { secureChannel } from '../../mesh/grpc/channel.ts'
+import { StatusSchema } from '../../mesh/proto/gen/status_pb.js'
+import { until } from '../support/until.ts'
 import { ADDRESS } from '../../mesh/xds/types/address.ts'
 import { ip, sampleWorkload } from '../model/samples.ts'
 import { DELTA, openStream } from './bare-stream.ts'
@@ -157,4 +161,71 @@ void t.test('bytes that are no request end that stream only', async (t) => {
   const stream = openStream(t, server.port, pki)
   stream.send({})
   t.equal((await stream.received(1)).resources.length, 0)
+})
+
+void t.test('a client that lies costs little, in memory, lines and turns', async (t) => {
+  const lines: string[] = []
+  const logger = pino({}, { write: (line: string) => void lines.push(line) })
+  const server = await startServer(pki, 0, { logger, streamsOf: ({ name }) => name })
+  t.teardown(server.stop)
+  const workload = sampleWorkload('one')
+  server.addresses.update([workloadResource(workload)], [])
+  server.addresses.complete()
+  const follow = async () => {
+    const stream = openStream(t, server.port, pki)
+    stream.send({ resourceNamesSubscribe: ['*'] })
+    await stream.received(1)
+    return stream
+  }
+
+  await t.test('by names that nothing has', async (t) => {
+    const liar = await follow()
+    liar.send({ resourceNamesSubscribe: ['x'.repeat(1_025)] })
+    await liar.until(() => liar.errors.length > 0)
+    t.match(liar.errors, [/RESOURCE_EXHAUSTED: asks for a name of 1025 characters/])
+  })
+  await t.test('by refusals of what it was not sent', async (t) => {
+    const liar = await follow()
+    const detail = { code: 3, message: 'no'.repeat(1_000) }
+    const errorDetail = create(StatusSchema, detail)
+    for (let count = 0; count < 300; count += 1) liar.send({ responseNonce: 'x', errorDetail })
+    liar.send({ responseNonce: liar.responses[0]?.nonce ?? '', errorDetail })
+    await until(() => server.refusals.length > 0, 'the refusal')
+    t.equal(server.refusals.length, 1)
+    t.ok((server.refusals[0]?.length ?? 0) < 400, 'an excerpt of it')
+    t.equal(lines.filter((line) => line.includes('client refused resources')).length, 1)
+  })
+  await t.test('by streams: the oldest goes', async (t) => {
+    const streams = [await follow(), await follow(), await follow()]
+    const [oldest] = streams
+    streams.push(await follow(), await follow())
+    await oldest?.until(() => oldest.errors.length > 0)
+    t.match(oldest?.errors, [/RESOURCE_EXHAUSTED: its caller has too many streams/])
+    t.same(
+      streams.slice(1).flatMap(({ errors }) => errors),
+      [],
+    )
+    t.equal(server.xds.clientCount, 4)
+  })
+})
+
+void t.test('a client that sends too much waits, and others are served', async (t) => {
+  const server = await startServer(pki, 0, { requests: { burst: 20, perSecond: 0.001 } })
+  t.teardown(server.stop)
+  const workload = sampleWorkload('one')
+  server.addresses.update([workloadResource(workload)], [])
+  server.addresses.complete()
+  const [liar, other] = [openStream(t, server.port, pki), openStream(t, server.port, pki)]
+  for (const stream of [liar, other]) stream.send({ resourceNamesSubscribe: ['*'] })
+  await liar.received(1)
+  for (let count = 0; count < 20; count += 1) liar.send({ resourceNamesUnsubscribe: ['x'] })
+  // This would end its stream.
+  liar.send({ resourceNamesSubscribe: ['x'.repeat(1_025)] })
+  for (let round = 1; round <= 10; round += 1) {
+    other.send({ responseNonce: (await other.received(round)).nonce })
+    const changed = { ...workload, canonicalRevision: `v${round}` }
+    server.addresses.update([workloadResource(changed)], [])
+  }
+  await other.received(11)
+  t.same(liar.errors, [], 'what it has sent last is not read yet')
 })

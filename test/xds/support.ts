@@ -135,8 +135,11 @@ export async function startServer(
 ): Promise<RunningServer> {
   const refusals: string[] = []
   const clientCounts = new Waiter()
+  let streams = 0
   const xds = new XdsServer({
     logger: silent,
+    // All clients of a test have one name.
+    streamsOf: () => String((streams += 1)),
     onClientCount: clientCounts.poke,
     authenticate: async (metadata) =>
       metadata.get('authorization')[0] === `Bearer ${TOKEN}`
