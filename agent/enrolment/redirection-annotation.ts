@@ -106,18 +106,25 @@ export class RedirectionAnnotations {
     return this.#options.sharesCluster || this.#others.has(uid)
   }
 
-  /** Counts that it is put back once more, and gives up where that has no end. */
-  #countPutBack({ uid, namespace, name }: AnnotatedPod): void {
+  /** Counts that it was put back once more. */
+  #countPutBack({ uid }: AnnotatedPod): void {
     const nowMs = performance.now()
     const { times, sinceMs } = this.#putBack.get(uid) ?? { times: 0, sinceMs: nowMs }
     const isLongAgo = nowMs - sinceMs > PATIENCE_MS
     this.#putBack.set(uid, isLongAgo ? { times: 1, sinceMs: nowMs } : { times: times + 1, sinceMs })
-    if (isLongAgo || times < PATIENCE) return
+  }
+
+  /** Whether putting it back has no end; then it is given up, and stays off. */
+  #isPutBackInVain({ uid, namespace, name }: AnnotatedPod): boolean {
+    const putBack = this.#putBack.get(uid)
+    if (putBack === undefined || putBack.times < PATIENCE) return false
+    if (performance.now() - putBack.sinceMs > PATIENCE_MS) return false
     this.#others.add(uid)
     this.#options.logger.warn(
       { pod: `${namespace}/${name}`, uid },
       `another agent keeps taking ${REDIRECTION_ANNOTATION} off: it is left so, and ${OWN_REDIRECTION_ANNOTATION} says that the pod is captured`,
     )
+    return true
   }
 
   async #write(pod: AnnotatedPod): Promise<void> {
@@ -169,6 +176,7 @@ export class RedirectionAnnotations {
       if (!read.ok) return read
       if (isPutBack) {
         if (says(read.value, REDIRECTION_ANNOTATION)) return ok(undefined)
+        if (this.#isPutBackInVain(pod)) return this.#tryToWrite(pod, isCaptured)
       } else if (!isTheirs(read.value)) annotations[REDIRECTION_ANNOTATION] = null
       else {
         this.#others.add(pod.uid)
