@@ -94,6 +94,7 @@ export async function meshProgress(api: KubeApi, namespace: string): Promise<Mes
   const agents = pods.value.items.filter(
     (pod) => pod.metadata?.labels?.['app'] === 'ambit-agent' && whyNotReady(pod) === undefined,
   )
+  const isReady = workloads.every((workload) => workload.isReady)
   return {
     workloads,
     off,
@@ -104,11 +105,14 @@ export async function meshProgress(api: KubeApi, namespace: string): Promise<Mes
     untold: agents.filter(
       ({ status }) => status?.conditions?.every(({ type }) => type !== CHAINED_CONDITION) !== false,
     ).length,
-    hanging: pods.value.items.flatMap((pod) => whyNotReady(pod) ?? []),
+    hanging: pods.value.items
+      // Once others are in their places, those that end are missed by nobody: an agent of before serves its connections until they are over.
+      .filter(({ metadata }) => !isReady || metadata?.deletionTimestamp === undefined)
+      .flatMap((pod) => whyNotReady(pod) ?? []),
     unfit: pods.value.items
       .filter((pod) => UNFIT_NODE.has(lastWords(pod)?.code))
       .flatMap((pod) => whyNotReady(pod) ?? []),
-    isReady: workloads.every(({ isReady }) => isReady),
+    isReady,
   }
 }
 

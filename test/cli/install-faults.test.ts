@@ -293,6 +293,35 @@ await t.test('a node that is off keeps no cluster from its mesh', async (t) => {
   t.match(unwell, [/DaemonSet ambit-agent is ready: 1 of 2/, /pods: pod ambit-agent-x on off/])
 })
 
+await t.test('an agent of before that still serves its connections is no fault', async (t) => {
+  const { server, api } = await cluster(t)
+  await install(api, await plan(), telling(server).options)
+  server.put(PODS, {
+    metadata: {
+      namespace: NAMESPACE,
+      name: 'ambit-agent-x',
+      labels: { app: 'ambit-agent' },
+      deletionTimestamp: '2026-11-30T12:00:00Z',
+    },
+    spec: { nodeName: 'one', containers: [{ name: 'agent', image: 'ambit' }] },
+    status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'False' }] },
+  } as KubeObject)
+  const unwell = async (): Promise<readonly string[]> => {
+    const checks = await verify(api, (await plan()).objects, NAMESPACE)
+    return checks.filter(({ isWell }) => !isWell).map(({ what, why }) => `${what}: ${why}`)
+  }
+  t.strictSame(await unwell(), [])
+  const found = server.get(DAEMON_SETS, `${NAMESPACE}/ambit-agent`)
+  server.put(DAEMON_SETS, {
+    ...found,
+    status: { ...AGENTS_READY, numberReady: 1, observedGeneration: found?.metadata?.generation },
+  } as KubeObject)
+  t.match(await unwell(), [
+    /DaemonSet ambit-agent is ready: 1 of 2/,
+    /pods: pod ambit-agent-x on one: is ending/,
+  ])
+})
+
 await t.test(
   'null of a later file, or of an upgrade, takes the value of the chart away',
   async (t) => {
