@@ -6,9 +6,9 @@ import t from 'tap'
 import { callGate, type Standing } from '../../controller/auth/call-gate.ts'
 import { ok } from '../../mesh/result.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
+import { asIs, unaryMethod } from '../support/raw-grpc.ts'
 import { until } from '../support/until.ts'
 
-const asIs = (bytes: Buffer): Buffer => bytes
 const PATH = '/test/ask'
 
 /** A server whose method answers when it is told to, and a client of one pod. */
@@ -28,15 +28,7 @@ async function world(standing: Standing) {
   })
   const server = new Server({ interceptors: [gate] })
   const answers: (() => void)[] = []
-  const method = {
-    path: PATH,
-    requestStream: false,
-    responseStream: false,
-    requestSerialize: asIs,
-    requestDeserialize: asIs,
-    responseSerialize: asIs,
-    responseDeserialize: asIs,
-  } as const
+  const method = unaryMethod(PATH)
   server.addService(
     { ask: method },
     {

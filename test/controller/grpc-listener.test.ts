@@ -22,21 +22,14 @@ import { descriptorLimit } from '../../mesh/program/descriptor-limit.ts'
 import { Newcomers } from '../../mesh/program/newcomers.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { acceptedToken, ScriptedKube } from '../support/scripted-kube.ts'
+import { unaryMethod } from '../support/raw-grpc.ts'
 
 const log = createLogger('test', 'silent')
 const SHORT_MS = 300
 const LONG_MS = 60_000
 /** A call of so many bytes is answered only when the test says so. */
 const HELD = 77
-const ECHO = {
-  path: '/test.Echo/Say',
-  requestStream: false as const,
-  responseStream: false as const,
-  requestSerialize: (bytes: Buffer) => bytes,
-  requestDeserialize: (bytes: Buffer) => bytes,
-  responseSerialize: (bytes: Buffer) => bytes,
-  responseDeserialize: (bytes: Buffer) => bytes,
-}
+const ECHO = unaryMethod('/test.Echo/Say')
 
 interface Door {
   readonly port: number

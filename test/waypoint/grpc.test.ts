@@ -16,22 +16,12 @@ import {
 import t, { type Test } from 'tap'
 import type { HttpRule } from '../../mesh/model/http-routes.ts'
 import type { MeshChange } from '../../mesh/model/types.ts'
+import { asIs, streamingMethod, unaryMethod } from '../support/raw-grpc.ts'
 import { makeWaypointWorld, SHOP_KEY, type World } from './world.ts'
 
-const asIs = (bytes: Buffer): Buffer => bytes
-const method = (path: string, requestStream: boolean, responseStream: boolean) => ({
-  path,
-  requestStream,
-  responseStream,
-  requestSerialize: asIs,
-  requestDeserialize: asIs,
-  responseSerialize: asIs,
-  responseDeserialize: asIs,
-})
-
 const ECHO: ServiceDefinition = {
-  say: method('/echo.Echo/Say', false, false),
-  talk: method('/echo.Echo/Talk', true, true),
+  say: unaryMethod('/echo.Echo/Say'),
+  talk: streamingMethod('/echo.Echo/Talk'),
 }
 
 /** Where a server of gRPC listens. */

@@ -12,22 +12,13 @@ import {
   type ServiceDefinition,
   status,
 } from '@grpc/grpc-js'
+import { asIs, unaryMethod } from '../../support/raw-grpc.ts'
 
 const CALL_MS = 20_000
-const asIs = (bytes: Buffer): Buffer => bytes
-const unary = (path: string) => ({
-  path,
-  requestStream: false,
-  responseStream: false,
-  requestSerialize: asIs,
-  requestDeserialize: asIs,
-  responseSerialize: asIs,
-  responseDeserialize: asIs,
-})
 
 const PRICES: ServiceDefinition = {
-  quote: unary('/shop.Prices/Quote'),
-  haggle: unary('/shop.Prices/Haggle'),
+  quote: unaryMethod('/shop.Prices/Quote'),
+  haggle: unaryMethod('/shop.Prices/Haggle'),
 }
 
 function serve(port: string, version: string): void {
