@@ -7,7 +7,7 @@ import type { MeshState } from '../mesh/model/mesh-state.ts'
 import type { PodUid, WorkloadUid } from '../mesh/model/types.ts'
 import type { Logger } from '../mesh/telemetry/log.ts'
 import type { PodEvents } from './enrolment/index.ts'
-import { type LastSaid, PoliciesOfPods, type PodGap } from './proxy/decision/pod-policies.ts'
+import { type LastSaid, PoliciesOfPods } from './proxy/decision/pod-policies.ts'
 import { type MissingPolicies, POLICY_WAIT_MS } from './proxy/decision/policy-judge.ts'
 import type { LocalPod } from './proxy/local-pod.ts'
 
@@ -88,23 +88,24 @@ export class ClosedPods {
       const isDue = gap.kind === 'unknown' ? sinceMs >= UNKNOWN_TOLD_AFTER_MS : closed.isLate
       if (!isDue || closed.told === gap.message) continue
       closed.told = gap.message
+      const error = this.#errorOf(`pod ${pod.namespace}/${pod.name}: ${gap.message}`)
       if (gap.kind === 'unknown') unknown.push(pod)
-      else this.#log(pod, gap)
-      this.#tellOwner(pod, gap)
+      else
+        this.#options.log.error(
+          { uid: pod.uid, code: error.code, policy: gap.key },
+          `${error.message}. ${error.hint}`,
+        )
+      this.#options.events.warn(
+        pod,
+        'PolicyMissing',
+        `${error.message} (${error.code}: ${error.hint})`,
+      )
     }
     for (const uid of gone) {
       this.#closed.delete(uid)
       this.#policies.forget(uid)
     }
     if (unknown.length > 0) this.#logUnknown(unknown)
-  }
-
-  #log(pod: LocalPod, gap: PodGap): void {
-    const error = this.#errorOf(`pod ${pod.namespace}/${pod.name}: ${gap.message}`)
-    this.#options.log.error(
-      { uid: pod.uid, code: error.code, policy: gap.key },
-      `${error.message}. ${error.hint}`,
-    )
   }
 
   /** One line for all of them: whatever keeps discovery from telling of one keeps it from telling of many. */
@@ -117,15 +118,6 @@ export class ClosedPods {
     this.#options.log.warn(
       { code: error.code, pods: pods.length },
       `${error.message}. ${error.hint}`,
-    )
-  }
-
-  #tellOwner(pod: LocalPod, gap: PodGap): void {
-    const error = this.#errorOf(`pod ${pod.namespace}/${pod.name}: ${gap.message}`)
-    this.#options.events.warn(
-      pod,
-      'PolicyMissing',
-      `${error.message} (${error.code}: ${error.hint})`,
     )
   }
 
