@@ -2,17 +2,15 @@
 // The agents of a cluster and what they answer. One that cannot be asked is told of, and holds up no other.
 
 import { AmbitError } from '../../mesh/errors.ts'
-import { type Pod, PODS } from '../../mesh/kube/index.ts'
-import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
+import { chainProblem, type Pod, PODS } from '../../mesh/kube/index.ts'
 import type { Result } from '../../mesh/result.ts'
 import { type ConfigDump, readConfigDump } from '../dump/config-dump.ts'
 import { askAdmin } from './admin.ts'
 import type { ClusterTarget } from './target.ts'
+import { kubeError } from './kube-reads.ts'
 
 /** Of the DaemonSet. */
 const AGENT_LABEL = 'app=ambit-agent'
-
-type Conditions = NonNullable<NonNullable<Pod['status']>['conditions']>
 
 /** The pod of an agent. */
 export interface AgentPod {
@@ -36,7 +34,7 @@ export async function findAgents(
 ): Promise<readonly AgentPod[]> {
   const { systemNamespace: namespace } = target
   const pods = await target.api.list(PODS, { namespace, labelSelector: AGENT_LABEL })
-  if (!pods.ok) throw new AmbitError('AMB_KUBE_API', pods.error.message)
+  if (!pods.ok) throw kubeError(pods.error)
   const agents = pods.value.items
     .filter(({ metadata }) => metadata?.deletionTimestamp === undefined)
     .map(agentPod)
@@ -84,12 +82,4 @@ function agentPod({ metadata, spec, status }: Pod): AgentPod {
     ),
     chainProblem: chainProblem(status?.conditions),
   }
-}
-
-/** What an agent says of CNI on its own pod. */
-export function chainProblem(conditions: Conditions | undefined): string | undefined {
-  const condition = conditions?.find(({ type }) => type === CHAINED_CONDITION)
-  return condition?.status === 'False'
-    ? (condition.message ?? 'new pods are not enrolled at their start')
-    : undefined
 }

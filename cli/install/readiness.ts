@@ -2,6 +2,7 @@
 // How far the mesh's own pods are, and which of them hangs for what reason. The judgement is pure.
 
 import {
+  chainProblem,
   defineResource,
   type KubeApi,
   type KubeObject,
@@ -13,8 +14,7 @@ import { isRecord } from '../../daemonset/render/functions.ts'
 import type { ErrorCode } from '../../mesh/errors.ts'
 import { parseJson } from '../../mesh/json.ts'
 import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
-import { chainProblem } from '../cluster/agents.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError } from '../cluster/kube-reads.ts'
 
 export interface WorkloadProgress {
   /** `DaemonSet ambit-agent`. */

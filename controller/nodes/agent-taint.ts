@@ -4,8 +4,14 @@
 
 import { Backoff, delay } from '../../mesh/async/backoff.ts'
 import type { Collection } from '../../mesh/collections/index.ts'
-import { type KubeApi, type KubeFailure, type Node, NODES, PODS } from '../../mesh/kube/index.ts'
-import { CHAINED_CONDITION } from '../../mesh/model/names.ts'
+import {
+  chainProblem,
+  type KubeApi,
+  type KubeFailure,
+  type Node,
+  NODES,
+  PODS,
+} from '../../mesh/kube/index.ts'
 import type { Logger } from '../../mesh/telemetry/log.ts'
 import type { NodeFacts } from '../core/node.ts'
 import type { ObjectKey } from '../core/origin.ts'
@@ -75,7 +81,7 @@ export async function removeAgentTaint(api: KubeApi, options: AgentTaintOptions)
       const wake = changed.promise
       let hasFailed = false
       for (const { node: name, agent } of openableNodes(options)) {
-        const problem = await chainProblem(api, agent, signal)
+        const problem = await whyClosed(api, agent, signal)
         if (problem !== undefined) {
           // The condition is none of the facts that wake us.
           hasFailed = true
@@ -105,16 +111,14 @@ export async function removeAgentTaint(api: KubeApi, options: AgentTaintOptions)
   }
 }
 
-/** Why pods of the agent's node would start without the CNI plugin, as the agent says; undefined where it does not say that. */
-async function chainProblem(
+/** Why pods of the agent's node would start without the CNI plugin, as the agent says, or why it cannot be asked; undefined where it does not say that. */
+async function whyClosed(
   api: KubeApi,
   agent: Openable['agent'],
   signal: AbortSignal,
 ): Promise<string | undefined> {
   const read = await api.get(PODS, agent, { signal })
-  if (!read.ok) return read.error.message
-  const condition = read.value.status?.conditions?.find(({ type }) => type === CHAINED_CONDITION)
-  return condition?.status === 'False' ? (condition.message ?? 'CNI is not chained') : undefined
+  return read.ok ? chainProblem(read.value.status?.conditions) : read.error.message
 }
 
 async function untaint(

@@ -4,8 +4,7 @@
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { CniCondition } from '../../agent/cni-condition.ts'
-import { chainProblem } from '../../cli/cluster/agents.ts'
-import { createKubeApi, type Pod, PODS } from '../../mesh/kube/index.ts'
+import { chainProblem, createKubeApi, type Pod, PODS } from '../../mesh/kube/index.ts'
 import { FaultyApi } from '../support/faulty-api.ts'
 import { until } from '../support/until.ts'
 
