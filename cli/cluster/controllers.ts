@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The controllers of a cluster and what they answer.
 
-import { AmbitError } from '../../mesh/errors.ts'
 import { type Pod, PODS } from '../../mesh/kube/index.ts'
 import type { Result } from '../../mesh/result.ts'
 import { askAdmin } from './admin.ts'
 import type { ClusterTarget } from './target.ts'
+import { kubeError } from './kube-reads.ts'
 
 /** Of the Deployment. */
 const CONTROLLER_LABEL = 'app=ambit-controller'
@@ -42,7 +42,7 @@ export async function controllerPods(target: ClusterTarget): Promise<readonly st
 async function listControllers({ api, systemNamespace }: ClusterTarget): Promise<readonly Pod[]> {
   const namespace = systemNamespace
   const pods = await api.list(PODS, { namespace, labelSelector: CONTROLLER_LABEL })
-  if (!pods.ok) throw new AmbitError('AMB_KUBE_API', pods.error.message)
+  if (!pods.ok) throw kubeError(pods.error)
   return pods.value.items
 }
 

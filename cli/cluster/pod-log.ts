@@ -2,10 +2,10 @@
 // The lines of a pod's log, through the API server, as `kubectl logs` has them.
 
 import { createInterface } from 'node:readline'
-import { AmbitError } from '../../mesh/errors.ts'
 import { PODS, resourcePath } from '../../mesh/kube/index.ts'
 import { openExchange } from '../../mesh/kube/transport.ts'
 import type { ClusterTarget } from './target.ts'
+import { kubeError } from './kube-reads.ts'
 
 export interface LogOptions {
   readonly follow: boolean
@@ -35,7 +35,7 @@ export async function podLog(
     signal,
     deadlineMs: DEADLINE_MS,
   })
-  if (!opened.ok) throw new AmbitError('AMB_KUBE_API', opened.error.message)
+  if (!opened.ok) throw kubeError(opened.error)
   try {
     for await (const line of createInterface({ input: opened.value })) onLine(line)
   } catch (thrown) {

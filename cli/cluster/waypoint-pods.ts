@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The pods of the mesh's waypoints, wherever they are.
 
-import { AmbitError } from '../../mesh/errors.ts'
 import { PODS } from '../../mesh/kube/index.ts'
 import { GATEWAY_NAME_LABEL } from '../../mesh/model/names.ts'
 import { readWaypoints } from '../waypoint/read-waypoints.ts'
 import type { ClusterTarget } from './target.ts'
+import { kubeError } from './kube-reads.ts'
 
 export interface WaypointPod {
   readonly namespace: string
@@ -18,7 +18,7 @@ export interface WaypointPod {
 /** Those that run; none where nothing is a waypoint. Throws AMB_KUBE_API. */
 export async function waypointPods({ api }: ClusterTarget): Promise<readonly WaypointPod[]> {
   const pods = await api.list(PODS, { labelSelector: GATEWAY_NAME_LABEL })
-  if (!pods.ok) throw new AmbitError('AMB_KUBE_API', pods.error.message)
+  if (!pods.ok) throw kubeError(pods.error)
   const found = pods.value.items.flatMap(({ metadata, spec, status }): WaypointPod[] => {
     const { name = '', namespace = '', labels = {}, deletionTimestamp } = metadata ?? {}
     const gateway = labels[GATEWAY_NAME_LABEL]

@@ -33,8 +33,6 @@ interface ApplyFlags extends TargetFlags, ValueFlags {
 const READY_TIMEOUT_S = 300
 /** An agent's drain, and what it does besides. */
 const GONE_TIMEOUT_S = 120
-/** How long a server may be away before an uninstallation ends where it is. */
-const PATIENCE_MS = 60_000
 const UNREADABLE: ReadonlySet<string> = new Set<ErrorCode>(['AMB_INSTALL', 'AMB_CHART_VALUES'])
 /** Ctrl-C, a pipeline that is cancelled, a terminal whose connection is lost. */
 const ENDING_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -109,7 +107,7 @@ export function uninstallCommand(): Command {
         const { api, systemNamespace: namespace } = await openTarget(flags)
         const { objects, caSecret, takesNamespace } = await installedObjects(api, namespace)
         // What a server that is away for a moment has kept from being removed would stay.
-        await uninstall(patientApi(api, { report: print, forMs: PATIENCE_MS }), {
+        await uninstall(patientApi(api, { report: print }), {
           namespace,
           objects,
           caSecret,

@@ -12,7 +12,7 @@ import { show } from '../show.ts'
 import { sortedWaypoints, waypointStatusTable, waypointTable } from '../tables/waypoints.ts'
 import { awaitProgrammed } from '../waypoint/await-programmed.ts'
 import { enrolNamespace, namespaceStanding, requireFree } from '../waypoint/enrol-namespace.ts'
-import { kubeError, readWaypoints, requireOurs } from '../waypoint/read-waypoints.ts'
+import { gatewayApiError, readWaypoints, requireOurs } from '../waypoint/read-waypoints.ts'
 import {
   TRAFFIC_KINDS,
   waypointGateway,
@@ -119,7 +119,7 @@ function applyCommand(): Command {
         fieldManager: FIELD_MANAGER,
         force: true,
       })
-      if (!applied.ok) throw kubeError(applied.error)
+      if (!applied.ok) throw gatewayApiError(applied.error)
       print(`waypoint ${namespace}/${name} applied`)
       if (flags.wait === true) {
         await awaitProgrammed(api, target, flags.timeout * 1000)
@@ -211,7 +211,7 @@ function deleteCommand(): Command {
         flags.all === true ? await reports(api, namespace) : await named(api, namespace, names)
       for (const { name } of waypoints) {
         const deleted = await api.delete(GATEWAYS, { namespace, name })
-        if (!deleted.ok) throw kubeError(deleted.error)
+        if (!deleted.ok) throw gatewayApiError(deleted.error)
         print(`waypoint ${namespace}/${name} deleted`)
       }
       const gone = waypoints.map(({ name }) => name)

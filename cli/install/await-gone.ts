@@ -4,7 +4,7 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { AmbitError } from '../../mesh/errors.ts'
 import { type KubeApi, NODES, type Pod, PODS } from '../../mesh/kube/index.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError } from '../cluster/kube-reads.ts'
 import type { InstallObject } from './objects.ts'
 
 export interface AwaitGoneOptions {

@@ -30,8 +30,6 @@ export interface InstallOptions {
   readonly signal?: AbortSignal | undefined
 }
 
-/** How long a server may be away before a step fails. */
-const PATIENCE_MS = 60_000
 /** An agent's drain, and what it does besides, before what it needs for that is taken away. */
 const GONE_TIMEOUT_MS = 120_000
 
@@ -64,7 +62,7 @@ export async function install(
   const made = new Set((await madeObjects(api, makerOf(plan))).map(({ title }) => title))
   let areAgentsNew = false
   try {
-    const applying = patientApi(api, { report, signal, forMs: PATIENCE_MS })
+    const applying = patientApi(api, { report, signal })
     for (const item of all) {
       signal?.throwIfAborted()
       const done = await journal.apply(applying, item)
@@ -111,7 +109,7 @@ async function takeBack(
   },
 ): Promise<readonly string[]> {
   const { namespace } = plan
-  const patient = patientApi(api, { report, forMs: PATIENCE_MS })
+  const patient = patientApi(api, { report })
   const gone = { namespace, timeoutMs: Math.min(timeoutMs, GONE_TIMEOUT_MS), report }
   const removed = async (item: InstallObject): Promise<readonly string[]> => {
     switch (item.resource.kind) {

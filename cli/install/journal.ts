@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { KubeApi, KubeFailure, KubeObject } from '../../mesh/kube/index.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError } from '../cluster/kube-reads.ts'
 import { FIELD_MANAGER, type InstallObject, isApplied } from './objects.ts'
 import { isMomentary } from './patient-api.ts'
 

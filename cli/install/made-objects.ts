@@ -15,7 +15,7 @@ import {
 } from '../../mesh/kube/index.ts'
 import { ROOT_LABEL, WAYPOINT_CONTROLLER } from '../../mesh/model/names.ts'
 import type { Result } from '../../mesh/result.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError } from '../cluster/kube-reads.ts'
 
 /** An object that is there. */
 export interface MadeObject {

@@ -10,7 +10,7 @@ import {
   type KubeObject,
   type KubeResource,
 } from '../../mesh/kube/index.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError, readIfThere } from '../cluster/kube-reads.ts'
 import { requireFlags } from './require-flags.ts'
 
 /** What a person says of the values, in the order in which Helm takes them. */
@@ -83,12 +83,8 @@ export const policyKinds = (): readonly InstallObject[] => chartKinds().map(inst
 /** The kinds of policies that the cluster has not: those of somebody else, Istio's above all, are left as they are. Throws AMB_KUBE_API. */
 export async function absentKinds(api: KubeApi): Promise<readonly InstallObject[]> {
   const absent: InstallObject[] = []
-  for (const kind of policyKinds()) {
-    const found = await api.get(kind.resource, kind.target)
-    if (found.ok) continue
-    if (found.error.kind !== 'notFound') throw kubeError(found.error)
-    absent.push(kind)
-  }
+  for (const kind of policyKinds())
+    if ((await readIfThere(api, kind.resource, kind.target)) === undefined) absent.push(kind)
   return absent
 }
 

@@ -7,8 +7,8 @@ import type { KubeApi, KubeFailure } from '../../mesh/kube/index.ts'
 import type { Result } from '../../mesh/result.ts'
 
 export interface PatienceOptions {
-  /** How long a call is asked again. */
-  readonly forMs: number
+  /** How long a call is asked again; a minute if left out. */
+  readonly forMs?: number
   readonly report: (line: string) => void
   /** Ends the waiting. */
   readonly signal?: AbortSignal | undefined
@@ -16,6 +16,8 @@ export interface PatienceOptions {
   readonly firstMs?: number
 }
 
+/** A server that is restarted is back in less. */
+const PATIENCE_MS = 60_000
 const FIRST_MS = 500
 const LONGEST_MS = 5_000
 /** For an internal error: some pass, as that of an etcd which has a new leader, and others are the server's last word. */
@@ -23,7 +25,8 @@ const BROKEN_MS = 10_000
 
 /** The same calls, each asked again while the server is away, fails or has too much to do. All of them may come twice without harm. */
 export function patientApi(api: KubeApi, options: PatienceOptions): KubeApi {
-  const { forMs, report, signal = new AbortController().signal, firstMs = FIRST_MS } = options
+  const { forMs = PATIENCE_MS, report, firstMs = FIRST_MS } = options
+  const { signal = new AbortController().signal } = options
   // Once waiting was in vain, each further call has one attempt, until one succeeds.
   let isGivenUp = false
   const again = async <T>(

@@ -20,7 +20,7 @@ import {
 } from '../../mesh/kube/index.ts'
 import { hasSameCertificates } from '../../mesh/identity/pem.ts'
 import { ROOT_LABEL } from '../../mesh/model/names.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError, readIfThere } from '../cluster/kube-reads.ts'
 import { absentKinds, type InstallObject, policyKinds } from './objects.ts'
 import { valuesConfigMap } from './stored-values.ts'
 
@@ -85,13 +85,12 @@ export async function preflight(
   const findings = await Promise.all([
     versionFindings(api),
     rightFindings(api, options),
-    goingFindings(api, options),
+    objectFindings(api, options),
     namedFindings(api, options),
     nodeFindings(api, String(options.values['platform'] ?? 'generic')),
     meshFindings(api, options),
     ciliumFindings(api),
     kindFindings(api),
-    ownerFindings(api, options.objects),
   ])
   return findings
     .flat()
@@ -339,56 +338,57 @@ async function namedFindings(
   return (await Promise.all([...classes, ...secrets])).flat()
 }
 
-/** What is going is there still, and gone a moment later: nothing is made in such a namespace, and such a kind is not made anew. */
-async function goingFindings(
+/** Of what is there already: whether it goes, and whose it is. */
+async function objectFindings(
   api: KubeApi,
   { objects, namespace }: PreflightOptions,
 ): Promise<readonly Finding[]> {
-  const all: readonly Omit<InstallObject, 'object'>[] = [
+  const own = objects.filter(({ resource }) => resource.kind !== 'Namespace')
+  const shared: readonly Omit<InstallObject, 'object'>[] = [
     { resource: NAMESPACES, target: { name: namespace }, title: `namespace ${namespace}` },
-    ...objects.filter(({ resource }) => resource.kind !== 'Namespace'),
     ...policyKinds(),
   ]
-  const findings = await Promise.all(
-    all.map(async ({ resource, target, title }): Promise<readonly Finding[]> => {
-      const found = await api.get<KubeObject>(resource, target)
-      if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
-      if (!found.ok || found.value.metadata?.deletionTimestamp === undefined) return []
-      const where = target.namespace === undefined ? '' : ` -n ${target.namespace}`
-      const wait = `kubectl wait --for=delete ${resource.plural}/${target.name}${where}`
-      return [error(`${title} is being deleted: install once it is gone (${wait})`)]
-    }),
-  )
+  const read = async (item: Omit<InstallObject, 'object'>, isOwn: boolean) => {
+    const found = await readIfThere(api, item.resource, item.target)
+    if (found === undefined) return []
+    return [...goingFindings(item, found), ...(isOwn ? ownerFindings(item, found) : [])]
+  }
+  const findings = await Promise.all([
+    ...shared.map((item) => read(item, false)),
+    ...own.map((item) => read(item, true)),
+  ])
   return findings.flat()
 }
 
+/** What is going is there still, and gone a moment later: nothing is made in such a namespace, and such a kind is not made anew. */
+function goingFindings(
+  { resource, target, title }: Omit<InstallObject, 'object'>,
+  { metadata }: KubeObject,
+): readonly Finding[] {
+  if (metadata?.deletionTimestamp === undefined) return []
+  const where = target.namespace === undefined ? '' : ` -n ${target.namespace}`
+  const wait = `kubectl wait --for=delete ${resource.plural}/${target.name}${where}`
+  return [error(`${title} is being deleted: install once it is gone (${wait})`)]
+}
+
 /** What Helm made is Helm's to change, and what somebody else made is theirs. */
-async function ownerFindings(
-  api: KubeApi,
-  objects: readonly InstallObject[],
-): Promise<readonly Finding[]> {
-  const findings = await Promise.all(
-    objects.map(async ({ resource, target, title }): Promise<readonly Finding[]> => {
-      if (resource.kind === 'Namespace') return []
-      const found = await api.get<KubeObject>(resource, target)
-      if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
-      if (!found.ok) return []
-      const { labels = {}, annotations = {} } = found.value.metadata ?? {}
-      if (labels['app.kubernetes.io/managed-by'] === 'Helm') {
-        const release = annotations['meta.helm.sh/release-name']
-        const whose = release === undefined ? '' : ` (release ${release})`
-        return [error(`${title} is Helm's${whose}: upgrade and uninstall with helm`)]
-      }
-      return labels['app.kubernetes.io/name'] === 'ambit'
-        ? []
-        : [
-            error(
-              `${title} is there, and none of Ambit's by its labels: it would be overwritten. Rename or delete it`,
-            ),
-          ]
-    }),
-  )
-  return findings.flat()
+function ownerFindings(
+  { title }: Omit<InstallObject, 'object'>,
+  { metadata }: KubeObject,
+): readonly Finding[] {
+  const { labels = {}, annotations = {} } = metadata ?? {}
+  if (labels['app.kubernetes.io/managed-by'] === 'Helm') {
+    const release = annotations['meta.helm.sh/release-name']
+    const whose = release === undefined ? '' : ` (release ${release})`
+    return [error(`${title} is Helm's${whose}: upgrade and uninstall with helm`)]
+  }
+  return labels['app.kubernetes.io/name'] === 'ambit'
+    ? []
+    : [
+        error(
+          `${title} is there, and none of Ambit's by its labels: it would be overwritten. Rename or delete it`,
+        ),
+      ]
 }
 
 /** Whether a version, as v1.30.2 or 5.15.0-91-generic, comes before another; one that cannot be read does not. */

@@ -3,7 +3,7 @@
 // of what was to make them.
 
 import { DAEMON_SETS, type Event, EVENTS, type KubeApi } from '../../mesh/kube/index.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError } from '../cluster/kube-reads.ts'
 
 /** Their makers: agents' DaemonSet, and the ReplicaSets of controllers. */
 const MAKERS: Readonly<Record<string, RegExp>> = {

@@ -7,7 +7,7 @@ import type { Values } from '../../daemonset/render/values.ts'
 import { AmbitError } from '../../mesh/errors.ts'
 import { CONFIG_MAPS, type ConfigMap, type KubeApi } from '../../mesh/kube/index.ts'
 import { parseJson } from '../../mesh/json.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError } from '../cluster/kube-reads.ts'
 import type { InstallObject } from './objects.ts'
 
 /** Beside the mesh. Values hold no secrets: what is one is named by its Secret. */

@@ -4,7 +4,7 @@
 
 import { AmbitError } from '../../mesh/errors.ts'
 import { DAEMON_SETS, GATEWAYS, type KubeApi } from '../../mesh/kube/index.ts'
-import { kubeError } from './kube-error.ts'
+import { kubeError } from '../cluster/kube-reads.ts'
 import { awaitEmptied, requireGone } from './await-gone.ts'
 import { type MadeObject, madeObjects, markedObjects } from './made-objects.ts'
 import {

@@ -2,16 +2,9 @@
 // Whether what is installed is there, as it was applied, of this version, and ready.
 
 import { AmbitError } from '../../mesh/errors.ts'
-import {
-  DAEMON_SETS,
-  DEPLOYMENTS,
-  type KubeApi,
-  type KubeObject,
-  type KubeResource,
-  type ObjectName,
-} from '../../mesh/kube/index.ts'
+import { DAEMON_SETS, DEPLOYMENTS, type KubeApi, type KubeObject } from '../../mesh/kube/index.ts'
 import { chartFacts } from '../../daemonset/render/chart.ts'
-import { kubeError } from './kube-error.ts'
+import { readIfThere } from '../cluster/kube-reads.ts'
 import { type InstallObject, policyKinds } from './objects.ts'
 import { meshProgress, NOWHERE } from './readiness.ts'
 import { refusedPods } from './refused-pods.ts'
@@ -31,13 +24,9 @@ export async function verify(
   objects: readonly InstallObject[],
   namespace: string,
 ): Promise<readonly Check[]> {
-  const checks: Check[] = []
-  for (const { resource, target, title } of policyKinds()) {
-    const found = await read(api, resource, target)
-    checks.push(check(title, found === undefined ? `it is not there: ${REMEDY}` : ''))
-  }
+  const checks = await kindChecks(api, `it is not there: ${REMEDY}`)
   for (const { resource, target, object, title } of objects) {
-    const found = await read(api, resource, target)
+    const found = await readIfThere(api, resource, target)
     const why = found === undefined ? 'it is not there' : difference(object, found)
     checks.push(check(title, why === '' ? '' : `${why}: ${REMEDY}`))
   }
@@ -46,22 +35,28 @@ export async function verify(
 
 /** Of what Helm or kubectl has installed: by which values, nobody here knows. Throws AMB_INSTALL where nothing is. */
 export async function verifyOthers(api: KubeApi, namespace: string): Promise<readonly Check[]> {
-  const checks: Check[] = []
-  for (const { resource, target, title } of policyKinds()) {
-    const found = await read(api, resource, target)
-    checks.push(check(title, found === undefined ? 'it is not there' : ''))
-  }
+  const checks = await kindChecks(api, 'it is not there')
   for (const [resource, name] of [
     [DAEMON_SETS, 'ambit-agent'],
     [DEPLOYMENTS, 'ambit-controller'],
   ] as const) {
-    const found = await read(api, resource, { namespace, name })
+    const found = await readIfThere(api, resource, { namespace, name })
     const title = `${resource.kind} ${namespace}/${name}`
     checks.push(check(title, found === undefined ? 'it is not there' : otherVersion(found)))
     if (found === undefined && resource === DAEMON_SETS)
       throw new AmbitError('AMB_INSTALL', `Nothing of Ambit is installed in namespace ${namespace}`)
   }
   return [...checks, ...(await runningChecks(api, namespace))]
+}
+
+/** Of the kinds of policies; `absent`: what is said of one that the cluster has not. */
+async function kindChecks(api: KubeApi, absent: string): Promise<Check[]> {
+  const checks: Check[] = []
+  for (const { resource, target, title } of policyKinds()) {
+    const found = await readIfThere(api, resource, target)
+    checks.push(check(title, found === undefined ? absent : ''))
+  }
+  return checks
 }
 
 async function runningChecks(api: KubeApi, namespace: string): Promise<readonly Check[]> {
@@ -81,17 +76,6 @@ async function runningChecks(api: KubeApi, namespace: string): Promise<readonly 
     ...[...refused, ...hanging].map((why) => check('pods', why)),
     ...unchained.map((why) => check('CNI', why)),
   ]
-}
-
-/** Undefined where it is not there. */
-async function read(
-  api: KubeApi,
-  resource: KubeResource,
-  target: ObjectName,
-): Promise<KubeObject | undefined> {
-  const found = await api.get(resource, target)
-  if (!found.ok && found.error.kind !== 'notFound') throw kubeError(found.error)
-  return found.ok ? found.value : undefined
 }
 
 const check = (what: string, why: string): Check => ({ what, isWell: why === '', why })

@@ -9,6 +9,7 @@ import {
   type KubeFailure,
   type PolicyResource,
 } from '../../mesh/kube/index.ts'
+import { kubeError } from '../cluster/kube-reads.ts'
 import { WAYPOINT_CONTROLLER } from '../../mesh/model/names.ts'
 import { WAYPOINT_CLASS } from './waypoint-gateway.ts'
 
@@ -21,8 +22,8 @@ export async function readWaypoints(
     api.list(GATEWAY_CLASSES),
     api.list(GATEWAYS, namespace === undefined ? {} : { namespace }),
   ])
-  if (!classes.ok) throw kubeError(classes.error)
-  if (!gateways.ok) throw kubeError(gateways.error)
+  if (!classes.ok) throw gatewayApiError(classes.error)
+  if (!gateways.ok) throw gatewayApiError(gateways.error)
   const ours = new Set(
     classes.value.items
       .filter(({ spec }) => specOf(spec)['controllerName'] === WAYPOINT_CONTROLLER)
@@ -44,7 +45,7 @@ export async function requireOurs(
   const found = await api.get(GATEWAYS, { namespace, name })
   if (!found.ok) {
     if (found.error.kind === 'notFound' && !isKindAbsent(found.error)) return
-    throw kubeError(found.error)
+    throw gatewayApiError(found.error)
   }
   const waypoints = await readWaypoints(api, namespace)
   if (waypoints.some(({ metadata }) => metadata?.name === name)) return
@@ -55,13 +56,13 @@ export async function requireOurs(
 }
 
 /** The error of a call of the Gateway API. */
-export function kubeError(failure: KubeFailure): AmbitError {
+export function gatewayApiError(failure: KubeFailure): AmbitError {
   return isKindAbsent(failure)
     ? new AmbitError(
         'AMB_GATEWAY_API',
         'Cannot look for waypoints: the cluster has not the kinds of the Gateway API',
       )
-    : new AmbitError('AMB_KUBE_API', failure.message)
+    : kubeError(failure)
 }
 
 /** A server that does not know a kind answers for its whole path, and not of an object. */
