@@ -17,7 +17,7 @@ export function inNode(node: string): readonly string[] {
   return [
     ...['sh', '-euc', enter, 'sh', ...groups, '--'],
     ...['nsenter', '-t', String(pidOf(node)), ...namespaces, '--'],
-    ...['env', 'PATH=/opt/ambit-cluster:/usr/sbin:/usr/bin:/sbin:/bin'],
+    ...['env', 'PATH=/opt/kubernetes:/opt/ambit-cluster:/usr/sbin:/usr/bin:/sbin:/bin'],
   ]
 }
 
