@@ -23,6 +23,7 @@ import { Newcomers } from '../../mesh/program/newcomers.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { acceptedToken, ScriptedKube } from '../support/scripted-kube.ts'
 import { unaryMethod } from '../support/raw-grpc.ts'
+import { until } from '../support/until.ts'
 
 const log = createLogger('test', 'silent')
 const SHORT_MS = 300
@@ -154,12 +155,20 @@ void t.test(
 )
 
 void t.test('bad tokens, however many, do not make a connection somebody', async (t) => {
-  const { client, cuts, listener } = await door(t, { firstCallDeadlineMs: SHORT_MS })
+  const { client, cuts, listener } = await door(t)
   const stranger = client()
   let accepted = 0
   while (cuts.length === 0) if ((await stranger.say('made-up')) === status.OK) accepted += 1
   t.equal(accepted, 0)
   t.equal(cuts[0], 'calls')
+  t.equal(listener.connections.callers, 0)
+})
+
+void t.test('few bad tokens give a connection no more time', async (t) => {
+  const { client, cuts, listener } = await door(t, { firstCallDeadlineMs: SHORT_MS })
+  t.not(await client().say('made-up'), status.OK)
+  await until(() => cuts.length > 0, 'the cut')
+  t.equal(cuts[0], 'silent')
   t.equal(listener.connections.callers, 0)
 })
 
