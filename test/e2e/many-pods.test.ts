@@ -142,11 +142,14 @@ async function beheaded(t: Test, lab: Lab): Promise<void> {
   await captured(lab, 'late', NEWCOMERS)
   const agents = await objectsIn(lab, PODS, MESH_NAMESPACE, AGENTS)
   t.ok(agents.every(({ metadata }) => metadata?.name !== before || metadata.deletionTimestamp))
+  // A pod is captured before its kubelet says of its containers that they started.
+  await lab.waitForPods('late', CROWD_MS)
   const restarts = (await objectsIn(lab, PODS, 'late')).map(
     ({ status }) => status?.containerStatuses?.[0]?.restartCount,
   )
-  t.ok(
-    restarts.every((count) => count === 0),
+  t.strictSame(
+    restarts,
+    Array.from({ length: NEWCOMERS }, () => 0),
     'none was started twice',
   )
   await lab.kubectl('delete', 'namespace', 'late', ROLLED)
