@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { formatHostPort } from '../../mesh/model/host-port.ts'
+import { wholeLines } from '../machine/whole-lines.ts'
 import { OUTSIDE_IP4, OUTSIDE_IP6 } from '../network/addressing.ts'
 import { type Check, CheckFailed, type ClientReport, type DemoLab, expect } from './check.ts'
 import { policyChecks } from './policy-checks.ts'
@@ -72,9 +73,8 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
   }
 
   const accessLines = (node: string): AccessLine[] => {
-    const text = lab.agentLog(node)
     const lines: AccessLine[] = []
-    for (const line of text.split('\n')) {
+    for (const line of wholeLines(lab.agentLog(node))) {
       if (!line.startsWith('{')) continue
       const entry = JSON.parse(line) as AccessLine
       if (entry.direction !== undefined) lines.push(entry)

@@ -6,6 +6,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import t from 'tap'
 import { RemoteProcess } from '../capture/support/rpc.ts'
 import { ADDRESS, BPF_OBJECT, World } from '../capture/support/world.ts'
+import { wholeLines } from '../../lab/machine/whole-lines.ts'
 import type { IpAddress } from '../../mesh/model/types.ts'
 import { deadline, missing } from '../helpers.ts'
 import { until } from '../support/until.ts'
@@ -55,8 +56,7 @@ await t.test('captured traffic', { skip }, async (t) => {
   const line = async (matches: (line: Record<string, unknown>) => boolean) => {
     let found: Record<string, unknown> | undefined
     await until(() => {
-      found = readFileSync(logFile, 'utf8')
-        .split('\n')
+      found = wholeLines(readFileSync(logFile, 'utf8'))
         .filter((text) => text.startsWith('{') && text.includes('connection complete'))
         .map((text) => JSON.parse(text) as Record<string, unknown>)
         .find(matches)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The one way to ask a component's admin port: whole answers, answers as they come, and those that do not.
 
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import http from 'node:http'
 import net, { type AddressInfo } from 'node:net'
+import { mock } from 'node:test'
 import t from 'tap'
 import { askAdmin, openAdmin } from '../../cli/cluster/admin.ts'
 import { auditLines } from '../../cli/cluster/audit-lines.ts'
@@ -53,14 +54,28 @@ void t.test('an answer is read whole, and a refusal says why', async (t) => {
 })
 
 void t.test('who does not answer, or stops in the middle, holds nobody up', async (t) => {
+  // Time passes when the question, or the beginning of the answer, has come.
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const came = new EventEmitter()
   const target = await component(t, (request, response) => {
     if (request.url === '/middle') response.write('{')
+    else came.emit('question')
   })
-  for (const [path, error] of [
-    ['/never', /^no answer within 0\.2 s/],
-    ['/middle', /^no whole answer within 0\.2 s/],
-  ] as const)
-    t.match(await askAdmin(target, { pod: 'a', path, deadlineMs: 200 }), { ok: false, error })
+  const connect: ClusterTarget['connect'] = async (pod) => {
+    const connected = await target.connect(pod)
+    if (connected.ok) connected.value.once('data', () => setImmediate(() => came.emit('answer')))
+    return connected
+  }
+  for (const [path, what, error] of [
+    ['/never', 'question', /^no answer within 0\.2 s/],
+    ['/middle', 'answer', /^no whole answer within 0\.2 s/],
+  ] as const) {
+    const asked = askAdmin({ ...target, connect }, { pod: 'a', path, deadlineMs: 200 })
+    await once(came, what)
+    mock.timers.tick(200)
+    t.match(await asked, { ok: false, error })
+  }
 })
 
 void t.test('a followed audit gives lines as they come, until it is told to end', async (t) => {

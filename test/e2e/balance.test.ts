@@ -5,7 +5,14 @@
 import t from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
-import { agentOf, applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import {
+  agentOf,
+  applyAll,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+  waitForNews,
+} from './support/mesh-lab.ts'
 import { namespaceManifest, serverManifest } from './support/pods.ts'
 
 const skip = missing(...NEEDS)
@@ -128,7 +135,10 @@ await t.test('connections of a pod to a Service', { skip }, async (t) => {
     await lab.waitFor('an answer of the one that is well again', async () =>
       (await answerersOf('ill')) === 'dead,fine,well' ? true : undefined,
     )
-    t.equal(await agentSays('an ejected endpoint has recovered'), 1)
+    // The worker that has found out tells the agent, which says so.
+    const recovered = 'an ejected endpoint has recovered'
+    await lab.waitFor('word of it', async () => (await agentSays(recovered)) > 0 || undefined)
+    t.equal(await agentSays(recovered), 1)
   })
 
   await t.test('with sessionAffinity the pod stays, in either family', async (t) => {
@@ -144,6 +154,8 @@ await t.test('connections of a pod to a Service', { skip }, async (t) => {
     await applyAll(lab, [server('four', 'sticky', 'node-b', 0)])
     await lab.waitForPods('mesh')
     await waitForCapture(lab, 'mesh', true)
+    // While it becomes known, calls may go first to one and then to the other.
+    await waitForNews(lab, 'node-a', 'mesh', { sticky: 4 })
     for (const [at, vip] of vips.split(' ').entries()) {
       const answers = await calls(lab, vip, 20)
       const [now = '', ...others] = Object.keys(answers)

@@ -10,7 +10,7 @@ import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
 import { HTTP_PORT, TCP_PORTS } from './programs/ports.ts'
 import type { Steady } from './programs/steady.ts'
-import { applyAll, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import { applyAll, meshLab, NEEDS, waitForCapture, waitForNews } from './support/mesh-lab.ts'
 import { until } from '../support/until.ts'
 import { type Call, failures, startRefused, startTraffic } from './support/pod-traffic.ts'
 import {
@@ -108,6 +108,7 @@ await t.test('while calls run from it, into it and past it', { skip }, async (t)
   ])
   await lab.waitForPods()
   await waitForCapture(lab, 'staying', true)
+  for (const node of lab.nodes) await waitForNews(lab, node, 'staying', { near: 1, far: 1 })
   const before = await offered(lab)
 
   await applyAll(lab, [namespaceManifest(NAMESPACE), ...pods()])

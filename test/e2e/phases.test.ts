@@ -6,9 +6,11 @@ import t, { type Test } from 'tap'
 import { missing } from '../helpers.ts'
 import { TCP_PORTS } from './programs/ports.ts'
 import {
+  type AccessLine,
   accessLines,
   agentOf,
   applyAll,
+  linesWhere,
   meshLab,
   NEEDS,
   waitForCapture,
@@ -232,14 +234,12 @@ await t.test('a pod in every phase of its life', { skip }, async (t) => {
     await phase(traffic, 'left')
     // Far longer than any wait for peers that was ever guessed.
     for (const round of ['long ago', 'longer ago', 'very long ago']) await phase(traffic, round)
-    const hbone = (await accessLines(lab, 'node-b')).filter((line) =>
-      String(line['dst.addr']).startsWith(`${leaver}:15008`),
-    )
+    const isHbone = (line: AccessLine): boolean =>
+      String(line['dst.addr']).startsWith(`${leaver}:15008`)
+    const hbone = (await accessLines(lab, 'node-b')).filter(isHbone).length
     await phase(traffic, 'believed')
-    const later = (await accessLines(lab, 'node-b')).filter((line) =>
-      String(line['dst.addr']).startsWith(`${leaver}:15008`),
-    )
-    t.ok(later.length > hbone.length, 'its peers call it by HBONE all the time')
+    await linesWhere(lab, 'node-b', 'lines of calls that are made now', isHbone, hbone + 1)
+    t.pass('its peers call it by HBONE all the time')
     thaw()
     await phase(traffic, 'heard of')
     await finish(t, traffic, 'before, unknown to its peers, and known')

@@ -48,6 +48,8 @@ await t.test('given the shop in the mesh on two nodes', { skip }, async (t) => {
   await waitForCapture(lab, 'shop', true)
 
   await t.test('status says that all is well, by name and through the API server', async (t) => {
+    // Agents annotate their pods, and hear from the controller what has become of that.
+    await until(async () => (await ambit('status')).code === 0, 'all to be in step', 20_000)
     for (const way of [
       ['--name', lab.name],
       ['--kubeconfig', lab.kubeconfig],

@@ -64,8 +64,10 @@ void t.test('one that is wanted again is captured again, and no connection notic
 void t.test('when no peer can remember it, its HBONE ends', async (t) => {
   const node = await nodeWithPod(t, 300)
   node.label('shop')
-  await hasLeft(node)
+  // That it has left lasts for a moment: what was told of it stays.
   await node.until(() => node.told.includes('withdrawn web'), 'the end of HBONE')
+  t.same(node.told, ['enrolled web as web', 'served web again', 'withdrawn web'])
+  await node.until(() => node.annotation('web') === undefined, 'the annotation to go')
   t.same(node.capture.calls, ['+web', '~web', '-web'])
   // The file is written in one step, after the data plane was told.
   const file = `${node.pod('web').metadata?.uid ?? ''}.json`

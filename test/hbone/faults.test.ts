@@ -4,6 +4,7 @@
 import { once } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import { type Socket, connect } from 'node:net'
+import { mock } from 'node:test'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import t, { type Test } from 'tap'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/http2/protocol.ts'
@@ -28,7 +29,7 @@ const KEY_CERT_SIGN = x509.KeyUsageFlags.keyCertSign
 const CRL_SIGN = x509.KeyUsageFlags.cRLSign
 const SERVER_AUTHENTICATION = '1.3.6.1.5.5.7.3.1'
 const CODE_SIGNING = '1.3.6.1.5.5.7.3.3'
-/** Short enough for a test, long enough for a handshake on a busy machine. */
+/** Short enough for a test. */
 const SHORT_DEADLINE = { deadlineMs: 700 }
 
 function knock(t: Test, port: number): Socket {
@@ -89,7 +90,12 @@ await t.test(
   'a peer that is authenticated but says no HTTP/2 is cut at the same deadline',
   async (t) => {
     const world = await makeWorld(t, { limits: SHORT_DEADLINE })
+    // No time passes before it is authenticated.
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => mock.timers.reset())
     const peer = await rawPeer(t, world.port, world.clientCertificate, false)
+    await peer.frame((seen) => seen.type === FRAME.settings)
+    mock.timers.tick(SHORT_DEADLINE.deadlineMs)
     t.match(await world.refusal(() => true), { reason: 'h2HandshakeFailure', message: /SETTINGS/ })
     await gone(peer.socket)
   },

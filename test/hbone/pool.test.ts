@@ -4,7 +4,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import { buffer } from 'node:stream/consumers'
-import { setTimeout as delay } from 'node:timers/promises'
+import { mock } from 'node:test'
 import { createServer as createTlsServer } from 'node:tls'
 import t from 'tap'
 import { connectSecured } from '../../mesh/hbone/connect.ts'
@@ -235,23 +235,34 @@ await t.test('a draining pool finishes its tunnels and opens no new ones', async
 await t.test(
   'a CONNECT that is never answered is given up, and its connection goes on',
   async (t) => {
-    const seen: IncomingTunnel[] = []
+    const asked = Promise.withResolvers<undefined>()
     const gaveUp = Promise.withResolvers<undefined>()
+    let seen = 0
     const world = await makeWorld(t, {
       answerDeadlineMs: 200,
       onTunnel: (incoming) => {
-        seen.push(incoming)
-        if (seen.length > 1) echo(incoming)
-        else incoming.signal.addEventListener('abort', () => gaveUp.resolve(undefined))
+        seen += 1
+        if (seen > 1) return echo(incoming)
+        incoming.signal.addEventListener('abort', () => gaveUp.resolve(undefined))
+        asked.resolve(undefined)
       },
     })
-    const opened = await world.pool.open(world.target, '10.0.0.1:80', {}, PATIENCE())
-    t.match(opened, { ok: false, error: { reason: 'connectTimeout', message: /within 200 ms/ } })
+    // No time passes for who is answered, however long this process has no CPU.
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => mock.timers.reset())
+    const opening = world.pool.open(world.target, '10.0.0.1:80', {}, PATIENCE())
+    await asked.promise
+    mock.timers.tick(200)
+    t.match(await opening, {
+      ok: false,
+      error: { reason: 'connectTimeout', message: /within 200 ms/ },
+    })
     await gaveUp.promise
     const { tunnel } = await world.open()
-    t.equal(await says(tunnel, 'still here'), 'still here')
-    // Lets the deadline of the answered one pass, had it been left running.
-    await delay(300)
+    tunnel.write('still here')
+    t.equal(String((await once(tunnel, 'data'))[0]), 'still here')
+    mock.timers.tick(300)
+    t.equal(await says(tunnel, 'and later'), 'and later')
     t.equal(world.dials(), 1)
     t.equal(world.pool.connectionCount(), 1, 'an answered CONNECT has no deadline any more')
   },

@@ -144,12 +144,15 @@ spec: {type: ExternalName, externalName: outside.test}
   )
 
   await t.test('an endpoint that is not ready gets nothing', async (t) => {
-    const two = lab.pod('two')
-    await lab.kubectl('delete', 'pod', two.name)
     const [vip4 = ''] = await service('echo')
-    for (let call = 0; call < 8; call += 1) {
-      t.equal(await curl(lab, 'client', `http://${vip4}/`), `${client4} one`)
-    }
+    await lab.kubectl('delete', 'pod', 'two')
+    // The rules of the nodes follow the slices, and those the pods.
+    await lab.waitFor('the other to have all calls', async () => {
+      for (let call = 0; call < 8; call += 1)
+        if ((await curl(lab, 'client', `http://${vip4}/`)) !== `${client4} one`) return undefined
+      return true
+    })
+    t.equal(await curl(lab, 'client', `http://${vip4}/`), `${client4} one`)
   })
 
   await t.test(

@@ -267,6 +267,8 @@ spec:
             livenessProbe: {
               exec: { command: ['sh', '-c', '[ ! -e /tmp/unwell ]'] },
               periodSeconds: 1,
+              // How long a busy machine takes to run it says nothing.
+              timeoutSeconds: 30,
               failureThreshold: 1,
             },
           },
@@ -366,6 +368,8 @@ spec: {selector: {app: ending}, ports: [{port: 80, targetPort: 8080}]}
             livenessProbe: {
               exec: { command: ['sh', '-c', '[ ! -e /tmp/unwell ]'] },
               periodSeconds: 1,
+              // How long a busy machine takes to run it says nothing.
+              timeoutSeconds: 30,
               failureThreshold: 1,
             },
           },

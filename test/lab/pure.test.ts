@@ -9,6 +9,7 @@ import type { WatchEvent } from '../../lab/kubernetes/objects/cluster-api.ts'
 import { ServiceIndex } from '../../lab/services/kube-view.ts'
 import { labLayout } from '../../lab/machine/layout.ts'
 import { parseManifests } from '../../lab/machine/manifests.ts'
+import { wholeLines } from '../../lab/machine/whole-lines.ts'
 import { respond } from '../../lab/services/dns/server.ts'
 import { expand } from '../../lab/kubelet/environment.ts'
 import { topMounts } from '../../lab/kubelet/host-mounts.ts'
@@ -389,5 +390,17 @@ await t.test('labLayout() refuses names that cannot be one', { skip: missing('cg
     t.throws(() => labLayout(bad), { code: 'AMB_USAGE' }, bad)
   }
   t.match(labLayout('a-1'), { fabricNetns: 'ambit-a-1-fabric', runDir: '/run/ambit-lab/a-1' })
+  t.end()
+})
+
+void t.test('of a log that is being written whole lines are read', (t) => {
+  t.strictSame(wholeLines('{"a":1}\n{"a":2}\n'), ['{"a":1}', '{"a":2}'])
+  t.strictSame(
+    wholeLines('{"a":1}\n{"a'),
+    ['{"a":1}'],
+    'the kernel shows a page of it before the next',
+  )
+  t.strictSame(wholeLines('{"a'), [])
+  t.strictSame(wholeLines(''), [])
   t.end()
 })

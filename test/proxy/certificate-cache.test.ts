@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long a connection waits for the certificate of its pod, and what it is told.
 
+import { mock } from 'node:test'
 import t from 'tap'
 import { CertificateCache } from '../../agent/proxy/certificate-cache.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
@@ -13,6 +14,8 @@ const never = new AbortController().signal
 void t.test(
   'while the CA is away each connection waits for its own time, and hears why',
   async (t) => {
+    mock.timers.enable({ apis: ['setTimeout'] })
+    t.teardown(() => mock.timers.reset())
     let asked = 0
     const cache = new CertificateCache(() => (asked += 1), WAIT_MS)
     let isOver = false
@@ -21,6 +24,7 @@ void t.test(
     await new Promise((resolve) => setImmediate(resolve))
     t.notOk(isOver, 'that others have waited long enough is nothing to it')
     t.equal(asked, 2, 'it is asked for on its behalf, too')
+    mock.timers.tick(WAIT_MS)
     t.match(await waiting, {
       ok: false,
       error: {

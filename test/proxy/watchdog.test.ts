@@ -106,7 +106,11 @@ void t.test('one that is gone has been noticed by its exit', async (t) => {
 
 void t.test('a watcher that was stopped itself judges nobody', async (t) => {
   let isAwake = false
-  const asleep = worker(0, () => (isAwake ? Promise.resolve() : new Promise(() => undefined)))
+  const first = Promise.withResolvers<undefined>()
+  const asleep = worker(0, () => {
+    first.resolve(undefined)
+    return isAwake ? Promise.resolve() : new Promise(() => undefined)
+  })
   const watchdog = new Watchdog({
     workers: () => [asleep.watched],
     onHung: () => t.fail('it was stopped together with its watcher'),
@@ -114,9 +118,7 @@ void t.test('a watcher that was stopped itself judges nobody', async (t) => {
     silenceMs: SILENCE_MS,
   })
   t.teardown(() => watchdog.close())
-  const first = Promise.withResolvers<undefined>()
-  // Time to be asked and not to answer, which no event tells.
-  setTimeout(() => first.resolve(undefined), INTERVAL_MS * 2)
+  // It is asked, and has not answered.
   await first.promise
   // As SIGSTOP and SIGCONT of the whole process: no timer of ours ran meanwhile.
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SILENCE_MS + 1_200)

@@ -2,7 +2,9 @@
 // A lab with the mesh for the tests of one file: made once, taken down at the end even when tests fail.
 
 import type { Test } from 'tap'
+import type { ConfigDump } from '../../../cli/dump/config-dump.ts'
 import { createLab, type Lab, type LabOptions, takeDown } from '../../../lab/cluster/index.ts'
+import { wholeLines } from '../../../lab/machine/whole-lines.ts'
 import { PODS } from '../../../mesh/kube/index.ts'
 import { isCaptured, objectsIn } from './objects.ts'
 
@@ -51,9 +53,7 @@ export interface AccessLine {
 
 /** The access lines that a node's agent has written so far. */
 export async function accessLines(lab: Lab, node: string): Promise<readonly AccessLine[]> {
-  return lab
-    .log(await agentOf(lab, node))
-    .split('\n')
+  return wholeLines(lab.log(await agentOf(lab, node)))
     .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line) as AccessLine)
     .filter((line) => line.direction !== undefined)
@@ -85,5 +85,33 @@ export async function waitForCapture(
   await lab.waitFor(`pods of ${namespace} ${areCaptured ? 'enrolled' : 'withdrawn'}`, async () => {
     const pods = await objectsIn(lab, PODS, namespace)
     return pods.every((pod) => isCaptured(pod) === areCaptured) ? true : undefined
+  })
+}
+
+/**
+ * Waits until a node's agent has heard that all pods of a namespace are in the mesh, and of so many endpoints of its Services. Agents annotate
+ * what they capture; what becomes of that, and of a pod that is ready, they hear later, from the controller.
+ */
+export async function waitForNews(
+  lab: Lab,
+  node: string,
+  namespace: string,
+  endpoints: Readonly<Record<string, number>>,
+): Promise<void> {
+  const isThere = (of: { readonly namespace: string }): boolean => of.namespace === namespace
+  await lab.waitFor(`${node} to hear of ${namespace}`, async () => {
+    const pods = await objectsIn(lab, PODS, namespace)
+    const ask = ['curl', '--silent', '--fail', 'http://127.0.0.1:15000/config_dump']
+    const dump = JSON.parse((await lab.nodeExec(node, ask)).stdout) as ConfigDump
+    const known = dump.workloads.filter(isThere)
+    const services = dump.services.filter(isThere)
+    const isTold =
+      known.length === pods.length &&
+      known.every(({ protocol, status }) => protocol === 'HBONE' && status === 'Healthy') &&
+      Object.entries(endpoints).every(([name, count]) => {
+        const service = services.find((each) => each.name === name)
+        return Object.keys(service?.endpoints ?? {}).length === count
+      })
+    return isTold ? true : undefined
   })
 }
