@@ -51,12 +51,18 @@ export async function openAdmin(
     connection?.destroy()
   }
   const late = new Error(`no answer within ${deadlineMs / 1000} s`)
-  const timer = setTimeout(() => connection?.destroy(late), deadlineMs)
+  let isLate = false
+  const timer = setTimeout(() => {
+    isLate = true
+    connection?.destroy(late)
+  }, deadlineMs)
   try {
     const connected = await target.connect({ namespace, pod, port: ADMIN_PORT })
     if (!connected.ok) return connected
     const opened = connected.value
     connection = opened
+    // To connect may have taken all of the time: nothing would end what is asked from here on.
+    if (isLate) throw late
     signal?.addEventListener('abort', close, { once: true })
     const body = await new Promise<IncomingMessage>((resolve, reject) => {
       const request = http.request({

@@ -78,6 +78,25 @@ void t.test('who does not answer, or stops in the middle, holds nobody up', asyn
   }
 })
 
+void t.test('time that connecting takes counts', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const target = await component(t, () => t.fail('it is not asked any more'))
+  const ends: Promise<unknown>[] = []
+  const connect: ClusterTarget['connect'] = async (pod) => {
+    const connected = await target.connect(pod)
+    if (connected.ok) ends.push(once(connected.value, 'close'))
+    mock.timers.tick(200)
+    return connected
+  }
+  t.match(await askAdmin({ ...target, connect }, { pod: 'a', path: '/', deadlineMs: 200 }), {
+    ok: false,
+    error: 'no answer within 0.2 s',
+  })
+  await Promise.all(ends)
+  t.equal(ends.length, 1, 'and the connection is closed')
+})
+
 void t.test('a followed audit gives lines as they come, until it is told to end', async (t) => {
   const target = await component(t, (request, response) => {
     t.equal(request.url, '/audit?namespace=shop&follow=true')
