@@ -10,7 +10,7 @@ import { closeFd } from '../../native/libc.ts'
 import { NetnsWatch } from '../../native/netns-watch.ts'
 import { NetnsThread } from '../../native/netns.ts'
 import { missing } from '../helpers.ts'
-import { within } from '../support/until.ts'
+import { until, within } from '../support/until.ts'
 
 const run = promisify(execFile)
 const skip = missing('root')
@@ -88,12 +88,6 @@ void t.test('a watch that has ended holds no descriptor', { skip }, async (t) =>
     await thread.close()
   })
   const count = (): number => readdirSync('/proc/self/fd').length
-  const settled = async (wanted: number): Promise<number> => {
-    // The thread closes its own, in its own time.
-    for (let turn = 0; turn < 500 && count() > wanted; turn += 1)
-      await new Promise((resolve) => setTimeout(resolve, 2))
-    return count()
-  }
   const before = count()
   for (let round = 0; round < 20; round += 1) {
     const watch = new NetnsWatch()
@@ -101,5 +95,10 @@ void t.test('a watch that has ended holds no descriptor', { skip }, async (t) =>
     watched.close()
     watch.close()
   }
-  t.equal(await settled(before), before)
+  // The thread closes its own, in its own time.
+  await until(
+    () => count() <= before,
+    () => `${count()} descriptors to become ${before}`,
+  )
+  t.equal(count(), before)
 })
