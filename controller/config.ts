@@ -184,12 +184,20 @@ const flags: FlagTable<ControllerConfig> = {
 
 /** Builds the command; `run` gets the checked configuration. */
 export function controllerCommand(run: (config: ControllerConfig) => Promise<void>): Command {
-  return flagCommand<ControllerConfig>(
+  const command = flagCommand<ControllerConfig>(
     'ambit controller',
     'Watch Kubernetes, serve the mesh to agents over xDS, and sign certificates.',
     flags,
-    run,
+    async (config) => {
+      // The root that the mesh makes would be taken for yours, and be none: yours comes with a bundle.
+      if (config.caSecret === config.plugInCaSecret)
+        command.error(
+          `error: options '--ca-secret' and '--plug-in-ca-secret' name the same Secret, "${config.caSecret}": they must be two.`,
+        )
+      await run(config)
+    },
   )
+  return command
 }
 
 function parseSigner(name: string): string {

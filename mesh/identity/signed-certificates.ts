@@ -136,10 +136,10 @@ export class SignedCertificates implements CertificateSupply {
   #renewAll(reason: string, timesMore: number): void {
     if (this.#isClosed || this.#cancelRenewAll !== undefined) return
     const delayMs = Math.round(RENEW_ALL_WITHIN_MS * (0.5 + 0.5 * this.#random()))
-    this.#log.info(
-      { reason, delayMs, certificates: this.#fetching.size },
-      'renewing all certificates',
-    )
+    const certificates = this.#fetching.size
+    // Where there is none it goes on all the same: one that is ordered meanwhile may be of before.
+    if (certificates > 0)
+      this.#log.info({ reason, delayMs, certificates }, 'renewing all certificates')
     const before = this.#rootsPem
     this.#cancelRenewAll = this.#clock.after(delayMs, () => {
       this.#cancelRenewAll = undefined

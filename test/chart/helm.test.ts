@@ -128,6 +128,9 @@ void t.test('Helm refuses what we refuse, by the same path', { skip }, async (t)
     t.match(stderr, path, set)
     t.match(stderr, /values don't meet the specifications of the schema/, set)
   }
+  const { status, stderr } = helm('template', 'mine', CHART, '--set', 'controller.caSecret=cacerts')
+  t.not(status, 0)
+  t.match(stderr, /controller\.plugInCaSecret is "cacerts" as controller\.caSecret is/)
 })
 
 void t.test('and every value of a wrong kind, whichever it is', { skip }, (t) => {

@@ -95,6 +95,10 @@ void t.test('what is wrong is told in words', async (t) => {
       { agent: { tolerations: [{ key: 'a', effect: 'NoSchedule', tolerationSeconds: 1 }] } },
       /tolerations\[0\]\.effect must be one of NoExecute$/,
     ],
+    [
+      { controller: { caSecret: 'cacerts' } },
+      /controller\.plugInCaSecret is "cacerts" as controller\.caSecret is: they must be two/,
+    ],
     [{ cni: { confDir: '/etc/../cni' } }, /cni\.confDir must match pattern/],
     [{ cni: { netnsDir: '/run:netns' } }, /cni\.netnsDir must match pattern/],
     // Its directory is mounted: not the node's own root.

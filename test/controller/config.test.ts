@@ -65,6 +65,7 @@ void t.test('wrong values are refused with the flag and the form it wants', asyn
     ['--trust-domain=Upper/Case', /--trust-domain.*SPIFFE trust domain/],
     ['--trusted-node-accounts=agent', /"agent" is not of the form namespace\/service-account/],
     ['--agent-taint=not-ready', /"not-ready" is no key of a taint/],
+    ['--ca-secret=cacerts', /--ca-secret.*--plug-in-ca-secret.*same Secret, "cacerts"/],
     ['--log-level=loud', /--log-level.*Allowed choices/],
     ['--no-such-flag', /unknown option/],
     ['stray', /too many arguments/],

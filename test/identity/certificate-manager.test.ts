@@ -471,6 +471,23 @@ void t.test('a CA that has not heard of new roots is asked a few times more', as
   t.equal(await authority.isIdle(), true, 'four times in all')
 })
 
+void t.test('where there is no certificate nothing is said of renewing it', (t) => {
+  const clock = new FakeClock()
+  const lines: string[] = []
+  const written = pino({}, { write: (line: string) => void lines.push(line) })
+  const supply = new SignedCertificates({
+    authority: { sign: () => Promise.reject(new Error('there is nothing to sign')) },
+    log: written,
+    clock,
+    random: () => 0,
+  })
+  t.teardown(() => supply.close())
+  supply.renewAll('a test')
+  clock.advance(300_000)
+  t.same(lines, [])
+  t.end()
+})
+
 void t.test('a fetch that is under way when the roots change is followed by another', async (t) => {
   const { authority, manager, clock } = await setUp(t, 0)
   manager.retain(CATALOG)
