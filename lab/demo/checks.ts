@@ -5,20 +5,12 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { formatHostPort } from '../../mesh/model/host-port.ts'
-import { wholeLines } from '../machine/whole-lines.ts'
+import { type AccessLine, accessLines } from '../machine/access-lines.ts'
 import { OUTSIDE_IP4, OUTSIDE_IP6 } from '../network/addressing.ts'
 import { type Check, CheckFailed, type ClientReport, type DemoLab, expect } from './check.ts'
 import { policyChecks } from './policy-checks.ts'
 import { waypointChecks } from './waypoint-checks.ts'
 import { wireFacts } from './wire.ts'
-
-/** One access line of an agent, as it stands in the log. */
-interface AccessLine {
-  readonly msg?: string
-  readonly direction?: string
-  readonly error?: string
-  readonly [field: string]: unknown
-}
 
 /** Ends a wait in vain. No claim about speed: only a fault is ever that slow, also on a busy machine. What is awaited is told with its time. */
 const IN_VAIN_MS = 30_000
@@ -72,16 +64,6 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
     return `${answers.join(' ')} restarts=${restarts}`
   }
 
-  const accessLines = (node: string): AccessLine[] => {
-    const lines: AccessLine[] = []
-    for (const line of wholeLines(lab.agentLog(node))) {
-      if (!line.startsWith('{')) continue
-      const entry = JSON.parse(line) as AccessLine
-      if (entry.direction !== undefined) lines.push(entry)
-    }
-    return lines
-  }
-
   /** Waits for an access line that matches and was not there before. */
   const waitForLine = async (
     node: string,
@@ -90,7 +72,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
   ): Promise<AccessLine> => {
     const deadline = Date.now() + IN_VAIN_MS
     for (;;) {
-      const lines = accessLines(node).slice(seen)
+      const lines = accessLines(lab.agentLog(node)).slice(seen)
       const found = lines.find(matches)
       if (found !== undefined) return found
       if (Date.now() > deadline)
@@ -101,7 +83,7 @@ export function demoChecks(lab: DemoLab): readonly Check[] {
     }
   }
   const isOutbound = (line: AccessLine): boolean => line.direction === 'outbound'
-  const countLines = (node: string): number => accessLines(node).length
+  const countLines = (node: string): number => accessLines(lab.agentLog(node)).length
 
   let labelled: ClientReport | undefined
 

@@ -2,7 +2,6 @@
 // A successor takes a node over when it can serve what its predecessor serves: certificates of its pods are a part of that.
 
 import { mkdtemp, rm } from 'node:fs/promises'
-import { mock } from 'node:test'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import t, { type Test } from 'tap'
@@ -17,6 +16,7 @@ import { CertificateManager } from '../../mesh/identity/certificate-manager.ts'
 import type { CertificateOrder, WorkloadCertificate } from '../../mesh/identity/types.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
 import { until } from '../support/until.ts'
+import { stopTime } from '../support/stop-time.ts'
 
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId
 const NEW = 'spiffe://cluster.local/ns/shop/sa/new' as SpiffeId
@@ -108,12 +108,6 @@ function successor(t: Test, { isAlone = false, isGivenUp = false } = {}): Succes
   }
 }
 
-/** It goes on by mock.timers.tick(). */
-function stopTime(t: Test): void {
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval'] })
-  t.teardown(() => mock.timers.reset())
-}
-
 /** Everything that is due has been done. */
 async function settled(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve))
@@ -123,12 +117,12 @@ const UNAVAILABLE = { kind: 'unavailable', message: 'nobody answers' } as const
 const DENIED = { kind: 'denied', message: 'no such pod' } as const
 
 void t.test('it waits for the certificates that its predecessor has', async (t) => {
-  stopTime(t)
+  const tick = stopTime(t, ['setTimeout', 'setInterval'])
   const { orders, synced, ready, isReady, lines } = successor(t)
   t.same([...orders.keys()], [WEB, NEW], 'all are asked for')
   synced()
   for (let failure = 0; failure < 2 * REFUSALS; failure += 1) orders.get(WEB)?.fail(UNAVAILABLE)
-  mock.timers.tick(60_000)
+  tick(60_000)
   await settled()
   t.notOk(isReady(), 'for as long as the authority is away')
   const told = lines.filter((line) => line.includes('the predecessor goes on'))
@@ -150,19 +144,19 @@ void t.test('it waits for the state of the mesh, too', async (t) => {
 })
 
 void t.test('what is refused is waited for while the predecessor serves it', async (t) => {
-  stopTime(t)
+  const tick = stopTime(t, ['setTimeout', 'setInterval'])
   const { orders, synced, tells, ready, isReady } = successor(t)
   synced()
   tells({ identities: [WEB], certified: [WEB] })
   for (let refusal = 1; refusal <= REFUSALS; refusal += 1) orders.get(WEB)?.fail(DENIED)
   for (let second = 0; second < 60; second += 1) {
     await settled()
-    mock.timers.tick(1_000)
+    tick(1_000)
   }
   t.notOk(isReady(), 'as where it is this agent that the authority will give nothing')
   tells({ identities: [], certified: [] })
   await settled()
-  mock.timers.tick(1_000)
+  tick(1_000)
   await ready
   t.pass('and no longer')
 })
@@ -170,7 +164,7 @@ void t.test('what is refused is waited for while the predecessor serves it', asy
 void t.test(
   'a pod that has come since the predecessor told of its pods is waited for, too',
   async (t) => {
-    stopTime(t)
+    const tick = stopTime(t, ['setTimeout', 'setInterval'])
     const { orders, synced, tells, ready, isReady, certificates } = successor(t)
     orders.get(WEB)?.give(certificateOf(WEB))
     await settled()
@@ -179,7 +173,7 @@ void t.test(
     synced()
     await settled()
     t.ok(orders.has(late), 'its certificate is asked for')
-    mock.timers.tick(1_000)
+    tick(1_000)
     await settled()
     t.notOk(isReady())
     orders.get(late)?.give(certificateOf(late))

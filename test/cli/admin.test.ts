@@ -4,13 +4,13 @@
 import { EventEmitter, once } from 'node:events'
 import http from 'node:http'
 import net, { type AddressInfo } from 'node:net'
-import { mock } from 'node:test'
 import t from 'tap'
 import { askAdmin, openAdmin } from '../../cli/cluster/admin.ts'
 import { auditLines } from '../../cli/cluster/audit-lines.ts'
 import type { ClusterTarget } from '../../cli/cluster/target.ts'
 import { createKubeApi } from '../../mesh/kube/index.ts'
 import { ok } from '../../mesh/result.ts'
+import { stopTime } from '../support/stop-time.ts'
 
 /** A component that answers so, and how to reach it. */
 async function component(
@@ -55,8 +55,7 @@ void t.test('an answer is read whole, and a refusal says why', async (t) => {
 
 void t.test('who does not answer, or stops in the middle, holds nobody up', async (t) => {
   // Time passes when the question, or the beginning of the answer, has come.
-  mock.timers.enable({ apis: ['setTimeout'] })
-  t.teardown(() => mock.timers.reset())
+  const tick = stopTime(t)
   const came = new EventEmitter()
   const target = await component(t, (request, response) => {
     if (request.url === '/middle') response.write('{')
@@ -73,20 +72,19 @@ void t.test('who does not answer, or stops in the middle, holds nobody up', asyn
   ] as const) {
     const asked = askAdmin({ ...target, connect }, { pod: 'a', path, deadlineMs: 200 })
     await once(came, what)
-    mock.timers.tick(200)
+    tick(200)
     t.match(await asked, { ok: false, error })
   }
 })
 
 void t.test('time that connecting takes counts', async (t) => {
-  mock.timers.enable({ apis: ['setTimeout'] })
-  t.teardown(() => mock.timers.reset())
+  const tick = stopTime(t)
   const target = await component(t, () => t.fail('it is not asked any more'))
   const ends: Promise<unknown>[] = []
   const connect: ClusterTarget['connect'] = async (pod) => {
     const connected = await target.connect(pod)
     if (connected.ok) ends.push(once(connected.value, 'close'))
-    mock.timers.tick(200)
+    tick(200)
     return connected
   }
   t.match(await askAdmin({ ...target, connect }, { pod: 'a', path: '/', deadlineMs: 200 }), {

@@ -4,7 +4,6 @@
 import t from 'tap'
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
-import { mock } from 'node:test'
 import {
   Client,
   credentials,
@@ -24,6 +23,7 @@ import { Newcomers } from '../../mesh/program/newcomers.ts'
 import { createLogger } from '../../mesh/telemetry/log.ts'
 import { acceptedToken, ScriptedKube } from '../support/scripted-kube.ts'
 import { unaryMethod } from '../support/raw-grpc.ts'
+import { stopTime } from '../support/stop-time.ts'
 import { until } from '../support/until.ts'
 
 const log = createLogger('test', 'silent')
@@ -135,13 +135,6 @@ async function door(
       }
     },
   }
-}
-
-/** Time passes as the test says: whoever is quick enough is so, however long this process has no CPU. */
-function stopTime(t: { teardown(fn: () => void): void }): (milliseconds: number) => void {
-  mock.timers.enable({ apis: ['setTimeout'] })
-  t.teardown(() => mock.timers.reset())
-  return (milliseconds) => mock.timers.tick(milliseconds)
 }
 
 void t.test(

@@ -10,7 +10,15 @@ import type { Lab } from '../../lab/cluster/index.ts'
 import { PODS } from '../../mesh/kube/index.ts'
 import { missing } from '../helpers.ts'
 import type { CallerReport } from './programs/rolled-caller.ts'
-import { AGENTS, agentOf, applyAll, MESH_NAMESPACE, meshLab, NEEDS } from './support/mesh-lab.ts'
+import {
+  AGENTS,
+  agentOf,
+  applyAll,
+  configDump,
+  MESH_NAMESPACE,
+  meshLab,
+  NEEDS,
+} from './support/mesh-lab.ts'
 import { isCaptured, objectsIn } from './support/objects.ts'
 import { namespaceManifest, serverManifest } from './support/pods.ts'
 
@@ -154,10 +162,8 @@ async function beheaded(t: Test, lab: Lab): Promise<void> {
   )
   await lab.kubectl('delete', 'namespace', 'late', ROLLED)
   await lab.waitFor('nothing of them to be left', async () => {
-    const ask = ['curl', '-sf', 'http://127.0.0.1:15000/config_dump']
-    const { stdout } = await lab.nodeExec('node-b', ask)
-    const { capture } = JSON.parse(stdout) as { capture: { namespace: string }[] }
-    return capture.every(({ namespace }) => namespace !== 'late') ? true : undefined
+    const { capture } = await configDump(lab, 'node-b')
+    return capture?.every(({ namespace }) => namespace !== 'late') ? true : undefined
   })
 }
 

@@ -5,7 +5,6 @@ import t, { type Test } from 'tap'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
-import { mock } from 'node:test'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
@@ -14,6 +13,7 @@ import { meetPredecessor, type Predecessor, Succession } from '../../agent/hando
 import { AmbitError } from '../../mesh/errors.ts'
 import type { PodUid, SpiffeId } from '../../mesh/model/types.ts'
 import { until } from '../support/until.ts'
+import { stopTime } from '../support/stop-time.ts'
 
 const log = pino({ level: 'silent' })
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId
@@ -207,11 +207,10 @@ void t.test('an agent that is slow to answer is waited for while it may live', a
   const slow = createServer((socket) => socket.once('data', () => met.resolve(socket)))
   await new Promise<void>((resolve) => slow.listen(socketPath, resolve))
   t.teardown(() => slow.close())
-  mock.timers.enable({ apis: ['setTimeout'] })
-  t.teardown(() => mock.timers.reset())
+  const tick = stopTime(t)
   const meeting = meet(socketPath)
   const socket = await met.promise
-  mock.timers.tick(30_000)
+  tick(30_000)
   socket.write(`${JSON.stringify({ kind: 'offer', version: '1.0.0', identities: [WEB] })}\n`)
   const predecessor = await meeting
   t.same(predecessor?.identities, [WEB])

@@ -4,7 +4,6 @@
 import { once } from 'node:events'
 import { setImmediate } from 'node:timers/promises'
 import { type Socket, connect } from 'node:net'
-import { mock } from 'node:test'
 import { type TLSSocket, connect as tlsConnect } from 'node:tls'
 import t, { type Test } from 'tap'
 import { FLAG, FRAME, H2_CODE, PREFACE } from '../../mesh/http2/protocol.ts'
@@ -19,6 +18,7 @@ import {
 } from './certs.ts'
 import { type World, makeWorld } from './harness.ts'
 import { CONNECT, frame, goAwayCode, headers, rawPeer } from './raw-peer.ts'
+import { stopTime } from '../support/stop-time.ts'
 
 /** `:status: 400`, the twelfth field of HPACK's static table. */
 const STATUS_400 = 0x8c
@@ -91,11 +91,10 @@ await t.test(
   async (t) => {
     const world = await makeWorld(t, { limits: SHORT_DEADLINE })
     // No time passes before it is authenticated.
-    mock.timers.enable({ apis: ['setTimeout'] })
-    t.teardown(() => mock.timers.reset())
+    const tick = stopTime(t)
     const peer = await rawPeer(t, world.port, world.clientCertificate, false)
     await peer.frame((seen) => seen.type === FRAME.settings)
-    mock.timers.tick(SHORT_DEADLINE.deadlineMs)
+    tick(SHORT_DEADLINE.deadlineMs)
     t.match(await world.refusal(() => true), { reason: 'h2HandshakeFailure', message: /SETTINGS/ })
     await gone(peer.socket)
   },

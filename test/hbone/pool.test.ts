@@ -4,7 +4,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
 import { buffer } from 'node:stream/consumers'
-import { mock } from 'node:test'
 import { createServer as createTlsServer } from 'node:tls'
 import t from 'tap'
 import { connectSecured } from '../../mesh/hbone/connect.ts'
@@ -22,6 +21,7 @@ import { CONNECT, frame, headers, rawPeer } from './raw-peer.ts'
 import { serverTlsOptions } from '../../mesh/hbone/tls.ts'
 import { until } from '../support/until.ts'
 import { FRAME } from '../../mesh/http2/protocol.ts'
+import { stopTime } from '../support/stop-time.ts'
 
 /** A GOAWAY that serves no stream. */
 const NO_STREAM = Buffer.alloc(8)
@@ -248,11 +248,10 @@ await t.test(
       },
     })
     // No time passes for who is answered, however long this process has no CPU.
-    mock.timers.enable({ apis: ['setTimeout'] })
-    t.teardown(() => mock.timers.reset())
+    const tick = stopTime(t)
     const opening = world.pool.open(world.target, '10.0.0.1:80', {}, PATIENCE())
     await asked.promise
-    mock.timers.tick(200)
+    tick(200)
     t.match(await opening, {
       ok: false,
       error: { reason: 'connectTimeout', message: /within 200 ms/ },
@@ -261,7 +260,7 @@ await t.test(
     const { tunnel } = await world.open()
     tunnel.write('still here')
     t.equal(String((await once(tunnel, 'data'))[0]), 'still here')
-    mock.timers.tick(300)
+    tick(300)
     t.equal(await says(tunnel, 'and later'), 'and later')
     t.equal(world.dials(), 1)
     t.equal(world.pool.connectionCount(), 1, 'an answered CONNECT has no deadline any more')

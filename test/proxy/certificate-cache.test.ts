@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // How long a connection waits for the certificate of its pod, and what it is told.
 
-import { mock } from 'node:test'
 import t from 'tap'
 import { CertificateCache } from '../../agent/proxy/certificate-cache.ts'
 import type { SpiffeId } from '../../mesh/model/types.ts'
+import { stopTime } from '../support/stop-time.ts'
 
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web' as SpiffeId
 const AWAY = { identity: WEB, message: 'nobody answers', isFinal: false }
@@ -14,8 +14,7 @@ const never = new AbortController().signal
 void t.test(
   'while the CA is away each connection waits for its own time, and hears why',
   async (t) => {
-    mock.timers.enable({ apis: ['setTimeout'] })
-    t.teardown(() => mock.timers.reset())
+    const tick = stopTime(t)
     let asked = 0
     const cache = new CertificateCache(() => (asked += 1), WAIT_MS)
     let isOver = false
@@ -24,7 +23,7 @@ void t.test(
     await new Promise((resolve) => setImmediate(resolve))
     t.notOk(isOver, 'that others have waited long enough is nothing to it')
     t.equal(asked, 2, 'it is asked for on its behalf, too')
-    mock.timers.tick(WAIT_MS)
+    tick(WAIT_MS)
     t.match(await waiting, {
       ok: false,
       error: {

@@ -4,9 +4,11 @@
 import type { Test } from 'tap'
 import type { ConfigDump } from '../../../cli/dump/config-dump.ts'
 import { createLab, type Lab, type LabOptions, takeDown } from '../../../lab/cluster/index.ts'
-import { wholeLines } from '../../../lab/machine/whole-lines.ts'
+import { type AccessLine, accessLines as accessLinesOf } from '../../../lab/machine/access-lines.ts'
 import { PODS } from '../../../mesh/kube/index.ts'
 import { isCaptured, objectsIn } from './objects.ts'
+
+export type { AccessLine }
 
 /** Also what a test needs to run at all; give it to `missing`. */
 export const NEEDS = ['root', 'cgroup2'] as const
@@ -43,20 +45,9 @@ export async function agentOf(lab: Lab, node: string): Promise<string> {
   return `${MESH_NAMESPACE}/${name}`
 }
 
-/** One access line of an agent. */
-export interface AccessLine {
-  readonly direction?: 'inbound' | 'outbound'
-  readonly error?: string
-  readonly reason?: string
-  readonly [field: string]: unknown
-}
-
 /** The access lines that a node's agent has written so far. */
 export async function accessLines(lab: Lab, node: string): Promise<readonly AccessLine[]> {
-  return wholeLines(lab.log(await agentOf(lab, node)))
-    .filter((line) => line.startsWith('{'))
-    .map((line) => JSON.parse(line) as AccessLine)
-    .filter((line) => line.direction !== undefined)
+  return accessLinesOf(lab.log(await agentOf(lab, node)))
 }
 
 /**
@@ -88,6 +79,14 @@ export async function waitForCapture(
   })
 }
 
+/** What a node's agent says of itself and of the mesh. */
+export async function configDump(lab: Lab, node: string): Promise<ConfigDump> {
+  const ask = ['curl', '--silent', '--fail', 'http://127.0.0.1:15000/config_dump']
+  const { code, stdout } = await lab.nodeExec(node, ask)
+  if (code !== 0) throw new Error(`the agent of ${node} does not answer`)
+  return JSON.parse(stdout) as ConfigDump
+}
+
 /**
  * Waits until a node's agent has heard that all pods of a namespace are in the mesh, and of so many endpoints of its Services. Agents annotate
  * what they capture; what becomes of that, and of a pod that is ready, they hear later, from the controller.
@@ -101,8 +100,7 @@ export async function waitForNews(
   const isThere = (of: { readonly namespace: string }): boolean => of.namespace === namespace
   await lab.waitFor(`${node} to hear of ${namespace}`, async () => {
     const pods = await objectsIn(lab, PODS, namespace)
-    const ask = ['curl', '--silent', '--fail', 'http://127.0.0.1:15000/config_dump']
-    const dump = JSON.parse((await lab.nodeExec(node, ask)).stdout) as ConfigDump
+    const dump = await configDump(lab, node)
     const known = dump.workloads.filter(isThere)
     const services = dump.services.filter(isThere)
     const isTold =
