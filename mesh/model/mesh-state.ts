@@ -3,9 +3,17 @@
 // xDS, or from the main thread to its workers) and never asks anybody. Hot: each connection makes two or three lookups;
 // watched by bench/mesh-state.ts.
 
+import type { MonotonicClock } from '../async/bucket.ts'
 import { isInPrefix } from './address.ts'
+import {
+  addressKey,
+  nodeAddressKeys,
+  serviceAddressKeys,
+  workloadAddressKeys,
+} from './address-keys.ts'
 import { BackendTlsIndex } from './backend-tls-index.ts'
 import { Pools } from './codec/pools.ts'
+import { FormerAddresses } from './former-addresses.ts'
 import { HttpRouteIndex } from './http-route-index.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import { MESH_NODE } from './mesh-node.ts'
@@ -33,6 +41,7 @@ export interface MeshStateOptions {
   readonly network?: string
   /** Policies of this namespace may concern the whole mesh; `istio-system` when left out. */
   readonly rootNamespace?: string
+  readonly now?: MonotonicClock
 }
 
 export type MeshStateListener = (changes: readonly MeshChange[]) => void
@@ -81,11 +90,13 @@ export class MeshState {
   readonly waypointPolicies: WaypointPolicyIndex
   /** Few (ServiceEntry CIDRs), so a list, the most specific first. */
   #ranges: readonly AddressRange[] = []
+  readonly #former: FormerAddresses
   readonly #listeners = new Set<MeshStateListener>()
   #movedAddresses = new Set<IpAddress>()
 
   constructor(options: MeshStateOptions = {}) {
     this.#network = options.network ?? ''
+    this.#former = new FormerAddresses(options.now ?? (() => performance.now()))
     this.policies = new PolicyIndex(options.rootNamespace)
     this.waypointPolicies = new WaypointPolicyIndex(options.rootNamespace)
   }
@@ -93,6 +104,7 @@ export class MeshState {
   /** Applies changes in order, then tells the subscribers once. */
   apply(changes: readonly MeshChange[]): void {
     this.#movedAddresses = new Set()
+    this.#former.prune()
     for (const change of changes) this.#applyOne(change)
     for (const listener of this.#listeners) listener(changes)
   }
@@ -188,6 +200,19 @@ export class MeshState {
     return wide && { service: wide, servicePort: port, by: 'own', node: undefined }
   }
 
+  /** Who spoke HBONE at an address where nobody is known any more, a few minutes ago at the most. */
+  formerWorkload(address: IpAddress): Workload | undefined {
+    return this.#former.workload(addressKey(this.#network, address))
+  }
+
+  /** The Service of the mesh that an address and port led to, by whatever findService() goes by, a minute ago at the most. */
+  formerService(asked: SocketAddress): Service | undefined {
+    const key = addressKey(this.#network, asked.address)
+    const former = this.#former.service(key, asked)
+    if (former !== undefined || this.#nodesByAddress.get(key).length === 0) return former
+    return this.#former.serviceOfNodePort(asked.port)
+  }
+
   /** The service of this host name, chosen among several as by address. */
   findServiceByHostname(hostname: string, clientNamespace: string): Service | undefined {
     return preferredService(this.#servicesByHostname.get(hostname), clientNamespace)
@@ -260,6 +285,7 @@ export class MeshState {
     if (previous !== undefined && !isSamePeer(previous, next))
       for (const address of [...previous.addresses, ...(next?.addresses ?? [])])
         this.#movedAddresses.add(address)
+    if (previous !== undefined) this.#former.workloadChanged(previous, next)
     move(this.#workloadsByAddress, previous, next, workloadAddressKeys)
     move(this.#endpoints, previous, next, serviceKeys)
     for (const key of next === undefined ? NO_KEYS : serviceKeys(next))
@@ -276,6 +302,11 @@ export class MeshState {
 
   #setService(key: ServiceKey, next: Service | undefined): void {
     const previous = this.#services.get(key)
+    if (previous !== undefined) {
+      const last = this.#lastEndpoints.get(key)
+      const endpoints = last === undefined ? this.#endpoints.get(key) : [last]
+      this.#former.serviceChanged(previous, next, endpoints)
+    }
     if (next === undefined) {
       this.#services.delete(key)
       this.#lastEndpoints.delete(key)
@@ -292,9 +323,7 @@ export class MeshState {
     const previous = this.#nodes.get(key)
     if (next === undefined) this.#nodes.delete(key)
     else this.#nodes.set(key, next)
-    move(this.#nodesByAddress, previous, next, ({ network, addresses }) =>
-      distinct(addresses.map((address) => addressKey(network, address))),
-    )
+    move(this.#nodesByAddress, previous, next, nodeAddressKeys)
   }
 
   #findByNodePort(key: string, port: number, clientNamespace: string): ServiceMatch | undefined {
@@ -359,28 +388,6 @@ function move<K, V>(
     previous === undefined ? undefined : { value: previous, keys: keysOf(previous) },
     next === undefined ? undefined : { value: next, keys: keysOf(next) },
   )
-}
-
-/** In the default network the key is the address itself, which costs no memory of its own. */
-function addressKey(network: string, address: IpAddress): string {
-  return network === '' ? address : `${network}/${address}`
-}
-
-function workloadAddressKeys(workload: Workload): readonly string[] {
-  if (workload.foundBy === 'service') return NO_KEYS
-  return distinct(workload.addresses.map((address) => addressKey(workload.network, address)))
-}
-
-function serviceAddressKeys(service: Service): readonly string[] {
-  return distinct(
-    service.addresses
-      .filter(({ prefixLength }) => prefixLength === undefined)
-      .map(({ network, address }) => addressKey(network, address)),
-  )
-}
-
-function distinct(keys: readonly string[]): readonly string[] {
-  return keys.length < 2 ? keys : [...new Set(keys)]
 }
 
 function hasRange(service: Service | undefined): boolean {

@@ -8,6 +8,11 @@ import type { IpAddress, Workload } from './types.ts'
 /** The workload that `listed`, an endpoint of a service, is at `address`: another one where it is listed as a plain one. */
 export function whoIsAt(mesh: MeshState, listed: Workload, address: IpAddress): Workload {
   if (listed.tunnelProtocol !== 'none') return listed
-  const owner = mesh.findWorkload(address)
+  const owner = holderOf(mesh, address)
   return owner?.tunnelProtocol === 'hbone' && owner.network === listed.network ? owner : listed
+}
+
+/** The workload that has the address; where nobody is known to, who had it in the mesh until not long ago: it may be there yet. */
+export function holderOf(mesh: MeshState, address: IpAddress): Workload | undefined {
+  return mesh.findWorkload(address) ?? mesh.formerWorkload(address)
 }

@@ -482,3 +482,66 @@ void t.test(
     t.end()
   },
 )
+
+void t.test('rows 6a and 8a: what the mesh has just forgotten is not called in plaintext', (t) => {
+  const service = testService('catalog', VIP)
+  const workload = workloadOf(server, inService(service, 8080))
+  let nowMs = 0
+  const mesh = new MeshState({ now: () => nowMs })
+  const localPods = new LocalPods()
+  const decideNow = (to: IpAddress, port = 80): OutboundDecision =>
+    decideOutbound({
+      originalDestination: { address: to, port },
+      source: client,
+      mesh,
+      localPods,
+      clientAddress: CLIENT_IP,
+      random: () => 0.5,
+    })
+  mesh.apply([
+    { kind: 'service', service },
+    { kind: 'workload', workload: workloadOf(client) },
+    { kind: 'workload', workload },
+    { kind: 'serviceRemoved', key: service.key },
+    { kind: 'workloadRemoved', uid: workload.uid },
+  ])
+  t.match(decideNow(VIP), {
+    kind: 'deny',
+    reason: 'noHealthyUpstream',
+    message: /service shop\/catalog\S* is deleted, or has 10\.96\.0\.20:80 no more/,
+    service: { name: 'catalog' },
+  })
+  t.match(decideNow(SERVER_IP, 8080), {
+    kind: 'hbone',
+    peer: { address: SERVER_IP, port: 15008 },
+    target: { address: SERVER_IP, port: 8080 },
+    expectedIdentities: [SERVER_IDENTITY],
+    workload: { name: 'catalog' },
+  })
+  localPods.add(server)
+  t.match(decideNow(SERVER_IP, 8080), { kind: 'sameNode', pod: { name: 'catalog' } })
+  localPods.remove(server.uid)
+
+  // Somebody lists the address, which is nobody's by now.
+  const other = testService('other', '10.96.0.21' as IpAddress)
+  const listed = workloadOf(testPod('listed', SERVER_IP), {
+    uid: 'Kubernetes/discovery.k8s.io/EndpointSlice/shop/other/10.244.2.3' as WorkloadUid,
+    tunnelProtocol: 'none',
+    foundBy: 'service',
+    ...inService(other, 8080),
+  })
+  mesh.apply([
+    { kind: 'service', service: other },
+    { kind: 'workload', workload: listed },
+  ])
+  t.match(decideNow('10.96.0.21' as IpAddress), { kind: 'hbone', workload: { name: 'catalog' } })
+
+  const successor = workloadOf(testPod('successor', SERVER_IP), { tunnelProtocol: 'none' })
+  mesh.apply([{ kind: 'workload', workload: successor }])
+  t.match(decideNow(SERVER_IP), { kind: 'passthrough', workload: { name: 'successor' } })
+  mesh.apply([{ kind: 'workloadRemoved', uid: successor.uid }])
+  t.match(decideNow(SERVER_IP), { kind: 'passthrough', workload: undefined })
+  nowMs += 60_000
+  t.match(decideNow(VIP), { kind: 'passthrough' })
+  t.end()
+})

@@ -27,7 +27,7 @@ import type { LocalPod, LocalPods } from '../local-pod.ts'
 import { isMeshPort, MESH_PORTS } from '../../../mesh/model/ports.ts'
 import { drawWaypoint, waypointsOf } from '../../../mesh/model/service-waypoints.ts'
 import { isLedByNode } from './plain-service.ts'
-import { whoIsAt } from '../../../mesh/model/who-is-at.ts'
+import { holderOf, whoIsAt } from '../../../mesh/model/who-is-at.ts'
 import { chooseWaypoint, isWaypointItself } from './waypoint.ts'
 
 interface Destination {
@@ -93,10 +93,27 @@ export function decideOutbound(request: OutboundRequest): OutboundDecision {
   if (match !== undefined) return decideService(request, match)
 
   const workload = mesh.findWorkload(address)
+  if (workload !== undefined) return decideWorkload(request, { workload, address, port }, undefined)
+  return decideUnknown(request)
+}
+
+/** To an address that is nobody's, so far as the mesh knows by now. */
+function decideUnknown(request: OutboundRequest): OutboundDecision {
+  const { originalDestination, mesh } = request
+  // Row 6a: the node may lead it on yet, in plaintext and past its waypoint.
+  const service = mesh.formerService(originalDestination)
+  if (service !== undefined)
+    return deny(
+      { service, workload: undefined },
+      'noHealthyUpstream',
+      `no healthy upstream: service ${service.key} is deleted, or has ${formatSocketAddress(originalDestination)} no more`,
+    )
+  // Row 8a: it may be there yet, and nobody else gets what was meant for it.
+  const workload = mesh.formerWorkload(originalDestination.address)
+  if (workload !== undefined)
+    return decideWorkload(request, { ...originalDestination, workload }, undefined)
   // Row 9: an address the mesh does not know is none of its business.
-  if (workload === undefined)
-    return { kind: 'passthrough', target: originalDestination, ...UNKNOWN }
-  return decideWorkload(request, { workload, address, port }, undefined)
+  return { kind: 'passthrough', target: originalDestination, ...UNKNOWN }
 }
 
 function decideService(request: OutboundRequest, match: ServiceMatch): OutboundDecision {
@@ -121,7 +138,7 @@ function decideService(request: OutboundRequest, match: ServiceMatch): OutboundD
       : all.filter(
           ({ uid, addresses }) =>
             !exclude.has(uid) &&
-            !addresses.some((address) => exclude.has(mesh.findWorkload(address)?.uid ?? uid)),
+            !addresses.some((address) => exclude.has(holderOf(mesh, address)?.uid ?? uid)),
         )
   const client = mesh.workload(source.workloadUid)
   const endpoint = pickEndpoint(candidates, {

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whose an address was until not long ago. What is not known any more is not there no more: a pod is still captured while its sandbox is
+// torn down, one that was deleted by force may run for its whole grace, and kube-proxy leads a cluster IP to the endpoints of a Service for
+// a while after it is deleted. An address that the mesh has just forgotten must therefore not be called as one that it never knew: in plaintext.
+
+import type { MonotonicClock } from '../async/bucket.ts'
+
+/** What has left in a burst is remembered up to so many; then the oldest are forgotten, however young. Bounds memory. */
+const MOST = 10_000
+
+interface Memory<V> {
+  readonly holder: V
+  readonly leftAtMs: number
+}
+
+/** The last holder of each key, for a while after it has left. */
+export class FormerHolders<K, V> {
+  readonly #keptMs: number
+  readonly #now: MonotonicClock
+  /** The longest gone first. */
+  readonly #byKey = new Map<K, Memory<V>>()
+
+  /** @param keptMs how long a holder is remembered, in milliseconds */
+  constructor(keptMs: number, now: MonotonicClock) {
+    this.#keptMs = keptMs
+    this.#now = now
+  }
+
+  get size(): number {
+    return this.#byKey.size
+  }
+
+  /** It has left the key, and is remembered as the last that had it; undefined: whoever has, is nobody to be remembered. */
+  left(key: K, holder: V | undefined): void {
+    // Anew at the end: the order is that of leaving.
+    this.#byKey.delete(key)
+    if (holder !== undefined) this.#byKey.set(key, { holder, leftAtMs: this.#now() })
+  }
+
+  /** Who had the key last, if that is not too long ago. */
+  get(key: K): V | undefined {
+    const memory = this.#byKey.get(key)
+    return memory === undefined || this.#isOver(memory) ? undefined : memory.holder
+  }
+
+  /** Drops what is too old, or too much. */
+  prune(): void {
+    for (const [key, memory] of this.#byKey) {
+      if (this.#byKey.size <= MOST && !this.#isOver(memory)) return
+      this.#byKey.delete(key)
+    }
+  }
+
+  #isOver({ leftAtMs }: Memory<V>): boolean {
+    return this.#now() - leftAtMs >= this.#keptMs
+  }
+}
