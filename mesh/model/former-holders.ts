@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whose an address was until not long ago. What is not known any more is not there no more: a pod is still captured while its sandbox is
-// torn down, one that was deleted by force may run for its whole grace, and kube-proxy leads a cluster IP to the endpoints of a Service for
-// a while after it is deleted. An address that the mesh has just forgotten must therefore not be called as one that it never knew: in plaintext.
+// The last holder of a key, remembered for a while after it has left: what the mesh remembers of addresses (former-addresses.ts).
 
 import type { MonotonicClock } from '../async/bucket.ts'
 
@@ -24,10 +22,6 @@ export class FormerHolders<K, V> {
   constructor(keptMs: number, now: MonotonicClock) {
     this.#keptMs = keptMs
     this.#now = now
-  }
-
-  get size(): number {
-    return this.#byKey.size
   }
 
   /** It has left the key, and is remembered as the last that had it; undefined: whoever has, is nobody to be remembered. */

@@ -78,6 +78,15 @@ await t.test('what the mesh has just forgotten', { skip }, async (t) => {
     )
   })
 
+  await t.test('one that has ended by now', async (t) => {
+    await lab.kubectl('delete', 'pod', '-n=mesh', 'far')
+    await t.rejects(get(lab, 'mesh/client', `http://${far}:${HTTP_PORT}/?${SECRET}`))
+    const isMeant = (line: AccessLine): boolean =>
+      line['dst.workload'] === 'far' && line.error !== undefined
+    const [line] = await linesWhere(lab, 'node-a', 'the line of a call that failed', isMeant)
+    t.match(line, { error: /the address was pod mesh\/far's, which is gone/ })
+  })
+
   await t.test('a Service that is deleted, which the node leads on', async (t) => {
     const service = await lab.kubectl(
       'get',
