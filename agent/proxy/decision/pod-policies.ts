@@ -124,6 +124,10 @@ export class PoliciesOfPods {
 
   /** Remembers from now on what is heard of the pod's policies; `before` is what was, where the mesh state does not know it any more. */
   follow(pod: ConcernedPod, before?: LastSaid): void {
+    const known = this.#pods.get(pod.uid)
+    // It has another sandbox, of whose predecessor connections may be open yet: what was said of that one need not be about this one.
+    if (known !== undefined && !isSameList(known.pod.addresses, pod.addresses))
+      this.#pods.delete(pod.uid)
     if (!this.#pods.has(pod.uid)) this.#followed(pod, before)
   }
 

@@ -357,6 +357,8 @@ export class DataPlane {
 
   /** What was heard of them is worth something as long as a connection of the pod's is left. */
   #forgetPolicies(uid: PodUid): void {
+    // It is served again, in another sandbox.
+    if (this.#proxies.has(uid)) return
     for (const { pod } of this.#open) if (pod.uid === uid) return
     this.#policies.forget(uid)
   }
