@@ -213,6 +213,11 @@ export class MeshState {
     return this.#former.serviceOfNodePort(asked.port)
   }
 
+  /** Whether the Service has lost an endpoint of the mesh, a minute ago at the most: nodes may lead to that one yet. */
+  hadMeshEndpoint(service: ServiceKey): boolean {
+    return this.#former.hadMeshEndpoint(service)
+  }
+
   /** The service of this host name, chosen among several as by address. */
   findServiceByHostname(hostname: string, clientNamespace: string): Service | undefined {
     return preferredService(this.#servicesByHostname.get(hostname), clientNamespace)
