@@ -6,7 +6,7 @@
 
 import type { MonotonicClock } from '../async/bucket.ts'
 import { serviceAddressKeys, workloadAddressKeys } from './address-keys.ts'
-import { FormerHolders } from './former-holders.ts'
+import { type FormerHolder, FormerHolders } from './former-holders.ts'
 import { waypointsOf } from './service-waypoints.ts'
 import type { Service, ServiceKey, SocketAddress, Workload } from './types.ts'
 
@@ -17,6 +17,14 @@ import type { Service, ServiceKey, SocketAddress, Workload } from './types.ts'
 const WORKLOAD_KEPT_MS = 300_000
 /** Longer than kube-proxy takes to hear and, with thousands of Services, to write its rules. */
 const SERVICE_KEPT_MS = 60_000
+
+/** What is remembered, for another thread. */
+export interface FormerMemory {
+  readonly workloads: readonly FormerHolder<string, Workload>[]
+  readonly services: readonly FormerHolder<string, Service>[]
+  readonly nodePorts: readonly FormerHolder<number, Service>[]
+  readonly endpoints: readonly FormerHolder<ServiceKey, true>[]
+}
 
 /** Kept by the mesh state, which says what has changed and asks when it knows of nobody. */
 export class FormerAddresses {
@@ -64,6 +72,23 @@ export class FormerAddresses {
     for (const { nodePort } of previous.nodePorts)
       if (next?.nodePorts.some((each) => each.nodePort === nodePort) !== true)
         this.#nodePorts.left(nodePort, holder)
+  }
+
+  get memory(): FormerMemory {
+    return {
+      workloads: [...this.#workloads],
+      services: [...this.#services],
+      nodePorts: [...this.#nodePorts],
+      endpoints: [...this.#endpoints],
+    }
+  }
+
+  /** Remembers what another one does. */
+  recall({ workloads, services, nodePorts, endpoints }: FormerMemory): void {
+    this.#workloads.recall(workloads)
+    this.#services.recall(services)
+    this.#nodePorts.recall(nodePorts)
+    this.#endpoints.recall(endpoints)
   }
 
   /** Drops what is too old. */

@@ -13,7 +13,7 @@ import {
 } from './address-keys.ts'
 import { BackendTlsIndex } from './backend-tls-index.ts'
 import { Pools } from './codec/pools.ts'
-import { FormerAddresses } from './former-addresses.ts'
+import { FormerAddresses, type FormerMemory } from './former-addresses.ts'
 import { HttpRouteIndex } from './http-route-index.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import { MESH_NODE } from './mesh-node.ts'
@@ -161,6 +161,16 @@ export class MeshState {
     for (const [uid, reason] of this.#unreadableWorkloads)
       changes.push({ kind: 'workloadUnreadable', uid, reason })
     return changes
+  }
+
+  /** What it remembers of what is in no snapshot any more. */
+  get formerly(): FormerMemory {
+    return this.#former.memory
+  }
+
+  /** Remembers what another state does. */
+  recall(formerly: FormerMemory): void {
+    this.#former.recall(formerly)
   }
 
   get size(): { readonly workloads: number; readonly services: number } {

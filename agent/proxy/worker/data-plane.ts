@@ -186,6 +186,9 @@ export class DataPlane {
       case 'mesh':
         this.#mesh.state.apply(message.changes)
         return
+      case 'formerly':
+        this.#mesh.state.recall(message.memory)
+        return
       case 'meshSynced':
         this.#mesh.synced()
         return
