@@ -2,7 +2,7 @@
 // Agents on either side of a waypoint, with real sockets, TLS and HTTP/2 between them: what goes by it, whom the destination takes for the
 // client, and that nobody else is believed.
 
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { formatOriginalClient } from '../../mesh/telemetry/original-client.ts'
 import type {
@@ -420,6 +420,34 @@ await t.test('plaintext is led back as well, and nobody has proven who it is of'
   const line = await inboundLine(far, { 'via.waypoint': 'shop/waypoint' })
   t.match(line['src.addr'], outside)
   t.notOk('src.identity' in line)
+})
+
+await t.test('a pod is bound as it was, as long as it runs', async (t) => {
+  const judge: Judge = () => undefined
+  const { far, frontend, waypoint, catalog, app } = await story(t, { workload: true, judge })
+  const [address] = catalog.pod.addresses as [IpAddress]
+  const outside = newAddress()
+  const plaintext = (): Socket => {
+    const socket = connect({ host: address, port: 15006, localAddress: outside })
+    t.teardown(() => socket.destroy())
+    return socket
+  }
+  // It was deleted by force, and a successor of its name is elsewhere.
+  for (const change of [
+    { kind: 'workloadRemoved', uid: catalog.pod.workloadUid },
+    {
+      kind: 'workload',
+      workload: { ...workloadOf(catalog.pod), addresses: [newAddress()], waypoint: undefined },
+    },
+  ] as const) {
+    const before = waypoint.tunnels.length
+    far.send({ kind: 'mesh', changes: [change] })
+    t.equal(await talk(plaintext(), 'hello'), `you are ${outside}`)
+    t.equal(waypoint.tunnels.length, before + 1, 'it is led back')
+    const [clientIp] = frontend.pod.addresses
+    t.equal(await talk(await frontend.call(app), 'hello'), `you are ${clientIp}`)
+    t.equal(waypoint.tunnels.length, before + 2, change.kind)
+  }
 })
 
 await t.test('a bound pod is called by its waypoint from its own node, too', async (t) => {
