@@ -450,6 +450,30 @@ await t.test('a pod is bound as it was, as long as it runs', async (t) => {
   }
 })
 
+await t.test(
+  'who waits on the same node while the pod comes to be bound is not let in',
+  async (t) => {
+    const { far, waypoint, catalog, app } = await story(t, {})
+    const neighbour = await far.servePod(testPod('neighbour'))
+    const named = { authorizationPolicies: ['shop/late'] }
+    const tell = (...changes: readonly MeshChange[]): void => far.send({ kind: 'mesh', changes })
+    tell(
+      { kind: 'workload', workload: workloadOf(neighbour.pod) },
+      { kind: 'workload', workload: workloadOf(catalog.pod, named) },
+    )
+    const waiting = resetOf(await neighbour.call(app))
+    await until(async () => (await openInto(far, catalog)) === 1, 'the call')
+    const workload = workloadOf(catalog.pod, { ...named, waypoint: boundTo(waypoint) })
+    tell({ kind: 'workload', workload })
+    tell(policy('shop/late', { action: 'deny', rules: [] }))
+    t.equal(await waiting, 'ECONNRESET')
+    t.match(await inboundLine(far, { level: 'error' }), { error: /policy change/ })
+    const [address] = neighbour.pod.addresses
+    t.equal(await talk(await neighbour.call(app), 'hello'), `you are ${address}`, 'the next one')
+    t.match(waypoint.tunnels, [{ peerIdentity: neighbour.pod.identity }])
+  },
+)
+
 await t.test('a bound pod is called by its waypoint from its own node, too', async (t) => {
   const { far, waypoint, catalog, app } = await story(t, { workload: true })
   const neighbour = await far.servePod(testPod('neighbour'))
