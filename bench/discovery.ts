@@ -104,6 +104,8 @@ function put<K extends InputKind>(kind: K, object: InputObjects[K]): void {
   sources.put(kind, sources.read(kind, object, ORIGIN))
 }
 const readMs = time(() => {
+  for (let index = 0; index < NAMESPACES; index += 1)
+    put('Namespace', { metadata: { name: `namespace-${index}` } })
   for (let index = 0; index < SERVICES; index += 1) put('Service', service(index))
   for (let index = 0; index < PODS; index += 1) put('Pod', pod(index, true))
 })

@@ -35,6 +35,7 @@ import { Connections } from './upstream/connections.ts'
 import { backendProtocol } from './upstream/backend-protocol.ts'
 import { Mirrors } from './exchange/mirrors.ts'
 import { DeadlineWheel } from './exchange/deadline-wheel.ts'
+import { BoundHere, hasMoved } from './listener/moved.ts'
 import { Tunnels } from './listener/tunnels.ts'
 import { dial as dialTcp, type Dial } from './upstream/dial.ts'
 import { Upstreams } from './upstream/upstreams.ts'
@@ -97,7 +98,7 @@ export class Waypoint {
   readonly #connections: Connections
   readonly #tunnels: Tunnels
   readonly #trustChange: TrustChange
-  readonly #forgetsEndpoints: () => void
+  readonly #unsubscribe: () => void
   readonly #policies: Enforcement
   #certificate: WorkloadCertificate | undefined
   #server: HboneServer | undefined
@@ -131,11 +132,14 @@ export class Waypoint {
       recovered: ({ endpoint, port }) =>
         log.info({ endpoint, port }, 'an endpoint takes connections again'),
     })
-    this.#forgetsEndpoints = mesh.subscribe((changes) => {
+    const isOwn = isOwnGateway(own, mesh)
+    const boundHere = new BoundHere(isOwn)
+    this.#unsubscribe = mesh.subscribe((changes) => {
       for (const change of changes)
         if (change.kind === 'workloadRemoved') experience.forget(change.uid)
+      if (boundHere.hasLost(changes)) this.#review()
     })
-    const isOwn = isOwnGateway(own, mesh)
+    const isElsewhere = (call: Call): boolean => hasMoved(mesh, isOwn, call)
     const upstreams = new Upstreams({
       mesh,
       network: own.network,
@@ -147,9 +151,10 @@ export class Waypoint {
     })
     const deadlines = new DeadlineWheel()
     const waypointName = { namespace: own.namespace, name: own.gatewayName }
-    this.#policies = new Enforcement({ mesh, waypoint: waypointName, audit: options.audit }, () => {
-      for (const call of this.#calls) call.review()
-    })
+    this.#policies = new Enforcement(
+      { mesh, waypoint: waypointName, audit: options.audit, hasMoved: isElsewhere },
+      () => this.#review(),
+    )
     const router = new RequestRouter<Call>({
       mesh,
       judge: (call, request) => this.#policies.request(call, request),
@@ -179,6 +184,7 @@ export class Waypoint {
       }),
       mirrors: new Mirrors((end) => observer.mirrored(end)),
       isLeaving: () => this.#isLeaving,
+      hasMoved: isElsewhere,
       route: (call, head) => {
         const outcome = router.route(call, head)
         return tracer === undefined ? outcome : tracer.traced(head, outcome)
@@ -214,6 +220,10 @@ export class Waypoint {
       onCut: (connections, reason) =>
         log.warn({ connections }, `HBONE connections were cut: ${END_REASONS[reason].text}`),
     })
+  }
+
+  #review(): void {
+    for (const call of this.#calls) call.review()
   }
 
   /** Tunnels that are open. */
@@ -268,7 +278,7 @@ export class Waypoint {
 
   /** Takes no more tunnels, lets those that are open end, and cuts what is left at the deadline. */
   async drain(deadlineMs: number): Promise<{ readonly cut: number }> {
-    this.#forgetsEndpoints()
+    this.#unsubscribe()
     this.#isLeaving = true
     // Not at once: a client may be about to use a connection that is idle now, and then hears with the answer that it was the last.
     const idle = setTimeout(

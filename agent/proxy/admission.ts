@@ -2,7 +2,13 @@
 // Whether a call may enter a pod, whatever way it comes: by HBONE, in plaintext, from a pod of the same node. Nothing is relayed
 // without the permit that is given here and nowhere else, and as long as it is held the connection counts.
 
-import type { IpAddress, PodUid, SocketAddress, SpiffeId } from '../../mesh/model/types.ts'
+import type {
+  IpAddress,
+  PodUid,
+  SocketAddress,
+  SpiffeId,
+  Workload,
+} from '../../mesh/model/types.ts'
 import type { CutSignal } from '../../mesh/async/cut.ts'
 import type { DecidedBy, PolicyReports } from '../../mesh/telemetry/connection-record.ts'
 import { END_REASONS, type EndReason } from '../../mesh/telemetry/end-reason.ts'
@@ -67,6 +73,8 @@ export interface Gate {
 
 /** What else admission asks policies. */
 export interface NewsOfPolicies {
+  /** The pod's workload as it was told last, gone or not; undefined where nobody has told of it. */
+  readonly lastSaid: (pod: LocalPod) => Workload | undefined
   /** Resolves when the pod's policies may say something else, at that time at the latest, or at a signal. */
   readonly changed: (pod: PodUid, untilMs: number, signals: readonly CutSignal[]) => Promise<void>
   /** What those that are not enforced say of the call. */

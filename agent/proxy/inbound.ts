@@ -35,7 +35,8 @@ export async function handleIncomingTunnel(
   // Who calls for another is refused unless it is known as a waypoint: of a freshly started agent nobody is known yet.
   if (headers.originalClient !== undefined && !mesh.isSynced)
     await mesh.whenSynced(FIRST_SYNC_TIMEOUT_MS)
-  const workload = mesh.state.workload(pod.workloadUid)
+  // As long as it runs it is bound as it was, though discovery knows it no more.
+  const workload = gate.policies.lastSaid(pod)
   const decision = decideInboundHbone({ authority, local, pod })
   const arrival =
     decision.kind === 'reject'
@@ -124,7 +125,7 @@ export async function handleInboundPlaintext(
   const entry = await enter(connection, call, pod, connections, gate)
   if (entry.kind === 'refuse') return refuse(entry.reason, entry.message, entry.by)
   const downstream = { kind: 'socket', socket } as const
-  const workload = mesh.state.workload(pod.workloadUid)
+  const workload = gate.policies.lastSaid(pod)
   const arrival = decideDirect(workload, { address: peer, identity: undefined }, target)
   const admitted = { call, permit: entry.permit, arrival, caller: peer }
   const carriage = await carryOn(context, connection, downstream, admitted)
@@ -133,10 +134,10 @@ export async function handleInboundPlaintext(
 }
 
 /** While it waited to be let in, discovery may have told that the pod is bound: what has passed no waypoint is looked at again. */
-function afterEntry({ pod, mesh }: PodContext, arrival: Onward): Onward {
+function afterEntry({ pod, gate }: PodContext, arrival: Onward): Onward {
   return arrival.kind === 'enter' && arrival.via !== undefined
     ? arrival
-    : decideDirect(mesh.state.workload(pod.workloadUid), arrival.client, arrival.target)
+    : decideDirect(gate.policies.lastSaid(pod), arrival.client, arrival.target)
 }
 
 type Onward = Exclude<Arrival, { readonly kind: 'reject' }>

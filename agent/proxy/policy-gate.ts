@@ -3,7 +3,7 @@
 
 import type { CutSignal } from '../../mesh/async/cut.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
-import type { PodUid } from '../../mesh/model/types.ts'
+import type { PodUid, Workload } from '../../mesh/model/types.ts'
 import type { DecidedBy, PolicyReports } from '../../mesh/telemetry/connection-record.ts'
 import type { InboundCall, NewsOfPolicies, Refusal } from './admission.ts'
 import { egressRefusal, ingressRefusal, type OutboundCall } from './decision/network-judge.ts'
@@ -56,6 +56,10 @@ export class PolicyGate implements NewsOfPolicies {
 
   forget(uid: PodUid): void {
     this.#policies.forget(uid)
+  }
+
+  lastSaid(pod: LocalPod): Workload | undefined {
+    return this.#policies.lastSaid(pod)
   }
 
   judge(call: InboundCall, pod: LocalPod): Refusal | undefined {

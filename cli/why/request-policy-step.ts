@@ -9,6 +9,7 @@ import type {
   RequestObstacle,
 } from '../../mesh/policy/request/explain.ts'
 import type { ExplainedRequest } from '../../waypoint/explain-request.ts'
+import type { PolicyRefusal } from '../../waypoint/policy/policy-gate.ts'
 import type { Step } from './steps.ts'
 
 interface Asked {
@@ -51,10 +52,12 @@ export function policyStep(
 }
 
 function changeFor(
-  reason: 'policyDenied' | 'policyMissing',
+  reason: PolicyRefusal['reason'],
   rule: number | undefined,
   asked: string,
 ): string {
+  // Of a connection that is open; here one is asked about that is not.
+  if (reason === 'waypointUnavailable') return 'call again'
   if (reason === 'policyMissing')
     return 'correct that policy: nothing passes by what cannot be read'
   return rule === undefined

@@ -18,7 +18,7 @@ import {
   serviceWaypoints,
   waypointAddress,
 } from './waypoint-binding.ts'
-import type { WaypointUse } from './waypoint-use.ts'
+import { useOfUnknown, type WaypointUse } from './waypoint-use.ts'
 import {
   deriveWaypointPods,
   deriveWaypoints,
@@ -47,6 +47,7 @@ interface Inherited {
   readonly workload: GatewayAddress | undefined
 }
 
+const NOTHING: Inherited = { service: NO_WAYPOINTS, workload: undefined }
 /** Cluster-scoped objects have no namespace. */
 const CLUSTER_SCOPE = ''
 
@@ -64,31 +65,30 @@ export function deriveWaypointBindings(graph: Graph, objects: ObjectCollections)
     return {
       target,
       own,
-      inherited: around?.waypointUse,
+      inherited: around === undefined ? useOfUnknown(cluster, namespace) : around.waypointUse,
       namespace,
       namespaceLabels: around?.labels,
       waypointOf: ({ gateway }) => fetch(waypoints, gateway),
       podsOf: ({ gateway }) => fetch(pods, gateway),
     }
   }
+  const addressesIn = (fetch: Fetch, place: Place): Inherited => {
+    const service = factsOf(fetch, 'service', place, undefined)
+    if (service.inherited?.asked === undefined) return NOTHING
+    const workload = factsOf(fetch, 'workload', place, undefined)
+    return { service: serviceWaypoints(service), workload: waypointAddress(workload) }
+  }
   const inherited = graph.derive(
     'waypoints of namespaces',
     objects.Namespace,
-    (fetch, { cluster, name, waypointUse }, key) => {
-      if (waypointUse?.asked === undefined) return []
-      const place = { cluster, namespace: name }
-      const addresses: Inherited = {
-        service: serviceWaypoints(factsOf(fetch, 'service', place, undefined)),
-        workload: waypointAddress(factsOf(fetch, 'workload', place, undefined)),
-      }
-      return [[key, addresses]]
-    },
+    (fetch, { cluster, name }, key) => [[key, addressesIn(fetch, { cluster, namespace: name })]],
   )
   /** A waypoint's own Service and pods are bound to none: their traffic would go round in circles. */
   const isWaypoints = (fetch: Fetch, cluster: string, namespace: string, gateway?: string) =>
     gateway !== undefined && fetch(waypoints, objectKey(cluster, namespace, gateway)) !== undefined
-  const ofNamespace = (fetch: Fetch, { cluster, namespace }: Place): Inherited | undefined =>
-    fetch(inherited, objectKey(cluster, CLUSTER_SCOPE, namespace))
+  const ofNamespace = (fetch: Fetch, { cluster, namespace }: Place): Inherited =>
+    fetch(inherited, objectKey(cluster, CLUSTER_SCOPE, namespace)) ??
+    addressesIn(fetch, { cluster, namespace })
   return {
     waypoints,
     pods,
@@ -96,14 +96,14 @@ export function deriveWaypointBindings(graph: Graph, objects: ObjectCollections)
       const { cluster, namespace, name, waypointUse } = service
       if (isWaypoints(fetch, cluster, namespace, name)) return NO_WAYPOINTS
       return waypointUse === undefined
-        ? (ofNamespace(fetch, service)?.service ?? NO_WAYPOINTS)
+        ? ofNamespace(fetch, service).service
         : serviceWaypoints(factsOf(fetch, 'service', service, waypointUse))
     },
     waypointOfPod: (fetch, template) => {
       const { cluster, namespace, labels, waypointUse } = template
       if (isWaypoints(fetch, cluster, namespace, labels.get(GATEWAY_NAME_LABEL))) return undefined
       return waypointUse === undefined
-        ? ofNamespace(fetch, template)?.workload
+        ? ofNamespace(fetch, template).workload
         : waypointAddress(factsOf(fetch, 'workload', template, waypointUse))
     },
     bindingOfService: (fetch, service) =>

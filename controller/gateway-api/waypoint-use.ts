@@ -40,6 +40,32 @@ export interface WaypointUse {
   readonly ingress: string | undefined
 }
 
+/** No Gateway is called so; the host name is what agents say of it (RFC 2606: nobody can have it). */
+const UNKNOWN = {
+  name: 'of a namespace that is not known yet',
+  hostname: 'namespace-not-known.invalid',
+} as const
+
+/**
+ * What a namespace says that is not known yet: its objects may be told of before it is, and nobody can tell then that it asks for no
+ * waypoint. So it asks for one that nobody is.
+ */
+export function useOfUnknown(cluster: string, namespace: string): WaypointUse {
+  const { name, hostname } = UNKNOWN
+  return {
+    asked: {
+      gateway: objectKey(cluster, namespace, name),
+      namespace,
+      name,
+      address: { destination: { kind: 'hostname', namespace, hostname }, hbonePort: HBONE_PORT },
+    },
+    isFailOpen: undefined,
+    canary: undefined,
+    canaryWeight: undefined,
+    ingress: undefined,
+  }
+}
+
 /** The labels that name a waypoint, and its namespace. */
 export interface WaypointLabels {
   readonly name: string

@@ -33,7 +33,7 @@ export interface NamedWaypoint {
 
 /** What is known of the cluster. */
 export interface AttachmentWorld {
-  /** The waypoints of a class. */
+  /** The waypoints of a class, those that are on their way out among them; any of them more than once. */
   readonly waypointsOfClass: (name: string) => readonly NamedWaypoint[]
 }
 

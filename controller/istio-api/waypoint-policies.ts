@@ -5,9 +5,11 @@
 import type { Collection, Fetch, Graph } from '../../mesh/collections/index.ts'
 import type { PolicyKey } from '../../mesh/model/policy.ts'
 import type { WaypointPolicy } from '../../mesh/model/waypoint-policy.ts'
+import { GATEWAY_CLASS_LABEL, GATEWAY_NAME_LABEL } from '../../mesh/model/names.ts'
 import type { TranslateConfig } from '../core/config.ts'
 import type { ObjectCollections } from '../core/input.ts'
 import { objectKey } from '../core/origin.ts'
+import { isPresent } from '../core/workload.ts'
 import { isOurs } from '../gateway-api/gateway-class.ts'
 import type { WaypointBindings } from '../gateway-api/waypoint-bindings.ts'
 import type { AuthorizationPolicyFacts } from './authorization-policy.ts'
@@ -35,7 +37,7 @@ export interface WaypointPolicyCollections {
 
 type Objects = Pick<
   ObjectCollections,
-  'AuthorizationPolicy' | 'Service' | 'Gateway' | 'GatewayClass'
+  'AuthorizationPolicy' | 'Service' | 'Gateway' | 'GatewayClass' | 'Pod'
 >
 
 /** Cluster-scoped objects have no namespace. */
@@ -48,7 +50,7 @@ export function deriveWaypointPolicies(
   { waypoints, bindingOfService }: Pick<WaypointBindings, 'waypoints' | 'bindingOfService'>,
   config: TranslateConfig,
 ): WaypointPolicyCollections {
-  const { Gateway: gateways, GatewayClass: classes, Service: services } = objects
+  const { Gateway: gateways, GatewayClass: classes, Service: services, Pod: pods } = objects
   const byClass = gateways.index(({ cluster, className }) => [
     objectKey(cluster, CLUSTER_SCOPE, className),
   ])
@@ -56,6 +58,32 @@ export function deriveWaypointPolicies(
     fetch(byClass, objectKey(cluster, CLUSTER_SCOPE, name)).filter(
       (each) => fetch(waypoints, objectKey(cluster, each.namespace, each.name)) !== undefined,
     )
+  const podsByClass = pods.index((pod) => {
+    const { cluster, labels } = pod.template
+    const className = labels.get(GATEWAY_CLASS_LABEL)
+    return className === undefined || !labels.has(GATEWAY_NAME_LABEL) || !isPresent(pod)
+      ? []
+      : [objectKey(cluster, CLUSTER_SCOPE, className)]
+  })
+  /**
+   * Those that may run as waypoints of the class. A Gateway may be deleted or given to another class, and its pods serve what is bound to
+   * them until they have gone; and a class that is not there may come back.
+   */
+  const runningOfClass = (
+    fetch: Fetch,
+    cluster: string,
+    className: string,
+  ): readonly NamedWaypoint[] => {
+    const key = objectKey(cluster, CLUSTER_SCOPE, className)
+    const gatewayClass = fetch(classes, key)
+    if (gatewayClass !== undefined && !isOurs(gatewayClass)) return []
+    const ofPods = fetch(podsByClass, key).map(({ template: { namespace, labels } }) => ({
+      namespace,
+      name: labels.get(GATEWAY_NAME_LABEL) ?? '',
+    }))
+    const ofGateways = fetch(byClass, key).map(({ namespace, name }) => ({ namespace, name }))
+    return [...ofGateways, ...ofPods]
+  }
   const attach = (
     fetch: Fetch,
     { cluster, namespace }: AuthorizationPolicyFacts,
@@ -113,11 +141,7 @@ export function deriveWaypointPolicies(
       objects.AuthorizationPolicy,
       (fetch, facts) => {
         const policy = waypointPolicyOf(config, facts, {
-          waypointsOfClass: (name) =>
-            waypointsOfClass(fetch, facts.cluster, name).map((each) => ({
-              namespace: each.namespace,
-              name: each.name,
-            })),
+          waypointsOfClass: (name) => runningOfClass(fetch, facts.cluster, name),
         })
         return policy === undefined ? [] : [[policy.key, policy]]
       },

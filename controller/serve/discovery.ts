@@ -97,6 +97,7 @@ export function startDiscovery(options: DiscoveryOptions): Discovery {
   const networkPolicies = xds.offer(NETWORK, visibleTo(NETWORK), { namedBy: ADDRESS })
   const policies = xds.offer(AUTHORIZATION, visibleTo(AUTHORIZATION), {
     namedBy: ADDRESS,
+    concernsAll: ({ scope }) => scope !== 'workload',
     onProgress: () => policyStatuses.poke(),
   })
   // A waypoint serves a Service once it is told that it is bound to it: by then it must have what judges and leads calls to it.

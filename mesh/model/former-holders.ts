@@ -11,6 +11,9 @@ interface Memory<V> {
   readonly leftAtMs: number
 }
 
+/** A key, its last holder, and for how many milliseconds nobody has it: whoever is told goes by another clock. */
+export type FormerHolder<K, V> = readonly [key: K, holder: V, goneForMs: number]
+
 /** The last holder of each key, for a while after it has left. */
 export class FormerHolders<K, V> {
   readonly #keptMs: number
@@ -35,6 +38,19 @@ export class FormerHolders<K, V> {
   get(key: K): V | undefined {
     const memory = this.#byKey.get(key)
     return memory === undefined || this.#isOver(memory) ? undefined : memory.holder
+  }
+
+  /** What is remembered, in the order of leaving. */
+  *[Symbol.iterator](): Generator<FormerHolder<K, V>> {
+    for (const [key, { holder, leftAtMs }] of this.#byKey)
+      yield [key, holder, this.#now() - leftAtMs]
+  }
+
+  /** Remembers what another one does, in place of anything else. */
+  recall(memory: readonly FormerHolder<K, V>[]): void {
+    this.#byKey.clear()
+    for (const [key, holder, goneForMs] of memory)
+      this.#byKey.set(key, { holder, leftAtMs: this.#now() - goneForMs })
   }
 
   /** Drops what is too old, or too much. */

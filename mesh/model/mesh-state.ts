@@ -13,7 +13,7 @@ import {
 } from './address-keys.ts'
 import { BackendTlsIndex } from './backend-tls-index.ts'
 import { Pools } from './codec/pools.ts'
-import { FormerAddresses } from './former-addresses.ts'
+import { FormerAddresses, type FormerMemory } from './former-addresses.ts'
 import { HttpRouteIndex } from './http-route-index.ts'
 import { MultiIndex, reindex } from './multi-index.ts'
 import { MESH_NODE } from './mesh-node.ts'
@@ -163,6 +163,16 @@ export class MeshState {
     return changes
   }
 
+  /** What it remembers of what is in no snapshot any more. */
+  get formerly(): FormerMemory {
+    return this.#former.memory
+  }
+
+  /** Remembers what another state does. */
+  recall(formerly: FormerMemory): void {
+    this.#former.recall(formerly)
+  }
+
   get size(): { readonly workloads: number; readonly services: number } {
     return { workloads: this.#workloads.size, services: this.#services.size }
   }
@@ -211,6 +221,11 @@ export class MeshState {
     const former = this.#former.service(key, asked)
     if (former !== undefined || this.#nodesByAddress.get(key).length === 0) return former
     return this.#former.serviceOfNodePort(asked.port)
+  }
+
+  /** Whether the Service has lost an endpoint of the mesh, a minute ago at the most: nodes may lead to that one yet. */
+  hadMeshEndpoint(service: ServiceKey): boolean {
+    return this.#former.hadMeshEndpoint(service)
   }
 
   /** The service of this host name, chosen among several as by address. */

@@ -35,6 +35,10 @@ export class ClientView {
   readonly #reached = new ReachedByAlias()
   /** Names to send, in their present state or as removed. */
   readonly #dirty = new Set<string>()
+  /** Those of them that the client has as something that may concern everybody, and that do not any more. */
+  readonly #narrowed = new Set<string>()
+  /** Undefined where none concerns more than what names it. */
+  readonly #concernsAll: ((name: string) => boolean) | undefined
   // What was asked for is compared with the store only when it is answered: the store may still be filling, and what it
   // lacks now is not gone.
   /** Versions the client says it holds, while it waits for everything. */
@@ -61,13 +65,16 @@ export class ClientView {
    * @param sees what of the store the client may see; all, where nothing is said. When its answer changes for a name, onChange() is to be
    * told of that.
    * @param maxNames how many it may ask for one by one
+   * @param concernsAll whether the present state of one concerns everybody, and not those alone that name it
    */
   constructor(
     store: Resources,
     tracks = false,
     sees?: (name: string) => boolean,
     maxNames = MAX_EXPLICIT_NAMES,
+    concernsAll?: (name: string) => boolean,
   ) {
+    this.#concernsAll = concernsAll
     this.#maxNames = maxNames
     this.#store = sees === undefined ? store : new VisibleResources(store, sees)
     this.#held = sees && new Set()
@@ -136,8 +143,8 @@ export class ClientView {
     this.#unacknowledged.clear()
   }
 
-  /** Notes that a resource changed or went; `aliases` are those it has or had. */
-  onChange(name: string, aliases: readonly string[]): void {
+  /** Notes that a resource changed or went; `aliases` are those it has or had. `narrows`: it concerned everybody, and does not any more. */
+  onChange(name: string, aliases: readonly string[], narrows = false): void {
     if (!this.#isOpened) return
     // Before the first answer the client holds what it said it holds, and will be compared with the store by that.
     if (this.#awaitsAll !== undefined && !this.#hasAnswered) return
@@ -148,8 +155,10 @@ export class ClientView {
     }
     if (this.#explicit.size > 0)
       for (const alias of aliases) if (this.#explicit.has(alias)) this.#reached.add(alias, name)
-    if (this.#isWildcard || this.#explicit.has(name) || this.#reached.has(name))
+    if (this.#isWildcard || this.#explicit.has(name) || this.#reached.has(name)) {
       this.#dirty.add(name)
+      if (narrows) this.#narrowed.add(name)
+    }
   }
 
   /**
@@ -157,8 +166,9 @@ export class ClientView {
    * complete, and sentAs() then.
    *
    * @param holdsRemovals leaves what is gone for another time
+   * @param holdsNarrowed leaves what does not concern everybody any more
    */
-  takeBatch(holdsRemovals = false): PendingBatch | undefined {
+  takeBatch(holdsRemovals = false, holdsNarrowed = holdsRemovals): PendingBatch | undefined {
     if (this.#awaitedNonce !== undefined) return undefined
     if (this.#awaitsAllAnew) return this.#takeAll()
     // Even an empty mesh is an answer: the client waits for it.
@@ -170,11 +180,14 @@ export class ClientView {
     for (const name of this.#dirty) {
       const resource = this.#store.get(name)
       if (resource !== undefined) {
+        if (holdsNarrowed && this.#narrowed.has(name)) continue
+        this.#narrowed.delete(name)
         resources.push(resource)
         this.#held?.add(name)
       } else if (holdsRemovals) continue
       else {
         removed.push(name)
+        this.#narrowed.delete(name)
         this.#reached.remove(name)
         this.#held?.delete(name)
       }
@@ -233,10 +246,11 @@ export class ClientView {
     return this.#dirty.size > 0 || this.#awaitedNames.size > 0 || this.#awaitsAll !== undefined
   }
 
-  /** Whether something that there is waits to be sent. */
+  /** Whether something that there is waits to be sent, and not for what names it. */
   get lacksResources(): boolean {
     if (this.#awaitedNames.size > 0 || this.#awaitsAll !== undefined) return true
-    for (const name of this.#dirty) if (this.#store.get(name) !== undefined) return true
+    for (const name of this.#dirty)
+      if (!this.#narrowed.has(name) && this.#store.get(name) !== undefined) return true
     return false
   }
 
@@ -291,7 +305,10 @@ export class ClientView {
       for (const [name, version] of known) {
         names.add(name)
         this.#held?.add(name)
-        if (this.#store.get(name)?.version !== version) this.#dirty.add(name)
+        if (this.#store.get(name)?.version === version) continue
+        this.#dirty.add(name)
+        // It may have concerned everybody in the version that the client has.
+        if (this.#concernsAll?.(name) === false) this.#narrowed.add(name)
       }
       const others = this.#isAllWithdrawn ? [] : this.#store.names()
       for (const name of others) if (!names.has(name)) this.#dirty.add(name)

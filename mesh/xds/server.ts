@@ -131,7 +131,7 @@ export interface ClientReport {
   readonly isAnswered: boolean
 }
 
-export interface OfferOptions<C = XdsCaller> {
+export interface OfferOptions<C = XdsCaller, T = unknown> {
   /**
    * Of a type that a caller does not see whole, whether he sees this one; to him the others are not there. Asked anew whenever something is
    * to be sent, and for all names that look() is told of.
@@ -142,6 +142,11 @@ export interface OfferOptions<C = XdsCaller> {
    * that names, nor loses what is named before it has been told that it is not named any more.
    */
   readonly namedBy?: Pick<ResourceType<unknown>, 'typeUrl'>
+  /**
+   * Of such a type, whether a resource concerns everybody, named or not. One that comes to concern those alone that name it is sent after
+   * them, as if it were taken away: before them it would concern nobody.
+   */
+  readonly concernsAll?: (value: T) => boolean
   /** Some client's answer came, or a client came or went: clients() may say something else than before. */
   readonly onProgress?: () => void
 }
@@ -173,13 +178,17 @@ export interface Offer<T, C = XdsCaller> {
 }
 
 interface OfferedType<C> {
-  readonly options: OfferOptions<C>
+  readonly options: Omit<OfferOptions<C>, 'concernsAll'>
+  /** Those that concern everybody; undefined where nobody says. */
+  readonly wide: Set<string> | undefined
   readonly store: ResourceStore
   readonly encoder: ResponseEncoder
   readonly visibleTo: (caller: C) => boolean
   isComplete: boolean
   /** Changed since the last push, with the aliases each has or had. */
   readonly changed: Map<string, readonly string[]>
+  /** Those among them that do not concern everybody any more. */
+  readonly narrowed: Set<string>
 }
 
 interface ConnectedClient<C> {
@@ -232,21 +241,31 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
   offer<T>(
     type: ResourceType<T>,
     visibleTo: (caller: C) => boolean,
-    options: OfferOptions<C> = {},
+    { concernsAll, ...options }: OfferOptions<C, T> = {},
   ): Offer<T, C> {
     const { typeUrl } = type
     if (this.#offers.has(typeUrl)) throw new Error(`Cannot offer ${typeUrl} twice`)
     const offered: OfferedType<C> = {
       options,
+      wide: concernsAll && new Set(),
       store: new ResourceStore(),
       encoder: new ResponseEncoder(typeUrl),
       visibleTo,
       isComplete: false,
       changed: new Map(),
+      narrowed: new Set(),
     }
     this.#offers.set(typeUrl, offered)
     return {
-      update: (upserts, removed) => this.#update(type, offered, upserts, removed),
+      update: (upserts, removed) => {
+        if (offered.wide !== undefined && concernsAll !== undefined)
+          noteWide(offered.wide, offered.narrowed, {
+            wide: upserts.filter(concernsAll).map(type.name),
+            others: upserts.filter((value) => !concernsAll(value)).map(type.name),
+            removed,
+          })
+        this.#update(type, offered, upserts, removed)
+      },
       look: (names) => this.#look(offered, names),
       complete: () => {
         offered.isComplete = true
@@ -540,25 +559,28 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
     // Whether a type is hidden or unknown is the same to the caller.
     if (offer?.visibleTo(client.caller) !== true) return undefined
     const { caller } = client
+    const { wide } = offer
     const { sees, onProgress } = offer.options
     const view = new ClientView(
       offer.store,
       onProgress !== undefined,
       sees && ((name) => sees(caller, name)),
       this.#options.maxNamesOf?.(caller),
+      wide && ((name) => wide.has(name)),
     )
     client.views.set(typeUrl, view)
     return view
   }
 
   #pushChanges(): void {
-    for (const [typeUrl, { changed }] of this.#offers) {
+    for (const [typeUrl, { changed, narrowed }] of this.#offers) {
       for (const client of this.#clients) {
         const view = client.views.get(typeUrl)
         if (view === undefined) continue
-        for (const [name, aliases] of changed) view.onChange(name, aliases)
+        for (const [name, aliases] of changed) view.onChange(name, aliases, narrowed.has(name))
       }
       changed.clear()
+      narrowed.clear()
     }
     for (const client of this.#clients) this.#sendPending(client)
   }
@@ -593,8 +615,10 @@ export class XdsServer<C extends XdsCaller = XdsCaller> {
       return
     }
     const { namedBy } = offered.options
-    const isNamed = namedBy !== undefined && client.views.get(namedBy.typeUrl)?.isBehind === true
-    const batch = view.takeBatch(isNamed)
+    const naming = namedBy && client.views.get(namedBy.typeUrl)
+    // Who has not asked yet for what names them will.
+    const holdsNarrowed = namedBy !== undefined && naming?.isBehind !== false
+    const batch = view.takeBatch(naming?.isBehind === true, holdsNarrowed)
     if (batch === undefined) return
     const { nonce, bytes } = offered.encoder.encode(batch, view.lastNonce)
     view.sentAs(nonce)
@@ -629,6 +653,17 @@ export function addXdsService<C extends XdsCaller>(server: Server, xds: XdsServe
   server.addService(definition, {
     deltaAggregatedResources: (call: DeltaCall) => void xds.serve(call),
   })
+}
+
+/** Keeps who concerns everybody, and those that do so no more. */
+function noteWide(
+  known: Set<string>,
+  narrowed: Set<string>,
+  now: Readonly<Record<'wide' | 'others' | 'removed', readonly string[]>>,
+): void {
+  // One that goes may come back before anybody has heard of it, and not for everybody.
+  for (const name of [...now.removed, ...now.others]) if (known.delete(name)) narrowed.add(name)
+  for (const name of now.wide) known.add(name)
 }
 
 /** Notes a change beside those that are not pushed yet: whoever asked by any alias since must hear of it. */

@@ -7,7 +7,7 @@ import { readWaypointUse } from '../../controller/gateway-api/waypoint-use.ts'
 import { ObjectReader } from '../../controller/reading/object-reader.ts'
 import type { GatewayAddress } from '../../mesh/model/gateway.ts'
 import { kubePod, kubeService, startTranslator } from '../core/objects.ts'
-import { serviceKey } from '../model/samples.ts'
+import { podUid, serviceKey } from '../model/samples.ts'
 import { gatewayClass, HBONE_LISTENER, waypoint } from './gateway-objects.ts'
 
 const USE = 'istio.io/use-waypoint'
@@ -86,6 +86,44 @@ void t.test('an object says itself which waypoint it uses, or its namespace does
   const empty = shop({ [USE]: 'theirs' }, { service: { [USE]: '' } })
   t.strictSame(empty.service(), addressOf('theirs'))
   t.match(empty.problems, [{ kind: 'Service', field: `metadata.labels[${USE}]` }])
+})
+
+void t.test('what is told of before its namespace goes nowhere until that is known', async (t) => {
+  const { translator, state } = startTranslator()
+  translator.complete()
+  const put = (labels: Record<string, string> = {}, annotations = {}) => {
+    const metadata = { namespace: 'new', labels, annotations }
+    translator.upsert('Service', kubeService('catalog', {}, metadata))
+    translator.upsert('Pod', kubePod('catalog-1', metadata))
+  }
+  const bindings = () => [
+    state.service(serviceKey('new', 'catalog'))?.waypoint,
+    state.workload(podUid('new', 'catalog-1'))?.waypoint,
+  ]
+  const nobody = {
+    destination: { kind: 'hostname', namespace: 'new', hostname: 'namespace-not-known.invalid' },
+    hbonePort: 15008,
+  } as const
+  const [open, refused] = [
+    [undefined, undefined],
+    [nobody, nobody],
+  ]
+  put()
+  t.strictSame(bindings(), refused, 'its namespace may ask for a waypoint')
+  put({ [USE]: 'mine' })
+  t.strictSame(bindings(), [addressOf('mine', 'new'), addressOf('mine', 'new')], 'it asks itself')
+  put({ [USE]: 'none' })
+  t.strictSame(bindings(), open, 'it wants none, whatever its namespace says')
+  put({}, { [FAIL_OPEN]: 'true' })
+  t.strictSame(bindings(), open, 'it may pass')
+  put({}, { [FAIL_OPEN]: 'false' })
+  t.strictSame(bindings(), refused)
+  translator.upsert('Namespace', namespace('new', { [USE]: 'w' }))
+  t.strictSame(bindings(), [addressOf('w', 'new'), addressOf('w', 'new')])
+  translator.upsert('Namespace', namespace('new'))
+  t.strictSame(bindings(), open)
+  translator.delete('Namespace', '', 'new')
+  t.strictSame(bindings(), refused, 'its last word was another one')
 })
 
 void t.test('a waypoint takes the traffic that it is for, and no other', async (t) => {

@@ -12,7 +12,7 @@ import {
   type WaypointPolicy,
 } from '../../mesh/model/waypoint-policy.ts'
 import { WAYPOINT_POLICIES } from '../../mesh/xds/types/waypoint-policy.ts'
-import { kubeService, startTranslator } from '../core/objects.ts'
+import { kubePod, kubeService, startTranslator } from '../core/objects.ts'
 import { gatewayClass, waypoint } from '../gateway-api/gateway-objects.ts'
 
 const GATEWAY = { group: 'gateway.networking.k8s.io', kind: 'Gateway', name: 'way' }
@@ -247,6 +247,41 @@ void t.test('what cannot be read closes all that it may be about', (t) => {
   t.match(policy(), { rules: [], targets: [{ kind: 'namespace' }] })
   t.end()
 })
+
+void t.test(
+  'a policy for a class holds for its waypoints as long as one of their pods runs',
+  (t) => {
+    const { put, policy, translator } = start()
+    put(
+      {
+        targetRefs: [
+          { group: 'gateway.networking.k8s.io', kind: 'GatewayClass', name: 'ambit-waypoint' },
+        ],
+        action: 'DENY',
+      },
+      'istio-system',
+    )
+    const targets = () => policy()?.targets.map(({ namespace, name }) => `${namespace}/${name}`)
+    const pod = kubePod('way-1', {
+      labels: {
+        'gateway.networking.k8s.io/gateway-name': 'way',
+        'gateway.networking.k8s.io/gateway-class-name': 'ambit-waypoint',
+      },
+    })
+    translator.upsert('Pod', pod)
+    t.strictSame(targets(), ['shop/way'])
+    translator.delete('GatewayClass', '', 'ambit-waypoint')
+    t.strictSame(targets(), ['shop/way'], 'the class is gone')
+    translator.upsert('GatewayClass', gatewayClass())
+    translator.upsert('Gateway', waypoint('way', { spec: { gatewayClassName: 'another' } }))
+    t.strictSame(targets(), ['shop/way'], 'it is of another class')
+    translator.delete('Gateway', 'shop', 'way')
+    t.strictSame(targets(), ['shop/way'], 'it is gone')
+    translator.delete('Pod', 'shop', 'way-1')
+    t.equal(targets(), undefined, 'and so are its pods')
+    t.end()
+  },
+)
 
 void t.test('agents have nothing of it, and it is the same on the wire', (t) => {
   const { put, policy, state } = start()

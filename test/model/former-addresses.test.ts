@@ -73,6 +73,32 @@ void t.test('an address that a workload has no more is one that it had', async (
   t.equal(state.formerWorkload(NODE), undefined, 'a node’s address is not its pods’')
 })
 
+void t.test('another thread remembers the same, by a clock of its own', async (t) => {
+  const [{ state, pass }, other] = [world(), world()]
+  const service = sampleService('catalog', { nodePorts: [{ nodePort: 30_080, servicePort: 80 }] })
+  const plain = sampleService('plain', { addresses: [] })
+  const pod = sampleWorkload('catalog', {
+    services: new Map([
+      [service.key, []],
+      [plain.key, []],
+    ]),
+  })
+  state.apply([known(service), known(plain), upsert(pod)])
+  state.apply([remove(pod), deleted(service)])
+  pass(MINUTE_MS / 2)
+  other.pass(77 * MINUTE_MS)
+  other.state.recall(structuredClone(state.formerly))
+  t.strictSame(other.state.formerWorkload(ADDRESS), pod)
+  t.equal(other.state.formerService({ address: VIP, port: 80 })?.name, 'catalog')
+  t.ok(other.state.hadMeshEndpoint(plain.key))
+  other.pass(MINUTE_MS / 2)
+  t.equal(other.state.formerService({ address: VIP, port: 80 }), undefined)
+  t.notOk(other.state.hadMeshEndpoint(plain.key))
+  t.strictSame(other.state.formerWorkload(ADDRESS), pod)
+  other.pass(4 * MINUTE_MS)
+  t.equal(other.state.formerWorkload(ADDRESS), undefined)
+})
+
 void t.test('of what leaves in a crowd the oldest are forgotten', async (t) => {
   const { state } = world()
   const pods = Array.from({ length: 10_010 }, (_, index) =>

@@ -27,7 +27,11 @@ const OPEN = { closedBy: undefined }
 const gateOf = (perPod: number, table = countTable(1), worker = 0) => {
   const counts = new ConnectionCounts(table, worker)
   const places = new Places(counts, { descriptors: 1_000, perPod, handshakes: 100 })
-  const policies = { changed: () => Promise.resolve(), reports: () => undefined }
+  const policies = {
+    lastSaid: () => undefined,
+    changed: () => Promise.resolve(),
+    reports: () => undefined,
+  }
   const gate: Gate = {
     places,
     callerOf: (address) => address,

@@ -60,6 +60,8 @@ function answer(request: WorkerRequest): Extract<FromWorker, { kind: 'answer' }>
 parentPort?.on('message', (message: ToWorker) => {
   if (message.kind === 'localPod')
     localPods.add(message.pod.name + (message.lastSaid?.unreadable ?? ''))
+  if (message.kind === 'formerly')
+    for (const [, { name }] of message.memory.workloads) localPods.add(`(${name}, gone)`)
   if (message.kind !== 'request') return
   const reply: FromWorker = { kind: 'answer', id: message.id, value: answer(message.request) }
   parentPort?.postMessage(reply)

@@ -150,6 +150,57 @@ void t.test(
   },
 )
 
+void t.test(
+  'row 5: nor is a service left to the node that had an endpoint of the mesh a moment ago',
+  (t) => {
+    const service = testService('catalog', VIP)
+    const other = testService('other', '10.96.0.21' as IpAddress)
+    const plain = workloadOf(testPod('old', '10.244.2.4' as IpAddress), {
+      ...inService(service, 8080),
+      tunnelProtocol: 'none',
+    })
+    const inMesh = workloadOf(server, inService(service, 8080))
+    const toCluster = { kind: 'passthrough', target: { address: VIP, port: 80 } }
+    const toEndpoint = { kind: 'passthrough', target: { address: '10.244.2.4', port: 8080 } }
+    for (const [what, change, afterwards] of [
+      ['it is gone', { kind: 'workloadRemoved', uid: inMesh.uid }, toEndpoint],
+      [
+        'it is another service’s',
+        { kind: 'workload', workload: { ...inMesh, ...inService(other, 8080) } },
+        toEndpoint,
+      ],
+      [
+        'it has left the mesh',
+        { kind: 'workload', workload: { ...inMesh, tunnelProtocol: 'none' } },
+        toCluster,
+      ],
+    ] as const) {
+      let nowMs = 0
+      const mesh = new MeshState({ now: () => nowMs })
+      const decideNow = (): OutboundDecision =>
+        decideOutbound({
+          originalDestination: { address: VIP, port: 80 },
+          source: client,
+          mesh,
+          localPods: new LocalPods(),
+          clientAddress: CLIENT_IP,
+          random: () => 0,
+        })
+      mesh.apply([
+        { kind: 'service', service },
+        { kind: 'workload', workload: workloadOf(client) },
+        { kind: 'workload', workload: plain },
+        { kind: 'workload', workload: inMesh },
+      ])
+      mesh.apply([change])
+      t.match(decideNow(), afterwards, what)
+      nowMs += 60_000
+      t.match(decideNow(), toCluster, `${what}, and the node knows by now`)
+    }
+    t.end()
+  },
+)
+
 void t.test('row 6: a service without a healthy endpoint is refused', (t) => {
   t.match(decide({ to: VIP, server: { status: 'unhealthy' } }), {
     kind: 'deny',

@@ -242,6 +242,21 @@ await t.test('what is said of the former pod of the name is not said of this one
   t.end()
 })
 
+await t.test('a pod with a new sandbox hears what is said of that one', (t) => {
+  const again = { ...catalog, addresses: [newAddress()] }
+  const { ask, mesh, policies } = knowing(KNOWN, naming(catalog, []))
+  policies.follow(catalog)
+  // Connections of the sandbox before are carried to their end meanwhile.
+  policies.follow(again)
+  t.match(ask('frontend', 0, 'refuse', again), { reason: 'policyMissing' }, 'nothing yet')
+  mesh.apply([policy('shop/nobody'), naming(again, ['shop/nobody'])])
+  t.match(ask('frontend', 0, 'refuse', again), { reason: 'policyDenied' })
+  mesh.apply([naming(again, [])])
+  policies.follow({ ...again, addresses: [...again.addresses, newAddress()] })
+  t.equal(ask('frontend', 0, 'refuse', again), undefined, 'one more address is the same sandbox')
+  t.end()
+})
+
 await t.test('a pod that discovery has dropped and that still runs keeps its policies', (t) => {
   const { ask, mesh, policies } = knowing(KNOWN, naming(catalog, ['shop/only-frontend']))
   policies.follow(catalog)

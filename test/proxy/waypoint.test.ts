@@ -2,7 +2,7 @@
 // Agents on either side of a waypoint, with real sockets, TLS and HTTP/2 between them: what goes by it, whom the destination takes for the
 // client, and that nobody else is believed.
 
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { formatOriginalClient } from '../../mesh/telemetry/original-client.ts'
 import type {
@@ -421,6 +421,58 @@ await t.test('plaintext is led back as well, and nobody has proven who it is of'
   t.match(line['src.addr'], outside)
   t.notOk('src.identity' in line)
 })
+
+await t.test('a pod is bound as it was, as long as it runs', async (t) => {
+  const judge: Judge = () => undefined
+  const { far, frontend, waypoint, catalog, app } = await story(t, { workload: true, judge })
+  const [address] = catalog.pod.addresses as [IpAddress]
+  const outside = newAddress()
+  const plaintext = (): Socket => {
+    const socket = connect({ host: address, port: 15006, localAddress: outside })
+    t.teardown(() => socket.destroy())
+    return socket
+  }
+  // It was deleted by force, and a successor of its name is elsewhere.
+  for (const change of [
+    { kind: 'workloadRemoved', uid: catalog.pod.workloadUid },
+    {
+      kind: 'workload',
+      workload: { ...workloadOf(catalog.pod), addresses: [newAddress()], waypoint: undefined },
+    },
+  ] as const) {
+    const before = waypoint.tunnels.length
+    far.send({ kind: 'mesh', changes: [change] })
+    t.equal(await talk(plaintext(), 'hello'), `you are ${outside}`)
+    t.equal(waypoint.tunnels.length, before + 1, 'it is led back')
+    const [clientIp] = frontend.pod.addresses
+    t.equal(await talk(await frontend.call(app), 'hello'), `you are ${clientIp}`)
+    t.equal(waypoint.tunnels.length, before + 2, change.kind)
+  }
+})
+
+await t.test(
+  'who waits on the same node while the pod comes to be bound is not let in',
+  async (t) => {
+    const { far, waypoint, catalog, app } = await story(t, {})
+    const neighbour = await far.servePod(testPod('neighbour'))
+    const named = { authorizationPolicies: ['shop/late'] }
+    const tell = (...changes: readonly MeshChange[]): void => far.send({ kind: 'mesh', changes })
+    tell(
+      { kind: 'workload', workload: workloadOf(neighbour.pod) },
+      { kind: 'workload', workload: workloadOf(catalog.pod, named) },
+    )
+    const waiting = resetOf(await neighbour.call(app))
+    await until(async () => (await openInto(far, catalog)) === 1, 'the call')
+    const workload = workloadOf(catalog.pod, { ...named, waypoint: boundTo(waypoint) })
+    tell({ kind: 'workload', workload })
+    tell(policy('shop/late', { action: 'deny', rules: [] }))
+    t.equal(await waiting, 'ECONNRESET')
+    t.match(await inboundLine(far, { level: 'error' }), { error: /policy change/ })
+    const [address] = neighbour.pod.addresses
+    t.equal(await talk(await neighbour.call(app), 'hello'), `you are ${address}`, 'the next one')
+    t.match(waypoint.tunnels, [{ peerIdentity: neighbour.pod.identity }])
+  },
+)
 
 await t.test('a bound pod is called by its waypoint from its own node, too', async (t) => {
   const { far, waypoint, catalog, app } = await story(t, { workload: true })

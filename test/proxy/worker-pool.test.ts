@@ -14,6 +14,7 @@ import type { IpAddress, PodUid } from '../../mesh/model/types.ts'
 import { err } from '../../mesh/result.ts'
 import { until } from '../support/until.ts'
 import { testPod } from './loopback-world.ts'
+import { sampleWorkload } from '../model/samples.ts'
 import { DEADLY_LISTENER, ENDLESS_LISTENER } from './obedient-worker.ts'
 
 const PATIENCE_MS = 10_000
@@ -28,6 +29,7 @@ class Setting {
   /** Who could not be served again, and why. */
   readonly refused: string[] = []
   readonly errors: string[] = []
+  readonly mesh = new MeshState()
   readonly #netnsFd = openSync('/dev/null', 'r')
   readonly #again: (setting: Setting, uid: string) => number | undefined
 
@@ -55,7 +57,7 @@ class Setting {
         placeLimits: { descriptors: 100, perPod: 1, handshakes: 100 },
         heldLimitBytes: heldLimitOf(1),
       },
-      mesh: new MeshState(),
+      mesh: this.mesh,
       // What discovery has dropped: a worker that starts later is told of it as the first was.
       lastSaid: (uid) =>
         uid.endsWith('/b') ? { workload: undefined, unreadable: '(last words)' } : undefined,
@@ -184,6 +186,9 @@ void t.test(
   async (t) => {
     const setting = new Setting(t, 2)
     await setting.add('a', 'b', 'c', 'd')
+    const gone = sampleWorkload('catalog')
+    setting.mesh.apply([{ kind: 'workload', workload: gone }])
+    setting.mesh.apply([{ kind: 'workloadRemoved', uid: gone.uid }])
     await setting.killWorkerOf(t, 'a')
     t.match(await setting.serves(4), [
       /^a: data-plane-1 listener 900002$/,
@@ -203,7 +208,7 @@ void t.test(
     await setting.add('e')
     t.match(await setting.served(), ['a', 'b', 'c', 'd', 'e: data-plane-0 listener 900001'])
     const [e] = (await setting.pool.connections()).get('e') ?? []
-    t.equal(e?.originalDst, 'a b(last words) c d e')
+    t.equal(e?.originalDst, '(catalog, gone) a b(last words) c d e')
   },
 )
 

@@ -14,7 +14,7 @@ import { testIdentity } from '../hbone/certs.ts'
 import { echo } from '../hbone/harness.ts'
 import { waypointPolicy } from '../policy/request/samples.ts'
 import { until } from '../support/until.ts'
-import { closed, makeWaypointWorld, type World } from './world.ts'
+import { closed, makeWaypointWorld, OWN_WAYPOINT, SHOP_KEY, type World } from './world.ts'
 
 const exact = (text: string) => ({ kind: 'exact', text }) as const
 const prefix = (text: string) => ({ kind: 'prefix', text }) as const
@@ -142,6 +142,81 @@ void t.test('a change takes force with the next request of an open connection', 
   world.apply({ kind: 'waypointPolicyRemoved', key: policy.key })
   t.equal(await ask('GET /'), '200 served')
 })
+
+const OTHER_WAYPOINT = {
+  ...OWN_WAYPOINT,
+  destination: { ...OWN_WAYPOINT.destination, hostname: 'next.shop.svc.cluster.local' },
+} as typeof OWN_WAYPOINT
+
+/** The Service is bound to another waypoint, and this one is told of its policies no more. */
+function move(world: World, policy: WaypointPolicy): void {
+  const service = world.mesh.service(SHOP_KEY)
+  if (service === undefined) throw new Error('there is no Service')
+  world.apply({ kind: 'service', service: { ...service, waypoint: OTHER_WAYPOINT } })
+  world.apply({ kind: 'waypointPolicyRemoved', key: policy.key })
+}
+
+void t.test(
+  'what has moved to another waypoint is judged there, and served here no more',
+  async (t) => {
+    const deny = waypointPolicy('p', 'deny', [{ paths: [exact('/admin')] }], {
+      targets: [{ kind: 'service', namespace: 'shop', name: 'catalog' }],
+    })
+    await t.test('an idle connection is closed', async (t) => {
+      const world = await makeWaypointWorld(t, { protocol: 'http1' })
+      await world.addPod('v1', app([]))
+      set(world, deny)
+      const tunnel = await world.tunnel()
+      t.equal(await asker(tunnel)('GET /'), '200 served')
+      move(world, deny)
+      await closed(tunnel)
+    })
+    await t.test('a request that was on its way finds nobody', async (t) => {
+      const world = await makeWaypointWorld(t, { protocol: 'http1' })
+      const paths: string[] = []
+      await world.addPod('v1', app(paths))
+      set(world, deny)
+      const tunnel = await world.tunnel()
+      // Of the next request the waypoint has the first line: the connection is not idle.
+      tunnel.write('GET /admin HTTP/1.1\r\nhost:')
+      await until(() => [...world.waypoint.openCalls()].length === 1, 'the call')
+      const had = buffer(tunnel)
+      move(world, deny)
+      tunnel.write(' catalog.shop\r\n\r\n')
+      const answer = (await had).toString()
+      t.match(answer, /^(HTTP\/1\.1 503 [^]*connection: close[^]*)?$/)
+      t.strictSame(paths, [])
+    })
+    await t.test('a connection of another kind is cut', async (t) => {
+      const world = await makeWaypointWorld(t)
+      await world.addPod('v1', echo)
+      const policy = waypointPolicy('p', 'deny', [], {
+        targets: [{ kind: 'service', namespace: 'shop', name: 'catalog' }],
+      })
+      set(world, policy)
+      const tunnel = await world.tunnel()
+      tunnel.write('hello')
+      await once(tunnel, 'data')
+      move(world, policy)
+      await closed(tunnel)
+      t.match(world.ended[0]?.end, {
+        end: 'policyChanged',
+        message: 'what was called is bound to another waypoint now',
+      })
+      t.strictSame(world.audit, [])
+    })
+    await t.test('what is bound to none goes on', async (t) => {
+      const world = await makeWaypointWorld(t, { protocol: 'http1' })
+      await world.addPod('v1', app([]))
+      const ask = asker(await world.tunnel())
+      t.equal(await ask('GET /'), '200 served')
+      const service = world.mesh.service(SHOP_KEY)
+      if (service === undefined) throw new Error('there is no Service')
+      world.apply({ kind: 'service', service: { ...service, waypoint: undefined } })
+      t.equal(await ask('GET /'), '200 served')
+    })
+  },
+)
 
 void t.test('a policy judges what it is attached to, and nothing else', async (t) => {
   const world = await makeWaypointWorld(t, { protocol: 'http1' })

@@ -38,6 +38,7 @@ async function setUp(test: Parameters<typeof openStream>[0]) {
   let progress = 0
   const named = server.xds.offer(NAMED, () => true, {
     namedBy: ADDRESS,
+    concernsAll: ([, text]) => text === 'all',
     onProgress: () => void (progress += 1),
   })
   const stream = openStream(test, server.port, pki)
@@ -93,6 +94,58 @@ void t.test('what is named comes before its name, and goes after it', async (t) 
   await stream.received(7)
   t.strictSame(heard().slice(5), ['address w', 'named -b'])
   t.strictSame(inStep('c'), [['agent', true]])
+})
+
+void t.test('what comes to concern those alone that name it, comes after them', async (t) => {
+  const { named, addresses, stream, acknowledge, heard, port } = await setUp(t)
+  named.update(
+    [
+      ['a', 'all'],
+      ['b', 'all'],
+    ],
+    [],
+  )
+  addresses.update([naming()], [])
+  named.complete()
+  addresses.complete()
+  stream.send({ typeUrl: NAMED.typeUrl, resourceNamesSubscribe: ['*'] })
+  acknowledge(await stream.received(1))
+  stream.send({ resourceNamesSubscribe: ['*'] })
+  acknowledge(await stream.received(2))
+
+  named.update(
+    [
+      ['a', 'namers'],
+      ['c', 'namers'],
+    ],
+    [],
+  )
+  addresses.update([naming('a', 'c')], [])
+  const [third, fourth] = [await stream.received(3), await stream.received(4)]
+  t.strictSame(heard().slice(2), ['named c', 'address w'], 'until then it is for all')
+  acknowledge(third)
+  await stream.received(5)
+  t.strictSame(heard().slice(4), ['named a'])
+  acknowledge(fourth)
+
+  const versions = (...responses: readonly DeltaDiscoveryResponse[]) =>
+    Object.fromEntries(
+      responses.flatMap(({ resources }) => resources.map(({ name, version }) => [name, version])),
+    )
+  const [first, second] = stream.responses
+  if (first === undefined || second === undefined) throw new Error('there are no responses')
+  const again = openStream(t, port, pki)
+  again.send({
+    typeUrl: NAMED.typeUrl,
+    resourceNamesSubscribe: ['*'],
+    initialResourceVersions: versions(first),
+  })
+  const sixth = await again.received(1)
+  again.send({ resourceNamesSubscribe: ['*'], initialResourceVersions: versions(second) })
+  await again.received(2)
+  again.send({ typeUrl: NAMED.typeUrl, responseNonce: sixth.nonce })
+  await again.received(3)
+  t.strictSame(again.responses.map(brief), ['named c', 'address w', 'named a'], 'who comes again')
 })
 
 void t.test('who refuses something is not in step, until it takes it', async (t) => {

@@ -71,7 +71,7 @@ export interface ServedCall extends RosterMember {
   describe(): OpenCall
   /** The waypoint goes: takes no new request, and ends when it is idle. */
   drain(): void
-  /** Policies have changed: it ends if it would not be let through any more. Requests are judged one by one. */
+  /** Policies have changed, or who has them: it ends if it would not be let through any more. Requests are judged one by one. */
   review(): void
   cut(reason: EndReason): void
 }

@@ -40,6 +40,8 @@ export interface HttpParts extends Pick<CallParts, 'calls'> {
   readonly route: (call: Call, head: RequestHead) => RouteOutcome
   /** Whether the waypoint goes: what comes now is served, and the last of its connection. */
   readonly isLeaving: () => boolean
+  /** Whether what was called is another waypoint's by now: its next requests are to come by that one. */
+  readonly hasMoved: (call: Call) => boolean
   /** Told of each request that is over. */
   readonly onRequest: (call: Call, record: RequestRecord) => void
   /** Why a request that was let through would not be any more; the head is valid during the call. */
@@ -73,7 +75,7 @@ export class HttpCall implements ServedCall, ServeContext {
 
   route(head: RequestMessage): RouteOutcome {
     // With the answer the client is told that this was the last one: no request of its own can meet the end.
-    if (this.#parts.isLeaving()) this.#served.drain()
+    if (this.#parts.isLeaving() || this.#parts.hasMoved(this.#call)) this.#served.drain()
     const outcome = this.#parts.route(this.#call, head)
     if (head.isWebSocket && outcome.kind === 'forward') this.#webSocket = keptHead(head)
     return outcome
@@ -117,6 +119,7 @@ export class HttpCall implements ServedCall, ServeContext {
   }
 
   review(): void {
+    if (this.#parts.hasMoved(this.#call)) this.#served.drain()
     // Requests that run were judged when they came, and the next one is by the policies of then; a WebSocket has no next one.
     if (this.#webSocket === undefined) return
     const refusal = this.#parts.again(this.#call, this.#webSocket)

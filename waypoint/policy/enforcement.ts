@@ -10,7 +10,7 @@ import type { Call } from '../listener/call.ts'
 import { type AuditedBy, auditedEvent, cutEvent, refusedEvent, trialEvent } from './call-audit.ts'
 import { PolicyGate, type PolicyGateOptions, type PolicyRefusal } from './policy-gate.ts'
 
-/** What a request is answered that is not let through: Envoy's words. */
+/** What a request is answered that is not let through. */
 export interface DeniedAnswer extends AnswerOutcome {
   readonly refusal: PolicyRefusal
 }
@@ -18,6 +18,17 @@ export interface DeniedAnswer extends AnswerOutcome {
 export interface EnforcementOptions extends PolicyGateOptions {
   readonly audit: Pick<AuditJournal, 'admits' | 'recordAdmitted'>
 }
+
+/** Envoy's words. */
+const DENIED = {
+  kind: 'answer',
+  status: 403,
+  headers: [],
+  body: 'RBAC: access denied',
+  flag: 'RBAC',
+} as const
+/** Who asks again, over a connection of its own, is led to the other waypoint. */
+const ELSEWHERE = { kind: 'answer', status: 503, headers: [], body: '', flag: 'UH' } as const
 
 export class Enforcement {
   readonly #gate: PolicyGate
@@ -34,22 +45,17 @@ export class Enforcement {
   /** The answer of a request that is not let through. Hot: once a request. */
   request(call: Call, request: JudgedRequest): DeniedAnswer | undefined {
     const refusal = this.#gate.judgeRequest(call, request)
+    if (refusal?.reason === 'waypointUnavailable') return { ...ELSEWHERE, refusal }
     this.#report(call, request)
     if (refusal === undefined) return undefined
     this.#refused(call, request, refusal)
-    return {
-      kind: 'answer',
-      status: 403,
-      headers: [],
-      body: 'RBAC: access denied',
-      flag: 'RBAC',
-      refusal,
-    }
+    return { ...DENIED, refusal }
   }
 
   /** Why a call that carries no requests is not let through. */
   connection(call: Call): PolicyRefusal | undefined {
     const refusal = this.#gate.judgeConnection(call)
+    if (refusal?.reason === 'waypointUnavailable') return refusal
     this.#report(call, undefined)
     if (refusal !== undefined) this.#refused(call, undefined, refusal)
     return refusal
@@ -71,7 +77,7 @@ export class Enforcement {
       request === undefined
         ? this.#gate.judgeConnection(call)
         : this.#gate.judgeRequest(call, request)
-    if (refusal === undefined) return undefined
+    if (refusal === undefined || refusal.reason === 'waypointUnavailable') return refusal
     const payer = this.#admitted(call)
     if (payer !== undefined)
       this.#audit.recordAdmitted(payer, cutEvent(this.#by(), call, request, refusal))

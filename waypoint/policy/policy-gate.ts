@@ -18,8 +18,8 @@ import type { Call } from '../listener/call.ts'
 
 /** A call, or a request, is not let through. */
 export interface PolicyRefusal extends Denial {
-  /** `policyMissing`: what is to judge it cannot be read. */
-  readonly reason: 'policyDenied' | 'policyMissing'
+  /** `policyMissing`: what is to judge it cannot be read. `waypointUnavailable`: another waypoint has what is to judge it. */
+  readonly reason: 'policyDenied' | 'policyMissing' | 'waypointUnavailable'
 }
 
 /** What judges the calls of one place. */
@@ -53,6 +53,14 @@ export interface PolicyGateOptions {
   readonly mesh: Pick<MeshState, 'waypointPolicies' | 'subscribe'>
   /** This one, by its Gateway. */
   readonly waypoint: JudgedPlace['waypoint']
+  /** Whether what was called is another waypoint's by now; it never is where this is left out. */
+  readonly hasMoved?: (call: Call) => boolean
+}
+
+const MOVED: PolicyRefusal = {
+  reason: 'waypointUnavailable',
+  message: 'what was called is bound to another waypoint now',
+  by: undefined,
 }
 
 export class PolicyGate {
@@ -77,6 +85,7 @@ export class PolicyGate {
 
   /** Undefined: it is let through. Hot: once a request. */
   judgeRequest(call: Call, request: JudgedRequest): PolicyRefusal | undefined {
+    if (this.#options.hasMoved?.(call) === true) return MOVED
     const known = this.#know(call)
     const { closed, policies, isOpen } = known.judges
     if (isOpen) return undefined
@@ -85,6 +94,7 @@ export class PolicyGate {
 
   /** The same of a call that carries no requests. */
   judgeConnection(call: Call): PolicyRefusal | undefined {
+    if (this.#options.hasMoved?.(call) === true) return MOVED
     const known = this.#know(call)
     const { closed, policies, isOpen } = known.judges
     if (isOpen) return undefined

@@ -23,12 +23,13 @@ export interface PlainCall {
 
 /**
  * Whether the node leads this call where the mesh would: to the cluster IP of a Kubernetes Service, whose endpoints are of slices
- * of this cluster, and all plain. All, fit or not: one of the mesh that becomes fit a moment later must not be called in plaintext. Of the
- * family asked for, because the node knows no other.
+ * of this cluster, and all plain. All, fit or not: one of the mesh that becomes fit a moment later must not be called in plaintext, nor one
+ * that the node has not heard the end of. Of the family asked for, because the node knows no other.
  */
 export function isLedByNode({ mesh, match, caller, requested, chosen }: PlainCall): boolean {
   const { service, by } = match
   if (by !== 'own' || !service.canonical || familyOf(chosen) !== familyOf(requested)) return false
+  if (mesh.hadMeshEndpoint(service.key)) return false
   return mesh.endpoints(service.key).every((endpoint) => isKnownToNode(mesh, endpoint, caller))
 }
 

@@ -72,8 +72,6 @@ export interface PodPolicies {
 
 export type ConcernedPod = Pick<LocalPod, 'uid' | 'namespace' | 'workloadUid' | 'addresses'>
 
-type Said = Pick<Workload, 'authorizationPolicies' | 'networkPolicies' | 'namedPorts'>
-
 const NO_PEERS: ReadonlySet<IpAddress> = new Set()
 
 /** What has changed: all that policies say of these pods, or what they say of calls from and to these addresses. */
@@ -85,7 +83,7 @@ export interface PolicyNews {
 interface Followed {
   readonly pod: ConcernedPod
   /** What its workload says, as was last heard: a workload that discovery drops before its pod is gone keeps its policies. */
-  said: Said | undefined
+  said: Workload | undefined
   /** What is wrong with what was said of it last. */
   unreadable: string | undefined
   policies: PodPolicies | undefined
@@ -124,6 +122,10 @@ export class PoliciesOfPods {
 
   /** Remembers from now on what is heard of the pod's policies; `before` is what was, where the mesh state does not know it any more. */
   follow(pod: ConcernedPod, before?: LastSaid): void {
+    const known = this.#pods.get(pod.uid)
+    // It has another sandbox, of whose predecessor connections may be open yet: what was said of that one need not be about this one.
+    if (known !== undefined && !isSameList(known.pod.addresses, pod.addresses))
+      this.#pods.delete(pod.uid)
     if (!this.#pods.has(pod.uid)) this.#followed(pod, before)
   }
 
@@ -135,6 +137,11 @@ export class PoliciesOfPods {
   prepare(uid: PodUid): void {
     const followed = this.#pods.get(uid)
     if (followed !== undefined) for (const layer of this.of(followed.pod).layers) layer.prepare()
+  }
+
+  /** What was heard last of the pod's workload: discovery may have dropped it since, or be telling of another pod of its name. */
+  lastSaid(pod: ConcernedPod): Workload | undefined {
+    return this.#followed(pod).said
   }
 
   /** Hot: once per call. */

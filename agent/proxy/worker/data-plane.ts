@@ -186,6 +186,9 @@ export class DataPlane {
       case 'mesh':
         this.#mesh.state.apply(message.changes)
         return
+      case 'formerly':
+        this.#mesh.state.recall(message.memory)
+        return
       case 'meshSynced':
         this.#mesh.synced()
         return
@@ -357,6 +360,8 @@ export class DataPlane {
 
   /** What was heard of them is worth something as long as a connection of the pod's is left. */
   #forgetPolicies(uid: PodUid): void {
+    // It is served again, in another sandbox.
+    if (this.#proxies.has(uid)) return
     for (const { pod } of this.#open) if (pod.uid === uid) return
     this.#policies.forget(uid)
   }

@@ -336,7 +336,9 @@ export class WorkerPool {
 
   /** What is known before a worker starts: to the first ones, the policies that an earlier agent kept. */
   #tellMesh({ link }: Slot): void {
-    const changes = this.#options.mesh.snapshot()
+    const { mesh } = this.#options
+    link.send({ kind: 'formerly', memory: mesh.formerly })
+    const changes = mesh.snapshot()
     if (changes.length > 0) link.send({ kind: 'mesh', changes })
   }
 

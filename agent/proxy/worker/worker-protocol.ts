@@ -6,6 +6,7 @@ import type { AuditEvent } from '../../../mesh/audit/event.ts'
 import type { RevocationList } from '../../../mesh/identity/revocation-list.ts'
 import type { TrustDomains } from '../../../mesh/identity/trust-policy.ts'
 import type { WorkloadCertificate } from '../../../mesh/identity/types.ts'
+import type { FormerMemory } from '../../../mesh/model/former-addresses.ts'
 import type { MeshChange, PodUid, SpiffeId } from '../../../mesh/model/types.ts'
 import type { ProfileRequest } from '../../../mesh/program/profile.ts'
 import type { AccessSpec } from '../../../mesh/telemetry/access-spec.ts'
@@ -58,6 +59,8 @@ export interface WorkerStart {
 /** Sent by the main thread; nothing is answered but `request`. Order is kept. */
 export type ToWorker =
   | { readonly kind: 'mesh'; readonly changes: readonly MeshChange[] }
+  /** What the mesh has just forgotten: to a worker that starts later. */
+  | { readonly kind: 'formerly'; readonly memory: FormerMemory }
   | { readonly kind: 'meshSynced' }
   /** A pod of this agent, whoever serves it: other pods may call it on the same node. */
   | {
