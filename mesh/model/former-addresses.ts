@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What led into the mesh until not long ago: the addresses of pods that have ended, those of Services that were deleted, ports that nodes had
-// for them, Services that have lost a pod. The mesh's word for it is ahead of the world's: a pod is captured until its sandbox is torn down, one that was deleted by force
-// may run for its whole grace, and kube-proxy leads to the endpoints of a Service for a while after it is gone. So what has just been
-// forgotten must not be called as what was never known: in plaintext, past policies and waypoints.
+// for them, Services that have lost a pod. The mesh's word for it is ahead of the world's: a pod is captured until its sandbox is torn down,
+// one that was deleted by force may run for its whole grace, and kube-proxy leads to the endpoints of a Service for a while after it is
+// gone. So what has just been forgotten must not be called as what was never known: in plaintext, past policies and waypoints.
 
 import type { MonotonicClock } from '../async/bucket.ts'
 import { serviceAddressKeys, workloadAddressKeys } from './address-keys.ts'
