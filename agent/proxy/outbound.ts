@@ -20,7 +20,7 @@ import type { Attempt } from '../../mesh/balance/endpoint-experience.ts'
 import type { Carriage } from './carrier.ts'
 import { Connection } from './connection.ts'
 import { described } from './decision/described.ts'
-import { told } from './decision/forgotten.ts'
+import { lastKnown } from './decision/forgotten.ts'
 import { decideOutbound, type OutboundDecision } from './decision/outbound.ts'
 import { trueTargets } from './decision/true-targets.ts'
 import { callerAddress, type LocalPod, podParty, sourceFor } from './local-pod.ts'
@@ -199,7 +199,8 @@ async function carryWithRetries(context: PodContext, captured: Captured): Promis
     const carriage = await tryEndpoint(context, captured, decision)
     if (carriage.kind === 'carried') return carriage
     const { endpoint, workload } = decision
-    failed = { ...carriage, failure: told(carriage.failure, workload, mesh.state) }
+    const message = `${carriage.failure.message}${lastKnown(workload, mesh.state)}`
+    failed = { ...carriage, failure: { ...carriage.failure, message } }
     if (endpoint === undefined || workload === undefined || connection.signal.aborted) break
     if (!isWorthRetrying(carriage.failure)) break
     exclude ??= new Set()
