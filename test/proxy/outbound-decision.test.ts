@@ -44,13 +44,31 @@ function decide({
   const localPods = new LocalPods()
   localPods.add(client)
   if (isServerLocal === true) localPods.add(server)
+  return decideIn(mesh, to, { port, localPods })
+}
+
+interface Asked {
+  readonly port?: number
+  /** None are known where the node encrypts. */
+  readonly localPods?: LocalPods
+  readonly draw?: number
+  readonly exclude?: ReadonlySet<WorkloadUid>
+}
+
+/** frontend calls an address of this mesh. */
+function decideIn(
+  mesh: MeshState,
+  to: string,
+  { port = 80, localPods = new LocalPods(), draw = 0.5, ...rest }: Asked = {},
+): OutboundDecision {
   return decideOutbound({
     originalDestination: { address: to as IpAddress, port },
     source: client,
     mesh,
     localPods,
     clientAddress: CLIENT_IP,
-    random: () => 0.5,
+    random: () => draw,
+    ...rest,
   })
 }
 
@@ -131,14 +149,7 @@ void t.test(
           workload: workloadOf(server, { ...inService(service, 8080), ...overrides }),
         },
       ])
-      return decideOutbound({
-        originalDestination: { address: VIP, port: 80 },
-        source: client,
-        mesh,
-        localPods: new LocalPods(),
-        clientAddress: CLIENT_IP,
-        random: () => 0,
-      })
+      return decideIn(mesh, VIP, { draw: 0 })
     }
     t.match(decideBeside({ status: 'unhealthy' }), {
       kind: 'passthrough',
@@ -177,15 +188,7 @@ void t.test(
     ] as const) {
       let nowMs = 0
       const mesh = new MeshState({ now: () => nowMs })
-      const decideNow = (): OutboundDecision =>
-        decideOutbound({
-          originalDestination: { address: VIP, port: 80 },
-          source: client,
-          mesh,
-          localPods: new LocalPods(),
-          clientAddress: CLIENT_IP,
-          random: () => 0,
-        })
+      const decideNow = (): OutboundDecision => decideIn(mesh, VIP, { draw: 0 })
       mesh.apply([
         { kind: 'service', service },
         { kind: 'workload', workload: workloadOf(client) },
@@ -309,14 +312,7 @@ void t.test(
     mesh.apply([{ kind: 'workload', workload: workloadOf(server, inService(service, 8080)) }])
     const localPods = new LocalPods()
     localPods.add(testPod('successor', SERVER_IP))
-    const decision = decideOutbound({
-      originalDestination: { address: SERVER_IP, port: 80 },
-      source: client,
-      mesh,
-      localPods,
-      clientAddress: CLIENT_IP,
-      random: () => 0,
-    })
+    const decision = decideIn(mesh, SERVER_IP, { localPods, draw: 0 })
     t.match(decision, { kind: 'hbone', expectedIdentities: [SERVER_IDENTITY] })
     t.end()
   },
@@ -332,15 +328,8 @@ void t.test(
       { kind: 'workload', workload: workloadOf(client, inService(service, 8080)) },
     ])
     t.match(
-      decideOutbound({
-        originalDestination: { address: VIP, port: 80 },
-        source: client,
-        mesh,
-        // Where the node encrypts, no pod is known as a neighbour.
-        localPods: new LocalPods(),
-        clientAddress: CLIENT_IP,
-        random: () => 0,
-      }),
+      // Where the node encrypts, no pod is known as a neighbour.
+      decideIn(mesh, VIP, { draw: 0 }),
       { kind: 'sameNode', pod: { uid: client.uid }, target: { address: CLIENT_IP, port: 8080 } },
     )
     t.end()
@@ -366,15 +355,7 @@ void t.test(
       { kind: 'workload', workload: workloadOf(server) },
     ])
     const call = (localPods: LocalPods, exclude = new Set<WorkloadUid>()): OutboundDecision =>
-      decideOutbound({
-        originalDestination: { address: VIP, port: 80 },
-        source: client,
-        mesh,
-        localPods,
-        clientAddress: CLIENT_IP,
-        random: () => 0.5,
-        exclude,
-      })
+      decideIn(mesh, VIP, { localPods, exclude })
     t.match(call(new LocalPods()), {
       kind: 'hbone',
       target: { address: SERVER_IP, port: 8080 },
@@ -416,14 +397,7 @@ void t.test(
           }),
         },
       ])
-      return decideOutbound({
-        originalDestination: { address: VIP, port: 80 },
-        source: client,
-        mesh,
-        localPods: new LocalPods(),
-        clientAddress: CLIENT_IP,
-        random: () => 0.5,
-      })
+      return decideIn(mesh, VIP)
     }
     t.match(decideTo({ canonical: true }), {
       kind: 'deny',
@@ -477,14 +451,7 @@ void t.test(
           workload: workloadOf(server, { ...inService(service, 8080), node: endpointNode }),
         },
       ])
-      return decideOutbound({
-        originalDestination: { address: to as IpAddress, port },
-        source: client,
-        mesh,
-        localPods: new LocalPods(),
-        clientAddress: CLIENT_IP,
-        random: () => 0.5,
-      })
+      return decideIn(mesh, to, { port })
     }
     const served = { kind: 'hbone', target: { address: SERVER_IP, port: 8080 } }
     t.match(decideTo(VIP, 80), served)
@@ -541,14 +508,7 @@ void t.test('rows 6a and 8a: what the mesh has just forgotten is not called in p
   const mesh = new MeshState({ now: () => nowMs })
   const localPods = new LocalPods()
   const decideNow = (to: IpAddress, port = 80): OutboundDecision =>
-    decideOutbound({
-      originalDestination: { address: to, port },
-      source: client,
-      mesh,
-      localPods,
-      clientAddress: CLIENT_IP,
-      random: () => 0.5,
-    })
+    decideIn(mesh, to, { port, localPods })
   mesh.apply([
     { kind: 'service', service },
     { kind: 'workload', workload: workloadOf(client) },
