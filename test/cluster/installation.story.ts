@@ -8,7 +8,7 @@ import { NODES } from '../../lab/real/layout.ts'
 import type { HoldReport } from '../../lab/samples/hold.ts'
 import { podsOf } from './support/containers.ts'
 import { lifeObjects, NAMESPACE } from './support/life-objects.ts'
-import { startSample, tellOf, underLoad } from './support/load.ts'
+import { callPlainly, startSample, tellOf, underLoad } from './support/load.ts'
 import { installKinds, nothingIsLeft, removeMesh, TIMEOUT } from './support/mesh.ts'
 import { openStory, startApplication } from './support/story.ts'
 import { missingCluster } from './support/target.ts'
@@ -138,8 +138,7 @@ async function isWell(lab: DemoLab): Promise<boolean> {
 async function podsComeAndGo(t: Test, lab: DemoLab): Promise<void> {
   await lab.kubectl('rollout', 'restart', '-n', NAMESPACE, 'deployment/web')
   await lab.kubectl('rollout', 'status', '-n', NAMESPACE, 'deployment/web', TIMEOUT)
-  const url = `http://web.${NAMESPACE}/`
-  await lab.kubectl('exec', '-n', NAMESPACE, 'client', '--', 'curl', '-sSf', '-m', '20', url)
+  await callPlainly(lab)
   await lab.kubectl('delete', 'namespace', NAMESPACE, TIMEOUT)
   t.pass('pods start without it, call one another, and are deleted')
 }

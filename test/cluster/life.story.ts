@@ -7,7 +7,7 @@ import type { DemoLab } from '../../lab/demo/check.ts'
 import { NODES } from '../../lab/real/layout.ts'
 import type { LoadReport } from '../../lab/samples/load.ts'
 import { lifeObjects, NAMESPACE } from './support/life-objects.ts'
-import { tellOf, underLoad } from './support/load.ts'
+import { callPlainly, tellOf, underLoad } from './support/load.ts'
 import { installMesh, nothingIsLeft, removeMesh, TIMEOUT } from './support/mesh.ts'
 import { openStory, startApplication } from './support/story.ts'
 import { missingCluster } from './support/target.ts'
@@ -78,7 +78,6 @@ async function takenOff(t: Test, lab: DemoLab): Promise<void> {
   await nothingIsLeft(t, lab)
   // What kube-proxy alone makes of the same: its endpoints are behind what ends.
   t.comment(`without a mesh: ${tellOf(await rollout(lab))}`)
-  const url = `http://web.${NAMESPACE}/`
-  await lab.kubectl('exec', '-n', NAMESPACE, 'client', '--', 'curl', '-sSf', '-m', '20', url)
+  await callPlainly(lab)
   t.pass('pods start and call one another without it')
 }

@@ -69,6 +69,16 @@ export async function underLoad(
   return await load.finish()
 }
 
+/**
+ * One call of the Service `web` in a cluster without a mesh. Just after a rollout kube-proxy leads such calls to pods that have ended, where
+ * nobody refuses them: until it has heard of that another is tried.
+ */
+export async function callPlainly(lab: DemoLab): Promise<void> {
+  const patiently = ['-m', '2', '--retry', '20', '--retry-delay', '1', '--retry-all-errors']
+  const call = ['curl', '-sSf', ...patiently, URL]
+  await lab.kubectl('exec', '-n', NAMESPACE, 'client', '--', ...call)
+}
+
 /** For people. */
 export function tellOf({ calls, failed, counted, windows }: LoadReport): string {
   return `${failed} of ${calls} calls failed: ${JSON.stringify({ counted, windows })}`
