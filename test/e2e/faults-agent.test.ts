@@ -12,7 +12,14 @@ import { PIN_VERSION } from '../../agent/capture/pins.ts'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { PODS } from '../../mesh/kube/index.ts'
 import { missing } from '../helpers.ts'
-import { accessLines, agentOf, meshLab, NEEDS, waitForCapture } from './support/mesh-lab.ts'
+import {
+  accessLines,
+  agentOf,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+  waitForNews,
+} from './support/mesh-lab.ts'
 import { eventsIn, isCaptured, objectsIn } from './support/objects.ts'
 import { failures, startTraffic } from './support/pod-traffic.ts'
 import { tracesOf } from './support/traces.ts'
@@ -117,6 +124,7 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
     const address = await podIp(lab, 'squatter')
     t.match(await curl(lab, 'legacy/batch', `http://${address}:8080/free`), 'squatter')
     await waitForCapture(lab, 'shop', true)
+    await waitForNews(lab, 'node-a', 'shop', {})
     t.match(await curl(lab, 'shop/frontend', `http://${address}:8080/`), 'squatter')
     const line = await lab.waitFor('its access line', async () =>
       (await accessLines(lab, 'node-a')).find(
