@@ -3,8 +3,7 @@
 // is killed, a controller and an API server that are away.
 
 import t from 'tap'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -15,6 +14,7 @@ import { missing } from '../helpers.ts'
 import {
   accessLines,
   agentOf,
+  captureFabric,
   meshLab,
   NEEDS,
   waitForCapture,
@@ -77,8 +77,6 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
   const lab = await meshLab(t, [SHOP])
   await lab.apply(SQUATTER)
   await lab.waitForPods('shop')
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-faults-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
   const clusterIp = await lab.kubectl(
     'get',
     'service',
@@ -178,8 +176,7 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
         const before = await kernelState(lab)
         const agent = await agentOf(lab, node)
         const pid = agentPid(lab, agent)
-        const file = join(directory, `${node}.pcap`)
-        const capture = await lab.capture('fabric', file)
+        const endCapture = await captureFabric(t, lab)
         const traffic = await startTraffic(t, lab, 'shop/frontend', catalog, { marker: MARKER })
         const killedAt = Date.now()
         process.kill(pid, 'SIGKILL')
@@ -199,8 +196,7 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
           {},
           'and all after it',
         )
-        await capture.stop()
-        const packets = readFileSync(file)
+        const packets = await endCapture()
         t.ok(packets.length > calls.length * SMALLEST_PACKET_BYTES, 'the capture saw the traffic')
         t.notOk(packets.includes(MARKER), 'nothing was said in plaintext meanwhile')
         t.equal(await agentOf(lab, node), agent, 'the same pod, restarted by the kubelet')
@@ -223,12 +219,11 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
       const catalogIp = await podIp(lab, 'catalog-v2')
       const outsider = await podIp(lab, 'batch', 'legacy')
       t.match(await curl(lab, 'legacy/batch', `http://${catalogIp}:8080/`), '"catalog"')
-      const file = join(directory, 'down.pcap')
       // Stopped, the kubelet restarts nothing.
       process.kill(kubelet, 'SIGSTOP')
       t.teardown(() => process.kill(kubelet, 'SIGCONT'))
       process.kill(agentPid(lab, agent), 'SIGKILL')
-      const capture = await lab.capture('fabric', file)
+      const endCapture = await captureFabric(t, lab)
       await sleep(OUTAGE_MS)
       const client = ['node', 'lab/samples/client.ts', `http://${outsider}:8080/`, MARKER]
       t.match((await lab.exec('shop/catalog-v2', client)).stdout, /EPERM|ENETUNREACH/, 'no way out')
@@ -239,8 +234,7 @@ await t.test('given the shop, and a pod that holds port 15008', { skip }, async 
         '"catalog"',
         'but loopback',
       )
-      await capture.stop()
-      t.notOk(readFileSync(file).includes(MARKER))
+      t.notOk((await endCapture()).includes(MARKER))
       process.kill(kubelet, 'SIGCONT')
       await lab.waitFor('the agent', async () =>
         (await tryCurl(lab, 'shop/frontend', catalog)).code === 0 ? true : undefined,

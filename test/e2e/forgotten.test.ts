@@ -3,14 +3,12 @@
 // nodes lead to its endpoints though it is deleted. Neither is called in plaintext.
 
 import t from 'tap'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { missing } from '../helpers.ts'
 import { HTTP_PORT } from './programs/ports.ts'
 import {
   type AccessLine,
   applyAll,
+  captureFabric,
   configDump,
   linesWhere,
   meshLab,
@@ -33,8 +31,6 @@ const MESH_IDENTITY = 'spiffe://cluster.local/ns/mesh/sa/default'
 
 await t.test('what the mesh has just forgotten', { skip }, async (t) => {
   const lab = await meshLab(t)
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-forgotten-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
   await applyAll(lab, [
     namespaceManifest('mesh'),
     namespaceManifest('plain', false),
@@ -50,8 +46,12 @@ await t.test('what the mesh has just forgotten', { skip }, async (t) => {
   await waitForNews(lab, 'node-a', 'mesh', { web: 1 })
   const near = await podAddress(lab, 'mesh/near', 4)
   const far = await podAddress(lab, 'mesh/far', 4)
-  const file = join(directory, 'fabric.pcap')
-  const capture = await lab.capture('fabric', file)
+  const hasForgotten = (kind: 'workloads' | 'services', ...names: readonly string[]) =>
+    lab.waitFor(`the agent to have forgotten ${names.join()}`, async () => {
+      const known: readonly { readonly name: string }[] = (await configDump(lab, 'node-a'))[kind]
+      return known.some(({ name }) => names.includes(name)) ? undefined : true
+    })
+  const endCapture = await captureFabric(t, lab)
 
   await t.test('pods that run on though their objects say Failed', async (t) => {
     for (const name of ['near', 'far'])
@@ -59,10 +59,7 @@ await t.test('what the mesh has just forgotten', { skip }, async (t) => {
         ...['patch', 'pod', '-n=mesh', name, '--subresource=status', '--type=merge'],
         '--patch={"status":{"phase":"Failed"}}',
       )
-    await lab.waitFor('the agent to have forgotten them', async () => {
-      const { workloads } = await configDump(lab, 'node-a')
-      return workloads.some(({ name }) => name === 'near' || name === 'far') ? undefined : true
-    })
+    await hasForgotten('workloads', 'near', 'far')
     for (const [name, ip, address] of [
       ['near', near, `${near}:${HTTP_PORT}`],
       ['far', far, `${far}:15008`],
@@ -104,10 +101,7 @@ await t.test('what the mesh has just forgotten', { skip }, async (t) => {
     t.equal(code, 0, stderr)
     t.equal((await get(lab, 'mesh/client', `http://${service}/?${SECRET}`)).pod, 'web')
     await lab.kubectl('delete', 'service', '-n=mesh', 'web')
-    await lab.waitFor('the agent to have forgotten it', async () => {
-      const { services } = await configDump(lab, 'node-a')
-      return services.some(({ name }) => name === 'web') ? undefined : true
-    })
+    await hasForgotten('services', 'web')
     t.equal((await get(lab, 'plain/client', `http://${service}/`)).pod, 'web', 'it is led on')
     await t.rejects(get(lab, 'mesh/client', `http://${service}/?${SECRET}`))
     const isMeant = ({ error = '' }: AccessLine): boolean => error.includes('mesh/web')
@@ -115,8 +109,7 @@ await t.test('what the mesh has just forgotten', { skip }, async (t) => {
     t.match(line, { 'dst.addr': `${service}:80`, error: /is deleted/ })
   })
 
-  await capture.stop()
-  const packets = readFileSync(file)
+  const packets = await endCapture()
   t.ok(packets.includes(OPEN_SECRET), 'who is not of the mesh is read on the way')
   t.notOk(packets.includes(SECRET), 'who is of it is not')
 })

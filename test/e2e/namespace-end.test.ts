@@ -3,14 +3,18 @@
 // notice; its own pods live in the mesh as long as they live; then nothing is left of it, and another of that name is another.
 
 import t, { type Test } from 'tap'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { Lab } from '../../lab/cluster/index.ts'
 import { missing } from '../helpers.ts'
 import { HTTP_PORT, TCP_PORTS } from './programs/ports.ts'
 import type { Steady } from './programs/steady.ts'
-import { applyAll, meshLab, NEEDS, waitForCapture, waitForNews } from './support/mesh-lab.ts'
+import {
+  applyAll,
+  captureFabric,
+  meshLab,
+  NEEDS,
+  waitForCapture,
+  waitForNews,
+} from './support/mesh-lab.ts'
 import { until } from '../support/until.ts'
 import { type Call, failures, startRefused, startTraffic } from './support/pod-traffic.ts'
 import {
@@ -87,8 +91,6 @@ const STRICT = {
 
 await t.test('while calls run from it, into it and past it', { skip }, async (t) => {
   const lab = await meshLab(t)
-  const directory = mkdtempSync(join(tmpdir(), 'ambit-passing-'))
-  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
   const client = (name: string, spec: object = {}): object =>
     serverManifest({ namespace: 'staying', name, node: 'node-a', spec })
   await applyAll(lab, [
@@ -141,14 +143,13 @@ await t.test('while calls run from it, into it and past it', { skip }, async (t)
       ),
       plaintext: await startRefused(t, lab, 'outside/client', bare),
     }
-    const file = join(directory, 'fabric.pcap')
-    const capture = await lab.capture('fabric', file)
+    const endCapture = await captureFabric(t, lab)
     await phase(past, 'before')
     const deletedAt = Date.now()
     await lab.kubectl('delete', 'namespace', NAMESPACE, '--timeout=120s')
     t.comment(`gone after ${Date.now() - deletedAt} ms`)
     await phase(past, 'after')
-    await capture.stop()
+    const packets = await endCapture()
 
     for (const [what, each] of past) {
       const { heldFailures, openFailures, opened } = await each.finish('SIGTERM')
@@ -172,7 +173,6 @@ await t.test('while calls run from it, into it and past it', { skip }, async (t)
       t.strictSame(when, [], `none of ${calls.length} calls gets in: ${who}`)
       t.ok(lastEnd(calls) - deletedAt > HELD_OUT_MS)
     }
-    const packets = readFileSync(file)
     t.ok(packets.length > lived.length * SMALLEST_PACKET_BYTES, 'the capture saw the traffic')
     t.notOk(packets.includes(MARKER), 'nothing was said in plaintext')
   })

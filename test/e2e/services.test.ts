@@ -4,9 +4,6 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Lab } from '../../lab/cluster/index.ts'
@@ -17,6 +14,7 @@ import {
   type AccessLine,
   accessLines,
   applyAll,
+  captureFabric,
   meshLab,
   NEEDS,
   waitForCapture,
@@ -339,9 +337,6 @@ await t.test('Services as a pod of the mesh sees them', { skip }, async (t) => {
       )
       const [ip4 = ''] = node.split(' ').filter((each) => !each.includes(':'))
       const fit = await podAddress(lab, 'mesh/fit', 4)
-      const directory = mkdtempSync(join(tmpdir(), 'ambit-services-'))
-      t.teardown(() => rmSync(directory, { recursive: true, force: true }))
-      const file = join(directory, 'fabric.pcap')
       const call = async (address: string, query = '') => {
         const [outbound, inbound] = [await linesSince('node-a'), await linesSince('node-b')]
         const answer = await get(lab, 'mesh/client', `http://${address}/?${query}`)
@@ -359,7 +354,7 @@ await t.test('Services as a pod of the mesh sees them', { skip }, async (t) => {
       await lab.waitFor('the agent to know the address', async () =>
         (await call(BALANCER_IP)).out['dst.service'] === WEB ? true : undefined,
       )
-      const capture = await lab.capture('fabric', file)
+      const endCapture = await captureFabric(t, lab)
       for (const address of [EXTERNAL_IP, BALANCER_IP, `${ip4}:${NODE_PORT}`]) {
         const { answer, out, into } = await call(address, SECRET)
         t.match(answer, { pod: 'fit', client }, `${address} is answered, and sees who calls`)
@@ -370,8 +365,7 @@ await t.test('Services as a pod of the mesh sees them', { skip }, async (t) => {
         t.strictSame([out.error, into.error], [undefined, undefined])
       }
       await get(lab, 'plain/client', `http://${EXTERNAL_IP}/?${OPEN_SECRET}`)
-      await capture.stop()
-      const packets = readFileSync(file)
+      const packets = await endCapture()
       t.ok(packets.includes(OPEN_SECRET), 'who is not of the mesh is read on the way')
       t.notOk(packets.includes(SECRET), 'who is of it is not')
     },

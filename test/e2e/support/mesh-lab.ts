@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A lab with the mesh for the tests of one file: made once, taken down at the end even when tests fail.
 
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { ConfigDump } from '../../../cli/dump/config-dump.ts'
 import { createLab, type Lab, type LabOptions, takeDown } from '../../../lab/cluster/index.ts'
@@ -77,6 +80,18 @@ export async function waitForCapture(
     const pods = await objectsIn(lab, PODS, namespace)
     return pods.every((pod) => isCaptured(pod) === areCaptured) ? true : undefined
   })
+}
+
+/** Records what goes over the wire between the nodes, from now on; ended, it gives the whole of it, as tcpdump writes it. */
+export async function captureFabric(t: Test, lab: Lab): Promise<() => Promise<Buffer>> {
+  const directory = mkdtempSync(join(tmpdir(), 'ambit-fabric-'))
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }))
+  const file = join(directory, 'fabric.pcap')
+  const capture = await lab.capture('fabric', file)
+  return async () => {
+    await capture.stop()
+    return readFileSync(file)
+  }
 }
 
 /** What a node's agent says of itself and of the mesh. */
