@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What becomes of a connection on one of its ways: to one endpoint, or through a waypoint to those behind it. Pure.
 
+import { lastKnown } from '../../agent/proxy/decision/forgotten.ts'
 import type { OutboundDecision } from '../../agent/proxy/decision/outbound.ts'
 import { trueTargets } from '../../agent/proxy/decision/true-targets.ts'
 import { waypointName } from '../../agent/proxy/decision/waypoint.ts'
@@ -38,17 +39,18 @@ export function explainWay(
   }
   const { workload, target } = way
   const name = workload === undefined ? '' : `${workload.namespace}/${workload.name}`
+  const known = lastKnown(workload, world.source.mesh)
   const tunnel: Step =
     way.kind === 'sameNode'
       ? {
           step: 'tunnel',
           result: 'ok',
-          what: `${name} is on the same node: joined by the agent, identities by the kernel, no TLS`,
+          what: `${name} is on the same node: joined by the agent, identities by the kernel, no TLS${known}`,
         }
       : {
           step: 'tunnel',
           result: 'ok',
-          what: `HBONE to ${formatSocketAddress(way.peer)}, whose peer must prove ${way.expectedIdentities.join(' or ')}`,
+          what: `HBONE to ${formatSocketAddress(way.peer)}, whose peer must prove ${way.expectedIdentities.join(' or ')}${known}`,
         }
   if (way.kind === 'hbone' && way.waypoint !== undefined)
     return explainWaypoint(

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A waypoint as its own dump has it: what the functions that serve requests are asked about.
 
-import { MeshState } from '../../mesh/model/mesh-state.ts'
 import { err, ok, type Result } from '../../mesh/result.ts'
-import { decodeMeshState, type WireState } from '../../mesh/xds/wire-state.ts'
 import type { CopiedWaypoint } from '../../waypoint/explain-request.ts'
+import { type DumpedMesh, copiedMesh } from './copied-mesh.ts'
 
 /** Makes it of GET /config_dump?resources; the error says what the dump lacks. */
 export function waypointView(dump: unknown): Result<CopiedWaypoint, string> {
-  const { config, resources } = recordOf(dump)
+  const { config, resources, formerly } = recordOf(dump)
   if (resources === undefined)
     return err('its dump has no resources: it is of another version than this command')
-  const read = decodeMeshState(resources as WireState)
-  if (!read.ok) return read
   const settings = recordOf(config)
   const setting = (name: string): string => {
     const value = settings[name]
@@ -21,15 +18,18 @@ export function waypointView(dump: unknown): Result<CopiedWaypoint, string> {
   const gatewayName = setting('gatewayName')
   if (gatewayName === '') return err('config.gatewayName is missing')
   const network = setting('network')
-  const mesh = new MeshState({ network, rootNamespace: setting('rootNamespace') })
-  mesh.apply(read.value)
+  const mesh = copiedMesh({ resources, formerly } as DumpedMesh, {
+    network,
+    rootNamespace: setting('rootNamespace'),
+  })
+  if (!mesh.ok) return mesh
   const own = {
     gatewayName,
     network,
     namespace: setting('namespace'),
     clusterDomain: setting('clusterDomain'),
   }
-  return ok({ own, mesh })
+  return ok({ own, mesh: mesh.value })
 }
 
 function recordOf(value: unknown): Readonly<Record<string, unknown>> {

@@ -300,6 +300,24 @@ void t.test('the way leads by a waypoint, or ends there when none is ready', asy
   })
 })
 
+void t.test('what the mesh has just forgotten is not called a stranger', async (t) => {
+  const gone: MeshChange[] = [
+    { kind: 'workloadRemoved', uid: workloadOf(CATALOG).uid },
+    { kind: 'serviceRemoved', key: SERVICE.key },
+  ]
+  const views = await agents([], [], {}, gone)
+  const pod = why(views, 'shop/frontend', '10.244.2.3:8080')
+  t.match(pod, { outcome: 'connects', security: 'mutual_tls' })
+  t.match(
+    pod.steps.find(({ step }) => step === 'tunnel'),
+    { what: /^HBONE to .* \(the address was pod shop\/catalog's, which is gone/ },
+  )
+  t.match(why(views, 'shop/frontend', '10.96.0.20:80'), {
+    outcome: 'fails',
+    summary: /service shop\/catalog\.shop\.svc\.cluster\.local is deleted/,
+  })
+})
+
 void t.test('words that cannot be read are refused by the form that is wanted', (t) => {
   for (const text of ['frontend', 'shop/pod/x', 'a/b/c/d', 'Shop/x'])
     t.match(parseSource(text), { ok: false }, text)
