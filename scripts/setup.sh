@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what this machine lacks and builds what must be compiled. Says what it does and why; asks nothing.
 # Idempotent: a second run only checks, in well under a second.
-# Usage: scripts/setup.sh run|test|bench   (what the machine is to be used for; each adds tools to the one before)
+# Usage: scripts/setup.sh run|test|bench [kube-router]
+#   what the machine is to be used for; each adds tools to the one before. kube-router: by a real cluster with that network, too
 set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-run}
@@ -56,6 +57,9 @@ haproxy:haproxy:the rival of the benchmarks
 wrk:wrk:load generator
 iperf3:iperf3:one TCP stream
 h2load:nghttp2-client:load generator'
+tools_kube_router='
+iptables:iptables:its rules for NetworkPolicies
+ipset:ipset:the addresses in its rules'
 
 wanted="$tools_run"
 case "$purpose" in
@@ -63,6 +67,11 @@ case "$purpose" in
   test) wanted="$wanted$tools_test" ;;
   bench) wanted="$wanted$tools_test$tools_bench" ;;
   *) die "AMB_USAGE: unknown purpose '$purpose': run, test or bench" ;;
+esac
+case "${2:-}" in
+  '') ;;
+  kube-router) wanted="$wanted$tools_kube_router" ;;
+  *) die "AMB_USAGE: unknown network '$2': kube-router, or none" ;;
 esac
 
 packages=
