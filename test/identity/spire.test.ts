@@ -36,6 +36,9 @@ import {
 const CATALOG = 'spiffe://cluster.local/ns/shop/sa/catalog' as SpiffeId
 const FRONTEND = 'spiffe://cluster.local/ns/shop/sa/frontend' as SpiffeId
 const HOUR_MS = 3_600_000
+const MINUTE_MS = 60_000
+/** As many failures as make it wait longest. */
+const MANY = 10
 /** A stream that broke once is opened again after so long. */
 const REOPEN_MS = 1_000
 /** A stream that stands is opened anew after so long, when it has brought nothing of use. */
@@ -311,6 +314,24 @@ void t.test('SPIRE goes away and comes back', async (t) => {
     error: { kind: 'unavailable', message: /cannot be asked/ },
   })
 })
+
+void t.test(
+  'however often it failed, it asks again before the SVID that is held ends',
+  async (t) => {
+    const { server, stream, manager, svid, clock } = await withRoots(t)
+    const told = nextCertificate(manager)
+    stream.send(delegatedAnswer([await svid(MINUTE_MS)]))
+    await told
+    for (let failures = 0; failures < MANY; failures += 1) {
+      const failure = nextFailure(manager)
+      stream.send(delegatedAnswer([]))
+      await failure
+    }
+    clock.advance(MINUTE_MS / 3)
+    t.ok(await server.svids.next())
+    t.ok(manager.current(CATALOG), 'which serves meanwhile')
+  },
+)
 
 void t.test('the roots change, and the SVID does not', async (t) => {
   const { bundles, stream, manager, svid, root } = await withRoots(t, {

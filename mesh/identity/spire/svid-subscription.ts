@@ -119,10 +119,12 @@ class SvidSubscription<Request, Response> {
   }
 
   #fail(failure: CaFailure, leastDelayMs = STANDING_RETRY_MS): void {
-    const { order, random } = this.#options
+    const { order, random, clock } = this.#options
     order.fail(failure)
     if (order.signal.aborted) return
-    const delayMs = retryDelayMs(order.failures, random(), order.isWaitedFor)
+    // What is held must not end while SPIRE is back and nobody asks.
+    const leftMs = (this.#given?.notAfter.getTime() ?? 0) - clock.now()
+    const delayMs = retryDelayMs(order.failures, random(), order.isWaitedFor, leftMs)
     this.#stream.openAfter(Math.max(leastDelayMs, delayMs))
   }
 }

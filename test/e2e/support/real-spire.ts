@@ -22,6 +22,8 @@ type Program = (typeof PROGRAMS)[number]
 const NODE = 'spiffe://cluster.local/node'
 /** So that SVIDs are renewed while a test looks on. SPIRE does it at half of their life. */
 const SVID_TTL = '40s'
+/** Of its agent's own, which would be as short: an agent that misses one renewal of it, on a busy machine, ends for good. */
+const AGENT_TTL = '1h'
 
 export interface Spire {
   /** As flags have it: unix:///PATH. */
@@ -53,8 +55,14 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
   const at = (name: string): string => join(directory, name)
   const running: ChildProcess[] = []
   t.teardown(async () => {
+    const ended = PROGRAMS.filter((_, index) => hasEnded(running[index]))
+    const logs = ended.map(
+      (name) => `${name} had ended: ${readFileSync(at(`${name}.log`), 'utf8')}`,
+    )
     for (const child of running.toReversed()) await end(child)
     rmSync(directory, { recursive: true, force: true })
+    // Whatever else the test says, it is this that it says.
+    if (logs.length > 0) throw new Error(logs.join('\n'))
   })
   const start = (name: Program, wrapper: readonly string[], args: readonly string[]): void => {
     const log = openSync(at(`${name}.log`), 'a')
@@ -108,8 +116,12 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
   }
 }
 
+function hasEnded(child: ChildProcess | undefined): boolean {
+  return child !== undefined && (child.exitCode !== null || child.signalCode !== null)
+}
+
 async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
+  if (hasEnded(child)) return
   const exited = once(child, 'exit')
   child.kill('SIGTERM')
   await exited
@@ -123,6 +135,7 @@ function serverConfig(directory: string): string {
   trust_domain = "cluster.local"
   data_dir = "${directory}/server"
   default_x509_svid_ttl = "${SVID_TTL}"
+  agent_ttl = "${AGENT_TTL}"
 }
 plugins {
   DataStore "sql" {
