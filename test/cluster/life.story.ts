@@ -7,7 +7,7 @@ import type { DemoLab } from '../../lab/demo/check.ts'
 import { NODES } from '../../lab/real/layout.ts'
 import type { LoadReport } from '../../lab/samples/load.ts'
 import { lifeObjects, NAMESPACE } from './support/life-objects.ts'
-import { callPlainly, tellOf, underLoad } from './support/load.ts'
+import { callPlainly, tellOf, tellOfFailures, underLoad } from './support/load.ts'
 import { installMesh, nothingIsLeft, removeMesh, TIMEOUT } from './support/mesh.ts'
 import { openStory, startApplication } from './support/story.ts'
 import { missingCluster } from './support/target.ts'
@@ -57,7 +57,7 @@ async function rollout(lab: DemoLab): Promise<LoadReport> {
 
 async function rolled(t: Test, lab: DemoLab): Promise<void> {
   const report = await rollout(lab)
-  t.equal(report.failed, 0, tellOf(report))
+  t.equal(report.failed, 0, tellOfFailures(lab, report))
 }
 
 /** Of the pods that serve; the one that calls stays where it is. */
@@ -70,7 +70,7 @@ async function drained(t: Test, lab: DemoLab): Promise<void> {
     await lab.kubectl('rollout', 'status', '-n', NAMESPACE, 'deployment/web', TIMEOUT)
   })
   await lab.kubectl('uncordon', node)
-  t.equal(report.failed, 0, tellOf(report))
+  t.equal(report.failed, 0, tellOfFailures(lab, report))
 }
 
 async function takenOff(t: Test, lab: DemoLab): Promise<void> {

@@ -5,11 +5,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import type { DemoLab } from '../../../lab/demo/check.ts'
+import { accessLines } from '../../../lab/machine/access-lines.ts'
+import { NODES } from '../../../lab/real/layout.ts'
 import { inContainer } from './containers.ts'
 import type { LoadReport } from '../../../lab/samples/load.ts'
 import { NAMESPACE } from './life-objects.ts'
 
 const URL = `http://web.${NAMESPACE}/`
+
+/** Of each agent. */
+const TOLD_LINES = 10
 
 export interface Running<Report> {
   /** Resolves once there have been calls of each kind since now; of load.ts alone. */
@@ -77,6 +82,18 @@ export async function callPlainly(lab: DemoLab): Promise<void> {
   const patiently = ['-m', '2', '--retry', '20', '--retry-delay', '1', '--retry-all-errors']
   const call = ['curl', '-sSf', ...patiently, URL]
   await lab.kubectl('exec', '-n', NAMESPACE, 'client', '--', ...call)
+}
+
+/** For people; where calls failed, with what the agents say of connections that ended badly, the last of each. */
+export function tellOfFailures(lab: DemoLab, report: LoadReport): string {
+  if (report.failed === 0) return tellOf(report)
+  const lines = NODES.flatMap((node) =>
+    accessLines(lab.agentLog(node))
+      .filter(({ error }) => error !== undefined)
+      .slice(-TOLD_LINES)
+      .map((line) => `${node}: ${JSON.stringify(line)}`),
+  )
+  return [tellOf(report), ...lines].join('\n')
 }
 
 /** For people. */
