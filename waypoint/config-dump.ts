@@ -9,7 +9,6 @@ import type { MeshState } from '../mesh/model/mesh-state.ts'
 import type { HttpRoutes } from '../mesh/model/http-routes.ts'
 import { waypointsOf } from '../mesh/model/service-waypoints.ts'
 import type { GatewayAddress } from '../mesh/model/types.ts'
-import { encodeMemory } from '../mesh/xds/wire-memory.ts'
 import { encodeMeshState } from '../mesh/xds/wire-state.ts'
 import { VERSION } from '../mesh/program/version.ts'
 import type { DiscoveryReport } from '../mesh/xds/discovery-health.ts'
@@ -69,12 +68,7 @@ export function configDump(
     traffic: sources.traffic,
     version: { version: VERSION },
     config,
-    ...(withResources
-      ? {
-          resources: encodeMeshState(mesh, withBlankKeys),
-          formerly: encodeMemory(mesh.formerly),
-        }
-      : {}),
+    ...(withResources ? { resources: encodeMeshState(mesh, withBlankKeys) } : {}),
   }
 }
 

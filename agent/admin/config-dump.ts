@@ -5,7 +5,6 @@ import type { CertificateStatus } from '../../mesh/identity/certificate-manager.
 import { parseSpiffeId } from '../../mesh/identity/spiffe.ts'
 import type { MeshState } from '../../mesh/model/mesh-state.ts'
 import { WORKLOAD } from '../../mesh/model/workload.ts'
-import { encodeMemory } from '../../mesh/xds/wire-memory.ts'
 import { encodeMeshState } from '../../mesh/xds/wire-state.ts'
 import type { DiscoveryReport } from '../../mesh/xds/discovery-health.ts'
 import type { PodStanding } from '../enrolment/index.ts'
@@ -32,7 +31,7 @@ export interface ConfigDumpSources {
 }
 
 export interface ConfigDumpOptions {
-  /** With the mesh state and what it remembers in their own encoding, from which they can be made again. */
+  /** With the mesh state in its own encoding, from which it can be made again. */
   readonly withResources: boolean
   /** Without what the control plane tells everybody (workloads, services, policies): for who asks every agent every few seconds. */
   readonly isLocal?: boolean
@@ -53,9 +52,7 @@ export async function configDump(
     pending: sources.pending(),
     version: { version: sources.version },
     config: sources.config,
-    ...(withResources
-      ? { resources: encodeMeshState(mesh), formerly: encodeMemory(mesh.formerly) }
-      : {}),
+    ...(withResources ? { resources: encodeMeshState(mesh) } : {}),
   }
 }
 

@@ -3,7 +3,6 @@
 // Whatever else is in it stays in it, and is printed as it came.
 
 import { err, ok, type Result } from '../../mesh/result.ts'
-import type { WireMemory } from '../../mesh/xds/wire-memory.ts'
 import type { WireState } from '../../mesh/xds/wire-state.ts'
 
 export interface DumpedGateway {
@@ -118,8 +117,6 @@ export interface ConfigDump {
   readonly version?: { readonly version?: string }
   readonly config?: Readonly<Record<string, unknown>>
   readonly resources?: WireState
-  /** Beside the resources; dumps of before lack it. */
-  readonly formerly?: WireMemory
 }
 
 /** What of each entry the commands rely on. */

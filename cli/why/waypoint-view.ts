@@ -2,12 +2,13 @@
 // A waypoint as its own dump has it: what the functions that serve requests are asked about.
 
 import { err, ok, type Result } from '../../mesh/result.ts'
+import type { WireState } from '../../mesh/xds/wire-state.ts'
 import type { CopiedWaypoint } from '../../waypoint/explain-request.ts'
-import { type DumpedMesh, copiedMesh } from './copied-mesh.ts'
+import { copiedMesh } from './copied-mesh.ts'
 
 /** Makes it of GET /config_dump?resources; the error says what the dump lacks. */
 export function waypointView(dump: unknown): Result<CopiedWaypoint, string> {
-  const { config, resources, formerly } = recordOf(dump)
+  const { config, resources } = recordOf(dump)
   if (resources === undefined)
     return err('its dump has no resources: it is of another version than this command')
   const settings = recordOf(config)
@@ -18,7 +19,7 @@ export function waypointView(dump: unknown): Result<CopiedWaypoint, string> {
   const gatewayName = setting('gatewayName')
   if (gatewayName === '') return err('config.gatewayName is missing')
   const network = setting('network')
-  const mesh = copiedMesh({ resources, formerly } as DumpedMesh, {
+  const mesh = copiedMesh(resources as WireState, {
     network,
     rootNamespace: setting('rootNamespace'),
   })

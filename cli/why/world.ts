@@ -38,7 +38,7 @@ export function agentView(node: string, dump: ConfigDump): Result<AgentView, str
     const value = dump.config?.[name]
     return typeof value === 'string' ? value : undefined
   }
-  const copy = copiedMesh({ ...dump, resources }, { network: setting('network') ?? '' })
+  const copy = copiedMesh(resources, { network: setting('network') ?? '' })
   if (!copy.ok) return copy
   const mesh = copy.value
   const pods = Object.entries(dump.workloadState).map(([uid, { info }]) => localPod(uid, info))

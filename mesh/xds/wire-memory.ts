@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a mesh state remembers of addresses that are nobody's any more, as plain data beside the state itself (wire-state.ts): who reads it
+// What a mesh state remembers of addresses that are nobody's any more, as a part of the plain data that a state is written as (wire-state.ts): who reads it
 // decides as who wrote it does.
 
 import type { FormerMemory } from '../model/former-addresses.ts'

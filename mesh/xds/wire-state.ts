@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A mesh state as plain data that can be kept in a file and read again: each resource in its own encoding, by type and name. So who
-// reads it sees what the agent saw, field by field, and not what a dump for people shows of it.
+// A mesh state as plain data that can be kept in a file and read again: each resource in its own encoding, by type and name, and what it
+// remembers of resources that are gone (wire-memory.ts). So who reads it sees what the agent saw, field by field, and not what a dump for
+// people shows of it.
 
 import type { HttpRoutes } from '../model/http-routes.ts'
 import type { MeshState } from '../model/mesh-state.ts'
@@ -17,6 +18,7 @@ import { HTTP_ROUTES } from './types/http-routes.ts'
 import { NODE } from './types/mesh-node.ts'
 import { NETWORK } from './types/network-policy.ts'
 import { WAYPOINT_POLICIES } from './types/waypoint-policy.ts'
+import { encodeMemory, type WireMemory } from './wire-memory.ts'
 
 export interface WireState {
   /** Base64 by name, by type URL. */
@@ -30,6 +32,8 @@ export interface WireState {
   /** Policies of waypoints of the same kind; left out by who knows none. */
   readonly unreadableWaypointPolicies?: readonly UnreadableWaypointPolicy[]
   readonly policyKnowledge: PolicyKnowledge
+  /** What decodeMemory() reads; dumps of before lack it. */
+  readonly formerly?: WireMemory
 }
 
 /** The whole state. `shown`: routes as they may be shown, where they are for others to read. */
@@ -87,6 +91,7 @@ export function encodeMeshState(
     unreadableNetworkPolicies: [...mesh.networkPolicies.allUnreadable()],
     unreadableWaypointPolicies: [...mesh.waypointPolicies.allUnreadable()],
     policyKnowledge: mesh.policies.knowledge,
+    formerly: encodeMemory(mesh.formerly),
   }
 }
 

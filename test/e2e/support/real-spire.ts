@@ -53,13 +53,12 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
   // Short: a socket's path may have 107 bytes.
   const directory = mkdtempSync(join(tmpdir(), 'ambit-spire-'))
   const at = (name: string): string => join(directory, name)
-  const running: ChildProcess[] = []
+  const running = new Map<Program, ChildProcess>()
+  const logOf = (name: Program): string =>
+    `${name} ended: ${readFileSync(at(`${name}.log`), 'utf8')}`
   t.teardown(async () => {
-    const ended = PROGRAMS.filter((_, index) => hasEnded(running[index]))
-    const logs = ended.map(
-      (name) => `${name} had ended: ${readFileSync(at(`${name}.log`), 'utf8')}`,
-    )
-    for (const child of running.toReversed()) await end(child)
+    const logs = [...running].flatMap(([name, child]) => (hasEnded(child) ? [logOf(name)] : []))
+    for (const child of [...running.values()].toReversed()) await end(child)
     rmSync(directory, { recursive: true, force: true })
     // Whatever else the test says, it is this that it says.
     if (logs.length > 0) throw new Error(logs.join('\n'))
@@ -67,14 +66,12 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
   const start = (name: Program, wrapper: readonly string[], args: readonly string[]): void => {
     const log = openSync(at(`${name}.log`), 'a')
     const argv = ['--pdeathsig', 'KILL', ...wrapper, find(name) ?? name, ...args]
-    running.push(spawn('setpriv', argv, { stdio: ['ignore', log, log] }))
+    running.set(name, spawn('setpriv', argv, { stdio: ['ignore', log, log] }))
   }
   const healthy = async (name: Program, socket: string): Promise<void> => {
-    const child = running.at(-1)
     const argv = [find(name) ?? name, 'healthcheck', '-socketPath', socket]
     await until(async () => {
-      if (child?.exitCode !== null)
-        throw new Error(`${name} ends: ${readFileSync(at(`${name}.log`), 'utf8')}`)
+      if (hasEnded(running.get(name))) throw new Error(logOf(name))
       return (await tryCommand(argv)).code === 0
     }, `${name} to be healthy`)
   }
@@ -95,7 +92,7 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
   await healthy('spire-server', at('server.sock'))
   const token = /Token: (\S+)/.exec(await server('token', 'generate', '-spiffeID', NODE))?.[1]
   if (token === undefined) throw new Error('SPIRE gives no token for its agent')
-  const [{ pid } = { pid: undefined }] = running
+  const { pid } = running.get('spire-server') ?? {}
   const beside = ['nsenter', `--net=/proc/${String(pid)}/ns/net`, '--']
   start('spire-agent', beside, ['run', '-config', at('agent.conf'), '-joinToken', token])
   await healthy('spire-agent', at('public/api.sock'))
@@ -117,7 +114,7 @@ export async function startSpire(t: Test, root: TestCa, delegate: string): Promi
 }
 
 function hasEnded(child: ChildProcess | undefined): boolean {
-  return child !== undefined && (child.exitCode !== null || child.signalCode !== null)
+  return child?.exitCode !== null || child.signalCode !== null
 }
 
 async function end(child: ChildProcess): Promise<void> {
